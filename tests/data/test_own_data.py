@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import configure, records, run_folder, status
+from data_files import write_images, write_npz
 from forked import Ended, forge
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
@@ -25,39 +26,6 @@ CPU = torch.device("cpu")
 SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",
          "tracking=none")  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
-
-def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
-    draw = np.random.default_rng(n)
-    held = {
-        "images": draw.integers(0, 200, (n, *shape), dtype=np.uint8),
-        "labels": np.arange(n) % 3,
-    }
-    if test:
-        held["test_images"] = draw.integers(0, 200, (test, *shape), dtype=np.uint8)
-        held["test_labels"] = np.arange(test) % 3
-    np.savez(file, **held)  # type: ignore[arg-type]
-    return file
-
-
-def write_images(
-    root: Path,
-    *,
-    val: int = 0,
-    size: tuple[int, int] = (12, 12),
-    mode: str = "RGB",
-    train: int = 20,
-    seed: int = 0,
-) -> Path:
-    draw = np.random.default_rng(seed)
-    for part, n in (("train", train), ("val", val)):
-        for label in ("cat", "cow", "dog")[: 3 if n else 0]:
-            (root / part / label).mkdir(parents=True)
-            for number in range(n):
-                pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
-                image = Image.fromarray(pixels).convert(mode)
-                image.save(root / part / label / f"{number:03}.png")
-    return root
 
 
 def assert_recorded(place: Path, channels: int, size: int, pixels: np.ndarray) -> None:
@@ -219,52 +187,3 @@ def test_a_damaged_or_deep_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((12, 12), dtype=np.uint16)).save(root / "train/cow/003.png")
     with pytest.raises(UserError, match=r"003.png has Pillow's mode I;16"):
         identity.find_facts("folder", Place(tmp_path, root))
-
-
-def test_a_damaged_compressed_file_is_one_line(tmp_path: Path) -> None:
-    """Wherever a byte is changed: it is refused, or what it holds is what was written."""
-    file, whole = tmp_path / "mine.npz", write_npz(tmp_path / "whole.npz")
-    with np.load(whole) as held:
-        arrays = dict(held)
-    np.savez_compressed(file, **arrays)
-    content, refused = file.read_bytes(), 0
-    for place in range(0, len(content), 23):
-        damaged = bytearray(content)
-        damaged[place] ^= 0x55
-        file.write_bytes(damaged)
-        try:
-            train, test = readers.arrays(Place(tmp_path, file=file)).read()
-        except UserError as error:
-            refused += str(error).count("\n") == 0
-        else:
-            assert len(train.labels) + len(test.labels) == 60
-    assert refused > len(content) // 60
-
-
-EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
-%%BoundingBox: 0 0 12 12
-%%EndComments
-0 0 12 12 rectfill
-%%EOF
-"""
-
-
-def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow has Ghostscript draw an EPS, whatever its name ends in."""
-    from PIL import EpsImagePlugin
-
-    proof, programs = tmp_path / "ran", tmp_path / "bin"
-    programs.mkdir()
-    (programs / "gs").write_text(f"#!/bin/sh\n: > {proof}\n")
-    (programs / "gs").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
-    root = write_images(tmp_path / "mine")
-    image = root / "train" / "cat" / "000.png"
-    image.write_bytes(EPS)
-    with pytest.raises(UserError, match=f"{image} is damaged"):
-        readers.read("folder", Place(tmp_path, root=root, image_size=12, channels=3))
-    assert not proof.exists()
-    with pytest.raises((OSError, ValueError, SyntaxError)), Image.open(image) as opened:
-        opened.load()
-    assert proof.exists(), "it was a working trap"

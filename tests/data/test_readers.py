@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import http.client
 import http.server
-import pickle
-import struct
 import threading
 import urllib.error
 import urllib.request
@@ -18,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
+from data_files import TEST, TRAIN, md5, pixels, write_cifar, write_idx
+from torchvision.datasets import FashionMNIST
 
 from igo.data import readers
 from igo.data.source import Place, Splits
 from igo.ground.errors import UserError
 
-TRAIN, TEST = 20, 10  # images written by these tests
 IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in
        ("images-idx3", "labels-idx1")]  # fmt: skip
 
@@ -62,39 +58,6 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         yield folder, f"http://127.0.0.1:{service.server_port}"
         service.shutdown()
         thread.join()
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def pixels(n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-
-
-def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The whole folder of CIFAR-10 or -100 with few images, whose checksums torchvision accepts."""
-    dataset: Any = CIFAR10 if classes == 10 else CIFAR100
-    labels_key = "labels" if classes == 10 else "fine_labels"
-    folder = data_dir / dataset.base_folder
-    folder.mkdir(parents=True)
-    names = [name for name, _ in dataset.train_list]
-    each = TRAIN // len(names)
-    for i, name in enumerate([*names, dataset.test_list[0][0]]):
-        n, first = (TEST, 0) if i == len(names) else (each, i * each)
-        images = pixels(n, seed=i)
-        labels = [(first + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
-        entries: dict[str, Any] = {labels_key: labels, "data": images.reshape(n, 3072)}
-        (folder / name).write_bytes(pickle.dumps(entries, protocol=2))
-    names_of_classes = [f"class {c}" for c in range(classes)]
-    known_classes = {dataset.meta["key"]: names_of_classes}
-    (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(known_classes, protocol=2))
-    for lists in ("train_list", "test_list"):
-        known = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
-        monkeypatch.setattr(dataset, lists, known)
-    meta = folder / dataset.meta["filename"]
-    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5(meta)})
-    return folder
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -141,14 +104,6 @@ def harm(path: Path, damage: str) -> None:
         path.write_bytes(whole + b"x")
     else:
         path.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle:]))
-
-
-def write_idx(path: Path, values: np.ndarray) -> None:
-    """Two zero bytes, the type (8: uint8), the dimensions, big-endian sizes, the values."""
-    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape)
-    content += values.astype(np.uint8).tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def clothes(n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,8 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"batch_size": None}, "batch_size", "it must be a number"),
     ("cosine", {"learning_rate": None}, "learning_rate", "it must be a number"),
     ("cosine", {"n": 0}, "n", "1 or more"),
+    ("cosine", {"warmup_samples": None}, "warmup_samples", "it must be a number"),
+    ("cosine", {"batch_multiple": None}, "batch_multiple", "it must be a number"),
     ("cosine", {"algorithm3": {"h": -1}}, "h", "0 or more"),
     ("cosine", {"algorithm3": {"final_updates": -1}}, "final_updates", "[0,"),
 ]
@@ -79,29 +81,3 @@ def test_a_wrong_argument_is_named_with_its_cure(
     assert raised.value.argument == argument
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_a_long_plan_prints_its_ends() -> None:
-    text = str(igo.plan("cosine", **{**GIVEN, "epochs": 90}))
-    lines = text.splitlines()
-    assert len(lines) < 20
-    assert lines[-2].split()[0] == "90"
-    assert "90 epochs of 100 samples" in lines[-1]
-    assert len({len(line) for line in lines[:-1]}) == 1
-
-
-def test_a_place_agrees_with_a_walk_through_all_updates() -> None:
-    plan = igo.plan("cosine", **GIVEN, split=0.2, stages=3, algorithm3={"final_updates": 4})
-    update = 0
-    for epoch, stage in ((epoch, row) for row in plan.stages for epoch in row.epoch_range):
-        assert plan.stage_of_epoch(epoch) is stage
-        for batch in range(1, stage.batches + 1):
-            update += 1
-            place = plan.at(update)
-            assert (place.stage, place.epoch, place.batch) == (stage, epoch, batch)
-    assert update == plan.updates
-    for wrong in (0, update + 1):
-        with pytest.raises(IndexError, match=f"updates 1 to {update}"):
-            plan.at(wrong)
-    with pytest.raises(IndexError):
-        plan.stage_of_epoch(plan.epochs + 1)

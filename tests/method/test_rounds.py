@@ -1,12 +1,13 @@
 """Algorithm 3's M from ε: by enumeration, in a plan, in a run's settings, and refused."""
 
 import math
-import re
 
 import pytest
-from forked import forge
+from conftest import configure
 
 import igo
+from igo.config.plan import make_plan
+from igo.ground.errors import ConfigError
 from igo.method.rounds import alpha_0, rounds
 
 PLAN = {"n": 1000, "epochs": 40, "learning_rate": 0.1, "batch_size": 10, "p": 0.5}
@@ -63,31 +64,18 @@ def test_what_has_no_meaning_is_refused(more, message):
         igo.plan("graduated", **PLAN, algorithm3=more)
 
 
-def test_stages_are_given_once():
+def test_epsilon_chooses_the_stages_of_graduated_alone():
+    chosen = {"epsilon": 0.1, "alpha_0": 2}
     with pytest.raises(igo.PlanError, match=r"stages=3 .* leave one out"):
-        igo.plan("graduated", **PLAN, stages=3, algorithm3={"epsilon": 0.1, "alpha_0": 2})
-
-
-def test_another_profile_has_no_epsilon():
+        igo.plan("graduated", **PLAN, stages=3, algorithm3=chosen)
     with pytest.raises(igo.PlanError, match="belongs to profile graduated"):
-        igo.plan(
-            "cosine",
-            n=1000,
-            epochs=40,
-            learning_rate=0.1,
-            batch_size=10,
-            algorithm3={"epsilon": 1, "alpha_0": 1},
-        )
+        igo.plan("polynomial", **PLAN, algorithm3=chosen)
 
 
-def test_a_run_takes_both_as_settings(tmp_path):
-    ask = ("dataset=digits", "epochs=20", "p=0.5", "schedule.alpha_0=2", "dry_run=true")
-    done = forge.run(tmp_path, *ask, "schedule.epsilon=0.125")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^ *16 ", done.stdout, re.MULTILINE)
-    assert not re.search(r"^ *17 ", done.stdout, re.MULTILINE)
-    both = forge.run(tmp_path, *ask, "schedule.epsilon=0.125", "schedule.stages=5")
-    assert "schedule.stages=5 is not allowed: schedule.epsilon chooses 16" in both.stderr
-    over = forge.run(tmp_path, *ask, "schedule.epsilon=0.00001")
-    assert over.returncode == 2
-    assert "schedule.epsilon=1e-05 is not allowed: Algorithm 3 needs M" in over.stderr
+def test_a_run_takes_both_as_settings():
+    ask = ("epochs=20", "p=0.5", "schedule.alpha_0=2")
+    assert len(make_plan(configure(*ask, "schedule.epsilon=0.125")).stages) == 16
+    with pytest.raises(ConfigError, match=r"schedule\.stages=5 .*: schedule\.epsilon chooses 16"):
+        configure(*ask, "schedule.epsilon=0.125", "schedule.stages=5")
+    with pytest.raises(ConfigError, match=r"schedule\.epsilon=1e-05 .*: Algorithm 3 needs M"):
+        configure(*ask, "schedule.epsilon=0.00001")

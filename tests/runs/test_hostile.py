@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 from conftest import TINY, configure, run_folder
+from data_files import write_cifar
 from forked import Death, forge
 from recorded import Trap
-from test_readers import write_cifar
 from wandb_server import KEY
 
 from igo.config.load import ANY, GONE, read_config

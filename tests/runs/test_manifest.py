@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import yaml
 from conftest import TINY, Ended, records, run_folder, status
+from data_files import write_idx, write_images
 from forked import Death, forge
 from recorded import edit
-from test_own_data import write_images
-from test_readers import write_idx
 
 from igo.data import identity, readers
 from igo.data.source import Place, Source, Split

@@ -10,7 +10,7 @@ import pytest
 import torch
 import trained
 from conftest import TINY, configure, records, run_folder, status
-from test_own_data import write_npz
+from data_files import write_npz
 
 from igo.ground.cores import allowed_cores, without_omp_dynamic
 from igo.ground.files import Record

@@ -43,6 +43,7 @@ RULES: dict[str, Rule] = {
 }
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
          "batch_multiple", "final_updates")  # fmt: skip
+NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
 
 
 class PlanError(ValueError):
@@ -152,9 +153,6 @@ def checked(
     )
     _check_together(arguments)
     return arguments
-
-
-NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
 
 
 def _paper_method(

@@ -93,7 +93,7 @@ class NoiseMeter:
         if earlier:
             total = earlier + samples
             change = [g / total - b / earlier for g, b in zip(gradients, self._before, strict=True)]
-            self._scatter.append(_product(change, change) * (total * earlier / samples))
+            self._scatter.append(_square(change) * (total * earlier / samples))
         self._before = [gradient.clone() for gradient in gradients]
 
     def update(self, scale: float = 1.0) -> None:
@@ -107,7 +107,7 @@ class NoiseMeter:
         if len(self._sizes) > 1:
             total, parts = sum(self._sizes), len(self._sizes)
             c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
-            square = float(_product(self._before, self._before))
+            square = float(_square(self._before))
             self._take(c2 / scale**2, square / scale**2, total, parts)
         self._begin()
 
@@ -137,7 +137,7 @@ class NoiseMeter:
         self._size = samples / parts
 
 
-def _product(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """a · b over parameters, in float64."""
-    products = [(x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)]
-    return torch.stack([product.to(products[0].device) for product in products]).sum()
+def _square(parts: Sequence[Tensor]) -> Tensor:
+    """The squared norm over parameters, in float64."""
+    squares = [part.double().square().sum() for part in parts]
+    return torch.stack([square.to(squares[0].device) for square in squares]).sum()

@@ -1,0 +1,91 @@
+"""Data sets as files: small ones in the genuine formats, written byte by byte, and one's own."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import CIFAR10, CIFAR100
+
+TRAIN, TEST = 20, 10  # images
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def pixels(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+
+
+def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The whole folder of CIFAR-10 or -100 with few images, whose checksums torchvision accepts."""
+    dataset: Any = CIFAR10 if classes == 10 else CIFAR100
+    labels_key = "labels" if classes == 10 else "fine_labels"
+    folder = data_dir / dataset.base_folder
+    folder.mkdir(parents=True)
+    names = [name for name, _ in dataset.train_list]
+    each = TRAIN // len(names)
+    for i, name in enumerate([*names, dataset.test_list[0][0]]):
+        n, first = (TEST, 0) if i == len(names) else (each, i * each)
+        images = pixels(n, seed=i)
+        labels = [(first + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
+        entries: dict[str, Any] = {labels_key: labels, "data": images.reshape(n, 3072)}
+        (folder / name).write_bytes(pickle.dumps(entries, protocol=2))
+    names_of_classes = [f"class {c}" for c in range(classes)]
+    known_classes = {dataset.meta["key"]: names_of_classes}
+    (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(known_classes, protocol=2))
+    for lists in ("train_list", "test_list"):
+        known = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
+        monkeypatch.setattr(dataset, lists, known)
+    meta = folder / dataset.meta["filename"]
+    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5(meta)})
+    return folder
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """Two zero bytes, the type (8: uint8), the dimensions, big-endian sizes, the values."""
+    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape)
+    content += values.astype(np.uint8).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
+    draw = np.random.default_rng(n)
+    held = {
+        "images": draw.integers(0, 200, (n, *shape), dtype=np.uint8),
+        "labels": np.arange(n) % 3,
+    }
+    if test:
+        held["test_images"] = draw.integers(0, 200, (test, *shape), dtype=np.uint8)
+        held["test_labels"] = np.arange(test) % 3
+    np.savez(file, **held)  # type: ignore[arg-type]
+    return file
+
+
+def write_images(
+    root: Path,
+    *,
+    val: int = 0,
+    size: tuple[int, int] = (12, 12),
+    mode: str = "RGB",
+    train: int = 20,
+    seed: int = 0,
+) -> Path:
+    draw = np.random.default_rng(seed)
+    for part, n in (("train", train), ("val", val)):
+        for label in ("cat", "cow", "dog")[: 3 if n else 0]:
+            (root / part / label).mkdir(parents=True)
+            for number in range(n):
+                pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+                image = Image.fromarray(pixels).convert(mode)
+                image.save(root / part / label / f"{number:03}.png")
+    return root
