@@ -21,34 +21,36 @@ START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of 
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The judged rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
-    lines = [
-        "| claim | n | difference, 95 % | last epoch | p, different | p, equal | detectable |"
-        " verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if row["found"] is None:
-            lines.append(f"| {row['claim']} | – | | | | | | **not run** |")
-        else:
-            lines.append(f"| {' | '.join(_cells(row))} |")
-    return "\n".join(lines) + "\n"
+    """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs.
+
+    The last epoch has a column where a row has a number of it.
+    """
+    head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
+    lines = [_cells(row) for row in rows]
+    if any("last_epoch" in (row["found"] or {}) for row in rows):
+        head.insert(3, "last epoch")
+        for row, line in zip(rows, lines, strict=True):
+            last = (row["found"] or {}).get("last_epoch")
+            line.insert(3, _interval(last) if last else "–")
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
+    )
 
 
 def _cells(row: Row) -> list[str]:
     numbers = row["found"]
-    last = numbers.get("last_epoch")
+    if numbers is None:
+        return [row["claim"], "–", "", "", "", "", "**not run**"]
     verdict = verdict_of(row)
-    if last and numbers["last_epoch_verdict"] != numbers["verdict"]:
+    if numbers.get("last_epoch_verdict", numbers["verdict"]) != numbers["verdict"]:
         verdict += f"; last epoch: {numbers['last_epoch_verdict']}"
-    power = numbers.get("detectable")
+    power = numbers["detectable"]
     text = "–" if power is None else f"{power:.2g}"
     if row["test"] == "equal":
         text = f"{numbers['seeds_to_equate']} seeds"
     return [
         row["claim"], str(numbers["n"]), _interval(interval(numbers)),
-        _interval(last) if last else "–", p_value(numbers["p_adjusted"]),
-        p_value(numbers["p_equal_adjusted"]), text, verdict,
+        p_value(numbers["p_adjusted"]), p_value(numbers["p_equal_adjusted"]), text, verdict,
     ]  # fmt: skip
 
 
