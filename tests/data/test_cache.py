@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorded import Trap
 
 from igo.data.cache import digest, kept
 
@@ -42,7 +43,7 @@ def flip(path: Path) -> None:
 
 
 def pickled(path: Path) -> None:
-    np.savez(path, images=np.array([Path()], dtype=object), labels=[0])
+    np.savez(path, images=np.array([Trap(path.with_name("ran"))], dtype=object), labels=[0])
 
 
 @pytest.mark.parametrize("damage", [cut, flip, pickled, Path.unlink])

@@ -108,21 +108,6 @@ def test_killed_at_any_point_of_a_write_a_whole_one_is_left(pair: Path) -> None:
     assert epochs == [2] * 9 + [3] * 2, "the new one counts from its last rename on"
 
 
-def test_an_error_in_a_write_leaves_a_whole_one(
-    pair: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            checkpoint.save(pair, state_of(3))
-    state, warnings = checkpoint.load(pair, OWNER)
-    assert_state_of(2, state)
-    assert warnings == []
-
-
 def test_no_flipped_bit_is_loaded(pair: Path) -> None:
     """Each byte: parameters, tables of contents, padding, digest. torch.load looks at few."""
     whole = pair.read_bytes()

@@ -1,27 +1,21 @@
 """Files that somebody else made: nothing in them runs, and no key is in a file of a run.
 
-tests/runs/test_checkpoint.py has checkpoints, tests/report/test_report_page.py the report, and
-tests/runs/test_wandb.py has that W&B leaves no key behind.
+tests/runs/test_checkpoint.py has checkpoints, tests/data/test_cache.py arrays,
+tests/report/test_report_page.py the report, and tests/runs/test_wandb.py that W&B leaves no key.
 """
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from conftest import TINY, configure, run_folder
-from data_files import write_cifar
 from forked import Death, forge
-from recorded import Trap
 from wandb_server import KEY
 
 from igo.config.load import ANY, GONE, read_config
 from igo.config.plan import make_plan
-from igo.data import readers
-from igo.data.source import Place
 from igo.ground.errors import UserError
 from igo.report.table import read_run
 from igo.runs.folder import RunFolder
@@ -86,46 +80,6 @@ def test_a_setting_that_is_gone_is_ignored_where_it_changed_nothing(
         with pytest.raises(UserError, match=refused):
             read_config(path)
         assert refused in read_run(recorded)["error"]
-
-
-@pytest.fixture
-def proof(tmp_path: Path) -> Path:
-    """A folder that is there only if a trap was sprung."""
-    return tmp_path / "ran"
-
-
-def test_code_in_cifars_pickles_is_never_run(
-    tmp_path: Path, proof: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """torchvision compares checksums before it unpickles, also where it downloads first."""
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    folder = write_cifar(tmp_path / "data", 10, monkeypatch)
-    readers.read("cifar10", Place(tmp_path / "data"))
-    trap = pickle.dumps({"data": Trap(proof), "labels": []})
-    for path in sorted(folder.iterdir()):
-        whole = path.read_bytes()
-        path.write_bytes(trap)
-        with pytest.raises(UserError, match="missing or damaged"):
-            readers.read("cifar10", Place(tmp_path / "data"))
-        path.write_bytes(whole)
-    assert not proof.exists()
-    pickle.loads(trap)
-    assert proof.exists(), "it was a working trap"
-
-
-def no_network(*_: object, **__: object) -> None:
-    raise OSError(101, "Network is unreachable")
-
-
-def test_a_pickle_in_the_cache_is_never_run(tmp_path: Path, proof: Path) -> None:
-    readers.read("digits", Place(tmp_path))
-    (file,) = (tmp_path / "cache").iterdir()
-    with np.load(file) as arrays:
-        whole = dict(arrays)
-    np.savez(file, **{**whole, "train_images": np.array([Trap(proof)], dtype=object)})
-    train, _ = readers.read("digits", Place(tmp_path))
-    np.testing.assert_array_equal(train.images, whole["train_images"])
-    assert not proof.exists()
 
 
 def test_a_run_that_fails_leaves_no_key_behind(tmp_path: Path) -> None:

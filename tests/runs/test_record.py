@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import csv
-import errno
 import fcntl
 import importlib.metadata
 import json
 import multiprocessing
-import os
 import shlex
 import shutil
-import subprocess
 import time
 from dataclasses import is_dataclass
 from functools import reduce
@@ -20,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, configure, records, run_folder, status
+from conftest import TINY, configure, records, run_folder, status
 from forked import forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.ground.errors import Busy, UserError
-from igo.runs import assemble, checkpoint
-from igo.runs.folder import RunFolder, read_records, read_status, signature
-from igo.train.state import Progress
+from igo.runs.folder import RunFolder, signature
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.
@@ -99,70 +94,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_a_finished_folder_holds_exactly_what_is_promised(finished: Path) -> None:
-    folder = run_folder(finished)
+def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
+    """Its files, the plan's floats to the bit, a record an epoch, and what ran."""
+    folder, plan = run_folder(finished), make_plan(configure(*RUN))
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         "previous-checkpoint.pt", ".lock",
     }  # fmt: skip
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "wandb"}
-
-
-def test_plan_csv_has_the_promised_columns_and_exact_floats(finished: Path) -> None:
-    plan = make_plan(configure(*RUN))
-    with (run_folder(finished) / "plan.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    assert header == [
-        "stage", "first_epoch", "epochs", "batches", "updates", "phi_m", "gamma_m", "kappa_m",
-        "lambda_m", "eta_m", "b_m",
-    ]  # fmt: skip
-    assert len(rows) == 3
+    with (folder / "plan.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     for row, stage in zip(rows, plan.stages, strict=True):
-        for column, cell in zip(header, row, strict=True):
+        for column, cell in row.items():
             value = getattr(stage, column)
             assert (cell == "") if value is None else (type(value)(cell) == value), column
-    assert rows[-1][6:9] == ["", "", ""]
-    assert rows[0][5] == "1.0"
-
-
-def test_metrics_have_the_promised_columns_one_record_an_epoch(finished: Path) -> None:
-    rows = records(run_folder(finished), timings=True)
-    promised = [
-        "epoch", "stage", "updates", "samples", "eta_m", "b_m", "gamma_m", "delta_m",
-        "delta_measured", "delta_measured_low", "delta_measured_high", "gradient_variance",
-        "gradient_norm", "noise_scale", "variance_pieces", "variance_batch_size",
-        "reference_variance", "train/loss", "train/accuracy", "test/loss",
-        "test/accuracy", "images_per_second", "seconds",
+    epochs = records(folder)
+    assert [(row["epoch"], row["stage"], row["samples"]) for row in epochs] == [
+        (1, 1, 96), (2, 2, 192), (3, 2, 288), (4, 3, 384), (5, 3, 480),
     ]  # fmt: skip
-    for row in rows:
-        assert [column for column in row if column in promised] == promised
-        assert list(row) == list(rows[0])
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    assert [row["stage"] for row in rows] == [1, 2, 2, 3, 3]
-    assert [row["samples"] for row in rows] == [96, 192, 288, 384, 480]
-    assert rows[-1]["b_m"] == 96
-    assert rows[-1]["delta_m"] == 0
-
-
-def test_status_says_what_ran_where_and_how(finished: Path) -> None:
+    assert (epochs[-1]["b_m"], epochs[-1]["delta_m"]) == (96, 0)
     found = status(finished)
-    assert found["state"] == "finished"
-    assert found["started"] <= found["ended"]
-    assert found["seconds"] > 0
-    python, script, *typed = shlex.split(found["command"])
-    assert python.startswith("python")
-    assert script == str(ROOT / "src" / "train.py")
-    assert typed == [f"runs_dir={finished / 'runs'}", *RUN]
-    for name in ("torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb"):
-        assert found["versions"][name] == importlib.metadata.version(name)
-    assert found["hardware"]["device"] == "cpu"
-    assert found["hardware"]["cores"] == os.cpu_count()
-    assert found["hardware"]["precision"] in ("fp32", "bfloat16", "float16")
-    assert found["hardware"]["cpu"]
-    head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    git = subprocess.run(head, capture_output=True, text=True, check=False)
-    if git.returncode == 0:  # else this copy has no history
-        assert len(found["commit"].removesuffix("+changes")) == 40
+    assert shlex.split(found["command"])[2:] == [f"runs_dir={finished / 'runs'}", *RUN]
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_a_finished_run_whose_records_changed_is_not_trained_again_unasked(
@@ -206,22 +159,6 @@ def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -
     worker.join()
 
 
-def test_a_line_that_is_no_record_is_an_error_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    for line in ("1", '"epoch"', "{"):
-        file.write_text('{"epoch": 1}\n' + line + "\n")
-        with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
-            read_records(tmp_path)
-        file.write_text('{"epoch": 1}\n' + line)
-        assert read_records(tmp_path) == [{"epoch": 1}]
-
-
-def test_a_status_that_cannot_be_shown_is_none(tmp_path: Path) -> None:
-    for text in ('{"host": "\\ud800"}', "[1]", "{"):
-        (tmp_path / "status.json").write_text(text)
-        assert read_status(tmp_path) == {}
-
-
 def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
     arguments = (*TINY, "tracking=none")
     forge.run(tmp_path, *arguments, "epochs=1").good()
@@ -246,20 +183,6 @@ def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: 
     assert folder.status()["error"]
 
 
-def test_a_new_start_forgets_how_the_last_one_ended(folder: RunFolder) -> None:
-    folder.path.mkdir()
-    folder.update_status(wandb_id="abc", seconds=1.5)
-    folder.write_failure(RuntimeError("boom"))
-    assert (folder.status()["state"], folder.status()["error"]) == ("failed", "boom")
-    assert (folder.path / "error.txt").exists()
-    folder.begin_status(state="running")
-    assert folder.status() == {
-        "run": folder.path.name, "state": "running", "wandb_id": "abc",
-        "seconds": 1.5,
-    }  # fmt: skip
-    assert not (folder.path / "error.txt").exists()
-
-
 def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
         folder.begin_records([])
@@ -271,37 +194,6 @@ def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) ->
         {"epoch": 1, "test/loss": None, "train/loss": 1.5},
         {"epoch": 2, "test/loss": None},
     ]
-
-
-def test_a_file_system_without_locks_is_no_other_process(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"cannot be locked .*set runs_dir") as error, folder.held():
-        pass
-    assert not isinstance(error.value, Busy)
-
-
-def test_a_checkpoint_is_as_large_after_many_epochs(tmp_path: Path) -> None:
-    """It says how far the records go, and holds none: an epoch's end costs the same throughout."""
-    config = configure(*TINY, f"runs_dir={tmp_path}")
-    training, folder = assemble.prepare(config, make_plan(config)), RunFolder(config)
-    progress, sizes = Progress(), []
-    with folder.held():
-        folder.begin_records([])
-        for _ in range(200):
-            progress.records.append({"epoch": len(progress.records) + 1, "test/loss": 1 / 3})
-            state = assemble.state_of(folder.path.name, training, progress)
-            folder.append(progress.records[-1])
-            if len(progress.records) in (100, 200):
-                checkpoint.save(folder.checkpoint, {**state, "metrics": folder.mark()})
-                sizes.append(folder.checkpoint.stat().st_size)
-    assert sizes[0] == sizes[1]
-    state, _ = checkpoint.load(folder.checkpoint, folder.path.name)
-    assert folder.records_until(state["metrics"]) == progress.records
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "longer"])

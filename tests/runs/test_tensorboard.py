@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
-from conftest import TINY, configure, records, run_folder
+from conftest import TINY, records, run_folder
 from forked import Death, forge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from igo.ground.errors import ConfigError
-from igo.runs import loggers
 
 EPOCHS = [1, 2, 3]
 
@@ -44,18 +40,3 @@ def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
     for _ in range(2):
         forge.run(tmp_path, *TINY, "tracking=tensorboard").good()
         assert [step for step, _ in points(run_folder(tmp_path))["delta_m"]] == EPOCHS
-
-
-def test_without_its_package_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"tracking\.tool=tensorboard .*pip install tensorboard"):
-        loggers.check(configure("tracking=tensorboard"))
-
-
-def test_training_ends_when_its_folder_cannot_be_written(tmp_path: Path) -> None:
-    log = "igo.runs.loggers.tensorboard.TensorBoard.log"
-    failing = Death(log, 2, "before", error="no space is left")
-    ended = forge.run(tmp_path, *TINY, "tracking=tensorboard", death=failing).good()
-    (warning,) = ended.stderr.splitlines()
-    assert warning == "warning: tensorboard failed (no space is left), so it gets no more rows"
-    assert [row["epoch"] for row in records(run_folder(tmp_path))] == EPOCHS

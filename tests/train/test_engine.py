@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.ground import gpus
 from igo.ground.errors import ConfigError
 from igo.ground.seeds import generator
 from igo.train import engine, models, optim
@@ -181,20 +179,6 @@ def test_the_unscaled_gradient_is_that_of_fp32(precision: str, micro: int, devic
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", ["sgd", "shb", "nshb"])
-def test_every_precision_trains(name: str, precision: str, device: str) -> None:
-    """Twenty steps on sixteen samples learn most of them by heart."""
-    run = build(device, precision)
-    network = run.prepare(normed_network())
-    momentum = 0.0 if name == "sgd" else 0.5
-    optimizer = optim.build(OptimizerConfig(name, momentum), network.parameters(), 0.1)
-    losses = [float(run.step(network, optimizer, samples(16, device))[0]) for _ in range(20)]
-    assert all(map(math.isfinite, losses))
-    assert losses[-1] < 0.5 * losses[0]
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     momentum: float, device: str
@@ -260,19 +244,3 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     assert engine.without_bf16(bf16, EngineConfig()).autocast is None
     with pytest.raises(ConfigError, match="strided convolution on single pixels"):
         engine.without_bf16(bf16, EngineConfig(precision="bf16"))
-
-
-@pytest.mark.parametrize(("precision", "rounded"), [("fp32", False), ("bf16", True)])
-def test_fp32_is_32_bits_and_no_algorithm_is_tried(precision: str, rounded: bool) -> None:
-    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = not rounded
-    gpus.configure(precision)
-    assert torch.backends.cudnn.allow_tf32 == rounded
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert not torch.backends.cudnn.benchmark
-
-
-def test_two_processes_on_one_gpu_are_an_error_that_says_so() -> None:
-    gpus.check_apart(["a 1", "a 2", "b 1"], 2)  # another machine's first is another one
-    with pytest.raises(ConfigError, match=r"2 processes on a would share one GPU; .*GPUs \(1\)"):
-        gpus.check_apart(["b 1", "a 1", "a 1"], 1)
