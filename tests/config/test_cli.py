@@ -145,6 +145,7 @@ def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: 
     assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
 
 
+@pytest.mark.slow
 def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(tmp_path: Path) -> None:
     """As on a CPU without AVX512: ``auto`` takes fp32 there, and says nothing."""
     code = (
@@ -177,6 +178,7 @@ def test_a_mistake_in_ones_own_file_is_one_line(
     assert re.match(rf"error: .*own\.yaml, line [{line}-{line + 2}]: .*; it must be YAML$", error)
 
 
+@pytest.mark.slow
 def test_output_in_another_encoding_or_nowhere(interpreter: Program, tmp_path: Path) -> None:
     shown = interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
     assert "\\u03b4_m" in shown

@@ -28,17 +28,3 @@ def test_a_wrong_command_is_one_line(tmp_path: Path) -> None:
     ended = igo(tmp_path, "tabel")
     assert ended.stdout == ""
     assert "no command 'tabel'. Did you mean 'table'?" in ended.error()
-
-
-def test_without_its_extras_it_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "omegaconf.py").write_text("raise ModuleNotFoundError(name='omegaconf')\n")
-    ended = igo(tmp_path, "train", path=f"{tmp_path}:{SOURCES}")
-    assert ended.stdout == ""
-    assert "omegaconf is missing: source .venv/bin/activate, or pip install" in ended.error()
-
-
-def test_train_is_the_script(tmp_path: Path) -> None:
-    """By a plan alone, so that nothing is trained."""
-    plan = ("dry_run=true", "epochs=3")
-    script = python(tmp_path, ROOT / "src" / "train.py", *plan).good()
-    assert igo(tmp_path, "train", *plan).stdout == script.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import nn
 from igo.report.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from lab.study import __main__ as program
-from lab.study import ends, exchange, reproduce, rows, table
+from lab.study import ends, exchange, rows, table
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -186,9 +185,7 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     ("typed", "message"),
     [
         ("anew", "error: anew needs a sweep"),
-        ("archive nothing", "error: no sweep nothing was run"),
         ("reproduce a_metod2", "error: there is no row 'a_metod2'. Did you mean 'a_method2'?"),
-        ("reproduce a_method2 x", "error: SEEDS=x: it must be a whole number"),
     ],
 )
 def test_a_mistake_is_one_line(typed: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,22 +193,3 @@ def test_a_mistake_is_one_line(typed: str, message: str, monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert str(ended.value).startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        (1, "error: 4 of 4 runs did not finish, the table above says why; the same command runs"),
-        (2, "2"),  # a setting was refused: the sweep said it
-        (-9, "error: the sweep was killed by SIGKILL; the same command continues it"),
-    ],
-)
-def test_a_reproduction_says_how_its_sweep_ended(
-    code: int, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(reproduce, "RUNS", tmp_path)
-    ended = subprocess.CompletedProcess([], code)
-    monkeypatch.setattr(reproduce.subprocess, "run", lambda *_, **__: ended)
-    with pytest.raises(SystemExit) as stopped:
-        reproduce.reproduce(["a_method2", "2"])
-    assert str(stopped.value).startswith(message)

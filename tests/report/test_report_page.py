@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import matplotlib as mpl
 import pytest
 from conftest import python
 from forked import forge
@@ -150,15 +149,6 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     assert str(mixed.parent) not in (site / "runs.csv").read_text()
 
 
-def test_every_colour_of_a_figure_has_one_for_dark_screens(site: Path) -> None:
-    drawings = re.findall(r"<svg.*?</svg>", (site / "index.html").read_text(), re.DOTALL)
-    assert len(drawings) == 2
-    for drawing in drawings:
-        alone = re.sub(r"light-dark\(#\w{6}, #\w{6}\)", "", drawing)
-        assert not re.findall(r"(?:fill|stroke|color): (?!none)#\w+", alone)
-        assert "Method 3" in drawing  # text, not paths
-
-
 def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
     typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
     assert forge.run(tmp_path, *typed, command="report").error() == (
@@ -229,27 +219,3 @@ def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
     assert linked == {f"../../a b/runs/{folder.name}/" for folder in folders}
     page = Links(report(tmp_path / "a b" / "runs", tmp_path / "d", links=False))
     assert not [link for link in page.links if link.endswith("/")]
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG 2.2's contrast ratio of two colours #rrggbb."""
-    light = []
-    for colour in (first, second):
-        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
-    return max(light) / min(light)
-
-
-def test_text_is_read_in_light_and_dark() -> None:
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    css = (page.HERE / "page.css").read_text()
-    pairs = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", css)
-    for scheme in (1, 2):
-        colours = {pair[0]: pair[scheme] for pair in pairs}
-        inks, grounds = ("ink", "soft", "accent", "good"), ("paper", "raised", "wash")
-        for text, ground in itertools.product(inks, grounds):
-            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for share in range(11):  # of the map's colours that igo.report.figures uses, below black
-        colour = mpl.colors.to_hex(mpl.colormaps["Blues"](0.1 + 0.05 * share))
-        assert contrast("#000000", colour) >= 4.5, share

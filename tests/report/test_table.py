@@ -220,10 +220,6 @@ def torn(name: str) -> Callable[[Path], None]:
 DAMAGE = {
     "config.yaml is missing": remove("config.yaml"),
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
-    "config.yaml cannot be read (epochs is null)": replace(
-        "config.yaml", "\nepochs: 3", "\nepochs: null"
-    ),
-    "config.yaml cannot be read (seed is": replace("config.yaml", "\nseed: ", "\nseed: 9999999999"),
     "config.yaml is of another version: this one has no schedule.warm": replace(
         "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
     ),
@@ -234,14 +230,8 @@ DAMAGE = {
     "metrics.jsonl cannot be read (Expecting": replace(
         "metrics.jsonl", '{"epoch": 2,', '{"epoch: 2,'
     ),
-    "metrics.jsonl cannot be read (could not convert string to float: 'x')": replace(
-        "metrics.jsonl", '"test/accuracy": 0.75', '"test/accuracy": "x"'
-    ),
     "metrics.jsonl cannot be read (test/accuracy is nan)": replace(
         "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": NaN'
-    ),
-    "metrics.jsonl cannot be read (test/accuracy is inf)": replace(
-        "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": 1e999'
     ),
     "metrics.jsonl cannot be read (a finished run has 2 of 3 epochs)": torn("metrics.jsonl"),
 }
@@ -307,24 +297,6 @@ def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path, capsys:
     assert (row["test/accuracy_low"], row["test/accuracy_high"]) == (None, None)
     show.show_summary(table.read_runs(sorted(tmp_path.iterdir())))
     assert "[98.50, 98.50]" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("width", [60, 80, 140])
-def test_no_line_of_settings_is_wider_than_the_terminal(
-    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    for p, seed in ((1, 0), (1, 1), (0.5, 0)):
-        make_run(tmp_path, f"p={p}", f"seed={seed}", accuracies=(0.1, 0.9, 0.5 + 0.1 * seed))
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(width))
-    show.show_summary(table.read_runs(sorted(tmp_path.iterdir())))
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-    (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-    assert max(map(len, lines[title : title + 3])) <= width
-    half = stats.t.ppf(0.975, 1) * 5  # sd of 50 and 60 % over √2 is 5
-    interval = f"[{max(55 - half, 0):.2f}, {min(55 + half, 100):.2f}]"
-    cells = re.split(r" {2,}", lines[title + 2].strip())
-    assert cells[:4] == ["p = 1, split 0.5", "2", "55.00 ± 7.07", interval]
 
 
 def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:

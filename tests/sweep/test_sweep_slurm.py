@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Program, configure, python, status
 
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError
 from igo.sweep import manifest, slurm
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
@@ -33,22 +33,16 @@ def stand_in(tmp_path: Path) -> StandIn:
     return make
 
 
-def script_for_sbatch(program: Program, stand_in: StandIn, tmp_path: Path, *typed: str) -> str:
-    """The script that a sweep gives to sbatch."""
-    path = stand_in(
-        sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
-        srun="exit 1", scontrol="exit 1", squeue="exit 1",
-    )  # fmt: skip
-    program(*SWEEP, *typed, PATH=path).good()
-    return (tmp_path / "script").read_text()
-
-
 def test_sbatch_is_asked_for_what_was_set(
     program: Program, stand_in: StandIn, tmp_path: Path
 ) -> None:
     """Read from the script that sbatch gets, by the names of sbatch's own manual."""
-    script = script_for_sbatch(
-        program, stand_in, tmp_path, "seed=0,1,2", "hydra.launcher.partition=gpu",
+    path = stand_in(
+        sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
+        srun="exit 1", scontrol="exit 1", squeue="exit 1",
+    )  # fmt: skip
+    program(
+        *SWEEP, "seed=0,1,2", "hydra.launcher.partition=gpu",
         "hydra.launcher.account=1234",
         "hydra.launcher.qos=high", "hydra.launcher.constraint=a100", "hydra.launcher.time=90",
         "hydra.launcher.mem_gb=2.5", "hydra.launcher.cpus_per_task=6",
@@ -57,7 +51,9 @@ def test_sbatch_is_asked_for_what_was_set(
         "hydra.launcher.setup=['module load cuda','ulimit -c 0']",
         "hydra.launcher.additional={exclude: node7, exclusive: true}",
         "+hydra.launcher.comment=ours",  # no setting of ours: passed on to submitit
-    )  # fmt: skip
+        PATH=path,
+    ).good()  # fmt: skip
+    script = (tmp_path / "script").read_text()
     asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
     expected = {
         "partition": "gpu", "account": "1234", "qos": "high", "constraint": "a100", "time": "90",
@@ -75,12 +71,9 @@ def test_sbatch_is_asked_for_what_was_set(
     assert list(sweep.queue.values()) == ["7_0", "7_1", "7_2"]
 
 
-def test_a_run_that_needs_a_gpu_asks_for_one_and_for_a_day(
-    program: Program, stand_in: StandIn, tmp_path: Path
-) -> None:
-    script = script_for_sbatch(program, stand_in, tmp_path, "dataset=cifar100")
-    assert "#SBATCH --gpus-per-node=1\n" in script
-    assert "#SBATCH --time=1440\n" in script
+def test_a_run_that_needs_a_gpu_asks_for_one_and_for_a_day() -> None:
+    asked = slurm.with_needs({"gpus_per_node": None, "time": None}, [configure("dataset=cifar100")])
+    assert asked == {"gpus_per_node": 1, "time": 1440}
     none = {"gpus_per_node": 0, "time": None}
     with pytest.raises(ConfigError, match=r"gpus_per_node=0 .* a run on cifar100 needs a GPU"):
         slurm.with_needs(none, [configure("dataset=cifar100")])
@@ -103,28 +96,6 @@ def test_wrong_use_is_one_line_and_submits_nothing(
     ):
         assert named in program(*SWEEP, typed, PATH=path).error()
     assert not list((tmp_path / "runs").glob("sweeps/*/sweep.json"))
-
-
-def test_the_queue_is_read_in_one_call(
-    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def squeue(lines: str) -> None:
-        monkeypatch.setenv("PATH", stand_in(squeue=lines))
-
-    squeue(f"echo $* >> {tmp_path}/calls; echo 5_0 RUNNING; echo 5_1 PENDING; echo 9 COMPLETING")
-    states = manifest.queue_states(["5_0", "5_1", "5_2", "9", "12"])
-    assert states == {"5_0": "RUNNING", "5_1": "PENDING", "9": "COMPLETING"}
-    (call,) = (tmp_path / "calls").read_text().splitlines()
-    assert call.split()[-2:] == ["-j", "12,5,9"]
-    squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
-    assert manifest.queue_states(["5"]) == {}  # SLURM has forgotten it
-    squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
-    with pytest.raises(UserError, match=r"^squeue: .*Unable to contact slurm controller$"):
-        manifest.queue_states(["5"])
-    squeue("exec sleep 20")
-    monkeypatch.setattr(manifest, "TIMEOUT", 0.2)
-    with pytest.raises(UserError, match=r"does not answer within 0\.2 s"):
-        manifest.queue_states(["5"])
 
 
 @pytest.mark.parametrize(

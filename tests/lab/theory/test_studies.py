@@ -125,19 +125,6 @@ def test_the_success_of_constant_noise_at_the_ripples_is_that_of_another_simulat
     assert abs((np.abs(x) < escape.BASIN).mean() - share) < 4 * error
 
 
-def test_untuned_p_one_half_is_below_plain_descent_and_p_2_is_best():
-    """What the page says of escape.csv in words."""
-    table = pl.read_csv(RESULTS / "escape.csv")
-    for d in (1, 2):
-        won = dict(
-            table.filter(pl.col("level").is_in(["none", escape.WHOLE]), d=d)
-            .select("method", "successes")
-            .iter_rows()
-        )
-        half, one, two = (won[escape.falling(p)] for p in (0.5, 1, 2))
-        assert half < won[escape.DESCENT] < one < two
-
-
 @pytest.fixture(scope="module")
 def data():
     return digits.load()
