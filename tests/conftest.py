@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, Self
 import pytest
 import torch
 from hydra import initialize_config_dir
+from hypothesis import settings
 
 from igo.config.load import load
 from igo.config.schema import Config
@@ -39,6 +39,8 @@ TINY = (
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 torch.set_num_threads(1)  # tests run side by side
+settings.register_profile("few", max_examples=25, deadline=None)
+settings.load_profile("few")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,11 +77,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Say where there is no GPU."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("there is no GPU here")
-
-
-def examples(count: int) -> int:
-    """How many Hypothesis draws; some of them where mutmut runs each test a thousand times."""
-    return max(count // 10, 10) if "MUTANT_UNDER_TEST" in os.environ else count
 
 
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[torch.Tensor]:
@@ -238,16 +235,3 @@ def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
         for row in rows:
             del row["seconds"], row["images_per_second"]
     return rows
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests marked `faults` counted, if any ran."""
-    tally: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed"):
-        if "/faults/" in report.nodeid and report.when == "call":
-            for name, count in report.user_properties:
-                tally[name] += count
-    if tally:
-        terminalreporter.section("faults, each of them survived")
-        for name in sorted(tally):
-            terminalreporter.write_line(f"{tally[name]:6}  {name}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -71,7 +71,6 @@ def test_a_stream_that_ends_early_or_is_not_counted_is_an_error() -> None:
         next(batches)
 
 
-@settings(max_examples=25, deadline=None)
 @given(ranks=st.integers(1, 5), limit=st.integers(1, 9), seed=st.integers(0, 3))
 def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     ranks: int, limit: int, seed: int

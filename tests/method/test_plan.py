@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import igo
@@ -19,7 +19,6 @@ THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch
 
 
 @pytest.mark.filterwarnings(*QUIET)
-@settings(max_examples=25, deadline=None)
 @given(
     n=st.none() | st.integers(8, 90),
     samples=st.integers(90, 400),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import igo
@@ -24,7 +24,6 @@ def plan(n: int = 50, epochs: int = 4, batch_size: int = 8, split: float = 0.0) 
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 80), epochs=st.integers(1, 5), b=st.integers(1, 80), seed=st.integers(0, 9))
 def test_every_epoch_is_all_samples_once_in_equal_batches(
     n: int, epochs: int, b: int, seed: int
@@ -48,7 +47,6 @@ def test_every_epoch_is_all_samples_once_in_equal_batches(
     assert list(batches) == []
 
 
-@settings(max_examples=25, deadline=None)
 @given(ranks=st.integers(1, 8), n=st.integers(8, 60), b=st.integers(8, 60))
 def test_ranks_share_each_batch_to_the_sample(ranks: int, n: int, b: int) -> None:
     the_plan = plan(n, 3, min(b, n))

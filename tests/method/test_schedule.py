@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 import torch
-from conftest import composing, configure, examples
-from hypothesis import assume, given, settings
+from conftest import composing, configure
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
@@ -158,7 +158,6 @@ def settings_of_plans(draw: st.DrawFn) -> list[str]:
 def test_every_plan_keeps_its_promises() -> None:
     with composing() as make:
 
-        @settings(max_examples=examples(25), deadline=None)
         @given(overrides=settings_of_plans())
         def check(overrides: list[str]) -> None:
             config = make(*overrides)
@@ -194,7 +193,6 @@ def test_any_kappa_and_lambda_are_one_decay_rate_and_one_split() -> None:
     """κ = γ^s, λ = γ^(-2(1-s))."""
     with composing() as make:
 
-        @settings(max_examples=examples(25), deadline=None)
         @given(kappa=st.floats(0.01, 1), lam=st.floats(1, 100))
         def check(kappa: float, lam: float) -> None:
             assume(kappa / math.sqrt(lam) < 0.999)
@@ -213,7 +211,6 @@ def test_optimal_decay_rates_telescope_to_pytorchs_polynomial_for_any_p_and_m() 
     """δ_m = δ_1 Π γ_k, γ_k as printed; with all of it in η, PolynomialLR stepped once a stage."""
     with composing() as make:
 
-        @settings(max_examples=examples(25), deadline=None)
         @given(p=st.floats(1e-3, 1), count=st.integers(1, 40), split=st.floats(0, 1))
         def check(p: float, count: int, split: float) -> None:
             plan = make_plan(make("schedule=graduated", f"p={p!r}", f"epochs={count}",

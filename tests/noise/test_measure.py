@@ -10,7 +10,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, Quiet, configure
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -119,7 +119,6 @@ def test_a_users_own_model_and_loader() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     n=st.integers(2, 5000),
     b_1=st.integers(1, 5000),

@@ -71,14 +71,6 @@ def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> No
         igo.load_run(folder)
 
 
-def test_importing_igo_is_cheap() -> None:
-    code = "import igo, sys; print({'torch', 'numpy', 'hydra'} & set(sys.modules)); igo.load_run"
-    done = python(ROOT, "-c", code, PYTHONPATH=str(ROOT / "src")).good()
-    assert done.stdout == "set()\n"
-    with pytest.raises(AttributeError, match="no attribute 'lode_run'"):
-        igo.lode_run  # noqa: B018
-
-
 @pytest.mark.slow
 def test_a_finished_run_brings_its_model_to_wandb(tmp_path: Path) -> None:
     forge.run(tmp_path, *TINY, "tracking.mode=offline", "tracking.artifact=true").good()

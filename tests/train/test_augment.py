@@ -115,14 +115,6 @@ def test_the_order_is_crop_then_flip_then_rotation() -> None:
     assert moved.nonzero().tolist() == [[3, 1]]
 
 
-def test_without_moves_images_are_picked_as_they_are() -> None:
-    images, index = some_images(5, 4, 6, 3), torch.tensor([3, 0, 3])
-    nothing = draw_moves(AugmentConfig(), 5, generator(0), CPU)
-    assert not nothing.any
-    picked = gather(images, index, nothing)
-    assert torch.equal(picked, images[[3, 0, 3]].permute(0, 3, 1, 2))
-
-
 N = 20_000
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, records, run_folder
-from forked import forge
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
@@ -60,15 +57,3 @@ def test_gradients_are_those_of_the_model_as_it_is() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what inductor imports
 def test_inductor_gives_the_same_gradients() -> None:
     assert_same("inductor", SIZES, parts=1024)
-
-
-@pytest.mark.slow
-def test_two_ranks_train_the_same_with_and_without(tmp_path: Path) -> None:
-    """Batches of 19 and 20 samples."""
-    typed = (*TINY, "batch_size=20", "schedule.stages=1", "tracking=none", "engine.precision=fp32")
-    losses = []
-    for compiled in ("false", "true"):
-        place = tmp_path / compiled
-        forge.run(place, *typed, f"engine.compile={compiled}", ranks=2).good()
-        losses.append([row["train/loss"] for row in records(run_folder(place))])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -9,33 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 import trained
-from conftest import TINY, configure, records, run_folder, status
+from conftest import TINY, configure
 from data_files import write_npz
 
-from igo.ground.cores import allowed_cores, without_omp_dynamic
-from igo.ground.files import Record
-from igo.runs import session
-from igo.runs.folder import RunFolder
+from igo.ground.cores import allowed_cores
+from igo.runs import assemble, checkpoint
 from igo.train import engine, threads
 from igo.train.state import Progress, Training
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
-@pytest.fixture
-def two_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on two free cores, whatever this machine has."""
-    monkeypatch.setattr(engine, "allowed_threads", lambda: 2)
-
-
 def prepared(*typed: str) -> Training:
     return trained.prepared(configure(*TINY, *typed))
-
-
-def own_images(place: Path, side: int = 16) -> tuple[str, ...]:
-    """Images as large as those that threads are worth timing for."""
-    file = write_npz(place / "own.npz", n=96, shape=(side, side))
-    return "dataset=arrays", f"dataset.file={file}", "dataset.samples=null", "tracking=none"
 
 
 def group(folder: Path, **files: str) -> None:
@@ -81,54 +67,26 @@ def test_the_trial_leaves_no_trace() -> None:
     assert not run.optimizer.state_dict()["state"]
 
 
-class Cut(BaseException):
-    """What ends a run in its second epoch."""
-
-
-@pytest.mark.usefixtures("two_allowed")
 def test_a_run_that_continues_keeps_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = (*own_images(tmp_path), f"runs_dir={tmp_path / 'runs'}")
-
-    def cut(self: object, record: Record) -> None:
-        if record["epoch"] == 2:
-            raise Cut
-        append(self, record)
-
+    """As on two free cores, whatever this machine has, where two are twice as fast as one."""
+    monkeypatch.setattr(engine, "allowed_threads", lambda: 2)
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [1, 2])
-    with monkeypatch.context() as patch:
-        append = RunFolder.append
-        patch.setattr(RunFolder, "append", cut)
-        with pytest.raises(Cut):
-            session.run(configure(*TINY, *typed))
-    assert status(tmp_path)["hardware"]["threads"] == 2
-    assert len(records(run_folder(tmp_path))) == 1
-    assert "threads: 2 of 2" in capfd.readouterr().out
+    file = write_npz(tmp_path / "own.npz", n=96, shape=(16, 16))  # worth timing for
+    own = "dataset=arrays", f"dataset.file={file}", "dataset.samples=null"
+    run, progress, heard = prepared(*own), Progress(), list[str]()
+    threads.settle(run, progress, heard.append)
+    assert progress.threads == 2
+    assert heard.pop().startswith("threads: 2 of 2 ")
 
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [2, 1])
-    session.run(configure(*TINY, *typed))
-    assert status(tmp_path)["hardware"]["threads"] == 2
-    assert len(records(run_folder(tmp_path))) == 3
-    assert "threads:" not in capfd.readouterr().out
+    checkpoint.save(tmp_path / "checkpoint.pt", assemble.state_of("one run", run, progress))
+    progress, _ = assemble.load(tmp_path / "checkpoint.pt", "one run", run, pytest.fail)
+    threads.settle(prepared(*own), progress, heard.append)
+    assert (progress.threads, heard) == (2, [])
 
-    heard: list[str] = []
     progress = Progress(threads=4)
-    threads.settle(prepared(*own_images(tmp_path)), progress, heard.append)
+    threads.settle(prepared(*own), progress, heard.append)
     assert progress.threads == 2
     assert heard == ["threads: 2 are allowed here, 4 before: results differ by rounding"]
-
-
-@pytest.mark.parametrize("value", ["true", "TRUE", " True"])
-def test_omp_dynamic_is_taken_out_with_a_warning(
-    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("OMP_DYNAMIC", value)
-    without_omp_dynamic()
-    assert "OMP_DYNAMIC" not in os.environ
-    assert capsys.readouterr().err.startswith(f"warning: OMP_DYNAMIC={value} is ignored")
-    for harmless in ("false", "FALSE"):
-        monkeypatch.setenv("OMP_DYNAMIC", harmless)
-        without_omp_dynamic()
-        assert os.environ["OMP_DYNAMIC"] == harmless
-    assert not capsys.readouterr().err

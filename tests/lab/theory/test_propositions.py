@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -14,7 +14,6 @@ A = st.floats(1.4143, 50)
 
 
 @given(a=A, share=st.floats(0, 1), r=st.floats(0.01, 10))
-@settings(max_examples=25)
 def test_delta_minus_is_the_smaller_root_of_its_quadratic(a, share, r):
     along = r * (np.sqrt(a**2 - 1) + share * (a - np.sqrt(a**2 - 1)))
     delta = props.delta_minus(np.array([along]), np.array([1.0]), np.array([1.0]), r, a)[0]
@@ -66,7 +65,6 @@ def test_existence_probability_is_the_share_of_directions_in_the_plane():
 
 
 @given(stages=st.integers(1, 60), power=st.floats(0.05, 2))
-@settings(max_examples=25)
 def test_optimal_decay_rates_telescope(stages, power):
     rates = props.optimal_decay_rates(stages, power)
     expected = [(1 - m / stages) ** power for m in range(1, stages + 1)]
