@@ -6,16 +6,19 @@ accuracy, or in the unit of the row's endpoint.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import yaml
+from scipy.special import ndtr, stdtrit
+from scipy.stats import chi
 
 from igo.ground.files import write_atomically
-from igo.report import comparison, statistics
-from igo.report.statistics import LEVEL, Array
+from igo.report import comparison
+from igo.report.statistics import LEAST_PAIRS, LEVEL, NO_SPREAD, POWER, Array
 from lab.study.records import ROOT, Run, name_of
 
 Row = dict[str, Any]  # as in the file
@@ -32,6 +35,7 @@ LEAST = 7  # fewest seeds of a row that is judged
 LAST = 5  # evaluations whose mean is the usual endpoint
 MARGIN = 0.5  # points of test accuracy
 DIGITS = 6  # significant digits in the file
+MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
 
 
 def read() -> list[Row]:
@@ -144,10 +148,41 @@ def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
             "statistic": pair.difference, "low": pair.low, "high": pair.high, "sd": pair.sd,
             "p": pair.p, "p_equal": pair.p_equal, "p_adjusted": pair.p_holm,
             "p_equal_adjusted": pair.p_equal_holm, "detectable": pair.detectable,
-            "seeds_to_equate": statistics.seeds_to_equate(margin, pair.sd or 0.0, level),
+            "seeds_to_equate": seeds_to_equate(margin, pair.sd or 0.0, level),
         }  # fmt: skip
         found.append({"verdict": verdict(row["test"], numbers)} | numbers)
     return found
+
+
+def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
+    """Chance that TOST says "within ±margin" where the true difference is 0.
+
+    P(|mean| + t s/√n < margin), where the mean is normal and (n - 1) s²/σ² is χ²: an integral over
+    s.
+    """
+    free, quantile = n - 1, float(stdtrit(n - 1, 1 - level))
+    standard_errors = margin * math.sqrt(n) / sd  # the margin, in standard errors of the mean
+
+    def within(root: float) -> float:
+        return float(2 * ndtr(standard_errors - quantile * root / math.sqrt(free)) - 1)
+
+    # Above the first limit TOST never says so. Above the second χ has almost no probability.
+    highest = min(standard_errors / quantile * math.sqrt(free), math.sqrt(free) + 12)
+    return float(chi.expect(within, args=(free,), lb=0, ub=highest, limit=200))
+
+
+def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
+    """The number of pairs with which TOST finds equal settings equal with a chance of POWER.
+
+    None above MOST_SEEDS.
+    """
+    if sd < NO_SPREAD:
+        return LEAST_PAIRS
+    n = bisect.bisect_left(
+        range(MOST_SEEDS + 1), True, lo=LEAST_PAIRS,
+        key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
+    )  # fmt: skip
+    return n if n <= MOST_SEEDS else None
 
 
 def verdict(test: str, numbers: Numbers) -> str:

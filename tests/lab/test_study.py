@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,17 @@ def test_a_mistake_is_one_line(typed: str, message: str, monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert str(ended.value).startswith(message)
+
+
+def test_seeds_for_equality_are_those_of_a_simulation() -> None:
+    assert rows.seeds_to_equate(0.5, 0.0) == 6
+    assert rows.seeds_to_equate(0.01, 1.0) is None  # more than 10,000
+    random = np.random.default_rng(0)
+    for sd in (0.34, 0.5, 0.8):
+        needed = rows.seeds_to_equate(0.5, sd)
+        for n, enough in ((needed, True), (needed - 1, False)):
+            drawn = random.normal(scale=sd, size=(40_000, n))
+            half = stats.t.ppf(0.95, n - 1) * drawn.std(axis=1, ddof=1) / math.sqrt(n)
+            share = float((np.abs(drawn.mean(axis=1)) + half < 0.5).mean())
+            assert share == pytest.approx(rows.equivalence_power(0.5, sd, n), abs=0.01)
+            assert (rows.equivalence_power(0.5, sd, n) >= 0.8) is enough

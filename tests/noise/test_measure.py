@@ -21,7 +21,7 @@ from igo.ground.errors import UserError
 from igo.noise import noise
 from igo.noise.measure import draw, measure_noise, per_sample_gradients
 from igo.noise.spread import estimate
-from igo.train import datasets, engine, measure, optim
+from igo.train import datasets, engine, measure
 
 cross_entropy = nn.functional.cross_entropy
 
@@ -156,7 +156,7 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
     training = prepared(config)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
+    optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
     training = replace(training, network=network, optimizer=optimizer)
     everything = list(training.data.train_batches([torch.arange(training.data.n)], 0))
     truths: list[list[float]] = []  # by epoch

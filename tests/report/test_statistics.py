@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from functools import cache
 
@@ -92,20 +91,6 @@ def test_too_few_signs_detect_nothing() -> None:
     assert statistics.detectable(1.0, 6) is not None
     assert statistics.detectable(1.0, 6, 0.05 / 6) is None
     assert statistics.detectable(0.0, 8) == 0
-
-
-def test_seeds_for_equality_are_those_of_a_simulation() -> None:
-    assert statistics.seeds_to_equate(0.5, 0.0) == 6
-    assert statistics.seeds_to_equate(0.01, 1.0) is None  # more than 10,000
-    random = np.random.default_rng(0)
-    for sd in (0.34, 0.5, 0.8):
-        needed = statistics.seeds_to_equate(0.5, sd)
-        for n, enough in ((needed, True), (needed - 1, False)):
-            drawn = random.normal(scale=sd, size=(40_000, n))
-            half = stats.t.ppf(0.95, n - 1) * drawn.std(axis=1, ddof=1) / math.sqrt(n)
-            share = float((np.abs(drawn.mean(axis=1)) + half < 0.5).mean())
-            assert share == pytest.approx(statistics.equivalence_power(0.5, sd, n), abs=0.01)
-            assert (statistics.equivalence_power(0.5, sd, n) >= 0.8) is enough
 
 
 @pytest.mark.parametrize("pairs", [4, 5, 6])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.errors import ConfigError
 from igo.ground.seeds import generator
-from igo.train import engine, models, optim
+from igo.train import engine, models
 from igo.train.engine import Engine
 
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
@@ -89,7 +89,7 @@ def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, dev
 def test_a_step_returns_sums_at_the_parameters_before_it(micro: int, device: str) -> None:
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
-    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
+    optimizer = OptimizerConfig("sgd").build(network.parameters(), 0.5)
     totals = run.step(network, optimizer, samples(23, device))
     loss, correct = one_by_one(plain_network(), *samples(23))
     assert totals.tolist() == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
@@ -185,7 +185,7 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 ) -> None:
     run = build(device, "fp16")
     network = run.prepare(plain_network())
-    optimizer = optim.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
+    optimizer = OptimizerConfig("shb", momentum).build(network.parameters(), 0.1)
     before = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
     images, labels = samples(8, device)

@@ -15,7 +15,7 @@ from trained import train
 
 from igo.config.plan import make_plan
 from igo.ground.errors import Outside
-from igo.train import datasets, engine, micro_batch, models, optim
+from igo.train import datasets, engine, micro_batch, models
 from igo.train.state import Progress, Training
 
 
@@ -93,7 +93,7 @@ def trained(most: int, error: Exception, *overrides: str) -> Progress:
     return train(
         Training(
             config, make_plan(config), datasets.open_data(config, built.device), network,
-            optim.build(config.optimizer, network.parameters(), config.learning_rate), built,
+            config.optimizer.build(network.parameters(), config.learning_rate), built,
         )
     )  # fmt: skip
 

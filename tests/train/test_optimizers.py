@@ -29,7 +29,7 @@ from trained import prepared
 
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
-from igo.train import engine, optim
+from igo.train import engine
 from igo.train.state import Training
 
 Parameters = list[nn.Parameter]
@@ -155,8 +155,8 @@ def test_steps_follow_the_formula_while_eta_changes(
     config = OptimizerConfig(name, momentum, weight_decay)
     ours, plain = small(device), small(device)
     optimizers = [
-        (ours, optim.build(config, ours, 0.3)),
-        (plain, optim.build(OptimizerConfig("sgd", 0.0, weight_decay), plain, 0.3)),
+        (ours, config.build(ours, 0.3)),
+        (plain, OptimizerConfig("sgd", 0.0, weight_decay).build(plain, 0.3)),
     ]
     for parameters, optimizer in optimizers:
         for step in range(STEPS):
@@ -179,15 +179,15 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
     for name in of_timm():
         config = OptimizerConfig(name, timm=True)
         straight = small()
-        stepped(optim.build(config, straight, 0.01), straight, range(8))
+        stepped(config.build(straight, 0.01), straight, range(8))
         broken = small()
-        first = optim.build(config, broken, 0.01)
+        first = config.build(broken, 0.01)
         stepped(first, broken, range(5))
         state = {"signature": name, "optimizer": first.state_dict()}
         checkpoint.save(tmp_path / name, state)
         saved, warnings = checkpoint.load(tmp_path / name, name)
         assert saved is not None, warnings
-        second = optim.build(config, broken, 0.01)
+        second = config.build(broken, 0.01)
         second.load_state_dict(saved["optimizer"])
         stepped(second, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import engine, models, optim
+from igo.train import engine, models
 from igo.train.engine import Engine
 
 KERNELS = {
@@ -82,7 +82,7 @@ def train_narrow_models(steps: int) -> None:
     for precision, network in product(("fp32", "auto") if fast else ("fp32",), _narrow_models()):
         run = _engine(precision, threads=1)
         prepared = run.prepare(network)
-        optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
+        optimizer = OptimizerConfig("sgd").build(prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
             totals = run.step(prepared, optimizer, (images, torch.randint(10, (2,))))

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import re
-import select
 import shutil
 import signal
 import sys
@@ -32,7 +31,6 @@ from igo.config.help import (
     setting_names,
 )
 from igo.config.load import explain
-from igo.ground.cores import without_omp_dynamic
 from igo.ground.errors import ConfigError, UserError, first_line
 from igo.ground.ranks import Ranks
 
@@ -53,7 +51,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     """
     _end_at_control_c()
     _write_anywhere()
-    _mend_environment()
+    if not os.environ.get("WANDB_MODE"):
+        os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
     asked = [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]
     if asked:
         return _explain_program(config, asked[0].partition("=")[2])
@@ -87,8 +86,6 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         main()
         sys.stdout.flush()  # output that cannot be written raises here, not at the exit
     except BrokenPipeError:
-        if not _is_unread():
-            raise
         _end_quietly()
     except UserError as error:
         fail(str(error))
@@ -111,13 +108,6 @@ def _write_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _mend_environment() -> None:
-    """Before threads start: no OMP_DYNAMIC; and no ``WANDB_MODE=``, which W&B refuses."""
-    without_omp_dynamic()
-    if not os.environ.get("WANDB_MODE"):
-        os.environ.pop("WANDB_MODE", None)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -164,13 +154,6 @@ def _end_at_control_c() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _is_unread() -> bool:
-    """Whether nobody reads this program's own output any more."""
-    poll = select.poll()
-    poll.register(1, select.POLLOUT)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _end_quietly() -> NoReturn:

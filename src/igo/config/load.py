@@ -61,11 +61,9 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         merged = OmegaConf.merge(OmegaConf.structured(Config), values)
         if unknown and merged.dataset.name in readers.READERS:
             _find_facts(merged, unknown)
-        config = OmegaConf.to_object(merged)
+        config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error) from None
-    if not isinstance(config, Config):
-        raise TypeError(f"a Config was expected, not {type(config)}")
     rules.check_values(config)
     rules.complete(config, typed)
     rules.check_combinations(config, typed)

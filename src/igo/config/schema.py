@@ -140,6 +140,12 @@ class _OptimizerConfig:
         """The function that makes it; its keyword arguments are the settings that it has."""
         return timm if self.timm else OPTIMIZERS[self.name]
 
+    def build(self, params: Iterable[Any], learning_rate: float) -> Any:
+        """The optimizer of a network's parameters, with η_1 and β_1."""
+        values = {name: getattr(self, name) for name in parameters(self.function)}
+        given = {name: value for name, value in values.items() if value is not None}
+        return self.function(params, learning_rate, **given)
+
     @property
     def typed(self) -> str:
         """As a person types it."""
@@ -273,14 +279,6 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
-# Settings that may differ among the processes of a run: where each finds its files, and what the
-# first process alone does.
-OF_ONE_PROCESS = (
-    "tracking.", "data_dir", "runs_dir", "save_model", "engine.threads",
-    "dataset.workers", "dataset.root", "dataset.file",
-)  # fmt: skip
-
-
 def place_of(config: Config, *, download: bool = True) -> Place:
     """Where the configured data set is looked for."""
     dataset = config.dataset
@@ -312,12 +310,6 @@ def training_samples(config: Config) -> int:
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
-
-
-def shared_settings(config: Config) -> dict[str, Any]:
-    """The settings that must be the same in all processes of a run, by full name."""
-    names = (name for name in SETTINGS if not name.startswith(OF_ONE_PROCESS))
-    return {name: value_of(config, name) for name in names}
 
 
 def result_settings(config: Config) -> dict[str, Any]:

@@ -2,23 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-
-def leaves(value: Any, name: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """Yield full name, such as ``a.b[0]``, and value of each entry of nested dictionaries.
-
-    ``lists=False`` yields a list as one value.
-    """
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{name}.{key}" if name else str(key), lists=lists)
-    elif lists and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from leaves(item, f"{name}[{index}]")
-    else:
-        yield name, value
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Statistics of runs: intervals, paired tests, equivalence, power, ranks.
+"""Statistics of runs: intervals, paired tests, equivalence, power.
 
 SciPy has the distributions. Its ``stats`` takes a second to import, so each function imports what
 it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 differences and 5 s
@@ -7,7 +7,6 @@ for 20.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,18 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test
 LEAST_PAIRS = 6  # for a verdict: with fewer the sign-flip test cannot reach LEVEL, see least_p
-POWER = 0.8  # of "detectable" and "seeds needed"
+POWER = 0.8  # of "detectable"
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # a smaller spread comes from rounding
 MOST_SIGNS = 22  # differences up to which the sign-flip test counts all 2^n signs
 DRAWN_SIGNS = 99_999
-MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
 
 
 @dataclass(frozen=True)
@@ -131,36 +129,3 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
 
     unit = quantile / math.sqrt(n)  # found about half of the time
     return sd * float(brentq(lacks, unit / 4, unit * 8))
-
-
-def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that TOST says "within ±margin" where the true difference is 0.
-
-    P(|mean| + t s/√n < margin), where the mean is normal and (n - 1) s²/σ² is χ²: an integral over
-    s.
-    """
-    from scipy.stats import chi
-
-    free, quantile = n - 1, float(stdtrit(n - 1, 1 - level))
-    standard_errors = margin * math.sqrt(n) / sd  # the margin, in standard errors of the mean
-
-    def within(root: float) -> float:
-        return float(2 * ndtr(standard_errors - quantile * root / math.sqrt(free)) - 1)
-
-    # Above the first limit TOST never says so. Above the second χ has almost no probability.
-    highest = min(standard_errors / quantile * math.sqrt(free), math.sqrt(free) + 12)
-    return float(chi.expect(within, args=(free,), lb=0, ub=highest, limit=200))
-
-
-def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
-    """The number of pairs with which TOST finds equal settings equal with a chance of POWER.
-
-    None above MOST_SEEDS.
-    """
-    if sd < NO_SPREAD:
-        return LEAST_PAIRS
-    n = bisect.bisect_left(
-        range(MOST_SEEDS + 1), True, lo=LEAST_PAIRS,
-        key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
-    )  # fmt: skip
-    return n if n <= MOST_SEEDS else None

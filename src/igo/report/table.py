@@ -20,7 +20,6 @@ from igo.config.load import record_values
 from igo.config.schema import NO_EFFECT
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
-from igo.ground.words import leaves
 from igo.method.profiles import PROFILES, parameters
 from igo.report.statistics import reach
 from igo.runs.folder import read_records, state_of
@@ -136,10 +135,19 @@ def _settings(folder: Path, _row: Row) -> Row:
 @cache
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
-    values = dict(leaves(record_values(text) or {}, lists=False))
+    values = dict(_leaves(record_values(text) or {}))
     if "schedule.p" in values:  # as earlier records have it
         values["p"] = values.pop("schedule.p")
     return {n: _typed(n, value, SETTINGS.get(n, str)) for n, value in values.items()}
+
+
+def _leaves(values: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield full name, such as ``a.b``, and value of each entry of nested dictionaries."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

@@ -20,7 +20,7 @@ from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
-from igo.train import datasets, engine, measure, micro_batch, models, optim
+from igo.train import datasets, engine, measure, micro_batch, models
 from igo.train.measure import Online
 from igo.train.state import Progress, Training
 
@@ -46,7 +46,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
         built = engine.without_bf16(built, config.engine)
     network = built.prepare(network)
     built, network = engine.distributed(built, network, of_timm=config.model.timm)
-    optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
+    optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
     return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from igo.config.load import load, read_config
 from igo.config.plan import make_plan
-from igo.config.schema import NO_EFFECT, Config, shared_settings, value_of
+from igo.config.schema import NO_EFFECT, Config, value_of
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
@@ -83,8 +82,12 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     outcome = "finished"
     try:
         with ranks.joined():
-            if ranks.size > 1:
-                _agree(config, plan, ranks)
+            # The folder's name is a digest of all settings that change the result.
+            if len(set(ranks.gather((folder.path.name, manifest.code())))) > 1:
+                raise UserError(
+                    "the processes of this run differ in settings or code; start all with the same"
+                    " command and code"
+                )
             if config.dry_run:
                 check_can_be_made(folder.path)
                 terminal.say(f"run {folder.path}")
@@ -116,26 +119,6 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     if ranks.first:
         _conclude(config, folder, terminal, outcome)
     return folder.path
-
-
-def _agree(config: Config, plan: Plan, ranks: Ranks) -> None:
-    """Check that all processes of a run have the same settings, plan, code and versions."""
-    versions = {f"the version of {name}": version(name) for name in ("torch", "numpy")}
-    here = {
-        **shared_settings(config),
-        "the plan": manifest.plan_digest(plan),
-        "the code of igo": manifest.code(),
-        **versions,
-    }
-    first, *others = ranks.gather(here)
-    for rank, other in enumerate(others, 1):
-        for name, value in first.items():
-            if other[name] != value:
-                raise UserError(
-                    f"{name} differs among the processes of this run: {value} in the first,"
-                    f" {other[name]} in process {rank}. Start all with the same command, code and"
-                    " versions"
-                )
 
 
 def _has_finished(folder: RunFolder) -> bool:

@@ -20,12 +20,6 @@ from igo.runs.folder import RunFolder, read_records, read_status, state_of
 from igo.runs.loggers import wandb as logger
 from igo.runs.terminal import Terminal
 
-NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in W&B's errors about a silent server
-
-
-class Unanswered(UserError):
-    """The server does not answer, so that no other run can be sent either."""
-
 
 @dataclass
 class SyncSettings:
@@ -56,8 +50,6 @@ def run(composed: DictConfig) -> None:
     for number, folder in enumerate(folders, 1):
         try:
             outcome = _send(folder)
-        except Unanswered:
-            raise
         except (UserError, OSError) as error:
             outcome, failed = f"failed: {error}", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {folder.name}: {outcome}")
@@ -76,13 +68,7 @@ def _knows_key() -> bool:
 
 
 def _send(place: Path) -> str:
-    """Send one run; return the outcome.
-
-    Raises:
-        Unanswered: see there.
-    """
-    from wandb.errors import CommError
-
+    """Send one run; return the outcome."""
     if state_of(place) == "running":
         return "skipped: it is running"
     config = read_config(place / "config.yaml")
@@ -98,12 +84,7 @@ def _send(place: Path) -> str:
             sending.log(record, record["epoch"])
         sending.close(int(status.get("state") != "finished"))
     except Exception as error:  # CommError, or any other after a strange answer
-        reason = first_line(error)
-        if isinstance(error, CommError) and not any(word in reason for word in NO_ANSWER):
-            raise UserError(reason) from None
-        raise Unanswered(
-            f"W&B does not answer ({reason}); all runs are kept, start this again"
-        ) from None
+        raise UserError(f"{first_line(error)}; it is kept, start this again") from None
     sent = counted(len(records) - there, "epoch")
     return f"{sent} sent{f', {there} were there' if there else ''}"
 

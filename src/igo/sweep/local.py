@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +27,12 @@ from rich.progress import (
 
 from igo.config.schema import total_epochs
 from igo.ground.cores import allowed_cores
-from igo.ground.errors import UserError
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import handled
 from igo.sweep.jobs import Job, execute, labels, log_output
 from igo.sweep.launch import Sweep
 from igo.sweep.manifest import why
 
-LONGEST_TMPDIR = 70  # bytes: a socket's path has at most 107, and forkserver adds its name
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY = 1.0  # seconds between two readings of the runs' records
 
@@ -128,9 +125,6 @@ def _server(jobs: Sequence[Job]) -> ForkServerContext:
 
     Supervisors send these signals to the whole process group. ``_work`` unblocks them for its run.
     """
-    folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > LONGEST_TMPDIR:
-        raise UserError(f"TMPDIR={folder} is too long a path for a socket in it; set a shorter one")
     context = multiprocessing.get_context("forkserver")
     data = ["sklearn.datasets"] if any(job.config.dataset.name == "digits" for job in jobs) else []
     models = ["timm"] if any(job.config.model.timm for job in jobs) else []

@@ -21,7 +21,7 @@ from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.noise import noise
 from igo.noise.noise import Noise
-from igo.train import measure, micro_batch, on_device, optim
+from igo.train import measure, micro_batch, on_device
 from igo.train.engine import average_statistics
 from igo.train.measure import Online
 from igo.train.on_device import Batch
@@ -154,7 +154,7 @@ def train_epoch(
         updates=k,
         skipped=skipped,
         samples=samples,
-        learning_rate=optim.learning_rate(run.optimizer),
+        learning_rate=run.optimizer.param_groups[0]["lr"],
         batch_size=samples / k,
         seconds=time.perf_counter() - started,
         noise=measured,
@@ -211,7 +211,7 @@ def _record(
         "samples": progress.samples,
         "eta_m": trained.learning_rate,
         "b_m": trained.batch_size,
-        "beta_m": optim.momentum(run.optimizer),
+        "beta_m": run.optimizer.param_groups[0].get("momentum"),
         "gamma_m": stage.gamma_m,
         "delta_m": delta,
         **_noise(run, delta, trained, progress),
@@ -232,8 +232,9 @@ def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progres
             return None
         if delta == 0:  # gradient descent on f itself: a batch is all samples
             return 0.0
-        eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
-        return noise_level(run.config, eta, b, beta or 0.0, replace(measured, variance=variance))
+        beta = run.optimizer.param_groups[0].get("momentum") or 0.0
+        at_bound = replace(measured, variance=variance)
+        return noise_level(run.config, trained.learning_rate, trained.batch_size, beta, at_bound)
 
     low, high = measured.interval if measured and measured.interval else (None, None)
     return {

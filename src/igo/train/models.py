@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,9 +25,6 @@ def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """Build a model that maps (b, C, H, W) images to (b, classes) logits."""
     if model.timm:
         return _timm(model, dataset)
-    if model.name not in BUILDERS:
-        allowed = f"conf/model has it, and BUILDERS in {Path(__file__).name} has not"
-        raise ConfigError("model.name", model.name, allowed)
     return BUILDERS[model.name](model, dataset)
 
 
@@ -164,15 +160,12 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     settings: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
     try:
         try:  # models with a fixed input size need it, the others do not take the argument
-            network = timm.create_model(model.name, img_size=dataset.image_size, **settings)
+            return timm.create_model(model.name, img_size=dataset.image_size, **settings)
         except TypeError:
-            network = timm.create_model(model.name, **settings)
+            return timm.create_model(model.name, **settings)
     except MISFIT as error:
         allowed = f"timm cannot make it for {dataset.name}: {first_line(error)}"
         raise ConfigError("model.name", model.name, allowed) from None
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"timm made a {type(network)}")
-    return network
 
 
 def unstrided(network: nn.Module) -> None:
