@@ -16,7 +16,7 @@ import pytest
 from conftest import TINY, clean_environment, command, configure
 
 from igo.config.plan import make_plan
-from igo.runs import plan_table
+from igo.runs import terminal
 
 
 @pytest.mark.parametrize("typed", [
@@ -25,8 +25,8 @@ from igo.runs import plan_table
 ])  # fmt: skip
 def test_a_plan_fits_and_its_rates_lead_to_the_next_stage(typed: tuple[str, ...]) -> None:
     plan = make_plan(configure(*typed))
-    titles, *rows = (line.split() for line in plan_table.lines(plan, cut=False))
-    assert max(map(len, plan_table.lines(plan, cut=False))) <= 80
+    titles, *rows = (line.split() for line in terminal.plan_lines(plan, cut=False))
+    assert max(map(len, terminal.plan_lines(plan, cut=False))) <= 80
     assert [row[0] for row in rows] == [str(stage.stage) for stage in plan.stages]
     phi, gamma = titles.index("δ_m/δ_1"), titles.index("γ_m")
     for row, after in pairwise(rows):
@@ -38,7 +38,7 @@ def test_notes_say_what_the_numbers_do_not() -> None:
 
     def notes(*typed: str) -> str:
         config = configure(*typed)
-        return "\n".join(plan_table.notes(config, make_plan(config)))
+        return "\n".join(terminal.plan_notes(config, make_plan(config)))
 
     assert notes("epochs=5", "batch_size=64") == ""
     assert "one stage" in notes("epochs=1")

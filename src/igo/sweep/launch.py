@@ -110,7 +110,11 @@ def _open(hydra: DictConfig, jobs: list[Job], retry_failed: bool, console: Conso
     runs_dir, choices = Path(jobs[0].config.runs_dir), hydra.runtime.choices
     manifest = Manifest.of_jobs(str(choices.get("sweep") or "sweep"), runs_dir, jobs)
     if jobs[0].config.fresh:
-        jobs = [_cleared(job) for job in jobs]
+        for job in jobs:
+            with job.folder.held():
+                job.folder.start_over()
+        # Without ``fresh``, so that a restart continues them.
+        jobs = [replace(job, config=replace(job.config, fresh=False)) for job in jobs]
     data = Comparison(lambda text: console.print(f"warning: {text}"))
     states = manifest.states(runs_dir)
     for job in jobs:
@@ -146,10 +150,3 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
         f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings is better;"
         f" {least} can: seed='range({least})'"
     )
-
-
-def _cleared(job: Job) -> Job:
-    """Empty the run's folder; return the job without ``fresh``, so that a restart continues it."""
-    with job.folder.held():
-        job.folder.start_over()
-    return replace(job, config=replace(job.config, fresh=False))

@@ -273,12 +273,9 @@ def _best_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     has_bf16 = flags.get("avx512_bf16") or flags.get("amx_bf16")
-    return "bf16" if has_bf16 and _onednn_takes_bf16() else "fp32"
-
-
-def _onednn_takes_bf16() -> bool:
-    """Whether oneDNN may use the CPU's bf16 instructions: ONEDNN_MAX_CPU_ISA may forbid it."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use them.
+    used = has_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if used else "fp32"
 
 
 def hardware(engine: Engine) -> dict[str, str | int]:
