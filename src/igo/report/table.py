@@ -135,7 +135,8 @@ def _settings(folder: Path, _row: Row) -> Row:
 @cache
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
-    values = dict(_leaves(record_values(text) or {}))
+    read = record_values(text)
+    values = dict(_leaves(read)) if isinstance(read, dict) else {}
     if "schedule.p" in values:  # as earlier records have it
         values["p"] = values.pop("schedule.p")
     return {n: _typed(n, value, SETTINGS.get(n, str)) for n, value in values.items()}
