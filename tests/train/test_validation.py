@@ -74,8 +74,8 @@ def test_training_and_validation_images_share_none_and_are_all(tmp_path: Path) -
 
 REFUSED = {
     "-0.1": r"in \[0, 1\)",
-    "0.001": "leaves 0",
-    "0.999": "leaves 400 to validate and 0",
+    "0.001": "and 0 to validate",
+    "0.999": "leaves 0 to train on",
 }
 
 

@@ -139,8 +139,10 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     require(stages <= epochs, "schedule.stages", stages, allowed)
 
     n, validation = training_samples(config), config.dataset.validation
-    allowed = f"of {config.dataset.samples} samples that leaves {n} to train on"
     held = held_out(config.dataset)
+    allowed = (
+        f"of {config.dataset.samples} samples that leaves {n} to train on and {held} to validate"
+    )
     require(not validation or (held > 0 and n >= 2), "dataset.validation", validation, allowed)
     multiple = schedule.batch_multiple
     near = max(round(b_1 / multiple), 1) * multiple
