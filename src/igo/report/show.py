@@ -31,7 +31,7 @@ SHOWN = (  # statistics from the most to the least important: name, factor, form
 )
 LEGEND = (
     "± is the standard deviation over seeds, [ ] the 95 % interval of the mean",
-    "no interval: one seed, or one value in all seeds",
+    "– under 95 %: no interval, from one seed or one value in all seeds",
     "accuracy and loss are of the last epoch, accuracy_best of the best epoch",
 )
 
