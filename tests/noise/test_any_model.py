@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from forked import forge
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
-from two_ranks import on_ranks
 
 import igo
 from igo.noise.spread import Spread
@@ -204,8 +204,10 @@ def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     assert samples == 2 * N
 
 
-def averaged(rank: int) -> tuple[float, float, Tensor]:
+def averaged() -> tuple[float, float, Tensor]:
     """C² and ‖∇f‖² under DDP, each rank with its half of each batch; and what a rank draws."""
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     model = nn.parallel.DistributedDataParallel(net())
     halves = [
         (x[rank::2].double(), y[rank::2].double()) for x, y in DataLoader(data(), batch_size=B)
@@ -225,13 +227,14 @@ def averaged(rank: int) -> tuple[float, float, Tensor]:
         igo.measure_noise(
             model, None, loader(), n=N, batches=2, loss_of=loss_of, batch_size=2 * B, seed=seed
         )
+    torch.distributed.destroy_process_group()
     return noise.variance, noise.gradient_square, torch.stack(seen)
 
 
 def test_ranks_are_averaged_and_draw_different_batches_whatever_the_seed(tmp_path: Path) -> None:
     pairs = [(x.double(), y.double()) for x, y in DataLoader(data(), batch_size=B)][:5]
     wanted = by_hand(pairs, net(), B)
-    first, second = on_ranks(averaged, tmp_path)
+    first, second = forge.results(tmp_path, 2, "test_any_model.averaged")
     for variance, square, seen in (first, second):
         assert (variance, square) == pytest.approx(wanted, rel=1e-6)
         assert torch.equal(seen[:2], seen[2:4])  # the same seed twice
