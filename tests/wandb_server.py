@@ -66,11 +66,9 @@ class WandbServer:
         self.runs: dict[str, OnlineRun] = {}
         self.sweeps: dict[str, Sweep] = {}
         self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
-        self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        # "hang", "error" (500), "cut" (no answer), "drop" (200, half an answer), "nonsense" (200)
-        self.trouble = ""
+        self.trouble = ""  # "hang", "cut" (no answer), "nonsense" (200)
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
         server = self
@@ -92,18 +90,14 @@ class WandbServer:
                 server.troubled += bool(trouble)
                 if trouble == "hang":
                     server.well_again.wait(300)
-                elif trouble == "error":
-                    self._reply({"errors": [{"message": "out of order"}]}, 500)
-                elif trouble == "drop":  # half an answer, as of a proxy that lost the other side
-                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
                 elif trouble == "nonsense":  # as of a proxy or a broken server
                     self._reply({"data": None})
                 self.close_connection = bool(trouble)
                 return bool(trouble)
 
-            def _reply(self, answer: dict[str, Any] | None, code: int = 200) -> None:
+            def _reply(self, answer: dict[str, Any]) -> None:
                 content = json.dumps(answer).encode()
-                self.send_response(code)
+                self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -153,7 +147,6 @@ class WandbServer:
             return {}
         question = json.loads(body)
         operation = re.findall(r"(?:query|mutation) (\w+)", question["query"])[0]
-        self.operations.append(operation)
         asked = question.get("variables") or {}
         answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "RunResumeStatus": self._resume_status,

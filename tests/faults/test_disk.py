@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,6 @@ from resumed import KINDS, assert_continues, assert_whole, start
 
 pytestmark = pytest.mark.faults
 
-Record = Callable[[str, object], None]
 KIB = 1024
 
 
@@ -44,9 +43,7 @@ def assert_says_so(ended: Ended, reason: str) -> None:
     assert re.fullmatch(rf"error: .*runs.*{reason}.*", ended.error())
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(
-    tmp_path: Path, record_property: Record
-) -> None:
+def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     """Filled up to some room for the run, from none to nearly enough; then made free."""
     stopped, kind = 0, "sgd"
     with small_disk(tmp_path, 600) as disk:
@@ -66,7 +63,6 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
         ballast.unlink(missing_ok=True)
         assert_continues(tmp_path, kind)
     assert stopped >= 4
-    record_property("full disk", stopped)
 
 
 def fill(ballast: Path, leave: int) -> None:
@@ -76,7 +72,7 @@ def fill(ballast: Path, leave: int) -> None:
     ballast.write_bytes(b"\0" * max(size, 0))
 
 
-def test_a_read_only_disk_is_said_before_compute(tmp_path: Path, record_property: Record) -> None:
+def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
     with small_disk(tmp_path, 2000) as disk:
         death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
@@ -88,10 +84,9 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path, record_property
         assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert_continues(tmp_path, "sgd")
-    record_property("read-only run folder", 1)
 
 
-def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record) -> None:
+def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
     """What the kernel answers to fsync, at the first call, the second, and so on."""
     broken = 0
     for call in range(1, 60):
@@ -107,10 +102,9 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record) -> 
         if call % 4 == 0:
             assert_continues(place, "sgd")
     assert broken >= 12
-    record_property("disk that breaks or becomes read-only amid a run", broken)
 
 
-def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
+def test_two_starts_of_one_run_at_one_time(tmp_path: Path) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0
     arguments = (*KINDS["sgd"], "epochs=20")
@@ -130,4 +124,3 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
             assert "is being worked on by another process" in ended[1].error()
         assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 21))
     assert refused
-    record_property("two starts at one time", 2)

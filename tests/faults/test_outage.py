@@ -1,7 +1,6 @@
-"""The real W&B client against a server that refuses, hangs, fails, cuts connections or loses rows.
+"""The real W&B client against a server that refuses, hangs, talks nonsense or cuts connections.
 
-Training's results are those without W&B, and all records are there after `make sync`, once. How
-long it took, beside a run without W&B at the same moment, is printed: the machine is shared.
+Training's results are those without W&B, and all records are there after `make sync`, once.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ from wandb_server import FAST, KEY, NOWHERE, WandbServer, assert_rows
 
 pytestmark = pytest.mark.faults
 
-Record = Callable[[str, object], None]
 EPOCHS = 24
 RUN = (
     f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
@@ -31,36 +27,18 @@ RUN = (
 SOON = {"igo.runs.loggers.wandb.INIT_TIMEOUT": 5, "igo.runs.loggers.wandb.FINISH_TIMEOUT": 5}
 
 
-def start(place: Path, *arguments: str, **environment: str) -> tuple[float, float]:
-    """Run; the seconds from the first file of the run to its last checkpoint, and those of all."""
-    began = time.perf_counter()
-    ended = forge.run(place, *RUN, *arguments, settings=SOON, **environment)
-    spent = time.perf_counter() - began
-    assert ended.returncode == 0, ended
+def start(place: Path, *arguments: str, **environment: str) -> None:
+    ended = forge.run(place, *RUN, *arguments, settings=SOON, **environment).good()
     assert "Traceback" not in ended.stderr
-    folder = run_folder(place)
-    trained = (folder / "checkpoint.pt").stat().st_mtime - (folder / "plan.csv").stat().st_mtime
-    return trained, spent
 
 
-CASES = [
-    ("refuse", 0),
-    ("hang", 0),
-    ("drop", 0),
-    ("nonsense", 0),
-    ("hang", 3),
-    ("error", 3),
-    ("cut", 3),
-]
-
-
-@pytest.mark.parametrize(("trouble", "rows"), CASES)
-def test_an_outage_costs_nothing_but_patience(
-    tmp_path: Path, record_property: Record, trouble: str, rows: int
-) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "rows"), [("refuse", 0), ("hang", 0), ("nonsense", 0), ("hang", 3), ("cut", 3)]
+)
+def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""
     without, within = (tmp_path / name for name in ("without", "within"))
-    alone = start(without, "tracking=none")
+    start(without, "tracking=none")
     with WandbServer() as server:
         url = NOWHERE if trouble == "refuse" else server.url
 
@@ -74,22 +52,17 @@ def test_an_outage_costs_nothing_but_patience(
         else:
             server.trouble = trouble
         online = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, **FAST}
-        tracked = start(within, **online)
+        start(within, **online)
         assert server.troubled or trouble == "refuse", "there was an outage"
         assert_same(outcome(within), outcome(without))
         server.trouble, server.rows_wanted = "", 0
         server.well_again.set()
         there = sync(within, server)
     assert_rows(there, records(run_folder(within)))
-    record_property("W&B outage", 1)
-    print(
-        f"\n{trouble} after {rows} rows: training {tracked[0]:.2f} s instead of {alone[0]:.2f}, all"
-        f" of it {tracked[1]:.1f} s instead of {alone[1]:.1f}"
-    )
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
-def test_wandbs_service_dies(tmp_path: Path, record_property: Record, mode: str) -> None:
+def test_wandbs_service_dies(tmp_path: Path, mode: str) -> None:
     """As Linux's OOM killer does: training ends with its record complete, and sync brings all."""
     over = threading.Event()
 
@@ -116,7 +89,6 @@ def test_wandbs_service_dies(tmp_path: Path, record_property: Record, mode: str)
         assert [row["epoch"] for row in records(run_folder(tmp_path))] == [*range(1, EPOCHS + 1)]
         there = sync(tmp_path, server)
     assert [row["epoch"] for row in there] == list(range(1, EPOCHS + 1))
-    record_property("W&B's service killed", 1)
 
 
 def services(place: Path) -> list[int]:
