@@ -133,6 +133,7 @@ def test_a_name_that_is_too_long_is_one_line(program: Program) -> None:
     assert "File name too long" in done.error()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: Path) -> None:
     done = interpreter(*TINY, "tracking=none", "schedule=graduated", "p=0.5").good()
     assert done.stderr == ""

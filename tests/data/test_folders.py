@@ -225,6 +225,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(data_dir: Path) -> None:
     assert totals[0].item() == pytest.approx(21 * loss.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path) -> None:
     def results(place: Path) -> list[dict[str, Any]]:
         times = ("seconds", "per_second")
@@ -243,6 +244,7 @@ def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path)
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_images_and_make_the_cache_once(copied: Path, tmp_path: Path) -> None:
     typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}", "dataset.workers=1")
     death = Death("igo.data.folders.opened", 31, error="opened again")  # of 21 + 9 = 30 images

@@ -60,6 +60,7 @@ def test_the_pages_show_the_rows() -> None:
         assert shown.endswith(table.table([r for r in every if r.get("page", "study") == page]))
 
 
+@pytest.mark.slow
 def test_differences_powers_and_adjustments_are_other_libraries(
     runs: dict[str, Run], study: list[Row]
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
         assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))
 
 
+@pytest.mark.slow
 def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(tmp_path: Path) -> None:
     with WandbServer() as server:
         agent = as_agent(server, "theirs")

@@ -54,7 +54,7 @@ def test_noise_levels_of_momentum_by_hand(given: dict[str, Any], square: float) 
 @pytest.mark.parametrize("sampling", noise.SAMPLINGS)
 def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: int) -> None:
     """K batches of b = 2: all draws of the sampling, by enumeration."""
-    n, b = 2 * k if sampling == "disjoint" else 4, 2
+    n, b = {"disjoint": 2 * k, "with_replacement": 3}.get(sampling, 4), 2
     samples = linear_gradients(n)
     if sampling == "disjoint":
         draws = [torch.tensor(order).view(k, b) for order in itertools.permutations(range(n))]

@@ -45,6 +45,7 @@ def save_stripes(folder: Path) -> None:
              test_x=images[48:], test_y=labels[48:])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None:
     for part in ("src", "conf", "launch"):
         ignored = shutil.ignore_patterns("__pycache__")

@@ -51,6 +51,7 @@ def test_every_example_is_run() -> None:
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
     """The blocks of docs/own-loop.md, one after the other, in one program."""
     page = (ROOT / "docs" / "own-loop.md").read_text()

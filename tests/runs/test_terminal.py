@@ -77,6 +77,7 @@ def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
     return written.decode()
 
 
+@pytest.mark.slow
 def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
     shown = in_terminal(80, command(tmp_path, *TINY, "tracking=none"), tmp_path)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)

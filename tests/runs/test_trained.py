@@ -83,6 +83,7 @@ def test_a_finished_run_brings_its_model_to_wandb(tmp_path: Path) -> None:
     assert sent.is_relative_to(tmp_path / "runs" / "wandb")
 
 
+@pytest.mark.slow
 def test_the_documented_prediction_works(finished: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "training.md").read_text()
     (code,) = re.findall(r"```python\n(import igo\n.*?)```", text, re.DOTALL)

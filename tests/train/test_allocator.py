@@ -27,6 +27,7 @@ print(json.dumps([before, faults()]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_a_step_takes_no_new_memory():
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
