@@ -19,7 +19,7 @@ from igo.runs.folder import RunFolder
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "results" / "records" / "study_methods.tar.xz"
 # Width and height in pixels, and the colour scheme: 0 is dark, 1 is light.
-DOCS = (1200, 1560, 1)
+DOCS = (1200, 1650, 1)
 OTHERS = {"desktop": (1440, 3000, 1), "dark": (1440, 3000, 0), "tablet": (768, 3000, 1)}
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
