@@ -19,6 +19,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("graduated", {"p": float("nan")}, "p", "it must be a number"),
     ("graduated", {"p": 0.5, "spilt": 1}, "spilt", "Did you mean 'split'?"),
     ("cosine", {"p": 0.5}, "p", "there is no such argument; cosine has none of its own"),
+    ("cosine", {"lr": 0.1}, "lr", "Did you mean 'learning_rate'?"),
     ("cosin", {}, "profile", "Did you mean 'cosine'?"),
     ("step", {}, "gamma", "gamma is missing"),
     ("method5", {}, "profile", "Did you mean 'method"),

@@ -175,6 +175,7 @@ def test_arguments_in_the_wrong_place_are_named() -> None:
     swapped: list[tuple[Any, tuple[Any, ...], str]] = [
         (igo.Schedule, (optimizer, batches.plan), "batches is a Plan"),
         (igo.Schedule, (batches, optimizer), "batches is a SGD"),
+        (igo.Schedule, ([torch.zeros(1)], batches), "optimizer is a Tensor"),
         (igo.BatchSampler, (loader, batches.plan), "not a DataLoader"),
     ]
     for make, arguments, words in swapped:

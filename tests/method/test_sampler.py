@@ -100,6 +100,8 @@ def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
     state = batches.state_dict()
     with pytest.raises(igo.PlanError, match=r"^the checkpoint is of a plan with"):
         BatchSampler(plan(n=51), range(51)).load_state_dict(state)
+    with pytest.raises(igo.PlanError, match=r"^the state has model, batches; give what"):
+        batches.load_state_dict({"model": {}, "batches": state})
     resumed = BatchSampler(plan(), range(50), seed=0)
     resumed.load_state_dict(state)
     assert list(resumed) == list(batches)

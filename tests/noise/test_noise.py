@@ -40,7 +40,7 @@ def test_published_noise_levels(b: int, delta: float) -> None:
         ({}, 2),
         ({"optimizer": "shb", "gradient_norm": 3.0}, 2),
         ({"optimizer": "nshb", "gradient_norm": 3.0}, 2),
-        ({"optimizer": "shb", "momentum": 0.9}, 82.9 * 2),
+        ({"optimizer": "shb", "momentum": 0.9, "gradient_norm": 0.0}, 82.9 * 2),
         ({"optimizer": "shb", "momentum": 0.9, "gradient_norm": 3.0}, 82.9 * 2 + 81.9 * 9),
         ({"optimizer": "nshb", "momentum": 0.9, "gradient_norm": 3.0}, 2 + 4 * 0.81 * (2 + 9)),
     ],
@@ -74,11 +74,19 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: in
     assert means == pytest.approx([float(variance), float(square)], rel=1e-10)
 
 
-def test_optimizers_without_a_law_or_momentum_are_refused() -> None:
-    with pytest.raises(ValueError, match="adam"):
-        noise.noise_level(0.1, 1, 1.0, optimizer="adam")
-    with pytest.raises(ValueError, match='use optimizer="shb"'):
-        noise.noise_level(0.1, 1, 1.0, momentum=0.9)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"optimizer": "adam"}, "adam"),
+        ({"momentum": 0.9}, 'use optimizer="shb"'),
+        ({"optimizer": "shb", "momentum": 0.9}, "gradient_norm is missing"),
+        ({"optimizer": "shb", "momentum": 1.0, "gradient_norm": 1.0}, "momentum=1.0"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_what_has_no_noise_level_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        noise.noise_level(**{"learning_rate": 0.1, "batch_size": 1, "variance": 1.0, **given})
 
 
 @pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])

@@ -180,6 +180,8 @@ def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collecti
         if name not in needed:
             has = f"{label} has {', '.join(needed) or 'none'} of its own"
             hint = nearest(name, known)
+            if name == "lr":
+                hint = " Did you mean 'learning_rate'?"
             if name in ("kappa", "lam"):
                 hint = " Give gamma and split: κ = γ^split, and λ = (κ/γ)²"
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")

@@ -238,8 +238,12 @@ class Counter:
         """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: the state is of another plan.
+            PlanError: the state is of another plan, or of no sampler.
         """
+        if "rates" not in state:
+            held = ", ".join(map(str, state)) or "nothing"
+            allowed = f"the state has {held}; give what the sampler's state_dict() returned"
+            raise PlanError("plan", "…", allowed)
         if not self.plan.is_that_of(state):
             ours = self.plan.arguments
             theirs = state.get("arguments", ours)

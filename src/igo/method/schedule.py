@@ -44,6 +44,7 @@ class Schedule:
 
     Raises:
         PlanError: a group has no learning rate.
+        TypeError: an optimizer is none of torch.optim, or ``batches`` is no sampler or counter.
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
@@ -55,6 +56,13 @@ class Schedule:
             )
         given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
         self.optimizers = [_bare(optimizer) for optimizer in given]
+        for optimizer in self.optimizers:
+            if not isinstance(optimizer, Optimizer):
+                kind = type(optimizer).__name__
+                raise TypeError(
+                    f"igo.Schedule(optimizer, batches): optimizer is a {kind}, and must be of"
+                    " torch.optim"
+                )
         self.batches = batches
         self._factor = 1.0  # η/η_1 of the newest update
         self._update: Update | None = None

@@ -61,23 +61,39 @@ def noise_level(
     *,
     optimizer: str = "sgd",
     momentum: float = 0.0,
-    gradient_norm: float = 0.0,
+    gradient_norm: float | None = None,
 ) -> float:
-    """δ in units of the parameter norm, as published: without a finite-sample factor.
+    """δ, how strongly SGD smooths the loss: in units of the parameter norm, as published.
 
     >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
     0.632
 
     SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²). Normalised heavy ball:
-    η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). K = ‖∇f‖.
+    η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). None has a finite-sample factor.
+
+    Args:
+        learning_rate: η.
+        batch_size: b, in samples; of a stage its mean b_m, which need not be whole.
+        variance: C², as ``igo.measure_noise(…).variance``.
+        optimizer: ``sgd``, ``shb`` (torch.optim.SGD with momentum) or ``nshb`` (the same with
+            dampening = momentum).
+        momentum: β in [0, 1).
+        gradient_norm: K = ‖∇f‖, needed with a momentum: ``igo.measure_noise(…).gradient_norm``.
 
     Raises:
-        ValueError: an unknown optimizer, or a momentum with optimizer="sgd".
+        ValueError: an unknown optimizer, a momentum with optimizer="sgd" or outside [0, 1), a
+            momentum without ``gradient_norm``, or a batch size that is not above 0.
     """
-    per_batch, k_squared = variance / batch_size, gradient_norm**2
+    if not batch_size > 0:
+        raise ValueError(f"batch_size={batch_size}: it must be above 0")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
     if optimizer == "sgd" and momentum:
         cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
         raise ValueError(f'momentum={momentum} has no effect with optimizer="sgd": {cure}')
+    if momentum and gradient_norm is None:
+        raise ValueError("gradient_norm is missing: δ with a momentum depends on ‖∇f‖")
+    per_batch, k_squared = variance / batch_size, (gradient_norm or 0.0) ** 2
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
     if optimizer == "shb":
