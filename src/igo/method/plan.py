@@ -40,7 +40,10 @@ def plan(
     algorithm3: Algorithm3 | None = None,
     **of_profile: Any,
 ) -> Plan:
-    """Compute every stage of a training run.
+    """Compute every stage of a training run: k_m batches an epoch, η_m and b_m.
+
+    Stage m has the noise δ_m = δ_1 φ_m, by η_m = η_1 φ_m^s and b_m = b_1 φ_m^(-2(1-s)) (Algorithm 3
+    of the slides; the split s is derived from it). b = n/k is rounded, and η corrects it.
 
     >>> plan = igo.plan("graduated", n=50_000, epochs=5, batch_size=32, p=0.5)
     >>> print(plan)
@@ -87,6 +90,9 @@ def plan(
         batch_multiple: the larger batch size of a stage is a multiple of it if possible.
         algorithm3: see ``igo.method.arguments.Algorithm3``.
         of_profile: the profile's parameters, such as ``p``.
+
+    Returns:
+        A ``Plan``: plain data, with a row for each stage. ``print`` shows it.
 
     Raises:
         PlanError: it names the argument, its value and which values are right.

@@ -30,9 +30,10 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 class BatchSampler(Counter, Sampler[list[int]]):
     """The batches of a plan: each iteration is an epoch, or the rest of one.
 
-    Each epoch is a permutation of all n samples. A stage's segment of it is cut into k_m equal
-    batches. The permutation depends on (seed, epoch) alone. With several processes, rank r of R
-    gets the samples r, r + R, r + 2R, … of each batch.
+    It yields lists of indices into the data, one list for each batch, for a DataLoader's
+    ``batch_sampler``. Each epoch is a permutation of all n samples. A stage's segment of it is cut
+    into k_m equal batches. The permutation depends on (seed, epoch) alone. With several processes,
+    rank r of R gets the samples r, r + R, r + 2R, … of each batch.
 
     >>> data = torch.arange(10.0)
     >>> plan = igo.plan("step", gamma=0.7, n=len(data), epochs=2, batch_size=4, split=0)

@@ -52,7 +52,8 @@ def measure_noise(
     True
 
     A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
-    a sum.
+    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, and ‖∇f‖² = ‖ḡ‖² minus the
+    variance of ḡ: both unbiased (docs/noise.md).
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
@@ -70,6 +71,10 @@ def measure_noise(
         seed: of the random numbers of the measurement (the loader's shuffle, dropout); by default
             they start from torch's random state, so two calls in a row draw the same. Ranks of
             DistributedDataParallel draw others.
+
+    Returns:
+        A ``Noise``: ``variance`` is C² in (loss per parameter)², ``interval`` its 95 % interval,
+        ``gradient_norm`` ‖∇f‖ in loss per parameter.
 
     Raises:
         ValueError: too few batches, batches of different sizes or of another size than

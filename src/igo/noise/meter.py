@@ -38,7 +38,8 @@ class NoiseMeter:
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples. C² is of the samples that training draws at that time. In
     mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    C² of all samples. With several processes each measures its own share of the batch.
+    C² of all samples. With several processes each measures its own share of the batch. The formula
+    is C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) for K parts of s_k samples [derived].
 
     Args:
         model: whose parameters' ``.grad`` are read.

@@ -37,7 +37,10 @@ class TrainedRun:
 def load_run(folder: str | Path) -> TrainedRun:
     """The trained model of a run folder, its configuration and its records. Needs no data.
 
-    For a run that is not finished, it is the model of the last complete epoch.
+    For a run that is not finished, it is the model of the last complete epoch::
+
+        run = igo.load_run("runs/digits-resnet8-…")
+        logits = run.model(images)  # normalised (b, C, H, W) float32 to (b, classes)
 
     Raises:
         UserError: no run folder, no usable checkpoint, or one of an earlier version.
