@@ -53,6 +53,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     _write_anywhere()
     if not os.environ.get("WANDB_MODE"):
         os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
+    # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
+    os.environ.pop("OMP_DYNAMIC", None)
     asked = [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]
     if asked:
         return _explain_program(config, asked[0].partition("=")[2])

@@ -22,6 +22,7 @@ from igo.report.style import PALETTE, STYLE, Colour
 
 WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
+MOST_NAMED, LONGEST = 7, 16  # lines with a name at their end, and its characters
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
 LOG_RANGE = 1e4  # largest over smallest value that a logarithmic axis shows
 INK, SOFT, GRID = (
@@ -141,6 +142,38 @@ def plain_log(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def name_ends(
+    ax: Axes, table: pl.DataFrame, metric: str, looks: Mapping[str, dict[str, Any]], scale: int = 1
+) -> None:
+    """Write each line's name at its right end; names that would touch are moved apart."""
+    ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
+    names = [label.removesuffix(" (constant)") for label in ends["label"]]
+    if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
+        return
+    last = float(ends["epoch"].max())  # type: ignore[arg-type]
+    ax.set_xlim(right=last)
+    to_axes = ax.transScale + ax.transLimits
+    ys = scale * ends[f"{metric}_mean"].to_numpy()
+    heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
+    gap, at = 0.085, 0.0
+    order = sorted(range(len(names)), key=heights.__getitem__)
+    places = {}
+    for i in order:  # upwards
+        at = max(heights[i], at)
+        places[i] = at
+        at += gap
+    at = 1.0
+    for i in reversed(order):  # and down again, where they left the panel
+        places[i] = min(places[i], at)
+        at = places[i] - gap
+    for i, name in enumerate(names):
+        colour = looks[ends["label"][i]]["color"]
+        ax.annotate(name, (1, heights[i]), (1.05, places[i]), xycoords="axes fraction",
+                    fontsize=8, va="center", annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": colour, "lw": 1,
+                                "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0})  # fmt: skip
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

@@ -64,10 +64,13 @@ def training(results: Results, family: Family) -> Figure:
             draw.lines(ax, table, x, metric, looks, scale)
             draw.limit(ax, table, metric, scale)
             ax.set(title=REACHED[metric], xlabel=x)
+            if x != "epoch":
+                continue
             for label, curve in theirs.items():
-                if curve is not None and x == "epoch":
+                if curve is not None:
                     look = {**looks[label], "ls": DASHES[1], "lw": 1}
                     ax.plot(curve["epoch"], scale * curve[metric], **look)
+            draw.name_ends(ax, table, metric, looks, scale)
         draw.finish(drawing, axes[0])
     caption = _means(table["n"].to_list())
     if len(columns) > 1:
@@ -106,6 +109,7 @@ def applied(results: Results, family: Family) -> Figure:
             draw.lines(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
             draw.limit(ax, table, metric, from_zero=True)
             ax.set(title=APPLIED[metric], xlabel="epoch")
+            draw.name_ends(ax, table, metric, looks)
         draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
