@@ -65,6 +65,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "schedule=gradated": r"schedule=gradated .*Did you mean 'graduated'",
     "schedule=resnet18": r"schedule=resnet18 .*Did you mean model=resnet18",
     "schedule.kappa=0.5": r"schedule.kappa .*belongs to .*schedule=step",
+    "schedule.p=0.5": r"schedule.p .*belongs to .*linear. Did you mean 'p'",
     "schedule=linear p=0.7": r"p=0.7 .*schedule has p=1",
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",

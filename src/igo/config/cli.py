@@ -226,7 +226,9 @@ def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
     known = setting_names(config)
     if name in known and (elsewhere := options_with(name)):
-        return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
+        main = name.rpartition(".")[2]  # such as p for schedule.p
+        hint = f". Did you mean '{main}'?" if main in known else ""
+        return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}{hint}"
     if name in group_names():
         return f"{name} is a group of settings: choose one of its options"
     hint = meant_setting(name, [*known, *group_names()])
