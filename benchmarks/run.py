@@ -1,8 +1,8 @@
 """The benchmark: python -m benchmarks.run [quick] [cells …]; without names, all of them.
 
 Cells: resnet18-128, small-32, graduated-0.5, …. PyTorch chooses the threads; set
-OMP_NUM_THREADS=1 if other programs use the CPU. The results of a CPU without AVX512 (or with make
-bench-lesser) have another folder.
+OMP_NUM_THREADS=1 if other programs use the CPU. The results of a CPU without AVX512 have another
+folder (ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 shows them on a CPU with it).
 """
 
 from __future__ import annotations
