@@ -13,8 +13,8 @@ from recorded import METHODS, record_runs
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = " ".join((*TINY[1:], "tracking=none"))
-# These take long or need what is not here, and are tested elsewhere: by CI, tests/lab, tests/slurm.
-ELSEWHERE = r"^make (test|theory|noise|docs|sweep)|…"
+# These take long or need what is not here, and are tested elsewhere: by CI, lab, slurm, report.
+ELSEWHERE = r"^make (test|theory|noise|docs|sweep|sharpness)|…"
 
 
 def commands() -> list[str]:
