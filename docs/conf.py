@@ -45,7 +45,7 @@ napoleon_numpy_docstring = False
 default_role = "code"
 
 CONTENTS = {
-    "Use it": "docs/idea docs/own-loop docs/training docs/sweeps docs/api",
+    "Use it": "docs/idea docs/own-loop docs/training docs/choose-settings docs/sweeps docs/api",
     "Measure": "docs/noise docs/report",
     "Results": "results/README results/*/README results/[!R]*",
     "What holds": "docs/reliability docs/performance docs/gpu docs/log",
@@ -56,11 +56,10 @@ CONTENTS = {
 def with_targets(_: Sphinx, docname: str, source: list[str]) -> None:
     """Fit a page to the site.
 
-    HTML's anchors become MyST's, which checks links to them. Links to folders become plain text,
-    since the site has no folders. Pages that run link to their notebook. README has the contents.
+    Links to folders become plain text, since the site has no folders. Pages that run link to their
+    notebook. README has the contents.
     """
-    text = re.sub(r'<a id="([\w-]+)"></a>', r"(\1)=", source[0])
-    text = re.sub(r"\[([^\]]+)\]\([^):]+/\)", r"\1", text)
+    text = re.sub(r"\[([^\]]+)\]\([^):]+/\)", r"\1", source[0])
     if (page := f"{Path(docname).name}.md") in RUNS:
         text += f'\n<a href="{page.removesuffix(".md")}.ipynb">This page as a notebook</a>\n'
     if docname == root_doc:
