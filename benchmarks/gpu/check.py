@@ -24,7 +24,7 @@ from igo.train import engine, loop
 from igo.train.state import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
-TESTS = [f"tests/train/test_{name}.py" for name in ("engine", "optim", "augment", "data")]
+TESTS = [f"tests/train/test_{name}.py" for name in ("engine", "optimizers", "augment", "data")]
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
 
 
@@ -142,7 +142,7 @@ def memory(part: Part, config: Config) -> Result:
     def steps(b: int) -> None:
         (batch,) = training.data.plain_batches([torch.arange(b)])
         for _ in range(3):
-            runner.step(network, training.optimizer, batch, range(b))
+            runner.step(network, training.optimizer, batch, b)
         synchronise()
 
     steps(sizes[-1])

@@ -84,7 +84,7 @@ def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
             yield from training.data.train_batches(list(torch.randperm(n).split(b)), epoch)
 
     stream = batches()
-    return training, lambda: engine.step(network, training.optimizer, next(stream), range(b))
+    return training, lambda: engine.step(network, training.optimizer, next(stream), b)
 
 
 def steps(part: Part, config: Config) -> Result:
