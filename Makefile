@@ -71,11 +71,9 @@ dashboard: setup  ## show the runs without an account: the report, in a browser
 sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
 	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)
 
-noise: setup  ## studies of the noise, into results/noise: minutes on one free core
-	$(BIN)/python -m lab.noise study=lemma dataset=digits epochs=3 $(ARGS)
-	$(BIN)/python -m lab.noise study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
-	$(BIN)/python -m lab.noise study=omega dataset=digits epochs=10 $(ARGS)
-	$(BIN)/python -m lab.noise study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
+noise: setup  ## Lemma 2.1 on networks, into results/noise: minutes on one free core
+	$(BIN)/python -m lab.noise dataset=digits epochs=3 $(ARGS)
+	$(BIN)/python -m lab.noise dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
 
 theory: setup  ## figures and tables of the theory, into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)

@@ -1,42 +1,50 @@
-"""`python -m lab.noise study=lemma dataset=digits`: one study of the noise, into results/noise."""
+"""`python -m lab.noise dataset=digits`: Lemma 2.1 on a network, into results/noise."""
 
 from __future__ import annotations
 
-import csv
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
 from igo.config.load import load, split_off
 from igo.config.schema import Config
+from igo.method.ranges import at_least
 from igo.runs.terminal import Terminal
-from lab.noise import Study
 
 SETTINGS = Path(__file__).parent / "noise.yaml"
 
 
+@dataclass
+class Study:
+    """The settings of `python -m lab.noise` itself, without a run's; see noise.yaml."""
+
+    output: str = "results/noise"
+    draws: Annotated[int, at_least(100)] = 1000
+
+
 def run(composed: DictConfig, typed: list[str]) -> None:
-    """Run a study; write a CSV of each of its tables, numbers with eight digits, and its figure.
+    """Run the study; write a CSV of each of its tables, numbers with eight digits, and its figure.
 
     Raises:
-        UserError: the study is unknown, or a setting is invalid.
+        UserError: a setting is invalid.
     """
     study, config = settings(composed, typed)
-    from lab.noise import figures, lemma, omega  # torch, scipy and matplotlib
+    import polars as pl  # it, torch, scipy and matplotlib take a second
 
-    findings = {"lemma": lemma.lemma, "omega": omega.omega}[study.study](study, config)
+    from lab.noise.figure import draw
+    from lab.noise.lemma import lemma
+
+    n, tables = lemma(config, study.draws)
     folder = Path(study.output)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in findings.tables.items():
-        with (folder / f"{name}_{config.dataset.name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                short = {k: f"{v:.8g}" if isinstance(v, float) else v for k, v in row.items()}
-                writer.writerow(short)
-    picture = folder / f"{study.study}_{config.dataset.name}.png"
-    getattr(figures, study.study)(findings, config.dataset.name, picture)
+    for name, rows in tables.items():
+        table = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).round_sig_figs(8))
+        table.write_csv(folder / f"{name}_{config.dataset.name}.csv")
+    picture = folder / f"lemma_{config.dataset.name}.png"
+    draw(n, tables, config.dataset.name, picture)
     Terminal().say(f"wrote {picture}, and its tables beside it")
 
 

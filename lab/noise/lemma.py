@@ -1,42 +1,119 @@
-"""Lemma 2.1 as an experiment: E‖∇f_S - ∇f‖² ≤ C²/b, for b from 1 to n."""
+"""Lemma 2.1 as an experiment: E‖∇f_S - ∇f‖² ≤ C²/b, for b from 1 to n.
+
+X (n, d) are the one-sample gradients minus their mean, and c_i is how often sample i is in a
+mini-batch S. The noise of S is ω = Σ_i c_i x_i / b, and ‖ω‖² = cᵀ G c / b² with the Gram matrix
+G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from igo.config.schema import Config
+from igo.config.plan import make_plan
+from igo.config.schema import AugmentConfig, Config
 from igo.ground.seeds import derive_seed
 from igo.noise import spread
-from igo.noise.measure import draw, untouched
+from igo.noise.measure import draw, per_sample_gradients, untouched
 from igo.report import statistics
 from igo.report.statistics import Array, Estimate
-from igo.train import datasets, measure
-from igo.train.state import Training
-from lab.noise import Findings, Row, Study, quantities
-from lab.noise.networks import sample_gradients, trained, unaugmented
+from igo.runs import assemble
+from igo.runs.terminal import Terminal
+from igo.train import datasets, loop, measure
+from igo.train.state import Progress, Training
+
+Row = dict[str, Any]
 
 
-def lemma(study: Study, config: Config) -> Findings:
-    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses."""
-    training, states = trained(config, [config.epochs])
-    training.network.load_state_dict(states[config.epochs])
+def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
+    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses.
+
+    Returns n, and the tables by name.
+    """
+    training = trained(config)
     images = unaugmented(config, training.engine.device)
-    gram = quantities.centred_gram(sample_gradients(training.network, images))
+    gram = centred_gram(sample_gradients(training.network, images))
     random = np.random.default_rng(config.seed)
     rows = [
-        lemma_row(gram, sampling, b, study.draws, random)
+        lemma_row(gram, sampling, b, draws, random)
         for sampling in ("with_replacement", "independent")
         for b in batch_sizes(images.n)
     ]
     batchnorm = batchnorm_rows(training, images, config.seed)
     slopes = slope_rows(rows, batchnorm, images.n)
-    tables = {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
-    return Findings(images.n, tables)
+    return images.n, {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
+
+
+def trained(config: Config) -> Training:
+    """Train by igo's loop.
+
+    Then BatchNorm's running statistics, which depend on the last few batches, are replaced by
+    statistics of the training images at the same parameters.
+    """
+    plan = make_plan(config)
+    training = assemble.prepare(config, plan)
+    with Terminal().progress(plan, 0) as bar:
+        loop.train(training, Progress(), bar, lambda _: None, lambda: None)
+    order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
+    update_bn(training.data.train_batches(order[:4096].split(128), 0), training.network.train())
+    return training
+
+
+def unaugmented(config: Config, device: torch.device) -> datasets.Data:
+    """The data set without augmentation: each sample has one gradient."""
+    plain = replace(config, dataset=replace(config.dataset, augment=AugmentConfig()))
+    return datasets.open_data(plain, device)
+
+
+def sample_gradients(network: nn.Module, images: datasets.Data) -> Tensor:
+    """The gradient of each training sample, (n, d) float32 on the CPU, BatchNorm in eval mode."""
+    batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
+    chunks = per_sample_gradients(
+        network.eval(), nn.functional.cross_entropy, batches, memory=2**28
+    )
+    return torch.cat([rows.cpu() for rows in chunks])
+
+
+def centred_gram(gradients: Tensor) -> Array:
+    """G = X Xᵀ, (n, n), of gradients (n, d) minus their mean; its rows sum to 0."""
+    rows = gradients - gradients.mean(dim=0)
+    gram: Array = (rows @ rows.T).double().numpy()
+    across = gram.mean(axis=0)  # not 0 in single precision: the next line removes the rest
+    gram += across.mean() - across - across[:, None]
+    return gram
+
+
+def draw_counts(
+    sampling: str, n: int, batch_size: int, draws: int, random: np.random.Generator
+) -> Array:
+    """How often each sample is in each mini-batch, (draws, n).
+
+    `sampling` is with_replacement, or independent: each batch drawn without replacement.
+    """
+    if sampling == "with_replacement":
+        return random.multinomial(batch_size, np.full(n, 1 / n), size=draws).astype(np.float64)
+    counts = np.zeros((draws, n))
+    for row in counts:
+        row[random.choice(n, batch_size, replace=False)] = 1
+    return counts
+
+
+def squared_noise(gram: Array, counts: Array, batch_size: int) -> Array:
+    """‖ω‖² = ‖∇f_S - ∇f‖² of each mini-batch, (draws,)."""
+    squares: Array = np.einsum("ri,ri->r", counts @ gram, counts) / batch_size**2
+    return np.maximum(squares, 0.0)
+
+
+def finite_factor(batch_size: int, n: int) -> float:
+    """(n - b)/(n - 1): the factor of sampling without replacement on the variance of a mean."""
+    return (n - batch_size) / (n - 1)
 
 
 def batch_sizes(n: int) -> list[int]:
@@ -50,10 +127,10 @@ def lemma_row(
 ) -> Row:
     """One b: the mean over draws, and the value that the lemma gives."""
     n = len(gram)
-    variance = quantities.variance_of(gram)
-    counts = quantities.draw_counts(sampling, n, batch_size, draws, random)
-    mean = statistics.mean_of(quantities.squared_noise(gram, counts, batch_size))
-    factor = 1.0 if sampling == "with_replacement" else quantities.finite_factor(batch_size, n)
+    variance = float(np.trace(gram)) / n  # C²
+    counts = draw_counts(sampling, n, batch_size, draws, random)
+    mean = statistics.mean_of(squared_noise(gram, counts, batch_size))
+    factor = 1.0 if sampling == "with_replacement" else finite_factor(batch_size, n)
     return {
         "sampling": sampling, "b": batch_size, "draws": draws, "mean": mean.value,
         "low": mean.low, "high": mean.high, "c2_over_b": variance / batch_size,
@@ -73,7 +150,19 @@ def _slope(rows: list[Row], divisors: list[float]) -> Estimate:
         Estimate(row["mean"] / divisor, row["low"] / divisor, row["high"] / divisor)
         for row, divisor in zip(rows, divisors, strict=True)
     ]
-    return quantities.fit_slope([row["b"] for row in rows], means)
+    return fit_slope([row["b"] for row in rows], means)
+
+
+def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estimate:
+    """Slope of log value against log b: least squares weighted by the intervals of the values."""
+    x, y = np.log(batch_sizes), np.log([v.value for v in values])
+    errors = np.array([(v.high - v.low) / (2 * 1.96 * v.value) for v in values])
+    weights = 1 / np.maximum(errors, 1e-9) ** 2
+    centred = x - np.average(x, weights=weights)
+    total = float((weights * centred**2).sum())
+    slope = float((weights * centred * y).sum()) / total
+    reach = 1.96 / math.sqrt(total)
+    return Estimate(slope, slope - reach, slope + reach)
 
 
 def batchnorm_rows(
@@ -111,7 +200,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     noise = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
     if noise.interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
-    finite = quantities.finite_factor(batch_size, n)
+    finite = finite_factor(batch_size, n)
     variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
     squared_gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
     squares = [float((gradient.double() - full).square().sum()) for gradient in gradients]
@@ -141,7 +230,7 @@ def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
     for least in (2, 32):
         large = [row for row in batchnorm if row["b"] >= least]
         if len(large) > 2:
-            factors = [quantities.finite_factor(row["b"], n) for row in large]
+            factors = [finite_factor(row["b"], n) for row in large]
             slopes[f"train-mode BatchNorm, divided, b >= {least}"] = _slope(large, factors)
     return [
         {"fit": name, "slope": slope.value, "low": slope.low, "high": slope.high}

@@ -1,0 +1,30 @@
+"""Figures of the studies, in the look of the report, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from igo.report import style
+
+BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = [c.light for c in style.PALETTE]
+GREY = style.GREY.light
+
+
+@contextmanager
+def drawn(
+    path: Path, columns: int, width: float, height: float, dpi: int = 150
+) -> Iterator[list[Axes]]:
+    """Give the axes of a row of panels to draw on; then write the figure.
+
+    `width` and `height` are of a panel, in inches.
+    """
+    with mpl.rc_context(style.STYLE):
+        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        yield list(figure.subplots(1, columns, squeeze=False).ravel())
+        figure.savefig(path, dpi=dpi, metadata={"Software": None})
