@@ -100,10 +100,10 @@ def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> Non
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "10 runs (2 excluded); 2 figures"
-    assert [line for line in lines if line.startswith("Methods of the paper: ")]
+    assert [line for line in lines if line.startswith("digits, n = 96, ")]
     assert lines[-1] == f"wrote {site / 'index.html'}"
     assert bytes_of(site) == before
-    figures = {"methods_training", "methods_noise"}
+    figures = {"training", "noise"}
     expected = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf", "csv")}
     assert set(before) == {*expected, "index.html", "runs.csv", "settings.csv", "epochs.csv"}
     for name in figures:

@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 from igo.report import statistics
-from igo.report.figures import rank_correlation
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
@@ -91,18 +90,3 @@ def test_too_few_signs_detect_nothing() -> None:
     assert statistics.detectable(1.0, 6) is not None
     assert statistics.detectable(1.0, 6, 0.05 / 6) is None
     assert statistics.detectable(0.0, 8) == 0
-
-
-@pytest.mark.parametrize("pairs", [4, 5, 6])
-def test_the_p_value_of_a_rank_correlation_counts_all_orders(pairs: int) -> None:
-    x, y = np.arange(float(pairs)), np.array([0.1, 0.3, 0.2, 0.9, 0.5, 0.7][:pairs])
-
-    def rho(order: object) -> float:
-        ranks = np.argsort(np.argsort(order)), np.argsort(np.argsort(y))
-        return float(np.corrcoef(*ranks)[0, 1])
-
-    observed = rho(x)
-    all_orders = [rho(order) for order in itertools.permutations(x)]
-    wanted = np.mean([abs(value) >= abs(observed) - 1e-12 for value in all_orders])
-    assert rank_correlation(x, y) == (pytest.approx(observed), pytest.approx(wanted))
-    assert rank_correlation(np.arange(4.0), np.arange(4.0))[1] == pytest.approx(1 / 12)

@@ -320,7 +320,7 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
     (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
     for p, line in zip(("0.5", "1.0"), lines[title + 1 : title + 3], strict=True):
         mean, sd = (100 * f(by_p[p]) for f in (statistics.fmean, statistics.stdev))
-        cells = [f"p = {float(p):g}, split 0.5", "2", f"{mean:.2f} ± {sd:.2f}"]
+        cells = [f"p = {float(p):g}", "2", f"{mean:.2f} ± {sd:.2f}"]
         assert re.split(r" {2,}", line.strip())[:3] == cells
     everything = forge.run(tmp_path, command="table")  # runs=runs
     assert everything.stdout.splitlines()[0] == "5 runs (5 finished), 3 settings"

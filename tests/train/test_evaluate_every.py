@@ -11,8 +11,7 @@ from recorded import record_runs
 from trained import prepared, timeless, train
 
 from igo.config.schema import Config
-from igo.report import figures, results
-from igo.report.families import families
+from igo.report import content, results
 from igo.train.state import Progress, Training
 
 RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
@@ -48,6 +47,6 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
     found = results.read(folders)
     assert found.settings["n"].to_list() == [3, 3]
-    (family,) = families(found.settings)
-    lines = figures.training(found, family).drawing.axes[0].get_lines()
+    (section,) = content.compared(found)
+    lines = section.figures[0].drawing.axes[0].get_lines()
     assert [list(line.get_xdata()) for line in lines] == [[2, 3]] * 2

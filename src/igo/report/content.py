@@ -1,20 +1,22 @@
-"""The sections of a report: a headline, a table of differences, and figures."""
+"""The sections of a report: a headline, a table of differences, and figures for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+
+import polars as pl
 
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
-from igo.report.families import Family, families, noise_ratio
-from igo.report.figures import TITLES
+from igo.report.names import labels, method, shared
 from igo.report.results import Results, commands
 from igo.report.statistics import least_seeds
-from igo.report.table import Row
+from igo.report.table import Row, names_in
 
-MOST_FAMILIES = 4  # of one kind
+# Settings with other data, another model or another length of training are not compared.
+TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
 MOST_PAIRS = 6  # in the section "In brief"
 MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
@@ -22,108 +24,121 @@ MARGIN = 0.5  # points of test accuracy, within which settings may be called equ
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A part of the page: the settings of one task.
 
     Attributes:
-        where: how it differs from other sections of its title; "" if there are none.
-        shared: what all its settings have in common.
+        name: of its place in the page.
+        title: the task in words.
+        shared: what else all its settings have in common.
+        labels: by its number, what tells each setting from the others.
         headline: what was found, a sentence; "" if nothing is compared.
-        brief: the pairs of "In brief", in accuracy.
         pairs: all pairs of settings, by the metric that is compared.
+        figures: what there is to draw.
+        commands: that made its runs.
     """
 
     name: str
     title: str
+    shared: str
+    labels: dict[int, str]
+    headline: str
+    pairs: dict[str, list[Pair]]
     figures: Sequence[Figure]
-    where: str = ""
-    shared: str = ""
-    headline: str = ""
-    labels: dict[int, str] = field(default_factory=dict)
-    brief: Sequence[Pair] = ()
-    pairs: dict[str, list[Pair]] = field(default_factory=dict)
-    commands: Sequence[str] = ()
+    commands: Sequence[str]
+
+    @property
+    def brief(self) -> list[Pair]:
+        """The pairs of "In brief", in accuracy: those of the first setting first."""
+        return self.pairs["test/accuracy"][:MOST_PAIRS]
 
     @property
     def detectable(self) -> float | None:
         """The median over pairs of the smallest difference that the seeds detect, in points."""
-        known = sorted(p.detectable for p in self.pairs.get("test/accuracy", ()) if p.detectable)
+        known = sorted(pair.detectable for pair in self.pairs["test/accuracy"] if pair.detectable)
         return 100 * known[len(known) // 2] if known else None
 
 
-def compose(results: Results, margin: float = MARGIN) -> list[Section]:
-    """Every section that the runs allow; ``margin`` of equivalence in points of accuracy."""
-    sections = compared(results, margin)
-    if measured := figures.sharpness(results):
-        sections.append(
-            Section("sharpness", "Sharpness", measured, shared="measured after training")
-        )
-    return sections
-
-
 def compared(results: Results, margin: float = MARGIN, *, draw: bool = True) -> list[Section]:
-    """A section for each family of settings; ``draw=False`` leaves the figures out."""
-    all_families = families(results.settings)
-    sections = []
-    for whole in all_families:
-        if whole.number > MOST_FAMILIES:
-            continue
-        rows = ranking(results, whole)
-        kept = {row["setting"] for row in rows[:MOST_SETTINGS]} or set(whole.settings)
-        family = replace(whole, settings=tuple(s for s in whole.settings if s in kept))
-        shared = ", ".join(family.shared)
-        if len(kept) < len(whole.settings):
-            shared += f"; the {len(kept)} of highest accuracy of {len(whole.settings)} settings"
-        # In a difference constant noise comes second, else the setting of lower mean.
-        settings = [row["setting"] for row in rows[:MOST_SETTINGS]]
-        settings.sort(key=lambda s: bool(results.row(s)["schedule.profile"] == "constant"))
-        pairs = {
-            "test/accuracy": compare(results.runs, settings, "test/accuracy", margin / 100),
+    """A section for each task.
+
+    Args:
+        results: what was read.
+        margin: of equivalence, in points of test accuracy.
+        draw: False leaves the figures out.
+    """
+    usable = results.settings.filter(pl.col("n") > 0)
+    alike = [name for name in names_in(usable) if name.startswith(TASK)]
+    tasks = usable.partition_by(alike, maintain_order=True) if len(usable) else []
+    return [_section(results, task, i, margin, draw) for i, task in enumerate(tasks, 1)]
+
+
+def _section(
+    results: Results, task: pl.DataFrame, number: int, margin: float, draw: bool
+) -> Section:
+    known = task.drop_nulls("test/accuracy_mean").sort(
+        "test/accuracy_mean", descending=True, maintain_order=True
+    )
+    ranked = known.head(MOST_SETTINGS).to_dicts()
+    settings = [row["setting"] for row in ranked]
+    rows = [row for row in task.to_dicts() if row["setting"] in settings or not settings]
+    rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
+    names = labels(task)
+    named = {row["setting"]: names[row["setting"]] for row in rows}
+    in_task = [name for name in names_in(task) if name.startswith(TASK)]
+    common = [name for name in names_in(task) if task[name].n_unique() == 1]
+    said = ", ".join(shared(rows[0], [name for name in common if name not in in_task]))
+    if len(rows) < len(task):
+        said += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
+    # In a difference constant noise comes second, else the setting of lower mean.
+    constant = {row["setting"] for row in rows if row["schedule.profile"] == "constant"}
+    settings.sort(key=lambda setting: setting in constant)
+    accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
+    # Differences from constant noise are shown first.
+    accuracy.sort(key=lambda pair: pair.second not in constant)
+    return Section(
+        name=f"task-{number}",
+        title=", ".join(shared(rows[0], in_task)),
+        shared=said,
+        labels=named,
+        headline=headline(named, ranked, accuracy, margin),
+        pairs={
+            "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
-        }
-        others = [f for f in all_families if f.kind == family.kind and f is not whole]
-        sections.append(
-            Section(
-                family.name, TITLES[family.kind], _figures(results, whole, family) if draw else (),
-                _where(family, others) if others else "", shared,
-                headline(family, rows[:MOST_SETTINGS], pairs["test/accuracy"], margin),
-                family.labels, _brief(results, family, pairs["test/accuracy"]), pairs,
-                commands(results.runs, family.settings),
-            )
-        )  # fmt: skip
-    return sections
+        },
+        figures=figures.of_task(results, task, named, number) if draw else (),
+        commands=commands(results.runs, list(named)),
+    )
 
 
 def headlines(sections: Sequence[Section]) -> list[str]:
     """What each section found, in a line."""
-    return [
-        f"{section.title}{f', {section.where}' if section.where else ''}: {section.headline}"
-        for section in sections
-        if section.headline
-    ]
+    return [f"{section.title}: {section.headline}" for section in sections if section.headline]
 
 
-def ranking(results: Results, family: Family) -> list[Row]:
-    """The family's settings that have a final test accuracy, the best first."""
-    rows = [results.row(setting) for setting in family.settings]
-    rows = [row for row in rows if row["test/accuracy_mean"] is not None]
-    return sorted(rows, key=lambda row: -row["test/accuracy_mean"])
+def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin: float) -> str:
+    """What the pairs of test accuracies say of the best setting, in the words of their verdicts.
 
-
-def headline(family: Family, ranked: list[Row], pairs: list[Pair], margin: float) -> str:
-    """What the pairs of test accuracies say of the best setting, in the words of their verdicts."""
+    Args:
+        names: the label of each setting.
+        ranked: the settings, the best first.
+        pairs: all pairs of them.
+        margin: of equivalence, in points.
+    """
     if len(ranked) < 2:
         return ""
     within = f"within ±{margin:g} points"
     if all(pair.equal and not pair.decided for pair in pairs):
-        names = [family.labels[row["setting"]] for row in ranked]
-        every = " and ".join(names) if len(names) == 2 else f"All {len(names)} settings"
+        every = " and ".join(names[row["setting"]] for row in ranked)
+        every = every if len(ranked) == 2 else f"All {len(ranked)} settings"
         return f"{every} are equal {within}."
     least = least_seeds(len(pairs))
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
     if max(pair.n for pair in of_best) < least and not any(pair.equal for pair in pairs):
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
-    name = f"{family.labels[best]}, {_accuracy(ranked[0])},"
+    mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
+    interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
+    name = f"{names[best]}, {100 * mean:.2f} %{interval},"
     above = [pair for pair in of_best if pair.decided]
     equal = sum(pair.equal and not pair.decided for pair in of_best)
     if len(above) == len(of_best):
@@ -135,40 +150,3 @@ def headline(family: Family, ranked: list[Row], pairs: list[Pair], margin: float
     found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     others = "the other" if len(of_best) == 1 else f"the {len(of_best)} others"
     return f"{name} has the highest mean. Against {others}: {found}."
-
-
-def _accuracy(row: Row) -> str:
-    """``91.21 % [90.97, 91.45]``; one seed has no interval."""
-    mean, low, high = (row[f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
-    shown = f"{100 * mean:.2f} %"
-    return shown if low is None else f"{shown} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _brief(results: Results, family: Family, pairs: list[Pair]) -> list[Pair]:
-    """Pairs with constant noise first; of constant noise those of equal δ first."""
-    rows = {setting: results.row(setting) for setting in family.settings}
-
-    def later(pair: Pair) -> bool:
-        first, second = rows[pair.first], rows[pair.second]
-        if family.kind == "constant":
-            return noise_ratio(first) != noise_ratio(second)
-        return bool(second["schedule.profile"] != "constant")
-
-    return sorted(pairs, key=later)[:MOST_PAIRS]
-
-
-def _where(family: Family, others: Sequence[Family]) -> str:
-    """What a family shares and the others of its kind do not."""
-    common = set.intersection(*(set(other.shared) for other in others))
-    particular = [phrase for phrase in family.shared if phrase not in common]
-    return ", ".join(particular) or f"group {family.number}"
-
-
-def _figures(results: Results, whole: Family, family: Family) -> list[Figure]:
-    """The figures of a family; a map has all of its settings."""
-    if family.kind == "constant":
-        return [figures.constant(results, whole)]
-    maps = [figures.grid(results, whole)] if family.kind == "grid" else []
-    if results.curves.filter(setting=family.settings[0])["epoch"].n_unique() == 1:
-        return maps  # a point is no curve
-    return [*maps, figures.training(results, family), figures.applied(results, family)]

@@ -1,9 +1,9 @@
-"""The figures of the report: during training, over p × split, against δ, and sharpness."""
+"""The figures of a task: curves, the noise, a map of p × split, δ of constant noise, sharpness."""
 
 from __future__ import annotations
 
 import statistics as standard
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,13 @@ from matplotlib.axes import Axes
 from igo.report import draw
 from igo.report.comparison import in_range, signed
 from igo.report.draw import LOOK, Figure
-from igo.report.families import Family
 from igo.report.results import Results
 from igo.report.statistics import reach
 from igo.report.style import DASHES, PALETTE
-from igo.report.table import Row, means, statistics_of, with_intervals
+from igo.report.table import Row, means, names_in, statistics_of, with_intervals
 
-TITLES = {
-    "methods": "Methods of the paper",
-    "schedules": "Learning-rate schedules",
-    "grid": "Noise decay p × split",
-    "constant": "Constant noise: is it δ that decides?",
-    "others": "Other settings",
-}
+Labels = dict[int, str]  # of settings, by their numbers
+
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
 APPLIED = {
     "delta_m": "noise level δₘ, planned",
@@ -49,13 +43,44 @@ OF_PUBLISHED = {
 }  # fmt: skip
 
 
-def training(results: Results, family: Family) -> Figure:
+def of_task(results: Results, task: pl.DataFrame, labels: Labels, number: int) -> list[Figure]:
+    """Every figure that the settings of a task allow.
+
+    Args:
+        results: what was read.
+        task: the rows of its settings.
+        labels: of the settings that have curves, in their order.
+        number: of the task on its page, for the names of files.
+    """
+    end = f"_{number}" if number > 1 else ""
+    found = []
+    decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
+    if _are_a_grid(decays, "p", "split"):
+        found.append(grid(decays, f"map{end}"))
+    constants = task.filter(pl.col("schedule.profile") == "constant")
+    if _are_a_grid(constants, "learning_rate", "batch_size"):
+        found.append(constant(results, constants, f"delta{end}"))
+    if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # a point is no curve
+        found += [
+            training(results, labels, f"training{end}"), applied(results, labels, f"noise{end}")
+        ]  # fmt: skip
+    if (of_runs := sharpness(results, task, f"sharpness{end}")) is not None:
+        found.append(of_runs)
+    return found
+
+
+def _are_a_grid(settings: pl.DataFrame, *axes: str) -> bool:
+    """Whether settings differ in both axes and in nothing else."""
+    return {name for name in names_in(settings) if settings[name].n_unique() > 1} == set(axes)
+
+
+def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
-    table = _curves(results, family, REACHED)
-    looks = styles(results, family)
+    table = _curves(results, labels, REACHED)
+    looks = styles(labels)
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
-    theirs = {family.labels[s]: published(results.row(s)) for s in family.settings}
+    theirs = {label: published(results.row(setting)) for setting, label in labels.items()}
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(2, len(columns))
         cells = [(metric, x) for metric in REACHED for x in columns]
@@ -77,8 +102,7 @@ def training(results: Results, family: Family) -> Figure:
         caption += " A setting that raises the batch size needs fewer updates."
     if any(curve is not None for curve in theirs.values()):
         caption += f" Dashed: published ({SOURCE}; the batch size is not stated)."
-    title = f"{TITLES[family.kind]}: accuracy and loss"
-    return Figure(f"{family.name}_training", title, caption, table, drawing)
+    return Figure(name, "Accuracy and loss", caption, table, drawing)
 
 
 def published(row: Row) -> pl.DataFrame | None:
@@ -98,11 +122,11 @@ def published(row: Row) -> pl.DataFrame | None:
     return None if curve.is_empty() else curve
 
 
-def applied(results: Results, family: Family) -> Figure:
+def applied(results: Results, labels: Labels, name: str) -> Figure:
     """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
-    table = _curves(results, family, APPLIED)
-    looks = styles(results, family)
-    metrics = [name for name in APPLIED if table[f"{name}_mean"].count()]
+    table = _curves(results, labels, APPLIED)
+    looks = styles(labels)
+    metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
         for ax, metric in zip(axes, metrics, strict=True):
@@ -117,33 +141,21 @@ def applied(results: Results, family: Family) -> Figure:
         " decay, ηₘ may fall by a few per cent: it makes up for the whole number of batches in an"
         " epoch."
     )
-    title = f"{TITLES[family.kind]}: the noise, and what makes it"
-    return Figure(f"{family.name}_noise", title, caption, table, drawing)
+    return Figure(name, "The noise, and what makes it", caption, table, drawing)
 
 
-def _curves(results: Results, family: Family, metrics: Mapping[str, str]) -> pl.DataFrame:
-    joined = _labelled(family).join(results.curves, on="setting", maintain_order="left_right")
+def _curves(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
+    named = pl.DataFrame({"setting": list(labels), "label": list(labels.values())})
+    joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
     return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
 
 
-def _labelled(family: Family) -> pl.DataFrame:
-    """The settings of a family in order, each with its label."""
-    rows = [(setting, family.labels[setting]) for setting in family.settings]
-    return pl.DataFrame(rows, schema={"setting": pl.Int64, "label": pl.String}, orient="row")
-
-
-def styles(results: Results, family: Family) -> dict[str, dict[str, Any]]:
-    """The look of each label; in a grid the colour shows p and the dash shows the split."""
-    rows = [results.row(setting) for setting in family.settings]
-    places = [(i % len(PALETTE), i // len(PALETTE) % len(DASHES)) for i in range(len(rows))]
-    if family.kind == "grid":
-        levels, splits = (sorted({row[name] for row in rows}) for name in ("p", "split"))
-        if len(levels) <= len(PALETTE) and len(splits) <= len(DASHES):
-            places = [(levels.index(row["p"]), splits[::-1].index(row["split"])) for row in rows]
+def styles(labels: Labels) -> dict[str, dict[str, Any]]:
+    """The look of each label: seven colours, then the same with other dashes."""
     return {
-        family.labels[row["setting"]]: {"color": PALETTE[colour].light, "ls": DASHES[dash]}
-        for row, (colour, dash) in zip(rows, places, strict=True)
+        label: {"color": PALETTE[i % 7].light, "ls": DASHES[i // 7 % 4]}
+        for i, label in enumerate(labels.values())
     }
 
 
@@ -154,33 +166,30 @@ def _means(counts: Sequence[int]) -> str:
     return f"Means over seeds (n = {n}) with 95 % intervals."
 
 
-def grid(results: Results, family: Family) -> Figure:
+def grid(settings: pl.DataFrame, name: str) -> Figure:
     """Final test accuracy and training loss over p × split, each cell with its interval."""
-    rows = [results.row(setting) for setting in family.settings]
-    table = results.settings.filter(pl.col("setting").is_in(family.settings)).sort("p", "split")
+    table = settings.sort("p", "split")
     with mpl.rc_context(LOOK):
         height = max(2.6, 0.5 * table["p"].n_unique() + 1.2)
         drawing, axes = draw.panels(2, 1, height)
-        _map(axes[0], rows, "test/accuracy", "test accuracy, % (larger is better)", 100, ".2f")
-        _map(axes[1], rows, "train/loss", "training loss (smaller is better)", 1, ".4f")
+        _map(axes[0], table, "test/accuracy", "test accuracy, % (larger is better)", 100, ".2f")
+        _map(axes[1], table, "train/loss", "training loss (smaller is better)", 1, ".4f")
         draw.finish(drawing, axes[0])
     return Figure(
-        f"{family.name}_map", "Final accuracy over p × split",
-        f"Means over seeds (n = {in_range([row['n'] for row in rows])}) at the last epoch, ± half"
+        name, "Final accuracy over p × split",
+        f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
         " size alone. δₘ is the same along each row.",
         table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean"), drawing,
     )  # fmt: skip
 
 
-def _map(ax: Axes, rows: Sequence[Row], metric: str, title: str, scale: int, form: str) -> None:
+def _map(ax: Axes, table: pl.DataFrame, metric: str, title: str, scale: int, form: str) -> None:
     """Cells whose colours span at least a usual interval, so that noise is no contrast."""
-    powers, splits = (sorted({row[name] for row in rows}) for name in ("p", "split"))
+    powers, splits = (sorted(table[name].unique()) for name in ("p", "split"))
     values = np.full((len(powers), len(splits)), np.nan)
     halves = [0.0]
-    for row in rows:
-        if row[f"{metric}_mean"] is None:
-            continue
+    for row in table.drop_nulls(f"{metric}_mean").iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = scale * row[f"{metric}_mean"]
         text = f"{values[i, j]:{form}}"
@@ -201,22 +210,20 @@ def _map(ax: Axes, rows: Sequence[Row], metric: str, title: str, scale: int, for
     ax.grid(visible=False)
 
 
-def constant(results: Results, family: Family) -> Figure:
+def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
     """Accuracy and loss of constant noise against δ and against η, a line for each batch size."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(
         pl.col("delta_m_mean").first().alias("delta_planned"),
         pl.col("delta_measured_mean").last().alias("delta_measured"),
     )
-    rows = _labelled(family).join(results.settings, on="setting").join(noise, on="setting")
-    table = rows.select(
+    table = settings.join(noise, on="setting").select(
         pl.format("b = {}", "batch_size").alias("label"),
         pl.col("learning_rate").alias("eta"), pl.col("batch_size").alias("b"),
         "delta_planned", "delta_measured", "n", *statistics_of(REACHED),
     ).sort("b", "eta")  # fmt: skip
-    labels = table["label"].unique(maintain_order=True)
-    looks = {label: {"color": PALETTE[i % 7].light, "ls": "-"} for i, label in enumerate(labels)}
-    columns = {name: title for name, title in NOISE.items() if table[name].count()}
+    looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
+    columns = {x: title for x, title in NOISE.items() if table[x].count()}
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(len(columns), 2)
         cells = [(metric, x) for metric in REACHED for x in columns]
@@ -229,7 +236,7 @@ def constant(results: Results, family: Family) -> Figure:
             ax.set(xlabel=columns[x], title=REACHED[metric])
         draw.finish(drawing, axes[0])
     return Figure(
-        f"{family.name}_delta", "Constant noise: accuracy and loss against δ",
+        name, "Constant noise: is it δ that decides?",
         f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
         " one another against δ.",
@@ -237,34 +244,25 @@ def constant(results: Results, family: Family) -> Figure:
     )  # fmt: skip
 
 
-def sharpness(results: Results) -> list[Figure]:
-    """A figure for each task of two settings whose sharpness is measured."""
+def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
+    """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
     level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
-    runs = results.runs.filter("counted").join(level, on=["setting", "seed"], how="left")
-    measured = runs.drop_nulls("worst_case")
-    tasks = measured.partition_by("dataset.name", "dataset.samples", "model.name")
-    tasks = [task for task in tasks if task["setting"].n_unique() > 1]
-    return [
-        _sharpness(task, f"sharpness_{number}" if number > 1 else "sharpness")
-        for number, task in enumerate(tasks, 1)
-    ]
-
-
-def _sharpness(runs: pl.DataFrame, name: str) -> Figure:
-    """Sharpness against δ, and accuracy against sharpness."""
+    runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
+    runs = runs.join(level, on=["setting", "seed"], how="left").drop_nulls("worst_case")
+    if runs["setting"].n_unique() < 2:
+        return None
     metrics = ("delta", "worst_case", "test/accuracy")
     by_setting = runs.group_by("setting").agg(pl.len().cast(pl.Int64).alias("n"), *means(metrics))
     points = with_intervals(by_setting, metrics).sort("setting").with_columns(label=pl.lit(""))
     caption = (
-        f"{runs['dataset.name'][0]}, {runs['model.name'][0]}. A point for each of {len(points)}"
-        f" settings: the mean over its seeds (n = {in_range(points['n'].to_list())}) with its 95 %"
-        " interval."
+        f"Measured after training. A point for each of {len(points)} settings: the mean over its"
+        f" seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."
     )
     both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
-    x, y = (both[f"{metric}_mean"].to_numpy() for metric in metrics[1:])
-    if len(both) > 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
-        rho, p = rank_correlation(x, y)
-        caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)} (p = {p:.2g})."
+    rank = pl.corr("worst_case_mean", "test/accuracy_mean", method="spearman")
+    rho = both.select(rank).item()
+    if len(both) > 3 and np.isfinite(rho):
+        caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "adaptive worst-case sharpness"
     with mpl.rc_context(LOOK):
@@ -277,17 +275,3 @@ def _sharpness(runs: pl.DataFrame, name: str) -> Figure:
         draw.finish(drawing, left)
     title = "Adaptive worst-case sharpness, δ and test accuracy"
     return Figure(name, title, caption, points.drop("label"), drawing)
-
-
-def rank_correlation(x: Any, y: Any) -> tuple[float, float]:
-    """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
-
-    The usual p-value holds for many pairs only: for four pairs in one order it is 0, not 1/12.
-    """
-    from scipy.stats import permutation_test, spearmanr
-
-    test = permutation_test(
-        (x,), lambda order: spearmanr(order, y).statistic, permutation_type="pairings",
-        n_resamples=9_999, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    return float(test.statistic), float(test.pvalue)

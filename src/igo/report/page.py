@@ -23,7 +23,6 @@ from igo.ground.words import counted
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
-from igo.report.families import families
 from igo.report.names import data_set, labels, without_delta
 from igo.report.results import Results, read
 from igo.report.show import say, show_errors
@@ -32,7 +31,6 @@ from igo.runs.find import find, named
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
-MOST_RUNS, MOST_SETTINGS, MOST_COMMANDS = 500, 200, 60  # rows shown; the CSV files have all
 
 
 def run(composed: DictConfig) -> None:
@@ -45,7 +43,7 @@ def run(composed: DictConfig) -> None:
     folders = find(names)
     _write(output, {})  # a folder that cannot be written ends the command before it reads
     results = read(folders)
-    sections = content.compose(results, margin)
+    sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
     runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
@@ -107,20 +105,16 @@ def render(
     }  # fmt: skip
     names = labels(results.settings)
     ordered = results.runs.sort("setting", "seed", "run", nulls_last=True)
-    settings = [(label, results.row(number)) for number, label in names.items()][:MOST_SETTINGS]
-    family_names = {family.name for family in families(results.settings)}
     common = constants(results.settings)
     return environment.get_template("page.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
-        hidden=len(family_names - {section.name for section in sections}),
-        most_commands=MOST_COMMANDS,
-        settings=settings,
+        settings=[(label, results.row(number)) for number, label in names.items()],
         runs=[
             {**row, "label": names.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
-            for row in ordered.head(MOST_RUNS).iter_rows(named=True)
+            for row in ordered.to_dicts()
         ],
-        uncounted=ordered.filter(~pl.col("counted")).head(MOST_RUNS).to_dicts(),
+        uncounted=ordered.filter(~pl.col("counted")).to_dicts(),
         facts=_facts(results),
         how=_how(results, command),
         common={k: f"{v:.6g}" if isinstance(v, float) else v for k, v in common.items()},

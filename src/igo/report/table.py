@@ -9,7 +9,6 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -20,7 +19,6 @@ from igo.config.load import record_values
 from igo.config.schema import NO_EFFECT
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
-from igo.method.profiles import PROFILES, parameters
 from igo.report.statistics import reach
 from igo.runs.folder import read_records, state_of
 
@@ -51,15 +49,6 @@ RESULTS: dict[str, type] = {
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
 FILES = ("table.csv", "table.parquet", "summary.csv")
-# The parameters of each profile, and of all: p included; κ and λ stand for γ and split.
-OF_PROFILES = {
-    name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
-    for name in PROFILES
-}
-PARAMETERS = tuple(
-    dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
-)
-SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # all columns of a schedule
 
 
 def _type(setting: schema.Setting) -> type:
