@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special
 
 from lab.theory.smoothing import BALL, Array, Kernel
 
@@ -118,8 +117,8 @@ class Ripple:
         """Return σ of f̂_δ on N(0; δ); it also holds for every smaller noise level."""
         return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
 
-    def _damping(self, noise_level: float, dimension: int = 1) -> float:
-        return float(BALL.cosine_mean(self.frequency * noise_level, dimension))
+    def _damping(self, noise_level: float) -> float:
+        return float(BALL.cosine_mean(self.frequency * noise_level, 1))
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
@@ -132,19 +131,13 @@ class Ripple:
         bowl = self.bowl * (x**2 + noise_level**2 / 3) / 2
         return self.right * up + self.left * down + wave * np.sin(self.frequency * x) + bowl
 
-    def gradient(self, x: Array, noise_level: float = 0.0, dimension: int = 1) -> Array:
-        """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink.
-
-        In a sum over `dimension` coordinates, smoothed by the ball of R^d, a coordinate's kernel is
-        the ball's marginal, (1 + u)/2 ~ Beta((d + 1)/2, (d + 1)/2), uniform for d = 1 [derived].
-        """
+    def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
+        """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink."""
         if noise_level > 0:
             q = np.clip((x + noise_level) / (2 * noise_level), 0, 1)
-            if dimension > 1:
-                q = special.betainc((dimension + 1) / 2, (dimension + 1) / 2, q)
         else:
             q = (np.sign(x) + 1) / 2
-        wave = self.wave_slope * self._damping(noise_level, dimension)
+        wave = self.wave_slope * self._damping(noise_level)
         kink = self.right * q - self.left * (1 - q)
         return np.asarray(kink + wave * np.cos(self.frequency * x) + self.bowl * x)
 

@@ -1,8 +1,8 @@
-"""The list of studies, and the program that runs them and writes a results folder."""
+"""The list of studies, and the program that runs them and writes a results folder with its page."""
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib import import_module
@@ -10,12 +10,11 @@ from pathlib import Path
 
 import polars as pl
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 
 from igo.config.load import split_off
 from igo.ground.errors import ConfigError, nearest
 from igo.ground.files import output_folder, write_atomically
-from lab.theory.row import Settings, Study
+from lab.theory.row import VERDICTS, Settings, Study
 
 STUDIES = (
     "smoothing",
@@ -31,20 +30,46 @@ STUDIES = (
     "own_noise",
     "assumptions",
 )
+HEAD = """# The theory, stated and run
+
+**{counts}**
+
+*Agrees*: all numbers of a row lie in the range that the statement asks for; *in part*: some do;
+*disagrees*: none does; *undecided*: an end of the range lies in an interval (95 %, in brackets), or
+a control, where the statement must fail, does not. The table has the first number that decides,
+[checks.csv](checks.csv) all. A row's number leads to its code; in brackets is the slide (命題
+proposition, 定理 theorem, 補題 lemma, 仮定 assumption).
+Symbols: [the idea](../../docs/idea.md#symbols).
+
+    python -m lab.theory                            # all of it: make theory
+    python -m lab.theory study=[nice,convexity]     # some studies
+
+Not run: statements about the training of networks, about generalisation and about score-based
+models. That a network's noise falls as 1/√b is in [results/noise](../noise/README.md).
+
+| | stated | verdict | number |
+|---|---|---|---|
+"""
 
 
 def run(composed: DictConfig) -> None:
-    """Check the settings, run the studies, and print the place of the results.
+    """Run the chosen studies, `workers` at a time, and write the page of the results folder.
 
     Raises:
         ConfigError: a setting is invalid; it is raised before any work starts.
     """
-    console = Console(highlight=False)
+    began = time.perf_counter()
     settings, rest = split_off(composed, Settings)
     names = chosen_studies(list(rest.study) if isinstance(rest.study, ListConfig) else rest.study)
     settings = replace(settings, output=output_folder(str(settings.output)))
-    seconds = run_studies(names, settings, console.print)
-    console.print(f"{seconds:.0f} s, results in {settings.output}/README.md")
+    settings.output.mkdir(parents=True, exist_ok=True)
+    # a forked process would share PyTorch's state
+    with ProcessPoolExecutor(settings.workers, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run_study, name, settings): name for name in names}
+        for done, future in enumerate(as_completed(running), 1):
+            print(f"{running[future]}: {future.result():.0f} s ({done}/{len(names)})", flush=True)
+    write_page(settings.output, settings.output)
+    print(f"{time.perf_counter() - began:.0f} s, results in {settings.output}/README.md")
 
 
 def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
@@ -69,51 +94,58 @@ def load(name: str) -> Study:
     return study
 
 
-def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Return the frames of these names that the folder has."""
-    return {
-        name: pl.read_csv(folder / f"{name}.csv", infer_schema_length=None)
-        for name in names
-        if (folder / f"{name}.csv").exists()
-    }
-
-
-def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[str], None]) -> float:
-    """Run the studies into `settings.output` and write its page; return the seconds.
-
-    `workers` studies run at a time. The page has the rows of every study whose tables are in the
-    folder; earlier runs may have written them.
-    """
-    from lab.theory import page
-
-    began = time.perf_counter()
-    settings.output.mkdir(parents=True, exist_ok=True)
-    for done, (name, seconds) in enumerate(_measured(names, settings), 1):
-        announce(f"{name}: {seconds:.0f} s ({done}/{len(names)})")
-    studies = {name: load(name) for name in STUDIES}
-    frames = read_frames(settings.output, [f for s in studies.values() for f in s.frames])
-    page.write(settings.output, studies, frames)
-    return time.perf_counter() - began
-
-
-def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
-    # a forked process would share PyTorch's state
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(settings.workers, context) as pool:
-        running = {pool.submit(run_study, name, settings): name for name in names}
-        for future in as_completed(running):
-            yield running[future], future.result()
+def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
+    """Return the tables of a results folder by name."""
+    return {path.stem: pl.read_csv(path, infer_schema_length=None) for path in folder.glob("*.csv")}
 
 
 def run_study(name: str, settings: Settings) -> float:
     """Measure, write the tables, and draw the figures from the files; return the seconds."""
-    from lab.theory.studies import style
-
     began = time.perf_counter()
     study = load(name)
     for table, data in study.measure(settings).items():
         write_atomically(settings.output / f"{table}.csv", data.write_csv())
-    frames = read_frames(settings.output, study.frames)
     for picture, draw in study.figures.items():
-        style.save(draw(frames), settings.output / picture)
+        draw(read_frames(settings.output), settings.output / picture)
     return time.perf_counter() - began
+
+
+def write_page(tables: Path, folder: Path) -> None:
+    """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
+    frames, studies = read_frames(tables), {name: load(name) for name in STUDIES}
+    here = {name: study for name, study in studies.items() if {*study.frames} <= frames.keys()}
+    seen = [(name, row, row.look(frames)) for name, study in here.items() for row in study.rows]
+    seen.sort(key=lambda entry: VERDICTS.index(entry[2].verdict))
+    verdicts = [result.verdict for *_, result in seen]
+    counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
+    table, notes, checks = [], [], []
+    for number, (study, row, result) in enumerate(seen, 1):
+        name, check = row.look.__name__, result.deciding
+        cells = [
+            f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study}.py)',
+            f"{row.stated} ({row.source})",
+            f"**{result.verdict}**",
+            f"{check.what}: {check.number} (asked: {check.asked})",
+        ]
+        table.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        note = f" {result.note}." if result.note else ""
+        notes.append(f"{number}. {result.ran[0].upper()}{result.ran[1:]}.{note}")
+        checks += [
+            {
+                "row": number, "name": name, "verdict": result.verdict, "kind": kind,
+                "number": check.what, "found": check.number, "asked": check.asked,
+                "holds": check.holds,
+            }
+            for kind, of_kind in (("part", result.parts), ("control", result.controls))
+            for check in of_kind
+        ]  # fmt: skip
+    figures = [
+        f"\n![{str(draw.__doc__).splitlines()[0]}]({picture})"
+        for study in here.values()
+        for picture, draw in study.figures.items()
+    ]
+    head = HEAD.format(counts=f"{len(seen)} statements: {counts}.")
+    title = "## How each was run, and why it came out so"
+    lines = [head + "\n".join(table), "", title, "", *notes, *figures, ""]
+    write_atomically(folder / "README.md", "\n".join(lines))
+    write_atomically(folder / "checks.csv", pl.DataFrame(checks).write_csv())

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
 from scipy import stats
 
 from igo.method.ranges import within
+from igo.report.statistics import mean_of
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -99,6 +101,12 @@ class Seen:
             return "undecided"
         return "agrees" if parts == {True} else "disagrees"
 
+    @property
+    def deciding(self) -> Check:
+        """The first number that decides: one that fails, else one that is open, else any."""
+        by_result = {False: 0, None: 1, True: 2}
+        return min(self.parts, key=lambda check: by_result[check.holds])
+
 
 VERDICTS = ("disagrees", "in part", "undecided", "agrees")  # in the order of the page
 
@@ -121,14 +129,14 @@ def statement(source: str, stated: str) -> Callable[[Callable[[Frames], Seen]], 
 class Study:
     """Statements that share their measurements.
 
-    `measure` makes the frames of the names `frames`. `figures` maps a file name to the function
-    that draws it from the frames; its docstring is the caption. `rows` check the frames.
+    `measure` makes the frames of the names `frames`. `rows` check the frames. `figures` maps a file
+    name to the function that draws it from the frames into a path; its docstring is the caption.
     """
 
     measure: Callable[[Settings], dict[str, pl.DataFrame]]
     frames: tuple[str, ...]
-    figures: Mapping[str, Callable[[Frames], Any]]
     rows: tuple[Row, ...]
+    figures: Mapping[str, Callable[[Frames, Path], None]] = field(default_factory=dict)
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -168,7 +176,5 @@ def mean(
     what: str, values: Sequence[float] | pl.Series, low: float = -math.inf, high: float = math.inf
 ) -> Check:
     """Return the check of a mean with Student's t interval over the values."""
-    sample = [float(v) for v in values]
-    centre = sum(sample) / len(sample)
-    reach = float(stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample))
-    return Check(what, centre, low, high, (centre - reach, centre + reach))
+    found = mean_of(np.asarray(values))
+    return Check(what, found.value, low, high, (found.low, found.high))

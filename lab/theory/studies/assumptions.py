@@ -168,6 +168,5 @@ def one_variance(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("kinks", "scaled", "variance_on_the_way", "unseen_samples"),
-    {},
     (smooth, lipschitz, unbiased, one_variance),
 )

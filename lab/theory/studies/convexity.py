@@ -1,19 +1,18 @@
 """Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
+from lab.figures import AMBER, BLUE, COLOURS, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from lab.theory.smoothing import BALL, Array
-from lab.theory.studies import style
 
 SAMPLES = 200_000
-WIDTHS, PROBABILITY = "delta_minus_and_width.png", "existence_probability.png"
 A_WIDTHS, A_PROBABILITY = np.linspace(1.42, 6, 60), np.linspace(1.42, 4, 40)
 SLACK = 1e-5  # relative, for six printed digits
 
@@ -89,46 +88,42 @@ def _curvature() -> pl.DataFrame:
     return frame(records)
 
 
-def draw_widths(frames: Frames) -> Figure:
+def draw_widths(frames: Frames, path: Path) -> None:
     """Sampled |δ⁻| and d_m against a_m, with the printed and the exact bounds of d_m."""
-    figure, (left, right) = style.panels(2, width=5)
-    for front, colour in ((True, style.BLUE), (False, style.ORANGE)):
-        rows = frames["width_bounds"].filter(front=front)
-        left.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
-        right.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
-    grid = A_WIDTHS
-    left.plot(grid, np.sqrt(grid**2 - 1), color=style.BLACK, label="r√(a² − 1)")
-    left.plot(grid, grid - 1, "--", color=style.BLACK, label="r(a − 1)")
-    left.plot(grid, grid + 1, ":", color=style.BLACK, label="r(a + 1)")
-    title = r"$|\delta^-|$ (blue: θ < π/2, orange: θ > π/2)"
-    left.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
-    left.legend()
-    for bounds, label, line, colour in (
-        (props.printed_width_bounds(grid), "printed bounds", "-", style.RED),
-        (props.exact_width_bounds(grid), "exact range, θ < π/2", "--", style.BLACK),
-    ):
-        right.plot(grid, bounds[0], line, color=colour, label=label)
-        right.plot(grid, bounds[1], line, color=colour)
-    right.set(xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$")
-    right.legend()
-    return figure
+    a = A_WIDTHS
+    with drawn(path, 2, 5, 3.4) as (left, right):
+        for front, colour in ((True, BLUE), (False, AMBER)):
+            rows = frames["width_bounds"].filter(front=front)
+            left.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
+            right.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
+        left.plot(a, np.sqrt(a**2 - 1), color=INK, label="r√(a² − 1)")
+        left.plot(a, a - 1, "--", color=INK, label="r(a − 1)")
+        left.plot(a, a + 1, ":", color=INK, label="r(a + 1)")
+        title = r"$|\delta^-|$ (blue: θ < π/2, orange: θ > π/2)"
+        left.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
+        for bounds, label, line, colour in (
+            (props.printed_width_bounds(a), "printed bounds", "-", VERMILION),
+            (props.exact_width_bounds(a), "exact range, θ < π/2", "--", INK),
+        ):
+            right.plot(a, bounds[0], line, color=colour, label=label)
+            right.plot(a, bounds[1], line, color=colour)
+        right.set(xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$")
+        left.legend()
+        right.legend()
 
 
-def draw_probability(frames: Frames) -> Figure:
+def draw_probability(frames: Frames, path: Path) -> None:
     """The share of directions with a real δ⁻, and the printed formula p(a_m)."""
-    figure, (axis,) = style.panels(1, width=6, height=3.8)
-    table = frames["existence_probability"]
-    for rows, colour in zip(
-        table.partition_by("d", maintain_order=True), style.COLOURS, strict=False
-    ):
-        label = f"sampled, d = {rows['d'][0]}"
-        axis.plot(rows["a"], rows["sampled"], ".", color=colour, label=label)
-    formula = table.filter(d=2)
-    axis.plot(formula["a"], formula["formula"], color=style.BLACK, label=r"$p(a_m)$")
-    title = r"$\|x^* - x\| \to a_m r$, $\|u\| = 1$: the best case"
-    axis.set(xlabel=r"$a_m$", ylabel="P(δ⁻ is real)", title=title)
-    axis.legend()
-    return figure
+    with drawn(path, 1, 6, 3.8) as (axis,):
+        of_dimensions = frames["existence_probability"].partition_by("d", maintain_order=True)
+        for rows, colour in zip(of_dimensions, COLOURS, strict=False):
+            label = f"sampled, d = {rows['d'][0]}"
+            axis.plot(rows["a"], rows["sampled"], ".", color=colour, label=label)
+        formula = of_dimensions[0]  # the same for all
+        axis.plot(formula["a"], formula["formula"], color=INK, label=r"$p(a_m)$")
+        title = r"$\|x^* - x\| \to a_m r$, $\|u\| = 1$: the best case"
+        axis.set(xlabel=r"$a_m$", ylabel="P(δ⁻ is real)", title=title)
+        axis.legend()
 
 
 def _ran(frames: Frames) -> str:
@@ -222,6 +217,6 @@ def existence_probability(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("width_bounds", "strong_convexity", "existence_probability"),
-    {WIDTHS: draw_widths, PROBABILITY: draw_probability},
     (width_is_bounded, width_bound_is_tight, smoothing_keeps_convexity, existence_probability),
+    {"delta_minus_and_width.png": draw_widths, "existence_probability.png": draw_probability},
 )

@@ -1,21 +1,19 @@
 """Study: the allowed band of the decay rate γ_m, and the rates of every schedule."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from igo.method.plan import plan
 from igo.method.profiles import PROFILES, Position
+from lab.figures import AMBER, COLOURS, GREEN, INK, PURPLE, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from lab.theory.smoothing import Array
-from lab.theory.studies import style
 
 STAGES = 200
-PICTURE = "decay_rate_band.png"
 ROUNDING = 1e-6  # above the rounding of the numbers in the frames
 EPOCHS, LENGTHENED = 2000, 20
 CASES = ((0.5, 0.0), (0.5, 0.15), (1.0, 0.0), (1.0, 0.03))  # p and h, all decay in η
@@ -83,41 +81,30 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     }
 
 
-def draw(frames: Frames) -> Figure:
+def draw(frames: Frames, path: Path) -> None:
     """γ_m of every schedule, and the allowed band of 1/d_m against a_m (the exact bound)."""
-    figure, (left, right) = style.panels(2, width=5.4, height=4)
-    _draw_rates(left, frames["decay_rates"])
-    _draw_band(right)
-    return figure
-
-
-def _draw_rates(left: Axes, table: pl.DataFrame) -> None:
-    for index, rows in enumerate(table.partition_by("schedule", maintain_order=True)):
-        line, colour = "-" if index < 8 else "--", style.COLOURS[index % 8]
-        left.plot(rows["m"], rows["gamma"], line, label=rows["schedule"][0], color=colour)
-    floor = 1 / float(props.exact_width_bounds(2**0.5)[1])
-    left.axhspan(floor, 1, color=style.GREEN, alpha=0.1, linewidth=0)
-    left.set(
-        xlabel=f"stage m (M = {STAGES})",
-        ylabel=r"$\gamma_m$",
-        ylim=(0, 1.03),
-        title=r"Decay rates; shaded: allowed at best, $a_m \to \sqrt{2}$",
-    )
-    left.legend(ncols=2, fontsize=7.5, loc="lower left")
-
-
-def _draw_band(right: Axes) -> None:
-    a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
-    low, high = (1 / bound for bound in props.exact_width_bounds(a)[::-1])
-    right.fill_between(a, low, high, color=style.GREEN, alpha=0.15, label="range of $1/d_m$")
-    colours = (style.BLACK, style.RED, style.ORANGE, style.PINK)
-    for p, colour in zip((0.5, 1, 2, 4), colours, strict=True):
-        right.hlines(0.5**p, 1.2, 6, color=colour, linestyle="--", linewidth=1.2)
-        right.text(6.1, 0.5**p, f"p = {p:g}", color=colour, va="center", fontsize=9)
-    title = r"$\gamma_m$ must exceed $1/d_{m+1}$"
-    right.set(xlim=(1.2, 6.9), xlabel=r"$a_m$", ylabel=r"$1/d_m$", title=title)
-    text = "dashed: smallest $\\gamma_m$ of p"
-    right.legend(title=text, fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.4))
+    with drawn(path, 2, 5.4, 4) as (left, right):
+        of_schedules = frames["decay_rates"].partition_by("schedule", maintain_order=True)
+        for index, rows in enumerate(of_schedules):
+            line, colour = "--" if index >= len(COLOURS) else "-", COLOURS[index % len(COLOURS)]
+            left.plot(rows["m"], rows["gamma"], line, label=rows["schedule"][0], color=colour)
+        floor = 1 / float(props.exact_width_bounds(2**0.5)[1])
+        left.axhspan(floor, 1, color=GREEN, alpha=0.1, linewidth=0)
+        title = r"Decay rates; shaded: allowed at best, $a_m \to \sqrt{2}$"
+        left.set(
+            xlabel=f"stage m (M = {STAGES})", ylabel=r"$\gamma_m$", ylim=(0, 1.03), title=title
+        )
+        left.legend(ncols=2, fontsize=7.5, loc="lower left")
+        a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
+        low, high = (1 / bound for bound in props.exact_width_bounds(a)[::-1])
+        right.fill_between(a, low, high, color=GREEN, alpha=0.15, label="range of $1/d_m$")
+        for p, colour in ((0.5, INK), (1, VERMILION), (2, AMBER), (4, PURPLE)):
+            right.hlines(0.5**p, 1.2, 6, color=colour, linestyle="--", linewidth=1.2)
+            right.text(6.1, 0.5**p, f"p = {p:g}", color=colour, va="center", fontsize=9)
+        title = r"$\gamma_m$ must exceed $1/d_{m+1}$"
+        right.set(xlim=(1.2, 6.9), xlabel=r"$a_m$", ylabel=r"$1/d_m$", title=title)
+        text = "dashed: smallest $\\gamma_m$ of p"
+        right.legend(title=text, fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.36))
 
 
 @statement(
@@ -166,6 +153,6 @@ def powers_are_allowed(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("decay_rates", "stage_lengths"),
-    {PICTURE: draw},
     (powers_are_allowed, later_stages_are_longer),
+    {"decay_rate_band.png": draw},
 )

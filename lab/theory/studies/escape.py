@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap, statement
 from lab.theory.smoothing import BALL, Array
-from lab.theory.studies import style
 
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
@@ -26,22 +24,16 @@ LAST = 400  # steps of plain descent at the end of every method
 SMALL = {10: 4}  # in these dimensions η is so much smaller, and the steps are so many more
 GRID = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)  # first noise levels, in units of the domain
 POWERS = (0.5, 1.0, 2.0)
-WHOLE, QUARTER, TUNED = "whole domain", "whole domain, η/4", "tuned"  # first noise levels
+WHOLE, TUNED = "whole domain", "tuned"  # first noise levels
 DESCENT, CONSTANT, GROWING = "gradient descent", "constant noise", "growing noise"
-EXACT = "GD on the closed form f̂, p = 1"
-PICTURE = "escape.png"
 
 
 @dataclass(frozen=True)
 class Method:
-    """Noise and learning rate of each stage over their first values.
-
-    `exact` is descent on the closed form of f̂.
-    """
+    """Noise and learning rate of each stage over their first values."""
 
     levels: Array
     rates: Array
-    exact: bool = False
 
 
 def methods() -> dict[str, Method]:
@@ -52,7 +44,6 @@ def methods() -> dict[str, Method]:
         **{falling(p): Method(optimal_levels(1.0, STAGES, p), ones) for p in POWERS},
         "Algorithm 3, η falls, p = 1": Method(phi, phi),
         GROWING: Method(phi[::-1], ones),
-        EXACT: Method(phi, ones, exact=True),
     }
 
 
@@ -71,12 +62,8 @@ def descend(method: Method, first: float, start: Array, slow: int, seed: int) ->
     radius = first * np.sqrt((d + 2) / 3)
     for level, speed in zip(method.levels, method.rates, strict=True):
         for _ in range(STEPS // STAGES * slow):
-            if method.exact:
-                slope = PROBLEM.gradient(x, radius * level, d)
-            else:
-                noise = radius * level * BALL.sample(len(x), d, rng) if first > 0 else 0.0
-                slope = PROBLEM.gradient(x - noise)
-            x = x - ETA / slow * speed * slope
+            noise = radius * level * BALL.sample(len(x), d, rng) if first > 0 else 0.0
+            x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
     for _ in range(LAST * slow):
         x = x - ETA / slow * method.rates[-1] * PROBLEM.gradient(x)
     return x
@@ -106,39 +93,15 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         still = Method(np.zeros(STAGES), np.ones(STAGES))
         runs = [(DESCENT, "none", still, 0.0)]
         runs += [(name, WHOLE, method, 1.0) for name, method in methods().items()]
-        if slow == 1:
-            runs += [(falling(1), QUARTER, methods()[falling(1)], 1.0)]
         runs += [
             (name, TUNED, method, tuned(method, d, slow, settings.seed + 1))
             for name, method in methods().items()
-            if not method.exact
         ]
         for name, level, method, first in runs:
-            # without noise a small η changes nothing
-            slowed = 1 if method.exact else 4 if level == QUARTER else slow
-            won = successes(method, first, d, slowed, settings.seed)
+            won = successes(method, first, d, slow, settings.seed)
             case = {"d": d, "method": name, "level": level, "delta_1": first}
             records.append(case | {"chains": chains, "successes": won})
     return {"escape": frame(records)}
-
-
-def draw(frames: Frames) -> Figure:
-    """Share of starts that reach the global minimum, by method, tuned alike and from δ_1 = 1."""
-    names = [DESCENT, *methods()]
-    figure, axes = style.panels(len(CHAINS), width=4.0, height=4.0)
-    for axis, d in zip(axes, CHAINS, strict=True):
-        for level, colour, shift in ((TUNED, style.BLUE, -0.2), (WHOLE, style.SKY, 0.2)):
-            shown = [name for name in names if name not in (DESCENT, EXACT) or level != TUNED]
-            checks = [_success(frames, d, name, level) for name in shown]
-            values = np.array([c.value for c in checks])
-            bars = np.abs(np.array([c.interval for c in checks]).T - values)
-            places = [names.index(name) + shift for name in shown]
-            axis.barh(places, values, 0.4, xerr=bars, color=colour, label=f"δ_1 {level}")
-        axis.set_yticks(range(len(names)), names if d == 1 else [""] * len(names))
-        axis.invert_yaxis()
-        axis.set(title=f"d = {d}", xlabel="share in the global basin", xlim=(0, 1.02))
-    axes[-1].legend()
-    return figure
 
 
 def _wins(frames: Frames, d: int, name: str, level: str = TUNED) -> tuple[int, int]:
@@ -212,34 +175,8 @@ def powers_up_to_one_are_best(frames: Frames) -> Seen:
     )
 
 
-@statement(
-    "SGDの確率的ノイズと平滑化",
-    "with other minima present SGD with noise δ_m does as well as gradient descent on f̂_δm",
-)
-def sgd_follows_the_closed_form(frames: Frames) -> Seen:
-    """Check that SGD succeeds at most five points less often than descent on the closed form."""
-
-    def gap(name: str, d: int, level: str = WHOLE) -> Check:
-        ours, exact = _wins(frames, d, name, level), _wins(frames, d, EXACT, WHOLE)
-        what = f"{name} less the closed form, {level}, d = {d}"
-        return rate_gap(what, ours, exact, -0.05)
-
-    return Seen(
-        f"{RAN.partition(', first')[0]}, from δ_1 as large as the domain, d = 10 with η/4",
-        [gap(falling(1), d) for d in CHAINS] + [gap(falling(1), d, QUARTER) for d in (1, 2)],
-        [gap(DESCENT, d) for d in CHAINS],
-        "A chain also wanders, less with a smaller η",
-    )
-
-
 STUDY = Study(
     measure,
     ("escape",),
-    {PICTURE: draw},
-    (
-        reaches_the_global_minimum,
-        falling_beats_constant,
-        powers_up_to_one_are_best,
-        sgd_follows_the_closed_form,
-    ),
+    (reaches_the_global_minimum, falling_beats_constant, powers_up_to_one_are_best),
 )

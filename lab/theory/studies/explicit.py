@@ -130,4 +130,4 @@ def theorem_5_1(frames: Frames) -> Seen:
     )
 
 
-STUDY = Study(measure, ("algorithm1",), {}, (printed_step_rule, theorem_5_1))
+STUDY = Study(measure, ("algorithm1",), (printed_step_rule, theorem_5_1))

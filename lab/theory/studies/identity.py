@@ -168,7 +168,6 @@ def ball_has_the_variance(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("sgd_is_smoothed_descent", "ball_variance"),
-    {},
     (
         sgd_is_smoothed_descent,
         minibatch_noise_is_ball_noise,

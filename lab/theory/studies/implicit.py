@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 from scipy import stats
 
 from igo.method.rounds import alpha_0
@@ -15,7 +14,6 @@ from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent, optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, statement
 from lab.theory.smoothing import Array
-from lab.theory.studies import style
 
 ROUNDS = {
     0.25: (25, 70, 200, 550, 1500),
@@ -26,7 +24,6 @@ ROUNDS = {
 EPSILONS = {0.25: (1.2, 0.9), 0.5: (0.6, 0.3), 0.75: (0.4, 0.15), 1.0: (0.4, 0.08)}
 H3 = (0.0, 0.01, 0.1, 1.0)
 MOST, CHAINS = 199, 200
-PICTURE = "theorem_3_4.png"
 PROBLEM = Ripple()
 ETA, NOISE, BATCH = 0.1, 4.0, 4.0  # η_1, C, b_1
 DELTA = ETA * NOISE / BATCH**0.5  # δ_1
@@ -149,27 +146,6 @@ def _longest(h3: float) -> int:
     return MOST
 
 
-def draw(frames: Frames) -> Figure:
-    """Theorem 3.4: rounds and gradient steps against the error reached, for each p."""
-    figure, (left, right) = style.panels(2, width=4.8, height=3.8)
-    for power, colour in zip(ROUNDS, style.COLOURS, strict=False):
-        for axis, column in ((left, "rounds"), (right, "steps")):
-            for mode, look in zip(MODES, ("o-", "x", "^", "v"), strict=True):
-                rows = frames["theorem_3_4"].filter(p=power, mode=mode)
-                error, count = rows["error"].to_numpy(), rows[column].to_numpy()
-                label = None
-                if mode == "exact":
-                    slope, _ = fitted_exponent(count, error)
-                    label = f"p = {power:g}: slope {slope:.2f} (1/p = {1 / power:.2f})"
-                axis.loglog(1 / error, count, look, color=colour, markersize=4, label=label)
-    left.set(xlabel="1/ε", ylabel="rounds M", title="lines: GD on f̂, ×: SGD, ▲: δ_1, ▼: no noise")
-    right.set(xlabel="1/ε", ylabel="gradient steps Σ T_F", title="Steps, T_F = H_4/ε_m")
-    left.set_ylim(top=3e4)
-    left.legend(loc="upper left", fontsize=7.5)
-    right.legend(fontsize=7.5)
-    return figure
-
-
 def _fit(
     frames: Frames, power: float, mode: Mode, column: str
 ) -> tuple[float, tuple[float, float]]:
@@ -268,6 +244,5 @@ def stage_lengths_exist(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("theorem_3_4", "algorithm3", "stage_lengths_exist"),
-    {PICTURE: draw},
     (rounds_against_error, steps_against_error, epsilon_is_reached, stage_lengths_exist),
 )

@@ -198,7 +198,6 @@ def sequence_can_be_chosen(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("nonconvex_bands", "nice_stages"),
-    {},
     (
         more_noise_is_smoother,
         sigma_nice_is_rare,

@@ -176,6 +176,5 @@ def equal_noise_is_equal(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("lemma_2_1", "noise_and_batch"),
-    {},
     (lemma_2_1, large_batches_stay, falling_noise_is_better, equal_noise_is_equal),
 )

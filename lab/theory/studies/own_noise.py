@@ -110,4 +110,4 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     )
 
 
-STUDY = Study(measure, ("own_noise",), {}, (ball_smooths_as_sgd,))
+STUDY = Study(measure, ("own_noise",), (ball_smooths_as_sgd,))

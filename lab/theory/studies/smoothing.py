@@ -4,16 +4,13 @@ from itertools import product
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 from scipy import stats
 
 from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, statement
 from lab.theory.smoothing import BALL, GAUSSIAN, REPLICATES, Array, Method, smooth
-from lab.theory.studies import style
 
 METHODS: tuple[Method, ...] = ("plain", "sobol")
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def plain(x: Array) -> Array:
@@ -46,20 +43,6 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"smoothing_accuracy": frame(records)}
 
 
-def draw_smoothed(_frames: Frames) -> Figure:
-    """Rastrigin's function smoothed by the ball and by a Gaussian, by size of the noise."""
-    figure, axes = style.panels(2)
-    x = np.linspace(-2.5, 2.5, 1001)[:, None]
-    for axis, kernel in zip(axes, (BALL, GAUSSIAN), strict=True):
-        for level, colour in zip(LEVELS, style.noise_colours(5)[::-1], strict=True):
-            y = rastrigin(kernel, 1).value(x, level)
-            axis.plot(x[:, 0], y, color=colour, label=f"δ = {level:g}")
-        axis.set(title=f"Rastrigin, {kernel.name} kernel", xlabel="x", ylim=(0, 42))
-    axes[0].set_ylabel(r"$\hat f_\delta(x)$")
-    axes[0].legend(loc="upper center", ncols=2)
-    return figure
-
-
 @statement("目的関数の平滑化", "f̂_δ(x) = E[f(x − δu)], an integral that Monte Carlo estimates")
 def monte_carlo_is_right(frames: Frames) -> Seen:
     """Count the closed forms inside the estimates' intervals."""
@@ -87,6 +70,5 @@ def monte_carlo_is_right(frames: Frames) -> Seen:
 STUDY = Study(
     measure,
     ("smoothing_accuracy",),
-    {"smoothed_functions.png": draw_smoothed},
     (monte_carlo_is_right,),
 )

@@ -80,16 +80,6 @@ def test_gaussian_smoothed_rastrigin_is_convex_from_0_5174():
     assert function.curvature(x, 0.5175).min() > 0 > function.curvature(x, 0.5173).min()
 
 
-@pytest.mark.parametrize("dimension", [2, 10])
-@pytest.mark.parametrize("level", [0.1, 0.9])
-def test_ripple_in_a_ball_of_more_dimensions_is_the_integral_over_its_marginal(dimension, level):
-    problem, marginal = Ripple(), stats.rdist(dimension + 1)
-    for x in (-0.4, 0.02, 0.3):
-        expected = mean(lambda y: float(problem.gradient(np.array(y))), x, level, marginal)
-        slope = float(problem.gradient(np.array(x), level, dimension))
-        assert slope == pytest.approx(expected, abs=1e-6)
-
-
 def test_ripple_constants_hold_by_brute_force():
     problem = Ripple()
     x = np.linspace(-1, 1, 20_001)

@@ -106,13 +106,9 @@ def test_minimisers_are_those_of_a_bounded_search(draw, level):
         assert found == pytest.approx(other.x, abs=1e-5)
 
 
-def test_random_functions_never_violate_3_2_with_the_sigma_of_the_smoothed_function():
+def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():
     rng = np.random.default_rng(7)
-    cases = [case for _ in range(200) if (case := movement.case_of_3_2(rng))]
-    met = [c for c in cases if c["needed_hat"] <= c["delta"]]
-    assert len(met) > 50
-    assert all(c["moved"] <= c["allowed"] + 1e-9 for c in met)
-    for c in cases:  # |δ_m| is |δ⁻| of some x and u
+    for c in [case for _ in range(50) if (case := movement.case_of_3_2(rng))]:
         along = (c["delta"] ** 2 + c["r"] ** 2 * (c["a"] ** 2 - 1)) / (2 * c["delta"])
         assert along <= c["a"] * c["r"] * (1 + 1e-9)
         assert props.delta_minus(along, 1.0, 1.0, c["r"], c["a"]) == pytest.approx(c["delta"])

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
-from lab.theory import laboratory, page
+from lab.theory import laboratory
 from lab.theory.row import Check, Seen, frame, mean, rate, rate_gap, wilson
 
 COMMITTED = ROOT / "results" / "theory"
@@ -57,7 +57,7 @@ def test_the_committed_page_is_what_its_tables_say(tmp_path):
     studies = {name: laboratory.load(name) for name in laboratory.STUDIES}
     names = [name for study in studies.values() for name in study.frames]
     figures = {name for study in studies.values() for name in study.figures}
-    page.write(tmp_path, studies, laboratory.read_frames(COMMITTED, names))
+    laboratory.write_page(COMMITTED, tmp_path)
     for name in ("README.md", "checks.csv"):
         assert (tmp_path / name).read_text() == (COMMITTED / name).read_text()
     files = {path.name for path in COMMITTED.iterdir()}
@@ -87,4 +87,4 @@ def test_a_mean_has_students_interval():
 def test_a_frame_keeps_six_digits_through_its_file(tmp_path):
     table = frame([{"a": math.pi * 1e-9, "b": 3, "c": math.inf, "d": "x"}])
     table.write_csv(tmp_path / "t.csv")
-    assert laboratory.read_frames(tmp_path, ["t"])["t"].row(0) == (3.14159e-9, 3, math.inf, "x")
+    assert laboratory.read_frames(tmp_path)["t"].row(0) == (3.14159e-9, 3, math.inf, "x")
