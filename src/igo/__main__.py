@@ -28,13 +28,9 @@ from igo.ground.paths import CONF
 def train(composed: DictConfig, typed: list[str]) -> None:
     """Train one run, or a sweep with -m."""
     from igo.config.load import load
-    from igo.runs.session import continued, run
+    from igo.runs.session import run
 
-    if composed.run is None:
-        checked = load(composed, typed)
-    else:
-        checked = continued(composed.run, composed, [name for name in typed if name != "run"])
-    run(checked)
+    run(load(composed, typed))
 
 
 def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:

@@ -44,7 +44,7 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
     printed = yaml.safe_load(program("--cfg", "job", "schedule=step", "p=0.25").stdout)
     assert printed["p"] == 0.25
     assert printed["schedule"]["profile"] == "step"
-    assert {name.split(".")[0] for name in SETTINGS} | {"run"} == set(printed)
+    assert {name.split(".")[0] for name in SETTINGS} == set(printed)
 
 
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:

@@ -27,10 +27,9 @@ from scipy import stats
 from igo.config.plan import make_plan
 from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
-from igo.ground.errors import UserError
-from igo.report import page, results, show, table
+from igo.report import page, show, table
 from igo.runs.find import find
-from igo.runs.folder import RunFolder, digests, read_records
+from igo.runs.folder import RunFolder
 
 Program = Callable[..., Ended]
 
@@ -336,23 +335,3 @@ def test_the_table_needs_no_torch(tmp_path: Path) -> None:
     line = ("-c", code, "table", f"runs={tmp_path / 'runs'}")
     done = python(tmp_path, *line, PYTHONPATH=str(ROOT / "src")).good()
     assert done.stdout.splitlines()[-1] == "HEAVY []"
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "plan.csv", "metrics.jsonl"])
-def test_a_finished_record_that_was_changed_is_not_shown_as_true(name: str, tmp_path: Path) -> None:
-    """Neither in a table nor in a report, whose numbers are these."""
-    folders = record_runs(tmp_path / "runs")
-    for folder in folders:
-        edit(folder / "status.json", sha256=digests(folder))
-    changed = folders[1] / name
-    changed.write_text(changed.read_text().replace("1", "2", 1))
-    states = {row["run"]: row for row in table.read_runs(folders).to_dicts()}
-    row = states.pop(folders[1].name)
-    assert row["state"] == "unreadable"
-    assert row["error"].startswith(f"{name}: not what the run wrote")
-    assert {row["state"] for row in states.values()} == {"finished"}
-    report = results.read(folders)
-    assert report.runs.filter(pl.col("counted"))["run"].len() == 2
-    assert report.epochs["seed"].n_unique() == 2
-    with pytest.raises(UserError, match="not what the run wrote"):
-        read_records(folders[1])

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from conftest import TINY, Ended, records, run_folder, status
 from data_files import write_idx
 from forked import Death, forge
@@ -33,8 +32,8 @@ def write_data(data_dir: Path, seed: int) -> None:
         write_idx(raw / f"{part}-labels-idx1-ubyte", draw.permutation(np.arange(n) % 10))
 
 
-def start(place: Path, data_dir: Path, *typed: str, death: Death | None = None) -> Ended:
-    settings = ("dataset=fashion_mnist", "tracking=none", f"data_dir={data_dir}", *typed)
+def start(place: Path, data_dir: Path, death: Death | None = None) -> Ended:
+    settings = ("dataset=fashion_mnist", "tracking=none", f"data_dir={data_dir}")
     return forge.run(place, *TINY, *settings, death=death)
 
 
@@ -65,17 +64,7 @@ def test_a_finished_run_does_not_answer_for_other_data(finished: Path, tmp_path:
     assert not again.stderr
 
 
-def test_what_cannot_be_compared_is_said(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    edit(run_folder(tmp_path) / "status.json", data=None)
-    ended = start(tmp_path, finished / "a").good()
-    assert "finished before" in ended.stdout
-    assert "does not say which data" in ended.stderr
-
-
-def test_an_unfinished_run_refuses_other_data_until_it_starts_over(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_an_unfinished_run_refuses_other_data(finished: Path, tmp_path: Path) -> None:
     assert start(tmp_path, finished / "a", death=KILLED).returncode == -signal.SIGKILL
     before = records(run_folder(tmp_path))
     line = start(tmp_path, finished / "b").error()
@@ -84,20 +73,6 @@ def test_an_unfinished_run_refuses_other_data_until_it_starts_over(
     assert records(run_folder(tmp_path)) == before
     start(tmp_path, finished / "a").good()
     assert records(run_folder(tmp_path)) == records(run_folder(finished))
-    start(tmp_path, finished / "b", "fresh=true").good()
-    assert records(run_folder(tmp_path)) != records(run_folder(finished))
-
-
-STEP = ("schedule=step", "schedule.stages=2", "schedule.lam=1.5")
-ODD = (*TINY, *STEP, "optimizer=shb", "learning_rate=0.05", "seed=7", "tracking=none")
-
-
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a finished run is; no test changes it."""
-    place = tmp_path_factory.mktemp("odd")
-    forge.run(place, *ODD).good()
-    return place
 
 
 def other_versions(file: Path) -> None:
@@ -106,30 +81,28 @@ def other_versions(file: Path) -> None:
     edit(file, commit="c0ffee" * 6, code="0" * 10, versions={**versions, "torch": "1.13"})
 
 
-def test_other_code_is_said_and_another_plan_refused(odd: Path, tmp_path: Path) -> None:
+def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: Path) -> None:
     """Of a killed run before it goes on; of a finished one where it is reported."""
-    shutil.copytree(odd / "runs", tmp_path / "runs")
+    shutil.copytree(finished / "runs", tmp_path / "runs")
     file = run_folder(tmp_path) / "status.json"
     other_versions(file)
-    ended = forge.run(tmp_path, *ODD).good()
+    ended = start(tmp_path, finished / "a").good()
     assert "finished before under commit c0ffeec0ff, now " in ended.stdout
     assert "torch 1.13, now 2." in ended.stdout
     edit(file, plan="0" * 10)
-    assert "another plan than this version of igo makes" in forge.run(tmp_path, *ODD).error()
+    assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
     shutil.rmtree(tmp_path / "runs")
 
-    assert forge.run(tmp_path, *ODD, death=KILLED).returncode == -signal.SIGKILL
+    assert start(tmp_path, finished / "a", death=KILLED).returncode == -signal.SIGKILL
     plan = status(tmp_path)["plan"]
     edit(file, plan="0" * 10)
-    assert "another plan than this version of igo makes" in forge.run(tmp_path, *ODD).error()
+    assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
     edit(file, plan=plan, hardware={**status(tmp_path)["hardware"], "cpu": "Another CPU"})
     other_versions(file)
-    (warning,) = forge.run(tmp_path, *ODD).good().stderr.splitlines()
+    (warning,) = start(tmp_path, finished / "a").good().stderr.splitlines()
     for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning
-    (earlier,) = status(tmp_path)["earlier"]
-    assert (earlier["epochs"], earlier["versions"]["torch"]) == (1, "1.13")
-    assert status(tmp_path)["versions"] == status(odd)["versions"]
+    assert status(tmp_path)["versions"] == status(finished)["versions"]
 
 
 def test_code_is_that_which_the_losses_depend_on(
@@ -144,58 +117,6 @@ def test_code_is_that_which_the_losses_depend_on(
             file.write("# changed\n")
         assert (code() != before) == changes, room
         before = code()
-
-
-def rerun(place: Path, *arguments: str | Path) -> Ended:
-    """``python src/train.py run=ARGUMENTS``."""
-    return forge.run(place, f"run={arguments[0]}", *map(str, arguments[1:]), bare=True)
-
-
-def test_a_killed_run_goes_on_from_its_folder_alone(odd: Path, tmp_path: Path) -> None:
-    killed = forge.run(tmp_path, *ODD, "fresh=true", death=KILLED)  # fresh is not of the run
-    assert killed.returncode == -signal.SIGKILL
-    folder = run_folder(tmp_path)
-    ended = rerun(tmp_path, folder.relative_to(tmp_path), "engine.threads=1").good()
-    assert "continuing after epoch 1 of 3" in ended.stdout
-    assert records(folder) == records(run_folder(odd))
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
-    assert status(folder)["command"].endswith(f"run=runs/{folder.name} engine.threads=1")
-    assert status(folder)["began"].endswith("fresh=true")
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    assert "finished before" in rerun(tmp_path, folder).good().stdout
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_what_the_run_is_cannot_be_typed(odd: Path) -> None:
-    for typed, message in (
-        ("seed=8", "seed=8 is not allowed: with run=… the settings are those of the run"),
-        ("runs_dir=here", "runs_dir=here is not allowed"),
-    ):
-        assert message in rerun(odd, run_folder(odd), typed).error()
-    assert "run=nowhere is not allowed: it must be a run folder" in rerun(odd, "nowhere").error()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ("p: [", "cannot be read"),
-        ("dataset: {colour: red}\n", "there is no setting 'dataset.colour'"),
-        ("seed", "The file was changed, or the folder renamed"),
-    ],
-)
-def test_a_damaged_or_changed_configuration_is_one_line(
-    odd: Path, tmp_path: Path, damage: str, message: str
-) -> None:
-    folder = tmp_path / run_folder(odd).name
-    folder.mkdir()
-    if damage == "seed":
-        config = yaml.safe_load((run_folder(odd) / "config.yaml").read_text())
-        damage = yaml.safe_dump({**config, "seed": 8})
-    (folder / "config.yaml").write_text(damage)
-    (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
-    line = rerun(tmp_path, folder).error()
-    assert message in line
-    assert ("The run began as: python src/train.py p=0.3" in line) == ("seed: 8" not in damage)
 
 
 def splits(**changes: Any) -> tuple[Split, Split]:

@@ -183,7 +183,7 @@ def test_a_hangup_that_was_ignored_stays_so() -> None:
 
 
 def test_told_to_stop_while_it_finishes_a_run_is_finished(tmp_path: Path) -> None:
-    death = Death("igo.runs.recorded.digests", signal=signal.SIGTERM)
+    death = Death("igo.runs.loggers.Logger.close", signal=signal.SIGTERM)
     ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
     assert (ended.returncode, ended.stderr) == (143, "")
     assert "stopped by SIGTERM\n" in ended.stdout
@@ -198,7 +198,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     path = tmp_path / "checkpoint.pt"
     for first, second in ((plain, scaled), (scaled, plain)):
         checkpoint.save(path, assemble.state_of("one run", first, Progress()))
-        assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
+        assert assemble.load(path, "one run", second, pytest.fail) is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
 

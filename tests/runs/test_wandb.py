@@ -275,7 +275,7 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: 
         assert not server.runs
     assert ended.returncode == 1
     assert f"{running.name}: skipped: it is running" in ended.stdout
-    assert f"{damaged.name}: failed: metrics.jsonl: not what the run wrote" in ended.stdout
+    assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} cannot be read" in ended.stdout
 
 
 def test_no_runs_are_one_line(tmp_path: Path) -> None:

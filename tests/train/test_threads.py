@@ -82,7 +82,7 @@ def test_a_run_that_continues_keeps_its_number(
 
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [2, 1])
     checkpoint.save(tmp_path / "checkpoint.pt", assemble.state_of("one run", run, progress))
-    progress, _ = assemble.load(tmp_path / "checkpoint.pt", "one run", run, pytest.fail)
+    progress = assemble.load(tmp_path / "checkpoint.pt", "one run", run, pytest.fail)
     threads.settle(prepared(*own), progress, heard.append)
     assert (progress.threads, heard) == (2, [])
 

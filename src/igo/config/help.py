@@ -22,7 +22,7 @@ ALIASES = {  # what settings are called elsewhere
     "max_epochs": "epochs", "arch": "model", "data": "dataset", "beta": "optimizer.momentum",
     "wd": "optimizer.weight_decay", "scheduler": "schedule", "lambda": "schedule.lam",
     "gpu": "engine.device", "amp": "engine.precision", "num_workers": "dataset.workers",
-    "wandb": "tracking", "output_dir": "runs_dir", "resume": "run",
+    "wandb": "tracking", "output_dir": "runs_dir",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from igo.config.help import meant_setting
 from igo.config.schema import Config, known_settings, settings_of, value_of
 from igo.data import identity, readers
 from igo.data.source import Place
-from igo.ground.errors import ConfigError, NoEffect, UserError, first_line
+from igo.ground.errors import NoEffect, UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -48,12 +48,8 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         typed: full names of the settings that the user typed. A typed setting is an error if it
             would have no effect or contradicts another one.
     """
-    if composed.get("run") is not None:
-        allowed = "it continues one run with its own configuration; leave -m out"
-        raise ConfigError("run", composed["run"], allowed)
     try:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        values.pop("run", None)
         _use_one_p(values, typed)
         dataset = values.get("dataset", {})
         unknown = [name for name in identity.FACTS if dataset.get(name) is None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,6 @@ from typing import IO, Any
 from igo.ground.errors import ConfigError, UserError
 
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def partial_of(path: Path) -> Path:

@@ -73,16 +73,13 @@ def state_of(signature: str, run: Training, now: Progress) -> dict[str, Any]:
     }
 
 
-def load(
-    path: Path, signature: str, run: Training, warn: Callable[[str], None]
-) -> tuple[Progress | None, dict[str, Any]]:
+def load(path: Path, signature: str, run: Training, warn: Callable[[str], None]) -> Progress | None:
     """Bring a run to its newest whole checkpoint. Only rank 0 reads the file.
 
     Its recorded data and plan must be those of the training.
 
     Returns:
-        The run's progress without its records, None where there is no checkpoint, and the
-        checkpoint's whole content.
+        The run's progress without its records, None where there is no checkpoint.
     """
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
@@ -95,13 +92,13 @@ def load(
         warn(warning)
     state = ranks.broadcast(state)
     if state is None:
-        return None, {}
+        return None
     try:
         run.network.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
-        return Progress.of_state(state["progress"]), state
+        return Progress.of_state(state["progress"])
     except RuntimeError:
         raise UserError(f"{path} holds another model than {run.config.model.name}") from None
     except (LookupError, TypeError, ValueError) as error:
@@ -126,7 +123,7 @@ def load_folder(
     move(config)
     training = prepare(config, make_plan(config))
     reasons: list[str] = []
-    progress, _ = load(folder / "checkpoint.pt", name, training, reasons.append)
+    progress = load(folder / "checkpoint.pt", name, training, reasons.append)
     if progress is None:
         why = "; ".join(reasons) or "wait for its first epoch"
         raise UserError(f"{folder} has no usable checkpoint: {why}")

@@ -2,11 +2,12 @@
 
 It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.json and
 checkpoint.pt. Every file is written whole or not at all, but for metrics.jsonl: lines are appended,
-so that each epoch costs the same, and a checkpoint has the file's length.
+so that each epoch costs the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -27,14 +28,11 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import RULE, Config, result_settings
 from igo.ground.errors import Busy, Outside, UserError, first_line
-from igo.ground.files import Record, make_writable, sha256_of, write_atomically
+from igo.ground.files import Record, make_writable, write_atomically
 from igo.method.plan import Plan
+from igo.runs.stopping import Stopped
 
-DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
-LONGEST_LINE = 2**16  # bytes; every record is shorter
-KEPT = ("wandb_id", "seconds", "began", "earlier")  # entries of status.json that a new start keeps
-
-Mark = dict[str, int | str]  # bytes and SHA-256 of the records up to a checkpoint
+KEPT = ("wandb_id", "seconds")  # entries of status.json that a new start keeps
 
 _locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -57,7 +55,6 @@ class RunFolder:
         self.path = Path(config.runs_dir) / name.replace("/", "_")
         self.checkpoint = self.path / "checkpoint.pt"  # the newest one
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
-        self._bytes = 0  # of the records; _digest is made when they begin: it cannot be pickled
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -128,34 +125,24 @@ class RunFolder:
 
     def begin_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records, which mends a torn line."""
-        text = "".join(_line(record) for record in records)
-        write_atomically(self._records, text)
-        self._bytes, self._digest = len(text.encode()), hashlib.sha256(text.encode())
+        write_atomically(self._records, "".join(_line(record) for record in records))
 
     def append(self, record: Record) -> None:
         """Add a line to metrics.jsonl, and bring it to the disk."""
-        added = _line(record).encode()
         with self._records.open("ab") as file:
-            file.write(added)
+            file.write(_line(record).encode())
             file.flush()
             os.fsync(file.fileno())
-        self._bytes += len(added)
-        self._digest.update(added)
 
-    def mark(self) -> Mark:
-        """The present length of metrics.jsonl and its digest, for a checkpoint."""
-        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
-
-    def records_until(self, mark: Mark) -> list[Record]:
-        """The records up to a checkpoint."""
-        content = self._records.read_bytes() if self._records.exists() else b""
-        content = content[: int(mark["bytes"])]
-        if hashlib.sha256(content).hexdigest() != mark["sha256"]:
+    def records_until(self, epoch: int) -> list[Record]:
+        """The records up to a checkpoint, or to the end of a finished run."""
+        records = read_records(self.path)[:epoch]
+        if [record.get("epoch") for record in records] != list(range(1, epoch + 1)):
             raise UserError(
-                f"{self._records} is damaged or missing, so the epochs up to the checkpoint have no"
-                " record. The checkpoint is left as it is; fresh=true starts over"
+                f"{self._records} is damaged or missing: it does not have the epochs 1 to {epoch}."
+                " It is left as it is; fresh=true starts over"
             )
-        return [json.loads(row) for row in content.decode().splitlines()]
+        return records
 
     def status(self) -> Record:
         """The content of status.json, see ``read_status``; empty if it names another run."""
@@ -164,10 +151,7 @@ class RunFolder:
 
     def begin_status(self, **entries: object) -> None:
         """Write a new status.json with the KEPT entries of an earlier start."""
-        previous = self.status()
-        kept = {key: value for key, value in previous.items() if key in KEPT}
-        if "command" in previous:
-            kept.setdefault("began", previous["command"])
+        kept = {key: value for key, value in self.status().items() if key in KEPT}
         (self.path / "error.txt").unlink(missing_ok=True)
         status = {"run": self.path.name, **kept, **entries}
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
@@ -178,14 +162,17 @@ class RunFolder:
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def write_failure(self, error: BaseException, **entries: object) -> None:
-        """Write an error into status.json, and the present traceback into error.txt.
+        """Write into status.json what ended the run, and an error's traceback into error.txt.
 
-        A run that was stopped from outside, such as by a full disk or a lack of memory, counts as
-        interrupted: a sweep tries it again.
+        A run that was stopped from outside, such as by a signal, a full disk or a lack of memory,
+        counts as interrupted: a sweep tries it again.
         """
-        outside = isinstance(error, Outside | MemoryError | OSError)
-        state = "interrupted" if outside else "failed"
         with self.writing():
+            if isinstance(error, Stopped):
+                self.update_status(state="interrupted", signal=error.signal_name, **entries)
+                return
+            outside = isinstance(error, Outside | MemoryError | OSError)
+            state = "interrupted" if outside else "failed"
             write_atomically(self.path / "error.txt", traceback.format_exc())
             self.update_status(state=state, error=first_line(error), **entries)
 
@@ -199,32 +186,6 @@ def _line(record: Record) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of DIGESTED; empty for a missing file."""
-    digest_of = {}
-    for name in DIGESTED:
-        try:
-            digest_of[name] = sha256_of(folder / name)
-        except FileNotFoundError:
-            digest_of[name] = ""
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{folder / name} cannot be read ({reason})") from None
-    return digest_of
-
-
-def check_unchanged(folder: Path, status: Record) -> None:
-    """Raise a UserError if a file of a finished run differs from its digest in status.json."""
-    recorded = status.get("sha256")
-    if status.get("state") == "finished" and isinstance(recorded, dict):
-        changed = [name for name, digest in digests(folder).items() if digest != recorded.get(name)]
-        if changed:
-            raise UserError(
-                f"{', '.join(changed)}: not what the run wrote (SHA-256) in {folder}; bring the"
-                " file back, or train the run again with fresh=true"
-            )
-
-
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
@@ -235,25 +196,15 @@ def read_status(folder: Path) -> Record:
     return status if isinstance(status, dict) else {}
 
 
-def error_of(folder: Path) -> str:
-    """Why a run failed, in a line."""
-    status = read_status(folder)
-    try:
-        check_unchanged(folder, status)
-    except UserError as error:
-        return str(error)
-    return str(status.get("error", ""))
-
-
 def state_of(folder: Path) -> str:
     """The state of a run: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
-    was killed. A finished run is failed if its record is not what it wrote.
+    was killed.
     """
     state = str(read_status(folder).get("state", "new"))
     if state == "finished":
-        return "failed" if error_of(folder) else state
+        return state
     try:
         with (folder / ".lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -266,18 +217,13 @@ def state_of(folder: Path) -> str:
 
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
-    try:
-        with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - LONGEST_LINE, 0))
-            lines = file.read().decode(errors="replace").splitlines()
-        return dict(json.loads(lines[-1])) if lines else {}
-    except (OSError, ValueError, TypeError):
-        return {}
+    with contextlib.suppress(UserError, IndexError):
+        return read_records(folder)[-1]
+    return {}
 
 
 def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, without a torn line; none if there is no such file."""
-    check_unchanged(folder, read_status(folder))
     file = folder / "metrics.jsonl"
     try:
         return [dict(json.loads(line)) for line in file.read_bytes().split(b"\n")[:-1]]

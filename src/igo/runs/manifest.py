@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
-from igo.data.source import Missing
+from igo.data.source import Missing, Place
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.ground.paths import PACKAGE
@@ -38,8 +38,11 @@ MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
 
 
-def of_process() -> Record:
-    """Command, directory, commit, versions and machine; needs no torch."""
+def of_training(training: Training) -> Record:
+    """The manifest of a training in this process."""
+    from igo.train import engine
+
+    optimizer = training.config.optimizer
     return {
         "command": command(),
         "directory": str(Path.cwd()),
@@ -49,16 +52,6 @@ def of_process() -> Record:
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "pid": os.getpid(),
-    }
-
-
-def of_training(training: Training) -> Record:
-    """The whole manifest."""
-    from igo.train import engine
-
-    optimizer = training.config.optimizer
-    return {
-        **of_process(),
         "plan": plan_digest(training.plan),
         "hardware": engine.hardware(training.engine),
         "data": asdict(training.identity) if training.identity else None,
@@ -86,7 +79,7 @@ def check_plan(place: Path, recorded: Record, plan: Plan) -> None:
     if recorded.get("plan") not in (None, plan_digest(plan)):
         raise UserError(
             f"{place} has another plan than this version of igo makes"
-            f" ({other_code(recorded) or 'status.json was changed'}). Continue with that version,"
+            f" ({differences(recorded) or 'status.json was changed'}). Continue with that version,"
             " or train it anew: in the same folder with fresh=true, or in another runs_dir"
         )
 
@@ -105,56 +98,39 @@ def check_data(place: Path, recorded: Record, here: Identity) -> None:
     )
 
 
-def other_code(recorded: Record) -> str:
-    """How code and versions of a record differ from those here; empty if they do not."""
-    differences = []
+def check_data_here(place: Path, recorded: Record, config: Config) -> None:
+    """As ``check_data``, of a finished run. If its data are not here, nothing is compared."""
+    if here := _data_here(config.dataset.name, place_of(config, download=False)):
+        check_data(place, recorded, here)
+
+
+@cache  # a sweep asks for each finished run
+def _data_here(name: str, place: Place) -> Identity | None:
+    try:
+        return identify(name, place)
+    except Missing:
+        return None
+
+
+def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> str:
+    """How code, versions and hardware of a record differ from those here; empty if they do not.
+
+    Args:
+        recorded: the content of a run's status.json.
+        hardware: of this process; None = it is not compared.
+    """
+    differing = []
     if recorded.get("code") not in (None, code()):
-        now = _short(commit())
-        differences.append(f"commit {_short(recorded.get('commit'))}, now {now}")
-    before = recorded.get("versions") or {}
-    for name in COMPUTING:
-        if name in before and before[name] != _version(name):
-            differences.append(f"{name} {before[name]}, now {_version(name)}")
-    return "; ".join(differences)
-
-
-def other_machine(recorded: Record, here: Record) -> str:
-    """How the hardware of a record differs from that of the manifest ``here``."""
-    before, now = recorded.get("hardware") or {}, here["hardware"]
-    return "; ".join(
-        f"{name} {before[name]}, now {now.get(name)}"
-        for name in MACHINE
-        if name in before and before[name] != now.get(name)
-    )
-
-
-class Comparison:
-    """Compares the data of finished runs with the data here, and reads each data set once."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._identities: dict[Any, Identity | None] = {}
-
-    def finished(self, folder: Path, recorded: Record, config: Config) -> None:
-        """Raise a UserError if a finished run was trained on other data than the data here.
-
-        Warns if that is unknown: the data are not here, or the record does not say.
-        """
-        if not isinstance(recorded.get("data"), Mapping):
-            self._warn(f"{folder} does not say which data it was trained on: not compared")
-        elif here := self._here(config):
-            check_data(folder, recorded, here)
-
-    def _here(self, config: Config) -> Identity | None:
-        place = place_of(config, download=False)
-        key = config.dataset.name, place
-        if key not in self._identities:
-            try:
-                self._identities[key] = identify(config.dataset.name, place)
-            except Missing as error:
-                self._identities[key] = None
-                self._warn(f"the data are not here, so they were not compared: {error}")
-        return self._identities[key]
+        known = [recorded.get("commit") or "unknown", commit() or "unknown"]
+        short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
+        differing.append("commit {}, now {}".format(*short))
+    here = {name: _version(name) for name in COMPUTING}
+    here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
+    there = {**(recorded.get("versions") or {}), **(recorded.get("hardware") or {})}
+    for name, now in here.items():
+        if name in there and there[name] != now:
+            differing.append(f"{name} {there[name]}, now {now}")
+    return "; ".join(differing)
 
 
 def command() -> str:
@@ -168,18 +144,14 @@ def command() -> str:
 @cache  # a sweep asks before its first run begins: the code may change while it trains
 def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
-    git = ["git", "-C", str(PACKAGE)]
+    git = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        found = subprocess.run(
+            [*git, "--dirty=+changes"], capture_output=True, text=True, check=True
         )
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+    return found.stdout.strip()
 
 
 @cache
@@ -203,7 +175,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # igo itself is not installed where its checkout is on the path
         return None
-
-
-def _short(name: str | None) -> str:
-    return "unknown" if name is None else f"{name[:10]}{'+changes' * ('+' in name)}"

@@ -3,67 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
-from igo.config.load import load, read_config
 from igo.config.plan import make_plan
-from igo.config.schema import NO_EFFECT, Config, value_of
-from igo.ground.errors import ConfigError, UserError
+from igo.config.schema import Config
+from igo.ground.errors import UserError
 from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import loggers, manifest
-from igo.runs.folder import RunFolder, check_unchanged, read_records, read_status
-from igo.runs.stopping import Stopped, signals
+from igo.runs.folder import RunFolder, read_records
+from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
-
-if TYPE_CHECKING:  # torch
-    from igo.runs.recorded import Recording
-    from igo.train.state import Training
-
-MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
-
-
-def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
-    """The configuration with which ``igo train run=FOLDER`` continues a run.
-
-    Args:
-        run: the folder, as typed.
-        composed: the configuration that Hydra composed from the command line.
-        typed: full names of the typed settings, without ``run``.
-    """
-    composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
-    folder = Path(run).resolve()
-    for name in typed:
-        if not {name, name.split(".")[0]} & {*MOVABLE} and name != "engine":
-            allowed = "with run=… the settings are those of the run; leave it out"
-            raise ConfigError(name, OmegaConf.select(composed, name), allowed)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    here = load(composed)
-    try:
-        config = read_config(folder / "config.yaml")
-    except UserError as error:
-        command = read_status(folder).get("command", "status.json does not say")
-        raise UserError(f"{error}. The run began as: {command}") from None
-    config.fresh = config.dry_run = False  # unless typed now
-    # engine=… sets only the device: the group's other settings would make it another run
-    for name in ("engine.device" if name == "engine" else name for name in typed):
-        group, _, key = name.rpartition(".")
-        setattr(value_of(config, group) if group else config, key, value_of(here, name))
-    config.runs_dir = str(folder.parent)
-    name = RunFolder(config).path.name
-    if name != folder.name:
-        raise UserError(
-            f"run={run}: its config.yaml belongs to a run named {name}. The file was changed, or"
-            " the folder renamed. Rename the folder, or train the changed settings as a new run"
-        )
-    return config
 
 
 def run(config: Config, terminal: Terminal | None = None) -> Path:
@@ -93,26 +44,21 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
-            may_skip = ranks.first and not config.fresh
-            finished = may_skip and _nothing_left(config, folder, plan, terminal)
+            finished = ranks.first and not config.fresh and _has_finished(config, folder, plan)
             if ranks.broadcast(finished):
-                other = manifest.other_code(folder.status())
+                other = manifest.differences(folder.status())
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
                 if ranks.first:
                     _log_finished(config, folder, terminal)
             else:
-                from igo.train import datasets, loop  # imports torch, which a dry run does not need
+                from igo.runs import recorded  # imports torch, which a dry run does not need
 
-                datasets.resize_once(config, terminal.counting)  # long: signals end it at once
-                with (
-                    signals(ranks) as check_stop,
-                    _recording(config, plan, folder, terminal, ranks) as (training, kept),
-                ):
-                    loop.train(training, kept.progress, kept.bar, kept.epoch_done, check_stop)
+                recorded.train(config, plan, folder, terminal, ranks)
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
-        hint = "" if _has_finished(folder) else f"; the same command{fresh} continues"
+        finished = folder.status().get("state") == "finished"
+        hint = "" if finished else f"; the same command{fresh} continues"
         terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
         raise
@@ -121,18 +67,14 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     return folder.path
 
 
-def _has_finished(folder: RunFolder) -> bool:
-    return folder.status().get("state") == "finished"
-
-
-def _nothing_left(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+def _has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     """Whether the run has finished, with this plan and the data that are here."""
-    if not _has_finished(folder):
-        return False
     status = folder.status()
-    check_unchanged(folder.path, status)
+    if status.get("state") != "finished":
+        return False
     manifest.check_plan(folder.path, status, plan)
-    manifest.Comparison(terminal.warn).finished(folder.path, status, config)
+    folder.records_until(plan.epochs)
+    manifest.check_data_here(folder.path, status, config)
     return True
 
 
@@ -142,31 +84,6 @@ def _log_finished(config: Config, folder: RunFolder, terminal: Terminal) -> None
         loggers.check(config)
         with folder.held():
             loggers.start(config, folder, read_records(folder.path), terminal.warn).close()
-
-
-@contextmanager
-def _recording(
-    config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks
-) -> Iterator[tuple[Training, Recording]]:
-    """Put the run together, and keep its record while the body trains."""
-    from igo.runs import assemble, recorded
-
-    if ranks.first:
-        check_can_be_made(folder.path)
-        loggers.check(config)
-    training = assemble.prepare(config, plan, ranks)
-    terminal.say(f"run {folder.path}")  # now that it can begin
-    if training.engine.note:
-        terminal.warn(training.engine.note)
-    terminal.show_plan(config, plan, folder.path / "plan.csv")
-    parts = training.engine.micro_batch_size
-    if ranks.size > 1 and training.engine.device.type == "cpu":
-        terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
-    if parts < max(stage.b_m for stage in plan.stages):
-        terminal.say(f"larger batches go through the model in parts of at most {parts}")
-    recording = recorded.record if ranks.first else recorded.follow
-    with recording(training, folder, terminal) as kept:
-        yield training, kept
 
 
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:

@@ -19,7 +19,7 @@ from igo.ground.files import make_writable
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.runs.folder import state_of
-from igo.runs.manifest import Comparison
+from igo.runs.manifest import check_data_here
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.manifest import Manifest, counts
 from igo.sweep.status import show
@@ -115,12 +115,11 @@ def _open(hydra: DictConfig, jobs: list[Job], retry_failed: bool, console: Conso
                 job.folder.start_over()
         # Without ``fresh``, so that a restart continues them.
         jobs = [replace(job, config=replace(job.config, fresh=False)) for job in jobs]
-    data = Comparison(lambda text: console.print(f"warning: {text}"))
     states = manifest.states(runs_dir)
     for job in jobs:
         job.config.tracking.group = job.config.tracking.group or manifest.name  # in W&B
         if states[job.name] == "finished":
-            data.finished(job.folder.path, job.folder.status(), job.config)
+            check_data_here(job.folder.path, job.folder.status(), job.config)
     skipped = {"finished", "queued"} | (set() if retry_failed else {"failed"})
     if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
         skipped.add("running")

@@ -18,7 +18,7 @@ from pathlib import Path
 from igo.config.schema import total_epochs
 from igo.ground.errors import UserError
 from igo.ground.files import make_writable, write_atomically
-from igo.runs.folder import error_of, read_status, state_of
+from igo.runs.folder import read_status, state_of
 from igo.runs.manifest import command, now
 from igo.sweep.jobs import Job, labels
 
@@ -128,9 +128,9 @@ def counts(states: Mapping[str, str]) -> str:
 
 def why(folder: Path) -> str:
     """The reason, by its record, why a run has not finished."""
-    if error := error_of(folder):
-        return error
     status = read_status(folder)
+    if status.get("error"):
+        return str(status["error"])
     return f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
 
 
