@@ -26,7 +26,7 @@ def draw(n: int, tables: dict[str, list[Row]], dataset: str, path: Path) -> None
 def _lemma_points(ax: Axes, table: list[Row], n: int, variance: float) -> None:
     grid = np.unique(np.geomspace(1, n - 1, 400))
     ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
-    finite = [variance / b * finite_factor(b, n) for b in grid]
+    finite = variance / grid * finite_factor(grid, n)
     ax.plot(grid, finite, color=GREY, lw=1.2, ls="--", label="$(C^2/b)\\,(n-b)/(n-1)$")
     kinds = (("with_replacement", BLUE, "o", "with replacement"),
              ("independent", VERMILION, "s", "without replacement"))  # fmt: skip

@@ -8,7 +8,6 @@ G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,7 +110,7 @@ def squared_noise(gram: Array, counts: Array, batch_size: int) -> Array:
     return np.maximum(squares, 0.0)
 
 
-def finite_factor(batch_size: int, n: int) -> float:
+def finite_factor(batch_size: float | Array, n: int) -> Any:
     """(n - b)/(n - 1): the factor of sampling without replacement on the variance of a mean."""
     return (n - batch_size) / (n - 1)
 
@@ -138,31 +137,20 @@ def lemma_row(
     }  # fmt: skip
 
 
-def slope_of(rows: list[Row], factored: bool = False) -> Estimate:
-    """Log-log slope of rows without b = n; ``factored`` divides by (n - b)/(n - 1) first."""
-    kept = [row for row in rows if row["mean"] > 1e-9 * row["c2_over_b"]]
-    divisors = [row["c2_over_b_finite"] / row["c2_over_b"] if factored else 1.0 for row in kept]
-    return _slope(kept, divisors)
+def slope(rows: list[Row], n: int | None = None) -> Estimate:
+    """Log-log slope of the rows' means against b: least squares weighted by their intervals.
 
-
-def _slope(rows: list[Row], divisors: list[float]) -> Estimate:
-    means = [
-        Estimate(row["mean"] / divisor, row["low"] / divisor, row["high"] / divisor)
-        for row, divisor in zip(rows, divisors, strict=True)
-    ]
-    return fit_slope([row["b"] for row in rows], means)
-
-
-def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estimate:
-    """Slope of log value against log b: least squares weighted by the intervals of the values."""
-    x, y = np.log(batch_sizes), np.log([v.value for v in values])
-    errors = np.array([(v.high - v.low) / (2 * 1.96 * v.value) for v in values])
-    weights = 1 / np.maximum(errors, 1e-9) ** 2
+    With n the means are divided by (n - b)/(n - 1) first.
+    """
+    b, mean, low, high = (np.array([row[name] for row in rows], dtype=float)
+                          for name in ("b", "mean", "low", "high"))  # fmt: skip
+    x, y = np.log(b), np.log(mean / (finite_factor(b, n) if n else 1.0))
+    weights = 1 / np.maximum((high - low) / (2 * 1.96 * mean), 1e-9) ** 2
     centred = x - np.average(x, weights=weights)
     total = float((weights * centred**2).sum())
-    slope = float((weights * centred * y).sum()) / total
+    found = float((weights * centred * y).sum()) / total
     reach = 1.96 / math.sqrt(total)
-    return Estimate(slope, slope - reach, slope + reach)
+    return Estimate(found, found - reach, found + reach)
 
 
 def batchnorm_rows(
@@ -216,23 +204,18 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
 
 def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
     """The log-log slope of each way to draw: -1 by Lemma 2.1, without replacement if divided."""
-    with_replacement, without = (
-        [row for row in rows if row["sampling"] == sampling]
-        for sampling in ("with_replacement", "independent")
-    )
-    small = [row for row in without if row["b"] <= n / 20]
+    without = [row for row in rows if row["sampling"] == "independent" and row["b"] < n]
     slopes = {
-        "with replacement": slope_of(with_replacement),
-        "without replacement, divided by (n - b)/(n - 1)": slope_of(without, factored=True),
-        "without replacement": slope_of(without),
-        "without replacement, b <= n/20": slope_of(small),
+        "with replacement": slope([row for row in rows if row["sampling"] == "with_replacement"]),
+        "without replacement, divided by (n - b)/(n - 1)": slope(without, n),
+        "without replacement": slope(without),
+        "without replacement, b <= n/20": slope([row for row in without if row["b"] <= n / 20]),
     }
     for least in (2, 32):
         large = [row for row in batchnorm if row["b"] >= least]
         if len(large) > 2:
-            factors = [finite_factor(row["b"], n) for row in large]
-            slopes[f"train-mode BatchNorm, divided, b >= {least}"] = _slope(large, factors)
+            slopes[f"train-mode BatchNorm, divided, b >= {least}"] = slope(large, n)
     return [
-        {"fit": name, "slope": slope.value, "low": slope.low, "high": slope.high}
-        for name, slope in slopes.items()
+        {"fit": name, "slope": found.value, "low": found.low, "high": found.high}
+        for name, found in slopes.items()
     ]

@@ -34,7 +34,7 @@ def archive(sweeps: list[str]) -> None:
 def show_tuning(sweeps: list[str]) -> None:
     """Print the table of an archive."""
     runs = records.of_archives(pattern=f"{sweeps[0]}.tar.xz")
-    print(tuning.table(tuning.validation(runs.values())))
+    print(tuning.table(runs.values()))
 
 
 def rows(_: list[str]) -> None:

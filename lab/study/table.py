@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from igo.ground.files import write_atomically
 from igo.report.comparison import p_value, signed
 from igo.report.statistics import LEVEL
-from igo.report.style import BLUE, GREY, STYLE, VERMILION
+from lab.figures import BLUE, GREY, VERMILION, drawn
 from lab.study.records import ROOT
 from lab.study.rows import MARGIN, Row, interval
 
@@ -97,14 +95,12 @@ def put(text: str, path: Path) -> None:
 
 def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Differences with 95 % intervals and the margin of equality; a panel for each title."""
-    most = max(len(rows) for rows in panels.values())
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 1.2 + 0.27 * most), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False).ravel()
+    height = 1.2 + 0.27 * max(len(rows) for rows in panels.values())
+    with drawn(path, len(panels), 9.5 / len(panels), height, dpi=130) as axes:
         for ax, (title, rows) in zip(axes, panels.items(), strict=True):
             margin = rows[0].get("margin", MARGIN)
-            ax.axvspan(-margin, margin, color=GREY.light, alpha=0.18, lw=0)
-            ax.axvline(0, color=GREY.light, lw=0.8)
+            ax.axvspan(-margin, margin, color=GREY, alpha=0.18, lw=0)
+            ax.axvline(0, color=GREY, lw=0.8)
             places = np.arange(len(rows))[::-1]
             kinds = (("", BLUE, 0.0), ("last_epoch", VERMILION, -0.25))
             for name, colour, shift in kinds:
@@ -115,9 +111,8 @@ def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
                     sides = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 0]]
                     label = name.replace("_", " ") or "as judged"
                     ax.errorbar(x[:, 0], y, xerr=sides, fmt="o", ms=3.5, lw=1.2, capsize=2,
-                                color=colour.light, label=label)  # fmt: skip
+                                color=colour, label=label)  # fmt: skip
             ax.set_yticks(places, [row["claim"] for row in rows])
             ax.set_title(title)
         if len(axes[0].get_legend_handles_labels()[0]) > 1:
             axes[0].legend(loc="best")
-        figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from test_noise import linear_gradients
 
 from igo.ground.errors import UserError
-from igo.report.statistics import Estimate
 from lab.noise import lemma
 from lab.noise.__main__ import SETTINGS, run
 
@@ -61,12 +60,12 @@ def test_a_slope_is_found_and_its_interval_covers_it() -> None:
     inside = 0
     for _ in range(200):
         errors = random.uniform(0.01, 0.1, size=len(b))
-        values = [
-            7 * x**-0.83 * math.exp(e * random.normal()) for x, e in zip(b, errors, strict=True)
+        rows = [
+            {"b": x, "mean": v, "low": v * (1 - 1.96 * e), "high": v * (1 + 1.96 * e)}
+            for x, e in zip(b, errors, strict=True)
+            for v in [7 * x**-0.83 * math.exp(e * random.normal())]
         ]
-        given = [Estimate(v, v * (1 - 1.96 * e), v * (1 + 1.96 * e))
-                 for v, e in zip(values, errors, strict=True)]  # fmt: skip
-        slope = lemma.fit_slope(b, given)
+        slope = lemma.slope(rows)
         assert slope.value == pytest.approx(-0.83, abs=0.06)
         inside += slope.low <= -0.83 <= slope.high
     assert 0.9 <= inside / 200 <= 0.99
@@ -79,7 +78,8 @@ def test_lemma_rows_agree_with_the_lemma() -> None:
     for sampling in ("with_replacement", "independent"):
         rows = [lemma.lemma_row(gram, sampling, b, 2000, random) for b in lemma.batch_sizes(200)]
         covered += [r["low"] <= r["c2_over_b_finite"] <= r["high"] for r in rows if r["b"] < 200]
-        slopes.append(lemma.slope_of(rows, factored=True).value)
+        divided = 200 if sampling == "independent" else None
+        slopes.append(lemma.slope([row for row in rows if row["b"] < 200], divided).value)
     assert np.mean(covered) > 0.8
     assert slopes == pytest.approx([-1, -1], abs=0.02)
     assert rows[-1]["b"] == 200

@@ -51,14 +51,7 @@ def test_the_committed_theory_comes_out_again(tmp_path, program, names):
             assert close(row, other), (name, row, other)
 
 
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        ("study=[nice,decay_rate]", "Did you mean 'decay_rates'?"),
-        ("study=nice,escape", "a list is written [nice,escape]"),
-        ("workers=0", "workers=0 is not allowed: it must be in [1, 1,024]"),
-    ],
-)
-def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, typed, message, program):
-    assert message in program(typed, command="lab.theory").error()
+def test_a_bad_value_is_one_line_and_a_failing_exit_code(tmp_path, program):
+    ended = program("study=[nice,decay_rate]", command="lab.theory")
+    assert "Did you mean 'decay_rates'?" in ended.error()
     assert list(tmp_path.iterdir()) == []
