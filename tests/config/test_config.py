@@ -49,14 +49,18 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
 def test_one_stage_an_epoch_is_the_default() -> None:
     assert configure("epochs=17").schedule.stages == 17
     assert configure("schedule=step").schedule.stages == 5
+    chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
+    assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
 
 
-def test_kappa_and_lam_are_gamma_and_split() -> None:
-    given = configure("schedule=step", "schedule.kappa=0.8", "schedule.lam=1.44")
-    gamma = 0.8 / 1.2
-    split = math.log(0.8) / math.log(gamma)
-    assert given.schedule.gamma == pytest.approx(gamma, rel=1e-12)
-    assert given.split == pytest.approx(split, rel=1e-12)
+@pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0)])
+def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
+    """κ = γ^s, λ = γ^(-2(1-s))."""
+    given = configure("schedule=step", f"schedule.kappa={kappa}", f"schedule.lam={lam}")
+    gamma, split = given.schedule.gamma, given.split
+    assert gamma**split == pytest.approx(kappa, rel=1e-12)
+    assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
+    assert math.copysign(1, split) == 1  # not -0.0
     same = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
     for ours, theirs in zip(make_plan(given).stages, make_plan(same).stages, strict=True):
         assert ours.b_m == theirs.b_m

@@ -73,6 +73,8 @@ TOGETHER = {  # what is typed: the setting that is named
     "schedule=cosine p=0.3": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",
     "schedule.epsilon=1 schedule.alpha_0=-1": "schedule.alpha_0",
+    "schedule.epsilon=0.00001 schedule.alpha_0=2": "schedule.epsilon",
+    "schedule.epsilon=0.125 schedule.alpha_0=2 schedule.stages=5": "schedule.stages",
     "batch_size=2 schedule.batch_multiple=8": "batch_size",
     "schedule=exponential schedule.decay=null": "schedule.decay",
     "schedule=exponential schedule.decay=1": "schedule.decay",

@@ -11,6 +11,12 @@ import igo
 pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:one stage")
 GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
 
+
+def rounds(epsilon: float, alpha_0: float, **more: float) -> dict[str, float]:
+    """Algorithm 3's stages by ε: M = ⌈(1/(α_0 ε))^(1/p)⌉."""
+    return {"epsilon": epsilon, "alpha_0": alpha_0, **more}
+
+
 REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("graduated", {}, "p", "p is missing: graduated needs it, e.g. p=0.5"),
     ("graduated", {"p": 2}, "p", "the schedule polynomial takes any p > 0"),
@@ -48,12 +54,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"warmup_samples": 0.05}, "warmup_samples", "a whole number"),
     ("cosine", {"warmup_samples": 10}, "warmup_samples", "within the first batch, of 10"),
     ("cosine", {"stages": 9, "algorithm3": {"h": 0}}, "h", "it needs whole epochs"),
-    (
-        "cosine",
-        {"stages": 9, "algorithm3": {"final_updates": 2}},
-        "final_updates",
-        "must follow whole epochs",
-    ),
+    ("cosine", {"stages": 9, "algorithm3": {"final_updates": 2}}, "final_updates", "whole epochs"),
     ("wsd", {"share": 0}, "share", "(0, 1]"),
     ("wsd", {"shape": "lin"}, "shape", "Did you mean 'linear'?"),
     (lambda t: 1.1 - t, {}, "profile", "divide φ by its value at t = 0"),
@@ -70,6 +71,17 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"batch_multiple": None}, "batch_multiple", "it must be a number"),
     ("cosine", {"algorithm3": {"h": -1}}, "h", "0 or more"),
     ("cosine", {"algorithm3": {"final_updates": -1}}, "final_updates", "[0,"),
+    ("step", {"learning_rate": 1e-300, "gamma": 1e-20, "split": 1}, "learning_rate", "η_3 = 0 in"),
+    ("graduated", {"p": 0.5, "algorithm3": {"epsilon": 0.1}}, "alpha_0", "epsilon needs it"),
+    ("graduated", {"p": 0.5, "algorithm3": {"alpha_0": 2}}, "epsilon", "together with epsilon"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(-1, 2)}, "epsilon", "above 0"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(0.1, 0.1)}, "epsilon", "= 10,000 stages"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(0.05, 2)}, "epsilon", "the plan has 40 batches"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(0.2, 2, h=0)}, "epsilon", "= 7 stages for it"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(1e-200, 1e-200)}, "epsilon", "larger ε"),
+    ("graduated", {"p": 0.5, "algorithm3": {"h": 0.5}}, "h", "in stage 4 of 4"),
+    ("graduated", {"p": 0.5, "algorithm3": rounds(0.1, 2), "stages": 3}, "stages", "leave one out"),
+    ("polynomial", {"p": 0.5, "algorithm3": rounds(0.1, 2)}, "epsilon", "belongs to profile gradu"),
 ]
 
 

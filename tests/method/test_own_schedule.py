@@ -106,18 +106,6 @@ def test_several_optimizers_have_one_schedule() -> None:
             assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
 
 
-def test_a_plan_without_a_rate_of_its_own_multiplies_the_optimizers() -> None:
-    with_rate, without = plan(), plan(learning_rate=1.0)
-    for the_plan in (with_rate, without):
-        optimizer = torch.optim.SGD([parameter()], lr=0.3)
-        schedule = igo.Schedule(optimizer, igo.Counter(the_plan))
-        for m in range(5):
-            for _ in range(3):
-                schedule.step()
-            wanted = 0.3 * (1 - m / 5) ** 0.5
-            assert optimizer.param_groups[0]["lr"] == pytest.approx(wanted, rel=1e-12)
-
-
 def test_a_group_that_comes_later_has_the_rate_of_that_moment() -> None:
     optimizer = torch.optim.SGD([parameter()], lr=0.1)
     schedule = igo.Schedule(optimizer, BatchSampler(plan(), range(12)))

@@ -1,13 +1,10 @@
-"""Algorithm 3's M from ε: by enumeration, in a plan, in a run's settings, and refused."""
+"""Algorithm 3's M from ε: by enumeration, and in a plan."""
 
 import math
 
 import pytest
-from conftest import configure
 
 import igo
-from igo.config.plan import make_plan
-from igo.ground.errors import ConfigError
 from igo.method.rounds import alpha_0, rounds
 
 PLAN = {"n": 1000, "epochs": 40, "learning_rate": 0.1, "batch_size": 10, "p": 0.5}
@@ -38,44 +35,5 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for():
     )
     lengthened = igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2, "h": 0})
     assert len(lengthened.stages) == 16
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"epsilon": 0.1}, "alpha_0 is missing: epsilon needs it"),
-        ({"alpha_0": 2}, "epsilon is missing"),
-        ({"epsilon": 0.1, "alpha_0": 0.001}, r"M = .* = 100,000,000 stages"),
-        ({"epsilon": -1, "alpha_0": 2}, "epsilon=-1"),
-        ({"epsilon": 1e-4, "alpha_0": 2}, r"M = .* = 25,000,000 stages for it, .* 4,000 batches"),
-        (
-            {"epsilon": 0.05, "alpha_0": 2, "h": 0},
-            "100 stages for it, .* 40 epochs",
-        ),
-        ({"epsilon": 1e-200, "alpha_0": 1e-200}, "larger ε"),
-        (
-            {"epsilon": 0.125, "alpha_0": 2, "h": 0.3},
-            r"h=0.3 .*ε_m > H_3 η_m\); use a smaller h or fewer stages",
-        ),
-    ],
-)
-def test_what_has_no_meaning_is_refused(more, message):
-    with pytest.raises(igo.PlanError, match=message):
-        igo.plan("graduated", **PLAN, algorithm3=more)
-
-
-def test_epsilon_chooses_the_stages_of_graduated_alone():
-    chosen = {"epsilon": 0.1, "alpha_0": 2}
-    with pytest.raises(igo.PlanError, match=r"stages=3 .* leave one out"):
-        igo.plan("graduated", **PLAN, stages=3, algorithm3=chosen)
-    with pytest.raises(igo.PlanError, match="belongs to profile graduated"):
-        igo.plan("polynomial", **PLAN, algorithm3=chosen)
-
-
-def test_a_run_takes_both_as_settings():
-    ask = ("epochs=20", "p=0.5", "schedule.alpha_0=2")
-    assert len(make_plan(configure(*ask, "schedule.epsilon=0.125")).stages) == 16
-    with pytest.raises(ConfigError, match=r"schedule\.stages=5 .*: schedule\.epsilon chooses 16"):
-        configure(*ask, "schedule.epsilon=0.125", "schedule.stages=5")
-    with pytest.raises(ConfigError, match=r"schedule\.epsilon=1e-05 .*: Algorithm 3 needs M"):
-        configure(*ask, "schedule.epsilon=0.00001")
+    given = {"n": 90, "epochs": 3, "batch_size": 9}  # an epoch for each stage leaves none to share
+    assert igo.plan("constant", **given, algorithm3={"h": 0}) == igo.plan("constant", **given)

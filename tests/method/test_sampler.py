@@ -105,6 +105,10 @@ def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
     resumed = BatchSampler(plan(), range(50), seed=0)
     resumed.load_state_dict(state)
     assert list(resumed) == list(batches)
+    counted = igo.Counter(plan())  # its state has no seed: that of the sampler stays
+    counted.advance()
+    resumed.load_state_dict(counted.state_dict())
+    assert list(resumed) == list(batches)
 
 
 def test_another_plan_is_named_by_the_arguments_that_differ() -> None:
@@ -138,5 +142,7 @@ def test_another_plan_is_named_by_the_arguments_that_differ() -> None:
 def test_a_rank_needs_its_number_of_ranks() -> None:
     with pytest.raises(igo.PlanError, match="ranks is missing"):
         BatchSampler(plan(), range(50), rank=1)
-    with pytest.raises(igo.PlanError, match="rank=2"):
+    with pytest.raises(igo.PlanError, match=r"rank=2 .* in \[0, 2\)"):
         BatchSampler(plan(), range(50), rank=2, ranks=2)
+    with pytest.raises(igo.PlanError, match=r"group=.* not both"):
+        BatchSampler(plan(), range(50), rank=0, ranks=2, group=object())

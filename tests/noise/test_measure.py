@@ -13,15 +13,14 @@ from conftest import TINY, Quiet, configure
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 from trained import prepared, train
 
-from igo.config.schema import Config, EngineConfig, NoiseConfig
+from igo.config.schema import Config, NoiseConfig
 from igo.ground.errors import UserError
 from igo.noise import noise
-from igo.noise.measure import draw, measure_noise, per_sample_gradients
+from igo.noise.measure import draw, per_sample_gradients
 from igo.noise.spread import estimate
-from igo.train import datasets, engine, measure
+from igo.train import measure
 
 cross_entropy = nn.functional.cross_entropy
 
@@ -49,6 +48,8 @@ def test_draws_are_what_their_sampling_says(sampling: str) -> None:
     ).sum(dim=0)  # fmt: skip
     assert counts.min() > 0.8 * 400
     assert counts.max() < 1.2 * 400
+    with pytest.raises(UserError, match="need 12 samples"):
+        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -64,18 +65,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 <= inside / 400 <= 0.985
 
 
-def small_network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-
-
-def digits() -> datasets.Data:
-    return datasets.open_data(configure("dataset.samples=300"), torch.device("cpu"))
-
-
 def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
-    network, images = small_network(), digits()
-    (batch,) = images.train_batches([torch.arange(20)], seed=0)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    batch = torch.rand(20, 1, 8, 8), torch.randint(10, (20,))
     rows = torch.cat(list(per_sample_gradients(network, cross_entropy, [batch], memory=60_000)))
     for row, x, y in zip(rows, *batch, strict=True):
         loss = cross_entropy(network(x[None]), y[None])
@@ -83,40 +76,6 @@ def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
             g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))
         ])  # fmt: skip
         rounding.assert_close(row, by_hand, rounding.terms(network, x[None]))
-
-
-def test_mini_batches_agree_with_single_samples_without_batchnorm() -> None:
-    network, images = small_network(), digits()
-    everything = images.train_batches([torch.arange(300)], 0)
-    variance, square = moments(
-        torch.cat(list(per_sample_gradients(network, cross_entropy, everything))).double()
-    )
-    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    noises = [
-        measure.mini_batch(on, network, images, batch_size=b, batches=30, seed=s)
-        for b in (4, 10) for s in range(9)
-    ]  # fmt: skip
-    assert np.mean([f.variance for f in noises]) == pytest.approx(variance, rel=0.05)
-    covered = [f.interval and f.interval[0] <= variance <= f.interval[1] for f in noises]
-    assert sum(map(bool, covered)) >= 14  # of 18, each with 95 %
-    squares = [f.gradient_square for f in noises]
-    assert np.mean(squares) == pytest.approx(square, rel=0.1)
-
-
-def test_a_users_own_model_and_loader() -> None:
-    """The README's example: a linear model whose C² is known from all samples."""
-    torch.manual_seed(0)
-    x, y = torch.randn(4096, 5), torch.randint(3, (4096,))
-    model = nn.Linear(5, 3)
-    scores = model(x).detach().softmax(dim=1) - nn.functional.one_hot(y, 3)
-    rows = torch.cat([(scores.unsqueeze(2) * x.unsqueeze(1)).flatten(1), scores], dim=1).double()
-    variance, _ = moments(rows)
-    with pytest.raises(UserError, match="need 12 samples"):
-        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
-    loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True, drop_last=True)
-    measured = measure_noise(model, cross_entropy, loader, n=4096, batches=128)
-    assert measured.variance == pytest.approx(variance, rel=0.1)
-    assert all(p.grad is None for p in model.parameters())
 
 
 @given(

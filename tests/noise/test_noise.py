@@ -89,10 +89,13 @@ def test_what_has_no_noise_level_is_refused(given: dict[str, Any], words: str) -
         noise.noise_level(**{"learning_rate": 0.1, "batch_size": 1, "variance": 1.0, **given})
 
 
+@pytest.mark.parametrize("size", [1, 1e-3])
 @pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])
-def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float) -> None:
+def test_interval_is_the_jackknife_of_log_variance(
+    sampling: str, factor: float, size: float
+) -> None:
     """Each batch left out, C² computed anew from the others, by NumPy and SciPy alone."""
-    g = np.random.default_rng(2).normal(size=(6, 4))
+    g = np.random.default_rng(2).normal(size=(6, 4)) * size
 
     def variance(rows: np.ndarray) -> float:
         return float(5 * factor * rows.var(axis=0, ddof=1).sum())
