@@ -217,11 +217,15 @@ FAR = [0.5 + 0.001 * i + np.random.default_rng(i).normal(0, 0.02, size=8) for i 
 # The headline's end, and the verdicts of all pairs, for accuracies of p = 0.25, 0.5, 1. With five
 # seeds two of 2^n signs are the least p, three times that after Holm.
 FOUND = {
-    "higher": ([BEST, BASE, NEAR], " is higher than all 2 others.", ["equal", "higher", "higher"]),
-    "equal": ([BASE, NEAR], " are equal within ±0.5 points.", ["equal"]),
+    "higher": (
+        [BEST, BASE, NEAR],
+        " is highest. The 2 others: 2 lower.",
+        ["equal", "higher", "higher"],
+    ),
+    "equal": ([BASE, NEAR], "The other: 1 equal within ±0.5 points.", ["equal"]),
     "both": (
         [BEST, NEXT, BASE],
-        "has the highest mean. Against the 2 others: 1 lower, 1 equal within ±0.5 points.",
+        " is highest. The 2 others: 1 lower, 1 equal within ±0.5 points.",
         ["equal", "higher", "higher"],
     ),
     "undecided": (FAR, ": 2 undecided.", ["undecided"] * 3),
@@ -230,7 +234,7 @@ FOUND = {
         "it needs 7 seeds that two settings share.",
         ["too few seeds"] * 3,
     ),
-    "identical": ([np.full(6, 0.7)] * 2, " are equal within ±0.5 points.", ["identical"]),
+    "identical": ([np.full(6, 0.7)] * 2, "The other: 1 equal within ±0.5 points.", ["identical"]),
 }
 
 

@@ -139,7 +139,7 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
     assert "damaged: unreadable (config.yaml is missing)" in plain
     assert "8 finished, 1 failed, 1 unreadable" in plain
-    for words in ("A CPU, bfloat16, 2 cores, 1 thread", "c0ffee" * 6, "torch 2.9.0", "Seeds 0, 1"):
+    for words in ("cpu A CPU, cores 2, threads 1", "c0ffee" * 6, "torch 2.9.0", "Seeds 0, 1"):
         assert words in re.sub(r"\s+", " ", plain), words
     assert "python src/train.py schedule=constant schedule.stages=3 seed=0,1 -m" in plain
     with (site / "runs.csv").open(newline="") as file:

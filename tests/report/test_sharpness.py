@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from igo.report.sharpness import Surface, worst_rise
+from igo.report.sharpness import surface, worst_rise
 from igo.runs import assemble
 
 
@@ -77,21 +77,16 @@ def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) 
 def test_worst_case_of_a_linear_classifier_is_that_of_all_corners() -> None:
     """Cross-entropy is convex in the weights: the maximum is at one of 2^9 corners."""
     torch.manual_seed(1)
-    of = Surface(
-        nn.Linear(3, 3, bias=False).double(),
-        [(torch.randn(20, 3).double(), torch.randint(3, (20,)))],
-    )
-    w = of.here
-    before, _ = of.value_and_gradient(w)
+    network = nn.Linear(3, 3, bias=False).double()
+    function, w = surface(network, [(torch.randn(20, 3).double(), torch.randint(3, (20,)))])
+    before, _ = function(w)
 
     def rise(move: np.ndarray) -> float:
-        return of.value_and_gradient(w + torch.from_numpy(move))[0] - before
+        return function(w + torch.from_numpy(move))[0] - before
 
-    largest, _ = worst_rise(
-        of.value_and_gradient, w, radius=0.2, norm="inf", steps=20, starts=1, seed=0
-    )
+    largest, _ = worst_rise(function, w, radius=0.2, norm="inf", steps=20, starts=1, seed=0)
     assert largest == pytest.approx(corners(rise, w.numpy(), 0.2), rel=1e-9)
-    assert torch.equal(of.here, w)
+    assert torch.equal(network.weight.detach().flatten(), w)
 
 
 @pytest.mark.parametrize("norm", ["inf", "2"])
@@ -101,8 +96,9 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
     network = nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).double()
     torch.manual_seed(1)
     x, y = torch.randn(11, 12, dtype=torch.float64), torch.randint(3, (11,))
-    of = Surface(network, list(zip(x.split(4), y.split(4), strict=True)))  # a ragged last batch
-    loss, _ = of.value_and_gradient(of.here)
+    batches = list(zip(x.split(4), y.split(4), strict=True))  # a ragged last batch
+    function, w = surface(network, batches)
+    loss, _ = function(w)
     assert loss == pytest.approx(cross_entropy(network(x), y).item())
     rises = []
     for factor in (1.0, 5.0):
@@ -110,11 +106,8 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
             network[0].weight *= factor
             network[0].bias *= factor
             network[2].weight /= factor
-        rises.append(
-            worst_rise(
-                of.value_and_gradient, of.here, radius=0.05, norm=norm, steps=20, starts=2, seed=0
-            )[0]
-        )
+        at = surface(network, batches)
+        rises.append(worst_rise(*at, radius=0.05, norm=norm, steps=20, starts=2, seed=0)[0])
     assert rises[0] == pytest.approx(rises[1], rel=1e-6)
     assert rises[0] > 0
 

@@ -95,7 +95,8 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
-        "host": "here", "device": "cpu",
+        "host": "here", "device": "cpu", "hardware": "device cpu", "software": "",
+        "worst_case": None, "started": None, "command": None,
     }  # fmt: skip
     assert set(row) - set(leaves) == set(results)
     assert {name: row[name] for name in results} == results

@@ -126,11 +126,6 @@ def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin
     """
     if len(ranked) < 2:
         return ""
-    within = f"within ±{margin:g} points"
-    if all(pair.equal and not pair.decided for pair in pairs):
-        every = " and ".join(names[row["setting"]] for row in ranked)
-        every = every if len(ranked) == 2 else f"All {len(ranked)} settings"
-        return f"{every} are equal {within}."
     least = least_seeds(len(pairs))
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
@@ -138,15 +133,10 @@ def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    name = f"{names[best]}, {100 * mean:.2f} %{interval},"
-    above = [pair for pair in of_best if pair.decided]
+    lower = sum(pair.decided for pair in of_best)
     equal = sum(pair.equal and not pair.decided for pair in of_best)
-    if len(above) == len(of_best):
-        small = f", {within}" if all(pair.equal for pair in above) else ""
-        others = "the other" if len(above) == 1 else f"all {len(above)} others"
-        return f"{name} is higher than {others}{small}."
-    counts = {"lower": len(above), f"equal {within}": equal}
-    counts["undecided"] = len(of_best) - len(above) - equal
+    counts = {"lower": lower, f"equal within ±{margin:g} points": equal}
+    counts["undecided"] = len(of_best) - lower - equal
     found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
-    others = "the other" if len(of_best) == 1 else f"the {len(of_best)} others"
-    return f"{name} has the highest mean. Against {others}: {found}."
+    others = "The other" if len(of_best) == 1 else f"The {len(of_best)} others"
+    return f"{names[best]}, {100 * mean:.2f} %{interval}, is highest. {others}: {found}."

@@ -22,9 +22,9 @@ from igo.report.style import PALETTE, STYLE, Colour
 
 WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
-MOST_NAMED, LONGEST = 7, 16  # lines with a name at their end, and its characters
+MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its characters
+NAME = 0.085  # height of a name, as a share of its panel
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
-LOG_RANGE = 1e4  # largest over smallest value that a logarithmic axis shows
 INK, SOFT, GRID = (
     Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab"), Colour("#e6e6e0", "#2d3338"),
 )  # fmt: skip
@@ -102,17 +102,16 @@ def lines(
             ax.fill_between(at, low, high, color=look["color"], alpha=0.14, lw=0, step=step)
 
 
-def limit(
-    ax: Axes, table: pl.DataFrame, metric: str, scale: int = 1, *, from_zero: bool = False
-) -> None:
-    """Set the range of y by the means and, where it is no logarithm, the intervals at the end.
+def limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int = 1) -> None:
+    """Set the range of y of curves by the means and, if it is linear, the intervals at the end.
 
     On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
-    tenth of the epochs is left out for accuracies, so that their end is seen.
+    tenth of the epochs is left out for accuracies (``scale`` 100), so that their end is seen. Any
+    other linear axis begins at 0.
     """
-    if scale != 1 and "epoch" in table.columns:
+    if scale != 1:
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
-    ends = table.group_by("label").last() if "epoch" in table.columns else table
+    ends = table.group_by("label").last()
     means_of, low_ends, high_ends = (
         scale * rows[f"{metric}_{which}"].drop_nulls().to_numpy()
         for rows, which in ((table, "mean"), (ends, "low"), (ends, "high"))
@@ -120,19 +119,18 @@ def limit(
     if not len(means_of):
         return
     low, high = float(means_of.min()), float(means_of.max())
-    is_log = metric != "eta_m" and scale == 1 and low > 0 and high / low >= LOG_FROM
-    if is_log:
-        ax.set_yscale("log")
-        low = max(low, high / LOG_RANGE)
+    if scale == 1 and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
         edge = (high / low) ** 0.08
+        ax.set_yscale("log")
         ax.set_ylim(low / edge, high * edge)
         plain_log(ax.yaxis)
         return
     low, high = min([low, *low_ends]), max([high, *high_ends])
     edge = 0.1 * ((high - low) or abs(high) or 1)
-    ax.set_ylim(0 if from_zero and low >= 0 else low - edge, high + edge)
-    if scale != 1:
-        ax.set_ylim(top=min(high + edge, 100 + edge / 4))
+    if scale == 1:
+        ax.set_ylim(min(low, 0), high + edge)
+    else:
+        ax.set_ylim(low - edge, min(high + edge, 100 + edge / 4))
 
 
 def plain_log(axis: Any) -> None:
@@ -157,23 +155,16 @@ def name_ends(
     to_axes = ax.transScale + ax.transLimits
     ys = scale * ends[f"{metric}_mean"].to_numpy()
     heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
-    gap, at = 0.085, 0.0
+    place = -NAME
     order = sorted(range(len(names)), key=heights.__getitem__)
-    places = {}
-    for i in order:  # upwards
-        at = max(heights[i], at)
-        places[i] = at
-        at += gap
-    at = 1.0
-    for i in reversed(order):  # and down again, where they left the panel
-        places[i] = min(places[i], at)
-        at = places[i] - gap
-    for i, name in enumerate(names):
-        colour = looks[ends["label"][i]]["color"]
-        ax.annotate(name, (1, heights[i]), (1.05, places[i]), xycoords="axes fraction",
-                    fontsize=8, va="center", annotation_clip=False,
-                    arrowprops={"arrowstyle": "-", "color": colour, "lw": 1,
-                                "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0})  # fmt: skip
+    for above, i in zip(range(len(names) - 1, -1, -1), order, strict=True):
+        place = max(heights[i], place + NAME)
+        ax.annotate(
+            names[i], (1, heights[i]), (1.05, min(place, 1 - NAME * above)),
+            xycoords="axes fraction", fontsize=8, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": looks[ends["label"][i]]["color"], "lw": 1,
+                        "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0},
+        )  # fmt: skip
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

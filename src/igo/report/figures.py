@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics as standard
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,12 @@ from igo.report.draw import LOOK, Figure
 from igo.report.results import Results
 from igo.report.statistics import reach
 from igo.report.style import DASHES, PALETTE
-from igo.report.table import Row, means, names_in, statistics_of, with_intervals
+from igo.report.table import Row, averaged, names_in, statistics_of
 
 Labels = dict[int, str]  # of settings, by their numbers
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
+SCALE = {"test/accuracy": 100}
 APPLIED = {
     "delta_m": "noise level δₘ, planned",
     "delta_measured": "noise level δ, measured",
@@ -76,26 +78,19 @@ def _are_a_grid(settings: pl.DataFrame, *axes: str) -> bool:
 
 def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
-    table = _curves(results, labels, REACHED)
-    looks = styles(labels)
+    table = _table(results, labels, REACHED)
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
     theirs = {label: published(results.row(setting)) for setting, label in labels.items()}
+    looks = styles(labels)
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(2, len(columns))
-        cells = [(metric, x) for metric in REACHED for x in columns]
-        for ax, (metric, x) in zip(axes, cells, strict=True):
-            scale = 100 if metric == "test/accuracy" else 1
-            draw.lines(ax, table, x, metric, looks, scale)
-            draw.limit(ax, table, metric, scale)
-            ax.set(title=REACHED[metric], xlabel=x)
-            if x != "epoch":
-                continue
+        for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
+            _curves(axes[i], table, metric, x, REACHED[metric], looks)
             for label, curve in theirs.items():
-                if curve is not None:
+                if curve is not None and x == "epoch":
                     look = {**looks[label], "ls": DASHES[1], "lw": 1}
-                    ax.plot(curve["epoch"], scale * curve[metric], **look)
-            draw.name_ends(ax, table, metric, looks, scale)
+                    axes[i].plot(curve["epoch"], SCALE.get(metric, 1) * curve[metric], **look)
         draw.finish(drawing, axes[0])
     caption = _means(table["n"].to_list())
     if len(columns) > 1:
@@ -124,16 +119,12 @@ def published(row: Row) -> pl.DataFrame | None:
 
 def applied(results: Results, labels: Labels, name: str) -> Figure:
     """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
-    table = _curves(results, labels, APPLIED)
-    looks = styles(labels)
+    table = _table(results, labels, APPLIED)
     metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
         for ax, metric in zip(axes, metrics, strict=True):
-            draw.lines(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
-            draw.limit(ax, table, metric, from_zero=True)
-            ax.set(title=APPLIED[metric], xlabel="epoch")
-            draw.name_ends(ax, table, metric, looks)
+            _curves(ax, table, metric, "epoch", APPLIED[metric], styles(labels))
         draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
@@ -144,11 +135,23 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     return Figure(name, "The noise, and what makes it", caption, table, drawing)
 
 
-def _curves(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
+def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
     named = pl.DataFrame({"setting": list(labels), "label": list(labels.values())})
     joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
     return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
+
+
+def _curves(
+    ax: Axes, table: pl.DataFrame, metric: str, x: str, title: str, looks: dict[str, Any]
+) -> None:
+    scale = SCALE.get(metric, 1)
+    steps = metric in APPLIED and metric != "delta_measured"
+    draw.lines(ax, table, x, metric, looks, scale, steps=steps)
+    draw.limit(ax, table, metric, scale)
+    ax.set(title=title, xlabel=x)
+    if x == "epoch":
+        draw.name_ends(ax, table, metric, looks, scale)
 
 
 def styles(labels: Labels) -> dict[str, dict[str, Any]]:
@@ -226,11 +229,9 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
     columns = {x: title for x, title in NOISE.items() if table[x].count()}
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(len(columns), 2)
-        cells = [(metric, x) for metric in REACHED for x in columns]
+        cells = itertools.product(REACHED, columns)
         for ax, (metric, x) in zip(axes, cells, strict=True):
-            scale = 100 if metric == "test/accuracy" else 1
-            draw.lines(ax, table, x, metric, looks, scale, markers=True)
-            draw.limit(ax, table, metric, scale)
+            draw.lines(ax, table, x, metric, looks, SCALE.get(metric, 1), markers=True)
             ax.set_xscale("log")
             draw.plain_log(ax.xaxis)
             ax.set(xlabel=columns[x], title=REACHED[metric])
@@ -252,8 +253,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     if runs["setting"].n_unique() < 2:
         return None
     metrics = ("delta", "worst_case", "test/accuracy")
-    by_setting = runs.group_by("setting").agg(pl.len().cast(pl.Int64).alias("n"), *means(metrics))
-    points = with_intervals(by_setting, metrics).sort("setting").with_columns(label=pl.lit(""))
+    points = averaged(runs, ["setting"], metrics).sort("setting").with_columns(label=pl.lit(""))
     caption = (
         f"Measured after training. A point for each of {len(points)} settings: the mean over its"
         f" seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."

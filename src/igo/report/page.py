@@ -26,7 +26,7 @@ from igo.report.content import Section
 from igo.report.names import data_set, labels, without_delta
 from igo.report.results import Results, read
 from igo.report.show import say, show_errors
-from igo.report.table import Row, constants
+from igo.report.table import constants
 from igo.runs.find import find, named
 
 HERE = Path(__file__).parent
@@ -67,8 +67,6 @@ def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     without = tuple(f"{setting}." for setting in (*NO_EFFECT, "host", "folder"))
     local = [name for name in results.runs.columns if f"{name}.".startswith(without)]
-    if results.runs["worst_case"].null_count() == len(results.runs):
-        local.append("worst_case")
     runs = results.runs.drop(local).sort("setting", "seed", "run", nulls_last=True)
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
     return {name: table.write_csv().encode() for name, table in tables.items()}
@@ -100,33 +98,27 @@ def render(
         keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": _number, "p_value": p_value, "tied": _tied, "difference": _difference,
-        "counted": counted, "svg": lambda figure: Markup(figure.svg()),
+        "number": _number, "p_value": p_value, "difference": _difference, "counted": counted,
+        # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
+        "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
+        "svg": lambda figure: Markup(figure.svg()),
     }  # fmt: skip
     names = labels(results.settings)
-    ordered = results.runs.sort("setting", "seed", "run", nulls_last=True)
+    runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
+    for row in runs:
+        place = Path(row["folder"]).resolve()
+        row["label"] = names.get(row["setting"], "–")
+        row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/" if folder else ""
     common = constants(results.settings)
     return environment.get_template("page.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
         settings=[(label, results.row(number)) for number, label in names.items()],
-        runs=[
-            {**row, "label": names.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
-            for row in ordered.to_dicts()
-        ],
-        uncounted=ordered.filter(~pl.col("counted")).to_dicts(),
+        runs=runs,
         facts=_facts(results),
         how=_how(results, command),
         common={k: f"{v:.6g}" if isinstance(v, float) else v for k, v in common.items()},
     )
-
-
-def _tied(text: str) -> str:
-    """Keep ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` on one line."""
-    text = re.sub(r"([₁βM]) (\d)", "\\1\u00a0\\2", text)
-    for breakable in (" = ", " %", " ≤ ", " > ", " × "):
-        text = text.replace(breakable, breakable.replace(" ", "\u00a0"))
-    return text
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:
@@ -143,19 +135,10 @@ def _difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     return f"{difference} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
-def _link(run: str, folder: Path | None) -> str:
-    """The address of a run's folder, relative to the page's folder."""
-    if folder is None:
-        return ""
-    return quote(f"{os.path.relpath(Path(run).resolve(), folder.resolve())}/")
-
-
 def _facts(results: Results) -> dict[str, Any]:
     """The numbers at the head of the page."""
     runs, settings = results.runs, results.settings
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
-    seconds = float(runs["seconds"].sum())
-    minutes = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
     return {
         "runs": len(runs),
         "counted": int(runs["counted"].sum()),
@@ -163,48 +146,20 @@ def _facts(results: Results) -> dict[str, Any]:
         "seeds": in_range(settings.filter(pl.col("n") > 0)["n"].to_list() or [0]),
         "datasets": ", ".join(sorted({data_set(row) for row in settings.to_dicts()})) or "–",
         "models": ", ".join(settings["model.name"].unique().sort()) or "–",
-        "time": f"{seconds:.0f} s" if seconds < 120 else minutes,
+        "time": f"{float(runs['seconds'].sum()) / 60:,.1f} min",
         "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),
     }
 
 
-def _how(results: Results, command: str) -> list[tuple[str, str]]:
-    """Name and value of each row of “How it was run”."""
-    used = results.runs.filter("counted")
-    started = sorted(str(s["started"])[:10] for s in results.statuses if s.get("started"))
-    rows = [
-        ("This page", command),
-        ("Noise level", "; ".join(without_delta(results.settings))),
-        ("Hardware", _counts([_hardware(status) for status in results.statuses])),
-        ("Software", _counts([_versions(status) for status in results.statuses])),
-        ("Commit", _counts(used["commit"].fill_null("unknown").to_list())),
-        ("Runs started", f"{started[0]} to {started[-1]}" if started else ""),
-        ("Seeds", ", ".join(map(str, used["seed"].unique().sort()))),
-    ]
-    return [(name, value) for name, value in rows if value]
-
-
-def _counts(values: Sequence[str]) -> str:
-    """Each value once; if there are several, with the number of runs of each."""
-    each = Counter(sorted(values)).most_common()
-    if len(each) == 1:
-        return each[0][0]
-    return "; ".join(f"{value} ({count} runs)" for value, count in each)
-
-
-def _hardware(status: Row) -> str:
-    facts = status.get("hardware")
-    if not isinstance(facts, dict):
-        return "unknown"
-    words = [str(facts[name]) for name in ("gpu", "cpu", "precision") if name in facts]
-    counts = {"core": facts.get("cores"), "thread": facts.get("threads")}
-    if facts.get("ranks", 1) != 1:
-        words.append(f"{facts['ranks']} processes")
-    return ", ".join([*words, *(counted(n, name) for name, n in counts.items() if n is not None)])
-
-
-def _versions(status: Row) -> str:
-    recorded = status.get("versions")
-    versions = {"Python": status.get("python"), **(recorded if isinstance(recorded, dict) else {})}
-    shown = [name for name in ("Python", "torch", "torchvision", "timm") if versions.get(name)]
-    return ", ".join(f"{name} {versions[name]}" for name in shown) or "unknown"
+def _how(results: Results, command: str) -> dict[str, str]:
+    """The rows of “How it was run”; values that differ have their number of runs."""
+    runs = results.runs.filter("counted")
+    days = runs["started"].drop_nulls().str.head(10).sort()
+    rows = {"This page": command, "Noise level": "; ".join(without_delta(results.settings))}
+    for name in ("hardware", "software", "commit"):
+        each = Counter(runs[name].fill_null("unknown").sort()).most_common()
+        shown = [f"{value} ({count} runs)" if len(each) > 1 else value for value, count in each]
+        rows[name.capitalize()] = "; ".join(shown)
+    rows["Runs started"] = f"{days[0]} to {days[-1]}" if len(days) else ""
+    rows["Seeds"] = ", ".join(map(str, runs["seed"].unique().sort()))
+    return {name: value for name, value in rows.items() if value}

@@ -35,9 +35,7 @@ from igo.train import engine
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
 NO_EFFECT = ("runs", "batch_size", "batches", "data_dir", "fresh", "engine")
-MOMENTUM = 0.75  # this, the next two and `checkpoints` are from Croce and Hein 2020, Algorithm 1
-LEAST_SHARE = 0.75
-FIRST_CHECK = 22  # percent of the steps
+MOMENTUM = LEAST_SHARE = 0.75  # of Croce and Hein 2020, Algorithm 1
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
 
@@ -81,27 +79,23 @@ def run(composed: DictConfig) -> None:
     """
     settings, _ = split_off(composed, Settings)
     folders = find(named(settings.runs))
-    counts = {"measured": 0, "measured before": 0, "failed": 0}
+    failed = 0
     for place, folder in enumerate(folders, 1):
-        outcome, message = "measured", ""
-        try:
-            if not settings.fresh and _measured_before(folder, settings):
-                outcome = "measured before"
-            else:
+        if not settings.fresh and _measured_before(folder, settings):
+            said = "measured before"
+        else:
+            try:
                 result = measure(folder, settings)
                 text = json.dumps(result, indent=2, allow_nan=False)
                 write_atomically(folder / FILE, text + "\n")
                 rise = f"worst case +{result['worst_case']:.4g} ({result['seconds']:.1f} s)"
-                message = f"loss {result['loss']:.4g}, {rise}"
-        except UserError as error:
-            outcome, message = "failed", str(error)
-        except Exception as error:  # it does not stop the other runs
-            outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
-        counts[outcome] += 1
-        if message:
-            print(f"[{place}/{len(folders)}] {outcome}: {folder.name}: {message}", flush=True)
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
-    if counts["failed"]:
+                said = f"loss {result['loss']:.4g}, {rise}"
+            except Exception as error:  # it does not stop the other runs
+                failed += 1
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                said = f"failed: {kind}{first_line(error)}"
+        print(f"[{place}/{len(folders)}] {folder.name}: {said}", flush=True)
+    if failed:
         raise SystemExit(1)
 
 
@@ -139,18 +133,20 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
     parts = drawn[: settings.samples].split(settings.batch_size)
     network = training.network.eval()
-    surface = Surface(network, list(training.data.plain_batches(list(parts))))
-    weights = surface.here
-    loss, gradient = surface.value_and_gradient(weights)
+    batches = list(training.data.plain_batches(list(parts)))
+    function, weights = surface(network, batches)
+    loss, gradient = function(weights)
     if not math.isfinite(loss):
         raise UserError(f"its loss is {loss}: the run diverged")
-    surfaces = [Surface(network, [b]) for b in surface.batches] if settings.batches else [surface]
+    functions = [function]
+    if settings.batches:
+        functions = [surface(network, [batch])[0] for batch in batches]
     found = [
         worst_rise(
-            each.value_and_gradient, weights, radius=settings.radius, norm=settings.norm,
-            steps=settings.steps, starts=settings.starts, seed=settings.seed,
+            each, weights, radius=settings.radius, norm=settings.norm, steps=settings.steps,
+            starts=settings.starts, seed=settings.seed,
         )
-        for each in surfaces
+        for each in functions
     ]  # fmt: skip
     rise = sum(rise for rise, _ in found) / len(found)
     if not math.isfinite(rise):
@@ -159,7 +155,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "version": VERSION,
         "settings": settings.of_result(),
         "epoch": progress.epoch,
-        "samples": sum(len(labels) for _, labels in surface.batches),
+        "samples": sum(len(labels) for _, labels in batches),
         "parameters": len(weights),
         "loss": loss,
         "gradient_norm": float(gradient.norm()),
@@ -175,40 +171,32 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Surface:
-    """The mean cross-entropy of all samples, as a function of the parameters as one vector (d,).
+def surface(
+    network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[Function, Tensor]:
+    """The mean cross-entropy of images and labels as a function of the parameters, and where it is.
 
-    The network keeps its mode: in eval mode BatchNorm uses its running statistics, which do not
-    change with the parameters. Parameters that need no gradient are constants.
+    The parameters are one vector (d,). The network keeps its mode: in eval mode BatchNorm uses its
+    running statistics, which do not change with the parameters. Parameters that need no gradient
+    are constants.
     """
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    sizes = [p.numel() for p in named.values()]
+    n = sum(len(labels) for _, labels in batches)
 
-    network: nn.Module
-    batches: Sequence[tuple[Tensor, Tensor]]  # images and labels
-
-    @property
-    def here(self) -> Tensor:
-        """The network's present parameters, (d,)."""
-        return torch.cat([p.detach().flatten() for p in self._parameters().values()])
-
-    def value_and_gradient(self, parameters: Tensor) -> tuple[float, Tensor]:
-        """The loss and its gradient (d,)."""
-        named = self._parameters()
-        sizes = [p.numel() for p in named.values()]
-        n = sum(len(labels) for _, labels in self.batches)
+    def value_and_gradient(parameters: Tensor) -> tuple[float, Tensor]:
         value, gradient = 0.0, torch.zeros_like(parameters)
-        for images, labels in self.batches:
+        for images, labels in batches:
             point = parameters.detach().requires_grad_()
             pieces = zip(named.items(), point.split(sizes), strict=True)
             values = {name: piece.view_as(p) for (name, p), piece in pieces}
-            loss = cross_entropy(functional_call(self.network, values, (images,)), labels)
+            loss = cross_entropy(functional_call(network, values, (images,)), labels)
             share = len(labels) / n
             gradient += share * torch.autograd.grad(loss, point)[0]
             value += share * float(loss.detach())
         return value, gradient
 
-    def _parameters(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+    return value_and_gradient, torch.cat([p.detach().flatten() for p in named.values()])
 
 
 def worst_rise(
@@ -250,7 +238,11 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
     length is halved and the best point is restored, if too few steps since the last checkpoint went
     upwards, or if no step with this length reached a new best value.
     """
-    step, checks = 2 * radius, checkpoints(steps)
+    checks, shares = set(), [0, 22]  # percent of the steps, closer together towards the end
+    while shares[-1] <= 100:
+        checks.add(math.ceil(shares[-1] * steps / 100))
+        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
+    step = 2 * radius
     point = before = start
     value, gradient = function(point)
     best = (value, point, gradient)
@@ -276,16 +268,6 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
                 value, point, gradient = best
             last_check, last_best, upwards = k + 1, best[0], 0
     return best[0]
-
-
-def checkpoints(steps: int) -> set[int]:
-    """The steps after which the length is checked: ⌈p_j N⌉, closer together towards the end."""
-    previous, percent = 0, FIRST_CHECK
-    checks = set()
-    while percent <= 100:
-        checks.add(math.ceil(percent * steps / 100))
-        previous, percent = percent, percent + max(percent - previous - 3, 6)
-    return checks
 
 
 def project(u: Tensor, radius: float, norm: str) -> Tensor:

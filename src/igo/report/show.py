@@ -16,23 +16,19 @@ from igo.report.names import labels, shared, without_delta
 from igo.report.table import Row, by_setting, constants, read_runs, write
 from igo.runs.find import find, is_run, named
 
-MOST_SETTINGS = 100  # rows shown; all are in summary.csv
-MOST_FAILURES = 20
-WIDE = 140  # columns of a terminal that has room for every statistic
-SHOWN = (  # statistics from the most to the least important: name, factor, format
-    ("test/accuracy", 100, ".2f"),
-    ("test/accuracy_best", 100, ".2f"),
-    ("validation/accuracy", 100, ".2f"),
-    ("test/loss", 1, ".4f"),
-    ("validation/loss", 1, ".4f"),
-    ("train/loss", 1, ".4f"),
-    ("updates", 1, ",.0f"),
-    ("seconds", 1, ",.1f"),
-)
+WIDE = 120  # columns of a terminal that has room for every statistic
+SHOWN = {  # statistics in the order of their importance, by factor and format
+    "test/accuracy": (100, ".2f"),
+    "validation/accuracy": (100, ".2f"),
+    "test/loss": (1, ".4f"),
+    "train/loss": (1, ".4f"),
+    "updates": (1, ",.0f"),
+    "seconds": (1, ",.1f"),
+}
 LEGEND = (
     "± is the standard deviation over seeds, [ ] the 95 % interval of the mean",
     "– under 95 %: no interval, from one seed or one value in all seeds",
-    "accuracy and loss are of the last epoch, accuracy_best of the best epoch",
+    "accuracy and loss are of the last epoch; summary.csv has all statistics",
 )
 
 
@@ -56,10 +52,8 @@ def run(composed: DictConfig) -> None:
 def show_errors(runs: pl.DataFrame) -> None:
     """Print a line for each run that failed or cannot be read."""
     broken = runs.filter(pl.col("error").is_not_null())
-    for name, state, error in broken.select("run", "state", "error").head(MOST_FAILURES).rows():
+    for name, state, error in broken.select("run", "state", "error").rows():
         say(f"{state}: {name}: {error}")
-    if len(broken) > MOST_FAILURES:
-        say(f"{len(broken) - MOST_FAILURES:,} more have an error")
 
 
 def show_summary(runs: pl.DataFrame) -> None:
@@ -77,30 +71,29 @@ def show_summary(runs: pl.DataFrame) -> None:
     if common := constants(settings):
         text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
         console.print(text, soft_wrap=not console.is_terminal)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    rows = settings.head(MOST_SETTINGS).to_dicts()
-    table.add_column("setting", overflow="fold")
-    cells = [list(labels(settings).values())]
+    rows = settings.to_dicts()
+    columns = {"setting": list(labels(settings).values())}
     for name in ("n", "unfinished", "repeated"):
         if name == "n" or any(row[name] for row in rows):
-            table.add_column(name, justify="right", no_wrap=True)
-            cells.append([str(row[name]) for row in rows])
-    for name, factor, form in SHOWN if console.width >= WIDE else SHOWN[:1]:
-        if name.startswith("validation") and not any(row[f"{name}_mean"] for row in rows):
-            continue
-        title = f"{name} %" if "accuracy" in name else name
-        table.add_column(title, justify="right", no_wrap=True)
-        cells.append([_statistic(row, name, factor, form) for row in rows])
+            columns[name] = [str(row[name]) for row in rows]
+    for name in list(SHOWN) if console.width >= WIDE else ["test/accuracy"]:
+        if any(row[f"{name}_mean"] is not None for row in rows):
+            columns[f"{name} %" if "accuracy" in name else name] = [_shown(r, name) for r in rows]
         if name == "test/accuracy":
-            table.add_column("95 %", justify="right", no_wrap=True)
-            cells.append([_interval(row) for row in rows])
-    for row in zip(*cells, strict=False):
-        table.add_row(*(Text(cell) for cell in row))
+            columns["95 %"] = [
+                "–" if row[f"{name}_low"] is None
+                else f"[{100 * row[f'{name}_low']:.2f}, {100 * row[f'{name}_high']:.2f}]"
+                for row in rows
+            ]  # fmt: skip
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title in columns:
+        setting = title == "setting"
+        table.add_column(
+            title, justify="left" if setting else "right", no_wrap=not setting, overflow="fold"
+        )
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
-    if console.width < WIDE:
-        say("a wider terminal has losses, updates and seconds, as summary.csv has")
-    if len(settings) > MOST_SETTINGS:
-        say(f"{counted(len(settings) - MOST_SETTINGS, 'more setting')} in summary.csv")
     for line in (*LEGEND, *without_delta(settings)):
         say(line)
 
@@ -110,15 +103,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _statistic(row: Row, name: str, factor: float, form: str) -> str:
+def _shown(row: Row, name: str) -> str:
     """``mean ± sd``; a deviation of zero, as of updates, is left out."""
+    factor, form = SHOWN[name]
     mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
     if mean is None:
         return "–"
     spread = f" ± {deviation * factor:{form}}" if deviation else ""
     return f"{mean * factor:{form}}{spread}"
-
-
-def _interval(row: Row) -> str:
-    low, high = row["test/accuracy_low"], row["test/accuracy_high"]
-    return "–" if low is None else f"[{100 * low:.2f}, {100 * high:.2f}]"

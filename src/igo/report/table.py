@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -42,10 +45,17 @@ RESULTS: dict[str, type] = {
     "test/accuracy_best_epoch": int,
     "seconds": float,
     "images_per_second": float,
+    "worst_case": float,  # of sharpness.json
     "commit": str,
     "host": str,
     "device": str,
+    "started": str,
+    "command": str,  # without the seed and the folders
+    "hardware": str,
+    "software": str,
 }
+# Words of a command that change no result.
+LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
 FILES = ("table.csv", "table.parquet", "summary.csv")
@@ -124,11 +134,12 @@ def _settings(folder: Path, _row: Row) -> Row:
 @cache
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
-    read = record_values(text)
-    values = dict(_leaves(read)) if isinstance(read, dict) else {}
+    values = dict(_leaves(record_values(text) or {}))
     if "schedule.p" in values:  # as earlier records have it
         values["p"] = values.pop("schedule.p")
-    return {n: _typed(n, value, SETTINGS.get(n, str)) for n, value in values.items()}
+    if empty := [name for name in SETTINGS.keys() - NULLABLE if values.get(name, "") is None]:
+        raise ValueError(f"{empty[0]} is null")
+    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values.items()}
 
 
 def _leaves(values: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -141,14 +152,8 @@ def _leaves(values: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """The value as its column has it.
-
-    Raises:
-        ValueError: it is null and must not be, or the column cannot hold it.
-    """
+    """The value as its column has it; a ValueError if the column cannot hold it."""
     if value is None:
-        if name in SETTINGS.keys() - NULLABLE:
-            raise ValueError(f"{name} is null")
         return None
     if kind is str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
@@ -163,11 +168,17 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 def _status(folder: Path, row: Row) -> Row:
     status = json.loads((folder / "status.json").read_bytes())
     state = str(status["state"])
+    hardware = status.get("hardware") or {}
+    software = {"Python": status.get("python"), **(status.get("versions") or {})}
+    command = re.sub(r"^\S+ \S*train\.py", "python src/train.py", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
         "error": (status.get("error") or "").partition("\n")[0] or None,
-        "device": (status.get("hardware") or {}).get("device"),
-        **{name: status.get(name) for name in ("seconds", "commit", "host")},
+        "device": hardware.get("device"),
+        "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
+        "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
+        "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
+        **{name: status.get(name) for name in ("seconds", "commit", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
@@ -195,20 +206,10 @@ def _results(folder: Path, row: Row) -> Row:
         "test/accuracy_best_epoch": best,
         "images_per_second": statistics.median(rates) if rates else None,
     }
+    with suppress(OSError, ValueError, LookupError, TypeError):  # it is no part of the run
+        content = json.loads((folder / "sharpness.json").read_bytes())
+        found["worst_case"] = float(content["worst_case"])
     return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
-
-
-def effective(runs: pl.DataFrame) -> list[str]:
-    """The columns of settings that change the last epoch's result, without the seed."""
-    without = tuple(f"{name}." for name in NO_EFFECT)
-    if "imagenet" not in runs["dataset.name"]:  # see schema.result_settings
-        without += ("dataset.cache.",)
-    return [
-        name
-        for name in runs.columns
-        if name in {*SETTINGS, FINGERPRINT} - {"seed", "evaluate_every"}
-        and not f"{name}.".startswith(without)
-    ]
 
 
 def constants(settings: pl.DataFrame) -> Row:
@@ -231,16 +232,19 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
         ``counted`` (finished, and the first run of its seed). The settings in the order of their
         values: ``setting``; each setting that changes a result; ``data``, the name of the user's
-        own file or folder; ``n``, the number of counted runs; ``unfinished`` and ``repeated``
-        (finished runs with a seed that is counted already); and for each of METRICS its mean
-        (``…_mean``), sample standard deviation (``…_sd``) and Student's 95 % interval of the mean
-        (``…_low``, ``…_high``) over the counted runs. With n = 1 there is no deviation and no
-        interval. If a run has no value, as its loss overflowed, there is no mean.
+        own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
+        counted already); ``n`` and the statistics of METRICS over the counted runs.
     """
-    names = effective(runs)
-    distinct = (
-        runs.drop_nulls("schedule.profile").select(names).unique().sort(names, nulls_last=True)
-    )
+    without = tuple(f"{name}." for name in (*NO_EFFECT, "seed", "evaluate_every"))
+    if "imagenet" not in runs["dataset.name"]:  # see schema.result_settings
+        without += ("dataset.cache.",)
+    names = [
+        name
+        for name in runs.columns
+        if name in {*SETTINGS, FINGERPRINT} and not f"{name}.".startswith(without)
+    ]
+    known = runs.drop_nulls("schedule.profile").select(names)
+    distinct = known.unique().sort(names, nulls_last=True)
     settings = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("setting"), *names)
     runs = runs.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
     finished = pl.col("state") == "finished"
@@ -248,18 +252,15 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     counted = finished & once & pl.col("setting").is_not_null()
     runs = runs.with_columns(counted.alias("counted"))
     file = pl.coalesce("dataset.file", "dataset.root").first()
-    counts = {
-        "n": pl.col("counted"),
-        "unfinished": ~finished,
-        "repeated": finished & ~pl.col("counted"),
-    }
-    by_number = runs.drop_nulls("setting").group_by("setting").agg(
+    others = runs.drop_nulls("setting").group_by("setting").agg(
         file.str.extract("([^/]+)/*$").alias("data"),
-        *(which.sum().cast(pl.Int64).alias(name) for name, which in counts.items()),
-        *means(METRICS),
+        (~finished).sum().cast(pl.Int64).alias("unfinished"),
+        (finished & ~pl.col("counted")).sum().cast(pl.Int64).alias("repeated"),
     )  # fmt: skip
-    joined = settings.join(by_number, on="setting", maintain_order="left")
-    return runs, with_intervals(joined, METRICS)
+    of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
+    for table in (others, of_counted):
+        settings = settings.join(table, on="setting", how="left", maintain_order="left")
+    return runs, settings.with_columns(pl.col("n").fill_null(0))
 
 
 def summarise(settings: pl.DataFrame) -> pl.DataFrame:
@@ -270,36 +271,38 @@ def summarise(settings: pl.DataFrame) -> pl.DataFrame:
     return settings.select(*varied, "n", "unfinished", "repeated", *statistics_of(METRICS))
 
 
-def means(metrics: Iterable[str]) -> Iterator[pl.Expr]:
-    """``…_mean`` and ``…_sd`` over the counted runs, null where one of these runs has no value."""
-    for metric in metrics:
-        values = pl.col(metric).filter(pl.col("counted"))
-        whole = pl.when(values.null_count() == 0)
-        yield whole.then(values.mean()).alias(f"{metric}_mean")
-        yield whole.then(values.std()).alias(f"{metric}_sd")
-
-
 def statistics_of(metrics: Iterable[str]) -> list[str]:
-    """The columns that ``means`` and ``with_intervals`` make."""
+    """The columns of ``averaged``, without n."""
     return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
 
 
-def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
-    """Add Student's 95 % interval for each metric; n = 1 has none.
+def averaged(rows: pl.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pl.DataFrame:
+    """``n``, the rows that are alike in ``by``, and for each metric its statistics over them.
 
-    Intervals are cut at 0, and for accuracies also at 1. An accuracy that is the same in all seeds
-    has no interval: accuracies come in steps, and 0 is no estimate of their spread.
+    They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
+    interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss overflowed,
+    there is no mean. With n = 1 there is no deviation and no interval. Intervals are cut at 0, and
+    for accuracies also at 1. An accuracy that is the same in all rows has no interval: accuracies
+    come in steps, and 0 is no estimate of their spread.
     """
-    half = pl.Series(reach(1.0, summary["n"].to_numpy())).fill_nan(None)
-    ends = []
+    centre, ends = [], []
     for metric in metrics:
-        deviation, largest = pl.col(f"{metric}_sd"), 1.0 if "accuracy" in metric else None
-        if largest is not None:
-            deviation = pl.when(deviation > 0).then(deviation)
+        values = pl.col(metric)
+        whole = pl.when(values.null_count() == 0)
+        centre += [
+            whole.then(values.mean()).alias(f"{metric}_mean"),
+            whole.then(values.std()).alias(f"{metric}_sd"),
+        ]
+    groups = rows.group_by(by).agg(pl.len().cast(pl.Int64).alias("n"), *centre)
+    half = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
+    for metric in metrics:
+        deviation, largest = pl.col(f"{metric}_sd"), None
+        if "accuracy" in metric:
+            deviation, largest = pl.when(deviation > 0).then(deviation), 1.0
         for sign, end in ((-1, "low"), (1, "high")):
             value = pl.col(f"{metric}_mean") + sign * half * deviation
             ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
-    return summary.with_columns(ends)
+    return groups.with_columns(ends)
 
 
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
