@@ -55,7 +55,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         unknown = [name for name in identity.FACTS if dataset.get(name) is None]
         values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
         merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-        if unknown and merged.dataset.name in readers.READERS:
+        if unknown and merged.dataset.name in readers.NAMES:
             _find_facts(merged, unknown)
         config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:

@@ -6,10 +6,9 @@ It imports torchvision, and so torch: it is imported where images of folders are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,226 +16,167 @@ import numpy as np
 from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import is_image_file
+from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import cache
-from igo.data.source import Missing, Place, Split, Splits, one_line, train_and_test
-from igo.ground.errors import UserError
+from igo.data.source import Missing, Place, one_line, train_and_test
+from igo.ground.errors import ConfigError, UserError
 
-GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # no EPS: it starts a program
-DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
-MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the files
-MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
-MOST_READ = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
+GREY = ("1", "L", "LA")  # Pillow's modes
+MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
+MOST_READ = 1_000  # files whose contents are in a fingerprint, likewise
 AT_ONCE = 512  # images that are decoded together
-Names = list[bytes] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files of a split.
-
-    Args:
-        names: (n,) bytes, under the root: SPLIT/CLASS/…; forked workers share an array.
-        labels: (n,) int64, the classes in the order of their names.
-        stamps: (n, 4) int64, of each file.
-    """
-
-    names: np.ndarray
-    labels: np.ndarray
-    stamps: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: Any) -> Files:
-        return Files(self.names[index], self.labels[index], self.stamps[index])
 
 
 @dataclass(frozen=True)
 class Images:
-    """A folder's images in two splits."""
+    """The image files of a split, decoded by index.
 
-    name: str
-    place: Place
+    Args:
+        root: the folder that has ``train``.
+        names: (n,) bytes, paths under the root; forked workers share an array.
+        labels: (n,) int64, the classes in the order of their names.
+        stamps: (n, 4) int64, of each file.
+        size: pixels, height and width; 0 if it is not known yet.
+        channels: 1 or 3; 0 likewise.
+        square: False for ImageNet, whose images a transform crops.
+    """
+
     root: Path
-    classes: list[str]
-    train: Files
-    test: Files
+    names: np.ndarray
+    labels: np.ndarray
+    stamps: np.ndarray
+    size: int
+    channels: int
+    square: bool
 
-    @cached_property
-    def form(self) -> tuple[int, int]:
-        """Height (and width) and channels: as set, or as the images have them."""
-        size, channels = self.place.image_size, self.place.channels
-        if size is None or channels is None:
-            seen = _parallel(lambda name: opened(self.root, name), self.sample)
-            sizes = sorted({size_and_mode[0] for size_and_mode in seen})
-            if size is None and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
-                shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
-                raise UserError(
-                    f"the images in {self.root} are of sizes {shown}{', …' * (len(sizes) > 3)}; set"
-                    " dataset.image_size, such as dataset.image_size=64: each image is then"
-                    " resized, and its longer side cropped"
-                )
-            size = size or sizes[0][0]
-            channels = channels or (1 if all(mode in GREY for _, mode in seen) else 3)
-        return size, channels
+    def __len__(self) -> int:
+        return len(self.names)
 
-    @property
-    def sample(self) -> Names:
-        """Training images to find facts from: all, or MOST_SAMPLED."""
-        return spread(sorted(self.train.names), MOST_SAMPLED)
+    def __getitem__(self, index: int) -> Any:
+        """An image as Pillow's; if ``square``, the shorter side resized and the middle cropped."""
+        image = opened(self.path(index), "L" if self.channels == 1 else "RGB")
+        if not self.square or image.size == (self.size, self.size):
+            return image
+        return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
 
-    @property
-    def fit_in_memory(self) -> bool:
-        """Whether all decoded images are kept in memory; ImageNet's are too many."""
-        total = (len(self.train) + len(self.test)) * self.least_bytes
-        return self.name != "imagenet" and total <= MOST_BYTES
+    def part(self, index: np.ndarray) -> Images:
+        """The images with these indices."""
+        names, labels, stamps = (a[index] for a in (self.names, self.labels, self.stamps))
+        return replace(self, names=names, labels=labels, stamps=stamps)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.root / os.fsdecode(self.names[index])
+
+    def resized(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield images (H, W, C) uint8; of ImageNet's the shorter side is resized."""
+
+        def pixels(index: int) -> np.ndarray:
+            image = self[index]
+            if not self.square:
+                image = torchvision.resize(image, [shorter_side(self.size)], antialias=True)
+            return np.asarray(image).reshape(image.height, image.width, self.channels)
+
+        return in_threads(pixels, indices)
 
     @property
     def least_bytes(self) -> int:
-        """Bytes of a resized image; ImageNet's are not square, and have more."""
-        size, channels = self.form
-        return (shorter_side(size) if self.name == "imagenet" else size) ** 2 * channels
-
-    @property
-    def open(self) -> Callable[[bytes], Any]:
-        """A function that opens an image by its name; DataLoader sends it to its workers."""
-        size, channels = self.form
-        whole = self.name == "imagenet"  # else the middle, the shorter side resized to ``size``
-        return partial(_opened, self.root, None if whole else size, "L" if channels == 1 else "RGB")
-
-    def resized(self, names: Names) -> Iterator[np.ndarray]:
-        """Yield each image, (H, W, C) uint8; the shorter side of ImageNet's is resized."""
-        decode, side = self.open, shorter_side(self.form[0])
-
-        def pixels(name: bytes) -> np.ndarray:
-            image = decode(name)
-            if self.name == "imagenet":  # as by torchvision's Resize
-                size = tuple(int(side * length / min(image.size)) for length in image.size)
-                image = image.resize(size, Image.Resampling.BILINEAR)
-            return np.asarray(image).reshape(image.height, image.width, self.form[1])
-
-        for start in range(0, len(names), AT_ONCE):
-            yield from _parallel(pixels, names[start : start + AT_ONCE])
-
-    def arrays(self) -> Splits:
-        """All images in memory."""
-        size, channels = self.form
-
-        def split(files: Files) -> Split:
-            pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
-            for index, image in enumerate(self.resized(files.names)):
-                pixels[index] = image
-            return Split(pixels, files.labels)
-
-        return split(self.train), split(self.test)
-
-    @property
-    def sources(self) -> tuple[object, ...]:
-        """What decoded images, and facts about them, depend on."""
-        form = self.place.image_size, self.place.channels
-        splits = self.train, self.test
-        arrays = (array for files in splits for array in (files.names, files.stamps))
-        return str(self.root.resolve()), *form, *arrays
-
-    def content(self) -> Iterator[bytes]:
-        """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
-        sizes: dict[bytes, int] = {}
-        for files in (self.train, self.test):
-            sizes |= zip(files.names, files.stamps[:, 0], strict=True)
-        names = sorted(sizes)
-        yield from (b"%b\0%d\n" % (name, sizes[name]) for name in names)
-        for name in spread(names, MOST_READ):
-            try:
-                yield (self.root / os.fsdecode(name)).read_bytes()
-            except OSError as error:
-                raise _unreadable(error) from None
+        """Bytes of the resized images; ImageNet's are not square, and have more."""
+        side = self.size if self.square else shorter_side(self.size)
+        return len(self) * side**2 * self.channels
 
 
-def images(name: str, place: Place) -> Images:
+def splits(name: str, place: Place) -> tuple[Images, Images]:
     """The images of dataset=folder or dataset=imagenet, in train and val, or in a split made here.
 
     Raises:
-        Missing: there are no images.
-        UserError: a folder cannot be listed, or has no images.
+        Missing: there are no images, or a class has none.
+        UserError: a folder cannot be listed.
     """
-    root = place.data_dir / name if name == "imagenet" else place.root or place.data_dir
-    classes, train = _files(root, "train", place)
-    if len(classes) < 2:
-        raise UserError(f"{root / 'train'} holds one class folder, {classes[0]}; two are needed")
-    if name != "imagenet" and not (root / "val").is_dir():
+    if place.channels not in (None, 1, 3):
+        allowed = "images of folders have 1 (grey) or 3 (colour)"
+        raise ConfigError("dataset.channels", place.channels, allowed)
+    imagenet = name == "imagenet"
+    root = place.data_dir / name if imagenet else place.root or place.data_dir
+    classes, train = _found(root, "train", place, square=not imagenet)
+    if not imagenet and not (root / "val").is_dir():
         kept, tested = train_and_test(train.labels)
-        return Images(name, place, root, classes, train[kept], train[tested])
-    tested_classes, test = _files(root, "val", place)
+        return train.part(kept), train.part(tested)
+    tested_classes, test = _found(root, "val", place, square=not imagenet)
     if different := {*classes} ^ {*tested_classes}:
         raise UserError(
             f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
             f" {min(different)} is in one of them only"
         )
-    return Images(name, place, root, classes, train, test)
+    return train, test
 
 
-class Classes(ImageFolder):  # type: ignore[misc]
-    """torchvision's ImageFolder, without hidden files and folders such as .ipynb_checkpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        def wanted(path: str) -> bool:
-            return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
-
-        super().__init__(str(folder), is_valid_file=wanted)
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """The names of the class folders, and their labels."""
-        names = _class_names(directory)
-        return names, {name: label for label, name in enumerate(names)}
-
-
-def _class_names(folder: str | Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
-
-
-def _files(root: Path, split: str, place: Place) -> tuple[list[str], Files]:
-    folder = root / split
-    try:
-        if not folder.is_dir() or not _class_names(folder):
-            raise Missing(
-                f"no images to read in {folder}{place.remark}; put its class folders there, as"
-                f" {split}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a"
-                " folder that has them"
-            )
-        _check_listing(folder)
-        found = Classes(folder)
-        stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
-    except OSError as error:
-        raise _unreadable(error) from None
-    names = np.array([os.fsencode(split + path[len(str(folder)) :]) for path, _ in found.samples])
-    return found.classes, Files(names, np.array(found.targets, dtype=np.int64), stamps)
-
-
-def _check_listing(folder: Path) -> None:
-    """Refuse a folder that cannot be listed, which torchvision leaves out, or that is a circle."""
+def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[str], Images]:
+    folder = root / part
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for here, folders, _ in os.walk(folder, onerror=refuse, followlinks=True):
-        path = Path(here)
-        if path.is_symlink() and path.resolve() in (above.resolve() for above in path.parents):
-            raise UserError(f"{path} is a link to a folder that contains it; remove it")
-        folders[:] = [name for name in folders if name[0] != "."]
+    def wanted(path: str) -> bool:  # not in .ipynb_checkpoints
+        return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
+
+    try:
+        for _ in os.walk(folder, onerror=refuse, followlinks=True):
+            pass  # ImageFolder leaves out what cannot be listed
+        found = ImageFolder(str(folder), is_valid_file=wanted)
+        stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
+    except FileNotFoundError as error:
+        raise Missing(
+            f"no images to read in {folder}{place.remark} ({one_line(error)}); put its class"
+            f" folders there, as {part}/CLASS/*, or point data_dir=… (of dataset=folder:"
+            " dataset.root=…) at a folder that has them"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror or error})") from None
+    names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
+    labels = np.array(found.targets, dtype=np.int64)
+    size, channels = place.image_size or 0, place.channels or 0
+    return found.classes, Images(root, names, labels, stamps, size, channels, square)
 
 
-def _unreadable(error: OSError) -> UserError:
-    if error.filename is None:  # torchvision's, which names a class folder without images
-        return UserError(one_line(error))
-    return UserError(f"{error.filename} cannot be read ({error.strerror or error})")
+def with_form(images: Images) -> Images:
+    """The same images with size and channels, found in their headers if they are not known."""
+    if images.size and images.channels:
+        return images
+    sample = spread(images.names, MOST_SAMPLED).tolist()
+    seen = list(in_threads(lambda index: opened(images.path(index)), sample))
+    sizes = sorted({size for size, _ in seen})
+    if not images.size and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
+        shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+        raise UserError(
+            f"the images in {images.root} are of sizes {shown}{', …' * (len(sizes) > 3)}; set"
+            " dataset.image_size, such as dataset.image_size=64: each image is then resized, and"
+            " its longer side cropped"
+        )
+    grey = all(mode in GREY for _, mode in seen)
+    return replace(
+        images, size=images.size or sizes[0][0], channels=images.channels or (1 if grey else 3)
+    )
 
 
-def spread(names: list[bytes], most: int) -> list[bytes]:
-    """All names, or at most ``most`` at equal distances."""
-    return names[:: max(-(-len(names) // most), 1)]
+def content(splits: Sequence[Images]) -> Iterator[bytes]:
+    """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
+    names = np.concatenate([images.names for images in splits])
+    sizes = np.concatenate([images.stamps[:, 0] for images in splits])
+    for index in np.argsort(names):
+        yield b"%b\0%d\n" % (names[index], sizes[index])
+    for name in names[spread(names, MOST_READ)]:
+        path = splits[0].root / os.fsdecode(name)
+        try:
+            yield path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def spread(names: np.ndarray, most: int) -> np.ndarray:
+    """Indices of all names, or of at most ``most`` at equal distances."""
+    return np.argsort(names)[:: max(-(-len(names) // most), 1)]
 
 
 def shorter_side(size: int) -> int:
@@ -244,27 +184,19 @@ def shorter_side(size: int) -> int:
     return round(size * 8 / 7)
 
 
-def opened(root: Path, name: bytes, mode: str | None = None) -> Any:
+def opened(path: Path, mode: str | None = None) -> Any:
     """A file as a Pillow image in this mode; without one its size and mode, from its header."""
-    path = root / os.fsdecode(name)
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode not in (*GREY, *COLOUR):
-                raise UserError(
-                    f"{path} has Pillow's mode {image.mode}; images of 8 bits a channel are needed"
-                )
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would cut their values off
+                raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
-    except DAMAGED as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+    except Exception as error:  # of Pillow, of many kinds
+        raise UserError(f"{path} cannot be read ({one_line(error)})") from None
 
 
-def _opened(root: Path, size: int | None, mode: str, name: bytes) -> Any:
-    image = opened(root, name, mode)
-    if size is None or image.size == (size, size):
-        return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-
-
-def _parallel(work: Callable[[bytes], Any], names: Names) -> list[Any]:
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes without the GIL
-        return list(pool.map(work, names))
+def in_threads(work: Callable[[int], Any], indices: Sequence[int]) -> Iterator[Any]:
+    """Yield each result in order; Pillow decodes without the GIL."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(indices), AT_ONCE):
+            yield from pool.map(work, indices[start : start + AT_ONCE])

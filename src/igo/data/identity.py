@@ -14,6 +14,7 @@ from igo.data import cache, readers
 from igo.data.source import Place, Splits
 
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
+AT_ONCE = 1000  # images whose pixels are counted together
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,21 @@ def identify(name: str, place: Place) -> Identity:
     Raises:
         Missing: the data set is not there.
     """
-    if name in ("imagenet", "folder"):
+    if name in readers.FOLDERS:
         from igo.data import folders  # imports torch
 
-        images = folders.images(name, place)
-        where, sources = str(images.root), images.sources
-
-        def find() -> tuple[int, str]:
-            return len(images.train), fingerprint(images.content())
+        images = folders.splits(name, place)
+        where, n, digits = str(images[0].root), len(images[0]), fingerprint(folders.content(images))
     else:
         source = readers.READERS[name](place)
-        where, sources = source.where, source.parts
+        where = source.where
 
         def find() -> tuple[int, str]:
             splits = readers.read(name, place)
             return len(splits[0].labels), fingerprint(content(splits))
 
-    n, digits = cache.remembered(
-        place.cache / f"{name}-fingerprint-{cache.digest(*sources)}.npz", find
-    )
+        file = place.cache / f"{name}-fingerprint-{cache.digest(*source.parts)}.npz"
+        n, digits = cache.remembered(file, find)
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
 
@@ -86,16 +83,20 @@ def find_facts(name: str, place: Place) -> dict[str, Any]:
     Raises:
         Missing: the data set is not there.
     """
-    if name == "folder":
+    if name in readers.FOLDERS:
         from igo.data import folders  # imports torch
 
-        images = folders.images(name, place)
-        sources = images.sources
+        splits = folders.splits(name, place)
+        form = place.image_size, place.channels
+        arrays = (array for images in splits for array in (images.names, images.stamps))
+        sources: tuple[object, ...] = (str(splits[0].root.resolve()), *form, *arrays)
 
         def find() -> tuple[Any, ...]:
-            size, channels = images.form
-            pixels = moments(images.resized(images.sample))
-            return len(images.classes), channels, size, len(images.train), *pixels
+            images = folders.with_form(splits[0])
+            sample = folders.spread(images.names, folders.MOST_SAMPLED).tolist()
+            pixels = moments(images.resized(sample))
+            classes = int(images.labels.max()) + 1
+            return classes, images.channels, images.size, len(images), *pixels
     else:
         sources = readers.READERS[name](place).parts
 
@@ -103,7 +104,13 @@ def find_facts(name: str, place: Place) -> dict[str, Any]:
             train, test = readers.read(name, place)
             classes = int(max(train.labels.max(), test.labels.max())) + 1
             _, size, _, channels = train.images.shape
-            return classes, channels, size, len(train.labels), *moments([train.images])
+            return (
+                classes,
+                channels,
+                size,
+                len(train.labels),
+                *moments(np.array_split(train.images, len(train.images) // 1000 + 1)),
+            )
 
     file = place.cache / f"{name}-facts-{cache.digest(*sources)}.npz"
     return dict(zip(FACTS, cache.remembered(file, find), strict=True))

@@ -198,20 +198,12 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
 
 
-def folder(place: Place) -> Source:
-    """The user's images in class folders, if they fit in memory."""
-    from igo.data import folders  # imports torch
-
-    found = folders.images("folder", place)
-    return Source(str(found.root), found.sources, found.arrays)
-
-
 READERS: dict[str, Callable[[Place], Source]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
     "cifar10": partial(cifar, "CIFAR10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
     "cifar100": partial(cifar, "CIFAR100", "cifar-100-python", "cifar-100-python.tar.gz"),
     "arrays": arrays,
-    "folder": folder,
 }
-NAMES = (*READERS, "imagenet")  # ImageNet is never read into memory
+FOLDERS = ("folder", "imagenet")  # see igo.data.folders
+NAMES = (*READERS, *FOLDERS)

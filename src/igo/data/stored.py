@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from igo.data import cache
-from igo.data.folders import Files, Images
+from igo.data.folders import Images
 from igo.ground.errors import UserError
 from igo.ground.files import durable
 
@@ -30,7 +30,7 @@ class Stored:
         self._folder = folder
         self._shapes = np.load(folder / SHAPES, allow_pickle=False)
         self._ends = self._shapes.prod(axis=1).cumsum()
-        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "r"))
+        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))  # torch may not write
         if len(self._pixels) != self._ends[-1]:
             raise ValueError("its length is wrong")
 
@@ -45,47 +45,48 @@ class Stored:
         shape = (height, width) if channels == 1 else (height, width, channels)
         return Image.fromarray(self._pixels[start : self._ends[index]].reshape(shape))
 
+    def together(self) -> np.ndarray:
+        """(n, H, W, C) uint8; all images must be of one size."""
+        return self._pixels.reshape(-1, *self._shapes[0])
 
-def splits(images: Images, watch: Watch = lambda *_: nullcontext(lambda: None)) -> list[Stored]:
-    """Training and test images from place.cache, where the first call puts them.
 
-    One process at a time makes them, and the others wait.
+def kept(
+    place: Path, name: str, images: Images, watch: Watch = lambda *_: nullcontext(lambda: None)
+) -> Stored:
+    """Images from a folder of ``place``, which the first call makes, while others wait.
 
     Args:
-        images: of a folder; other files, another size or other channels are stored apart.
+        place: the folder of all that is kept.
+        name: of the data set and the split; other files, sizes or channels are stored apart.
+        images: the files.
         watch: makes a context from a message and a number of images; its value is called for each.
     """
-    parts = {"train": images.train, "test": images.test}
-    return [_stored(images, part, files, watch) for part, files in parts.items()]
-
-
-def _stored(images: Images, part: str, files: Files, watch: Watch) -> Stored:
-    digest = cache.digest(str(images.root.resolve()), files.names, files.stamps, images.form, FORM)
-    folder = images.place.cache / f"{images.name}-{part}-{digest}"
-    message = f"{len(files):,} {part} images are resized once and kept in {folder}"
+    form = images.size, images.channels
+    digest = cache.digest(str(images.root.resolve()), images.names, images.stamps, form, FORM)
+    folder = place / f"{name}-{digest}"
+    message = f"{len(images):,} images are resized once and kept in {folder}"
     try:
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with folder.with_suffix(".lock").open("ab") as lock, watch(message, len(files)) as bar:
+            place.mkdir(parents=True, exist_ok=True)
+            with folder.with_suffix(".lock").open("ab") as lock, watch(message, len(images)) as bar:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.is_dir():  # no other process has made it
-                    _make(folder, images, files, bar)
+                    _make(folder, images, bar)
+        return Stored(folder)
     except OSError as error:
         raise UserError(
-            f"dataset.cache=true: {folder} cannot be written ({error.strerror or error}); make room"
+            f"dataset.cache=true: {folder} cannot be used ({error.strerror or error}); make room"
             " or use another data_dir, or dataset.cache=false, which decodes each image in each"
             " epoch"
         ) from None
-    try:
-        return Stored(folder)
-    except (OSError, ValueError, EOFError) as error:
+    except (ValueError, EOFError) as error:
         raise UserError(f"{folder} is damaged ({error}); delete it") from None
 
 
-def _make(folder: Path, images: Images, files: Files, advance: Callable[[], None]) -> None:
-    least, free = len(files) * images.least_bytes, shutil.disk_usage(folder.parent).free
-    if least > free:
-        needed = f"{least / 2**30:,.1f} GiB are needed at least, {free / 2**30:,.1f} GiB are free"
+def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if images.least_bytes > free:
+        needed = f"{images.least_bytes / 2**30:,.1f} GiB are needed, {free / 2**30:,.1f} are free"
         raise OSError(errno.ENOSPC, needed)
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
@@ -93,7 +94,7 @@ def _make(folder: Path, images: Images, files: Files, advance: Callable[[], None
     try:
         shapes = []
         with durable(partial / PIXELS) as file:
-            for image in images.resized(files.names):
+            for image in images.resized(range(len(images))):
                 file.write(image.tobytes())
                 shapes.append(image.shape)
                 advance()

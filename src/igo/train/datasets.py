@@ -19,14 +19,13 @@ from igo.data import readers
 from igo.data.source import Split, subset
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.ground.seeds import generator
-from igo.train import augment, on_device
-from igo.train.on_device import Batch
+from igo.train.on_device import Batch, TensorData
 
 if TYPE_CHECKING:  # these import torchvision, which takes a second
     from igo.data.folders import Images
-    from igo.data.stored import Watch
+    from igo.data.stored import Stored, Watch
 
+MOST_BYTES = 2 * 2**30  # of decoded images that are kept on the device
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 
@@ -60,40 +59,48 @@ class Data(Protocol):
 
 def resize_once(config: Config, watch: Watch) -> None:
     """Make the cache of resized images, if the data set needs one and has none."""
-    if config.dataset.cache and (images_and_parts := _on_disk(config)):
-        from igo.data import stored
+    if config.dataset.cache:  # only images of folders have it
+        _stored(config, _images(config)[0], watch)
 
-        stored.splits(images_and_parts[0], watch)
+
+def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
+    """The images of folders, checked, and their parts."""
+    from igo.data import folders
+
+    images = folders.splits(config.dataset.name, place_of(config))
+    _check_classes(config.dataset, *(split.labels for split in images))
+    return images, shares(images[0].labels, config.dataset, draw_of(config))
+
+
+def _stored(config: Config, images: tuple[Images, Images], *watch: Watch) -> list[Stored]:
+    from igo.data import stored
+
+    name, cache = config.dataset.name, place_of(config).cache
+    parts = zip(("train", "test"), images, strict=True)
+    return [stored.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
 
 
 def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set."""
     dataset = config.dataset
-    if images_and_parts := _on_disk(config):
+    if dataset.name in readers.FOLDERS:
         from igo.train.on_disk import DiskData
 
-        return DiskData(dataset, *images_and_parts, device)
-    train, test = readers.read(dataset.name, place_of(config))
-    _check_facts(dataset, train, test)
-    used, held = shares(train.labels, dataset, draw_of(config))
+        images, (used, held) = _images(config)
+        labels = [split.labels for split in images]
+        stored = _stored(config, images) if dataset.cache else None
+        few = sum(split.least_bytes for split in images) <= MOST_BYTES
+        if not (stored and few and dataset.name == "folder"):
+            return DiskData(dataset, stored or images, labels, (used, held), device)
+        train, test = (Split(kept.together(), of) for kept, of in zip(stored, labels, strict=True))
+    else:
+        train, test = readers.read(dataset.name, place_of(config))
+        _check_facts(dataset, train, test)
+        used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
     if len(used) < len(train.labels):
         train = Split(train.images[used], train.labels[used])
     return TensorData(dataset, train, test, device, validation)
-
-
-def _on_disk(config: Config) -> tuple[Images, Parts] | None:
-    """The images and their parts, checked; None if they fit in memory."""
-    dataset = config.dataset
-    if dataset.name not in ("imagenet", "folder"):
-        return None
-    from igo.data import folders
-
-    images = folders.images(dataset.name, place_of(config))
-    if images.fit_in_memory:
-        return None
-    _check_folders(dataset, images)
-    return images, shares(images.train.labels, dataset, draw_of(config))
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
@@ -106,65 +113,8 @@ def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
     return np.delete(used, held), used[held]
 
 
-class TensorData:
-    """A data set that is on the device as uint8, (n, H, W, C); batches are made there."""
-
-    def __init__(
-        self,
-        dataset: DatasetConfig,
-        train: Split,
-        test: Split,
-        device: torch.device,
-        validation: Split | None = None,
-    ) -> None:
-        self.n = len(train.labels)
-        self._augment, self._device = dataset.augment, device
-        self._train = on_device.resident(train, device)
-        self._test = on_device.resident(test, device)
-        self._validation = on_device.resident(validation, device) if validation else None
-        self._normalise = on_device.Normalise(dataset, device)
-
-    def train_batches(
-        self,
-        index_batches: Sequence[Tensor],
-        seed: int,
-        at_once: int | None = None,  # noqa: ARG002
-    ) -> Iterator[Batch]:
-        """See Data. The moves of all n images are drawn before the first batch."""
-        images, labels = self._train
-        random = generator(seed, "augmentation")
-        moves = augment.draw_moves(self._augment, self.n, random, self._device)
-        order = on_device.order(index_batches, self._device)
-        for group in on_device.grouped(order, on_device.at_once(images)):
-            index = torch.cat(group)
-            augmented = self._normalise(augment.gather(images, index, moves.of(index)))
-            sizes = [len(batch) for batch in group]
-            yield from zip(augmented.split(sizes), labels[index].split(sizes), strict=True)
-
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """See Data."""
-        images, labels = self._train
-        for index in on_device.order(index_batches, self._device):
-            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
-
-    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
-        """See Data."""
-        return self._evaluated(self._test, ranks)
-
-    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
-        """See Data."""
-        return self._evaluated(self._validation, ranks) if self._validation else iter(())
-
-    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
-        share = (t[ranks.rank :: ranks.size].split(on_device.TEST_BATCH) for t in split)
-        for images, labels in zip(*share, strict=True):
-            yield self._normalise(images.permute(0, 3, 1, 2)), labels
-
-
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
-    classes = max(int(split.labels.max()) for split in splits) + 1
-    if dataset.classes != classes:
-        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
+    _check_classes(dataset, *(split.labels for split in splits))
     wanted = (dataset.image_size, dataset.image_size, dataset.channels)
     for shape in (split.images.shape[1:] for split in splits):
         if shape != wanted:
@@ -173,10 +123,7 @@ def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
             raise ConfigError("dataset.image_size", dataset.image_size, allowed)
 
 
-def _check_folders(dataset: DatasetConfig, images: Images) -> None:
-    if dataset.classes != len(images.classes):
-        allowed = f"{images.root} holds {len(images.classes)}"
-        raise ConfigError("dataset.classes", dataset.classes, allowed)
-    if dataset.name == "imagenet" and dataset.channels != 3:
-        allowed = "images are read from folders in colour; it must be 3"
-        raise ConfigError("dataset.channels", dataset.channels, allowed)
+def _check_classes(dataset: DatasetConfig, *labels: np.ndarray) -> None:
+    classes = max(int(part.max()) for part in labels) + 1
+    if dataset.classes != classes:
+        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")

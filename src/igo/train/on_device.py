@@ -1,8 +1,8 @@
-"""Copies from host to device, few and large: the host waits for a GPU at each."""
+"""Images in memory: kept on the device as bytes, and made into batches there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from igo.config.schema import DatasetConfig
 from igo.data.source import Split
+from igo.ground.ranks import ALONE, Ranks
+from igo.ground.seeds import generator
+from igo.train import augment
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 TEST_BATCH = 500  # takes a third less time than 1000 on a CPU, as it fits in the cache
@@ -38,36 +41,84 @@ class Normalise:
         return images
 
 
-def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A data set's images, uint8 (n, H, W, C), and labels, int64 (n,), in one copy each."""
-    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-    return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
+class TensorData:
+    """A data set that is on the device as uint8, (n, H, W, C); see Data.
 
+    The host waits for a GPU at each copy to it, so these are few and large.
+    """
 
-def order(index_batches: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """The same batches on the device, in one copy."""
-    if device.type == "cpu" or not index_batches:
-        return index_batches
-    indices = torch.cat(list(index_batches)).to(device)
-    return torch.split(indices, [len(batch) for batch in index_batches])
+    def __init__(
+        self,
+        dataset: DatasetConfig,
+        train: Split,
+        test: Split,
+        device: torch.device,
+        validation: Split | None = None,
+    ) -> None:
+        def resident(split: Split) -> tuple[Tensor, Tensor]:
+            images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+            return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
+        self.n = len(train.labels)
+        self._augment, self._device = dataset.augment, device
+        self._train, self._test = resident(train), resident(test)
+        self._validation = resident(validation) if validation else None
+        self._normalise = Normalise(dataset, device)
+        pixels = dataset.image_size**2
+        on_gpu = max(PIXELS_AT_ONCE // pixels, 1)
+        self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
-def at_once(images: Tensor) -> int:
-    """How many of these images (n, H, W, C) to make at once."""
-    if images.device.type == "cpu":
-        return MADE_AT_ONCE
-    return max(PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]), 1)
+    def train_batches(
+        self,
+        index_batches: Sequence[Tensor],
+        seed: int,
+        at_once: int | None = None,  # noqa: ARG002
+    ) -> Iterator[Batch]:
+        """See Data. The moves of all n images are drawn before the first batch."""
+        images, labels = self._train
+        random = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, random, self._device)
+        for group in self._grouped(self._order(index_batches)):
+            index = torch.cat(group)
+            augmented = self._normalise(augment.gather(images, index, moves.of(index)))
+            sizes = [len(batch) for batch in group]
+            yield from zip(augmented.split(sizes), labels[index].split(sizes), strict=True)
 
+    def _order(self, index_batches: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The same batches on the device, in one copy."""
+        if self._device.type == "cpu" or not index_batches:
+            return index_batches
+        indices = torch.cat(list(index_batches)).to(self._device)
+        return torch.split(indices, [len(batch) for batch in index_batches])
 
-def grouped(index_batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """Yield groups of consecutive batches with ``count`` images or more: fewer and larger calls."""
-    group: list[Tensor] = []
-    images = 0
-    for index in index_batches:
-        group.append(index)
-        images += len(index)
-        if images >= count:
+    def _grouped(self, index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Yield groups of consecutive batches, for fewer and larger calls."""
+        group: list[Tensor] = []
+        images = 0
+        for index in index_batches:
+            group.append(index)
+            images += len(index)
+            if images >= self._at_once:
+                yield group
+                group, images = [], 0
+        if group:
             yield group
-            group, images = [], 0
-    if group:
-        yield group
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        images, labels = self._train
+        for index in self._order(index_batches):
+            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._validation, ranks) if self._validation else iter(())
+
+    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
+        for images, labels in zip(*share, strict=True):
+            yield self._normalise(images.permute(0, 3, 1, 2)), labels

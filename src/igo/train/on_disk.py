@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
-from igo.data import stored
-from igo.data.folders import Files, Images, shorter_side
+from igo.data.folders import Images, shorter_side
+from igo.data.stored import Stored
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import derive_seed, generator
-from igo.train import augment, on_device
-from igo.train.on_device import Batch
+from igo.train import augment
+from igo.train.on_device import Batch, Normalise
 
 MOST_WORKERS = 16  # if dataset.workers is null
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
@@ -31,94 +31,63 @@ TEST_BATCH = 125  # photographs are large
 SHARED = Path("/dev/shm")
 
 
-class ByIndex(Protocol):
-    """Pillow's images by index."""
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-class Opened:
-    """Image files, decoded each time."""
-
-    def __init__(self, images: Images, files: Files) -> None:
-        self._open, self._names = images.open, files.names
-
-    def __getitem__(self, index: int) -> Any:
-        return self._open(self._names[index])
-
-
 class Transformed(Dataset[Tensor | UserError]):
-    """Transformed images by (index, seed), on which alone a random transform depends."""
+    """Transformed images, in pieces of a batch.
 
-    def __init__(self, images: ByIndex, transform: Callable[[Any], Any]) -> None:
+    Args:
+        images: Pillow's, by index.
+        transform: gives images of one size.
+    """
+
+    def __init__(self, images: Images | Stored, transform: Callable[[Any], Any]) -> None:
         self._images, self._transform = images, transform
 
-    def __getitem__(self, index_and_seed: tuple[int, int]) -> Tensor | UserError:
-        """(H, W, C) uint8; for a damaged file the error, of which DataLoader makes a traceback."""
-        index, seed = index_and_seed
+    def __getitem__(self, piece: tuple[list[int], int]) -> Tensor | UserError:
+        """(b, H, W, C) uint8 by b indices and a seed: an image depends on its index and the seed.
+
+        For a damaged file it is the error, of which DataLoader would make a traceback.
+        """
+        indices, seed = piece
+        pixels = []
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((seed + index) % 2**63)
-            try:
-                pixels = np.array(self._transform(self._images[index]))
-            except UserError as error:
-                return error
-        return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None])
-
-
-def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
-    """(b, H, W, C) uint8, or the first error."""
-    errors = (sample for sample in samples if isinstance(sample, UserError))
-    return next(errors, None) or torch.stack(cast(list[Tensor], samples))
-
-
-class Pieces:
-    """The batches of a pass in pieces, as DataLoader takes them from its ``batch_sampler``."""
-
-    def __init__(self) -> None:
-        self.batches: Sequence[Tensor] = ()
-        self.seed = 0
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.batches:
-            for piece in batch.split(PIECE) if len(batch) else ():
-                yield [(index, self.seed) for index in piece.tolist()]
+            for index in indices:
+                torch.default_generator.manual_seed((seed + index) % 2**63)
+                try:
+                    pixels.append(np.array(self._transform(self._images[index])))
+                except UserError as error:
+                    return error
+        stacked = torch.from_numpy(np.stack(pixels))
+        return stacked if stacked.ndim == 4 else stacked[..., None]
 
 
 class Reader:
     """Reads batches in worker processes, which live for all passes: their start takes seconds."""
 
     def __init__(self, images: Transformed, shape: tuple[int, ...], workers: int, pinned: bool):
-        self._images, self._shape, self._workers, self._pinned = images, shape, workers, pinned
-        self._loader = self._new_loader()
-
-    def _new_loader(self) -> DataLoader[Any]:
-        self._pieces = Pieces()
-        return DataLoader(
-            self._images,
-            batch_sampler=self._pieces,
-            collate_fn=collate,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
+        self._shape, self._pinned = shape, pinned
+        self._pieces: list[tuple[list[int], int]] = []  # of the batches of a pass
+        self._loader = DataLoader(
+            images,
+            batch_size=None,
+            sampler=self._pieces,
+            num_workers=workers,
+            persistent_workers=workers > 0,
         )
 
     def read(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[Tensor]:
         """Yield (b, H, W, C) uint8 in the host's memory, for each batch of indices."""
-        self._pieces.batches, self._pieces.seed = batches, seed
-        pieces, complete = iter(self._loader), False
-        try:
-            for batch in batches:
-                shape = len(batch), *self._shape
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-                for start in range(0, len(batch), PIECE):
-                    piece = next(pieces)
-                    if isinstance(piece, UserError):
-                        raise piece
-                    pixels[start : start + PIECE] = piece
-                yield pixels
-            complete = True
-        finally:
-            if not complete:  # drop what the workers have sent already
-                self._loader = self._new_loader()
+        pieces = (piece for batch in batches if len(batch) for piece in batch.split(PIECE))
+        self._pieces[:] = [(piece.tolist(), seed) for piece in pieces]
+        loaded = iter(self._loader)
+        for batch in batches:
+            shape = len(batch), *self._shape
+            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+            for start in range(0, len(batch), PIECE):
+                piece = next(loaded)
+                if isinstance(piece, UserError):
+                    raise piece
+                pixels[start : start + PIECE] = piece
+            yield pixels
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
@@ -156,7 +125,8 @@ class DiskData:
 
     Args:
         dataset: its settings.
-        images: the files.
+        splits: images for training and for testing.
+        labels: (n,) int64, theirs.
         parts: indices of training images in use, and of those held out.
         device: for the batches.
     """
@@ -164,27 +134,30 @@ class DiskData:
     def __init__(
         self,
         dataset: DatasetConfig,
-        images: Images,
+        splits: Sequence[Images | Stored],
+        labels: Sequence[np.ndarray],
         parts: tuple[np.ndarray, np.ndarray],
         device: torch.device,
     ) -> None:
-        splits = images.train, images.test
-        opened: Sequence[ByIndex] = (
-            stored.splits(images) if dataset.cache else [Opened(images, files) for files in splits]
-        )
-        self._labels, self._test_labels = (torch.from_numpy(files.labels) for files in splits)
+        self._labels, self._test_labels = map(torch.from_numpy, labels)
         self._keep, self._held = map(torch.from_numpy, parts)
         self.n = len(self._keep)
         self._augment, self._device = dataset.augment, device
-        self._normalise = on_device.Normalise(dataset, device)
+        self._normalise = Normalise(dataset, device)
         most = min(allowed_cores(), MOST_WORKERS)
         workers = most if dataset.workers is None else dataset.workers
         shape = dataset.image_size, dataset.image_size, dataset.channels
         check_shared_memory(workers, shape)
-        train, plain = transforms(dataset)
+        random: v2.Transform = v2.Identity()  # flips and other moves follow on the device
+        plain: v2.Transform = v2.Identity()
+        if dataset.name == "imagenet":
+            size = dataset.image_size
+            random = v2.RandomResizedCrop(size, antialias=True)
+            resize = v2.Resize(shorter_side(size), antialias=True)
+            plain = v2.Compose([resize, v2.CenterCrop(size)])
         self._random, self._plain, self._test = (
             Reader(Transformed(images, transform), shape, workers, device.type == "cuda")
-            for images, transform in ((opened[0], train), (opened[0], plain), (opened[1], plain))
+            for images, transform in ((splits[0], random), (splits[0], plain), (splits[1], plain))
         )
 
     def train_batches(
@@ -230,15 +203,3 @@ class DiskData:
         for index, pixels in zip(index_batches, reader.read(index_batches), strict=True):
             images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             yield self._normalise(images), labels[index].to(self._device, non_blocking=True)
-
-
-def transforms(dataset: DatasetConfig) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """For training and for testing, of Pillow's images; a flip follows on the device."""
-    if dataset.name != "imagenet":
-        return v2.Identity(), v2.Identity()
-    size = dataset.image_size
-    resize = v2.Resize(shorter_side(size), antialias=True)
-    return (
-        v2.RandomResizedCrop(size, antialias=True),
-        v2.Compose([resize, v2.CenterCrop(size)]),
-    )
