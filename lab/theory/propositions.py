@@ -71,11 +71,6 @@ def optimal_levels(first: float, stages: int, power: float) -> Array:
     return np.asarray(first * np.concatenate([[1.0], np.cumprod(rates)]))
 
 
-def halving_levels(first: float, stages: int) -> Array:
-    """Return δ_m = δ_1/2^{m−1}, m = 1..stages. Source: slides, Algorithm 1."""
-    return np.asarray(first * 0.5 ** np.arange(stages), float)
-
-
 def fitted_exponent(rounds: Array, errors: Array) -> tuple[float, float]:
     """Return the slope of log rounds on log 1/error and its standard error (least squares)."""
     x, y = -np.log(np.asarray(errors)), np.log(np.asarray(rounds, float))

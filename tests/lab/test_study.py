@@ -183,18 +183,10 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     assert measured["anew_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
 
 
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        ("anew", "error: anew needs a sweep"),
-        ("reproduce a_metod2", "error: there is no row 'a_metod2'. Did you mean 'a_method2'?"),
-    ],
-)
-def test_a_mistake_is_one_line(typed: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["study", *typed.split()])
-    with pytest.raises(SystemExit) as ended:
+def test_an_unknown_row_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "reproduce", "a_metod2"])
+    with pytest.raises(SystemExit, match=r"error: there is no row 'a_metod2'.* Did you mean"):
         program.main()
-    assert str(ended.value).startswith(message)
 
 
 def test_seeds_for_equality_are_those_of_a_simulation() -> None:

@@ -7,7 +7,7 @@ import polars as pl
 
 from lab.theory.functions import Dented, smoothed
 from lab.theory.nice import check_sigma_nice
-from lab.theory.propositions import fitted_exponent, halving_levels
+from lab.theory.propositions import fitted_exponent
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from lab.theory.smoothing import BALL, Array
 
@@ -64,7 +64,7 @@ def algorithm1(
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
-    levels = halving_levels(FIRST, STAGES)
+    levels = np.array([FIRST / 2**m for m in range(STAGES)])
     checked = check_sigma_nice(smoothed(PROBLEM), list(levels), SIGMA)
     nice = all(level.moves_little and level.is_convex for level in checked)
     start = np.random.default_rng(settings.seed).uniform(-FIRST, FIRST, (CHAINS, 1))

@@ -7,7 +7,7 @@ import polars as pl
 
 from lab.theory.functions import Dented, Ripple, quadratic, rastrigin, smoothed
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
-from lab.theory.propositions import halving_levels, optimal_levels
+from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from lab.theory.smoothing import BALL, GAUSSIAN
 
@@ -43,7 +43,7 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def _reports() -> list[tuple[str, list[Level]]]:
-    halving, optimal = list(halving_levels(2.0, 7)), list(optimal_levels(2.0, 10, 0.5))
+    halving, optimal = [2.0 / 2**m for m in range(7)], list(optimal_levels(2.0, 10, 0.5))
     reports = []
     for d, kernel in CASES:
         function, case = rastrigin(kernel, d), f"rastrigin, {kernel.name}, d = {d}"

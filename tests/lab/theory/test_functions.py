@@ -66,20 +66,6 @@ def test_rastrigin_is_its_formula_by_loops(dimension):
     np.testing.assert_allclose(function.gradient(x, 0.6), np.stack(slopes, -1), atol=1e-5)
 
 
-def test_ball_smoothed_rastrigin_has_a_maximum_at_zero_in_a_band_of_noise():
-    curvature = rastrigin(BALL, 1).curvature
-    zero = np.zeros((1, 1))
-    assert curvature(zero, 0.75)[0] == pytest.approx(-81.8, abs=0.05)
-    assert curvature(zero, 0.45)[0] > 0
-    assert all(curvature(zero, level)[0] < 0 for level in np.linspace(0.51, 0.99, 25))
-
-
-def test_gaussian_smoothed_rastrigin_is_convex_from_0_5174():
-    function = rastrigin(GAUSSIAN, 1)
-    x = np.linspace(-2, 2, 4001)[:, None]
-    assert function.curvature(x, 0.5175).min() > 0 > function.curvature(x, 0.5173).min()
-
-
 def test_ripple_constants_hold_by_brute_force():
     problem = Ripple()
     x = np.linspace(-1, 1, 20_001)

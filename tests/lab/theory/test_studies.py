@@ -10,7 +10,7 @@ from scipy import optimize
 from lab.theory import digits
 from lab.theory.digits import NETWORK, PIXELS, Digits, Network
 from lab.theory.functions import Ripple
-from lab.theory.propositions import fitted_exponent, halving_levels
+from lab.theory.propositions import fitted_exponent
 from lab.theory.studies import assumptions, escape, explicit, implicit, noise, own_noise
 
 RESULTS = ROOT / "results" / "theory"
@@ -62,7 +62,7 @@ def test_fitted_exponent_of_a_power_law():
 
 
 def test_printed_rule_shrinks_and_hazans_grows():
-    levels = halving_levels(1.0, 6)
+    levels = 0.5 ** np.arange(6)
     assert [explicit.printed_steps(320.0, d) for d in levels[:3]] == [10, 2.5, 0.625]
     steps = [explicit.hazan_steps(1.0, 2.0, d) for d in levels]
     assert steps == [128 * 4**m for m in range(6)]
@@ -71,7 +71,7 @@ def test_printed_rule_shrinks_and_hazans_grows():
 def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
     problem = Ripple(right=0.3, left=1.0, wave_slope=0.0, bowl=1.0)
     start = np.random.default_rng(0).uniform(-0.5, 0.5, (100, 1))
-    levels = halving_levels(0.5, 5)
+    levels = 0.5 / 2.0 ** np.arange(5)
     steps = [explicit.hazan_steps(1.0, 2.3, d, 0.05) for d in levels]
     final = explicit.algorithm1(problem.gradient, start, levels, steps, 1.0)[-1]
     one_each = explicit.algorithm1(problem.gradient, start, levels, [1] * 5, 1.0)[-1]
