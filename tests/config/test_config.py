@@ -13,7 +13,7 @@ from conftest import ROOT, configure
 from igo.config import rules
 from igo.config.load import read_config
 from igo.config.plan import make_plan
-from igo.config.schema import result_settings
+from igo.config.schema import place_of, result_settings
 from igo.method.profiles import parameters
 from igo.train import models
 
@@ -51,6 +51,10 @@ def test_one_stage_an_epoch_is_the_default() -> None:
     assert configure("schedule=step").schedule.stages == 5
     chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
     assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
+
+
+def test_whoever_asks_for_no_download_gets_none() -> None:
+    assert not place_of(configure(), download=False).download
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0)])
