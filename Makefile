@@ -17,7 +17,7 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study reproduce docs lock clean
+.PHONY: help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study reproduce docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,9 +49,6 @@ train: setup  ## train a small ResNet on digits (more: make train dataset=fashio
 
 sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm seed=0,1; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
-
-sweep-status: setup  ## state of the newest sweep (another: SWEEP=methods, or its whole name)
-	$(BIN)/igo sweep-status $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
 	$(BIN)/igo table $(ARGS)

@@ -27,4 +27,4 @@ with tempfile.TemporaryDirectory() as data:  # nothing is written into the first
     config = configure(*TINY, "tracking=none", f"data_dir={data}")
     prepare(config, make_plan(config))
 # The server of a sweep would import it all again.
-local._server = lambda _: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]
+local._server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]

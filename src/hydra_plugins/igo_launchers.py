@@ -86,7 +86,7 @@ class SweepLauncher(Launcher):
         """Called by Hydra."""
         self._hydra = config.hydra
 
-    def go(self, lines: Sequence[Sequence[str]], runner: Callable[..., bool]) -> list[JobReturn]:
+    def go(self, lines: Sequence[Sequence[str]], runner: Callable[..., None]) -> list[JobReturn]:
         """Run these command lines by a function, see ``igo.sweep.launch.launch``.
 
         Hydra gets no results: the sweep prints them itself.

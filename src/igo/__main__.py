@@ -42,16 +42,15 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
     return program
 
 
-# By the name of the configuration; commands have dashes instead of underscores.
+# By the name of the configuration.
 PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
-    "sweep_status": _run_of("igo.sweep.status"),
     "sync": _run_of("igo.runs.sync"),
     "table": _run_of("igo.report.show"),
     "report": _run_of("igo.report.page"),
     "sharpness": _run_of("igo.report.sharpness"),
 }
-COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}
+COMMANDS = {"train": "config"} | {name: name for name in PROGRAMS if name != "config"}
 
 
 def main() -> None:

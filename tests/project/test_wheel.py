@@ -110,6 +110,5 @@ def test_it_explains_itself_trains_sweeps_and_reports(full: Path, tmp_path: Path
     ]
     assert len(commands) == 3
     assert all(command.startswith("igo train ") for command in commands)
-    done(tmp_path, igo, "sweep-status").good()
     done(tmp_path, igo, "report", "runs=runs", "output=report").good()
     assert "</html>" in (tmp_path / "report" / "index.html").read_text()

@@ -29,7 +29,6 @@ from conftest import (
     clean_environment,
     command,
     configure,
-    python,
     records,
     status,
 )
@@ -39,13 +38,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError
 from igo.report.content import least_seeds
 from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
-from igo.sweep.jobs import Composer, distinct, labels
-from igo.sweep.launch import check_counts, too_few_seeds
-from igo.sweep.local import Slot
+from igo.sweep.jobs import Composer, distinct
+from igo.sweep.launch import too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -242,7 +240,6 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     program: Program,
     tmp_path: Path,
 ) -> None:
-    assert "running" in status_text(tmp_path)
     tell(started.pid, number)
     for run in map(pid, folders(tmp_path)):
         while re.search(r"^ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
@@ -253,14 +250,8 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     assert "the same command continues" in output
     assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}
     assert re.search(r"interrupted seed=\d: stopped by SIGTERM \(", output)
-    assert re.search(r"interrupted: seed=\d: stopped by SIGTERM \(", status_text(tmp_path))
+    assert re.search(r"interrupted: seed=\d: stopped by SIGTERM \(", output)
     finish(program, tmp_path)
-
-
-def status_text(tmp_path: Path) -> str:
-    """What `igo sweep-status` says of these runs."""
-    line = ("-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}")
-    return python(tmp_path, *line).good().stdout
 
 
 def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:
@@ -290,6 +281,13 @@ def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
     lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
     assert not (tmp_path / "runs").exists()
+    refused = program("-m", *SMALL, "schedule=graduated,cosine", "p=0.1").error()
+    assert "the run schedule=cosine p=0.1: p=0.1 is not allowed" in refused.replace(
+        " ".join(SMALL) + " ", ""
+    )
+    assert (
+        "hydra.launcher.parallel=-1" in program("-m", *SMALL, "hydra.launcher.parallel=-1").error()
+    )
     program("-m", *SMALL, "seed=0")
     (folder,) = folders(tmp_path)
     started = status(folder)["started"]
@@ -328,23 +326,10 @@ def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
     assert [job.config for job in jobs] == wanted * 2
 
 
-def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> None:
-    lines = [
-        [f"schedule={schedule}", f"p={p}", f"split={split}"]
-        for schedule in ("graduated", "cosine", "constant")
-        for p in (0.1, 0.5)
-        for split in (0, 1)
-    ]
-    jobs, left_out = composer.jobs(lines)
-    assert left_out == {"p": 8, "split": 4}
-    runs = distinct(jobs)
-    assert [job.overrides for job in runs] == [
-        *(tuple(line) for line in lines[:4]),
-        ("schedule=cosine", "split=0"), ("schedule=cosine", "split=1"), ("schedule=constant",),
-    ]  # fmt: skip
-    assert labels(runs[:2]) == {runs[0].name: "split=0", runs[1].name: "split=1"}
-    with pytest.raises(UserError, match=r"the run seed=1 split=2: split=2.0 is not allowed"):
-        composer.job(["seed=1", "split=2"])
+def test_a_run_is_labelled_by_what_tells_it_from_the_others(composer: Composer) -> None:
+    lines = [["p=0.1", "seed=1"], ["p=0.5", "seed=1"], ["p=0.5", "seed=1"]]
+    assert [job.label for job in distinct(map(composer.job, lines))] == ["p=0.1", "p=0.5"]
+    assert [job.label for job in distinct(map(composer.job, lines[:1]))] == ["p=0.1 seed=1"]
 
 
 def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_path: Path) -> None:
@@ -370,7 +355,7 @@ def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) 
     lines = sweeper.lines(OverridesParser.create(), [])
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
     one = [line for line in lines if not seeds or seeds[0] in line]  # seeds are alike
-    jobs = distinct(composer.jobs(one)[0])
+    jobs = distinct(map(composer.job, one))
     if not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
     replaced = sweeper.lines(OverridesParser.create(), ["seed=4,5"])
@@ -394,8 +379,6 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
     monkeypatch.setattr(local, "allowed_cores", lambda: 8)
     on_cpu = [composer.job(["engine.device=cpu"])]
-    table = {(None, 1): [1] * 8, (None, 3): [3] * 2, (None, 16): [16], (3, 1): [1] * 3}
-    for (parallel, threads), wanted in table.items():
-        assert local.slots(on_cpu, parallel, threads, 1) == [Slot(count) for count in wanted]
-    with pytest.raises(ConfigError, match=r"hydra\.launcher\.parallel=0 is not allowed"):
-        check_counts({"threads": 1, "parallel": 0})
+    table = {(None, 1): 8, (None, 3): 2, (None, 16): 1, (3, 1): 3}
+    for (parallel, threads), runs in table.items():
+        assert local.rooms(on_cpu, parallel, threads, 1) == [None] * runs

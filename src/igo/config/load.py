@@ -16,7 +16,7 @@ from igo.config.help import meant_setting
 from igo.config.schema import Config, known_settings, settings_of, value_of
 from igo.data import identity, readers
 from igo.data.source import Place
-from igo.ground.errors import NoEffect, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -73,7 +73,7 @@ def _use_one_p(values: dict[str, Any], typed: Collection[str]) -> None:
     if p is not None:
         if "p" in typed and values.get("p") != p:
             allowed = f"the schedule has p={p:g}; leave it out, or use schedule=polynomial"
-            raise NoEffect("p", values.get("p"), allowed)
+            raise ConfigError("p", values.get("p"), allowed)
         values["p"] = p
 
 

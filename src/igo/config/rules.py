@@ -21,7 +21,7 @@ from igo.config.schema import (
     training_samples,
     value_of,
 )
-from igo.ground.errors import ConfigError, NoEffect
+from igo.ground.errors import ConfigError
 from igo.ground.paths import CONF
 from igo.method.profiles import GAMMA, declared, parameters
 from igo.method.ranges import Declared
@@ -86,7 +86,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if "p" not in parameters(schedule.profile):
         if "p" in typed:
             allowed = f"the profile '{schedule.profile}' has no p; leave it out"
-            raise NoEffect("p", config.p, f"{allowed}, or use schedule=graduated")
+            raise ConfigError("p", config.p, f"{allowed}, or use schedule=graduated")
         config.p = None
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
@@ -94,7 +94,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
-            raise NoEffect("split", config.split, allowed)
+            raise ConfigError("split", config.split, allowed)
         config.split = 1.0
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:

@@ -31,13 +31,8 @@ class ConfigError(UserError):
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
-        self.setting = setting
         shown = "null" if value is None else value
         super().__init__(f"{setting}={shown} is not allowed: {allowed}")
-
-
-class NoEffect(ConfigError):
-    """A setting that the user typed, that is valid, and that changes nothing here."""
 
 
 def first_line(error: BaseException) -> str:

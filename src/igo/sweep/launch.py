@@ -1,30 +1,25 @@
-"""A sweep from its command lines to its results: which runs start, and which are skipped."""
+"""A sweep from its command lines to its results: which runs start, and what came out."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence, Set
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from igo.config.schema import result_settings
+from igo.config.schema import result_settings, total_epochs
 from igo.ground.errors import ConfigError, UserError
-from igo.ground.files import make_writable
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
-from igo.runs.folder import state_of
+from igo.report.statistics import least_seeds
+from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import check_data_here
-from igo.sweep.jobs import Composer, Job, distinct, labels
-from igo.sweep.manifest import Manifest, counts
-from igo.sweep.status import show
-
-SLOW = 200  # runs, from which on composing them takes seconds
+from igo.sweep.jobs import Composer, Job, distinct
+from igo.sweep.record import IN_SLURM, Sweep, counts, why
 
 
 def check_counts(settings: Mapping[str, Any]) -> None:
@@ -35,101 +30,76 @@ def check_counts(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"hydra.launcher.{name}", value, allowed)
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The arguments of a launcher: the runs to train, their manifest, and where to print."""
-
-    jobs: list[Job]
-    manifest: Manifest
-    runs_dir: Path
-    folder: Path  # of the sweep itself
-    console: Console
-
-
-Runner = Callable[[Sweep], bool]  # returns whether the runs have ended
-
-
 def launch(
-    hydra: DictConfig, retry_failed: object, lines: Sequence[Sequence[str]], runner: Runner
+    hydra: DictConfig,
+    retry_failed: object,
+    lines: Sequence[Sequence[str]],
+    runner: Callable[[Sweep], None],
 ) -> None:
     """Run these command lines, except runs that are skipped; then print the results.
+
+    Args:
+        hydra: Hydra's own configuration.
+        retry_failed: True runs failed runs again.
+        lines: the overrides of each run.
+        runner: executes or submits the ``jobs`` of a sweep.
 
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
     """
-    if not isinstance(retry_failed, bool):
-        allowed = "it must be true or false"
-        raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
     if Ranks.of_environment().size > 1:
         raise UserError(
-            "a sweep starts the processes of its runs, so start it in one process. For runs of"
-            " several processes use hydra/launcher=slurm with tasks_per_node, or"
-            " hydra/launcher=basic, which trains one run after the other"
+            "start a sweep in one process: it starts those of its runs. For runs of several"
+            " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    jobs = _compose(hydra, lines, console)
-    if few := too_few_seeds(jobs):
+    if len(lines) >= 200:  # which takes seconds
+        console.print(f"checking {len(lines):,} runs")
+    composer = Composer(hydra.job.config_name)
+    without_name = [[o for o in line if not o.startswith("sweep=")] for line in lines]
+    runs = distinct(composer.job(line) for line in without_name)
+    if few := too_few_seeds(runs):
         console.print(few)
-    if jobs[0].config.dry_run:
-        label_of = labels(jobs)
-        for job in jobs:
-            state = state_of(job.folder.path)
-            console.print(f"{state:<12}{label_of[job.name]:<40} {job.folder.path}")
+    choices = hydra.runtime.choices
+    sweep = Sweep(str(choices.get("sweep") or "sweep"), runs, console)
+    if runs[0].config.dry_run:
+        for job, state in zip(runs, sweep.states().values(), strict=True):
+            console.print(f"{state:<12}{job.label:<40} {job.folder.path}")
         return
-    sweep = _open(hydra, jobs, retry_failed, console)
-    if not sweep.jobs:
-        sweep.manifest.write(sweep.runs_dir)
-    elif not runner(sweep):  # which writes the manifest once the runs are accepted
-        return
-    states = show(sweep.manifest, sweep.runs_dir, console, report=True)
-    if any(state in ("failed", "interrupted", "new") for state in states.values()):
+    if runs[0].config.fresh:
+        _start_over(sweep)
+    skipped = {"finished", IN_SLURM} | ({"failed"} if retry_failed is not True else set())
+    if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
+        skipped.add("running")
+    _choose(sweep, skipped)
+    sweep.write()
+    if sweep.jobs:
+        runner(sweep)
+    if {"failed", "interrupted", "new"} & set(show(sweep).values()):
         raise SystemExit(1)
 
 
-def _compose(hydra: DictConfig, lines: Sequence[Sequence[str]], console: Console) -> list[Job]:
-    """The distinct runs of these command lines, checked."""
-    if len(lines) >= SLOW:
-        console.print(f"checking {len(lines):,} runs")
-    without_name = [[o for o in line if not o.startswith("sweep=")] for line in lines]
-    jobs, left_out = Composer(hydra.job.config_name).jobs(without_name)
-    for name, runs in left_out.items():
-        console.print(
-            f"{name} has no effect in {runs:,} of {counted(len(jobs), 'combination')}:"
-            " it is left out there"
-        )
-    for setting in ("runs_dir", "dry_run", "fresh"):
-        values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
-        if len(values) > 1:
-            listed = ", ".join(map(str, values))
-            raise ConfigError(setting, listed, "it must be the same for all runs of a sweep")
-    return distinct(jobs)
-
-
-def _open(hydra: DictConfig, jobs: list[Job], retry_failed: bool, console: Console) -> Sweep:
-    """Make the manifest, and decide which runs are trained."""
-    runs_dir, choices = Path(jobs[0].config.runs_dir), hydra.runtime.choices
-    manifest = Manifest.of_jobs(str(choices.get("sweep") or "sweep"), runs_dir, jobs)
-    if jobs[0].config.fresh:
-        for job in jobs:
+def _start_over(sweep: Sweep) -> None:
+    """Remove what the runs have recorded."""
+    states = sweep.states()
+    for job in sweep.runs:
+        job.config.fresh = False  # so that a restart continues it
+        if states[job.name] != IN_SLURM:
             with job.folder.held():
                 job.folder.start_over()
-        # Without ``fresh``, so that a restart continues them.
-        jobs = [replace(job, config=replace(job.config, fresh=False)) for job in jobs]
-    states = manifest.states(runs_dir)
-    for job in jobs:
-        job.config.tracking.group = job.config.tracking.group or manifest.name  # in W&B
+
+
+def _choose(sweep: Sweep, skipped: Set[str]) -> None:
+    """Choose the runs to train, by their states; finished ones must have the data that are here."""
+    states, console = sweep.states(), sweep.console
+    for job in sweep.runs:
+        job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
         if states[job.name] == "finished":
             check_data_here(job.folder.path, job.folder.status(), job.config)
-    skipped = {"finished", "queued"} | (set() if retry_failed else {"failed"})
-    if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
-        skipped.add("running")
-    console.print(f"sweep {manifest.name}: {counted(len(jobs), 'run')}, {counts(states)}")
-    if "failed" in states.values() and not retry_failed:
+    console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
+    if "failed" in skipped & set(states.values()):
         console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
-    folder = manifest.folder(runs_dir)
-    make_writable(folder)
-    to_do = [job for job in jobs if states[job.name] not in skipped]
-    return Sweep(to_do, manifest, runs_dir, folder, console)
+    sweep.jobs = [job for job in sweep.runs if states[job.name] not in skipped]
 
 
 def too_few_seeds(jobs: Sequence[Job]) -> str:
@@ -138,14 +108,58 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
     for job in jobs:
         setting = json.dumps({**result_settings(job.config), "seed": None}, sort_keys=True)
         seeds.setdefault(setting, set()).add(job.config.seed)
-    if len(seeds) < 2 or find_spec("polars") is None:
-        return ""
-    from igo.report.statistics import least_seeds
-
-    fewest, least = min(map(len, seeds.values())), least_seeds(math.comb(len(seeds), 2))
+    pairs = math.comb(len(seeds), 2)
+    fewest, least = min(map(len, seeds.values())), least_seeds(pairs) if pairs else 0
     if fewest >= least:
         return ""
     return (
         f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings is better;"
         f" {least} can: seed='range({least})'"
     )
+
+
+def show(sweep: Sweep) -> dict[str, str]:
+    """Print the runs that run or failed, and why; then the table and the differences.
+
+    The table and the report are written into the sweep's folder.
+
+    Returns:
+        The state of each run.
+    """
+    states, console = sweep.states(), sweep.console
+    for job in sweep.runs:
+        state, folder = states[job.name], job.folder.path
+        if state in ("failed", "interrupted"):
+            console.print(f"{state}: {job.label}: {why(folder)} ({folder})")
+        elif state != "finished" and read_status(folder).get("state") == "running":
+            epoch = last_record(folder).get("epoch", 0)
+            console.print(f"running: {job.label}: epoch {epoch}/{total_epochs(job.config)}")
+    if "finished" in states.values():
+        if find_spec("polars") is None:
+            console.print("no table: polars is not installed (pip install '.[report]')")
+        else:
+            _show_results(sweep)
+    console.print(f"sweep {sweep.name}: {counts(states)}")
+    return states
+
+
+def _show_results(sweep: Sweep) -> None:
+    from igo.report import content, page, results, show, table  # they import polars
+    from igo.report.comparison import signed
+
+    folders = [job.folder.path for job in sweep.runs]
+    runs = table.read_runs(folders)
+    table.write(runs, sweep.folder)
+    show.show_summary(runs)
+    sweep.console.print(f"table {sweep.folder / 'table.csv'}")
+    sections = content.compared(results.read(folders), draw=False)
+    for section in sections:
+        for pair in section.brief:
+            line = f"{section.labels[pair.first]} − {section.labels[pair.second]}: "
+            if pair.difference is not None and pair.low is not None and pair.high is not None:
+                mean, low, high = (signed(100 * x) for x in (pair.difference, pair.low, pair.high))
+                line += f"{mean} points [{low}, {high}] over {counted(pair.n, 'seed')}: "
+            sweep.console.print(line + pair.verdict)
+    if sections:
+        output = str(sweep.folder / "report")
+        page.run(OmegaConf.create({"runs": str(sweep.folder), "output": output}))

@@ -6,6 +6,7 @@ if a source is edited meanwhile.
 
 import contextlib
 import importlib
+import os
 import pkgutil
 
 import igo
@@ -13,6 +14,7 @@ from igo.runs import manifest
 
 NOT_OF_A_RUN = ("adapters", "report")
 
+os.setpgrp()  # what stops the sweep, such as Ctrl-C, must not end the server before its runs
 manifest.code()  # kept, as is the commit, for all forks
 manifest.commit()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):
