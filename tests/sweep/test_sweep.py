@@ -250,7 +250,6 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     assert "the same command continues" in output
     assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}
     assert re.search(r"interrupted seed=\d: stopped by SIGTERM \(", output)
-    assert re.search(r"interrupted: seed=\d: stopped by SIGTERM \(", output)
     finish(program, tmp_path)
 
 
@@ -277,17 +276,15 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
 def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
     program: Program, tmp_path: Path
 ) -> None:
-    assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
+    for typed, named in (
+        (["p=0.5,2"], "p=2"),
+        (["schedule=graduated,cosine", "p=0.1"], "the profile 'cosine' has no p"),
+        (["hydra.launcher.parallel=-1"], "hydra.launcher.parallel=-1 is not allowed"),
+    ):
+        assert named in program("-m", *SMALL, *typed).error()
     lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
     assert not (tmp_path / "runs").exists()
-    refused = program("-m", *SMALL, "schedule=graduated,cosine", "p=0.1").error()
-    assert "the run schedule=cosine p=0.1: p=0.1 is not allowed" in refused.replace(
-        " ".join(SMALL) + " ", ""
-    )
-    assert (
-        "hydra.launcher.parallel=-1" in program("-m", *SMALL, "hydra.launcher.parallel=-1").error()
-    )
     program("-m", *SMALL, "seed=0")
     (folder,) = folders(tmp_path)
     started = status(folder)["started"]
