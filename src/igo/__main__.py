@@ -12,7 +12,7 @@ from importlib import import_module
 try:
     from omegaconf import DictConfig
 
-    from igo.config.cli import fail, hydra_program, print_help
+    from igo.config.cli import fail, hydra_program
     from igo.config.help import summary
 except ModuleNotFoundError as missing:
     cure = "source .venv/bin/activate, or pip install '.[train,report]' in the clone of igo"
@@ -60,7 +60,7 @@ def main() -> None:
         usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
         lines = [f"  {c:<16}{summary(CONF / f'{name}.yaml')}" for c, name in COMMANDS.items()]
         more = "igo COMMAND --help explains every setting of a command."
-        print_help("\n".join([usage, "", *lines, "", more]))
+        print("\n".join([usage, "", *lines, "", more]))
         return
     if {"-sc", "--shell-completion"} & set(sys.argv):
         fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")

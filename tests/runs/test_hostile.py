@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import TINY, configure, run_folder
 from forked import Death, forge
 from wandb_server import KEY
 
-from igo.config.load import ANY, GONE, read_config
+from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.ground.errors import UserError
 from igo.report.table import read_run
@@ -59,27 +58,6 @@ def test_what_is_no_configuration_is_refused(recorded: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"config.yaml cannot be read \(.*No such file"):
         read_config(path)
-
-
-@pytest.mark.parametrize("name", GONE)
-def test_a_setting_that_is_gone_is_ignored_where_it_changed_nothing(
-    name: str, recorded: Path
-) -> None:
-    path = recorded / "config.yaml"
-    config, values = read_config(path), yaml.safe_load(path.read_text())
-    group, key = name.split(".")
-    neutral = GONE[name]
-    values[group][key] = "anything" if neutral is ANY else neutral
-    path.write_text(yaml.safe_dump(values))
-    assert read_config(path) == config
-    assert read_run(recorded)["state"] == "interrupted"
-    if neutral is not ANY:
-        values[group][key] = "other"
-        path.write_text(yaml.safe_dump(values))
-        refused = f"made by an earlier version, whose {name}=other is gone"
-        with pytest.raises(UserError, match=refused):
-            read_config(path)
-        assert refused in read_run(recorded)["error"]
 
 
 def test_a_run_that_fails_leaves_no_key_behind(tmp_path: Path) -> None:

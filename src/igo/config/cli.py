@@ -15,23 +15,17 @@ from typing import NoReturn, cast
 
 import hydra
 import yaml
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config.help import (
-    group_names,
-    help_text,
-    meant_setting,
-    options,
-    options_with,
-    right_options,
-    setting_names,
-)
+from igo.config.help import group_names, help_text, options_with, settings_in
 from igo.config.load import explain
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.config.rules import right_options
+from igo.config.schema import SETTINGS
+from igo.ground.errors import ConfigError, UserError, first_line, nearest
 from igo.ground.ranks import Ranks
 
 EXIT_USER_ERROR = 2
@@ -39,7 +33,10 @@ EXIT_USER_ERROR = 2
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
-FLAGS_WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
+ALIASES = {  # what settings are called elsewhere
+    "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
+    "amp": "engine.precision", "gpu": "engine.device", "max_epochs": "epochs",
+}  # fmt: skip
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
@@ -49,119 +46,67 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     UserError, or an error in the configuration, ends in one line on stderr and exit code 2. A
     closed pipe ends the program silently.
     """
-    _end_at_control_c()
-    _write_anywhere()
+    _prepare_process()
+    words = sys.argv[1:]
+    asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
+    composed: list[tuple[DictConfig, HydraConf]] = []  # the settings, and Hydra's own
+
+    @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
+    def main(settings: DictConfig) -> None:
+        composed.append((settings, HydraConfig.get()))
+
+    try:
+        if asked:
+            print(_help(config, asked[0].partition("=")[2]))
+        else:
+            for word in words:
+                if word.startswith("-") and word.split("=")[0] not in FLAGS:
+                    raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+            # argparse takes no flag between two settings.
+            sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+            _compose(main, config)
+        for settings, hydra_settings in composed:  # none: a sweep, whose launcher has run it
+            if sweep := hydra_settings.runtime.choices.get("sweep"):
+                allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+                raise ConfigError("sweep", sweep, allowed)
+            overrides = cast(list[str], OmegaConf.to_container(hydra_settings.overrides.task))
+            program(settings, [line.split("=")[0].lstrip("+~") for line in overrides])
+        sys.stdout.flush()  # output that cannot be written raises here, not at the exit
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
+
+
+def _prepare_process() -> None:
+    """Mend what shells and clusters may have set, before anything is printed or imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # OmegaConf would lose Python's KeyboardInterrupt. Runs and sweeps handle signals later.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.stdout is None:  # closed
+        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ
     if not os.environ.get("WANDB_MODE"):
         os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
     # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
     os.environ.pop("OMP_DYNAMIC", None)
-    asked = [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]
-    if asked:
-        return _explain_program(config, asked[0].partition("=")[2])
-    sys.argv[1:] = _flags_first(sys.argv[1:])
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
-    raised: list[Exception] = []  # by the program
-
-    @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
-    def main(composed: DictConfig) -> object:
-        hydra_config = HydraConfig.get()
-        task_overrides = hydra_config.overrides.task
-        overrides = cast(list[str], OmegaConf.to_container(task_overrides, resolve=False))
-        sweep = hydra_config.runtime.choices.get("sweep")
-        is_single = hydra_config.mode is RunMode.RUN
-        if sweep and is_single:
-            allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
-            fail(str(ConfigError("sweep", sweep, allowed)))
-        try:
-            return program(composed, [line.split("=")[0].lstrip("+~") for line in overrides])
-        except UserError as error:
-            if not is_single:
-                raise
-            fail(str(error))
-        except OSError as error:
-            _fail_if_disk(error)
-        except Exception as error:
-            raised.append(error)
-            raise
-
-    try:
-        main()
-        sys.stdout.flush()  # output that cannot be written raises here, not at the exit
-    except BrokenPipeError:
-        _end_quietly()
-    except UserError as error:
-        fail(str(error))
-    except MissingConfigException as error:
-        fail(_missing_config(error))
-    except OSError as error:
-        _fail_if_disk(error)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        fail(_composition_error(error, config))
-    except ValueError as error:  # Hydra's own, as for dataset=null
-        if error in raised:
-            raise
-        fail(first_line(error))
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors
 
 
-def _write_anywhere() -> None:
-    """Write ``\\u03b4`` where the encoding has no δ, and nothing where stdout is closed."""
-    if sys.stdout is None:
-        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _flags_first(arguments: list[str]) -> list[str]:
-    """The command line with flags and their values before the settings, as argparse needs it."""
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if flag.startswith("-") and flag not in FLAGS:
-            fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
-    flags = [
-        argument for previous, argument in zip(["", *arguments], arguments, strict=False)
-        if argument.startswith("-") or (previous in FLAGS_WITH_VALUE and "=" not in argument)
-    ]  # fmt: skip
-    return flags + [argument for argument in arguments if argument not in flags]
-
-
-def _explain_program(config: Path, topic: str) -> None:
-    """Answer --help, or --help=TOPIC."""
+def _help(config: Path, topic: str) -> str:
+    """What answers --help, or --help=TOPIC."""
     topics = ["all", *group_names()]
     if topic and topic not in topics:
-        fail(f"--help={topic}: {right_options('--help', topic, topics)}")
-    program = sys.argv[0]
-    if not program.startswith("igo "):  # which igo.__main__ writes there
-        module = sys.modules["__main__"].__spec__
-        script = Path(program).resolve()
-        program = f"python {script.parent.name}/{script.name}"
-        if module is not None:
-            program = f"python -m {module.name.removesuffix('.__main__')}"
-    width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-    print_help(help_text(program, config, topic, width))
-
-
-def print_help(text: str) -> None:
-    """Print the text. A closed pipe ends the program silently."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        _end_quietly()
-
-
-def _end_at_control_c() -> None:
-    """Let Ctrl-C end the process at once, until a run or a sweep handles signals itself.
-
-    OmegaConf's cleaning would lose Python's KeyboardInterrupt, or turn it into another error.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _end_quietly() -> NoReturn:
-    """End silently, with the exit code of a program that SIGPIPE ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
-    raise SystemExit(128 + signal.SIGPIPE)
+        raise ConfigError("--help", topic, right_options("--help", topic, topics))
+    width = shutil.get_terminal_size().columns
+    return help_text(Path(sys.argv[0]).name, config, topic, width)
 
 
 def fail(message: str) -> NoReturn:
@@ -177,59 +122,34 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_USER_ERROR)
 
 
-def _fail_if_disk(error: OSError) -> NoReturn:
-    """End with one line if a disk is full or broken or a name is too long; else raise the error."""
-    if error.errno not in DISK_ERRORS:
-        raise error
-    fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
-
-
-def _missing_config(error: MissingConfigException) -> str:
-    """The error for an option that a group does not have."""
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    if not error.options:
-        return f"{first_line(error)}. The groups are {', '.join(group_names())}."
-    elsewhere = [f"{g}={name}" for g in group_names() if name in {f.stem for f in options(g)}]
-    hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
-    return str(ConfigError(group, name, right_options(group, name, error.options) + hint))
-
-
-def _composition_error(error: Exception, config: Path) -> str:
-    text = str(error)
-    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
-    if unknown:
-        return _unknown_setting(unknown[1], config)
-    ambiguous = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
-    if ambiguous:
-        name, value = ambiguous.groups()
-        allowed = "these are several values: add -m for a run of each"
-        return str(ConfigError(name, value, f"{allowed}; a list is written [{value}]"))
-    if isinstance(error, OmegaConfBaseException):
-        return str(explain(error))
-    if isinstance(error, yaml.YAMLError):
-        return _yaml_error(error)
-    first = first_line(error)
-    if "parsing override" in first:
-        return f"{first}; settings are written NAME=VALUE, special characters quoted"
-    return f"{first} ({first_line(error.__cause__)})" if error.__cause__ else first
-
-
-def _yaml_error(error: yaml.YAMLError) -> str:
-    """The file, the line and the mistake in it."""
-    mark = getattr(error, "problem_mark", None)
-    where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"{where}: {problem}; it must be YAML"
+def _compose(main: Callable[[], None], config: Path) -> None:
+    """Call Hydra's function, with a UserError in place of the errors of Hydra and OmegaConf."""
+    try:
+        main()
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if not error.options:
+            raise UserError(f"{first_line(error)} (see --help)") from None
+        raise ConfigError(group, name, right_options(group, name, error.options)) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise UserError(f"{where}: {problem}; it must be YAML") from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        text = " ".join(str(error).split())
+        unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
+        if unknown:
+            raise UserError(_unknown_setting(unknown[1], config)) from None
+        if isinstance(error, OmegaConfBaseException):
+            raise explain(error) from None
+        cure = "; settings are written NAME=VALUE" if "parsing override" in text else ""
+        raise UserError(text + cure) from None
 
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
-    known = setting_names(config)
-    if name in known and (elsewhere := options_with(name)):
-        main = name.rpartition(".")[2]  # such as p for schedule.p
-        hint = f". Did you mean '{main}'?" if main in known else ""
-        return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}{hint}"
-    if name in group_names():
-        return f"{name} is a group of settings: choose one of its options"
-    hint = meant_setting(name, [*known, *group_names()])
+    if owners := options_with(name):
+        return f"{name} is no setting here: it belongs to {', '.join(owners)}"
+    hint = nearest(ALIASES.get(name, name), [*settings_in(config), *SETTINGS, *group_names()])
     return f"there is no setting '{name}'.{hint} (see --help)"

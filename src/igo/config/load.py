@@ -9,33 +9,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from igo.config import rules
-from igo.config.help import meant_setting
-from igo.config.schema import Config, known_settings, settings_of, value_of
+from igo.config.schema import SETTINGS, Config, settings_of, value_of
 from igo.data import identity, readers
 from igo.data.source import Place
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# Settings that are gone, which records have: the value that changed nothing, or ANY.
-ANY = object()
-GONE: dict[str, object] = {
-    "dataset.test_samples": ANY,
-    "engine.background": ANY,
-    "engine.batchnorm": "synced",
-    "engine.graphs": ANY,
-    "engine.non_finite": "stop",
-    "optimizer.constant_half_life": False,
-    "optimizer.decay_momentum": False,
-    "schedule.feedback": "none",
-    "schedule.feedback_limit": ANY,
-    "schedule.noise_exponent": 0.5,
+# What a value must be, by OmegaConf's name of its type.
+KINDS = {
+    "IntegerNode": "a whole number",
+    "FloatNode": "a number",
+    "BooleanNode": "true or false",
+    "StringNode": "a word",
+    "ListConfig": "a list, such as [0.5]",
 }
-
 Settings = TypeVar("Settings", bound="DataclassInstance")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
 
@@ -110,7 +102,7 @@ def read_config(path: Path) -> Config:
     try:
         values = record_values(path.read_bytes().decode())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path} cannot be read ({first_line(error)})") from None
     if not isinstance(values, dict) or "dataset" not in values:
         raise UserError(f"{path} does not hold a run's configuration")
     try:
@@ -122,30 +114,23 @@ def read_config(path: Path) -> Config:
 
 
 def record_values(text: str) -> Any:
-    """The values in a run's config.yaml, without settings that are gone.
+    """The values in a run's config.yaml.
 
     Raises:
-        ValueError: the text is not plain YAML, or the run used a setting that is gone.
+        ValueError: the text is not plain YAML.
     """
     try:
-        values = yaml.load(text, YAML)
+        return yaml.load(text, YAML)
     except yaml.YAMLError as error:
-        raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
-    for name, neutral in GONE.items():
-        group, _, key = name.partition(".")
-        settings = values.get(group) if isinstance(values, dict) else None
-        if isinstance(settings, dict) and key in settings:
-            value = settings.pop(key)
-            if neutral not in (ANY, value):
-                raise ValueError(f"made by an earlier version, whose {name}={value} is gone")
-    return values
+        raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
 
 
 def explain(error: OmegaConfBaseException) -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value."""
     name = error.full_key or ""
     if isinstance(error, ConfigKeyError):
-        return UserError(f"there is no setting '{name}'.{meant_setting(name, known_settings())}")
-    reason = first_line(error)
-    reason = reason.partition("Error raised while resolving interpolation: ")[2] or reason
-    return UserError(f"{name}: {reason}" if name else reason)
+        return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
+    right = KINDS.get(type(error.child_node).__name__)
+    if isinstance(error, ValidationError) and right:
+        return ConfigError(name, error.value, f"it must be {right}")
+    return UserError(f"{name}: {first_line(error)}" if name else first_line(error))

@@ -26,39 +26,27 @@ def sgd(parameters: Parameters, learning_rate: float, *, weight_decay: Decay = 0
 
 
 def shb(
-    parameters: Parameters,
-    learning_rate: float,
-    *,
-    momentum: Beta = 0.0,
-    weight_decay: Decay = 0.0,
+    parameters: Parameters, learning_rate: float, *, momentum: Beta = 0.0, weight_decay: Decay = 0.0
 ) -> Any:
     """m ← β m + g, x ← x - η m."""
     return _sgd(parameters, learning_rate, weight_decay, momentum)
 
 
 def nshb(
-    parameters: Parameters,
-    learning_rate: float,
-    *,
-    momentum: Beta = 0.0,
-    weight_decay: Decay = 0.0,
+    parameters: Parameters, learning_rate: float, *, momentum: Beta = 0.0, weight_decay: Decay = 0.0
 ) -> Any:
     """m ← β m + (1 - β) g, x ← x - η m, with m = 0 before the first step (arXiv 2402.02325)."""
     return _sgd(parameters, learning_rate, weight_decay, momentum, dampening=momentum)
 
 
 def _sgd(
-    parameters: Parameters,
-    learning_rate: float,
-    weight_decay: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
+    parameters: Parameters, rate: float, decay: float, momentum: float = 0.0, dampening: float = 0.0
 ) -> Any:
     import torch
 
     optimizer = torch.optim.SGD(
-        list(parameters), lr=learning_rate, momentum=momentum, dampening=dampening,
-        weight_decay=weight_decay, fused=True,
+        list(parameters), lr=rate, momentum=momentum, dampening=dampening, weight_decay=decay,
+        fused=True,
     )  # fmt: skip
     if momentum:  # begin with m = 0: PyTorch's first m would be g, not (1 - β) g, and unwritten
         # memory if loss scaling skips the first step
@@ -106,19 +94,16 @@ def timm(
 ) -> Any:
     """Any optimizer that timm's factory knows; timm chooses the arguments that are None."""
     factory: Any = import_module("timm.optim")
-    options: dict[str, Any] = {}
+    betas = tuple(beta for beta in (beta1, beta2) if beta is not None)
+    options = {name: value for name, value in (("betas", betas), ("eps", eps)) if value}
     try:
         info = factory.get_optimizer_info(name)
         if info.second_order:
             raise ValueError("it needs second derivatives, which training does not compute")
-        if beta1 is not None or beta2 is not None:
-            if beta1 is None or beta2 is None or not info.has_betas or info.num_betas != 2:
-                raise ValueError("beta1 and beta2 go together, and it may have neither")
-            options["betas"] = beta1, beta2
-        if eps is not None:
-            if not info.has_eps:
-                raise ValueError("it has no eps")
-            options["eps"] = eps
+        if betas and not (info.has_betas and info.num_betas == len(betas)):
+            raise ValueError("beta1 and beta2 go together, and it may have neither")
+        if eps is not None and not info.has_eps:
+            raise ValueError("it has no eps")
         return factory.create_optimizer_v2(
             list(parameters), opt=name, lr=learning_rate, weight_decay=weight_decay, **options
         )

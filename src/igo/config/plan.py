@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from igo.config.schema import SETTINGS, Config, profile_settings, training_samples
+from igo.config.schema import SETTINGS, Config, training_samples
 from igo.ground.errors import ConfigError
 from igo.method import rounds
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
+from igo.method.profiles import parameters
 
 
 def stages_of(config: Config) -> int:
@@ -30,6 +31,8 @@ def stages_of(config: Config) -> int:
 def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
+    names = parameters(schedule.profile)
+    own = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
         with warnings.catch_warnings():  # the notes below a printed plan say the same
             warnings.simplefilter("ignore", PlanWarning)
@@ -47,7 +50,7 @@ def make_plan(config: Config) -> Plan:
                     "h": None if schedule.lengths == "equal" else schedule.h,
                     "final_updates": schedule.final_updates,
                 },
-                **{name: v for name, v in profile_settings(config).items() if v is not None},
+                **{name: value for name, value in own.items() if value is not None},
             )
     except PlanError as error:
         if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from igo.config.help import right_options
 from igo.config.optimizers import OPTIMIZERS
 from igo.config.plan import stages_of
 from igo.config.schema import (
@@ -21,22 +20,12 @@ from igo.config.schema import (
     training_samples,
     value_of,
 )
-from igo.ground.errors import ConfigError
+from igo.ground.errors import ConfigError, nearest
 from igo.ground.paths import CONF
 from igo.method.profiles import GAMMA, declared, parameters
 from igo.method.ranges import Declared
 
-CHOICES = {name: s.notes.choices for name, s in SETTINGS.items() if s.notes.choices}
-PARTS = ("width", "stem")  # settings that some models have and others have not
-
-
-def _model_parts() -> dict[str, set[str]]:
-    """The built-in models, and the PARTS that each has in conf/model."""
-    options = (yaml.safe_load(file.read_text()) for file in sorted((CONF / "model").glob("*.yaml")))
-    return {model["name"]: {*PARTS} & {*model} for model in options if not model.get("timm")}
-
-
-MODEL_PARTS = _model_parts()
+MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
 
 def require(holds: bool, setting: str, value: object, allowed: str) -> None:
@@ -45,13 +34,21 @@ def require(holds: bool, setting: str, value: object, allowed: str) -> None:
         raise ConfigError(setting, value, allowed)
 
 
+def right_options(group: str, value: str, options: Collection[str]) -> str:
+    """The options, none of which is ``value``, and the nearest of them."""
+    listed = f"it must be one of {', '.join(options)}"
+    kind = group.removesuffix(".name")
+    if kind in ("optimizer", "model"):
+        listed += f", or any {kind} of timm's: {kind}=timm {kind}.name={value}"
+    return f"{listed}.{nearest(value, options)}"
+
+
 def check(setting: str, value: Any, notes: Declared) -> None:
     """Check that a value is one of its setting's choices, and in its range."""
-    word = str(value).lower() if isinstance(value, bool) else value
     if value is None or (setting, value) == ("engine.threads", "auto"):
         return
-    if notes.choices and word not in notes.choices:
-        raise ConfigError(setting, word, right_options(setting, str(word), notes.choices))
+    if notes.choices and value not in notes.choices:
+        raise ConfigError(setting, value, right_options(setting, value, notes.choices))
     if notes.rule:
         holds, allowed = notes.rule
         number = isinstance(value, (int, float)) and math.isfinite(value)
@@ -110,16 +107,14 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    preset = not {"schedule.kappa", "schedule.lam"} & {*typed}  # as in schedule=method3
-    preset_advice = "the schedule has its own decay and split; leave it out, or use schedule=step"
     allowed = f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or use schedule=constant"
     require(0 < gamma < 1, "schedule.kappa", schedule.kappa, allowed)
     if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
-        allowed = preset_advice if preset else f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
+        allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
         raise ConfigError("schedule.gamma", schedule.gamma, allowed)
     split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
     if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
-        allowed = preset_advice if preset else f"{both} make it {split:.5g}; leave one out"
+        allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
         raise ConfigError("split", config.split, allowed)
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
     config.split = split
@@ -128,12 +123,13 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
 def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
     schedule, epochs, b_1 = config.schedule, config.epochs, config.batch_size
-    if "schedule.a" in typed:
-        allowed = "only schedule.form=inverse_time has it"
-        require(schedule.form == "inverse_time", "schedule.a", schedule.a, allowed)
-    if "schedule.h" in typed:
-        allowed = "only schedule.lengths=algorithm3 has it"
-        require(schedule.lengths != "equal", "schedule.h", schedule.h, allowed)
+    free = config.engine.micro_batch_size is None
+    for name, counts, allowed in (
+        ("schedule.a", schedule.form == "inverse_time", "only schedule.form=inverse_time has it"),
+        ("schedule.h", schedule.lengths != "equal", "only schedule.lengths=algorithm3 has it"),
+        ("engine.memory", free, "engine.micro_batch_size is set instead; leave one out"),
+    ):
+        require(counts or name not in typed, name, value_of(config, name), allowed)
     stages = schedule.stages or 1
     allowed = f"each stage needs an epoch of its own: at most epochs={epochs}, or more epochs"
     require(stages <= epochs, "schedule.stages", stages, allowed)
@@ -150,10 +146,6 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     require(b_1 % multiple == 0, "batch_size", b_1, allowed)
     allowed = f"it must be at most the {n} training samples"
     require(config.noise.batches <= n, "noise.batches", config.noise.batches, allowed)
-    if "engine.memory" in typed:
-        allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
-        free = config.engine.micro_batch_size is None
-        require(free, "engine.memory", config.engine.memory, allowed)
 
     _check_dataset(config.dataset)
     _check_model(config.model, config.dataset)
@@ -182,11 +174,13 @@ def _check_dataset(dataset: DatasetConfig) -> None:
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
     if not model.timm:
-        allowed = right_options("model.name", model.name, MODEL_PARTS)
-        require(model.name in MODEL_PARTS, "model.name", model.name, allowed)
-        has = {part for part in PARTS if getattr(model, part) is not None}
+        builtin = MODELS.keys() - {"timm"}
+        allowed = right_options("model.name", model.name, sorted(builtin))
+        require(model.name in builtin, "model.name", model.name, allowed)
+        has = {part for part in ("width", "stem") if getattr(model, part) is not None}
         allowed = f"its settings come with it; choose it as model={model.name}"
-        require(has == MODEL_PARTS[model.name], "model.name", model.name, allowed)
+        its = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
+        require(has == its, "model.name", model.name, allowed)
     small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
     allowed = f"it divides an image's side by 32, and {small}"
     too_small = model.stem == "imagenet" and dataset.image_size < 32

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import reduce
-from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
@@ -31,8 +30,8 @@ from igo.method.ranges import (
 )
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
-DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
-SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
+KAPPA: Rule = (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]")
+LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
 FORMULAS = {  # of δ, by the name of the optimizer
     "sgd": "η √(C²/b)",
@@ -86,7 +85,7 @@ class AugmentConfig:
 
     crop: Annotated[int, NOT_NEGATIVE] = 0
     flip: bool = False
-    rotation: Annotated[float, DEGREES] = 0.0
+    rotation: Annotated[float, within(0, 180)] = 0.0
 
 
 @dataclass
@@ -176,12 +175,8 @@ class _ScheduleConfig:
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
     epsilon: Annotated[float | None, RULES["epsilon"]] = None
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
-    kappa: Annotated[
-        float | None, (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"), "κ"
-    ] = None
-    lam: Annotated[float | None, (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"), "λ"] = (
-        None
-    )
+    kappa: Annotated[float | None, KAPPA, "κ"] = None
+    lam: Annotated[float | None, LAMBDA, "λ"] = None
 
 
 if TYPE_CHECKING:
@@ -203,11 +198,9 @@ else:
 class NoiseConfig:
     """How C² is measured: K mini-batches at the start, pieces of an epoch online."""
 
-    batches: Annotated[
-        int, (lambda k: k >= 2, "a variance needs 2 mini-batches or more"), "noise K"
-    ] = 8
+    batches: Annotated[int, TWO, "noise K"] = 8  # a variance needs two
     batch_size: Annotated[int | None, AT_LEAST_ONE, "noise b"] = None
-    online: Annotated[float, SHARE, "noise online"] = 0.02
+    online: Annotated[float, within(0, 1), "noise online"] = 0.02
 
 
 @dataclass
@@ -328,15 +321,3 @@ def result_settings(config: Config) -> dict[str, Any]:
     values = {name: value_of(config, name) for name in SETTINGS if name not in without}
     values = {name: value for name, value in values.items() if value != SETTINGS[name].default}
     return values if config.p is None else {**values, "schedule.p": config.p}  # its earlier name
-
-
-def profile_settings(config: Config) -> dict[str, Any]:
-    """The settings of the noise profile, by the names of its parameters."""
-    names = parameters(config.schedule.profile)
-    return {name: value_of(config if name == "p" else config.schedule, name) for name in names}
-
-
-def known_settings() -> list[str]:
-    """Full names of all settings, groups included: ``p``, ``schedule``, ``schedule.gamma``, …"""
-    names = (accumulate(name.split("."), "{}.{}".format) for name in SETTINGS)
-    return list(dict.fromkeys(chain.from_iterable(names)))
