@@ -143,13 +143,15 @@ def _compose(main: Callable[[], None], config: Path) -> None:
             raise UserError(_unknown_setting(unknown[1], config)) from None
         if isinstance(error, OmegaConfBaseException):
             raise explain(error) from None
-        cure = "; settings are written NAME=VALUE" if "parsing override" in text else ""
-        raise UserError(text + cure) from None
+        raise UserError(f"{text} (settings are written NAME=VALUE)") from None
 
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
     if owners := options_with(name):
         return f"{name} is no setting here: it belongs to {', '.join(owners)}"
-    hint = nearest(ALIASES.get(name, name), [*settings_in(config), *SETTINGS, *group_names()])
+    known = [*settings_in(config)]
+    if config.stem == "config":  # of the training, which has groups
+        known += [*SETTINGS, *group_names()]
+    hint = nearest(ALIASES.get(name, name), known)
     return f"there is no setting '{name}'.{hint} (see --help)"
