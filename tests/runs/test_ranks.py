@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
-from igo.train import datasets, engine
+from igo.train import datasets, ddp, engine
 from igo.train.engine import Engine
 
 # Runs are compared in float64: see in_double. What they log is a sum over samples in float32.
@@ -125,15 +125,15 @@ def steps_on_ranks() -> dict[str, Any]:
     with ranks.joined():
         for norm, b in ((nn.Identity, 3), (nn.Identity, 17), (nn.BatchNorm2d, 17)):
             run = engine_of(ranks)
-            run, model = engine.distributed(run, run.prepare(network(norm)), of_timm=False)
+            run, model = ddp.distributed(run, run.prepare(network(norm)))
             share = (t[ranks.rank :: ranks.size] for t in samples(b))
             totals = run.backward(model.train(), *share, b)
-            engine.average_statistics(model, ranks)
+            ddp.average_statistics(model, ranks)
             name = f"{norm.__name__} {b}"
             results[name] = [gradient(model), totals, *model.buffers()]
             results[f"{name} names"] = list(model.state_dict())
         run = engine_of(ranks, "fp16")
-        run, model = engine.distributed(run, run.prepare(network(nn.Identity)), of_timm=False)
+        run, model = ddp.distributed(run, run.prepare(network(nn.Identity)))
         optimizer = OptimizerConfig("shb", 0.9).build(model.parameters(), 0.1)
         results["fp16"] = []
         for factor in (1.0, 1e30, 1.0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from conftest import TINY, configure, epoch_batches
 from trained import prepared, train
 
 from igo.config.schema import Config
+from igo.train import engine
 from igo.train.state import Progress
 
 
@@ -22,7 +24,6 @@ class Watched:
         self.batches: list[int] = []
         self.rates: list[float] = []
         self.momenta: list[bool] = []
-        self.betas: list[float] = []
         training.network.register_forward_pre_hook(self._forward)
         training.optimizer.register_step_pre_hook(self._step)
 
@@ -33,7 +34,6 @@ class Watched:
     def _step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"])
         self.momenta.append(bool(optimizer.state))
-        self.betas.append(optimizer.param_groups[0]["momentum"])
 
 
 def finished(config: Config) -> tuple[Progress, Watched, Any]:
@@ -128,3 +128,17 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
     close = rounding.bound(10, 96)
     assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=close)
     assert progress.records[0]["train/accuracy"] == pytest.approx(sum(right) / 96, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # of Python 3.13.0
+def test_a_compiled_model_trains_as_it_is_to_rounding() -> None:
+    """Without PyTorch's code generator, which takes a minute."""
+    small = configure(*TINY, "engine.precision=fp32", "model.width=16")
+    plain, training = train(prepared(small)).records, prepared(small)
+    compiled = torch.compile(engine._call, backend="aot_eager", dynamic=True)
+    training = replace(training, engine=replace(training.engine, compiled=compiled))
+    records = train(training).records
+    for name in ("train/loss", "test/loss", "gradient_variance"):
+        wanted = [record[name] for record in plain]
+        assert [record[name] for record in records] == pytest.approx(wanted, rel=1e-3)

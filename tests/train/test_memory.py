@@ -1,4 +1,4 @@
-"""The automatic micro-batch size: counted tensors against a closed form and against real ones."""
+"""The automatic micro-batch size, against a closed form and real tensors; running out of memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import torch
 from conftest import TINY, configure, status
 from forked import forge
 from torch import nn
-from trained import train
+from trained import prepared, train
 
-from igo.config.plan import make_plan
 from igo.ground.errors import Outside
-from igo.train import datasets, engine, micro_batch, models
-from igo.train.state import Progress, Training
+from igo.train import fits, models
+from igo.train.state import Progress
 
 
 def test_a_chain_keeps_the_inputs_of_its_layers() -> None:
@@ -25,12 +24,11 @@ def test_a_chain_keeps_the_inputs_of_its_layers() -> None:
     chain = nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10), nn.Sigmoid()
     )
-    dataset = configure().dataset
-    assert micro_batch.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
+    assert fits.bytes_per_sample(chain, configure().dataset) == 4 * (pixels + hidden + 10)
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet18"])
-def test_the_count_is_that_of_real_tensors(model: str) -> None:
+def test_the_count_is_that_of_real_tensors_and_the_largest_power_of_two_fits(model: str) -> None:
     config = configure(f"model={model}")
     network = models.build(config.model, config.dataset)
     held = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
@@ -45,20 +43,14 @@ def test_the_count_is_that_of_real_tensors(model: str) -> None:
         logits = network(torch.randn(b, 1, 8, 8))
     real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in held)
     del logits
-    counted = micro_batch.bytes_per_sample(network, config.dataset)
-    assert real / b == pytest.approx(counted, rel=0.03)  # BatchNorm's statistics are in it
-
-
-@pytest.mark.parametrize("model", ["resnet8", "resnet18"])
-@pytest.mark.parametrize("gib", [1e-9, 0.001, 0.01, 8, 1e6])
-def test_it_is_the_largest_power_of_two_that_fits(gib: float, model: str) -> None:
-    config = configure(f"model={model}", f"engine.memory={gib}")
-    network = models.build(config.model, config.dataset)
-    size = micro_batch.size_for(config, network)
-    each, allowed = micro_batch.bytes_per_sample(network, config.dataset), gib * 2**30
-    assert size in [2**k for k in range(11)]
-    assert size * each <= allowed or size == 1
-    assert 2 * size * each > allowed or size == micro_batch.MOST
+    each = fits.bytes_per_sample(network, config.dataset)
+    assert real / b == pytest.approx(each, rel=0.03)  # BatchNorm's statistics are in it
+    for gib in (1e-9, 0.001, 0.01, 8, 1e6):
+        sized = replace(config, engine=replace(config.engine, memory=gib))
+        size, allowed = fits.micro_batch_size(sized, network), gib * 2**30
+        assert size in [2**k for k in range(11)]
+        assert size * each <= allowed or size == 1
+        assert 2 * size * each > allowed or size == fits.MOST
 
 
 class Small(nn.Module):
@@ -81,21 +73,13 @@ ERRORS = [
     MemoryError(),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
 ]
-GROWING = (*TINY, "batch_size=16", "epochs=4", "schedule.stages=2", "p=1", "optimizer=shb")
 
 
 def trained(most: int, error: Exception, *overrides: str) -> Progress:
     """Train a model of one's own."""
-    config, network = configure(*GROWING, *overrides), Small(most, error)
-    built = replace(
-        engine.build(config.engine), micro_batch_size=micro_batch.size_for(config, network)
-    )
-    return train(
-        Training(
-            config, make_plan(config), datasets.open_data(config, built.device), network,
-            config.optimizer.build(network.parameters(), config.learning_rate), built,
-        )
-    )  # fmt: skip
+    config, network = configure(*TINY, *overrides), Small(most, error)
+    optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
+    return train(replace(prepared(config), network=network, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
@@ -103,7 +87,7 @@ def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
     """Evaluation alone fails, of 360 images at once; half as many fit."""
     with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250 "):
         trained(300, error)
-    assert trained(300, error, "engine.micro_batch_size=250").epoch == 4
+    assert trained(300, error, "engine.micro_batch_size=250").epoch == 3
 
 
 # oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with

@@ -14,7 +14,7 @@ from torchvision.models import resnet34
 
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError
-from igo.train import models
+from igo.train import fits, models
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 
@@ -76,25 +76,26 @@ def resnet(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...], classes:
 WIDTHS = (64, 128, 256, 512)
 RESNET8 = ModelConfig("resnet8", width=16)
 WIDE = ModelConfig("wide_resnet28_10")
+PUBLISHED = [
+    (ModelConfig("resnet18", stem="cifar"), 100, resnet(3, WIDTHS, (2, 2, 2, 2), 100), 11_220_132),
+    (ModelConfig("resnet34", stem="imagenet"), 1000, resnet(7, WIDTHS, (3, 4, 6, 3), 1000),
+     21_797_672),
+    (WIDE, 100, wide_resnet28_10(100), 36_536_884),
+    (WIDE, 10, wide_resnet28_10(10), 36_479_194),
+]  # fmt: skip
 
 
-def test_resnet18_for_cifar100_has_the_published_number_of_parameters() -> None:
-    network = meta(ModelConfig("resnet18", stem="cifar"), dataset(100))
-    assert parameters(network) == resnet(3, WIDTHS, (2, 2, 2, 2), 100) == 11_220_132
-
-
-def test_wide_resnet_for_cifar_has_the_published_36_5_million() -> None:
-    assert parameters(meta(WIDE, dataset(100))) == wide_resnet28_10(100) == 36_536_884
-    assert parameters(meta(WIDE, dataset(10))) == wide_resnet28_10(10)
-    assert round(wide_resnet28_10(10) / 1e6, 1) == 36.5
+@pytest.mark.parametrize(("model", "classes", "counted", "published"), PUBLISHED)
+def test_models_have_the_published_number_of_parameters(
+    model: ModelConfig, classes: int, counted: int, published: int
+) -> None:
+    assert parameters(meta(model, dataset(classes))) == counted == published
 
 
 def test_resnet34_for_imagenet_is_torchvisions_own() -> None:
-    facts = dataset(1000, size=224)
-    network = meta(ModelConfig("resnet34", stem="imagenet"), facts)
+    network = meta(ModelConfig("resnet34", stem="imagenet"), dataset(1000, size=224))
     with torch.device("meta"):
         theirs = resnet34(weights=None)
-    assert parameters(network) == resnet(7, WIDTHS, (3, 4, 6, 3), 1000) == 21_797_672
     shapes = [{name: t.shape for name, t in m.state_dict().items()} for m in (network, theirs)]
     assert shapes[0] == shapes[1]
 
@@ -131,10 +132,7 @@ def test_each_model_takes_each_data_set(name: str, data: str) -> None:
     small = name == "resnet34" and data in ("digits", "fashion_mnist")
     config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
     network = meta(config.model, config.dataset)
-    models.check_fits(network, config.model.name, config.dataset, smallest=2)
-    facts = config.dataset
-    images = torch.empty(3, facts.channels, facts.image_size, facts.image_size, device="meta")
-    assert network(images).shape == (3, facts.classes)
+    fits.check_model(network, config.model.name, config.dataset, smallest=2)
 
 
 def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
@@ -151,19 +149,18 @@ def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
         first = normed(x)
         hidden = nn.functional.conv2d(first, block.conv1.weight, stride=stride, padding=1)
         hidden = nn.functional.conv2d(normed(hidden), block.conv2.weight, padding=1)
-        kept = (
-            x
-            if inputs == outputs
-            else nn.functional.conv2d(first, block.shortcut.weight, stride=stride)
-        )
+        kept = x
+        if inputs != outputs:
+            kept = nn.functional.conv2d(first, block.shortcut.weight, stride=stride)
         terms = rounding.terms(block, x, backward=False)
         rounding.assert_close(block(x).detach(), (hidden + kept).detach(), terms)
 
 
-def test_outputs_of_the_wrong_shape_are_named() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
-    with pytest.raises(ConfigError, match=r"model\.name=mine .*\(2, 9\).*\(b, 10\)"):
-        models.check_fits(network, "mine", dataset(10, 1, 8), smallest=2)
+def test_a_model_that_does_not_fit_is_named() -> None:
+    for features, fault in ((64, r"\(2, 9\).*\(b, 10\)"), (65, "cannot take a batch of 2 x 1 x 8")):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(features, 9))
+        with pytest.raises(ConfigError, match=rf"model\.name=mine .*{fault}"):
+            fits.check_model(network, "mine", dataset(10, 1, 8), smallest=2)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
-from igo.train import datasets, engine, measure, micro_batch, models
+from igo.train import datasets, engine, fits, measure, models
+from igo.train.ddp import distributed
 from igo.train.measure import Online
 from igo.train.state import Progress, Training
 
@@ -40,12 +41,12 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
+    built = replace(built, micro_batch_size=fits.micro_batch_size(config, network))
     smallest = built.smallest_part(sizes)
-    if models.check_fits(network, config.model.name, config.dataset, smallest):
-        built = engine.without_bf16(built, config.engine)
+    if fits.check_model(network, config.model.name, config.dataset, smallest):
+        built = engine.without_bf16(built)
     network = built.prepare(network)
-    built, network = engine.distributed(built, network, of_timm=config.model.timm)
+    built, network = distributed(built, network)
     optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
     return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
 

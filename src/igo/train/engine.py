@@ -1,14 +1,12 @@
-"""How one step is computed: device, precision, parts of a batch, several processes.
-
-The loop does not know of these.
-"""
+"""How one step is computed: device, precision, parts of a batch; the loop knows none of these."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import os
-import warnings
+import platform
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,22 +16,18 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from igo.config.schema import EngineConfig
 from igo.ground import gpus
 from igo.ground.cores import allowed_cores
-from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches
-from igo.train import micro_batch, models
+from igo.train import fits, models
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
-USERS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_",
-                "GLIBC_TUNABLES")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,10 +145,8 @@ class Engine:
         trains = torch.is_grad_enabled()
         model = self.parallel if self.parallel is not None and trains else network
         with self.precision():
-            if self.compiled is not None and trains:
-                logits = self.compiled(model, images)
-            else:
-                logits = model(images)
+            compiled = self.compiled if trains else None
+            logits = compiled(model, images) if compiled else model(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
@@ -195,54 +187,19 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
-    return Engine(
-        device, autocast, scaler, size, note, ranks,
-        compiled=torch.compile(_call, dynamic=True) if config.compile else None,
-    )  # fmt: skip
-
-
-def distributed(engine: Engine, network: nn.Module, *, of_timm: bool) -> tuple[Engine, nn.Module]:
-    """The engine and the prepared model for several ranks; all get rank 0's parameters.
-
-    On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
-    BatchNorm sees its own share of a batch.
-    """
-    if engine.ranks.size == 1:
-        return engine, network
-    if engine.device.type == "cuda":
-        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
-        if of_timm:  # its layers hold their activation
-            import timm.layers
-
-            convert = cast(Any, timm.layers).convert_sync_batchnorm
-        network = convert(network)
-    with warnings.catch_warnings():  # PyTorch 2.13 has another name for it, others have not
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
-        parallel = DistributedDataParallel(network, broadcast_buffers=False)
-    return replace(engine, parallel=parallel), network
-
-
-def average_statistics(network: nn.Module, ranks: Ranks) -> None:
-    """Give all ranks the mean of their running statistics of BatchNorm."""
-    if ranks.size > 1:
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                for running in (module.running_mean, module.running_var):
-                    if running is not None:
-                        ranks.sum_(running).div_(ranks.size)
+    size = config.micro_batch_size or fits.MOST  # null: later from fits.micro_batch_size
+    compiled = torch.compile(_call, dynamic=True) if config.compile else None
+    return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that a step frees, for the next one (glibc, unless the user's settings differ).
+    """Keep memory that a step frees, for the next one (glibc, unless MALLOC_… variables are set).
 
     By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
     heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.
     """
-    if any(name in os.environ for name in USERS_MALLOC):
-        return
     mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
-    if mallopt is not None:
+    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
         mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
         mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap
 
@@ -254,16 +211,10 @@ def allowed_threads() -> int:
     return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
 
 
-def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
-    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU (check_fits)."""
+def without_bf16(engine: Engine) -> Engine:
+    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU, see fits."""
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
-    if config.precision == "bf16":
-        allowed = (
-            "the model has a strided convolution on single pixels, whose bf16 gradient PyTorch gets"
-            " wrong on a CPU; use engine.precision=fp32, or larger images"
-        )
-        raise ConfigError("engine.precision", "bf16", allowed)
     note = "training in fp32: this model has strided convolutions on single pixels, whose bf16"
     return replace(engine, autocast=None, note=f"{note} gradients PyTorch gets wrong on a CPU")
 
@@ -284,12 +235,14 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
     if engine.device.type == "cuda":
         facts |= gpus.facts()
-    facts["cpu"] = cpu_name()
-    facts["instructions"] = torch.backends.cpu.get_cpu_capability()  # such as AVX2, AVX512
-    facts["cores"] = os.cpu_count() or 1
-    facts["threads"] = torch.get_num_threads()
-    facts["micro_batch_size"] = engine.micro_batch_size
-    facts["ranks"] = engine.ranks.size
+    facts |= {
+        "cpu": cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # such as AVX2, AVX512
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "micro_batch_size": engine.micro_batch_size,
+        "ranks": engine.ranks.size,
+    }
     if engine.ranks.size > 1:
         facts["batchnorm"] = "synced" if engine.device.type == "cuda" else "local"
     return facts
@@ -297,10 +250,6 @@ def hardware(engine: Engine) -> dict[str, str | int]:
 
 def cpu_name() -> str:
     """The CPU's name, as the kernel has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import chain, islice
 
 import numpy as np
 import torch
 
-from igo.config.schema import Config
 from igo.ground.errors import Outside, UserError, first_line
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
 from igo.method import batches
-from igo.method.plan import Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.noise import noise
 from igo.noise.noise import Noise
-from igo.train import measure, micro_batch, on_device
-from igo.train.engine import average_statistics
+from igo.train import measure, on_device
+from igo.train.ddp import average_statistics
 from igo.train.measure import Online
-from igo.train.on_device import Batch
-from igo.train.state import Epoch, Progress, Training, Watcher
+from igo.train.record import Epoch, planned_delta, record_of
+from igo.train.state import Progress, Training, Watcher
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
+# Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and
+# cuDNN, and oneDNN, which says no more.
+EXHAUSTED = (
+    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
+    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
+    "could not execute a primitive",
+)  # fmt: skip
 
 
 class NotFinite(ArithmeticError):
@@ -45,26 +48,42 @@ def train(
 
     ``check_stop`` is called before each update and may raise to end the run.
     """
+    config, plan, ranks = run.config, run.plan, run.engine.ranks
     run.network.train()
-    ranks = run.engine.ranks
     sampler = BatchSampler(
-        run.plan, range(run.data.n), seed=run.config.seed, rank=ranks.rank, ranks=ranks.size
+        plan, range(run.data.n), seed=config.seed, rank=ranks.rank, ranks=ranks.size
     )
-    sampler.load_state_dict({**sampler.state_dict(), "updates": progress.updates})
-    schedule = None
+    sampler.updates = progress.updates
+    schedule = Schedule(run.optimizer, sampler)
     for epoch in sampler.epochs():
         try:
             started = time.perf_counter()
-            _begin_epoch(run, sampler, progress, bar)
-            schedule = schedule or Schedule(run.optimizer, sampler)
+            if progress.reference is None:
+                progress.reference = measure.mini_batch(
+                    run.engine,
+                    run.network,
+                    run.data,
+                    batch_size=measure.size_at_start(config),
+                    batches=config.noise.batches,
+                    seed=derive_seed(config.seed, "noise", 1),
+                )
+            torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
+            first = plan.stage_of_epoch(epoch)
+            bar.begin_epoch(epoch, planned_delta(config, first, progress.reference))
             trained = train_epoch(run, sampler, schedule, bar, check_stop)
-            record = _end_epoch(run, sampler, trained, progress)
+            _check_finite(run, trained, progress.reference)
+            average_statistics(run.network, ranks)
+            evaluated = _evaluate(run, epoch)
+            progress.epoch, progress.updates = epoch, sampler.updates
+            progress.samples += trained.samples
+            stage = plan.at(sampler.updates).stage
+            record = record_of(run, stage, trained, evaluated, progress)
             record["seconds"] = time.perf_counter() - started
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
         except (RuntimeError, MemoryError) as error:
-            if micro_batch.is_exhausted(error):
-                raise Outside(_out_of_memory(run, sampler, epoch)) from None
+            if isinstance(error, MemoryError) or any(part in str(error) for part in EXHAUSTED):
+                raise Outside(_out_of_memory(run, epoch)) from None
             if str(error).startswith("DataLoader worker"):
                 ended = first_line(error).rstrip(". ")
                 raise Outside(f"{ended}; the same command continues") from None
@@ -73,33 +92,6 @@ def train(
         progress.records.append(record)
         epoch_done(record)
         bar.end_epoch(record)
-
-
-def _begin_epoch(run: Training, sampler: BatchSampler, progress: Progress, bar: Watcher) -> None:
-    """Measure C² at the start of training, and seed dropout."""
-    if progress.reference is None:
-        _measure(run, progress)
-    place = sampler.plan.at(sampler.updates + 1)
-    suffix = run.engine.ranks.seed_suffix
-    torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *suffix))
-    bar.begin_epoch(place.epoch, _aim(run, place.stage, progress))
-
-
-def _measure(run: Training, progress: Progress) -> None:
-    reference = measure.mini_batch(
-        run.engine,
-        run.network,
-        run.data,
-        batches=run.config.noise.batches,
-        batch_size=measure.size_at_start(run.config),
-        seed=derive_seed(run.config.seed, "noise", 1),
-    )
-    progress.reference = reference
-    if not math.isfinite(reference.variance):
-        raise UserError(
-            f"C² is {reference.variance} at the start of training; a smaller learning_rate, or"
-            " engine.precision=fp32, may help"
-        )
 
 
 def train_epoch(
@@ -129,7 +121,8 @@ def train_epoch(
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     skipped, scale = 0, engine.scaler.get_scale()
-    for _, batch in zip(drawn, chain(_emptied(first), stream), strict=True):
+    emptied = (first.pop(0) for _ in range(len(first)))  # so that their memory is freed
+    for _, batch in zip(drawn, chain(emptied, stream), strict=True):
         check_stop()
         update = schedule.step()
         made = engine.step(run.network, run.optimizer, batch, update.batch_size)
@@ -151,32 +144,12 @@ def train_epoch(
     return Epoch(
         loss=loss,
         accuracy=correct,
-        updates=k,
         skipped=skipped,
         samples=samples,
-        learning_rate=run.optimizer.param_groups[0]["lr"],
         batch_size=samples / k,
         seconds=time.perf_counter() - started,
         noise=measured,
     )
-
-
-def _emptied(batches: list[Batch]) -> Iterator[Batch]:
-    """Yield the batches in order, and remove each from the list, so that its memory is freed."""
-    batches.reverse()
-    while batches:
-        yield batches.pop()
-
-
-def _end_epoch(run: Training, sampler: BatchSampler, trained: Epoch, progress: Progress) -> Record:
-    """Evaluate, update ``progress`` and make the record; a failed evaluation changes nothing."""
-    _check_finite(run, trained)
-    place = sampler.plan.at(sampler.updates)
-    average_statistics(run.network, run.engine.ranks)
-    evaluated = _evaluate(run, place.epoch)
-    progress.epoch, progress.updates = place.epoch, progress.updates + trained.updates
-    progress.samples += trained.samples
-    return _record(run, place.stage, trained, evaluated, progress)
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
@@ -197,87 +170,10 @@ def _evaluate(run: Training, epoch: int) -> Record:
     return values
 
 
-def _record(
-    run: Training, stage: Stage, trained: Epoch, evaluated: Record, progress: Progress
-) -> Record:
-    """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
-    delta = _aim(run, stage, progress)
-    skipped = {"skipped": trained.skipped} if run.engine.scaler.is_enabled() else {}
-    return {
-        "epoch": progress.epoch,
-        "stage": stage.stage,
-        "updates": progress.updates,
-        **skipped,
-        "samples": progress.samples,
-        "eta_m": trained.learning_rate,
-        "b_m": trained.batch_size,
-        "beta_m": run.optimizer.param_groups[0].get("momentum"),
-        "gamma_m": stage.gamma_m,
-        "delta_m": delta,
-        **_noise(run, delta, trained, progress),
-        "train/loss": trained.loss,
-        "train/accuracy": trained.accuracy,
-        **evaluated,
-        "images_per_second": trained.samples / trained.seconds,
-    }
-
-
-def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
-    """δ and C² at the start of this epoch, and C² at the start of training, for δ_m."""
-    measured, reference = trained.noise, progress.reference
-    known = run.config.optimizer.formula
-
-    def level(variance: float | None) -> float | None:
-        if not known or measured is None or variance is None or math.isinf(variance):
-            return None
-        if delta == 0:  # gradient descent on f itself: a batch is all samples
-            return 0.0
-        beta = run.optimizer.param_groups[0].get("momentum") or 0.0
-        at_bound = replace(measured, variance=variance)
-        return noise_level(run.config, trained.learning_rate, trained.batch_size, beta, at_bound)
-
-    low, high = measured.interval if measured and measured.interval else (None, None)
-    return {
-        "delta_measured": level(measured.variance if measured else None),
-        "delta_measured_low": level(low),
-        "delta_measured_high": level(high),
-        "gradient_variance": measured.variance if measured else None,
-        "gradient_norm": measured.gradient_norm if measured else None,
-        "noise_scale": measured.noise_scale if measured else None,
-        "variance_pieces": measured.batches if measured else 0,
-        "variance_batch_size": measured.batch_size if measured else None,
-        "reference_variance": reference.variance if reference else None,
-        "reference_gradient_norm": reference.gradient_norm if reference else None,
-    }
-
-
-def _aim(run: Training, stage: Stage, progress: Progress) -> float | None:
-    """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
-    config, reference = run.config, progress.reference
-    if stage.phi_m == 0:  # gradient descent on f itself
-        return 0.0
-    if reference is None or not config.optimizer.formula:
-        return None
-    return noise_level(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
-
-
-def noise_level(config: Config, eta: float, b: float, momentum: float, measured: Noise) -> float:
-    """δ of the configured optimizer, which has one, at a measured C² and ‖∇f‖."""
-    return noise.noise_level(
-        eta,
-        b,
-        measured.variance,
-        optimizer=config.optimizer.name,
-        momentum=momentum,
-        gradient_norm=measured.gradient_norm,
-    )
-
-
-def _check_finite(run: Training, trained: Epoch) -> None:
-    variance = trained.noise.variance if trained.noise else 0.0
-    for name, value in (("training loss", trained.loss), ("C²", variance)):
-        if not math.isfinite(value):
-            raise NotFinite(f"the {name} is {value}")
+def _check_finite(run: Training, trained: Epoch, reference: Noise) -> None:
+    for measured in (trained.noise, reference):
+        if measured and not math.isfinite(measured.variance):
+            raise NotFinite(f"C² is {measured.variance}")
     if not torch.stack([p.isfinite().all() for p in run.network.parameters()]).all():
         raise NotFinite("a parameter is not finite at the end")
     if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
@@ -285,8 +181,8 @@ def _check_finite(run: Training, trained: Epoch) -> None:
 
 
 def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:
-    place = sampler.plan.at(sampler.updates)
-    stage, delta = place.stage, _aim(run, place.stage, progress)
+    place = run.plan.at(max(sampler.updates, 1))
+    stage, delta = place.stage, planned_delta(run.config, place.stage, progress.reference)
     level = "" if delta is None else f", δ {delta:.4g}"
     return (
         f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
@@ -295,8 +191,8 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
     )
 
 
-def _out_of_memory(run: Training, sampler: BatchSampler, epoch: int) -> str:
-    largest = batches.sizes(run.plan.n, sampler.plan.batches_of_epoch(epoch))[0]
+def _out_of_memory(run: Training, epoch: int) -> str:
+    largest = batches.sizes(run.plan.n, run.plan.batches_of_epoch(epoch))[0]
     at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     return (
         f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"

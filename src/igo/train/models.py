@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet as torchvision_resnet
+from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
 
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError, first_line, nearest
+from igo.train.fits import MISFIT
 
-# What models raise for images that they cannot take.
-MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
-          ArithmeticError)  # fmt: skip
 LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU has
 
 
@@ -26,47 +23,6 @@ def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     if model.timm:
         return _timm(model, dataset)
     return BUILDERS[model.name](model, dataset)
-
-
-def on_meta(network: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes and no content, so it takes no memory of the device."""
-    tensors = (*network.parameters(), *network.buffers())
-    shapes: dict[int, Any] = {}
-    for tensor in tensors:
-        copied = torch.empty_like(tensor, device="meta")
-        parameter = isinstance(tensor, nn.Parameter)
-        shapes[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if parameter else copied
-    return copy.deepcopy(network, shapes)
-
-
-def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: int) -> bool:
-    """Run the smallest batch of the plan through the model, on the meta device (shapes only).
-
-    Returns:
-        Whether a strided convolution has single pixels as input. On a CPU its bf16 gradient is
-        wrong (in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32.
-    """
-    size = dataset.image_size
-    images = torch.empty(smallest, dataset.channels, size, size, device="meta")
-    batch = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
-    single_pixels: list[bool] = []
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
-            single_pixels.append(inputs[0].shape[-2:] == (1, 1))
-
-    copied = on_meta(network).train()
-    for module in copied.modules():
-        module.register_forward_pre_hook(look)
-    try:
-        shape = copied(images).shape
-    except MISFIT as error:
-        allowed = f"it cannot take a batch of {batch}: {first_line(error)}"
-        raise ConfigError("model.name", name, allowed) from None
-    if tuple(shape) != (smallest, dataset.classes):
-        allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
-        raise ConfigError("model.name", name, allowed)
-    return any(single_pixels)
 
 
 def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
@@ -87,19 +43,14 @@ def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     return _he_initialised(nn.Sequential(*layers))
 
 
-def _torchvision_resnet(
-    make: Callable[..., Any],
-) -> Callable[[ModelConfig, DatasetConfig], nn.Module]:
-    def build_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-        network: nn.Module = make(weights=None, num_classes=dataset.classes)
-        if model.stem == "cifar":  # 3x3, stride 1, and no max-pool: the published model
-            network.conv1 = nn.Conv2d(dataset.channels, 64, 3, padding=1, bias=False)
-            network.maxpool = nn.Identity()
-        elif dataset.channels != 3:
-            network.conv1 = nn.Conv2d(dataset.channels, 64, 7, stride=2, padding=3, bias=False)
-        return _he_initialised(network)
-
-    return build_resnet
+def _torchvision_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    network: nn.Module = getattr(resnet, model.name)(weights=None, num_classes=dataset.classes)
+    if model.stem == "cifar":  # 3x3, stride 1, and no max-pool: the published model
+        network.conv1 = nn.Conv2d(dataset.channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    elif dataset.channels != 3:
+        network.conv1 = nn.Conv2d(dataset.channels, 64, 7, stride=2, padding=3, bias=False)
+    return _he_initialised(network)
 
 
 class _PreactivationBlock(nn.Module):
@@ -136,8 +87,8 @@ def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[ModelConfig, DatasetConfig], nn.Module]] = {
     "resnet8": _resnet8,
-    "resnet18": _torchvision_resnet(torchvision_resnet.resnet18),
-    "resnet34": _torchvision_resnet(torchvision_resnet.resnet34),
+    "resnet18": _torchvision_resnet,
+    "resnet34": _torchvision_resnet,
     "wide_resnet28_10": _wide_resnet28_10,
 }
 
@@ -176,19 +127,16 @@ def unstrided(network: nn.Module) -> None:
     wrong, or other memory is overwritten, until the process dies or hangs.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and _overruns(module):
+        if (
+            isinstance(module, nn.Conv2d)
+            and set(module.kernel_size) == {1}
+            and max(module.stride) > 1
+            and module.in_channels < LANES
+            and module.groups == 1
+            and module.padding in ((0, 0), "valid")
+        ):
             module.register_forward_pre_hook(partial(_selected, module.stride))
             module.stride = (1, 1)
-
-
-def _overruns(convolution: nn.Conv2d) -> bool:
-    return (
-        set(convolution.kernel_size) == {1}
-        and max(convolution.stride) > 1
-        and convolution.in_channels < LANES
-        and convolution.groups == 1
-        and convolution.padding in ((0, 0), "valid")
-    )
 
 
 def _selected(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:

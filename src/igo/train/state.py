@@ -1,4 +1,4 @@
-"""The parts of a training, its progress, the results of an epoch, and its watcher."""
+"""The parts of a training, its progress, and its watcher."""
 
 from __future__ import annotations
 
@@ -64,18 +64,3 @@ class Progress:
         if state["reference"]:
             state["reference"] = Noise(**state["reference"])
         return Progress(**state)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The results of one epoch (means over samples), and what was applied."""
-
-    loss: float
-    accuracy: float
-    updates: int
-    skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
-    samples: int
-    learning_rate: float  # of the optimizer at its last step
-    batch_size: float  # mean size of the batches that reached the model
-    seconds: float
-    noise: Noise | None  # C² and ‖∇f‖ at the epoch's start

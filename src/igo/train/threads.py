@@ -16,7 +16,7 @@ from igo.noise.measure import untouched
 from igo.train import engine
 from igo.train.state import Progress, Training
 
-SECONDS = 0.4  # of the trial, besides a first round to warm up
+SECONDS = 0.2  # of the trial of a number
 MOST = 32  # images of a gradient
 WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
 
@@ -26,11 +26,6 @@ def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> Non
 
     A run that continues keeps its number, as another number changes rounding. With several
     processes or a GPU, the number stays as engine.build has set it.
-
-    Args:
-        run: with its model, which is not changed.
-        progress: of a run that continues, or new.
-        say: called with the number and the reason, if there was a choice.
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return
@@ -39,11 +34,9 @@ def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> Non
         if before is not None:
             torch.set_num_threads(min(before, most))
             if before > most:
-                say(
-                    f"threads: {most} are allowed here, {before} before: results differ by rounding"
-                )
+                say(f"threads: {most} of {before} before: results differ by rounding")
         elif torch.get_num_threads() > 1:
-            single, shared = images_per_second(run, [1, most])
+            single, shared = images_per_second(run, 1), images_per_second(run, most)
             chosen = most if shared > WORTH * single else 1
             torch.set_num_threads(chosen)
             say(
@@ -53,26 +46,18 @@ def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> Non
     progress.threads = torch.get_num_threads()
 
 
-def images_per_second(run: Training, numbers: list[int]) -> list[float]:
-    """The speed of gradients of random images, with each number of threads by turns."""
+def images_per_second(run: Training, number: int) -> float:
+    """The speed of gradients of random images with so many threads."""
     dataset, size = run.config.dataset, min(MOST, max(1, round(run.plan.stages[0].b_m)))
     eager = replace(run.engine, compiled=None)  # compiling takes longer than the trial
+    torch.set_num_threads(number)
     with untouched(run.network):
         images = torch.rand(size, dataset.channels, dataset.image_size, dataset.image_size)
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(size, dtype=torch.int64)
-
-        def a_round() -> list[float]:
-            spent = []
-            for number in numbers:
-                torch.set_num_threads(number)
-                started = time.perf_counter()
-                eager.backward(run.network, images, labels)
-                spent.append(time.perf_counter() - started)
-            return spent
-
-        a_round()  # prepares kernels
-        rounds, until = [a_round()], time.perf_counter() + SECONDS
-        while time.perf_counter() < until:
-            rounds.append(a_round())
-    return [size * len(rounds) / sum(spent) for spent in zip(*rounds, strict=True)]
+        eager.backward(run.network, images, labels)  # prepares kernels
+        steps, started = 0, time.perf_counter()
+        while (spent := time.perf_counter() - started) < SECONDS or not steps:
+            eager.backward(run.network, images, labels)
+            steps += 1
+    return size * steps / spent

@@ -1,0 +1,94 @@
+"""The record of an epoch, and δ: planned from the start of training, measured at the epoch's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from igo.config.schema import Config
+from igo.ground.files import Record
+from igo.method.plan import Stage
+from igo.noise import noise
+from igo.noise.noise import Noise
+from igo.train.state import Progress, Training
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The results of one epoch (means over samples), and what was applied."""
+
+    loss: float
+    accuracy: float
+    skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
+    samples: int
+    batch_size: float  # mean size of the batches that reached the model
+    seconds: float
+    noise: Noise | None  # C² and ‖∇f‖ at the epoch's start
+
+
+def record_of(
+    run: Training, stage: Stage, trained: Epoch, evaluated: Record, progress: Progress
+) -> Record:
+    """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
+    measured, reference = trained.noise, progress.reference
+    group = run.optimizer.param_groups[0]
+    eta, beta = group["lr"], group.get("momentum")
+    delta = planned_delta(run.config, stage, reference)
+
+    def level(variance: float | None) -> float | None:
+        if not run.config.optimizer.formula or measured is None:
+            return None
+        if variance is None or math.isinf(variance):
+            return None
+        if delta == 0:  # gradient descent on f itself: a batch is all samples
+            return 0.0
+        at_bound = replace(measured, variance=variance)
+        return _delta(run.config, eta, trained.batch_size, beta or 0.0, at_bound)
+
+    low, high = measured.interval if measured and measured.interval else (None, None)
+    return {
+        "epoch": progress.epoch,
+        "stage": stage.stage,
+        "updates": progress.updates,
+        **({"skipped": trained.skipped} if run.engine.scaler.is_enabled() else {}),
+        "samples": progress.samples,
+        "eta_m": eta,
+        "b_m": trained.batch_size,
+        "beta_m": beta,
+        "gamma_m": stage.gamma_m,
+        "delta_m": delta,
+        "delta_measured": level(measured.variance if measured else None),
+        "delta_measured_low": level(low),
+        "delta_measured_high": level(high),
+        "gradient_variance": measured.variance if measured else None,
+        "gradient_norm": measured.gradient_norm if measured else None,
+        "noise_scale": measured.noise_scale if measured else None,
+        "variance_pieces": measured.batches if measured else 0,
+        "variance_batch_size": measured.batch_size if measured else None,
+        "reference_variance": reference.variance if reference else None,
+        "reference_gradient_norm": reference.gradient_norm if reference else None,
+        "train/loss": trained.loss,
+        "train/accuracy": trained.accuracy,
+        **evaluated,
+        "images_per_second": trained.samples / trained.seconds,
+    }
+
+
+def planned_delta(config: Config, stage: Stage, reference: Noise | None) -> float | None:
+    """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
+    if stage.phi_m == 0:  # gradient descent on f itself
+        return 0.0
+    if reference is None or not config.optimizer.formula:
+        return None
+    return _delta(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
+
+
+def _delta(config: Config, eta: float, b: float, momentum: float, measured: Noise) -> float:
+    return noise.noise_level(
+        eta,
+        b,
+        measured.variance,
+        optimizer=config.optimizer.name,
+        momentum=momentum,
+        gradient_norm=measured.gradient_norm,
+    )
