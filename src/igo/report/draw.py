@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +23,7 @@ from igo.report.style import PALETTE, STYLE, Colour
 WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
 MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its characters
+SCALE = {"test/accuracy": 100}  # shown in per cent
 NAME = 0.085  # height of a name, as a share of its panel
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
 INK, SOFT, GRID = (
@@ -35,6 +36,7 @@ LOOK: Any = {
     "axes.titlelocation": "left", "axes.titlesize": 9, "svg.fonttype": "none",
     "text.parse_math": False,  # a $ in the name of a file begins no formula
 }  # fmt: skip
+Looks = Mapping[str, dict[str, Any]]  # of each label: its colour and its dashes
 
 
 @dataclass(frozen=True)
@@ -76,49 +78,59 @@ def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, li
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
 
 
-def lines(
-    ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Mapping[str, dict[str, Any]],
-    scale: int = 1, *, steps: bool = False, markers: bool = False,
-) -> None:  # fmt: skip
-    """A line for each label of the table, from one value to the next, with its 95 % intervals."""
+def curves(
+    ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks, *, steps: bool = False
+) -> None:
+    """A line for each label, from one value to the next, with its 95 % intervals.
+
+    Where there are more than MOST_BANDS lines, each has its last interval alone.
+    """
+    scale = SCALE.get(metric, 1)
+    step: Any = "mid" if steps else None
     groups = table.drop_nulls([x, f"{metric}_mean"]).partition_by("label", maintain_order=True)
-    step: Literal["mid"] | None = "mid" if steps else None
-    if x in ("epoch", "updates"):
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for rows in groups:
-        look = looks[rows["label"][0]]
-        at = rows[x].to_numpy()
+        label, at = rows["label"][0], rows[x].to_numpy()
         y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
-        ax.plot(at, y, label=rows["label"][0], drawstyle="steps-mid" if steps else "default",
-                marker="o" if markers else None, ms=4, **look)  # fmt: skip
-        if np.isnan(low).all():
-            continue
-        if markers or len(groups) > MOST_BANDS:
-            shown = slice(None) if markers else slice(-1, None)  # a line has one at its end
-            reach = np.nan_to_num([y - low, high - y])[:, shown]
-            ax.errorbar(at[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1,
-                        color=look["color"])  # fmt: skip
+        (line,) = ax.plot(at, y, label=label, **looks[label])
+        if steps:
+            line.set_drawstyle("steps-mid")
+        colour = looks[label]["color"]
+        if len(groups) <= MOST_BANDS:
+            ax.fill_between(at, low, high, color=colour, alpha=0.14, lw=0, step=step)
         else:
-            ax.fill_between(at, low, high, color=look["color"], alpha=0.14, lw=0, step=step)
+            reach = [(y - low)[-1:], (high - y)[-1:]]
+            ax.errorbar(at[-1:], y[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if groups:
+        _limit(ax, table, metric, scale)
 
 
-def limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int = 1) -> None:
-    """Set the range of y of curves by the means and, if it is linear, the intervals at the end.
+def points(ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks) -> None:
+    """A point for each row with its 95 % interval, and a line through those of one label."""
+    scale = SCALE.get(metric, 1)
+    known = table.drop_nulls([x, f"{metric}_mean"])
+    for rows in known.partition_by("label", maintain_order=True):
+        label = rows["label"][0]
+        y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
+        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], marker="o", ms=4,
+                    capsize=2, elinewidth=1, label=label, **looks[label])  # fmt: skip
+
+
+def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
+    """Set the range of y by the means and, if it is linear, the intervals at the end.
 
     On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
-    tenth of the epochs is left out for accuracies (``scale`` 100), so that their end is seen. Any
-    other linear axis begins at 0.
+    tenth of the epochs is left out for accuracies, so that their end is seen. Any other linear axis
+    begins at 0.
     """
     if scale != 1:
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     ends = table.group_by("label").last()
-    means_of, low_ends, high_ends = (
+    means, low_ends, high_ends = (
         scale * rows[f"{metric}_{which}"].drop_nulls().to_numpy()
         for rows, which in ((table, "mean"), (ends, "low"), (ends, "high"))
     )
-    if not len(means_of):
-        return
-    low, high = float(means_of.min()), float(means_of.max())
+    low, high = min(means), max(means)
     if scale == 1 and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
         edge = (high / low) ** 0.08
         ax.set_yscale("log")
@@ -142,9 +154,7 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def name_ends(
-    ax: Axes, table: pl.DataFrame, metric: str, looks: Mapping[str, dict[str, Any]], scale: int = 1
-) -> None:
+def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     """Write each line's name at its right end; names that would touch are moved apart."""
     ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
     names = [label.removesuffix(" (constant)") for label in ends["label"]]
@@ -153,16 +163,16 @@ def name_ends(
     last = float(ends["epoch"].max())  # type: ignore[arg-type]
     ax.set_xlim(right=last)
     to_axes = ax.transScale + ax.transLimits
-    ys = scale * ends[f"{metric}_mean"].to_numpy()
+    ys = SCALE.get(metric, 1) * ends[f"{metric}_mean"].to_numpy()
     heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
     place = -NAME
-    order = sorted(range(len(names)), key=heights.__getitem__)
-    for above, i in zip(range(len(names) - 1, -1, -1), order, strict=True):
+    for below, i in enumerate(np.argsort(heights, kind="stable")):
         place = max(heights[i], place + NAME)
+        highest = 1 - NAME * (len(names) - 1 - below)
         ax.annotate(
-            names[i], (1, heights[i]), (1.05, min(place, 1 - NAME * above)),
-            xycoords="axes fraction", fontsize=8, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": looks[ends["label"][i]]["color"], "lw": 1,
+            names[i], (1, heights[i]), (1.05, min(place, highest)), xycoords="axes fraction",
+            fontsize=8, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": looks[ends["label"][int(i)]]["color"], "lw": 1,
                         "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0},
         )  # fmt: skip
 

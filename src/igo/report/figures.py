@@ -11,11 +11,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
 
 from igo.report import draw
 from igo.report.comparison import in_range, signed
-from igo.report.draw import LOOK, Figure
+from igo.report.draw import LOOK, SCALE, Figure
 from igo.report.results import Results
 from igo.report.statistics import reach
 from igo.report.style import DASHES, PALETTE
@@ -24,7 +23,6 @@ from igo.report.table import Row, averaged, names_in, statistics_of
 Labels = dict[int, str]  # of settings, by their numbers
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
-SCALE = {"test/accuracy": 100}
 APPLIED = {
     "delta_m": "noise level δₘ, planned",
     "delta_measured": "noise level δ, measured",
@@ -81,50 +79,56 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     table = _table(results, labels, REACHED)
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
-    theirs = {label: published(results.row(setting)) for setting, label in labels.items()}
+    found = {label: published(results.row(setting)) for setting, label in labels.items()}
+    theirs = {label: curve for label, curve in found.items() if len(curve)}
     looks = styles(labels)
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(2, len(columns))
         for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
-            _curves(axes[i], table, metric, x, REACHED[metric], looks)
-            for label, curve in theirs.items():
-                if curve is not None and x == "epoch":
+            draw.curves(axes[i], table, x, metric, looks)
+            axes[i].set(title=REACHED[metric], xlabel=x)
+            if x == "epoch":
+                for label, curve in theirs.items():
                     look = {**looks[label], "ls": DASHES[1], "lw": 1}
                     axes[i].plot(curve["epoch"], SCALE.get(metric, 1) * curve[metric], **look)
+                draw.name_ends(axes[i], table, metric, looks)
         draw.finish(drawing, axes[0])
     caption = _means(table["n"].to_list())
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
-    if any(curve is not None for curve in theirs.values()):
+    if theirs:
         caption += f" Dashed: published ({SOURCE}; the batch size is not stated)."
     return Figure(name, "Accuracy and loss", caption, table, drawing)
 
 
-def published(row: Row) -> pl.DataFrame | None:
-    """Epoch, test/accuracy and train/loss as published for a setting; None if they are not.
+def published(row: Row) -> pl.DataFrame:
+    """Epoch, test/accuracy and train/loss as published for a setting; empty if they are not.
 
     No setting has "exponential" or "linear C": the rate of the first and the meaning of the second
     are not published.
     """
-    profile = row["schedule.profile"]
-    same = all(row[name] == value for name, value in OF_PUBLISHED.items())
-    if not same or profile not in ("graduated", "polynomial", "cosine"):
-        return None
-    name = "cosine" if profile == "cosine" else f"p={row['p']:g}"
+    profile, name = row["schedule.profile"], ""
+    if all(row[setting] == value for setting, value in OF_PUBLISHED.items()):
+        if profile in ("graduated", "polynomial"):
+            name = f"p={row['p']:g}"
+        elif profile == "cosine":
+            name = profile
     rows = pl.read_csv(PUBLISHED, infer_schema_length=None).filter(schedule=name)
     share = (pl.col("test_accuracy_percent") / 100).alias("test/accuracy")
-    curve = rows.select("epoch", share, pl.col("train_loss").alias("train/loss"))
-    return None if curve.is_empty() else curve
+    return rows.select("epoch", share, pl.col("train_loss").alias("train/loss"))
 
 
 def applied(results: Results, labels: Labels, name: str) -> Figure:
     """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
     table = _table(results, labels, APPLIED)
+    looks = styles(labels)
     metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
         for ax, metric in zip(axes, metrics, strict=True):
-            _curves(ax, table, metric, "epoch", APPLIED[metric], styles(labels))
+            draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
+            ax.set(title=APPLIED[metric], xlabel="epoch")
+            draw.name_ends(ax, table, metric, looks)
         draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
@@ -140,18 +144,6 @@ def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.Data
     joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
     return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
-
-
-def _curves(
-    ax: Axes, table: pl.DataFrame, metric: str, x: str, title: str, looks: dict[str, Any]
-) -> None:
-    scale = SCALE.get(metric, 1)
-    steps = metric in APPLIED and metric != "delta_measured"
-    draw.lines(ax, table, x, metric, looks, scale, steps=steps)
-    draw.limit(ax, table, metric, scale)
-    ax.set(title=title, xlabel=x)
-    if x == "epoch":
-        draw.name_ends(ax, table, metric, looks, scale)
 
 
 def styles(labels: Labels) -> dict[str, dict[str, Any]]:
@@ -170,51 +162,45 @@ def _means(counts: Sequence[int]) -> str:
 
 
 def grid(settings: pl.DataFrame, name: str) -> Figure:
-    """Final test accuracy and training loss over p × split, each cell with its interval."""
-    table = settings.sort("p", "split")
+    """Final test accuracy over p × split, each cell with its interval."""
+    table = settings.drop_nulls("test/accuracy_mean").sort("p", "split")
+    powers, splits = (sorted(settings[axis].unique()) for axis in ("p", "split"))
+    values = np.full((len(powers), len(splits)), np.nan)
+    halves = [0.0]
     with mpl.rc_context(LOOK):
-        height = max(2.6, 0.5 * table["p"].n_unique() + 1.2)
-        drawing, axes = draw.panels(2, 1, height)
-        _map(axes[0], table, "test/accuracy", "test accuracy, % (larger is better)", 100, ".2f")
-        _map(axes[1], table, "train/loss", "training loss (smaller is better)", 1, ".4f")
-        draw.finish(drawing, axes[0])
+        drawing, (ax,) = draw.panels(1, 1, max(2.6, 0.5 * len(powers) + 1.2))
+        for row in table.iter_rows(named=True):
+            i, j = powers.index(row["p"]), splits.index(row["split"])
+            values[i, j] = 100 * row["test/accuracy_mean"]
+            text = f"{values[i, j]:.2f}"
+            if row["test/accuracy_low"] is not None:
+                halves.append(100 * float(reach(row["test/accuracy_sd"], row["n"])))
+                text += f"\n± {halves[-1]:.2f}"
+            # Black is read on the map's light half, whatever the colours of the screen.
+            ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
+        if len(table):  # colours span at least a usual interval, so that noise is no contrast
+            middle = (np.nanmin(values) + np.nanmax(values)) / 2
+            span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
+            shares = 0.5 + (values - middle) / span
+            ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
+        ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
+        ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
+        ax.invert_yaxis()
+        ax.set(title=REACHED["test/accuracy"], xlabel="split: share of the decay carried by η")
+        ax.set_ylabel("p")
+        ax.grid(visible=False)
+        draw.finish(drawing, ax)
     return Figure(
         name, "Final accuracy over p × split",
-        f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch, ± half"
+        f"Means over seeds (n = {in_range(settings['n'].to_list())}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
         " size alone. δₘ is the same along each row.",
         table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean"), drawing,
     )  # fmt: skip
 
 
-def _map(ax: Axes, table: pl.DataFrame, metric: str, title: str, scale: int, form: str) -> None:
-    """Cells whose colours span at least a usual interval, so that noise is no contrast."""
-    powers, splits = (sorted(table[name].unique()) for name in ("p", "split"))
-    values = np.full((len(powers), len(splits)), np.nan)
-    halves = [0.0]
-    for row in table.drop_nulls(f"{metric}_mean").iter_rows(named=True):
-        i, j = powers.index(row["p"]), splits.index(row["split"])
-        values[i, j] = scale * row[f"{metric}_mean"]
-        text = f"{values[i, j]:{form}}"
-        if row[f"{metric}_low"] is not None:
-            halves.append(scale * float(reach(row[f"{metric}_sd"], row["n"])))
-            text += f"\n± {halves[-1]:{form}}"
-        # Black is read on the map's light half, whatever the colours of the screen.
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
-    if not np.isnan(values).all():
-        middle = (np.nanmin(values) + np.nanmax(values)) / 2
-        span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
-        shares = 0.5 + (values - middle) / span
-        ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
-    ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
-    ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
-    ax.invert_yaxis()
-    ax.set(title=title, xlabel="split: share of the decay carried by η", ylabel="p")
-    ax.grid(visible=False)
-
-
 def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
-    """Accuracy and loss of constant noise against δ and against η, a line for each batch size."""
+    """Accuracy of constant noise against δ and against η, a line for each batch size."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(
         pl.col("delta_m_mean").first().alias("delta_planned"),
@@ -226,15 +212,13 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
         "delta_planned", "delta_measured", "n", *statistics_of(REACHED),
     ).sort("b", "eta")  # fmt: skip
     looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
-    columns = {x: title for x, title in NOISE.items() if table[x].count()}
+    columns = [x for x in NOISE if table[x].count()]
     with mpl.rc_context(LOOK):
-        drawing, axes = draw.panels(len(columns), 2)
-        cells = itertools.product(REACHED, columns)
-        for ax, (metric, x) in zip(axes, cells, strict=True):
-            draw.lines(ax, table, x, metric, looks, SCALE.get(metric, 1), markers=True)
-            ax.set_xscale("log")
+        drawing, axes = draw.panels(len(columns), 1)
+        for ax, x in zip(axes, columns, strict=True):
+            draw.points(ax, table, x, "test/accuracy", looks)
+            ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[x], xscale="log")
             draw.plain_log(ax.xaxis)
-            ax.set(xlabel=columns[x], title=REACHED[metric])
         draw.finish(drawing, axes[0])
     return Figure(
         name, "Constant noise: is it δ that decides?",
@@ -267,10 +251,10 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     measure = "adaptive worst-case sharpness"
     with mpl.rc_context(LOOK):
         drawing, (left, right) = draw.panels(2, 1)
-        draw.lines(left, points, "delta_mean", "worst_case", look, markers=True)
+        draw.points(left, points, "delta_mean", "worst_case", look)
         left.set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
         draw.plain_log(left.xaxis)
-        draw.lines(right, points, "worst_case_mean", "test/accuracy", look, 100, markers=True)
+        draw.points(right, points, "worst_case_mean", "test/accuracy", look)
         right.set(title="test accuracy, %", xlabel=measure)
         draw.finish(drawing, left)
     title = "Adaptive worst-case sharpness, δ and test accuracy"

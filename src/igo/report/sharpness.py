@@ -202,19 +202,10 @@ def surface(
 def worst_rise(
     function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
 ) -> tuple[float, list[float]]:
-    """The largest rise over all starts, and the rise of each start. They are lower bounds.
+    """The largest rise of the loss around w = ``at``, (d,), and the rise from each start.
 
-    Args:
-        function: the loss and its gradient.
-        at: w, the parameters, (d,). A parameter that is zero stays zero.
-        radius: ρ.
-        norm: p, inf or 2.
-        steps: steps of ascent from each start, with one value and gradient each.
-        starts: number of starts; the first is w itself, the others are random points of the ball.
-        seed: of the random points.
-
-    Returns:
-        Rises of the loss, 0 or more; not finite where the loss overflows.
+    They are lower bounds, 0 or more, and not finite where the loss overflows. A parameter that is
+    zero stays zero. The first start is w itself, the others are random points of the ball.
     """
     scale = at.abs()
 

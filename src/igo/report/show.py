@@ -16,18 +16,9 @@ from igo.report.names import labels, shared, without_delta
 from igo.report.table import Row, by_setting, constants, read_runs, write
 from igo.runs.find import find, is_run, named
 
-WIDE = 120  # columns of a terminal that has room for every statistic
-SHOWN = {  # statistics in the order of their importance, by factor and format
-    "test/accuracy": (100, ".2f"),
-    "validation/accuracy": (100, ".2f"),
-    "test/loss": (1, ".4f"),
-    "train/loss": (1, ".4f"),
-    "updates": (1, ",.0f"),
-    "seconds": (1, ",.1f"),
-}
 LEGEND = (
-    "± is the standard deviation over seeds, [ ] the 95 % interval of the mean",
-    "– under 95 %: no interval, from one seed or one value in all seeds",
+    "n counts finished runs, (+k): k more did not finish; ± is the standard deviation over seeds",
+    "[ ] is the 95 % interval of the mean, –: none, from one seed or one value in all seeds",
     "accuracy and loss are of the last epoch; summary.csv has all statistics",
 )
 
@@ -57,10 +48,7 @@ def show_errors(runs: pl.DataFrame) -> None:
 
 
 def show_summary(runs: pl.DataFrame) -> None:
-    """Print what the runs have in common, and a row for each setting.
-
-    A terminal that is not WIDE shows the test accuracy only.
-    """
+    """Print what the runs have in common, and a row for each setting."""
     console = Console(highlight=False)
     if not console.is_terminal:  # lines of any length
         console = Console(highlight=False, width=100_000)
@@ -71,28 +59,22 @@ def show_summary(runs: pl.DataFrame) -> None:
     if common := constants(settings):
         text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
         console.print(text, soft_wrap=not console.is_terminal)
-    rows = settings.to_dicts()
-    columns = {"setting": list(labels(settings).values())}
-    for name in ("n", "unfinished", "repeated"):
-        if name == "n" or any(row[name] for row in rows):
-            columns[name] = [str(row[name]) for row in rows]
-    for name in list(SHOWN) if console.width >= WIDE else ["test/accuracy"]:
-        if any(row[f"{name}_mean"] is not None for row in rows):
-            columns[f"{name} %" if "accuracy" in name else name] = [_shown(r, name) for r in rows]
-        if name == "test/accuracy":
-            columns["95 %"] = [
-                "–" if row[f"{name}_low"] is None
-                else f"[{100 * row[f'{name}_low']:.2f}, {100 * row[f'{name}_high']:.2f}]"
-                for row in rows
-            ]  # fmt: skip
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for title in columns:
-        setting = title == "setting"
-        table.add_column(
-            title, justify="left" if setting else "right", no_wrap=not setting, overflow="fold"
+    table.add_column("setting", overflow="fold")
+    for title in ("n", "test/accuracy %", "95 %", "train/loss", "updates", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    names = labels(settings)
+    for row in settings.to_dicts():
+        low, high = row["test/accuracy_low"], row["test/accuracy_high"]
+        table.add_row(
+            Text(names[row["setting"]]),
+            f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
+            _shown(row, "test/accuracy", ".2f", 100),
+            "–" if low is None else Text(f"[{100 * low:.2f}, {100 * high:.2f}]"),
+            _shown(row, "train/loss", ".4f"),
+            _shown(row, "updates", ",.0f"),
+            _shown(row, "seconds", ",.1f"),
         )
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
     for line in (*LEGEND, *without_delta(settings)):
         say(line)
@@ -103,9 +85,8 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _shown(row: Row, name: str) -> str:
+def _shown(row: Row, name: str, form: str, factor: int = 1) -> str:
     """``mean ± sd``; a deviation of zero, as of updates, is left out."""
-    factor, form = SHOWN[name]
     mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
     if mean is None:
         return "–"
