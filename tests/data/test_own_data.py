@@ -13,7 +13,7 @@ import torch
 import yaml
 from conftest import configure, records, run_folder, status
 from data_files import write_images, write_npz
-from forked import Ended, forge
+from forked import forge
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
@@ -33,34 +33,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 def assert_recorded(place: Path, channels: int, size: int, pixels: np.ndarray) -> None:
     """Sixty images of three classes; ``pixels`` are theirs, in [0, 255]."""
     recorded = yaml.safe_load((run_folder(place) / "config.yaml").read_text())["dataset"]
-    counted = {name: recorded[name] for name in ("classes", "channels", "image_size", "samples")}
-    assert counted == {"classes": 3, "channels": channels, "image_size": size, "samples": 60}
+    counted = [recorded[name] for name in ("classes", "channels", "image_size", "samples")]
+    assert counted == [3, channels, size, 60]
     scaled = pixels.reshape(-1, channels) / 255
     np.testing.assert_allclose(recorded["mean"], scaled.mean(axis=0), atol=5e-5)
     np.testing.assert_allclose(recorded["std"], scaled.std(axis=0), atol=5e-5)
 
 
-def train(place: Path, *typed: str) -> Ended:
-    return forge.run(place, *SHORT, *typed).good()
-
-
-def refusal(place: Path, *typed: str) -> str:
-    line = forge.run(place, *SHORT, *typed).error()
-    assert not (place / "runs").exists()
-    return line
-
-
 def test_arrays_train_and_their_facts_are_recorded(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "mine.npz", shape=(8, 8, 3), test=15)
-    settings = ("dataset=arrays", f"dataset.file={file}")
-    plan = forge.run(tmp_path, *SHORT, *settings, "dry_run=true")
-    assert "n = 60" in plan.stdout
+    typed = (*SHORT, "dataset=arrays", f"dataset.file={file}")
+    assert "n = 60" in forge.run(tmp_path, *typed, "dry_run=true").stdout
     assert not (tmp_path / "runs").exists()
-    train(tmp_path, *settings)
+    forge.run(tmp_path, *typed).good()
     assert_recorded(tmp_path, 3, 8, np.load(file)["images"])
     assert status(tmp_path)["data"]["read_from"] == str(file)
     assert records(run_folder(tmp_path))[-1]["samples"] == 120
-    assert "finished before" in train(tmp_path, *settings).stdout
+    assert "finished before" in forge.run(tmp_path, *typed).good().stdout
 
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
@@ -74,18 +63,18 @@ def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> No
 
 
 def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine", val=4)
-    train(tmp_path, "dataset=folder", f"dataset.root={root}")
+    root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
+    typed = (*SHORT, "dataset=folder")
+    forge.run(tmp_path, *typed, f"dataset.root={root}").good()
     files = sorted(root.glob("train/*/*.png"))
     assert_recorded(tmp_path, 3, 12, np.stack([np.asarray(Image.open(file)) for file in files]))
-    shutil.copytree(root, tmp_path / "copy")
-    again = train(tmp_path, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
+    shutil.copytree(root, copy)
+    again = forge.run(tmp_path, *typed, f"dataset.root={copy}").good()
     assert "finished before" in again.stdout
-    shutil.copy(root / "val/cat/000.png", tmp_path / "copy" / "val" / "cow" / "000.png")
-    other = forge.run(tmp_path, *SHORT, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
-    assert other.returncode == 2
-    assert str(root) in other.stderr
-    assert str(tmp_path / "copy") in other.stderr
+    shutil.copy(root / "val/cat/000.png", copy / "val" / "cow" / "000.png")
+    line = forge.run(tmp_path, *typed, f"dataset.root={copy}").error()
+    assert str(root) in line
+    assert str(copy) in line
     assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
 
 
@@ -102,9 +91,8 @@ def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> N
 def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", size=(30, 20), train=5)
     Image.new("RGB", (9, 9)).save(root / "train/cat/small.png")
-    line = refusal(tmp_path, "dataset=folder", f"dataset.root={root}")
-    assert "20x30" in line
-    assert "dataset.image_size=" in line
+    with pytest.raises(UserError, match=r"of sizes 9x9, 20x30; set dataset.image_size"):
+        identity.find_facts("folder", Place(tmp_path, root))
     smooth = Image.fromarray(np.linspace(0, 255, 60 * 40).reshape(60, 40).astype(np.uint8))
     smooth.save(root / "train/cat/000.png")
     place = Place(tmp_path, root, image_size=20, channels=1)
@@ -151,10 +139,10 @@ WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"labels": np.full(60, -1)}, "class from 0"),
     "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
     "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
-    "huge": ({"labels": np.r_[10**9, THIRDS[1:]]}, "with the class 1000000000"),
+    "huge": ({"labels": np.r_[10**9, THIRDS[1:]]}, "a class from 0 to"),
     # As int64 this is -100, which PyTorch's cross entropy passes over.
     "wraps": ({"labels": np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]},
-              "with the class 18446744073709551516"),
+              "a class from 0 to"),
 }  # fmt: skip
 
 
@@ -169,21 +157,15 @@ def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_missing_own_data_are_said(tmp_path: Path) -> None:
-    nowhere = tmp_path / "nowhere"
+def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+    nowhere, root = tmp_path / "nowhere", write_images(tmp_path / "mine", val=2)
     for name, place, wanted in (
         ("arrays", Place(tmp_path), "needs dataset.file"),
         ("arrays", Place(tmp_path, file=nowhere), f"dataset.file={nowhere} is missing"),
-        ("folder", Place(nowhere), f"data_dir={nowhere} does not exist"),
         ("folder", Place(tmp_path, nowhere), f"no images to read in {nowhere}/train"),
     ):
         with pytest.raises(Missing, match=wanted):
             identity.find_facts(name, place)
-    assert not nowhere.exists()
-
-
-def test_a_damaged_or_deep_image_is_named(tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine", val=2)
     (root / "train/cow/003.png").write_bytes(b"\x89PNG, but no more")
     with pytest.raises(UserError, match=r"003.png cannot be read"):
         identity.find_facts("folder", Place(tmp_path, root))

@@ -1,44 +1,31 @@
-"""Arrays that are found once and kept in an .npz, which later runs read."""
+"""Facts about files that are found once and kept in data_dir/cache, which later runs read."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from igo.ground.files import durable, partial_of
-
-
-def kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The arrays of a file or, if it is missing or damaged, made and kept in it.
-
-    If igo cannot write the file, nothing is kept.
-    """
-    with contextlib.suppress(Exception):
-        return read(file)  # an .npz has a checksum for each array
-    arrays = {name: np.asarray(array) for name, array in make().items()}
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with durable(partial_of(file)) as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-        partial_of(file).replace(file)
-    return arrays
+from igo.ground.files import write_atomically
 
 
 def remembered(file: Path, find: Callable[[], Any]) -> Any:
-    """A value of plain numbers and texts, from the file or found and kept, like ``kept``."""
-    return json.loads(str(kept(file, lambda: {"json": json.dumps(find())})["json"]))
+    """A value of plain numbers and texts from a file or, if it is missing, found and kept in it.
 
-
-def read(file: Path) -> dict[str, Any]:
-    """The arrays of an .npz. A damaged file raises an error of any kind."""
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return dict(arrays)
+    If igo cannot write the file, nothing is kept.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(file.read_text())
+    value = find()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(value))
+    return value
 
 
 def digest(*sources: object) -> str:

@@ -19,8 +19,8 @@ from torchvision.datasets.folder import is_image_file
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import cache
-from igo.data.source import Missing, Place, one_line, train_and_test
-from igo.ground.errors import ConfigError, UserError
+from igo.data.source import Missing, Place, train_and_test
+from igo.ground.errors import ConfigError, UserError, first_line
 
 GREY = ("1", "L", "LA")  # Pillow's modes
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
@@ -60,11 +60,6 @@ class Images:
             return image
         return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
 
-    def part(self, index: np.ndarray) -> Images:
-        """The images with these indices."""
-        names, labels, stamps = (a[index] for a in (self.names, self.labels, self.stamps))
-        return replace(self, names=names, labels=labels, stamps=stamps)
-
     def path(self, index: int) -> Path:
         """The file of an image."""
         return self.root / os.fsdecode(self.names[index])
@@ -101,8 +96,11 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
     root = place.data_dir / name if imagenet else place.root or place.data_dir
     classes, train = _found(root, "train", place, square=not imagenet)
     if not imagenet and not (root / "val").is_dir():
-        kept, tested = train_and_test(train.labels)
-        return train.part(kept), train.part(tested)
+        kept, tested = (
+            replace(train, names=train.names[i], labels=train.labels[i], stamps=train.stamps[i])
+            for i in train_and_test(train.labels)
+        )
+        return kept, tested
     tested_classes, test = _found(root, "val", place, square=not imagenet)
     if different := {*classes} ^ {*tested_classes}:
         raise UserError(
@@ -128,9 +126,9 @@ def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[s
         stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
     except FileNotFoundError as error:
         raise Missing(
-            f"no images to read in {folder}{place.remark} ({one_line(error)}); put its class"
-            f" folders there, as {part}/CLASS/*, or point data_dir=… (of dataset=folder:"
-            " dataset.root=…) at a folder that has them"
+            f"no images to read in {folder} ({first_line(error)}); put its class folders there, as"
+            f" {part}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a folder"
+            " that has them"
         ) from None
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror or error})") from None
@@ -192,7 +190,7 @@ def opened(path: Path, mode: str | None = None) -> Any:
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
     except Exception as error:  # of Pillow, of many kinds
-        raise UserError(f"{path} cannot be read ({one_line(error)})") from None
+        raise UserError(f"{path} cannot be read ({first_line(error)})") from None
 
 
 def in_threads(work: Callable[[int], Any], indices: Sequence[int]) -> Iterator[Any]:

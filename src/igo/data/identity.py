@@ -37,7 +37,7 @@ class Identity:
 
 
 def identify(name: str, place: Place) -> Identity:
-    """The identity of a data set; its fingerprint is found once for the same files.
+    """The identity of a data set; a fingerprint of arrays is found once for the same files.
 
     Raises:
         Missing: the data set is not there.
@@ -52,10 +52,10 @@ def identify(name: str, place: Place) -> Identity:
         where = source.where
 
         def find() -> tuple[int, str]:
-            splits = readers.read(name, place)
+            splits = source.read()
             return len(splits[0].labels), fingerprint(content(splits))
 
-        file = place.cache / f"{name}-fingerprint-{cache.digest(*source.parts)}.npz"
+        file = place.cache / f"{name}-fingerprint-{cache.digest(*source.parts)}.json"
         n, digits = cache.remembered(file, find)
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
@@ -91,28 +91,24 @@ def find_facts(name: str, place: Place) -> dict[str, Any]:
         arrays = (array for images in splits for array in (images.names, images.stamps))
         sources: tuple[object, ...] = (str(splits[0].root.resolve()), *form, *arrays)
 
-        def find() -> tuple[Any, ...]:
+        def find() -> list[Any]:
             images = folders.with_form(splits[0])
             sample = folders.spread(images.names, folders.MOST_SAMPLED).tolist()
-            pixels = moments(images.resized(sample))
             classes = int(images.labels.max()) + 1
-            return classes, images.channels, images.size, len(images), *pixels
+            facts = classes, images.channels, images.size, len(images)
+            return [*facts, *moments(images.resized(sample))]
     else:
-        sources = readers.READERS[name](place).parts
+        source = readers.READERS[name](place)
+        sources = source.parts
 
-        def find() -> tuple[Any, ...]:
-            train, test = readers.read(name, place)
+        def find() -> list[Any]:
+            train, test = source.read()
             classes = int(max(train.labels.max(), test.labels.max())) + 1
-            _, size, _, channels = train.images.shape
-            return (
-                classes,
-                channels,
-                size,
-                len(train.labels),
-                *moments(np.array_split(train.images, len(train.images) // 1000 + 1)),
-            )
+            n, size, _, channels = train.images.shape
+            pixels = np.array_split(train.images, n // AT_ONCE + 1)
+            return [classes, channels, size, n, *moments(pixels)]
 
-    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.npz"
+    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.json"
     return dict(zip(FACTS, cache.remembered(file, find), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Reads each data set as arrays, which are kept; torchvision downloads, and knows CIFAR's files."""
+"""Reads each data set as arrays; torchvision downloads, and knows CIFAR's files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from igo.data import cache
-from igo.data.source import Missing, Place, Source, Split, Splits, one_line, train_and_test
-from igo.ground.errors import UserError
+from igo.data.source import Missing, Place, Source, Split, Splits, train_and_test
+from igo.ground.errors import UserError, first_line
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -24,26 +23,16 @@ FASHION_MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-FORM = 1  # increase it if a reader gives other arrays for the same files
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 MOST_CLASSES = 2**20
 
 
 def read(name: str, place: Place) -> Splits:
-    """The two splits of a data set, as an earlier call has kept them, or read.
+    """The two splits of a data set.
 
     Raises:
         Missing: the data set is not there.
     """
-    source = READERS[name](place)
-
-    def make() -> dict[str, Any]:
-        arrays = (array for split in source.read() for array in (split.images, split.labels))
-        return dict(zip(ARRAYS, arrays, strict=True))
-
-    kept = cache.kept(place.cache / f"{name}-{cache.digest(*source.parts, FORM)}.npz", make)
-    train_images, train_labels, test_images, test_labels = (kept[array] for array in ARRAYS)
-    return Split(train_images, train_labels), Split(test_images, test_labels)
+    return READERS[name](place).read()
 
 
 def digits(_: Place) -> Source:
@@ -67,28 +56,17 @@ def _digits() -> Splits:
 def fashion_mnist(place: Place) -> Source:
     """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
     ours = place.data_dir / "FashionMNIST" / "raw"
-    for folder in (ours, DEBIAN_FASHION_MNIST):
-        if all(_idx_file(folder, name).is_file() for name in FASHION_MNIST_FILES):
-            return _idx_source(folder)
+    folder = DEBIAN_FASHION_MNIST if _absent(ours) and not _absent(DEBIAN_FASHION_MNIST) else ours
+    if absent := _absent(folder):
 
-    def fetch() -> None:
-        from torchvision.datasets import FashionMNIST
+        def fetch() -> None:
+            from torchvision.datasets import FashionMNIST
 
-        FashionMNIST(str(place.data_dir), download=place.download)
+            FashionMNIST(str(place.data_dir), download=place.download)
 
-    missing = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name).is_file())
-    cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there"
-    _fetched(place, fetch, f"{ours / missing} is missing", cure)
-    return _idx_source(ours)
-
-
-def _idx_file(folder: Path, name: str) -> Path:
-    """The file, plain like torchvision's or compressed like Debian's."""
-    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
-
-
-def _idx_source(folder: Path) -> Source:
-    files = tuple(_idx_file(folder, name) for name in FASHION_MNIST_FILES)
+        cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files"
+        _fetched(place, fetch, f"{ours / absent[0]} is missing", f"{cure} there")
+    files = [_idx_file(folder, name) for name in FASHION_MNIST_FILES]
 
     def split(images_file: Path, labels_file: Path) -> Split:
         images, labels = _idx(images_file, 3), _idx(labels_file, 1)
@@ -96,7 +74,16 @@ def _idx_source(folder: Path) -> Source:
             raise UserError(f"{folder}: {len(images)} images, {len(labels)} labels; get it again")
         return Split(images[..., None], labels)
 
-    return Source(str(folder), files, lambda: (split(*files[:2]), split(*files[2:])))
+    return Source(str(folder), tuple(files), lambda: (split(*files[:2]), split(*files[2:])))
+
+
+def _absent(folder: Path) -> list[str]:
+    return [name for name in FASHION_MNIST_FILES if not _idx_file(folder, name).is_file()]
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    """The file, plain like torchvision's or compressed like Debian's."""
+    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
@@ -111,7 +98,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         shape = np.frombuffer(content[4:start], ">i4")
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+        raise UserError(f"{path} is damaged ({first_line(error)}); get it again") from None
 
 
 def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
@@ -141,9 +128,9 @@ def _fetched(place: Place, get: Callable[[], Any], problem: str, cure: str) -> A
     try:
         return get()
     except (OSError, RuntimeError, HTTPException) as error:
-        failed = f" and could not be downloaded ({one_line(error)})" if place.download else ""
-        where = f"{problem}{failed}{place.remark}"
-    raise Missing(f"{where}; {cure}, or point data_dir=… at a folder that has it")
+        reason = " ".join(str(error).split())  # torchvision's has several lines
+        failed = f" and could not be downloaded ({reason})" if place.download else ""
+    raise Missing(f"{problem}{failed}; {cure}, or point data_dir=… at a folder that has it")
 
 
 def arrays(place: Place) -> Source:
@@ -158,9 +145,10 @@ def arrays(place: Place) -> Source:
 
 def _npz(file: Path) -> Splits:
     try:
-        held = cache.read(file)
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            held = dict(arrays)
     except Exception as error:  # of zipfile, zlib, NumPy
-        raise UserError(f"{file} cannot be read ({one_line(error)})") from None
+        raise UserError(f"{file} cannot be read ({first_line(error)})") from None
     train, test = _npz_split(file, held, ""), None
     if "test_images" in held or "test_labels" in held:
         test = _npz_split(file, held, "test_")
@@ -190,10 +178,9 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
         )
     whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
     if not whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
-        highest = f" with the class {classes.max()}" if whole and len(pixels) else ""
         raise UserError(
-            f"{file}: {labels} is {classes.dtype} of shape {classes.shape}{highest}; it must be a"
-            f" class from 0 to {MOST_CLASSES:,} for each of the {len(pixels)} images, two at least"
+            f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
+            f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
         )
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
 

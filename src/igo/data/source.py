@@ -45,11 +45,6 @@ class Place:
         """The folder of cached data sets."""
         return self.data_dir / "cache"
 
-    @property
-    def remark(self) -> str:
-        """For an error: that the whole data_dir is missing, or nothing."""
-        return "" if self.data_dir.is_dir() else f" (data_dir={self.data_dir} does not exist)"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -68,11 +63,6 @@ class Source:
 
 class Missing(UserError):
     """A data set is not there; it was not downloaded, or could not be."""
-
-
-def one_line(error: Exception) -> str:
-    """An error's message on one line; its type if the message is empty."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
