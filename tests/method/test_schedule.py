@@ -19,6 +19,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
 from igo.method.plan import Plan
+from igo.method.profiles import paper_method
 
 
 def pytorch_rates(
@@ -109,7 +110,10 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
 @pytest.mark.parametrize("method", GOLDEN)
 def test_methods_by_name_are_those_of_the_command(method: str) -> None:
     """κ and λ of conf/schedule give the plan that igo.plan makes of the name."""
-    wanted = make_plan(configure("experiment=cifar100", f"schedule={method}"))
+    config = configure("experiment=cifar100", f"schedule={method}")
+    name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
+    assert name == f"Method {method[-1]}"
+    wanted = make_plan(config)
     plan = igo.plan(method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
     assert plan.is_that_of(wanted.identity)
     fewer = igo.plan(method, n=50_000, epochs=200, stages=4, learning_rate=0.1, batch_size=32)
