@@ -32,11 +32,9 @@ from igo.sweep.record import Sweep
 FOR_GPUS = ("cifar10", "cifar100", "imagenet")  # data sets whose runs take days on a CPU
 MINUTES, MINUTES_FOR_GPUS = 240, 1440  # of a job, where hydra.launcher.time is null
 
-Settings = Mapping[str, Any]  # conf/hydra/launcher/slurm.yaml
 
-
-def check(settings: Settings) -> None:
-    """Raise a UserError if SLURM is missing, or a number is wrong."""
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise a UserError if SLURM is missing, or a count in slurm.yaml is none."""
     names = ("runs_per_job", "array_size", "cpus_per_task", "time")
     check_counts({name: settings[name] for name in names if settings[name] is not None})
     missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
@@ -47,25 +45,21 @@ def check(settings: Settings) -> None:
         )
 
 
-def with_needs(settings: Settings, configs: Sequence[Config]) -> dict[str, Any]:
+def with_needs(settings: Mapping[str, Any], configs: Sequence[Config]) -> dict[str, Any]:
     """The settings with a GPU and a day for runs that need these, if they do not say other values.
 
     Raises:
         ConfigError: such a run would get no GPU.
     """
     need = [c for c in configs if c.dataset.name in FOR_GPUS and c.engine.device != "cpu"]
-    gpus, minutes = settings["gpus_per_node"], settings["time"]
-    if need and gpus == 0:
+    if need and settings["gpus_per_node"] == 0:
         allowed = f"a run on {need[0].dataset.name} needs a GPU: use 1, or type engine=cpu"
         raise ConfigError("hydra.launcher.gpus_per_node", 0, allowed)
-    if gpus is None:
-        gpus = int(bool(need))
-    if minutes is None:
-        minutes = MINUTES_FOR_GPUS if need else MINUTES
-    return {**settings, "gpus_per_node": gpus, "time": minutes}
+    needs = {"gpus_per_node": int(bool(need)), "time": MINUTES_FOR_GPUS if need else MINUTES}
+    return {name: needs.get(name) if v is None else v for name, v in settings.items()}
 
 
-def submit(sweep: Sweep, settings: Settings) -> None:
+def submit(sweep: Sweep, settings: Mapping[str, Any]) -> None:
     """Submit the sweep's runs to SLURM."""
     settings = with_needs(settings, [job.config for job in sweep.jobs])
     per_job, array_size = settings["runs_per_job"], settings["array_size"]
@@ -93,7 +87,7 @@ def submit(sweep: Sweep, settings: Settings) -> None:
         sweep.console.print(line)
 
 
-def _submit_array(sweep: Sweep, settings: Settings, array: Sequence[Work]) -> list[str]:
+def _submit_array(sweep: Sweep, settings: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
     """Submit a job array; return the ids of its jobs."""
     options = {name: value for name, value in settings.items() if value is not None}
     array_size, timeouts = options.pop("array_size"), options.pop("max_num_timeout")
