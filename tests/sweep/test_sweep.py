@@ -299,8 +299,6 @@ NOT_JUDGED = "tuning"  # by the best mean, see results/study.md and results/exch
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
 def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) -> None:
     content = yaml.safe_load(path.read_text())
-    assert list(content) == ["hydra"]
-    assert list(content["hydra"]["sweeper"]) == ["grids"]
     sweeper = GridSweeper(content["hydra"]["sweeper"]["grids"])
     lines = sweeper.lines(OverridesParser.create(), [])
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
