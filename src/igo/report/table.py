@@ -135,8 +135,6 @@ def _settings(folder: Path, _row: Row) -> Row:
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
     values = dict(_leaves(record_values(text) or {}))
-    if "schedule.p" in values:  # as earlier records have it
-        values["p"] = values.pop("schedule.p")
     if empty := [name for name in SETTINGS.keys() - NULLABLE if values.get(name, "") is None]:
         raise ValueError(f"{empty[0]} is null")
     return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values.items()}
