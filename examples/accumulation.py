@@ -41,6 +41,7 @@ def main(epochs: int = 10) -> float:
                   f" in {update.parts} parts on each rank"
                   f"  test {accuracy(network, test):.2%}")  # fmt: skip
     assert batches.updates == plan.updates
+    del model  # before its group: if it is the last to hold it, it may wait for ever
     dist.destroy_process_group()
     return accuracy(network, test)
 

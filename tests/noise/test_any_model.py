@@ -230,7 +230,6 @@ def averaged() -> tuple[float, float, Tensor]:
         igo.measure_noise(
             model, None, loader(), n=N, batches=2, loss_of=loss_of, batch_size=2 * B, seed=seed
         )
-    torch.distributed.destroy_process_group()
     return noise.variance, noise.gradient_square, torch.stack(seen)
 
 
