@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import html
-import itertools
 import json
 import re
 import shutil
@@ -32,7 +31,7 @@ FLAGS = (
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 # A window has 500 pixels or more; a frame, whose width a page sees as its screen's, has any.
 FRAME = """<!doctype html><body style="margin:0">
-<iframe style="border:0" height="900" width="WIDTH" src="PAGE"></iframe><script>
+<iframe style="border:0" height="900" width="390" src="PAGE"></iframe><script>
 addEventListener("load", () => setTimeout(() => {
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
   page.querySelectorAll("details").forEach((node) => { node.open = true; });
@@ -176,39 +175,14 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of runs that make every kind of section."""
-    root = tmp_path_factory.mktemp("everything")
-    runs = root / "runs"
-    for overrides in METHODS.values():
-        record_runs(runs, *overrides, "schedule.stages=3")
-    for p in (0.1, 0.5, 1, 4):
-        record_runs(runs, "schedule=polynomial", f"p={p}", "split=1", "epochs=30")
-    record_runs(runs, "schedule=cosine", "split=1", "epochs=30")
-    for p, split in itertools.product((0.25, 0.75), (0, 0.5, 1)):
-        record_runs(runs, f"p={p}", f"split={split}", "epochs=8")
-    for eta, b in itertools.product((0.05, 0.1, 0.2), (8, 32)):
-        constant = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
-        record_runs(runs, *constant, "epochs=4")
-    record_runs(runs, "schedule=cosine", "optimizer=shb", seeds=[0])
-    for i, folder in enumerate(sorted(runs.iterdir())):
-        (folder / "sharpness.json").write_text(json.dumps({"worst_case": 1.0 + i}))
-    report(runs, root / "report")
-    return root / "report"
-
-
 @pytest.mark.slow
 @needs_chromium
-@pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_without_a_network(everything: Path, width: int, tmp_path: Path) -> None:
+def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     frame = tmp_path / "frame.html"
-    page_address = (everything / "index.html").as_uri()
-    frame.write_text(FRAME.replace("WIDTH", str(width)).replace("PAGE", page_address))
+    frame.write_text(FRAME.replace("PAGE", (site / "index.html").as_uri()))
     seen = probed_in(frame, tmp_path / "profile")
-    assert seen["wide"] == [width, width]  # nothing to scroll sideways
-    assert len(seen["drawn"]) == len(list((everything / "figures").glob("*.png")))
-    assert all(seen["drawn"])
+    assert seen["wide"] == [390, 390]  # nothing to scroll sideways
+    assert seen["drawn"] == [True, True]
 
 
 def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
