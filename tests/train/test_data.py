@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rounding
 import torch
 from conftest import DEVICES, configure, epoch_batches
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import transforms
 
@@ -23,7 +18,7 @@ from igo.data.source import Place, Split
 from igo.ground.errors import ConfigError
 from igo.method import batches as equal
 from igo.train import on_device
-from igo.train.datasets import Data, TensorData, open_data, subset
+from igo.train.datasets import Data, TensorData, open_data
 
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
@@ -62,55 +57,20 @@ def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Pa
     assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(dataset.classes))
 
 
-@given(
-    n=st.integers(1, 300), b=st.integers(1, 320), seed=st.integers(0, 9), epoch=st.integers(1, 9)
-)
-def test_an_epoch_is_a_permutation_in_equal_parts(n: int, b: int, seed: int, epoch: int) -> None:
-    k = math.ceil(n / b)
-    pieces = [len(piece) for piece in epoch_batches(n, k, seed, epoch)]
-    assert len(pieces) == k == equal.count(n, b)
-    assert max(pieces) <= b
-    assert max(pieces) - min(pieces) <= 1
-    assert (max(pieces), min(pieces)) == equal.sizes(n, k)
-    assert sorted(torch.cat(epoch_batches(n, k, seed, epoch)).tolist()) == list(range(n))
-
-
-@given(
-    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
-    share=st.floats(0, 1),
-    order=st.randoms(use_true_random=False),
-)
-def test_a_subset_is_fixed_and_stratified(counts: list[int], share: float, order: Any) -> None:
-    labels = [label for label, count in enumerate(counts) for _ in range(count)]
-    order.shuffle(labels)
-    samples = max(1, round(share * len(labels)))
-    kept = subset(np.array(labels), samples)
-    np.testing.assert_array_equal(kept, subset(np.array(labels), samples))
-    assert len(set(kept.tolist())) == samples
-    assert kept.tolist() == sorted(kept)
-    # One threshold on the rank within each class: shares differ by rounding alone.
-    kept_counts = np.bincount(np.array(labels)[kept], minlength=len(counts))
-    low = max((k - 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
-    high = min((k + 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
-    assert low <= high + 1e-12
-
-
-def facts(**changes: Any) -> DatasetConfig:
+def facts(samples: int = 40) -> DatasetConfig:
     """A data set whose normalisation is plain x/255."""
-    plain = DatasetConfig(
-        name="made", classes=10, channels=3, image_size=12, samples=40, mean=[0.0] * 3,
+    return DatasetConfig(
+        name="made", classes=10, channels=3, image_size=12, samples=samples, mean=[0.0] * 3,
         std=[1.0] * 3, augment=AugmentConfig(crop=3, flip=True, rotation=15), workers=0,
     )  # fmt: skip
-    return replace(plain, **changes)
 
 
-def tensor_data(n: int = 40, device: str = "cpu", same: bool = False, test: int = 5) -> TensorData:
-    draw = np.random.default_rng(0)
-    train, held_out = (draw.integers(1, 256, (k, 12, 12, 3), dtype=np.uint8) for k in (n, test))
+def tensor_data(n: int = 40, device: str = "cpu", same: bool = False) -> TensorData:
+    images = np.random.default_rng(0).integers(1, 256, (n, 12, 12, 3), dtype=np.uint8)
     if same:
-        train[:] = train[0]
-    splits = Split(train, np.arange(n) % 10), Split(held_out, np.arange(test) % 10)
-    return TensorData(facts(samples=n), *splits, torch.device(device))
+        images[:] = images[0]
+    split = Split(images, np.arange(n) % 10)
+    return TensorData(facts(n), split, split, torch.device(device))
 
 
 def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:
@@ -152,15 +112,12 @@ def test_augmentation_differs_by_image_and_epoch_and_is_reproducible_from_the_se
 @pytest.mark.parametrize("n", [5, 1000, 2300])
 def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, device: str) -> None:
     draw = np.random.default_rng(1)
-    pixels = draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
-    labels = draw.integers(0, 10, n)
-    split = Split(pixels, labels)
-    data = TensorData(facts(), split, split, torch.device(device))
-    batches = list(data.test_batches())
+    split = Split(draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8), draw.integers(0, 10, n))
+    batches = list(TensorData(facts(), split, split, torch.device(device)).test_batches())
     seen = torch.cat([images for images, _ in batches]).cpu()
-    wanted = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    wanted = torch.from_numpy(split.images).permute(0, 3, 1, 2) / 255
     torch.testing.assert_close(seen, wanted, rtol=0, atol=1e-6)
-    assert torch.cat([answers for _, answers in batches]).tolist() == labels.tolist()
+    assert torch.cat([answers for _, answers in batches]).tolist() == split.labels.tolist()
 
 
 @pytest.mark.parametrize(
