@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,11 +154,8 @@ def test_steps_follow_the_formula_while_eta_changes(
     engine.build(EngineConfig(device="cpu"))  # what was never written is NaN, as in a run
     config = OptimizerConfig(name, momentum, weight_decay)
     ours, plain = small(device), small(device)
-    optimizers = [
-        (ours, config.build(ours, 0.3)),
-        (plain, OptimizerConfig("sgd", 0.0, weight_decay).build(plain, 0.3)),
-    ]
-    for parameters, optimizer in optimizers:
+    for parameters, each in ((ours, config), (plain, OptimizerConfig("sgd", 0.0, weight_decay))):
+        optimizer = each.build(parameters, 0.3)
         for step in range(STEPS):
             for group in optimizer.param_groups:
                 group["lr"] = eta(step)
@@ -168,23 +165,19 @@ def test_steps_follow_the_formula_while_eta_changes(
     assert momentum or all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
 
 
-def of_timm() -> Iterator[str]:
-    """Those that train on a CPU with first derivatives alone; kron compiles, which takes long."""
-    for name in timm.optim.list_optimizers():
-        if not name.startswith(("bnb", "fused", "adahessian", "kron")):
-            yield str(name)
+# They need second derivatives or other hardware, or compile, which takes long.
+NOT_TRIED = ("bnb", "fused", "adahessian", "kron")
 
 
 def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path: Path) -> None:
-    for name in of_timm():
-        config = OptimizerConfig(name, timm=True)
-        straight = small()
+    for name in timm.optim.list_optimizers():
+        if name.startswith(NOT_TRIED):
+            continue
+        config, straight, broken = OptimizerConfig(name, timm=True), small(), small()
         stepped(config.build(straight, 0.01), straight, range(8))
-        broken = small()
         first = config.build(broken, 0.01)
         stepped(first, broken, range(5))
-        state = {"signature": name, "optimizer": first.state_dict()}
-        checkpoint.save(tmp_path / name, state)
+        checkpoint.save(tmp_path / name, {"signature": name, "optimizer": first.state_dict()})
         saved, warnings = checkpoint.load(tmp_path / name, name)
         assert saved is not None, warnings
         second = config.build(broken, 0.01)

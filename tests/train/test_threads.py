@@ -26,24 +26,19 @@ CGROUPS = [  # cpu.max of the job's group and of the task's, cores of the affini
 ]
 
 
-@pytest.mark.parametrize(("job", "task", "affinity", "allowed"), CGROUPS)
 def test_a_quota_counts_in_whole_cores_wherever_it_is_set(
-    job: str | None,
-    task: str | None,
-    affinity: int,
-    allowed: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
-    root, cgroup = tmp_path / "cgroup", tmp_path / "own"
-    (root / "job" / "task").mkdir(parents=True)
-    if job or task:
-        cgroup.write_text("0::/job/task\n")
-    for folder, quota in ((root / "job", job), (root / "job" / "task", task)):
-        if quota:
-            (folder / "cpu.max").write_text(f"{quota}\n")
-    assert allowed_cores(root, cgroup) == allowed
+    for case, (job, task, affinity, allowed) in enumerate(CGROUPS):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=affinity: set(range(n)), False)
+        root, cgroup = tmp_path / str(case), tmp_path / f"{case}.own"
+        (root / "job" / "task").mkdir(parents=True)
+        if job or task:
+            cgroup.write_text("0::/job/task\n")
+        for folder, quota in ((root / "job", job), (root / "job" / "task", task)):
+            if quota:
+                (folder / "cpu.max").write_text(f"{quota}\n")
+        assert allowed_cores(root, cgroup) == allowed, CGROUPS[case]
 
 
 def test_the_trial_leaves_no_trace() -> None:
