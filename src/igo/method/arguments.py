@@ -112,15 +112,13 @@ class Arguments:
         return values
 
 
-def checked(
-    given: Mapping[str, Any], algorithm3: Mapping[str, Any], own: Mapping[str, Any]
-) -> Arguments:
+def checked(algorithm3: Mapping[str, Any], own: Mapping[str, Any], **given: Any) -> Arguments:
     """Refuse arguments from which no plan can be made, before anything is computed.
 
     Args:
-        given: the arguments of ``plan`` by name.
         algorithm3: see ``Algorithm3``.
         own: the profile's parameters.
+        given: the other arguments of ``plan``, by name.
 
     Raises:
         PlanError: an argument is wrong or missing.
@@ -128,7 +126,7 @@ def checked(
     if unknown := algorithm3.keys() - Algorithm3.__annotations__.keys():
         known = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
-    given = {**given, **algorithm3}
+    given |= algorithm3
     if isinstance(given["profile"], str) and given["profile"] in SPLITS:
         given, own = _paper_method(given, own)
     elif given["split"] is None:

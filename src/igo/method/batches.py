@@ -40,11 +40,6 @@ def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
     return start, start + small + (index < larger)
 
 
-def share(size: int, rank: int, ranks: int) -> range:
-    """The samples of a batch that a rank has: every ``ranks``-th; sizes differ by at most one."""
-    return range(rank, size, ranks)
-
-
 def grown(
     segments: Iterable[tuple[int, float]],
     *,

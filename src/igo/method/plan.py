@@ -97,20 +97,22 @@ def plan(
     Raises:
         PlanError: it names the argument, its value and which values are right.
     """
-    given = {
-        "profile": profile,
-        "n": n,
-        "epochs": epochs,
-        "samples": samples,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "split": split,
-        "stages": stages,
-        "warmup_samples": warmup_samples,
-        "max_batch_size": max_batch_size,
-        "batch_multiple": batch_multiple,
-    }
-    return _Planner(arguments.checked(given, algorithm3 or {}, of_profile)).plan()
+    given = arguments.checked(
+        algorithm3 or {},
+        of_profile,
+        profile=profile,
+        n=n,
+        epochs=epochs,
+        samples=samples,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        split=split,
+        stages=stages,
+        warmup_samples=warmup_samples,
+        max_batch_size=max_batch_size,
+        batch_multiple=batch_multiple,
+    )
+    return _plan(given)
 
 
 @dataclass(frozen=True)
@@ -127,114 +129,109 @@ class Segments:
     samples: int
 
 
-class _Planner:
-    """The steps from checked arguments to a plan."""
-
-    def __init__(self, given: Arguments) -> None:
-        self.given, self.total = given, given.total
-        self.n = given.n or self.total
-        self.starts = _starts(self.total, self.n, rounds.of_plan(given), given.warmup_samples)
-        self.whole = self.total % self.n == 0 and not any(start % self.n for start in self.starts)
-        self.phis = self._noise_levels()
-
-    def plan(self) -> Plan:
-        given = self.given
-        if given.h is not None:
-            self.starts = self._lengthened(given.h)
-        segments = list(_cut(self.starts, self.total, self.n))
-        applied = self._applied(segments)
-        for segment, (_, eta) in zip(segments, applied, strict=True):
-            if eta == 0:
-                allowed = (
-                    f"it underflows to η_{segment.stage} = 0 in stage {segment.stage} of"
-                    f" {len(self.starts)}; use a larger one"
-                )
-                raise PlanError("learning_rate", given.learning_rate, allowed)
-        self._warn(segments, [k for k, _ in applied])
-        phis = [self.phis[segment.stage - 1] for segment in segments]
-        if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
-            if not self.whole:
-                allowed = "full batches must follow whole epochs of a data set of n samples"
-                raise PlanError("final_updates", given.final_updates, allowed)
-            epoch = self.total // self.n + 1
-            last = Segments(len(self.starts) + 1, epoch, given.final_updates, 0, self.n)
-            segments, phis = [*segments, last], [*phis, 0.0]
-            applied.append((1, applied[-1][1]))
-        rows = _rows(segments, phis, applied)
-        return Plan(rows, self.n, given.learning_rate, given.warmup_samples, given.shown)
-
-    def _noise_levels(self) -> list[float]:
-        given, count = self.given, len(self.starts)
-        profile, name, warmup = (
-            function(given.profile),
-            name_of(given.profile),
-            given.warmup_samples,
-        )
-        phis = []
-        for m, start in enumerate(self.starts, 1):
-            after = max(start - warmup, 0)
-            before = start // self.n - warmup // self.n if self.whole else after / self.n
-            value: Any = profile(Position(m, count, max(before, 0)), **given.own)
-            try:
-                phi = float(value)
-            except (TypeError, ValueError):
-                allowed = f"it returned {value!r}; it must return φ, a number in (0, 1]"
-                raise PlanError("profile", name, allowed) from None
-            if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
-                allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
-                raise PlanError("profile", name, allowed)
-            if not 0 < phi <= 1:
-                allowed = (
-                    f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
-                    " must be in (0, 1]; use fewer stages or a slower decay"
-                )
-                raise PlanError("profile", name, allowed)
-            phis.append(phi)
-        return phis
-
-    def _applied(self, segments: Sequence[Segments]) -> list[tuple[int, float]]:
-        """k and η of each segment."""
-        given = self.given
-        return batches.grown(
-            ((segment.samples, self.phis[segment.stage - 1]) for segment in segments),
-            batch_size=given.batch_size,
-            largest=min(given.max_batch_size or self.n, self.n),
-            split=given.split,
-            multiple=given.batch_multiple,
-            learning_rate=given.learning_rate,
-        )
-
-    def _lengthened(self, h: float) -> list[int]:
-        """The starts of stages whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
-        given, count = self.given, len(self.starts)
-        if given.profile in BY_EPOCH:
-            allowed = f"{given.profile} decays by the epoch, so the lengths of its stages are fixed"
-            raise PlanError("h", h, allowed)
-        if not self.whole or given.warmup_samples:
-            allowed = "it needs whole epochs, at least one for each stage, and no warm-up"
-            raise PlanError("h", h, allowed)
-        applied = self._applied([Segments(m, m, 1, 0, self.n) for m in range(1, count + 1)])
-        ks, etas = zip(*applied, strict=True)
-        rates = [eta / given.learning_rate for eta in etas]
-        lengths = rounds.lengths_of_stages(self.phis, rates, ks, self.total // self.n, h)
-        return [sum(lengths[:m]) * self.n for m in range(count)]
-
-    def _warn(self, segments: Sequence[Segments], ks: Sequence[int]) -> None:
-        if len(self.starts) == 1 and self.given.profile != "constant":
-            warnings.warn(
-                "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",
-                PlanWarning,
-                stacklevel=4,
+def _plan(given: Arguments) -> Plan:
+    """From checked arguments to a plan."""
+    total, n = given.total, given.n or given.total
+    starts = _starts(total, n, rounds.of_plan(given), given.warmup_samples)
+    whole = not any(start % n for start in (*starts, total))  # stages of whole epochs
+    phis = _noise_levels(given, n, starts, whole)
+    if given.h is not None:
+        starts = _lengthened(given, given.h, n, phis, whole)
+    segments = list(_cut(starts, total, n))
+    applied = _applied(given, n, phis, segments)
+    for segment, (_, eta) in zip(segments, applied, strict=True):
+        if eta == 0:
+            allowed = (
+                f"it underflows to η_{segment.stage} = 0 in stage {segment.stage} of"
+                f" {len(starts)}; use a larger one"
             )
-        pairs = zip(segments, ks, strict=True)
-        full = [segment.stage for segment, k in pairs if k == 1 and segment.samples == self.n]
-        if full and self.given.max_batch_size is None and ks[0] > 1:
-            warnings.warn(
-                f"b reaches n = {self.n} in stage {full[0]} of {len(self.starts)}: from there on"
-                " SGD has no noise; give max_batch_size=, or max_batch_size=n if you want this",
-                PlanWarning,
-                stacklevel=4,
+            raise PlanError("learning_rate", given.learning_rate, allowed)
+    _warn(given, n, segments, [k for k, _ in applied])
+    levels = [phis[segment.stage - 1] for segment in segments]
+    if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
+        if not whole:
+            allowed = "full batches must follow whole epochs of a data set of n samples"
+            raise PlanError("final_updates", given.final_updates, allowed)
+        segments.append(Segments(len(starts) + 1, total // n + 1, given.final_updates, 0, n))
+        levels.append(0.0)
+        applied.append((1, applied[-1][1]))
+    rows = _rows(segments, levels, applied)
+    return Plan(rows, n, given.learning_rate, given.warmup_samples, given.shown)
+
+
+def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) -> list[float]:
+    """φ of each stage, from the profile."""
+    profile, name = function(given.profile), name_of(given.profile)
+    count, warmup, phis = len(starts), given.warmup_samples, []
+    for m, start in enumerate(starts, 1):
+        before = start // n - warmup // n if whole else max(start - warmup, 0) / n
+        value: Any = profile(Position(m, count, max(before, 0)), **given.own)
+        try:
+            phi = float(value)
+        except (TypeError, ValueError):
+            allowed = f"it returned {value!r}; it must return φ, a number in (0, 1]"
+            raise PlanError("profile", name, allowed) from None
+        if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
+            allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
+            raise PlanError("profile", name, allowed)
+        if not 0 < phi <= 1:
+            allowed = (
+                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
+                " must be in (0, 1]; use fewer stages or a slower decay"
             )
+            raise PlanError("profile", name, allowed)
+        phis.append(phi)
+    return phis
+
+
+def _applied(
+    given: Arguments, n: int, phis: Sequence[float], segments: Sequence[Segments]
+) -> list[tuple[int, float]]:
+    """k and η of each segment."""
+    return batches.grown(
+        ((segment.samples, phis[segment.stage - 1]) for segment in segments),
+        batch_size=given.batch_size,
+        largest=min(given.max_batch_size or n, n),
+        split=given.split,
+        multiple=given.batch_multiple,
+        learning_rate=given.learning_rate,
+    )
+
+
+def _lengthened(
+    given: Arguments, h: float, n: int, phis: Sequence[float], whole: bool
+) -> list[int]:
+    """The starts of stages whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
+    if given.profile in BY_EPOCH:
+        allowed = f"{given.profile} decays by the epoch, so the lengths of its stages are fixed"
+        raise PlanError("h", h, allowed)
+    if not whole or given.warmup_samples:
+        allowed = "it needs whole epochs, at least one for each stage, and no warm-up"
+        raise PlanError("h", h, allowed)
+    an_epoch_each = [Segments(m, m, 1, 0, n) for m in range(1, len(phis) + 1)]
+    ks, etas = zip(*_applied(given, n, phis, an_epoch_each), strict=True)
+    rates = [eta / given.learning_rate for eta in etas]
+    lengths = rounds.lengths_of_stages(phis, rates, ks, given.total // n, h)
+    return [sum(lengths[:m]) * n for m in range(len(phis))]
+
+
+def _warn(given: Arguments, n: int, segments: Sequence[Segments], ks: Sequence[int]) -> None:
+    count = segments[-1].stage
+    if count == 1 and given.profile != "constant":
+        warnings.warn(
+            "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",
+            PlanWarning,
+            stacklevel=4,
+        )
+    pairs = zip(segments, ks, strict=True)
+    full = [segment.stage for segment, k in pairs if k == 1 and segment.samples == n]
+    if full and given.max_batch_size is None and ks[0] > 1:
+        warnings.warn(
+            f"b reaches n = {n} in stage {full[0]} of {count}: from there on"
+            " SGD has no noise; give max_batch_size=, or max_batch_size=n if you want this",
+            PlanWarning,
+            stacklevel=4,
+        )
 
 
 def _rows(
