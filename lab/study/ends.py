@@ -23,7 +23,7 @@ def measure(folder: Path) -> dict[str, float]:
     """``anew`` of the run in this folder, measured if its after.json is missing."""
     file = folder / "after.json"
     if not file.is_file():
-        training, _ = load_folder(folder, lambda _: None, print)
+        training = load_folder(folder)
         write_atomically(file, json.dumps(anew(training)) + "\n")
     return dict(json.loads(file.read_text()))
 

@@ -169,7 +169,7 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     before = (folder / "checkpoint.pt").read_bytes()
     measured = ends.measure(folder)
     assert (folder / "checkpoint.pt").read_bytes() == before
-    run, _ = load_folder(folder, lambda _: None, print)
+    run = load_folder(folder)
     (images, labels), = run.data.plain_batches([torch.arange(run.data.n)])  # fmt: skip
     for module in run.network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -122,13 +122,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
-    # A damaged checkpoint is an error below.
-    training, progress = assemble.load_folder(folder, move, warn=lambda _: None)
-    if progress.epoch < training.plan.epochs:
-        raise UserError(
-            f"its last checkpoint is damaged, and the previous one is of epoch {progress.epoch} of"
-            f" {training.plan.epochs}; train the run again with fresh=true"
-        )
+    training = assemble.load_folder(folder, move)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
     drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
     parts = drawn[: settings.samples].split(settings.batch_size)
@@ -154,7 +148,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     return {
         "version": VERSION,
         "settings": settings.of_result(),
-        "epoch": progress.epoch,
+        "epoch": training.plan.epochs,
         "samples": sum(len(labels) for _, labels in batches),
         "parameters": len(weights),
         "loss": loss,

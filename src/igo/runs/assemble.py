@@ -109,25 +109,20 @@ def load(path: Path, signature: str, run: Training, warn: Callable[[str], None])
         ) from None
 
 
-def load_folder(
-    folder: Path, move: Callable[[Config], None], warn: Callable[[str], None]
-) -> tuple[Training, Progress]:
-    """Load a run at its newest whole checkpoint, to measure it.
+def load_folder(folder: Path, move: Callable[[Config], None] = lambda _: None) -> Training:
+    """Load a finished run, to measure it.
 
     Args:
         folder: the run's folder.
         move: changes the device and the precision in the run's configuration.
-        warn: called if a checkpoint is damaged and an older one is used.
     """
     config = read_config(folder / "config.yaml")
     name = RunFolder(config).path.name  # before `move`: named as trained
     move(config)
     training = prepare(config, make_plan(config))
-    reasons: list[str] = []
-    progress = load(folder / "checkpoint.pt", name, training, reasons.append)
-    if progress is None:
-        why = "; ".join(reasons) or "wait for its first epoch"
-        raise UserError(f"{folder} has no usable checkpoint: {why}")
-    for reason in reasons:
-        warn(f"{reason}; using the one after epoch {progress.epoch}")
-    return training, progress
+    damaged: list[str] = []
+    progress = load(folder / "checkpoint.pt", name, training, damaged.append)
+    if progress is None or progress.epoch < training.plan.epochs:
+        why = "; ".join(damaged) or "it is missing, or the run goes on"
+        raise UserError(f"{folder} has no whole checkpoint of its last epoch: {why}")
+    return training

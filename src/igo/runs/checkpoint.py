@@ -98,9 +98,8 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
     if version is None:
         raise Damaged(f"{path} is not a checkpoint of a run")
     if version != VERSION:
-        made = "an earlier" if version < VERSION else "a later"
         raise UserError(
-            f"{path} was made by {made} version of igo; it is left as it is. Continue with that"
+            f"{path} was made by another version of igo; it is left as it is. Continue with that"
             " version; fresh=true starts over"
         )
     if state.get("signature") != signature:

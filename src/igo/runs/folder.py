@@ -67,7 +67,8 @@ class RunFolder:
         with self.writing():
             lock = (self.path / ".lock").open("ab")
         with lock:
-            self._take(lock)
+            with self.writing():
+                self._take(lock)
             _locks.add(lock)
             try:
                 yield
@@ -75,19 +76,12 @@ class RunFolder:
                 _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
-        for attempt in range(10):
-            try:
+        for _ in range(10):  # a process that only reads has it for a moment, see state_of
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except BlockingIOError:  # held perhaps by a process that only reads, see state_of
-                if attempt == 9:
-                    raise Busy(f"{self.path} is being worked on by another process") from None
-                time.sleep(0.05)
-            except OSError as error:
-                raise UserError(
-                    f"{self.path} cannot be locked ({error.strerror or error}): its file system has"
-                    " no flock; set runs_dir to another one"
-                ) from None
+            time.sleep(0.05)
+        raise Busy(f"{self.path} is being worked on by another process")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -59,7 +59,13 @@ def _train_recorded(
             folder.start_over()
     progress = _resume(folder, training, terminal)
     threads.settle(training, progress, terminal.say)
-    _begin_record(folder, training, progress, terminal)
+    here = manifest.of_training(training)
+    if progress.epoch and (other := manifest.differences(folder.status(), here["hardware"])):
+        terminal.warn(f"the run began under {other}")
+    with folder.writing():
+        folder.write_plan(training.plan)
+        folder.begin_records(progress.records)
+        folder.begin_status(state="running", started=manifest.now(), **here)
     started, spent = time.perf_counter(), float(folder.status().get("seconds", 0))
     logger = loggers.Logger()
 
@@ -86,19 +92,6 @@ def _train_recorded(
         raise
     with folder.writing():
         folder.update_status(state="finished", **times())
-
-
-def _begin_record(
-    folder: RunFolder, training: Training, progress: Progress, terminal: Terminal
-) -> None:
-    """Write what is known before the next epoch. Warn if earlier epochs had another manifest."""
-    here = manifest.of_training(training)
-    if progress.epoch and (other := manifest.differences(folder.status(), here["hardware"])):
-        terminal.warn(f"the run began under {other}")
-    with folder.writing():
-        folder.write_plan(training.plan)
-        folder.begin_records(progress.records)
-        folder.begin_status(state="running", started=manifest.now(), **here)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

@@ -49,8 +49,13 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 other = manifest.differences(folder.status())
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
-                if ranks.first:
-                    _log_finished(config, folder, terminal)
+                # To W&B only for a `wandb agent`; `make sync` sends the others.
+                of_agent = "WANDB_SWEEP_ID" in os.environ
+                if ranks.first and (of_agent or config.tracking.tool not in ("wandb", "none")):
+                    loggers.check(config)
+                    with folder.held():
+                        records = read_records(folder.path)
+                        loggers.start(config, folder, records, terminal.warn).close()
             else:
                 from igo.runs import recorded  # imports torch, which a dry run does not need
 
@@ -76,14 +81,6 @@ def _has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     folder.records_until(plan.epochs)
     manifest.check_data_here(folder.path, status, config)
     return True
-
-
-def _log_finished(config: Config, folder: RunFolder, terminal: Terminal) -> None:
-    """Send a finished run's records to its logger, but to W&B only for a `wandb agent`."""
-    if "WANDB_SWEEP_ID" in os.environ or config.tracking.tool not in ("wandb", "none"):
-        loggers.check(config)
-        with folder.held():
-            loggers.start(config, folder, read_records(folder.path), terminal.warn).close()
 
 
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:

@@ -6,7 +6,6 @@ second, and if it is interrupted, the next call sends every row again.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def run(composed: DictConfig) -> None:
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
     folders = [folder for folder in folders if "wandb_id" in read_status(folder)]
     logger.leave_the_home(root)
-    if folders and not _knows_key():
+    if folders and not logger.knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
             " again. Nothing was sent, and all runs are kept"
@@ -59,14 +58,6 @@ def run(composed: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def _knows_key() -> bool:
-    import wandb
-
-    os.environ["WANDB_MODE"] = "online"  # before W&B reads it
-    wandb.setup(wandb.Settings(silent=True))  # it would advise `wandb sync`, which sends rows twice
-    return logger.knows_key()
-
-
 def _send(place: Path) -> str:
     """Send one run; return the outcome."""
     if state_of(place) == "running":
@@ -78,10 +69,7 @@ def _send(place: Path) -> str:
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
     try:
-        opened = logger.open_run("online", config, folder, stats=False)
-        sending = logger.WandB(opened, config, folder, int(opened.starting_step or 0))
-        for record in records:
-            sending.log(record, record["epoch"])
+        sending = logger.WandB("online", config, folder, records, stats=False)
         sending.close(int(status.get("state") != "finished"))
     except Exception as error:  # CommError, or any other after a strange answer
         raise UserError(f"{first_line(error)}; it is kept, start this again") from None

@@ -43,8 +43,6 @@ EPOCH = (  # the entry of the record; its title, width and format
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
 PLAN = ("stage", "epochs", "batches", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m")
-LOWER_THE_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
-ROUNDING = 1e-12  # of κ_m
 
 
 class Speech(Console):
@@ -146,30 +144,23 @@ class ProgressBar:
         self._bar.update(self._task, advance=images, description=text)
 
     def end_epoch(self, record: Record) -> None:
-        """Print a line that stays, with a heading every HEADING_EVERY epochs."""
+        """Print a line that stays, with a heading every HEADING_EVERY epochs.
+
+        It has at most 79 characters, and a dash for what was not measured or evaluated. Validation,
+        if images are held out for it, takes the place of images/s.
+        """
+        left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
+        columns = [column for column in EPOCH if column[0] != left_out]
         if self._lines % HEADING_EVERY == 0:
-            self._terminal.say(epoch_heading(record), style="bold")
+            heading = " ".join(title.rjust(width) for _, title, width, _ in columns)
+            self._terminal.say(heading, style="bold")
         self._lines += 1
-        self._terminal.say(epoch_line(record))
-
-
-def epoch_heading(record: Record) -> str:
-    """The titles above ``epoch_line``."""
-    return " ".join(title.rjust(width) for _, title, width, _ in _columns(record))
-
-
-def epoch_line(record: Record) -> str:
-    """An epoch in at most 79 characters; a dash where it was not measured or evaluated."""
-    return " ".join(
-        ("–" if record[name] is None else format(record[name], form)).rjust(width)
-        for name, _, width, form in _columns(record)
-    )
-
-
-def _columns(record: Record) -> list[tuple[str, str, int, str]]:
-    """Those of EPOCH; validation, where it is held out, takes the place of images/s."""
-    left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
-    return [column for column in EPOCH if column[0] != left_out]
+        self._terminal.say(
+            " ".join(
+                ("–" if record[name] is None else format(record[name], form)).rjust(width)
+                for name, _, width, form in columns
+            )
+        )
 
 
 def plan_lines(plan: Plan, *, cut: bool) -> list[str]:
@@ -208,30 +199,20 @@ def plan_title(config: Config, plan: Plan) -> str:
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = []
-    profile, optimizer = config.schedule.profile, config.optimizer
+    optimizer = config.optimizer
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     first, last = decaying[0], decaying[-1]
-    grows = last.b_m > first.b_m * (1 + ROUNDING)
-    if len(decaying) == 1 and profile != "constant":
+    if len(decaying) == 1 and config.schedule.profile != "constant":
         texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
-    if profile in LOWER_THE_RATE and grows:
-        usual = f"the usual {profile} schedule lowers η alone: split=1"
-        texts.append(f"b grows from {first.b_m:,.1f} to {last.b_m:,.1f}; {usual}")
     # An epoch has at least so many batches. Where it has no more, b cannot grow.
     least = batches.count(plan.n, config.max_batch_size or plan.n)
-    free = [stage.eta_m for stage in decaying if stage.batches > least]
-    rising = sum(row.kappa_m is not None and row.kappa_m > 1 + ROUNDING for row in plan.stages)
-    falls = config.split == 0 and free and min(free) < first.eta_m * (1 - 1e-9)
-    if rising or falls:
-        where = f"rises after {counted(rising, 'stage')}" if rising else f"falls to {min(free):.5g}"
-        texts.append(f"η {where}: an epoch has a whole number of batches, and η keeps η/√b exact")
     capped = next((stage for stage in decaying if stage.batches == least), None)
     if capped and last.phi_m < capped.phi_m and config.split != 1:
         limit = config.max_batch_size
         cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
         falling = "from there on η carries the whole decay"
         texts.append(f"b meets its cap, {cap}, in stage {capped.stage}: {falling}")
-    if optimizer.name in ("shb", "nshb") and optimizer.momentum and grows:
+    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.batches < first.batches:
         texts.append(
             f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
             " δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"

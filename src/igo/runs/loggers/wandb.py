@@ -35,6 +35,7 @@ def knows_key() -> bool:
     import wandb
 
     os.environ["WANDB_MODE"] = "online"  # else wandb.login does not look for one
+    wandb.setup(wandb.Settings(silent=True))  # it would advise `wandb sync`, which sends rows twice
     with contextlib.redirect_stderr(io.StringIO()):
         return bool(wandb.login(prompt=False, verify=False))
 
@@ -67,69 +68,13 @@ def start(
     run_id = of_agent or recorded or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
     if run_id != recorded:
         folder.update_status(wandb_id=run_id)
-    online = config.tracking.mode == "online"
-    if online:
+    if config.tracking.mode == "online":
         try:
-            run = open_run("online", config, folder)
+            return WandB("online", config, folder, records)
         except Exception as error:  # CommError, or any other after a strange answer
-            reason, online = first_line(error), False
+            reason = first_line(error)
             warn(f"no W&B run online ({reason}): it goes on offline; `make sync` sends it later")
-    if not online:
-        run = open_run("offline", config, folder)
-    # Each epoch is one row, in their order, so the number of rows gives the last epoch.
-    logger = WandB(run, config, folder, int(run.starting_step or 0) if online else len(records))
-    for record in records:
-        logger.log(record, record["epoch"])
-    return logger
-
-
-def open_run(
-    mode: Literal["online", "offline"], config: Config, folder: RunFolder, *, stats: bool = True
-) -> Any:
-    """Open or resume the W&B run whose id is in status.json. Its files are in RUNS_DIR/wandb.
-
-    Raises:
-        Exception: no server answers, or it refuses the run: CommError, or any other.
-    """
-    import wandb
-
-    status, tracking, name = folder.status(), config.tracking, folder.path.name
-    profile = config.schedule.profile
-    p = "" if config.p is None else f" p={config.p:g}"
-    title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
-    plan = plan_of(folder.path)
-    columns = {key: [row[key] for row in plan] for key in plan[0]}
-    manifest = {key: status.get(key) for key in MANIFEST}
-    task = f"{config.dataset.name}-{config.model.name}-{profile}"
-    settings = wandb.Settings(
-        silent=True,
-        console="off",
-        disable_git=True,  # the manifest has the commit
-        disable_code=True,
-        x_disable_stats=mode == "offline" or not stats,  # of the machine
-        init_timeout=INIT_TIMEOUT,
-        finish_timeout=FINISH_TIMEOUT,
-        finish_timeout_raises=True,
-    )
-    with _or_teardown():
-        return wandb.init(
-            mode=mode,
-            settings=settings,
-            resume="allow",
-            dir=str(folder.path.resolve().parent),
-            project=tracking.project,
-            entity=tracking.entity,
-            group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task,
-            tags=[*tracking.tags, profile],
-            name=title[:LONGEST_NAME],
-            id=status["wandb_id"],
-            config={
-                **asdict(config),
-                "setting": setting_of(config),
-                "plan": columns,
-                "manifest": manifest,
-            },
-        )
+    return WandB("offline", config, folder, records)
 
 
 def setting_of(config: Config) -> str:
@@ -147,17 +92,77 @@ def plan_of(folder: Path) -> list[Record]:
 
 
 class WandB(Logger):
-    """A W&B run, online or offline, that has the rows of the first ``logged`` epochs."""
+    """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
-    def __init__(self, run: Any, config: Config, folder: RunFolder, logged: int) -> None:
-        self._run, self._config, self._folder, self._logged = run, config, folder, logged
+    Args:
+        mode: online, or offline.
+        config: the run's settings.
+        folder: the run's folder.
+        records: the run's records so far; those that W&B lacks are sent.
+        stats: whether W&B measures the machine, when online.
+
+    Raises:
+        Exception: no server answers, or it refuses the run: CommError, or any other.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["online", "offline"],
+        config: Config,
+        folder: RunFolder,
+        records: Sequence[Record],
+        *,
+        stats: bool = True,
+    ) -> None:
+        import wandb
+
+        self._config, self._folder = config, folder
+        status, tracking, name = folder.status(), config.tracking, folder.path.name
+        profile = config.schedule.profile
+        p = "" if config.p is None else f" p={config.p:g}"
+        title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
         plan = plan_of(folder.path)
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
-        run.define_metric("*", step_metric="epoch")
-        run.define_metric("updates", step_metric="epoch", summary="last")
+        task = f"{config.dataset.name}-{config.model.name}-{profile}"
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            disable_git=True,  # the manifest has the commit
+            disable_code=True,
+            x_disable_stats=mode == "offline" or not stats,
+            init_timeout=INIT_TIMEOUT,
+            finish_timeout=FINISH_TIMEOUT,
+            finish_timeout_raises=True,
+        )
+        with _or_teardown():
+            self._run: Any = wandb.init(
+                mode=mode,
+                settings=settings,
+                resume="allow",
+                dir=str(folder.path.resolve().parent),
+                project=tracking.project,
+                entity=tracking.entity,
+                group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task,
+                tags=[*tracking.tags, profile],
+                name=title[:LONGEST_NAME],
+                id=status["wandb_id"],
+                config={
+                    **asdict(config),
+                    "setting": setting_of(config),
+                    "plan": {key: [row[key] for row in plan] for key in plan[0]},
+                    "manifest": {key: status.get(key) for key in MANIFEST},
+                },
+            )
+        self._run.define_metric("*", step_metric="epoch")
+        self._run.define_metric("updates", step_metric="epoch", summary="last")
         for split in ("test", "validation"):
-            run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
-            run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
+            self._run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
+            self._run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
+        # Each epoch is one row, in their order, so the number of rows gives the last epoch.
+        there = int(self._run.starting_step or 0)
+        self._logged = there if mode == "online" else len(records)
+        for record in records:
+            self.log(record, record["epoch"])
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger. An epoch that has its row is skipped, even if it was trained again."""
