@@ -48,7 +48,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     stopped, kind = 0, "sgd"
     with small_disk(tmp_path, 600) as disk:
         ballast = disk / "ballast"
-        for room in range(0, 600, 20):
+        for room in range(0, 600, 10):
             ballast.unlink(missing_ok=True)
             fill(ballast, leave=room * KIB)
             ended = start(tmp_path, kind)

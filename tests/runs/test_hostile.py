@@ -1,7 +1,7 @@
-"""Files that somebody else made: nothing in them runs, and no key is in a file of a run.
+"""Run folders that somebody else made: nothing in them runs.
 
-tests/runs/test_checkpoint.py has checkpoints, tests/data/test_cache.py arrays,
-tests/report/test_report_page.py the report, and tests/runs/test_wandb.py that W&B leaves no key.
+tests/runs/test_checkpoint.py has checkpoints, tests/data/test_cache.py arrays, and
+tests/report/test_report_page.py the report.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import TINY, configure, run_folder
-from forked import Death, forge
-from wandb_server import KEY
+from conftest import TINY, configure
 
 from igo.config.load import read_config
 from igo.config.plan import make_plan
@@ -58,15 +56,3 @@ def test_what_is_no_configuration_is_refused(recorded: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"config.yaml cannot be read \(.*No such file"):
         read_config(path)
-
-
-def test_a_run_that_fails_leaves_no_key_behind(tmp_path: Path) -> None:
-    death = Death("igo.runs.checkpoint.save", call=2, error="no space")
-    ended = forge.run(
-        tmp_path, *TINY, death=death, WANDB_API_KEY=KEY, HF_TOKEN=KEY, WANDB_MODE="offline"
-    )
-    assert ended.returncode == 1
-    assert (run_folder(tmp_path) / "error.txt").is_file()
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            assert KEY.encode() not in path.read_bytes(), path

@@ -94,7 +94,7 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     folder, plan = run_folder(finished), make_plan(configure(*RUN))
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
-        "previous-checkpoint.pt", ".lock",
+        ".lock",
     }  # fmt: skip
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "wandb"}
     with (folder / "plan.csv").open(newline="") as file:

@@ -45,27 +45,10 @@ def test_fp16_moves_the_scaler_and_a_resume_brings_it_back(tmp_path: Path) -> No
     assert scaler != fresh
 
 
-@pytest.mark.parametrize("whole", [1, 0])
-def test_damaged_checkpoints_are_passed_over_with_a_warning(whole: int, tmp_path: Path) -> None:
-    """It goes on from the one before, or starts over where none is whole."""
-    start(tmp_path, "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
-    newest = run_folder(tmp_path) / "checkpoint.pt"
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 16
-    newest.write_bytes(content)
-    if not whole:
-        checkpoint.previous(newest).write_bytes(b"")
-    ended = start(tmp_path, "sgd").good()
-    assert ended.stderr.startswith(f"warning: {newest} is damaged")
-    assert ("the run starts over" in ended.stderr) == (not whole)
-    assert ("continuing after epoch 2 of 4" in ended.stdout) == bool(whole)
-    assert_same(outcome(tmp_path), undisturbed("sgd"))
-
-
 def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> None:
     start(tmp_path, "sgd", Death("igo.runs.checkpoint.save", 2, "after"))
     path = run_folder(tmp_path) / "checkpoint.pt"
-    state, _ = checkpoint.load(path, path.parent.name)
+    state = checkpoint.load(path, path.parent.name)
     del state["optimizer"]
     checkpoint.save(path, state)
     content = path.read_bytes()
@@ -96,26 +79,6 @@ def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(tmp_path: Pa
     assert ended.returncode == -signal.SIGKILL
     ended = start(tmp_path, "sgd")
     assert "finished before" not in ended.stdout
-    assert_same(outcome(tmp_path), undisturbed("sgd"))
-
-
-def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
-    tmp_path: Path,
-) -> None:
-    """As SLURM sends it; SIGTERM is in test_ranks."""
-    number = signal.SIGUSR2
-    death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
-    ended = start(tmp_path, "W&B", death)
-    assert (ended.returncode, ended.stderr) == (128 + number, "")
-    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", number.name)
-    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
-    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
-    assert [row["epoch"] for row in history(folder)] == [1, 2]
-    assert exit_codes(folder) == [128 + number]
-
-    ended = start(tmp_path, "sgd")  # without W&B it is the same run
-    assert "continuing after epoch 2 of 4" in ended.stdout
-    assert "signal" not in status(tmp_path)
     assert_same(outcome(tmp_path), undisturbed("sgd"))
 
 
@@ -198,7 +161,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     path = tmp_path / "checkpoint.pt"
     for first, second in ((plain, scaled), (scaled, plain)):
         checkpoint.save(path, assemble.state_of("one run", first, Progress()))
-        assert assemble.load(path, "one run", second, pytest.fail) is not None
+        assert assemble.load(path, "one run", second) is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
 

@@ -15,8 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +43,6 @@ PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 def sync_as_typed() -> None:
     """`igo sync` in a process that has wandb already (see forked)."""
     sys.argv = ["igo", "sync"]
-    Path("pid").write_text(str(os.getpid()))
     main()
 
 
@@ -171,35 +168,22 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert_key_is_nowhere(tmp_path)
 
 
-@contextmanager
-def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None]) -> Iterator[None]:
-    """While the body runs: do something as soon as the server has so many rows of a run."""
-    server.rows_wanted = rows
-    thread = threading.Thread(target=lambda: server.enough_rows.wait() and act())
-    thread.start()
-    try:
-        yield
-    finally:
-        server.enough_rows.set()
-        thread.join()
-
-
-def send(place: Path, number: signal.Signals) -> None:
-    """Send a signal to the run of a place, by the process id in its status, once PAUSE holds it."""
-    pid = status(place)["pid"]
-    ps = ["ps", "-o", "state=", "-p", str(pid)]
-    while subprocess.run(ps, capture_output=True, text=True, check=True).stdout.strip()[0] != "T":
-        time.sleep(0.01)
-    os.kill(pid, number)
-
-
 def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
     def kill() -> None:
-        send(tmp_path, signal.SIGKILL)
+        """The process that stands still at PAUSE, once the server has three rows."""
+        server.enough_rows.wait()
+        pid = status(tmp_path)["pid"]
+        ps = ["ps", "-o", "state=", "-p", str(pid)]
+        while not subprocess.check_output(ps, text=True).strip().startswith("T"):
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
 
     with WandbServer() as server:
-        with when_rows_are_there(server, 3, kill):
-            ended = forge.run(tmp_path, *LONGER, death=PAUSE, **server.online, **FAST)
+        server.rows_wanted = 3
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        ended = forge.run(tmp_path, *LONGER, death=PAUSE, **server.online, **FAST)
+        thread.join()
         assert ended.returncode == -signal.SIGKILL
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
@@ -243,25 +227,6 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
         assert there == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
         assert_whole(whole, longer)
     assert_key_is_nowhere(place)
-
-
-def test_a_sync_that_is_killed_is_completed_by_the_next(offline: Path, tmp_path: Path) -> None:
-    """SIGKILL once the server has three rows or four, while the program stands still."""
-    place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
-
-    def kill() -> None:
-        os.kill(int((place / "pid").read_text()), signal.SIGKILL)
-
-    with WandbServer() as server:
-        with when_rows_are_there(server, 3, kill):
-            ended = sync(place, server.url, death=PAUSE, **FAST)
-        assert ended.returncode == -signal.SIGKILL
-        ((name, run),) = server.runs.items()
-        (folder,) = (file.parent for file in place.glob("runs/*/status.json")
-                     if status(file.parent)["wandb_id"] == name)  # fmt: skip
-        assert 3 <= len(run.history) < 6
-        sync(place, server.url).good()
-        assert_whole(run, folder)
 
 
 def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: Path) -> None:

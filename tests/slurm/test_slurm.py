@@ -91,7 +91,7 @@ def assert_same(ours: Path, expected: Path) -> None:
     assert records(ours) == records(expected)
     epochs = [row["epoch"] for row in records(ours)]
     assert epochs == list(range(1, len(epochs) + 1))
-    a, b = (checkpoint.load(run / "checkpoint.pt", run.name)[0] for run in (ours, expected))
+    a, b = (checkpoint.load(run / "checkpoint.pt", run.name) for run in (ours, expected))
     assert list(a["model"]) == list(b["model"])
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in b["model"])
 

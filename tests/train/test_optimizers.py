@@ -178,8 +178,7 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         first = config.build(broken, 0.01)
         stepped(first, broken, range(5))
         checkpoint.save(tmp_path / name, {"signature": name, "optimizer": first.state_dict()})
-        saved, warnings = checkpoint.load(tmp_path / name, name)
-        assert saved is not None, warnings
+        saved = checkpoint.load(tmp_path / name, name)
         second = config.build(broken, 0.01)
         second.load_state_dict(saved["optimizer"])
         stepped(second, broken, range(5, 8))

@@ -74,8 +74,8 @@ def state_of(signature: str, run: Training, now: Progress) -> dict[str, Any]:
     }
 
 
-def load(path: Path, signature: str, run: Training, warn: Callable[[str], None]) -> Progress | None:
-    """Bring a run to its newest whole checkpoint. Only rank 0 reads the file.
+def load(path: Path, signature: str, run: Training) -> Progress | None:
+    """Bring a run to its checkpoint. Only rank 0 reads the file.
 
     Its recorded data and plan must be those of the training.
 
@@ -83,14 +83,12 @@ def load(path: Path, signature: str, run: Training, warn: Callable[[str], None])
         The run's progress without its records, None where there is no checkpoint.
     """
     ranks = run.engine.ranks
-    state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
+    state = checkpoint.load(path, signature) if ranks.first else None
     if state and run.identity:
         recorded = read_status(path.parent)
         if recorded.get("run") == signature:  # else it is another run's
             manifest.check_data(path.parent, recorded, run.identity)
             manifest.check_plan(path.parent, recorded, run.plan)
-    for warning in warnings:
-        warn(warning)
     state = ranks.broadcast(state)
     if state is None:
         return None
@@ -100,9 +98,7 @@ def load(path: Path, signature: str, run: Training, warn: Callable[[str], None])
         if state["scaler"]:  # empty where the device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
-    except RuntimeError:
-        raise UserError(f"{path} holds another model than {run.config.model.name}") from None
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not a checkpoint that this program wrote ({first_line(error)}); it is left"
             " as it is. fresh=true starts over"
@@ -120,9 +116,7 @@ def load_folder(folder: Path, move: Callable[[Config], None] = lambda _: None) -
     name = RunFolder(config).path.name  # before `move`: named as trained
     move(config)
     training = prepare(config, make_plan(config))
-    damaged: list[str] = []
-    progress = load(folder / "checkpoint.pt", name, training, damaged.append)
+    progress = load(folder / "checkpoint.pt", name, training)
     if progress is None or progress.epoch < training.plan.epochs:
-        why = "; ".join(damaged) or "it is missing, or the run goes on"
-        raise UserError(f"{folder} has no whole checkpoint of its last epoch: {why}")
+        raise UserError(f"{folder} has no checkpoint of its last epoch; the same command trains it")
     return training

@@ -18,72 +18,45 @@ VERSION = 2  # of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 
 
-class Damaged(UserError):
-    """The bytes of a checkpoint are not those that a run wrote."""
-
-
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint; the last one is kept beside it as ``previous-NAME``.
-
-    At whatever moment the process dies, one of the two is whole, if ``path`` was whole before.
-    """
+    """Write a checkpoint. At whatever moment the process dies, the old or the new one is whole."""
     partial = partial_of(path)
     with durable(partial) as file:
         torch.save({"version": VERSION, **state}, file)
         file.seek(0)
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
-    if path.exists():
-        path.replace(previous(path))
     partial.replace(path)
-    sync_folder(path.parent)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # the rename survives a power cut
+    finally:
+        os.close(handle)
 
 
-def previous(path: Path) -> Path:
-    """The file of the checkpoint before the newest one."""
-    return path.with_name(f"previous-{path.name}")
-
-
-def set_aside(path: Path) -> None:
-    """Rename a damaged checkpoint; else ``save`` would replace the previous, whole one by it."""
-    if path.exists():
-        path.replace(path.with_name(f"damaged-{path.name}"))
-        sync_folder(path.parent)
-
-
-def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """Load the newest whole checkpoint of a run into CPU memory, or None where there is none.
+def load(path: Path, signature: str) -> dict[str, Any] | None:
+    """Load a run's checkpoint into CPU memory, without running code from it (weights_only).
 
     Args:
-        path: the newest one.
+        path: the file. It is left as it is.
         signature: the run's name, which ``save`` got as ``state["signature"]``.
 
     Returns:
-        The state, and a warning for each damaged file that was skipped.
-    """
-    warnings: list[str] = []
-    for candidate in (path, previous(path)):
-        try:
-            return _read(candidate, signature), warnings
-        except FileNotFoundError:
-            continue
-        except Damaged as error:
-            warnings.append(str(error))
-        except OSError as error:
-            raise Outside(
-                f"{candidate} cannot be read ({error.strerror or error}); it may be whole, so it is"
-                " left as it is. Once it can be read, the same command continues; fresh=true"
-                " starts over"
-            ) from None
-    return None, warnings
-
-
-def _read(path: Path, signature: str) -> dict[str, Any]:
-    """Read one file without running code from it (weights_only).
+        The state; None where there is no file.
 
     Raises:
-        Damaged: the file is damaged, or is no checkpoint of this run.
+        UserError: the file is damaged, or of another version or run.
+        Outside: it cannot be read.
     """
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Outside(
+            f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
+            " it is. Once it can be read, the same command continues; fresh=true starts over"
+        ) from None
+    left = "it is left as it is. fresh=true starts over"
     try:
         # torch.load does not notice changed numbers.
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
@@ -93,24 +66,14 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
         raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise Damaged(f"{path} is damaged ({reason})") from None
+        raise UserError(f"{path} is damaged ({reason}); {left}") from None
     version = state.get("version") if isinstance(state, dict) else None
     if version is None:
-        raise Damaged(f"{path} is not a checkpoint of a run")
+        raise UserError(f"{path} is not a checkpoint of a run; {left}")
     if version != VERSION:
-        raise UserError(
-            f"{path} was made by another version of igo; it is left as it is. Continue with that"
-            " version; fresh=true starts over"
-        )
+        raise UserError(f"{path} was made by another version of igo; {left}")
     if state.get("signature") != signature:
-        raise Damaged(f"{path} is the checkpoint of another run, {state.get('signature')}")
+        raise UserError(
+            f"{path} is the checkpoint of another run, {state.get('signature')}; {left}"
+        )
     return dict(state)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

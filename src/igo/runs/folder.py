@@ -53,7 +53,7 @@ class RunFolder:
         profile = config.schedule.profile
         name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
         self.path = Path(config.runs_dir) / name.replace("/", "_")
-        self.checkpoint = self.path / "checkpoint.pt"  # the newest one
+        self.checkpoint = self.path / "checkpoint.pt"
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
 
     @contextmanager
@@ -96,8 +96,8 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
-        # First what must not outlive the rest: "finished", and checkpoints without their records.
-        for file in (self._status_file, *self.path.glob("*checkpoint.pt")):
+        # First what must not outlive the rest: "finished", and a checkpoint without its records.
+        for file in (self._status_file, self.checkpoint):
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
             if entry.name == ".lock":
@@ -184,7 +184,6 @@ def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
         status = json.loads((folder / "status.json").read_bytes().decode())
-        json.dumps(status, ensure_ascii=False).encode()  # no half of a character: it can be shown
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}

@@ -44,7 +44,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
             with folder.held():
                 _train_recorded(training, folder, terminal, check_stop)
         else:  # it gets rank 0's state, and writes nothing
-            progress = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
+            progress = assemble.load(folder.checkpoint, folder.path.name, training)
             with terminal.progress(plan) as bar:
                 loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
@@ -96,21 +96,12 @@ def _train_recorded(
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch."""
-    damaged: list[str] = []
-    progress = assemble.load(folder.checkpoint, folder.path.name, training, damaged.append)
-    for warning in damaged:
-        terminal.warn(warning)
-    if progress:
-        progress.records = folder.records_until(progress.epoch)
-        if not folder.status():
-            lost = folder.path / "status.json"
-            terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
-    if damaged:
-        with folder.writing():
-            checkpoint.set_aside(folder.checkpoint)
+    progress = assemble.load(folder.checkpoint, folder.path.name, training)
     if progress is None:
-        if damaged:
-            terminal.warn("no whole checkpoint is left: the run starts over")
         return Progress()
+    progress.records = folder.records_until(progress.epoch)
+    if not folder.status():
+        lost = folder.path / "status.json"
+        terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
     terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     return progress

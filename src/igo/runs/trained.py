@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,11 +69,7 @@ def export(folder: RunFolder, config: Config) -> Path:
 
 
 def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:
-    state, reasons = checkpoint.load(folder / "checkpoint.pt", RunFolder(config).path.name)
+    state = checkpoint.load(folder / "checkpoint.pt", RunFolder(config).path.name)
     if state is None:
-        why = "; ".join(reasons) or "it has none yet"
-        raise UserError(f"{folder} has no usable checkpoint: {why}")
-    for reason in reasons:
-        warnings.warn(f"{reason}; the model is an epoch older", stacklevel=3)
-    parameters: Any = state["model"]
-    return {name: tensor.contiguous() for name, tensor in parameters.items()}
+        raise UserError(f"{folder} has no checkpoint yet")
+    return {name: tensor.contiguous() for name, tensor in state["model"].items()}

@@ -35,7 +35,7 @@ def knows_key() -> bool:
     import wandb
 
     os.environ["WANDB_MODE"] = "online"  # else wandb.login does not look for one
-    wandb.setup(wandb.Settings(silent=True))  # it would advise `wandb sync`, which sends rows twice
+    os.environ["WANDB_SILENT"] = "true"  # else it advises `wandb sync`, which sends rows twice
     with contextlib.redirect_stderr(io.StringIO()):
         return bool(wandb.login(prompt=False, verify=False))
 
