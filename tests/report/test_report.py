@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import records
-from recorded import METHODS, VARIANCE, edit, record_runs
+from recorded import METHODS, VARIANCE, record_runs
 from scipy import stats
 
 from igo.report import content
@@ -107,22 +107,6 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         ends = (pair.sd, pair.low, pair.high)
         assert ends == pytest.approx((d.std(ddof=1), d.mean() - reach, d.mean() + reach))
     assert [pair.p_holm for pair in pairs] == ours.holm([pair.p for pair in pairs])
-
-
-def test_only_finished_runs_enter_and_each_seed_once(tmp_path: Path) -> None:
-    record_runs(tmp_path / "a", "p=0.5", "split=1", accuracies=[0.5, 0.6, 0.7])
-    record_runs(tmp_path / "b", "p=0.5", "split=1", seeds=[2], accuracies=[0.99])
-    other = record_runs(tmp_path / "a", "p=1", "split=1", seeds=range(5), centre=0.3)
-    edit(other[0] / "status.json", state="failed", error="ValueError: no")
-    edit(other[1] / "status.json", state="interrupted")
-    (other[2] / "metrics.jsonl").write_text("{}")
-    results = runs.read(find([str(tmp_path / "a"), str(tmp_path / "b")]))
-    first, second = results.settings.iter_rows(named=True)
-    assert (first["n"], first["repeated"]) == (3, 1)
-    assert first["test/accuracy_mean"] == pytest.approx(0.6)
-    assert (second["n"], second["unfinished"]) == (2, 3)
-    assert len(results.epochs) == 3 * 3 + 2 * 3
-    assert set(results.epochs.filter(setting=first["setting"])["seed"]) == {0, 1, 2}
 
 
 def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 from conftest import python
@@ -183,13 +182,3 @@ def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     seen = probed_in(frame, tmp_path / "profile")
     assert seen["wide"] == [390, 390]  # nothing to scroll sideways
     assert seen["drawn"] == [True, True]
-
-
-def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
-    folders = record_runs(tmp_path / "a b" / "runs", "p=0.5", seeds=range(2))
-    page = Links(report(tmp_path / "a b" / "runs", tmp_path / "c" / "report"))
-    assert {"#runs-0"} <= set(page.links)
-    linked = {unquote(link) for link in page.links if link.endswith("/")}
-    assert linked == {f"../../a b/runs/{folder.name}/" for folder in folders}
-    page = Links(report(tmp_path / "a b" / "runs", tmp_path / "d", links=False))
-    assert not [link for link in page.links if link.endswith("/")]

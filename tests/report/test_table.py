@@ -19,7 +19,6 @@ import pytest
 from conftest import ROOT, TINY, Ended, configure, python, records
 from forked import forge
 from omegaconf import OmegaConf
-from polars.testing import assert_frame_equal
 from recorded import edit, record_runs
 from scipy import stats
 
@@ -239,21 +238,6 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
     assert settings["n"].to_list() == [2]
     unknown = sum(reason.startswith("config.yaml") for reason in DAMAGE)  # of no setting
     assert settings["unfinished"].to_list() == [len(DAMAGE) - unknown]
-
-
-def test_csv_and_parquet_hold_the_same_values_and_types(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "foreign").mkdir(parents=True)
-    folders = [
-        make_run(tmp_path / "runs", "learning_rate=1e-7", last={"test/loss": 1 / 3e-9}),
-        make_run(tmp_path / "runs", "max_batch_size=64", "tracking.group='a, \"b\"'"),
-        make_run(tmp_path / "runs", "schedule=cosine", state="failed", error="no, »loss«"),
-        tmp_path / "runs" / "foreign",
-    ]
-    runs = table.read_runs(folders)
-    as_csv, as_parquet, as_summary = table.write(runs, tmp_path / "new" / "folder")
-    assert_frame_equal(pl.read_parquet(as_parquet), runs, check_exact=True)
-    for path, frame in ((as_csv, runs), (as_summary, summary_of(folders))):
-        assert_frame_equal(pl.read_csv(path, schema=frame.schema), frame, check_exact=True)
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
