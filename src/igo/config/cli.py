@@ -28,7 +28,6 @@ from igo.config.schema import SETTINGS
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 from igo.ground.ranks import Ranks
 
-EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
@@ -119,7 +118,7 @@ def fail(message: str) -> NoReturn:
     ranks.let_first_speak()
     where = "" if ranks.first else f"in process {ranks.rank}: "
     print(f"error: {where}{message}", file=sys.stderr)
-    raise SystemExit(EXIT_USER_ERROR)
+    raise SystemExit(2)
 
 
 def _compose(main: Callable[[], None], config: Path) -> None:

@@ -59,7 +59,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
 
 
 def _use_one_p(values: dict[str, Any], typed: Collection[str]) -> None:
-    """Move ``schedule.p``, which schedule=linear has and earlier records have, to ``p``."""
+    """Move ``schedule.p``, which schedule=linear has, to ``p``."""
     schedule = values.get("schedule")
     p = schedule.pop("p", None) if isinstance(schedule, dict) else None
     if p is not None:

@@ -141,8 +141,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     )
     require(not validation or (held > 0 and n >= 2), "dataset.validation", validation, allowed)
     multiple = schedule.batch_multiple
-    near = max(round(b_1 / multiple), 1) * multiple
-    allowed = f"it must be a multiple of schedule.batch_multiple={multiple}, e.g. {near}"
+    allowed = f"it must be a multiple of schedule.batch_multiple={multiple}"
     require(b_1 % multiple == 0, "batch_size", b_1, allowed)
     allowed = f"it must be at most the {n} training samples"
     require(config.noise.batches <= n, "noise.batches", config.noise.batches, allowed)

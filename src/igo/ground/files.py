@@ -43,16 +43,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
     """Write all new files to the disk, then replace the old ones: none if a write fails."""
-    written: list[Path] = []
-    try:
-        for path, data in contents.items():
-            with durable(partial_of(path)) as file:
-                file.write(data)
-            written.append(path)
-    except OSError:
-        for path in written:
-            partial_of(path).unlink(missing_ok=True)
-        raise
+    for path, data in contents.items():
+        with durable(partial_of(path)) as file:
+            file.write(data)
     for path in contents:
         partial_of(path).replace(path)
 
