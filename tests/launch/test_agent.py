@@ -121,15 +121,3 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
         assert set(server.runs) == {run, "theirs"}
         assert server.runs["theirs"].settings["groupName"] == "ours"
         assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))
-
-
-@pytest.mark.slow
-def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(tmp_path: Path) -> None:
-    with WandbServer() as server:
-        agent = as_agent(server, "theirs")
-        killed = Death("igo.runs.loggers.Guarded.log", 2, "after", signal.SIGTERM)
-        assert forge.run(tmp_path, *TINY, death=killed, **agent).returncode == 128 + signal.SIGTERM
-        del agent["WANDB_SWEEP_ID"], agent["WANDB_RUN_ID"]
-        forge.run(tmp_path, *TINY, **agent).good()
-        assert set(server.runs) == {"theirs"}
-        assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import ROOT, TINY, Ended, configure
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
@@ -91,21 +90,6 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line() -> None:
     }
     assert len(settings) == 4
     assert setting_of(configure(*TINY)) in settings
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the library itself
-def test_wandbs_own_model_of_a_view_takes_it_as_it_is(tmp_path: Path) -> None:
-    """The installed wandb-workspaces reads every panel as one of its kinds, and loses nothing."""
-    from wandb_workspaces.workspaces import internal
-
-    dashboard(tmp_path, "output=dashboard.json")
-    spec = json.loads((tmp_path / "dashboard.json").read_text())["spec"]
-    assert len({panel["__id__"] for panel in panels({"spec": spec})}) == 12
-    view = internal.WorkspaceViewspec.model_validate(spec)
-    assert view.model_dump(mode="json", by_alias=True, exclude_none=True) == spec
-    sections = view.section.panel_bank_config.sections
-    kinds = {type(panel).__name__ for section in sections for panel in section.panels}
-    assert kinds == {"LinePlot", "ParallelCoordinatesPlot", "ScatterPlot"}
 
 
 def test_saved_twice_it_is_one_view(tmp_path: Path) -> None:

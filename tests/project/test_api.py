@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -64,22 +62,12 @@ def test_importing_and_planning_cost_no_torch() -> None:
     assert output_of(code) == "5 set() set()\n"
 
 
-def test_every_public_name_is_there_typed_and_documented() -> None:
+def test_every_public_name_is_there_and_documented() -> None:
     assert {*igo.__all__} <= {*dir(igo)}
     for name in igo.__all__:
         assert (getattr(igo, name).__doc__ or "").strip()
     with pytest.raises(AttributeError, match="has no attribute 'plann'"):
         _ = igo.plann  # type: ignore[attr-defined]
-    source = importlib.util.find_spec("igo")
-    tree = ast.parse(Path(source.origin).read_text())
-    typed = {
-        alias.asname: f"{node.module}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname
-    }
-    assert typed == igo.PUBLIC  # what a type checker sees is what is imported
 
 
 @pytest.mark.parametrize(

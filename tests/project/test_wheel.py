@@ -28,19 +28,16 @@ def done(folder: Path, *command: str | Path) -> Ended:
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def build(sources: Path, place: Path) -> Path:
-    """The wheel of these sources, in a folder."""
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    done(sources, *pip, "--wheel-dir", place, sources).good()
-    (file,) = place.glob("igo-*.whl")
-    return file
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("wheel")
     copy_sources(place / "clone")
-    return build(place / "clone", place)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v9.8.7"]):
+        done(place / "clone", *git, *words).good()
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    done(place, *pip, "--wheel-dir", place, place / "clone").good()
+    return place / "igo-9.8.7-py3-none-any.whl"  # its version is the tag
 
 
 def environment(place: Path, wheel: Path) -> Path:
@@ -66,15 +63,6 @@ def full(wheel: Path) -> Path:
     (libraries,) = place.glob("lib/python*/site-packages")
     (libraries / "others.pth").write_text("\n".join(site.getsitepackages()))
     return place
-
-
-def test_its_version_is_the_tag(tmp_path: Path) -> None:
-    sources = tmp_path / "clone"
-    copy_sources(sources)
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v9.8.7"]):
-        done(sources, *git, *words).good()
-    assert build(sources, tmp_path).name == "igo-9.8.7-py3-none-any.whl"
 
 
 def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path: Path) -> None:
