@@ -104,8 +104,7 @@ def _help(config: Path, topic: str) -> str:
     topics = ["all", *group_names()]
     if topic and topic not in topics:
         raise ConfigError("--help", topic, right_options("--help", topic, topics))
-    width = shutil.get_terminal_size().columns
-    return help_text(Path(sys.argv[0]).name, config, topic, width)
+    return help_text(Path(sys.argv[0]).name, config, topic, shutil.get_terminal_size().columns)
 
 
 def fail(message: str) -> NoReturn:
