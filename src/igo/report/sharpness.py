@@ -57,7 +57,6 @@ class Settings:
     norm: Annotated[str, ("inf", "2")] = "inf"
     radius: Annotated[float, POSITIVE] = 0.002
     steps: Annotated[int, AT_LEAST_ONE] = 20
-    starts: Annotated[int, AT_LEAST_ONE] = 1
     seed: int = 0
     batch_size: Annotated[int, AT_LEAST_ONE] = 250
     batches: bool = False
@@ -135,14 +134,11 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     functions = [function]
     if settings.batches:
         functions = [surface(network, [batch])[0] for batch in batches]
-    found = [
-        worst_rise(
-            each, weights, radius=settings.radius, norm=settings.norm, steps=settings.steps,
-            starts=settings.starts, seed=settings.seed,
-        )
+    rises = [
+        worst_rise(each, weights, settings.radius, settings.norm, settings.steps)
         for each in functions
-    ]  # fmt: skip
-    rise = sum(rise for rise, _ in found) / len(found)
+    ]
+    rise = sum(rises) / len(rises)
     if not math.isfinite(rise):
         raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
     return {
@@ -154,7 +150,6 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "loss": loss,
         "gradient_norm": float(gradient.norm()),
         "worst_case": rise,
-        "worst_case_of_starts": found[0][1] if len(found) == 1 else None,
         "of": "mean cross-entropy of training images, without weight decay",
         "batchnorm": "eval, running statistics",
         "augmentation": "none",
@@ -193,13 +188,16 @@ def surface(
     return value_and_gradient, torch.cat([p.detach().flatten() for p in named.values()])
 
 
-def worst_rise(
-    function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
-) -> tuple[float, list[float]]:
-    """The largest rise of the loss around w = ``at``, (d,), and the rise from each start.
+def worst_rise(function: Function, at: Tensor, radius: float, norm: str, steps: int) -> float:
+    """The largest rise of the loss around w = ``at``, (d,), on the path of auto-PGD from w.
 
-    They are lower bounds, 0 or more, and not finite where the loss overflows. A parameter that is
-    zero stays zero. The first start is w itself, the others are random points of the ball.
+    It is a lower bound, 0 or more, and not finite where the loss overflows. A parameter that is
+    zero stays zero.
+
+    Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
+    momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
+    length is halved and the best point is restored, if too few steps since the last checkpoint went
+    upwards, or if no step with this length reached a new best value.
     """
     scale = at.abs()
 
@@ -207,42 +205,26 @@ def worst_rise(
         value, gradient = function(at + scale * u)
         return value, scale * gradient
 
-    origin = torch.zeros_like(at)
-    before, _ = function(at)
-    points = [origin] + [_random(at, radius, norm, seed, i) for i in range(1, starts)]
-    best = [ascend(scaled, point, radius=radius, norm=norm, steps=steps) for point in points]
-    rises = [max(value - before, 0.0) if math.isfinite(value) else value for value in best]
-    return next((r for r in rises if not math.isfinite(r)), max(rises)), rises
-
-
-def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps: int) -> float:
-    """The largest value on the path of auto-PGD in a ball around 0.
-
-    Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
-    momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
-    length is halved and the best point is restored, if too few steps since the last checkpoint went
-    upwards, or if no step with this length reached a new best value.
-    """
     checks, shares = set(), [0, 22]  # percent of the steps, closer together towards the end
     while shares[-1] <= 100:
         checks.add(math.ceil(shares[-1] * steps / 100))
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
     step = 2 * radius
-    point = before = start
-    value, gradient = function(point)
-    best = (value, point, gradient)
+    point = previous = torch.zeros_like(at)
+    before, gradient = scaled(point)
+    value, best = before, (before, point, gradient)
     last_check, last_best, halved, upwards = 0, value, True, 0
     for k in range(steps):
         unit = gradient.sign() if norm == "inf" else gradient / gradient.norm().clamp(min=1e-30)
         moved = project(point + step * unit, radius, norm)
         if k:
-            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - before)
+            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - previous)
             moved = project(moved, radius, norm)
-        before, point, previous = point, moved, value
-        value, gradient = function(point)
+        previous, point, last = point, moved, value
+        value, gradient = scaled(point)
         if not math.isfinite(value):
             return value
-        upwards += value > previous
+        upwards += value > last
         best = max(best, (value, point, gradient), key=lambda state: state[0])
         if k + 1 in checks:
             too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
@@ -252,7 +234,7 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
                 step /= 2
                 value, point, gradient = best
             last_check, last_best, upwards = k + 1, best[0], 0
-    return best[0]
+    return best[0] - before
 
 
 def project(u: Tensor, radius: float, norm: str) -> Tensor:
@@ -260,13 +242,3 @@ def project(u: Tensor, radius: float, norm: str) -> Tensor:
     if norm == "inf":
         return u.clamp(-radius, radius)
     return u.div((u.norm() / radius).clamp(min=1))
-
-
-def _random(like: Tensor, radius: float, norm: str, seed: int, start: int) -> Tensor:
-    """A uniformly random point of the ball."""
-    random = generator(seed, "worst case", start)
-    if norm == "inf":
-        return radius * (2 * torch.rand(len(like), generator=random) - 1).to(like)
-    gaussian = torch.randn(len(like), generator=random)
-    length = radius * float(torch.rand(1, generator=random)) ** (1 / len(like))
-    return gaussian.mul(length / float(gaussian.norm())).to(like)
