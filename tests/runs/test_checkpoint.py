@@ -130,10 +130,10 @@ def signed(path: Path, content: object, save: Callable[..., None] = torch.save) 
 
 
 OTHERS = {
-    "weights": ({"model": {"weight": torch.ones(2)}}, "is not a checkpoint of a run"),
-    "tensor": (torch.ones(3), "is not a checkpoint of a run"),
+    "weights": ({"model": {"weight": torch.ones(2)}}, "is not a checkpoint of this version"),
+    "tensor": (torch.ones(3), "is not a checkpoint of this version"),
     "another run": ({**state_of(9), "version": checkpoint.VERSION, "signature": "x"}, "is the .*x"),
-    "later": ({**state_of(9), "version": checkpoint.VERSION + 1}, "was made by another version"),
+    "later": ({**state_of(9), "version": checkpoint.VERSION + 1}, "is not a checkpoint of this"),
 }
 
 

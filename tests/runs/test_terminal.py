@@ -9,7 +9,6 @@ import re
 import struct
 import subprocess
 import termios
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,8 @@ from igo.config.plan import make_plan
 from igo.runs import terminal
 
 
-@pytest.mark.parametrize("typed", [
-    (), ("split=0", "epochs=10"), ("experiment=cifar100", "schedule=method4"),
-    ("dataset=imagenet", "model=resnet18", "epochs=90", "batch_size=256"),
-])  # fmt: skip
-def test_a_plan_fits_and_its_rates_lead_to_the_next_stage(typed: tuple[str, ...]) -> None:
-    plan = make_plan(configure(*typed))
-    titles, *rows = (line.split() for line in terminal.plan_lines(plan, cut=False))
-    assert max(map(len, terminal.plan_lines(plan, cut=False))) <= 80
-    assert [row[0] for row in rows] == [str(stage.stage) for stage in plan.stages]
-    phi, gamma = titles.index("δ_m/δ_1"), titles.index("γ_m")
-    for row, after in pairwise(rows):
-        assert float(row[gamma]) == pytest.approx(float(after[phi]) / float(row[phi]), abs=1e-3)
-
-
 def test_notes_say_what_the_numbers_do_not() -> None:
-    """Where b meets its cap, computed by hand; and whose δ it is."""
+    """That there is one stage; and whose δ it is."""
 
     def notes(*typed: str) -> str:
         config = configure(*typed)
@@ -42,9 +27,6 @@ def test_notes_say_what_the_numbers_do_not() -> None:
 
     assert notes("epochs=5", "batch_size=64") == ""
     assert "one stage" in notes("epochs=1")
-    # φ_m² = (11 - m)/10, k_1 = 90: 90 φ² is 27 and 18 in stages 8 and 9; the cap allows 23 or more
-    capped = notes("epochs=10", "split=0", "max_batch_size=64")
-    assert "b meets its cap, max_batch_size=64, in stage 9:" in capped
     assert "δ_m/δ_1 is that of SGD" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
 
@@ -91,4 +73,4 @@ def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 141
+    assert process.returncode == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,16 +64,3 @@ def output_folder(output: object) -> Path:
     if not isinstance(output, str) or not output or Path(output).is_file():
         raise ConfigError("output", output, "it must be the name of a folder")
     return Path(output)
-
-
-def check_can_be_made(folder: Path) -> None:
-    """Check that a folder of runs_dir exists or can be made, without making it."""
-    runs_dir = folder.parent
-    try:
-        if not folder.is_dir():  # os.access is no test: root seems to have every permission
-            existing = next(p for p in (runs_dir, *runs_dir.parents) if os.path.lexists(p))
-            with tempfile.TemporaryDirectory(prefix=".trial-", dir=existing):
-                pass
-    except OSError as error:
-        allowed = f"it cannot be made or written in ({error.strerror or error})"
-        raise ConfigError("runs_dir", runs_dir, f"{allowed}; name a folder that can be") from None

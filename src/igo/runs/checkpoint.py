@@ -68,10 +68,8 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise UserError(f"{path} is damaged ({reason}); {left}") from None
     version = state.get("version") if isinstance(state, dict) else None
-    if version is None:
-        raise UserError(f"{path} is not a checkpoint of a run; {left}")
     if version != VERSION:
-        raise UserError(f"{path} was made by another version of igo; {left}")
+        raise UserError(f"{path} is not a checkpoint of this version of igo; {left}")
     if state.get("signature") != signature:
         raise UserError(
             f"{path} is the checkpoint of another run, {state.get('signature')}; {left}"

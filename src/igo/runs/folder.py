@@ -158,14 +158,14 @@ class RunFolder:
     def write_failure(self, error: BaseException, **entries: object) -> None:
         """Write into status.json what ended the run, and an error's traceback into error.txt.
 
-        A run that was stopped from outside, such as by a signal, a full disk or a lack of memory,
-        counts as interrupted: a sweep tries it again.
+        A run that was stopped from outside, such as by a signal, a full disk, a closed pipe or a
+        lack of memory, counts as interrupted: a sweep tries it again.
         """
         with self.writing():
             if isinstance(error, Stopped):
                 self.update_status(state="interrupted", signal=error.signal_name, **entries)
                 return
-            outside = isinstance(error, Outside | MemoryError | OSError)
+            outside = isinstance(error, Outside | MemoryError | OSError | SystemExit)
             state = "interrupted" if outside else "failed"
             write_atomically(self.path / "error.txt", traceback.format_exc())
             self.update_status(state=state, error=first_line(error), **entries)

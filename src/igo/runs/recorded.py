@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.ground.files import Record, check_can_be_made
+from igo.ground.files import Record
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import assemble, checkpoint, loggers, manifest
@@ -28,13 +28,12 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
     datasets.resize_once(config, terminal.counting)  # long: signals end it at once
     with signals(ranks) as check_stop:
         if ranks.first:
-            check_can_be_made(folder.path)
             loggers.check(config)
         training = assemble.prepare(config, plan, ranks)
         terminal.say(f"run {folder.path}")  # now that it can begin
         if training.engine.note:
             terminal.warn(training.engine.note)
-        terminal.show_plan(config, plan, folder.path / "plan.csv")
+        terminal.show_plan(config, plan)
         parts = training.engine.micro_batch_size
         if ranks.size > 1 and training.engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")

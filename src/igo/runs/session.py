@@ -8,7 +8,6 @@ from pathlib import Path
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import loggers, manifest
@@ -40,7 +39,6 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                     " command and code"
                 )
             if config.dry_run:
-                check_can_be_made(folder.path)
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path

@@ -5,15 +5,11 @@ A terminal and a pipe get the same lines, of at most 80 characters but for paths
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -21,11 +17,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import Record
-from igo.ground.words import aligned, counted
-from igo.method import batches
+from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.method.profiles import paper_method
-from igo.runs.stopping import Stopped
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
 EPOCH = (  # the entry of the record; its title, width and format
@@ -41,29 +35,12 @@ EPOCH = (  # the entry of the record; its title, width and format
     ("images_per_second", "images/s", 8, ",.0f"),
 )
 
-MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
-PLAN = ("stage", "epochs", "batches", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m")
-
-
-class Speech(Console):
-    """A console whose reader may end before the run, as with ``| head``."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Called by Rich. It stops the run silently, as a signal does; the run can be continued.
-
-        Raises:
-            Stopped: always.
-        """
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
-        raise Stopped(signal.SIGPIPE)
-
 
 class Terminal:
     """Output of one run; ``quiet`` for the ranks that print nothing."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        self._console = console or Speech(highlight=False, soft_wrap=True, quiet=quiet)
+        self._console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
         """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
@@ -80,18 +57,12 @@ class Terminal:
         self._console.file.flush()
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
-        """Print the plan with its notes. If no ``file`` has all stages, all are printed."""
+    def show_plan(self, config: Config, plan: Plan) -> None:
+        """Print the plan as ``print(plan)`` does, between its title and its notes."""
         self.say(plan_title(config, plan), wrap=True)
-        cut = file is not None and len(plan.joined) > MOST_ROWS
-        heading, *rows = plan_lines(plan, cut=cut)
-        self.say(heading, style="bold")
-        for row in rows:
-            self.say(row)
+        self.say(str(plan))
         for note in plan_notes(config, plan):
             self.say(note, wrap=True)
-        if cut:
-            self.say(f"full: {file}")
 
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
@@ -163,26 +134,6 @@ class ProgressBar:
         )
 
 
-def plan_lines(plan: Plan, *, cut: bool) -> list[str]:
-    """A heading and a line for each stage; ``cut``: the first and the last with "…" between.
-
-    ``batches`` are those of an epoch. γ_m, κ_m and λ_m lead from stage m to m + 1.
-    """
-    rows = [
-        (
-            row.cells[0], row.span, f"{row.batches:,}", f"{row.phi_m:.4f}",
-            *("" if rate is None else f"{rate:.4f}"
-              for rate in (row.gamma_m, row.kappa_m, row.lambda_m)),
-            f"{row.eta_m:.5g}", f"{row.b_m:,.1f}",
-        )
-        for row in plan.joined
-    ]  # fmt: skip
-    if cut:
-        half = MOST_ROWS // 2
-        rows = [*rows[:half], ("…",) * len(PLAN), *rows[-half:]]
-    return aligned([PLAN, *rows])
-
-
 def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
@@ -204,14 +155,6 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     first, last = decaying[0], decaying[-1]
     if len(decaying) == 1 and config.schedule.profile != "constant":
         texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
-    # An epoch has at least so many batches. Where it has no more, b cannot grow.
-    least = batches.count(plan.n, config.max_batch_size or plan.n)
-    capped = next((stage for stage in decaying if stage.batches == least), None)
-    if capped and last.phi_m < capped.phi_m and config.split != 1:
-        limit = config.max_batch_size
-        cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
-        falling = "from there on η carries the whole decay"
-        texts.append(f"b meets its cap, {cap}, in stage {capped.stage}: {falling}")
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.batches < first.batches:
         texts.append(
             f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
