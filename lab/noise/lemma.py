@@ -8,6 +8,7 @@ G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +19,15 @@ from torch.optim.swa_utils import update_bn
 
 from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
-from igo.ground.seeds import derive_seed
+from igo.ground.seeds import derive_seed, generator
 from igo.noise import spread
-from igo.noise.measure import draw, per_sample_gradients, untouched
+from igo.noise.measure import untouched
 from igo.report import statistics
 from igo.report.statistics import Array, Estimate
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, measure
+from igo.train.on_device import Batch
 from igo.train.state import Progress, Training
 
 Row = dict[str, Any]
@@ -74,10 +76,30 @@ def unaugmented(config: Config, device: torch.device) -> datasets.Data:
 def sample_gradients(network: nn.Module, images: datasets.Data) -> Tensor:
     """The gradient of each training sample, (n, d) float32 on the CPU, BatchNorm in eval mode."""
     batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
-    chunks = per_sample_gradients(
-        network.eval(), nn.functional.cross_entropy, batches, memory=2**28
-    )
-    return torch.cat([rows.cpu() for rows in chunks])
+    return torch.cat([rows.cpu() for rows in per_sample_gradients(network.eval(), batches)])
+
+
+def per_sample_gradients(
+    network: nn.Module, batches: Iterable[Batch], memory: int = 2**28
+) -> Iterator[Tensor]:
+    """Yield the gradients of single samples, c samples (c, d) at a time, within ``memory`` bytes.
+
+    Under BatchNorm in train mode, where a sample has no gradient of its own, torch refuses it.
+    """
+    parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    buffers = dict(network.named_buffers())
+    d = sum(p.numel() for p in parameters.values())
+    chunk = max(1, memory // (3 * 4 * d))  # the gradients, their concatenation, and work space
+
+    def sample_loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
+        return nn.functional.cross_entropy(logits, label.unsqueeze(0))
+
+    gradient = torch.func.vmap(torch.func.grad(sample_loss), in_dims=(None, 0, 0))
+    for images, labels in batches:
+        for part, part_labels in zip(images.split(chunk), labels.split(chunk), strict=True):
+            gradients = gradient(parameters, part, part_labels)
+            yield torch.cat([gradients[name].flatten(1) for name in parameters], dim=1)
 
 
 def centred_gram(gradients: Tensor) -> Array:
@@ -168,8 +190,8 @@ def batchnorm_rows(
         full = _flat(measure.training_gradient(engine, network, batch)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
-        index_batches = draw("independent", n=images.n, batch_size=b, batches=batches,
-                             seed=derive_seed(seed, "lemma", b))  # fmt: skip
+        random = generator(derive_seed(seed, "lemma", b), "pieces")
+        index_batches = [torch.randperm(images.n, generator=random)[:b] for _ in range(batches)]
         with untouched(network):
             gradients = torch.stack(
                 [_flat(measure.training_gradient(engine, network, batch))

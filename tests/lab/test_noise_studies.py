@@ -14,6 +14,7 @@ import torch
 from conftest import configure
 from hydra import compose, initialize_config_dir
 from test_noise import linear_gradients
+from torch import nn
 
 from igo.ground.errors import UserError
 from lab.noise import lemma
@@ -145,3 +146,16 @@ def test_the_program_writes_tables_and_a_figure(tmp_path: Path) -> None:
 def test_too_few_draws_are_refused() -> None:
     with pytest.raises(UserError, match=r"draws=1 is not allowed.*100 or more"):
         composed("draws=1")
+
+
+def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    batch = torch.rand(20, 1, 8, 8), torch.randint(10, (20,))
+    rows = torch.cat(list(lemma.per_sample_gradients(network, [batch], memory=60_000)))
+    for row, x, y in zip(rows, *batch, strict=True):
+        loss = nn.functional.cross_entropy(network(x[None]), y[None])
+        by_hand = torch.cat([
+            g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))
+        ])  # fmt: skip
+        rounding.assert_close(row, by_hand, rounding.terms(network, x[None]))

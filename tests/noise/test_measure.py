@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rounding
 import torch
 from conftest import TINY, Quiet, configure
 from hypothesis import example, given
@@ -16,40 +15,15 @@ from torch import nn
 from trained import prepared, train
 
 from igo.config.schema import Config, NoiseConfig
-from igo.ground.errors import UserError
-from igo.noise import noise
-from igo.noise.measure import draw, per_sample_gradients
 from igo.noise.spread import estimate
 from igo.train import measure
-
-cross_entropy = nn.functional.cross_entropy
+from lab.noise.lemma import per_sample_gradients
 
 
 def moments(samples: torch.Tensor) -> tuple[float, float]:
     """C² and ‖∇f‖² of all one-sample gradients."""
     full = samples.mean(dim=0)
     return float((samples - full).square().sum() / len(samples)), float(full.square().sum())
-
-
-@pytest.mark.parametrize("sampling", noise.SAMPLINGS)
-def test_draws_are_what_their_sampling_says(sampling: str) -> None:
-    drawn = draw(sampling, n=40, batch_size=8, batches=5, seed=1)
-    assert [len(batch) for batch in drawn] == [8] * 5
-    union = torch.cat(drawn).unique()
-    within = [len(batch.unique()) for batch in drawn]
-    if sampling == "disjoint":
-        assert len(union) == 40
-    elif sampling == "independent":
-        assert within == [8] * 5
-        assert len(union) < 40
-    counts = torch.stack(
-        [torch.bincount(batch, minlength=40) for s in range(400)
-         for batch in draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
-    ).sum(dim=0)  # fmt: skip
-    assert counts.min() > 0.8 * 400
-    assert counts.max() < 1.2 * 400
-    with pytest.raises(UserError, match="need 12 samples"):
-        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -63,19 +37,6 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         measured = estimate(gradients, batch_size=1, n=10**9, sampling="with_replacement")
         inside += measured.interval[0] <= truth <= measured.interval[1]
     assert 0.90 <= inside / 400 <= 0.985
-
-
-def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    batch = torch.rand(20, 1, 8, 8), torch.randint(10, (20,))
-    rows = torch.cat(list(per_sample_gradients(network, cross_entropy, [batch], memory=60_000)))
-    for row, x, y in zip(rows, *batch, strict=True):
-        loss = cross_entropy(network(x[None]), y[None])
-        by_hand = torch.cat([
-            g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))
-        ])  # fmt: skip
-        rounding.assert_close(row, by_hand, rounding.terms(network, x[None]))
 
 
 @given(
@@ -128,7 +89,7 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
     def spy(*arguments: Any) -> Any:
         version = network[1].weight.detach().numpy().tobytes()
         if truths and version not in known:
-            rows = torch.cat(list(per_sample_gradients(network, cross_entropy, everything)))
+            rows = torch.cat(list(per_sample_gradients(network, everything)))
             known[version] = moments(rows.double())[0]
         if truths:
             truths[-1].append(known[version])

@@ -1,4 +1,4 @@
-"""Measures the noise of any network from gradients of mini-batches; gradients of single samples."""
+"""Measures the noise of any network from gradients of mini-batches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
-from igo.ground.errors import UserError
-from igo.ground.seeds import derive_seed, generator
+from igo.ground.seeds import derive_seed
 from igo.noise.noise import Noise
 from igo.noise.spread import Spread
 
-Batch = tuple[Tensor, Tensor]  # inputs and targets
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -101,7 +98,6 @@ def measure_noise(
             if loss_of is not None:
                 value = loss_of(network, batch)
             else:
-                assert loss is not None
                 value = _loss_of_pair(network, loss, batch, first=number == 1)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             if len(sizes) > 1:
@@ -156,7 +152,7 @@ def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
-def _loss_of_pair(network: nn.Module, loss: Loss, batch: Any, *, first: bool) -> Tensor:
+def _loss_of_pair(network: nn.Module, loss: Any, batch: Any, *, first: bool) -> Tensor:
     """The loss of (inputs, targets); at the first batch a sum of losses is warned of.
 
     The losses of its two halves add up to a sum, and to twice a mean.
@@ -192,26 +188,6 @@ def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
     return size
 
 
-def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:
-    """Draw K index batches (b,) int64 from [0, n), as ``sampling`` says.
-
-    Raises:
-        UserError: n is too small.
-    """
-    random = generator(seed, "pieces")
-    needed = batches * batch_size if sampling == "disjoint" else batch_size
-    if sampling != "with_replacement" and needed > n:
-        raise UserError(
-            f"{batches} batches of {batch_size} samples, {sampling}, need {needed} samples and"
-            f" there are {n}; use fewer or smaller batches"
-        )
-    if sampling == "with_replacement":
-        return list(torch.randint(n, (batches, batch_size), generator=random))
-    if sampling == "independent":
-        return [torch.randperm(n, generator=random)[:batch_size] for _ in range(batches)]
-    return list(torch.randperm(n, generator=random)[:needed].split(batch_size))
-
-
 @contextmanager
 def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """Leave buffers (BatchNorm's statistics), gradients and torch's random state as they were.
@@ -231,32 +207,3 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
                 buffer.copy_(before)
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
-
-
-def per_sample_gradients(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], memory: int = 2**30
-) -> Iterator[Tensor]:
-    """Yield the gradients of single samples, c samples (c, d) at a time, within ``memory`` bytes.
-
-    Raises:
-        UserError: BatchNorm in train mode.
-    """
-    if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
-        raise UserError(
-            "the model has BatchNorm in train mode, where a sample's gradient depends on its batch"
-            " and one-sample gradients do not exist"
-        )
-    parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    buffers = dict(network.named_buffers())
-    d = sum(p.numel() for p in parameters.values())
-    chunk = max(1, memory // (3 * 4 * d))  # the gradients, their concatenation, and work space
-
-    def sample_loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
-        return loss(logits, label.unsqueeze(0))
-
-    gradient = torch.func.vmap(torch.func.grad(sample_loss), in_dims=(None, 0, 0))
-    for images, labels in batches:
-        for part, part_labels in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gradients = gradient(parameters, part, part_labels)
-            yield torch.cat([gradients[name].flatten(1) for name in parameters], dim=1)

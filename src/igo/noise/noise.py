@@ -49,11 +49,6 @@ class Noise:
         return self.variance / self.gradient_square if self.gradient_square > 0 else None
 
 
-def momentum_factor(momentum: float) -> float:
-    """β̂ = β(β² - β + 1)/(1 - β)² of the stochastic heavy ball (arXiv 2402.02325)."""
-    return momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
-
-
 def noise_level(
     learning_rate: float,
     batch_size: float,
@@ -68,8 +63,9 @@ def noise_level(
     >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
     0.632
 
-    SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²). Normalised heavy ball:
-    η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). None has a finite-sample factor.
+    SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²), β̂ = β(β² - β + 1)/(1 - β)².
+    Normalised heavy ball: η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). None has a
+    finite-sample factor.
 
     Args:
         learning_rate: η.
@@ -97,31 +93,11 @@ def noise_level(
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
     if optimizer == "shb":
-        factor = momentum_factor(momentum)
+        factor = momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
         return learning_rate * math.sqrt((1 + factor) * per_batch + factor * k_squared)
     if optimizer == "nshb":
         return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
     raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
-
-
-def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
-    """F that makes b · Σ‖g_k - ḡ‖²/(K - 1) · F unbiased for C² = tr Cov of a one-sample gradient.
-
-    ``with_replacement``: 1. ``independent``, each batch drawn from all n without replacement:
-    (n - 1)/(n - b). ``disjoint``, all batches pieces of one epoch: (n - 1)/n.
-
-    Raises:
-        ValueError: an unknown sampling, or independent batches of all n samples, which are equal.
-    """
-    if sampling == "with_replacement":
-        return 1.0
-    if sampling == "disjoint":
-        return (n - 1) / n
-    if sampling != "independent":
-        raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
-    if batch_size >= n:
-        raise ValueError(f"batch_size={batch_size}: it must be below n={n}, or batches are equal")
-    return (n - 1) / (n - batch_size)
 
 
 def from_spreads(
@@ -135,41 +111,52 @@ def from_spreads(
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
-    The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees.
-    ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ.
+    C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F. F is 1 for ``with_replacement``; (n - 1)/(n - b) for
+    ``independent``, each batch drawn from all n without replacement; (n - 1)/n for ``disjoint``,
+    all batches pieces of one epoch. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ. The interval is a
+    jackknife over batches of log C², with Student's t of K - 1 degrees.
 
     Args:
         spreads: ‖g_k - ḡ‖² of each batch.
         mean_square: ‖ḡ‖².
         batch_size: b, samples of each batch.
         n: samples that the batches were drawn from.
-        sampling: how, see ``sampling_factor``.
+        sampling: how, one of SAMPLINGS.
         crossed: mean of ((g_j - ḡ)·(g_k - ḡ))² over j ≠ k, for disjoint pieces that are a large
             part of n, see ``_finite``.
 
     Raises:
-        ValueError: fewer than two batches, or disjoint batches of more than n samples.
+        ValueError: fewer than two batches, an unknown sampling, disjoint batches of more than n
+            samples, or independent batches of all n samples, which are equal.
     """
     k, b = len(spreads), batch_size
     if k < 2:
         raise ValueError(f"batches={k}: a variance needs 2 or more")
-    if sampling == "disjoint" and k * b > n:
-        raise ValueError(f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
-    factor = sampling_factor(sampling, b, n)
+    if sampling == "with_replacement":
+        factor, finite = 1.0, 1.0
+    elif sampling == "disjoint":
+        if k * b > n:
+            allowed = f"disjoint pieces need at most n={n} samples"
+            raise ValueError(f"batches={k} of {b} samples: {allowed}")
+        factor, finite = (n - 1) / n, (n - b * k) / (n - 1)
+    elif sampling == "independent":
+        if b >= n:
+            raise ValueError(f"batch_size={b}: it must be below n={n}, or batches are equal")
+        factor, finite = (n - 1) / (n - b), (n - b) / (n - 1)
+    else:
+        raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
     total = math.fsum(spreads)
     variance = b * total / (k - 1) * factor
-    finite = {
-        "with_replacement": 1.0,
-        "independent": (n - b) / (n - 1),
-        "disjoint": (n - b * k) / (n - 1),
-    }[sampling]
     square = mean_square - variance / (b * k) * finite
-    # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
-    without = [total - spread * (k / (k - 1)) for spread in spreads]
-    error = _jackknife(without, total)
-    if error is not None and sampling == "disjoint":
-        error = _finite(error, total, crossed, k=k, b=b, n=n)
-    return Noise(variance, around(variance, error, k), square, b, k, sampling)
+    interval = None
+    if k >= LEAST_FOR_INTERVAL:
+        # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
+        without = [total - spread * (k / (k - 1)) for spread in spreads]
+        error = _jackknife(without, total)
+        if sampling == "disjoint":
+            error = _finite(error, total, crossed, k=k, b=b, n=n)
+        interval = around(variance, error, k)
+    return Noise(variance, interval, square, b, k, sampling)
 
 
 def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
@@ -191,28 +178,21 @@ def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: in
     return math.sqrt(grouping * (1 - k / n) + (error**2 - grouping) * (1 - k * b / n))
 
 
-def _jackknife(without: Sequence[float], total: float) -> float | None:
+def _jackknife(without: Sequence[float], total: float) -> float:
     """The standard error of log ``total``, a sum of K terms; infinite if one term is nearly all.
 
     For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
     less with them: about 73 % for a gradient norm of tail index 3 (docs/noise.md).
-
-    Returns:
-        None for fewer than LEAST_FOR_INTERVAL terms.
     """
     k = len(without)
-    if k < LEAST_FOR_INTERVAL:
-        return None
     if total <= 0 or min(without) <= ROUNDING * total:
         return math.inf
     logs = np.log(np.asarray(without))
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
-def around(value: float, error: float | None, k: float) -> tuple[float, float] | None:
+def around(value: float, error: float, k: float) -> tuple[float, float]:
     """The 95 % interval of a value above 0; its logarithm has the standard error of k terms."""
-    if error is None:
-        return None
     if math.isinf(error):
         return (0.0, math.inf)
     reach = float(stdtrit(k - 1, 0.975)) * error

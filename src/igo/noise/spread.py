@@ -74,13 +74,11 @@ class Spread:
         """Unbiased C² and ‖∇f‖², with the interval of C².
 
         C² = b · Σ_k ‖g_k - ḡ‖²/(K - 1) · F. F follows from how the K mini-batches of b samples were
-        drawn from n, see ``noise.sampling_factor``.
+        drawn from n, see ``noise.from_spreads``.
 
         Raises:
             ValueError: fewer than two gradients, or disjoint batches of more than n samples.
         """
-        if not self.count:
-            raise ValueError("batches=0: a variance needs 2 or more")
         means = [
             torch.stack([part.double().square().sum() for part in mean.split(CHUNK)]).sum()
             for mean in self._mean

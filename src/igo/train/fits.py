@@ -58,10 +58,8 @@ def micro_batch_size(config: Config, network: nn.Module) -> int:
         allowed = config.engine.memory * 2**30 / bytes_per_sample(network, config.dataset)
     except MISFIT:  # check_model is called next, and raises the error
         return MOST
-    size = 1
-    while 2 * size <= min(allowed, MOST):
-        size *= 2
-    return size
+    whole = int(max(1, min(allowed, MOST)))
+    return 1 << (whole.bit_length() - 1)
 
 
 def bytes_per_sample(network: nn.Module, dataset: DatasetConfig) -> float:

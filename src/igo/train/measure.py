@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config, NoiseConfig, training_samples
 from igo.ground.ranks import ALONE, Ranks
-from igo.ground.seeds import derive_seed
+from igo.ground.seeds import derive_seed, generator
 from igo.method import batches as equal
-from igo.noise.measure import draw, untouched
+from igo.noise.measure import untouched
 from igo.noise.noise import Noise
 from igo.noise.spread import Spread
 from igo.train.datasets import Data
@@ -52,8 +52,8 @@ def mini_batch(
     seed: int,
 ) -> Noise:
     """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
-    drawn = draw("disjoint", n=data.n, batch_size=batch_size, batches=batches, seed=seed)
-    ranks = engine.ranks
+    order, ranks = torch.randperm(data.n, generator=generator(seed, "pieces")), engine.ranks
+    drawn = order[: batches * batch_size].split(batch_size)
     stream = data.train_batches(
         [index[ranks.rank :: ranks.size] for index in drawn],
         derive_seed(seed, "augmentation"),
