@@ -141,5 +141,7 @@ def test_ranks_are_checked_against_what_is_left() -> None:
         iter(batches)
     batches.load_state_dict({**state, "updates": 16})  # where b = 16
     assert [len(batch) for batch in batches] == [2] * 4
+    batches = igo.BatchSampler(plan, range(64), rank=0, ranks=17)
+    batches.load_state_dict({**state, "updates": 16})
     with pytest.raises(igo.PlanError, match="batches of 16, fewer"):
-        igo.BatchSampler(plan, range(64), rank=0, ranks=17)
+        iter(batches)

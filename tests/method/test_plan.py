@@ -76,7 +76,7 @@ def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
         assert plan.batches_of_epoch(epoch) == len(of_epoch)
         assert sum(place.size for place in of_epoch) == min(n, samples - (epoch - 1) * n)
     smallest = [min(place.size for place in counted[i:]) for i in range(len(counted))]
-    assert [plan.smallest_from(i + 1) for i in range(len(counted))] == smallest
+    assert [min(plan.sizes_from(i + 1)) for i in range(len(counted))] == smallest
 
 
 def test_a_single_pass_has_stages_by_hand() -> None:

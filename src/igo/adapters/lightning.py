@@ -13,7 +13,6 @@ from collections.abc import Sized
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -53,9 +52,10 @@ class Graduated(Callback):
         UserError: at ``fit``, if the trainer accumulates gradients or outlasts the plan.
     """
 
+    update: Update
+
     def __init__(self, plan: Plan, data: Sized, seed: int = 0) -> None:
         self.batches, self._data = BatchSampler(plan, data, seed=seed), data
-        self.update: Update | None = None
 
     def loader(self, **settings: Any) -> Loader:
         """The training loader; ``settings`` are those of a DataLoader."""
@@ -63,9 +63,6 @@ class Graduated(Callback):
         return Loader(self._data, batch_sampler=self.batches, **settings)  # type: ignore[arg-type]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        changing = any(isinstance(c, GradientAccumulationScheduler) for c in trainer.callbacks)
-        if changing or trainer.accumulate_grad_batches != 1:
-            raise UserError("accumulate_grad_batches must be 1: the plan sets the batch sizes")
         epochs = self.batches.plan.epochs
         if trainer.max_epochs is None or not 0 <= trainer.max_epochs <= epochs:
             raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {epochs}")
@@ -77,6 +74,8 @@ class Graduated(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if trainer.accumulate_grad_batches != 1:  # a callback may set it in any epoch
+            raise UserError("accumulate_grad_batches must be 1: the plan sets the batch sizes")
         self.update = self._schedule.step()
         values = {"eta_m": self._schedule.learning_rate, "b_m": float(self.update.batch_size)}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.own)
@@ -84,13 +83,5 @@ class Graduated(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        assert self.update is not None
         weight = self.update.weight  # of this process's share
-        if weight != 1:
-            loss.register_hook(lambda gradient: gradient * weight)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.batches.load_state_dict(state_dict)
+        loss.register_hook(lambda gradient: gradient * weight)

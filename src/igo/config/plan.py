@@ -16,16 +16,13 @@ def stages_of(config: Config) -> int:
     """M as ε or the settings choose it, else the number of epochs."""
     schedule = config.schedule
     try:
-        needed = rounds.stages_of(
-            schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=config.p,
-            most=config.epochs, unit="epochs, at least one a stage",
+        chosen = rounds.stages_of(
+            schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,
+            p=config.p, most=config.epochs,
         )  # fmt: skip
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
-    if needed is not None and schedule.stages not in (None, needed):
-        allowed = f"schedule.epsilon chooses {needed}; leave one of them out"
-        raise ConfigError("schedule.stages", schedule.stages, allowed)
-    return needed or schedule.stages or config.epochs
+    return chosen or config.epochs
 
 
 def make_plan(config: Config) -> Plan:

@@ -104,13 +104,6 @@ class Arguments:
         """The samples that are trained on, each counted as often as it is used."""
         return self.samples or (self.n or 0) * (self.epochs or 0)
 
-    @property
-    def shown(self) -> dict[str, Any]:
-        """The arguments as plain values, for the message about another plan's checkpoint."""
-        values = {**vars(self), "profile": name_of(self.profile), **self.own}
-        del values["own"]
-        return values
-
 
 def checked(algorithm3: Mapping[str, Any], own: Mapping[str, Any], **given: Any) -> Arguments:
     """Refuse arguments from which no plan can be made, before anything is computed.
@@ -178,10 +171,6 @@ def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collecti
         if name not in needed:
             has = f"{label} has {', '.join(needed) or 'none'} of its own"
             hint = nearest(name, known)
-            if name == "lr":
-                hint = " Did you mean 'learning_rate'?"
-            if name in ("kappa", "lam"):
-                hint = " Give gamma and split: κ = γ^split, and λ = (κ/γ)²"
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
     for name, parameter in needed.items():
         if parameter.default is parameter.empty and own.get(name) is None:

@@ -105,7 +105,6 @@ class Counter:
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: weakref.ref[object] | None = None  # the Schedule
-        self._check_ranks(plan.updates)  # the last row only: a resume may skip smaller batches
 
     @property
     def rank(self) -> int:
@@ -259,19 +258,16 @@ class Counter:
 
     def check_shares(self) -> None:
         """Refuse more ranks than an update to come has samples."""
-        ranks, first = self.ranks, min(self.updates + 1, self.plan.updates)
-        self._check_ranks(first)
-        if self._limit == 1 and any(size % ranks for size in self.plan.sizes_from(first)):
+        sizes = self.plan.sizes_from(min(self.updates + 1, self.plan.updates))
+        if self.ranks > min(sizes):
+            allowed = f"the plan has batches of {min(sizes)}, fewer samples than ranks"
+            raise PlanError("ranks", self.ranks, allowed)
+        if self._limit == 1 and any(size % self.ranks for size in sizes):
             allowed = (
-                f"a batch that is no multiple of {ranks} ranks has unequal shares, and so unequal"
-                " numbers of parts; use parts=2"
+                f"a batch that is no multiple of {self.ranks} ranks has unequal shares, and so"
+                " unequal numbers of parts; use parts=2"
             )
             raise PlanError("parts", 1, allowed)
-
-    def _check_ranks(self, first: int) -> None:
-        if self.ranks > 1 and self.ranks > (smallest := self.plan.smallest_from(first)):
-            allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
-            raise PlanError("ranks", self.ranks, allowed)
 
 
 def _is_distributed() -> bool:

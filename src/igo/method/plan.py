@@ -132,20 +132,18 @@ class Segments:
 def _plan(given: Arguments) -> Plan:
     """From checked arguments to a plan."""
     total, n = given.total, given.n or given.total
-    starts = _starts(total, n, rounds.of_plan(given), given.warmup_samples)
+    most = total // given.batch_size if given.h is None else given.epochs or 0
+    stages = rounds.stages_of(
+        given.stages, given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"),
+        most=most,
+    )  # fmt: skip
+    starts = _starts(total, n, stages, given.warmup_samples)
     whole = not any(start % n for start in (*starts, total))  # stages of whole epochs
     phis = _noise_levels(given, n, starts, whole)
     if given.h is not None:
         starts = _lengthened(given, given.h, n, phis, whole)
     segments = list(_cut(starts, total, n))
     applied = _applied(given, n, phis, segments)
-    for segment, (_, eta) in zip(segments, applied, strict=True):
-        if eta == 0:
-            allowed = (
-                f"it underflows to η_{segment.stage} = 0 in stage {segment.stage} of"
-                f" {len(starts)}; use a larger one"
-            )
-            raise PlanError("learning_rate", given.learning_rate, allowed)
     _warn(given, n, segments, [k for k, _ in applied])
     levels = [phis[segment.stage - 1] for segment in segments]
     if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
@@ -156,7 +154,9 @@ def _plan(given: Arguments) -> Plan:
         levels.append(0.0)
         applied.append((1, applied[-1][1]))
     rows = _rows(segments, levels, applied)
-    return Plan(rows, n, given.learning_rate, given.warmup_samples, given.shown)
+    shown = {**vars(given), "profile": name_of(given.profile), **given.own}
+    del shown["own"]
+    return Plan(rows, n, given.learning_rate, given.warmup_samples, shown)
 
 
 def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) -> list[float]:
@@ -187,15 +187,34 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
 def _applied(
     given: Arguments, n: int, phis: Sequence[float], segments: Sequence[Segments]
 ) -> list[tuple[int, float]]:
-    """k and η of each segment."""
-    return batches.grown(
-        ((segment.samples, phis[segment.stage - 1]) for segment in segments),
-        batch_size=given.batch_size,
-        largest=min(given.max_batch_size or n, n),
-        split=given.split,
-        multiple=given.batch_multiple,
-        learning_rate=given.learning_rate,
-    )
+    """k and η of each segment. b follows the lowest φ so far and never shrinks.
+
+    k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉ and η = η_1 φ √(b/b_1) for a segment of N samples, b = N/k. k is at
+    least ⌈N/max_batch_size⌉, and at most k of the last segment of N samples. η keeps δ on its curve
+    for every k. With ``batch_multiple`` k is the next one whose larger batch is on the grid.
+    """
+    lowest, largest = 1.0, min(given.max_batch_size or n, n)
+    latest: dict[int, int] = {}  # k of the newest segment, by its samples
+    applied: list[tuple[int, float]] = []
+    n_1 = segments[0].samples
+    k_1 = batches.count(n_1, min(given.batch_size, n_1))
+    for segment in segments:
+        size, phi = segment.samples, phis[segment.stage - 1]
+        least, proportional = batches.count(size, largest), k_1 * size / n_1
+        before = max(latest.get(size) or batches.whole(proportional), least)
+        lowest = min(lowest, phi)
+        shrunk = batches.whole(proportional * math.pow(lowest, 2 * (1 - given.split)))
+        k = min(max(shrunk, least), before)
+        multiple = given.batch_multiple
+        k = next((j for j in range(k, before + 1) if not batches.count(size, j) % multiple), k)
+        latest[size] = k
+        root = math.pow(size * k_1 / (n_1 * k), 0.5)  # sqrt would change a plan's last bits
+        eta = given.learning_rate * phi * root
+        if eta == 0:
+            allowed = f"it underflows to η = 0 in stage {segment.stage}; use a larger one"
+            raise PlanError("learning_rate", given.learning_rate, allowed)
+        applied.append((k, eta))
+    return applied
 
 
 def _lengthened(
@@ -247,9 +266,7 @@ def _rows(
             growth = segments[m].samples * k / (segment.samples * k_after)
         rows.append(
             Stage(
-                stage=segment.stage,
-                first_epoch=segment.first_epoch,
-                epochs=segment.epochs,
+                **vars(segment),
                 batches=k,
                 updates=segment.epochs * k,
                 phi_m=phi,
@@ -258,8 +275,6 @@ def _rows(
                 lambda_m=growth,
                 eta_m=eta,
                 b_m=segment.samples / k,
-                start=segment.start,
-                samples=segment.samples,
             )
         )
     return tuple(rows)

@@ -36,11 +36,6 @@ class Position(float):
         position.m, position.M, position.epochs_before = m, M, epochs_before
         return position
 
-    @property
-    def t(self) -> float:
-        """The share of the schedule before this stage."""
-        return float(self)
-
 
 def constant(_: Position) -> float:
     """φ_m = 1."""
@@ -87,7 +82,7 @@ def exponential(at: Position, *, decay: Annotated[float, PER_EPOCH, "decay=0.98"
 
 def cosine(at: Position) -> float:
     """φ_m = (1 + cos πt)/2, cosine annealing to zero (Loshchilov and Hutter 2017)."""
-    return (1 + math.cos(math.pi * at.t)) / 2
+    return (1 + math.cos(math.pi * at)) / 2
 
 
 BASE = inside(1, math.inf, "it must be above 1 (towards 1 it is plain cosine)")
@@ -112,7 +107,7 @@ def diminishing(
     """φ_m = 1/√m (form inverse_sqrt) or 1/(1 + a t) (form inverse_time)."""
     if form == "inverse_sqrt":
         return 1 / math.sqrt(at.m)
-    return 1 / (1 + a * at.t)
+    return 1 / (1 + a * at)
 
 
 SHARE: Rule = (lambda x: 0 < x <= 1, "the share of the decay must be in (0, 1]")
@@ -128,7 +123,7 @@ def wsd(
 
     With u from 0 to 1 over the decay: 1 - u, (1 + cos πu)/2, or 1 - √u (Hägele et al. 2024).
     """
-    u = max(0.0, 1 - (1 - at.t) / share)
+    u = max(0.0, 1 - (1 - at) / share)
     if shape == "cosine":
         return (1 + math.cos(math.pi * u)) / 2
     return 1 - (math.sqrt(u) if shape == "sqrt" else u)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from igo.method.arguments import Arguments, PlanError
+from igo.method.arguments import PlanError
 
 
 def alpha_0(
@@ -53,17 +53,16 @@ def rounds(epsilon: float, alpha_0: float, p: float) -> int:
 
 
 def stages_of(
-    epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any, most: int, unit: str
-) -> int | None:
-    """M for ``epsilon``; None if neither it nor ``alpha_0`` is given.
-
-    The plan has room for ``most`` stages; ``unit`` says in the error what ``most`` counts.
+    stages: int | None, epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any,
+    most: int,
+) -> int | None:  # fmt: skip
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it for a plan of at most ``most``.
 
     Raises:
-        PlanError: ``epsilon`` has no meaning here, or needs more stages than ``most``.
+        PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
     if epsilon is None and alpha_0 is None:
-        return None
+        return stages
     if epsilon is None:
         raise PlanError("epsilon", None, "alpha_0 chooses the stages together with epsilon")
     if alpha_0 is None:
@@ -79,25 +78,12 @@ def stages_of(
     if count > most:
         allowed = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
-            f" {most:,} {unit}; use a larger ε or p, or train longer"
+            f" room for {most:,}; use a larger ε or p, or train longer"
         )
         raise PlanError("epsilon", epsilon, allowed)
+    if stages not in (None, count):
+        raise PlanError("stages", stages, f"epsilon chooses {count}; leave one of them out")
     return int(count)
-
-
-def of_plan(given: Arguments) -> int | None:
-    """M of a plan, as given or by ``epsilon``, see ``stages_of``."""
-    size, total = given.batch_size, given.total
-    most, unit = given.epochs or 0, "epochs, at least one a stage"
-    if given.h is None:
-        most, unit = total // size, f"batches of {size} samples"
-    stages = stages_of(
-        given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"), most=most,
-        unit=unit,
-    )  # fmt: skip
-    if stages is not None and given.stages is not None:
-        raise PlanError("stages", given.stages, "epsilon chooses them; leave one out")
-    return given.stages if stages is None else stages
 
 
 def lengths_of_stages(

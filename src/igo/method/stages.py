@@ -53,11 +53,6 @@ class Stage:
         """The row's epochs, counted from 1."""
         return range(self.first_epoch, self.first_epoch + self.epochs)
 
-    @property
-    def span(self) -> str:
-        """The row's epochs as text: ``3`` or ``3-7``."""
-        return _range(self.first_epoch, self.epoch_range[-1])
-
 
 @dataclass(frozen=True)
 class Row(Stage):
@@ -70,7 +65,8 @@ class Row(Stage):
         """What ``print(plan)`` shows of it."""
         noise = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
         counts = (f"{self.batches:,}", f"{self.updates:,}")
-        return (_range(self.stage, self.last), self.span, *counts, *noise)
+        epochs = _range(self.first_epoch, self.epoch_range[-1])
+        return (_range(self.stage, self.last), epochs, *counts, *noise)
 
 
 INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
@@ -225,13 +221,9 @@ class Plan:
             update, stage, epoch, before + batch + 1, total, stage.start + low, high - low, rate
         )
 
-    def smallest_from(self, update: int) -> int:
-        """The smallest batch from an update, counted from 1, on."""
-        return min(self.sizes_from(update))
-
     def sizes_from(self, update: int) -> set[int]:
         """All batch sizes from the row of an update, counted from 1, on."""
-        index = min(bisect_right(self._ends, update - 1), len(self.stages) - 1)
+        index = bisect_right(self._ends, update - 1)
         rows = {(stage.samples, stage.batches) for stage in self.stages[index:]}
         return {size for row in rows for size in batches.counts(*row)}
 

@@ -192,7 +192,7 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
 
 
 def _out_of_memory(run: Training, epoch: int) -> str:
-    largest = batches.sizes(run.plan.n, run.plan.batches_of_epoch(epoch))[0]
+    largest = batches.count(run.plan.n, run.plan.batches_of_epoch(epoch))
     at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     return (
         f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"
