@@ -38,7 +38,7 @@ def size_at_start(config: Config) -> int:
     Under BatchNorm C² depends on the batch size that it is measured with.
     """
     n, largest = training_samples(config), config.noise.batch_size
-    b = equal.sizes(n, equal.count(n, config.batch_size))[1]
+    b = n // equal.count(n, config.batch_size)
     return max(1, min(b, largest or b, n // config.noise.batches))
 
 
@@ -83,7 +83,7 @@ class Online:
         if they are whole batches, it may give more. A small data set exceeds the budget, as it has
         LEAST_PIECES of LEAST_SIZE too. Each rank has a sample of each piece.
         """
-        b = equal.sizes(n, k)[1]
+        b = n // k
         budget = config.online * n
         if budget == 0 or n < 2:
             return Online(1, 0, 0)
