@@ -54,21 +54,6 @@ class Stage:
         return range(self.first_epoch, self.first_epoch + self.epochs)
 
 
-@dataclass(frozen=True)
-class Row(Stage):
-    """Equal stages, from ``stage`` to ``last``, as one row for a person."""
-
-    last: int
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """What ``print(plan)`` shows of it."""
-        noise = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
-        counts = (f"{self.batches:,}", f"{self.updates:,}")
-        epochs = _range(self.first_epoch, self.epoch_range[-1])
-        return (_range(self.stage, self.last), epochs, *counts, *noise)
-
-
 INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
 STAGE_COLUMNS = tuple(field.name for field in fields(Stage) if field.name not in INSIDE_EPOCHS)
 
@@ -115,18 +100,29 @@ class Plan:
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
-        header: tuple[str, ...] = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", rate, "b_m")
-        rows: list[tuple[str, ...]] = [row.cells for row in self.joined]
-        if not self.by_epochs:
-            header = (*header, "samples")
-            rows = [(*row.cells, f"{row.epochs * row.samples:,}") for row in self.joined]
-        if len(rows) > MOST_ROWS:
+        rows: list[tuple[str, ...]] = [
+            ("stage", "epochs", "batches", "updates", "δ_m/δ_1", rate, "b_m", "samples")
+        ]
+        same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
+        for _, group in groupby(self.stages, key=same):  # equal stages are one row
+            equal = list(group)
+            first, last = equal[0], equal[-1]
+            stages = _range(first.stage, last.stage)
+            epochs = _range(first.first_epoch, last.epoch_range[-1])
+            updates = sum(stage.updates for stage in equal)
+            samples = sum(stage.epochs * stage.samples for stage in equal)
+            noise = (f"{last.phi_m:.4f}", f"{last.eta_m:.5g}", f"{last.b_m:,.1f}")
+            counts = (f"{last.batches:,}", f"{updates:,}")
+            rows.append((stages, epochs, *counts, *noise, f"{samples:,}"))
+        if self.by_epochs:
+            rows = [row[:-1] for row in rows]
+        if len(rows) - 1 > MOST_ROWS:
             half = MOST_ROWS // 2
-            rows = [*rows[:half], ("…",) * len(header), *rows[-half:]]
+            rows = [*rows[: half + 1], ("…",) * len(rows[0]), *rows[-half:]]
         total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
         if self.warmup:
             total += f", η warms up over {self.warmup:,} samples"
-        return "\n".join([*aligned([header, *rows]), total])
+        return "\n".join([*aligned(rows), total])
 
     @property
     def epochs(self) -> int:
@@ -152,18 +148,6 @@ class Plan:
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, the largest first."""
         return sorted(self.sizes_from(1), reverse=True)
-
-    @property
-    def joined(self) -> list[Row]:
-        """The stages for a person: equal ones that follow each other are one row."""
-        joined = []
-        same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
-        for _, group in groupby(self.stages, key=same):
-            *_, last = equal = list(group)
-            first = {name: getattr(equal[0], name) for name in ("stage", "first_epoch")}
-            sums = {name: sum(getattr(s, name) for s in equal) for name in ("epochs", "updates")}
-            joined.append(Row(**{**vars(last), **first, **sums}, last=last.stage))
-        return joined
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of ``plan.csv``, with STAGE_COLUMNS alone if all stages are whole epochs."""
