@@ -101,7 +101,18 @@ class Plan:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
         rows: list[tuple[str, ...]] = [
-            ("stage", "epochs", "batches", "updates", "δ_m/δ_1", rate, "b_m", "samples")
+            (
+                "stage",
+                "epochs",
+                "batches",
+                "updates",
+                "δ_m/δ_1",
+                "κ_m",
+                "λ_m",
+                rate,
+                "b_m",
+                "samples",
+            )
         ]
         same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
         for _, group in groupby(self.stages, key=same):  # equal stages are one row
@@ -111,8 +122,9 @@ class Plan:
             epochs = _range(first.first_epoch, last.epoch_range[-1])
             updates = sum(stage.updates for stage in equal)
             samples = sum(stage.epochs * stage.samples for stage in equal)
-            noise = (f"{last.phi_m:.4f}", f"{last.eta_m:.5g}", f"{last.b_m:,.1f}")
             counts = (f"{last.batches:,}", f"{updates:,}")
+            kappa, lam = ("" if x is None else f"{x:.4f}" for x in (last.kappa_m, last.lambda_m))
+            noise = (f"{last.phi_m:.4f}", kappa, lam, f"{last.eta_m:.5g}", f"{last.b_m:,.1f}")
             rows.append((stages, epochs, *counts, *noise, f"{samples:,}"))
         if self.by_epochs:
             rows = [row[:-1] for row in rows]
