@@ -100,20 +100,8 @@ class Plan:
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
-        rows: list[tuple[str, ...]] = [
-            (
-                "stage",
-                "epochs",
-                "batches",
-                "updates",
-                "δ_m/δ_1",
-                "κ_m",
-                "λ_m",
-                rate,
-                "b_m",
-                "samples",
-            )
-        ]
+        noise: tuple[str, ...] = ("δ_m/δ_1", "κ_m", "λ_m", rate, "b_m")
+        rows = [("stage", "epochs", "batches", "updates", *noise, "samples")]
         same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
         for _, group in groupby(self.stages, key=same):  # equal stages are one row
             equal = list(group)
