@@ -155,6 +155,12 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     first, last = decaying[0], decaying[-1]
     if len(decaying) == 1 and config.schedule.profile != "constant":
         texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
+    full = next((stage for stage in decaying if stage.batches == 1), None)
+    if full and first.batches > 1 and config.max_batch_size is None:
+        texts.append(
+            f"b reaches n = {plan.n:,} in stage {full.stage}: from there on SGD has no noise;"
+            " max_batch_size=N keeps some"
+        )
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.batches < first.batches:
         texts.append(
             f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
