@@ -113,6 +113,8 @@ def published(row: Row) -> pl.DataFrame:
             name = f"p={row['p']:g}"
         elif profile == "cosine":
             name = profile
+    if not name:
+        return pl.DataFrame()
     rows = pl.read_csv(PUBLISHED, infer_schema_length=None).filter(schedule=name)
     share = (pl.col("test_accuracy_percent") / 100).alias("test/accuracy")
     return rows.select("epoch", share, pl.col("train_loss").alias("train/loss"))
