@@ -14,7 +14,7 @@ from igo.config.schema import Config
 from igo.ground.paths import CONF
 
 # C² and evaluation are short here, and between the timed epochs
-COMMON = ("noise.online=0", "noise.batches=2", "noise.batch_size=16", "tracking=none")
+COMMON = ("noise.batches=2", "tracking=none")
 RESNET18 = ("dataset=cifar100", "dataset.classes=10", "model=resnet18")
 SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
 

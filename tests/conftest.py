@@ -33,7 +33,6 @@ TINY = (
     "dataset.samples=96",
     "model.width=4",
     "noise.batches=2",
-    "noise.batch_size=8",
 )
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -66,8 +66,7 @@ def _cell_config(
     deterministic: bool = True,
 ) -> Config:  # fmt: skip
     config = configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
-                  f"engine.precision={precision}", "noise.online=0", "noise.batches=2",
-                  "noise.batch_size=8")  # fmt: skip
+                  f"engine.precision={precision}", "noise.batches=2")  # fmt: skip
     return replace(config, engine=replace(config.engine, deterministic=deterministic))
 
 

@@ -53,8 +53,6 @@ ALONE = {  # a setting, and values just outside of what it may be
     "optimizer.momentum": "0.9",
     "optimizer.weight_decay": "-1",
     "noise.batches": "1 1438",
-    "noise.batch_size": "0",
-    "noise.online": "1.1 -0.1",
     "engine.device": "gpu",
     "engine.precision": "fp8",
     "engine.micro_batch_size": "0",
@@ -140,8 +138,8 @@ def test_every_rule_and_choice_has_a_case_above() -> None:
 
 ALLOWED = [  # the ends of ranges, which are in them
     "p=1 split=0 epochs=1 seed=4294967295",
-    "p=1e-9 split=1 seed=0 batch_size=1437 noise.batches=2 noise.online=0",
-    "batch_size=1 max_batch_size=1 noise.batches=1437 noise.batch_size=1 noise.online=1",
+    "p=1e-9 split=1 seed=0 batch_size=1437 noise.batches=2",
+    "batch_size=1 max_batch_size=1 noise.batches=1437",
     "schedule=step schedule.kappa=1 schedule.lam=2",
     "schedule=step schedule.kappa=0.5 schedule.lam=4 schedule.gamma=0.25 split=0.5",
     "schedule=step schedule.kappa=0.5 schedule.lam=1",

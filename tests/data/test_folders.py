@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 CLASSES = ("n01440764", "n01443537", "n01484850")  # named as ImageNet names them
 PER_CLASS = {"train": 7, "val": 3}
 SMALL = ("dataset=imagenet", "dataset.classes=3", "dataset.image_size=28", "dataset.samples=21",
-         "batch_size=6", "noise.batches=2", "noise.batch_size=4")  # fmt: skip
+         "batch_size=6", "noise.batches=2")  # fmt: skip
 SHORT = (*SMALL, "dataset.workers=0", "epochs=2", "model.width=4", "tracking=none",
          "engine.precision=fp32", "evaluate_every=1")  # fmt: skip
 # Python 3.12 and later say so of every DataLoader with workers.

@@ -25,7 +25,7 @@ from igo.train.datasets import TensorData, open_data
 from igo.train.on_disk import DiskData
 
 CPU = torch.device("cpu")
-SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",
+SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2",
          "tracking=none")  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 

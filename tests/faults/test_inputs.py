@@ -61,8 +61,6 @@ def right(draw: st.DrawFn) -> Settings:
         "learning_rate": draw(floats(1e-6, 0.5)),
         "seed": draw(st.integers(0, 2**32 - 1)),
         "noise.batches": draw(st.integers(2, 6)),
-        "noise.batch_size": draw(st.integers(1, 100)),
-        "noise.online": draw(floats(0, 1)),
         "dataset.augment.crop": draw(st.integers(0, 7)),
         "dataset.augment.flip": draw(st.booleans()),
         "dataset.augment.rotation": draw(floats(0, 180)),

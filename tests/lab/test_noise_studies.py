@@ -100,7 +100,7 @@ def test_a_biased_mini_batch_gradient_is_called_so() -> None:
 def test_one_sample_gradients_are_of_the_whole_sets_loss_and_statistics() -> None:
     config = configure(
         "epochs=2", "dataset.samples=96", "model.width=4", "engine.precision=fp32", "batch_size=32",
-        "noise.batches=2", "noise.batch_size=8",
+        "noise.batches=2",
     )  # fmt: skip
     training = lemma.trained(config)
     images, network = lemma.unaugmented(config, torch.device("cpu")), training.network
@@ -126,7 +126,7 @@ def test_the_program_writes_tables_and_a_figure(tmp_path: Path) -> None:
     """C²/b lies in the interval of most b."""
     composed(
         f"output={tmp_path}", "data_dir=data", "draws=400", "dataset.samples=200", "model.width=4",
-        "epochs=2", "batch_size=32", "noise.batches=3", "noise.batch_size=16",
+        "epochs=2", "batch_size=32", "noise.batches=3",
     )  # fmt: skip
     tables = {
         name: list(csv.DictReader((tmp_path / f"{name}_digits.csv").read_text().splitlines()))

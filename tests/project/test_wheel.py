@@ -14,7 +14,7 @@ from clone import copy_sources
 from conftest import Ended, clean_environment
 
 pytestmark = pytest.mark.slow
-SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
+SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2")
 
 
 def done(folder: Path, *command: str | Path) -> Ended:

@@ -36,7 +36,7 @@ APART, LOGGED = 1e-6, rounding.bound(10, 360)
 SILENT = "tracking=none"
 BASE = (  # 5 batches of 96, then 3: of two sizes, each in several parts
     *TINY, SILENT, "epochs=4", "schedule.stages=2", "batch_size=20", "split=0",
-    "engine.precision=fp32", "engine.micro_batch_size=13", "noise.online=0.3", "optimizer=shb",
+    "engine.precision=fp32", "engine.micro_batch_size=13", "optimizer=shb",
     "learning_rate=0.02", "dataset.augment.crop=1",
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ from igo.ground.ranks import Ranks
 from igo.runs import assemble
 from igo.train.state import Progress
 
-PLAIN = (*TINY, "schedule=constant", "noise.online=0")  # three updates of 32 an epoch
+PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
 AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ "
 
 

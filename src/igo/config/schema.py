@@ -196,11 +196,9 @@ else:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured: K mini-batches at the start, pieces of an epoch online."""
+    """How C² is measured before training: K mini-batches."""
 
     batches: Annotated[int, TWO, "noise K"] = 8  # a variance needs two
-    batch_size: Annotated[int | None, AT_LEAST_ONE, "noise b"] = None
-    online: Annotated[float, within(0, 1), "noise online"] = 0.02
 
 
 @dataclass

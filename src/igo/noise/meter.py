@@ -140,5 +140,5 @@ class NoiseMeter:
 
 def _square(parts: Sequence[Tensor]) -> Tensor:
     """The squared norm over parameters, in float64."""
-    squares = [part.double().square().sum() for part in parts]
-    return torch.stack([square.to(squares[0].device) for square in squares]).sum()
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+    return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()

@@ -8,8 +8,8 @@ Lindenstrauss 1984): exact up to ``WIDTH`` parameters; for more, the error is ab
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from igo.noise import noise
 from igo.noise.noise import Noise
 
 WIDTH = 1024  # numbers of a gradient's projection
-CHUNK = 256 * WIDTH  # elements that are converted to float64 at a time
 
 
 class Spread:
@@ -29,15 +28,14 @@ class Spread:
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._mean = [
-            torch.zeros(p.numel(), dtype=torch.promote_types(p.dtype, torch.float32),
-                        device=p.device)
-            for p in parameters
-        ]  # fmt: skip
-        self.missed = [True] * len(self._mean)  # whether a parameter has had no gradient
+        self._like = list(parameters)
+        kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
+        d, device = sum(p.numel() for p in self._like), self._like[0].device
+        self._mean = torch.zeros(d, dtype=kind, device=device)
+        self.missed = [True] * len(self._like)  # whether a parameter has had no gradient
         random_bits = torch.Generator().manual_seed(0)
-        bits = torch.randint(0, 2, (CHUNK,), generator=random_bits, dtype=torch.int8)
-        self._signs = bits.mul_(2).sub_(1).to(self._mean[0].device)
+        bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
+        self._signs = bits.mul_(2).sub_(1).to(device)
         self._contrasts: list[Tensor] = []
         self._projections: list[Tensor] = []
 
@@ -49,26 +47,19 @@ class Spread:
     def add(self, gradient: Sequence[Tensor | None]) -> None:
         """Add the gradient of one more mini-batch, by parameter; None stands for zeros."""
         k = self.count + 1
-        squares, projections, start = [], [], 0
-        shifts = random.Random(0)  # so that each chunk has other signs
-        for i, (mean, grad) in enumerate(zip(self._mean, gradient, strict=True)):
-            self.missed[i] &= grad is None
-            g = mean.new_zeros(1).expand(len(mean)) if grad is None else grad.reshape(-1)
-            square = torch.zeros((), dtype=torch.float64, device=mean.device)
-            projection = torch.zeros(WIDTH, dtype=torch.float64, device=mean.device)
-            for g_part, mean_part in zip(g.detach().split(CHUNK), mean.split(CHUNK), strict=True):
-                exact = g_part.double()
-                difference = exact - mean_part
-                square += difference.square().sum()
-                mean_part.add_(difference.div_(k))
-                signed = exact * self._signs.roll(shifts.randrange(CHUNK))[: len(exact)]
-                padded = torch.nn.functional.pad(signed, (0, -len(exact) % WIDTH))
-                projection += padded.view(-1, WIDTH).sum(dim=0)  # each group's sum
-            squares.append(square)
-            projections.append(projection.roll(start % WIDTH))
-            start += len(mean)
-        self._contrasts.append(_total(squares) * ((k - 1) / k))
-        self._projections.append(_total(projections))
+        self.missed = [
+            missed and grad is None for missed, grad in zip(self.missed, gradient, strict=True)
+        ]
+        parts = [
+            (torch.zeros_like(p) if grad is None else grad.detach()).reshape(-1)
+            for p, grad in zip(self._like, gradient, strict=True)
+        ]
+        g = torch.cat(parts).to(self._mean.dtype)
+        difference = g - self._mean
+        self._contrasts.append(_square(difference) * ((k - 1) / k))
+        self._mean += difference.div_(k)
+        padded = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
+        self._projections.append(padded.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
     def noise(self, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
         """Unbiased C² and ‖∇f‖², with the interval of C².
@@ -79,11 +70,7 @@ class Spread:
         Raises:
             ValueError: fewer than two gradients, or disjoint batches of more than n samples.
         """
-        means = [
-            torch.stack([part.double().square().sum() for part in mean.split(CHUNK)]).sum()
-            for mean in self._mean
-        ]
-        sums = torch.stack([*self._contrasts, _total(means)])
+        sums = torch.stack([*self._contrasts, _square(self._mean)])
         numbers = torch.cat([sums, *self._projections]).cpu()  # one copy from the device
         k = self.count
         *contrasts, mean_square = numbers[: k + 1].tolist()
@@ -111,6 +98,6 @@ def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "dis
     return spread.noise(batch_size=batch_size, n=n, sampling=sampling)
 
 
-def _total(values: Sequence[Tensor]) -> Tensor:
-    """The sum over parameters, one after the other."""
-    return sum(values[1:], values[0])
+def _square(vector: Tensor) -> Tensor:
+    """‖vector‖², summed in float64."""
+    return torch.linalg.vector_norm(vector, dtype=torch.float64).square()

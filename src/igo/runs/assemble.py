@@ -22,7 +22,6 @@ from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
 from igo.train import datasets, engine, fits, measure, models
 from igo.train.ddp import distributed
-from igo.train.measure import Online
 from igo.train.state import Progress, Training
 
 
@@ -35,8 +34,6 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
             f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
         )
         raise ConfigError("batch_size", config.batch_size, allowed)
-    online = (Online.of_epoch(config.noise, plan.n, s.batches, ranks.size) for s in plan.stages)
-    sizes += [pieces.size for pieces in online if pieces.pieces]
     built = engine.build(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))

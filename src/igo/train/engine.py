@@ -105,9 +105,13 @@ class Engine:
         The host does not wait. In fp16 the scaler makes no update if the gradient overflows.
         """
         totals = self.backward(network, *batch, size)
+        self.update(optimizer)
+        return totals
+
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make an update with the gradients that ``backward`` has set."""
         self.scaler.step(optimizer)
         self.scaler.update()
-        return totals
 
     def count_parts(self, size: int) -> int:
         """The parts of a batch: the fewest of micro_batch_size, of each rank at least a sample."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from igo.method.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.ddp import average_statistics
-from igo.train.measure import Online
 from igo.train.record import Epoch, planned_delta, record_of
 from igo.train.state import Progress, Training, Watcher
 
@@ -101,7 +99,7 @@ def train_epoch(
     bar: Watcher,
     check_stop: Callable[[], None],
 ) -> Epoch:
-    """Make the updates of the sampler's next epoch; C² is measured before the first.
+    """Make the updates of the sampler's next epoch.
 
     Raises:
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
@@ -114,24 +112,22 @@ def train_epoch(
     stream = run.data.train_batches(
         drawn, derive_seed(seed, "epoch", epoch), engine.micro_batch_size
     )
-    pieces = Online.of_epoch(run.config.noise, run.data.n, k, ranks.size)
-    first = list(islice(stream, pieces.batches))
-    measured = measure.online(engine, run.network, pieces, first, run.data.n)
+    pairs = measure.Pairs(engine, run.network, run.optimizer, k)
     totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
-    skipped, scale = 0, engine.scaler.get_scale()
-    emptied = (first.pop(0) for _ in range(len(first)))  # so that their memory is freed
-    for _, batch in zip(drawn, chain(emptied, stream), strict=True):
+    one = torch.ones((), device=engine.device)
+    scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
+    for _, batch in zip(drawn, stream, strict=True):
         check_stop()
         update = schedule.step()
-        made = engine.step(run.network, run.optimizer, batch, update.batch_size)
+        made = engine.backward(run.network, *batch, update.batch_size)
         totals[update.batch - 1] = made
         if at_once and not math.isfinite(made[0].item()):
             raise NotFinite(f"the loss is not finite at update {update.batch}")
-        if engine.scaler.is_enabled():  # fp16: it halves the scale where it skips an update
-            before, scale = scale, engine.scaler.get_scale()
-            skipped += scale < before
+        pairs.take(update.batch, update.batch_size)
+        engine.update(run.optimizer)
+        scales.append(engine.scaler.scale(one))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
     sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
@@ -144,11 +140,11 @@ def train_epoch(
     return Epoch(
         loss=loss,
         accuracy=correct,
-        skipped=skipped,
+        skipped=int((torch.stack(scales).diff() < 0).sum()),
         samples=samples,
         batch_size=samples / k,
         seconds=time.perf_counter() - started,
-        noise=measured,
+        noise=pairs.noise(),
     )
 
 

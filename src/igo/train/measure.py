@@ -1,24 +1,23 @@
-"""C² from gradients that are computed as in training: at its start, and before each epoch.
+"""C² from gradients that are computed as in training: at its start, and of the epoch's own updates.
 
-Before an epoch's first update all samples have been seen equally often. So disjoint pieces of its
-first batches are exchangeable, and the ordinary estimator is unbiased for C² over all n samples.
-Later in the epoch it would measure the samples to come. Their gradients are larger than those of
-samples just trained on (docs/noise.md).
+The gradients that train an epoch have the noise that acts: of whole batches, with BatchNorm and
+dropout, on samples that the parameters have not met in this epoch. Two in a row are independent
+gradients at almost the same parameters, so their difference measures C² (docs/noise.md).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
-from igo.config.schema import Config, NoiseConfig, training_samples
-from igo.ground.ranks import ALONE, Ranks
+from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
 from igo.method import batches as equal
+from igo.noise import noise
 from igo.noise.measure import untouched
 from igo.noise.noise import Noise
 from igo.noise.spread import Spread
@@ -26,8 +25,8 @@ from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 
-LEAST_PIECES = 8  # of an epoch, for an interval
-LEAST_SIZE = 8  # samples of a piece: under BatchNorm, smaller pieces have a very different C²
+MOST_PAIRS = 256  # of an epoch
+LEAST_PAIRS = 8  # for an interval
 
 Part = tuple[Tensor, Tensor, int]  # a rank's images and labels; samples of the part over all ranks
 
@@ -37,9 +36,8 @@ def size_at_start(config: Config) -> int:
 
     Under BatchNorm C² depends on the batch size that it is measured with.
     """
-    n, largest = training_samples(config), config.noise.batch_size
-    b = n // equal.count(n, config.batch_size)
-    return max(1, min(b, largest or b, n // config.noise.batches))
+    n = training_samples(config)
+    return max(1, min(n // equal.count(n, config.batch_size), n // config.noise.batches))
 
 
 def mini_batch(
@@ -61,72 +59,87 @@ def mini_batch(
     )
     parts = ((*batch, batch_size) for batch in stream)
     dropout = derive_seed(seed, "dropout", *ranks.seed_suffix)
-    return _spread_of(engine, network, parts, dropout).noise(
-        batch_size=batch_size, n=data.n, sampling="disjoint"
-    )
-
-
-@dataclass(frozen=True)
-class Online:
-    """The measurement of an epoch: ``pieces`` of ``size`` samples of its first ``batches``."""
-
-    size: int
-    pieces: int
-    batches: int
-
-    @staticmethod
-    def of_epoch(config: NoiseConfig, n: int, k: int, ranks: int = 1) -> Online:
-        """Plan the pieces of an epoch of k equal batches of n samples.
-
-        Each piece costs a forward and a backward pass. The budget is the share ``noise.online`` of
-        the epoch's samples. It gives LEAST_PIECES of the largest size that fits, at most a batch;
-        if they are whole batches, it may give more. A small data set exceeds the budget, as it has
-        LEAST_PIECES of LEAST_SIZE too. Each rank has a sample of each piece.
-        """
-        b = n // k
-        budget = config.online * n
-        if budget == 0 or n < 2:
-            return Online(1, 0, 0)
-        size = min(b, config.batch_size or b, max(int(budget / LEAST_PIECES), LEAST_SIZE))
-        if k * (b // size) < LEAST_PIECES:  # take smaller pieces, several of each batch
-            size = min(size, b // equal.count(LEAST_PIECES, k))
-        size = max(size, ranks)
-        per_batch = b // size
-        pieces = min(max(int(budget / size), LEAST_PIECES), k * per_batch)
-        return Online(size, pieces, math.ceil(pieces / per_batch))
-
-    def parts(self, batches: Sequence[Batch], ranks: Ranks = ALONE) -> Iterator[Part]:
-        """Yield the pieces of the epoch's first batches, of which a rank has its shares."""
-        per_batch = math.ceil(self.pieces / max(self.batches, 1))
-        for piece in range(self.pieces):
-            images, labels = batches[piece // per_batch]
-            start = piece % per_batch * self.size
-            own = slice(  # of this rank's samples r, r + R, … of the batch
-                -(-(start - ranks.rank) // ranks.size),
-                -(-(start + self.size - ranks.rank) // ranks.size),
-            )
-            yield images[own], labels[own], self.size
-
-
-def online(
-    engine: Engine, network: nn.Module, plan: Online, first: Sequence[Batch], n: int
-) -> Noise | None:
-    """C² and ‖∇f‖² at the present parameters; None if not planned. Training is unchanged."""
-    if not plan.pieces:
-        return None
-    spread = _spread_of(engine, network, plan.parts(first, engine.ranks))
-    return spread.noise(batch_size=plan.size, n=n)
-
-
-def _spread_of(
-    engine: Engine, network: nn.Module, parts: Iterable[Part], seed: int | None = None
-) -> Spread:
-    """The scatter of the parts' gradients; the training is unchanged."""
-    with untouched(network, seed):
+    with untouched(network, dropout):
         spread = Spread(network.parameters())
         for part in parts:
             spread.add(training_gradient(engine, network, part))
-    return spread
+    return spread.noise(batch_size=batch_size, n=data.n, sampling="disjoint")
+
+
+class Pairs:
+    """C² and ‖∇f‖² of an epoch, from disjoint pairs of consecutive gradients g_t, g_{t+1}.
+
+    C² is the mean of ‖g_{t+1} - g_t‖²/(1/b_t + 1/b_{t+1}), and ‖∇f‖² is the mean of g_t·g_{t+1}
+    [derived]. The parameters move between the two gradients. That adds
+    ‖∇f(x_{t+1}) - ∇f(x_t)‖² and more to the first (docs/noise.md).
+
+    One gradient is kept, and two numbers for each pair. They stay on the device until ``noise``.
+
+    Args:
+        engine: whose scaler scales the loss in fp16.
+        network: whose gradients are read.
+        optimizer: makes the updates. One that is not PyTorch's may change gradients in place.
+        batches: k of the epoch. Of more than 2 MOST_PAIRS, evenly spread pairs are taken.
+    """
+
+    def __init__(
+        self, engine: Engine, network: nn.Module, optimizer: torch.optim.Optimizer, batches: int
+    ) -> None:
+        self._scaler, self._parameters = engine.scaler, list(network.parameters())
+        own = type(optimizer).__module__.startswith("torch.optim.")
+        self._copies = self._scaler.is_enabled() or not own
+        pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
+        self._firsts = {2 * (i * pairs // taken) + 1 for i in range(taken)}
+        self._kept: list[Tensor] = []
+        self._sizes: list[int] = []  # of the batches of all pairs
+        self._found: list[Tensor] = []  # of each pair: ‖g_{t+1} - g_t‖² and g_t·g_{t+1}
+
+    def take(self, update: int, size: int) -> None:
+        """Take in the gradient of an update of the epoch, before the optimizer makes it.
+
+        Args:
+            update: its number in the epoch, from 1.
+            size: samples of its batch, over all ranks.
+        """
+        first = update in self._firsts
+        if not first and update - 1 not in self._firsts:
+            return
+        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        if self._copies:
+            scale = self._scaler.scale(torch.ones((), device=gradient[0].device))
+            gradient = list(torch._foreach_div(gradient, scale))
+        self._sizes.append(size)
+        if first:
+            self._kept = gradient
+            return
+        squares = [get_total_norm(each).double().square() for each in (self._kept, gradient)]
+        torch._foreach_sub_(self._kept, gradient)
+        distance = get_total_norm(self._kept).double().square()
+        self._found.append(torch.stack((distance, (squares[0] + squares[1] - distance) / 2)))
+        self._kept = []
+
+    def noise(self) -> Noise | None:
+        """C² with its interval, and ‖∇f‖²; None without a pair.
+
+        An update that fp16's scaler skips has a gradient that is not finite: its pair is left out.
+        The interval is a jackknife of log C² over pairs, with Student's t.
+        """
+        if not self._found:
+            return None
+        found = torch.stack(self._found).cpu().numpy()
+        sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
+        finite = np.isfinite(found).all(axis=1) | (not self._scaler.is_enabled())
+        found, sizes = found[finite], sizes[finite]
+        if not len(found):
+            return None
+        variances = found[:, 0] / (1 / sizes).sum(axis=1)
+        variance, pairs, interval = float(variances.mean()), len(variances), None
+        if pairs >= LEAST_PAIRS:
+            total = variances.sum()
+            error = noise.jackknife(total - variances, total)
+            interval = noise.around(variance, error, pairs)
+        square = float(found[:, 1].mean())
+        return Noise(variance, interval, square, round(sizes.mean()), pairs, "consecutive")
 
 
 def training_gradient(

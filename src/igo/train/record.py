@@ -1,4 +1,4 @@
-"""The record of an epoch, and δ: planned from the start of training, measured at the epoch's."""
+"""The record of an epoch, and δ: planned with C² before training, measured with the epoch's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Epoch:
     samples: int
     batch_size: float  # mean size of the batches that reached the model
     seconds: float
-    noise: Noise | None  # C² and ‖∇f‖ at the epoch's start
+    noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
 
 
 def record_of(
@@ -61,10 +61,11 @@ def record_of(
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
         "gradient_variance": measured.variance if measured else None,
+        "gradient_variance_low": low,
+        "gradient_variance_high": high,
         "gradient_norm": measured.gradient_norm if measured else None,
         "noise_scale": measured.noise_scale if measured else None,
-        "variance_pieces": measured.batches if measured else 0,
-        "variance_batch_size": measured.batch_size if measured else None,
+        "variance_pairs": measured.batches if measured else 0,
         "reference_variance": reference.variance if reference else None,
         "reference_gradient_norm": reference.gradient_norm if reference else None,
         "train/loss": trained.loss,
