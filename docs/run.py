@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
@@ -37,31 +39,23 @@ def records() -> Records:
     """Each epoch of the run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         folder = run(load(compose("config", [*TYPED, "tracking=none"])), Terminal())
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def draw_noise(axes: Axes, epochs: Records) -> None:
-    """δ planned and measured, with the interval of what was measured."""
-    number = [record["epoch"] for record in epochs]
-    axes.plot(number, [record["delta_m"] for record in epochs], color=BLUE.light)
-    low, high = ([record[f"delta_measured_{end}"] for record in epochs] for end in ("low", "high"))
-    axes.fill_between(number, low, high, color=VERMILION.light, alpha=0.2, lw=0)
-    axes.plot(number, [record["delta_measured"] for record in epochs], color=VERMILION.light)
-    last = epochs[-1]
-    axes.annotate("planned", (last["epoch"], last["delta_m"]), color=BLUE.light, **AT_THE_END)
-    axes.annotate(
-        "measured", (last["epoch"], last["delta_measured"]), color=VERMILION.light, **AT_THE_END
-    )
-    axes.set(yscale="log", ylim=(1e-3, 1))  # one interval goes far beyond
-    axes.set_title("noise level $\\delta_m = \\eta_m\\sqrt{C^2/b_m}$", loc="left")
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{**epoch, "planned": epoch["eta_m"] / math.sqrt(epoch["b_m"])} for epoch in epochs]
 
 
 def draw_one(axes: Axes, epochs: Records, name: str, title: str, scale: float = 1) -> None:
-    """One recorded quantity, its last value at the line's end."""
+    """One quantity, its last value at the line's end; in red with its interval if it has one."""
+    number = [record["epoch"] for record in epochs]
     values = [scale * record[name] for record in epochs]
-    axes.plot([record["epoch"] for record in epochs], values, color=BLUE.light)
-    end = (epochs[-1]["epoch"], values[-1])
-    axes.annotate(f"{values[-1]:.3g}", end, color=BLUE.light, **AT_THE_END)
+    colour = VERMILION if f"{name}_low" in epochs[0] else BLUE
+    if colour is VERMILION:
+        axes.set_yscale("log")
+        low, high = ([record[f"{name}_{end}"] for record in epochs] for end in ("low", "high"))
+        low, high = (np.array(end, dtype=float) for end in (low, high))  # NaN: no interval
+        axes.fill_between(number, low, high, color=colour.light, alpha=0.2, lw=0)
+        axes.set_ylim(min(values) / 3, max(values) * 3)  # an interval may go far beyond
+    axes.plot(number, values, color=colour.light)
+    axes.annotate(f"{values[-1]:.3g}", (number[-1], values[-1]), color=colour.light, **AT_THE_END)
     axes.set_title(title, loc="left")
 
 
@@ -88,13 +82,16 @@ def main() -> None:
     lined = dict.fromkeys(("axes.edgecolor", "grid.color"), LINE.light)
     blank = dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER.light)
     with mpl.rc_context({**STYLE, **inked, **lined, **blank, "svg.hashsalt": "igo"}):
-        figure, axes = plt.subplots(2, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
-        (noise, rates), (batches, accuracy) = axes
-        draw_noise(noise, epochs)
+        figure, axes = plt.subplots(2, 3, figsize=(11, 4.6), layout="constrained", sharex=True)
+        (planned, variance, noise), (rates, batches, accuracy) = axes
+        planned.set_yscale("log")
+        draw_one(planned, epochs, "planned", "planned and applied: $\\eta_m/\\sqrt{b_m}$")
+        draw_one(variance, epochs, "gradient_variance", "measured: $C^2$")
+        draw_one(noise, epochs, "delta_measured", "so $\\delta = \\eta_m\\sqrt{C^2/b_m}$")
         draw_one(rates, epochs, "eta_m", "learning rate $\\eta_m$")
         draw_one(batches, epochs, "b_m", "batch size $b_m$")
         draw_one(accuracy, epochs, "test/accuracy", "test accuracy, %", 100)
-        for below in (batches, accuracy):
+        for below in axes[1]:
             below.set(xlabel="epoch")
         for panel in figure.axes:
             panel.margins(x=0.01)

@@ -37,8 +37,8 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Training loss by updates", "updates", ["train/loss"], True),
     ],
     "Noise": [
-        ("δ_m as planned and as measured", "epoch", ["delta_m", "delta_measured"], True),
-        ("δ_measured", "epoch", ["delta_measured"], True),
+        ("δ_m, planned with C² before training", "epoch", ["delta_m"], True),
+        ("δ of the gradients that train", "epoch", ["delta_measured"], True),
         ("Learning rate η_m", "epoch", ["eta_m"], True),
         ("Batch size b_m", "epoch", ["b_m"], True),
         ("Gradient variance C²", "epoch", ["gradient_variance"], True),

@@ -134,7 +134,8 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
         draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
-        " training; the measured δ takes C² of that epoch. Where the batch size carries the whole"
+        " training; the measured δ takes C² of the gradients that train that epoch (runs of"
+        " versions before 0.3 have none here). Where the batch size carries the whole"
         " decay, ηₘ may fall by a few per cent: it makes up for the whole number of batches in an"
         " epoch."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from igo.ground.files import Record
 from igo.report.table import Row, averaged, by_setting, read_runs
 from igo.runs.folder import read_records
 
@@ -48,7 +49,7 @@ def read(folders: Sequence[Path]) -> Results:
     runs, settings = by_setting(read_runs(folders))
     runs = runs.with_columns(pl.Series("folder", [str(folder) for folder in folders], pl.String))
     rows = [
-        (setting, seed, record["epoch"], *(_number(record.get(n)) for n in ("updates", *MEASURED)))
+        (setting, seed, record["epoch"], *(_entry(record, n) for n in ("updates", *MEASURED)))
         for folder, setting, seed, counted in runs.select("folder", *KEYS[:2], "counted").rows()
         for record in (read_records(Path(folder)) if counted else ())
     ]
@@ -57,8 +58,15 @@ def read(folders: Sequence[Path]) -> Results:
     return Results(runs, settings, epochs, _curves(epochs))
 
 
-def _number(value: object) -> float | None:
-    """The value as a finite number; None for anything else."""
+def _entry(record: Record, name: str) -> float | None:
+    """An entry as a finite number; None for anything else.
+
+    Versions before 0.3 measured C² with small pieces of batches, which BatchNorm makes another
+    number. It is left out.
+    """
+    value = record.get(name)
+    if "variance_pieces" in record and name.startswith(("delta_measured", "gradient_variance")):
+        return None
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None

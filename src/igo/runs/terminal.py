@@ -149,7 +149,7 @@ def plan_title(config: Config, plan: Plan) -> str:
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    texts = []
+    texts = ["η/√b is planned; δ = η√(C²/b) follows with C², which changes as the model learns"]
     optimizer = config.optimizer
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     first, last = decaying[0], decaying[-1]
