@@ -23,7 +23,7 @@ AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ
 
 
 def spoil(network: nn.Module, number: int) -> list[Tensor]:
-    """Make the images of one training batch NaN, counted from 1; what all batches were."""
+    """Make the images of one batch NaN, counted from 1; what all were. Two measure C² first."""
     seen: list[Tensor] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
@@ -38,13 +38,13 @@ def spoil(network: nn.Module, number: int) -> list[Tensor]:
 
 def test_it_stops_at_that_update_and_says_all_that_is_needed() -> None:
     training, progress = prepared(configure(*PLAIN)), Progress()
-    seen = spoil(training.network, 8)
+    seen = spoil(training.network, 2 + 8)
     with pytest.raises(UserError) as stopped:
         train(training, progress)
     assert str(stopped.value).startswith(AT_8)
     assert str(stopped.value).endswith("The last good checkpoint is of epoch 2")
     assert [record["epoch"] for record in progress.records] == [1, 2]
-    assert len(seen) == 8
+    assert len(seen) == 2 + 8
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> None:
@@ -77,7 +77,7 @@ def bad_on_one_rank() -> str:
         config = configure(*PLAIN)
         training = assemble.prepare(config, make_plan(config), ranks)
         if ranks.rank:
-            spoil(training.network, 8)
+            spoil(training.network, 2 + 8)
         try:
             train(training)
         except UserError as error:

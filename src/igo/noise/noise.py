@@ -108,14 +108,14 @@ def from_spreads(
     batch_size: int,
     n: int,
     sampling: str,
-    crossed: float = 0.0,
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
     C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F. F is 1 for ``with_replacement``; (n - 1)/(n - b) for
     ``independent``, each batch drawn from all n without replacement; (n - 1)/n for ``disjoint``,
     all batches pieces of one epoch. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ. The interval is a
-    jackknife over batches of log C², with Student's t of K - 1 degrees.
+    jackknife over batches of log C², with Student's t of K - 1 degrees. It is wider than needed if
+    disjoint batches are a large part of all n samples.
 
     Args:
         spreads: ‖g_k - ḡ‖² of each batch.
@@ -123,8 +123,6 @@ def from_spreads(
         batch_size: b, samples of each batch.
         n: samples that the batches were drawn from.
         sampling: how, one of SAMPLINGS.
-        crossed: mean of ((g_j - ḡ)·(g_k - ḡ))² over j ≠ k, for disjoint pieces that are a large
-            part of n, see ``_finite``.
 
     Raises:
         ValueError: fewer than two batches, an unknown sampling, disjoint batches of more than n
@@ -153,30 +151,8 @@ def from_spreads(
     if k >= LEAST_FOR_INTERVAL:
         # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
         without = [total - spread * (k / (k - 1)) for spread in spreads]
-        error = jackknife(without, total)
-        if sampling == "disjoint":
-            error = _finite(error, total, crossed, k=k, b=b, n=n)
-        interval = around(variance, error, k)
+        interval = around(variance, jackknife(without, total), k)
     return Noise(variance, interval, square, b, k, sampling)
-
-
-def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
-    """Correct the jackknife's error for K disjoint pieces of b samples, a large part of all n.
-
-    The squared error has two parts [derived]. The first comes from how samples are grouped into
-    pieces: 2 tr Σ²/((K - 1)(tr Σ)²), Σ the covariance of a piece. Even pieces of all samples have
-    it, times 1 - K/n. The second comes from which samples were drawn, mostly those with the largest
-    gradients; a factor 1 - Kb/n of it remains. tr Σ² is estimated from products of different
-    pieces, which no large gradient of one sample dominates. The second part is the excess over the
-    first by more than chance.
-    """
-    trace = total / (k - 1)  # tr Σ
-    if trace <= 0 or math.isinf(error):
-        return error
-    trace_of_square = (crossed - (trace / k) ** 2) / ((1 - 1 / k) ** 2 + 1 / k**2)
-    grouping = 2 * max(trace_of_square, 0.0) / ((k - 1) * trace**2) * (1 + math.sqrt(8 / (k - 1)))
-    grouping = min(grouping, error**2)
-    return math.sqrt(grouping * (1 - k / n) + (error**2 - grouping) * (1 - k * b / n))
 
 
 def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> float:

@@ -75,18 +75,14 @@ class Spread:
         k = self.count
         *contrasts, mean_square = numbers[: k + 1].tolist()
         projected = numbers[k + 1 :].view(k, WIDTH)
-        centred = projected - projected.mean(dim=0)
-        products = centred @ centred.T
-        shares = products.diagonal()
+        shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
         scale = sum(contrasts) / max(float(shares.sum()), 1e-300)
-        crossed = (products.square().sum() - shares.square().sum()) / max(k * (k - 1), 1)
         return noise.from_spreads(
             (shares * scale).tolist(),
             mean_square,
             batch_size=batch_size,
             n=n,
             sampling=sampling,
-            crossed=float(crossed) * scale**2,
         )
 
 
@@ -100,4 +96,5 @@ def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "dis
 
 def _square(vector: Tensor) -> Tensor:
     """‖vector‖², summed in float64."""
-    return torch.linalg.vector_norm(vector, dtype=torch.float64).square()
+    norm: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
+    return norm.square()

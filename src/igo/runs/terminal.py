@@ -61,6 +61,7 @@ class Terminal:
         """Print the plan as ``print(plan)`` does, between its title and its notes."""
         self.say(plan_title(config, plan), wrap=True)
         self.say(str(plan))
+        self.say("η/√b is planned; δ = η√(C²/b) follows with C², which changes as the model learns")
         for note in plan_notes(config, plan):
             self.say(note, wrap=True)
 
@@ -149,7 +150,7 @@ def plan_title(config: Config, plan: Plan) -> str:
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    texts = ["η/√b is planned; δ = η√(C²/b) follows with C², which changes as the model learns"]
+    texts = []
     optimizer = config.optimizer
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     first, last = decaying[0], decaying[-1]

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 
 from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
@@ -73,7 +72,8 @@ class Pairs:
     [derived]. The parameters move between the two gradients. That adds
     ‖∇f(x_{t+1}) - ∇f(x_t)‖² and more to the first (docs/noise.md).
 
-    One gradient is kept, and two numbers for each pair. They stay on the device until ``noise``.
+    One gradient is kept, and three norms for each pair and parameter. They stay on the device until
+    ``noise``.
 
     Args:
         engine: whose scaler scales the loss in fp16.
@@ -92,7 +92,7 @@ class Pairs:
         self._firsts = {2 * (i * pairs // taken) + 1 for i in range(taken)}
         self._kept: list[Tensor] = []
         self._sizes: list[int] = []  # of the batches of all pairs
-        self._found: list[Tensor] = []  # of each pair: ‖g_{t+1} - g_t‖² and g_t·g_{t+1}
+        self._norms: list[Tensor] = []  # of g_t, g_{t+1} and their difference, by parameter
 
     def take(self, update: int, size: int) -> None:
         """Take in the gradient of an update of the epoch, before the optimizer makes it.
@@ -112,10 +112,10 @@ class Pairs:
         if first:
             self._kept = gradient
             return
-        squares = [get_total_norm(each).double().square() for each in (self._kept, gradient)]
+        norms = torch._foreach_norm([*self._kept, *gradient])
         torch._foreach_sub_(self._kept, gradient)
-        distance = get_total_norm(self._kept).double().square()
-        self._found.append(torch.stack((distance, (squares[0] + squares[1] - distance) / 2)))
+        norms += torch._foreach_norm(self._kept)
+        self._norms.append(torch.stack(norms))
         self._kept = []
 
     def noise(self) -> Noise | None:
@@ -124,22 +124,25 @@ class Pairs:
         An update that fp16's scaler skips has a gradient that is not finite: its pair is left out.
         The interval is a jackknife of log C² over pairs, with Student's t.
         """
-        if not self._found:
+        if not self._norms:
             return None
-        found = torch.stack(self._found).cpu().numpy()
+        norms = torch.stack(self._norms).cpu().numpy().astype(float)
+        squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
         sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
-        finite = np.isfinite(found).all(axis=1) | (not self._scaler.is_enabled())
-        found, sizes = found[finite], sizes[finite]
-        if not len(found):
+        if self._scaler.is_enabled():
+            finite = np.isfinite(squares).all(axis=1)
+            squares, sizes = squares[finite], sizes[finite]
+        if not len(squares):
             return None
-        variances = found[:, 0] / (1 / sizes).sum(axis=1)
+        variances = squares[:, 2] / (1 / sizes).sum(axis=1)
         variance, pairs, interval = float(variances.mean()), len(variances), None
         if pairs >= LEAST_PAIRS:
             total = variances.sum()
             error = noise.jackknife(total - variances, total)
             interval = noise.around(variance, error, pairs)
-        square = float(found[:, 1].mean())
-        return Noise(variance, interval, square, round(sizes.mean()), pairs, "consecutive")
+        products = squares @ [0.5, 0.5, -0.5]  # g_t·g_{t+1}
+        size = round(sizes.mean())
+        return Noise(variance, interval, float(products.mean()), size, pairs, "consecutive")
 
 
 def training_gradient(
