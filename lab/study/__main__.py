@@ -5,6 +5,7 @@ tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
 halved            writes the images of results/exchange.md into data
+cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
 reproduce ROW N   runs a row again with N other seeds and judges it; alone: lists the rows
 """
 
@@ -14,8 +15,9 @@ import sys
 
 import torch
 
+from igo.ground.errors import UserError
 from igo.runs.find import find
-from lab.study import ends, exchange, records, table, tuning
+from lab.study import ends, exchange, images, records, table, tuning
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 from lab.study.reproduce import reproduce
@@ -77,7 +79,8 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 
 COMMANDS = {
     "archive": (archive, 1), "tuning": (show_tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
-    "halved": (exchange.halved, 0), "reproduce": (reproduce, 0),
+    "halved": (images.fashion_mnist_14, 0), "cifar100": (images.cifar100, 0),
+    "reproduce": (reproduce, 0),
 }  # fmt: skip
 
 
@@ -91,7 +94,10 @@ def main() -> None:
     elif len(words) < COMMANDS[command][1]:
         sys.exit(f"error: {command} needs a sweep, a file of launch/sweep: study_methods")
     else:
-        COMMANDS[command][0](words)
+        try:
+            COMMANDS[command][0](words)
+        except UserError as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,40 +1,21 @@
-"""The study of results/exchange.md, b by 1/κ² or by 1/κ: its images, its verdict, its arms."""
+"""The study of results/exchange.md, b by 1/κ² or by 1/κ: its verdict, its arms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from igo.data.readers import read
-from igo.data.source import Place
-from igo.ground.files import durable, partial_of
 from igo.report.statistics import LEVEL, Array
 from lab.study import rows as study
 from lab.study.records import Run
 from lab.study.rows import Row
 
-IMAGES = Path("data/fashion_mnist_14.npz")  # as in conf/experiment/exchange.yaml
 DRAWS = 10_000  # of the bootstrap
 ARMS = (  # title, a row that has the arm, and its place there
     ("Method 2, η × 1/√2", "accuracy_3", 1), ("Method 3, b × 2", "accuracy_3", 0),
     ("Method 3′, b × √2", "accuracy_3prime", 0), ("Method 1, constant", "sensitivity_accuracy", 0),
 )  # fmt: skip
-
-
-def halved(_: list[str]) -> None:
-    """Write Fashion-MNIST at half its size, as IMAGES: each pixel is the mean of 2×2, rounded."""
-    arrays = {}
-    for name, split in zip(("", "test_"), read("fashion_mnist", Place(Path("data"))), strict=True):
-        squares = split.images.reshape(-1, 14, 2, 14, 2, 1)
-        arrays[f"{name}images"] = np.rint(squares.mean(axis=(2, 4))).astype(np.uint8)
-        arrays[f"{name}labels"] = split.labels
-    IMAGES.parent.mkdir(parents=True, exist_ok=True)
-    with durable(partial_of(IMAGES)) as file:
-        np.savez(file, **arrays)
-    partial_of(IMAGES).replace(IMAGES)
-    print(IMAGES)
 
 
 def state(rows: Sequence[Row]) -> str:

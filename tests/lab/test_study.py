@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import TINY, run_folder
 from forked import forge
+from PIL import Image
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -181,6 +183,38 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     loss = nn.functional.cross_entropy(logits, labels)
     assert measured["anew_loss"] == pytest.approx(float(loss), rel=1e-4)
     assert measured["anew_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
+
+
+def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    classes, random = np.array(["bear", "apple", "aquarium_fish"]), np.random.default_rng(0)
+    files = tmp_path / "files" / "cifar-100-python"
+    files.mkdir(parents=True)
+    (files / "meta").write_bytes(pickle.dumps({"fine_label_names": [*map(str, classes)]}, 2))
+    wanted = {}
+    for prefix, split, n in (("", "train", 12), ("test_", "test", 6)):
+        labels = random.permutation(np.arange(n) % 3)
+        names = np.array([f"photo_s_{number:06}.png" for number in random.permutation(n)])
+        images = random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        held = {"filenames": names.tolist(), "fine_labels": labels.tolist(),
+                "data": images.transpose(0, 3, 1, 2).reshape(n, 3072)}  # fmt: skip
+        (files / split).write_bytes(pickle.dumps(held, 2))
+        for class_name, name, image in zip(classes[labels], names, images, strict=True):
+            path = tmp_path / "folders" / split / class_name / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        wanted[f"{prefix}images"] = images[np.lexsort((names, classes[labels]))]
+        wanted[f"{prefix}labels"] = np.repeat([0, 1, 2], n // 3)
+    for form in ("files", "folders"):
+        monkeypatch.setattr("sys.argv", ["study", "cifar100", form])
+        program.main()
+        with np.load("data/cifar100.npz") as written:
+            assert written.keys() == wanted.keys()
+            for name, array in wanted.items():
+                np.testing.assert_array_equal(written[name], array)
 
 
 def test_an_unknown_row_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
