@@ -18,13 +18,13 @@ GREY = style.GREY.light
 
 @contextmanager
 def drawn(
-    path: Path, columns: int, width: float, height: float, dpi: int = 150
+    path: Path, columns: int, width: float, height: float, dpi: int = 150, rows: int = 1
 ) -> Iterator[list[Axes]]:
-    """Give the axes of a row of panels to draw on; then write the figure.
+    """Give the axes of rows of panels to draw on, one after another; then write the figure.
 
     `width` and `height` are of a panel, in inches.
     """
     with mpl.rc_context(style.STYLE):
-        figure = Figure(figsize=(width * columns, height), layout="constrained")
-        yield list(figure.subplots(1, columns, squeeze=False).ravel())
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        yield list(figure.subplots(rows, columns, squeeze=False).ravel())
         figure.savefig(path, dpi=dpi, metadata={"Software": None})

@@ -1,10 +1,11 @@
-"""`python -m lab.study COMMAND`, for the studies of results/study.md and results/exchange.md.
+"""`python -m lab.study COMMAND`, for the studies of results/.
 
-archive SWEEP…    writes the finished runs of sweeps into results/records
+seeds EXPERIMENT  trains the runs of its rows in results/rows.yaml, seed by seed; once for each core
+archive NAME…     writes the runs of sweeps, or of experiments' whole seeds, into results/records
 tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
-halved            writes the images of results/exchange.md into data
+halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
 reproduce ROW N   runs a row again with N other seeds and judges it; alone: lists the rows
 """
@@ -16,8 +17,9 @@ import sys
 import torch
 
 from igo.ground.errors import UserError
+from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, exchange, images, records, table, tuning
+from lab.study import ends, images, methods, records, seeds, table, tuning
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 from lab.study.reproduce import reproduce
@@ -25,12 +27,19 @@ from lab.study.reproduce import reproduce
 PAGES = ROOT / "results"
 
 
-def archive(sweeps: list[str]) -> None:
-    """Write the records of sweeps into results/records."""
-    for sweep in sweeps:
-        runs = _of_sweep(sweep)
-        records.write_archive(RECORDS / f"{sweep}.tar.xz", runs.values())
-        print(f"{sweep}: {len(runs)} runs")
+def archive(names: list[str]) -> None:
+    """Write the records of sweeps, or of the whole seeds of experiments, into results/records."""
+    for name in names:
+        file = RECORDS / f"{name}.tar.xz"
+        if planned := study.of_experiment(name):
+            before = records.of_archives(pattern=file.name)
+            runs = study.whole_seeds(planned, before | records.of_study())
+            if lost := before.keys() - runs.keys():
+                sys.exit(f"error: {file} has runs of no whole seed of the rows: {sorted(lost)}")
+        else:
+            runs = _of_sweep(name)
+        records.write_archive(file, runs.values())
+        print(f"{name}: {len(runs)} runs")
 
 
 def show_tuning(sweeps: list[str]) -> None:
@@ -46,18 +55,14 @@ def rows(_: list[str]) -> None:
     study.write(every)
     pages = {
         page: [row for row in every if row.get("page", "study") == page]
-        for page in ("study", "exchange")
+        for page in ("study", "cifar100")
     }
     table.put(table.readme(every), table.README)
     table.put(table.table(pages["study"]), PAGES / "study.md")
-    text = f"{exchange.summary(pages['exchange'], runs)}\n{table.table(pages['exchange'])}"
-    table.put(text, PAGES / "exchange.md")
+    text = f"{methods.summary(pages['cifar100'], runs)}\n{table.table(pages['cifar100'])}"
+    table.put(text, PAGES / "cifar100.md")
     table.draw({"points of test accuracy": pages["study"]}, PAGES / "study.png")
-    if drawable := [row for row in pages["exchange"] if row["found"]]:
-        panels = {"test accuracy, points": "accuracy", "training loss, %": "loss"}
-        drawn = {title: [row for row in drawable if kind in row["row"]]
-                 for title, kind in panels.items()}  # fmt: skip
-        table.draw(drawn, PAGES / "exchange.png")
+    methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
     print(text)
 
 
@@ -65,7 +70,8 @@ def anew(sweeps: list[str]) -> None:
     """Measure loss and accuracy with new statistics of BatchNorm for each run of a sweep."""
     torch.set_num_threads(1)
     for name in _of_sweep(sweeps[0]):
-        print(name, ends.measure(RUNS / name), flush=True)
+        if not (RUNS / name / ends.FILE).is_file():
+            print(name, ends.measure(RUNS / name, load_folder(RUNS / name)), flush=True)
 
 
 def _of_sweep(sweep: str) -> dict[str, Run]:
@@ -78,6 +84,7 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 
 
 COMMANDS = {
+    "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (show_tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
     "halved": (images.fashion_mnist_14, 0), "cifar100": (images.cifar100, 0),
     "reproduce": (reproduce, 0),
@@ -92,7 +99,9 @@ def main() -> None:
     elif command not in COMMANDS:
         sys.exit(f"error: no command {command!r}\n{__doc__}")
     elif len(words) < COMMANDS[command][1]:
-        sys.exit(f"error: {command} needs a sweep, a file of launch/sweep: study_methods")
+        sys.exit(
+            f"error: {command} needs a name: of a sweep, such as study_methods, or of an experiment"
+        )
     else:
         try:
             COMMANDS[command][0](words)

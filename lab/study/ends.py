@@ -1,8 +1,14 @@
-"""What is measured at the end of a run with new statistics of BatchNorm; kept in after.json."""
+"""What is measured at the end of a run with new statistics of BatchNorm; kept in after.json.
+
+The statistics are the plain mean over batches of AT_ONCE training images, drawn without replacement
+and not augmented, at the weights that are evaluated. Running statistics are a mean over the last
+updates, each at other weights and of b images.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,36 +18,49 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from igo.ground.files import write_atomically
-from igo.runs.assemble import load_folder
+from igo.ground.seeds import derive_seed, generator
 from igo.train.on_device import Batch
 from igo.train.state import Training
 
+FILE = "after.json"
 AT_ONCE = 500  # images of a batch, in the statistics and in the evaluation
+ANNEAL, ANNEAL_SIZE = 400, 128  # updates, and images of each
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """``anew`` of the run in this folder, measured if its after.json is missing."""
-    file = folder / "after.json"
-    if not file.is_file():
-        training = load_folder(folder)
-        write_atomically(file, json.dumps(anew(training)) + "\n")
-    return dict(json.loads(file.read_text()))
+def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str, float]:
+    """Measure a finished run, with ``rate`` also after an anneal at this η; write after.json."""
+    found = anew(run, "anew")
+    if rate is not None:
+        anneal(run, rate)
+        found |= anew(run, "annealed")
+    write_atomically(folder / FILE, json.dumps(found) + "\n")
+    return found
 
 
-def anew(run: Training) -> dict[str, float]:
-    """Loss and accuracies in %, with BatchNorm's statistics of all training images.
+def anneal(run: Training, rate: float) -> None:
+    """Make ANNEAL updates of plain SGD. All arms of a seed have the same images in them."""
+    n, seed = run.data.n, run.config.seed
+    optimizer, whole = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
+    run.network.train()
+    for number in range(math.ceil(ANNEAL / whole)):
+        order = torch.randperm(n, generator=generator(seed, "anneal", number))
+        drawn = order.split(ANNEAL_SIZE)[: min(whole, ANNEAL - number * whole)]
+        for batch in run.data.train_batches(drawn, derive_seed(seed, "anneal", number)):
+            run.engine.step(run.network, optimizer, batch)
 
-    The statistics are the plain mean over batches of AT_ONCE images at the weights that the run
-    ended with. Running statistics are a mean over the last updates, each at other weights and of b
-    images.
-    """
+
+def anew(run: Training, name: str) -> dict[str, float]:
+    """Losses and accuracies, in fp32. NAME_log_loss is 100 ln of the test loss."""
     network, data = run.network, run.data
-    images = torch.arange(data.n).split(AT_ONCE)
+    images = torch.randperm(data.n, generator=generator(0, "statistics")).split(AT_ONCE)
     update_bn(data.plain_batches(images), network.train())
-    loss, _ = _evaluated(network, data.plain_batches(images))
-    found = {"anew_loss": loss, "anew_accuracy": _evaluated(network, data.test_batches())[1]}
+    splits = {"": data.test_batches()}
     if run.config.dataset.validation:
-        found["anew_validation"] = _evaluated(network, data.validation_batches())[1]
+        splits["validation_"] = data.validation_batches()
+    found = {f"{name}_train_loss": _evaluated(network, data.plain_batches(images))[0]}
+    for split, batches in splits.items():
+        loss, found[f"{name}_{split}accuracy"] = _evaluated(network, batches)
+        found[f"{name}_{split}log_loss"] = 100 * math.log(loss)
     return found
 
 

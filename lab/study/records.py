@@ -22,8 +22,13 @@ from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[2]
 RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
+REVERSED = RUNS / ".reversed"  # runs whose stages come in reversed order
+TURNED = "-reversed"  # at the end of such a run's name
 # after.json: see lab.study.ends; sharpness.json: from `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
+
+
+Arm = dict[str, Any]  # settings of a run; with "order: reversed" its stages are reversed
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,20 @@ class Run:
     def after(self) -> dict[str, float]:
         """The measurements at the end of the run, by name; may be empty."""
         return dict(json.loads(self.files.get("after.json", "{}")))
+
+    @property
+    def machine(self) -> tuple[str, ...]:
+        """What else than the seed the bits of a run depend on: CPU, its instructions, PyTorch."""
+        status = self.status
+        hardware, versions = status["hardware"], status["versions"]
+        return hardware["cpu"], hardware["instructions"], versions["torch"]
+
+
+def of_study() -> dict[str, Run]:
+    """The finished runs in RUNS and in REVERSED, by name."""
+    turned = {f"{name}{TURNED}": replace(run, name=f"{name}{TURNED}")
+              for name, run in of_folders(REVERSED).items()}  # fmt: skip
+    return of_folders(RUNS) | turned
 
 
 def of_folders(runs_dir: Path) -> dict[str, Run]:
@@ -87,19 +106,28 @@ def write_archive(path: Path, runs: Iterable[Run]) -> None:
     partial.replace(path)
 
 
-@cache
-def name_of(experiment: str, arm: tuple[tuple[str, Any], ...], seed: int) -> str:
+def reverses(arm: Arm) -> bool:
+    """Whether the arm has the stages of its schedule in reversed order."""
+    return arm.get("order") == "reversed"
+
+
+def name_of(experiment: str, arm: Arm, seed: int) -> str:
     """The name of the run with these settings and this seed."""
-    return RunFolder(replace(_config(experiment, arm), seed=seed)).path.name
+    name = RunFolder(replace(config(experiment, arm), seed=seed)).path.name
+    return f"{name}{TURNED}" if reverses(arm) else name
+
+
+def config(experiment: str, arm: Arm) -> Config:
+    """The configuration of these settings, composed once for all seeds."""
+    settings = {name: value for name, value in arm.items() if name != "order"}
+    return _config(tuple({"experiment": experiment, **settings}.items()))
 
 
 @cache
-def _config(experiment: str, arm: tuple[tuple[str, Any], ...]) -> Config:
-    """The configuration of these settings, composed once for all seeds."""
-    settings = {"experiment": experiment, **dict(arm)}
+def _config(settings: tuple[tuple[str, Any], ...]) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return _composer().job([f"{name}={value}" for name, value in settings.items()]).config
+        return _composer().job([f"{name}={value}" for name, value in settings]).config
 
 
 @cache

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from igo.ground.errors import nearest
 from igo.ground.words import counted
-from igo.runs.folder import state_of
-from lab.study import ends, table
 from lab.study import rows as study
-from lab.study.records import ROOT, RUNS, of_folders
+from lab.study import seeds as whole
+from lab.study import table
+from lab.study.records import ROOT, of_study
 from lab.study.rows import Row
 
 FIRST_SEED = 100  # of a reproduction; no study has seeds from 100 to 299
@@ -56,23 +56,25 @@ def listed(rows: Sequence[Row]) -> list[str]:
 
 def again(row: Row, seeds: range) -> None:
     """Run a row with these seeds, and print its numbers and its verdict."""
-    names = [name for arm in study.names(row, seeds) for name in arm]
-    grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in (row["first"], row["second"]))
-    code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
+    if "anneal" in row:
+        whole.run([row], seeds)
+        code = 0
+    else:
+        arms = (row["first"], row["second"])
+        grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in arms)
+        code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
     if code < 0:
         name = signal.Signals(-code).name
         sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
     if code not in (0, FAILED):  # the sweep has printed why it ended
         sys.exit(code)
-    if left := sum(state_of(RUNS / name) != "finished" for name in names):
+    names, runs = [name for arm in study.names(row, seeds) for name in arm], of_study()
+    if left := len(set(names) - runs.keys()):
         sys.exit(
-            f"error: {left} of {counted(len(names), 'run')} did not finish, the table above says"
+            f"error: {left} of {counted(len(names), 'run')} did not finish, the lines above say"
             " why; the same command runs them again"
         )
-    if row.get("endpoint", "").startswith("anew"):
-        for name in names:
-            ends.measure(RUNS / name)
-    (found,) = study.judged([row], [study.values(row, of_folders(RUNS), seeds)])
+    (found,) = study.judged([row], [study.values(row, runs, seeds)])
     before = row["found"]["verdict"] if row["found"] else "not run"
     print(table.table([{**row, "found": found}]))
     print(

@@ -19,13 +19,13 @@ from scipy.stats import chi
 from igo.ground.files import write_atomically
 from igo.report import comparison
 from igo.report.statistics import LEAST_PAIRS, LEVEL, NO_SPREAD, POWER, Array
-from lab.study.records import ROOT, Run, name_of
+from lab.study.records import ROOT, Arm, Run, name_of
 
 Row = dict[str, Any]  # as in the file
 Numbers = dict[str, Any]  # "found" of a row
 FILE = ROOT / "results" / "rows.yaml"
 HEAD = """\
-# The rows of results/study.md and results/exchange.md: claims, their runs, and the result.
+# The rows of results/cifar100.md and results/study.md: claims, their runs, and the result.
 # `make study` makes "found" of the records in results/records; all else is written by hand, before
 # the runs, but for "readme" (the claim in README's words).
 # Differences are in points of test accuracy: mean of the last five evaluations, or the endpoint
@@ -41,6 +41,11 @@ MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
 def read() -> list[Row]:
     """The rows as they are in the file."""
     return list(yaml.safe_load(FILE.read_text()))
+
+
+def of_experiment(name: str) -> list[Row]:
+    """The rows of an experiment, a file of conf/experiment."""
+    return [row for row in read() if row["experiment"] == name]
 
 
 def write(rows: Sequence[Row]) -> None:
@@ -59,9 +64,28 @@ def planned_seeds(row: Row) -> range:
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
     """The names of a row's runs, (arms, seeds)."""
     return [
-        [name_of(row["experiment"], tuple(arm.items()), seed) for seed in seeds]
+        [name_of(row["experiment"], arm, seed) for seed in seeds]
         for arm in (row["first"], row["second"])
     ]
+
+
+def arms(rows: Sequence[Row]) -> list[Arm]:
+    """The arms of these rows, each once, in the order in which they appear."""
+    found: list[Arm] = []
+    for arm in (arm for row in rows for arm in (row["second"], row["first"])):
+        found += [arm] if arm not in found else []
+    return found
+
+
+def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
+    """The runs of those planned seeds that have all arms of the rows, on machines of one kind."""
+    kept = {}
+    for seed in planned_seeds(rows[0]):
+        of_seed = [name_of(rows[0]["experiment"], arm, seed) for arm in arms(rows)]
+        done = all(name in runs and runs[name].after for name in of_seed)
+        if done and len({runs[name].machine for name in of_seed}) == 1:
+            kept |= {name: runs[name] for name in of_seed}
+    return kept
 
 
 def endpoint(run: Run, name: str) -> float:
@@ -189,9 +213,11 @@ def verdict(test: str, numbers: Numbers) -> str:
     """Confirmed, refuted or undecided, by the protocol.
 
     Args:
-        test: above, equal or different.
+        test: above, below, equal, different or none.
         numbers: with p-values that are adjusted.
     """
+    if test == "none":
+        return "no verdict"
     sure, equal = (
         numbers.get(name) is not None and numbers[name] <= LEVEL
         for name in ("p_adjusted", "p_equal_adjusted")
@@ -199,6 +225,7 @@ def verdict(test: str, numbers: Numbers) -> str:
     up, down = sure and numbers["statistic"] > 0, sure and numbers["statistic"] < 0
     confirmed, refuted = {
         "above": (up, down or equal),
+        "below": (down, up or equal),
         "equal": (equal, sure),
         "different": (sure, equal),
     }[test]

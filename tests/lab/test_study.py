@@ -22,8 +22,9 @@ from torch import nn
 
 from igo.report.statistics import LEVEL
 from igo.runs.assemble import load_folder
+from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import ends, exchange, rows, table
+from lab.study import ends, records, rows, seeds, table
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -57,7 +58,7 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
 def test_the_pages_show_the_rows() -> None:
     every = rows.read()
     assert table.between(table.README.read_text()) == table.readme(every)
-    for page in ("study", "exchange"):
+    for page in ("study", "cifar100"):
         shown = table.between((ROOT / "results" / f"{page}.md").read_text())
         assert shown.endswith(table.table([r for r in every if r.get("page", "study") == page]))
 
@@ -116,28 +117,12 @@ UP, DOWN = {"statistic": 0.4, "high": 0.7}, {"statistic": -0.4, "high": -0.1}
         ("equal", SURE | FAR | UP, "refuted"),
         ("equal", UNSURE | FAR | DOWN, "undecided"),
         ("different", SURE | FAR | DOWN, "confirmed"),
+        ("below", SURE | FAR | DOWN, "confirmed"),
+        ("below", SURE | FAR | UP, "refuted"),
     ],
 )
 def test_verdicts_are_the_protocols(test: str, result: Row, verdict: str) -> None:
     assert rows.verdict(test, result) == verdict
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "loss", "verdict"),
-    [
-        (("agrees", "departs"), ("agrees", "departs"), "1/κ²"),
-        (("departs", "agrees"), ("undecided", "agrees"), "1/κ, by accuracy alone"),
-        (("agrees", "agrees"), ("agrees", "departs"), "1/κ², by loss alone"),
-        (("agrees", "agrees"), ("agrees", "agrees"), "both"),
-        (("agrees", "departs"), ("departs", "agrees"), "undecided"),
-        (("agrees", "agrees"), ("departs", "departs"), "undecided"),
-    ],
-)
-def test_the_exchange_is_judged_by_its_rule(
-    accuracy: tuple[str, str], loss: tuple[str, str], verdict: str
-) -> None:
-    assert exchange.both(exchange.rule(*accuracy, True), exchange.rule(*loss, True)) == verdict
-    assert exchange.both(exchange.rule(*accuracy, False), "both") == "undecided"
 
 
 def test_runs_finished_and_the_arms_of_a_row_share_seed_and_data(
@@ -169,7 +154,7 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     forge.run(tmp_path, *TINY, "tracking=none", "engine.precision=fp32").good()
     folder = run_folder(tmp_path)
     before = (folder / "checkpoint.pt").read_bytes()
-    measured = ends.measure(folder)
+    measured = ends.measure(folder, load_folder(folder))
     assert (folder / "checkpoint.pt").read_bytes() == before
     run = load_folder(folder)
     (images, labels), = run.data.plain_batches([torch.arange(run.data.n)])  # fmt: skip
@@ -181,7 +166,7 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
         logits = run.network.eval()(images)
         right = [(run.network(x).argmax(1) == y).float() for x, y in run.data.test_batches()]
     loss = nn.functional.cross_entropy(logits, labels)
-    assert measured["anew_loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert measured["anew_train_loss"] == pytest.approx(float(loss), rel=1e-4)
     assert measured["anew_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
 
 
@@ -215,6 +200,42 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
             assert written.keys() == wanted.keys()
             for name, array in wanted.items():
                 np.testing.assert_array_equal(written[name], array)
+
+
+def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's end is measured before and after the anneal; a second start trains nothing."""
+    for name, value in (("RUNS", tmp_path), ("REVERSED", tmp_path / ".reversed")):
+        monkeypatch.setattr(records, name, value)
+        monkeypatch.setattr(seeds, name, value)
+    monkeypatch.setattr("sys.argv", [""])
+    monkeypatch.setattr(ends, "ANNEAL", 4)
+    monkeypatch.setattr(ends, "ANNEAL_SIZE", 32)
+    sizes: list[int] = []
+    tiny = {"schedule": "method2", "dataset.samples": 96, "model.width": 4, "epochs": 10}
+    arms = [tiny, {**tiny, "order": "reversed"}]
+    row = {"experiment": "study_digits", "seeds": 2, "anneal": 0.01, "first": arms[0]}
+    seeds.run([{**row, "second": arms[0]}], range(1))
+    step = Engine.step
+
+    def counted(*given: Any) -> torch.Tensor:
+        sizes.append(len(given[3][1]))
+        return step(*given)
+
+    monkeypatch.setattr(Engine, "step", counted)
+    seeds.run([{**row, "second": arms[1]}], range(1))
+    assert sizes == [16] * 60 + [32] * 4
+    both = {**row, "second": arms[1]}
+    falling, rising = (records.of_study()[name] for (name,) in rows.names(both, range(1)))
+    for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):
+        first, second = ([e[name] for e in run.epochs] for run in (falling, rising))
+        assert (first == second) is (name in ("stage", "updates", "reference_variance")), name
+    etas = [[e["eta_m"] for e in run.epochs] for run in (falling, rising)]
+    assert etas[0] == etas[1][::-1] == sorted(etas[0], reverse=True)
+    assert falling.after.keys() == rising.after.keys() >= {"anew_log_loss", "annealed_accuracy"}
+    assert len(rows.whole_seeds([both], records.of_study())) == 2  # of seed 1 there is none
+    assert not rows.whole_seeds([both], {falling.name: falling})
 
 
 def test_an_unknown_row_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,75 @@
+"""Of results/cifar100.md: a table of the arms in both regimes, and how they trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from igo.ground.files import Record
+from lab.figures import COLOURS, drawn
+from lab.study import rows as study
+from lab.study.records import Arm, Run, name_of, reverses
+from lab.study.rows import Row
+
+EXPERIMENTS = {"cifar100_many": "many passes", "cifar100_few": "few passes"}
+HEAD = ("regime, seeds", "arm", "η₁", "updates", "accuracy, %", "loss", "accuracy, annealed",
+        "loss, annealed", "training loss", "accuracy, running statistics")  # fmt: skip
+COLUMNS = ("anew_accuracy", "anew_log_loss", "annealed_accuracy", "annealed_log_loss",
+           "anew_train_loss", "end_accuracy")  # fmt: skip
+FIGURE = (
+    "![Accuracy, loss, η/√b and δ by epoch and by update, with running statistics](cifar100.png)\n"
+)
+
+
+def title(arm: Arm) -> str:
+    """The arm's name."""
+    return f"Method {arm['schedule'][-1]}{' reversed' * reverses(arm)}"
+
+
+def trained(
+    experiment: str, rows: Sequence[Row], runs: Mapping[str, Run]
+) -> list[tuple[Arm, list[Run]]]:
+    """The arms of an experiment, with the runs of its whole seeds."""
+    of_it = [row for row in rows if row["experiment"] == experiment]
+    seeds = study.seeds_of(of_it, runs)
+    arms = study.arms(of_it) if seeds else []
+    return [(arm, [runs[name_of(experiment, arm, seed)] for seed in seeds]) for arm in arms]
+
+
+def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    """A table of means over seeds; "loss" is 100 ln of the test loss."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for experiment, regime in EXPERIMENTS.items():
+        for arm, of_arm in trained(experiment, rows, runs):
+            means = [np.mean([study.endpoint(run, name) for run in of_arm]) for name in COLUMNS]
+            updates = f"{of_arm[0].epochs[-1]['updates']:,}"
+            lines.append([f"{regime}, {len(of_arm)}", title(arm), f"{arm['learning_rate']:g}",
+                          updates, *(f"{mean:.2f}" for mean in means)])  # fmt: skip
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return f"{text}\n{FIGURE}" if len(lines) > 2 else "**Not run yet.**\n"
+
+
+def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
+    """Accuracy, loss, η/√b and δ by epoch and by update, means over the seeds of many passes."""
+    if not (arms := trained("cifar100_many", rows, runs)):
+        return
+    panels: dict[str, Callable[[Record], float]] = {
+        "test accuracy, %": lambda e: 100 * e["test/accuracy"],
+        "test loss": lambda e: e["test/loss"],
+        "η/√b": lambda e: e["eta_m"] / e["b_m"] ** 0.5,
+        "δ measured": lambda e: e["delta_measured"],
+    }  # fmt: skip
+    with drawn(path, 2, 4.7, 2.1, rows=len(panels)) as axes:
+        for place, (label, value) in enumerate(panels.items()):
+            for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
+                shown = [e["epoch"] - 1 for e in of_arm[0].epochs if e["test/accuracy"] is not None]
+                y = np.mean([[value(run.epochs[i]) for i in shown] for run in of_arm], axis=0)
+                for column, name in enumerate(("epoch", "updates")):
+                    x, ax = [of_arm[0].epochs[i][name] for i in shown], axes[2 * place + column]
+                    ax.plot(x, y, color=colour, lw=1.3, label=title(arm))
+                    ax.set_ylabel(label)
+                    ax.set_xlabel(name.rstrip("s") if place == len(panels) - 1 else "")
+                    ax.set_yscale("log" if place > 1 else "linear")
+        axes[0].legend()

@@ -1,0 +1,79 @@
+"""Runs by whole seeds: all arms of a seed, then those of the next, each with its ends.
+
+Start the command once for each core: the processes share the runs. Each can be stopped at any time;
+the same command continues.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+
+from igo.config.plan import make_plan
+from igo.ground.errors import Busy, UserError
+from igo.ground.ranks import ALONE
+from igo.method.plan import Plan
+from igo.runs import recorded
+from igo.runs.assemble import load, prepare
+from igo.runs.folder import RunFolder, state_of
+from igo.runs.terminal import Terminal
+from lab.study import ends, records
+from lab.study import rows as study
+from lab.study.records import REVERSED, RUNS, Arm
+from lab.study.rows import Row
+
+
+def seeds(words: list[str]) -> None:
+    """Train the runs of an experiment's rows, and measure their ends; what is archived is done."""
+    rows = study.of_experiment(words[0])
+    if not rows:
+        sys.exit(f"error: no row of results/rows.yaml has the experiment {words[0]}")
+    run(rows, study.planned_seeds(rows[0]), records.of_archives(pattern=f"{words[0]}.tar.xz"))
+
+
+def run(rows: Sequence[Row], planned: range, done: Container[str] = ()) -> None:
+    """Train the runs of one experiment's rows with these seeds; one that fails stops no other."""
+    experiment = rows[0]["experiment"]
+    sys.argv = ["lab.study", "seeds", experiment]  # the command in status.json
+    torch.set_num_threads(1)
+    for seed in planned:
+        for arm in study.arms(rows):
+            if records.name_of(experiment, arm, seed) in done:
+                continue
+            try:
+                one(experiment, arm, seed, rows[0]["anneal"])
+            except Busy:  # another process trains it
+                pass
+            except UserError as error:
+                print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
+
+
+def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
+    """Train a run as the program does, and measure its ends, unless this was done."""
+    config = replace(records.config(experiment, arm), seed=seed, runs_dir=str(RUNS))
+    plan = make_plan(config)
+    if records.reverses(arm):
+        config.runs_dir, plan = str(REVERSED), backwards(plan)
+    folder = RunFolder(config)
+    if (folder.path / ends.FILE).is_file():
+        return
+    if state_of(folder.path) != "finished":
+        recorded.train(config, plan, folder, Terminal(quiet=True), ALONE)
+    with folder.held():
+        training = prepare(config, plan)
+        load(folder.checkpoint, folder.path.name, training)
+        print(f"seed {seed}, {arm}: {ends.measure(folder.path, training, rate)}", flush=True)
+
+
+def backwards(plan: Plan) -> Plan:
+    """The same stages in reversed order."""
+    turned = plan.stages[::-1]
+    firsts = accumulate((stage.epochs for stage in turned), initial=1)
+    return replace(plan, stages=tuple(
+        replace(stage, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
+        for m, (stage, first) in enumerate(zip(turned, firsts, strict=False), 1)
+    ))  # fmt: skip
