@@ -38,6 +38,8 @@ def archive(names: list[str]) -> None:
                 sys.exit(f"error: {file} has runs of no whole seed of the rows: {sorted(lost)}")
         else:
             runs = _of_sweep(name)
+        if not runs:
+            sys.exit(f"error: there is no whole seed of {name}")
         records.write_archive(file, runs.values())
         print(f"{name}: {len(runs)} runs")
 

@@ -79,7 +79,7 @@ def arms(rows: Sequence[Row]) -> list[Arm]:
 
 def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
     """The runs of those planned seeds that have all arms of the rows, on machines of one kind."""
-    kept = {}
+    kept: dict[str, Run] = {}
     for seed in planned_seeds(rows[0]):
         of_seed = [name_of(rows[0]["experiment"], arm, seed) for arm in arms(rows)]
         done = all(name in runs and runs[name].after for name in of_seed)

@@ -59,11 +59,11 @@ def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
     if records.reverses(arm):
         config.runs_dir, plan = str(REVERSED), backwards(plan)
     folder = RunFolder(config)
-    if (folder.path / ends.FILE).is_file():
-        return
     if state_of(folder.path) != "finished":
         recorded.train(config, plan, folder, Terminal(quiet=True), ALONE)
     with folder.held():
+        if (folder.path / ends.FILE).is_file():
+            return
         training = prepare(config, plan)
         load(folder.checkpoint, folder.path.name, training)
         print(f"seed {seed}, {arm}: {ends.measure(folder.path, training, rate)}", flush=True)

@@ -13,7 +13,7 @@ from lab.study.records import Run
 from lab.study.rows import LAST
 
 LEFT_OUT = ("experiment", "dataset.samples", "dataset.validation", "learning_rate", "seed",
-            "engine.threads", "epochs")  # fmt: skip
+            "engine.threads", "epochs", "evaluate_every")  # fmt: skip
 
 
 def held_out(run: Run) -> dict[str, object]:
