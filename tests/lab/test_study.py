@@ -217,15 +217,15 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     arms = [tiny, {**tiny, "order": "reversed"}]
     row = {"experiment": "study_digits", "seeds": 2, "anneal": 0.01, "first": arms[0]}
     seeds.run([{**row, "second": arms[0]}], range(1))
-    step = Engine.step
+    backward = Engine.backward
 
     def counted(*given: Any) -> torch.Tensor:
-        sizes.append(len(given[3][1]))
-        return step(*given)
+        sizes.append(len(given[3]))
+        return backward(*given)
 
-    monkeypatch.setattr(Engine, "step", counted)
+    monkeypatch.setattr(Engine, "backward", counted)
     seeds.run([{**row, "second": arms[1]}], range(1))
-    assert sizes == [16] * 60 + [32] * 4
+    assert sizes == [16] * (2 + 60) + [32] * 4  # two measure C² before training
     both = {**row, "second": arms[1]}
     falling, rising = (records.of_study()[name] for (name,) in rows.names(both, range(1)))
     for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):
