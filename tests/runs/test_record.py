@@ -66,7 +66,9 @@ PINNED = {  # for good: a new setting has a neutral value, which no signature ho
     "schedule=step schedule.kappa=0.866 schedule.lam=1.5": "1a46069b88",
     "schedule=cosine seed=3 epochs=50": "61b98a8b9b",
     "dataset=fashion_mnist model.width=8": "e1939e2094",
-    "experiment=cifar100 schedule=method3": "70c6679ad5",
+    "experiment=cifar100 schedule=method3": "c31a36affa",  # 70c6679ad5 began at He's weights
+    "dataset=cifar10 model=resnet18 model.stem=imagenet": "d72a1939c6",
+    "dataset=cifar100 model=wide_resnet28_10": "ad8f21a5dd",
     "model=timm model.name=resnet10t dataset=cifar10": "f44ec5abca",
 }
 

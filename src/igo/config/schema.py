@@ -258,10 +258,6 @@ class Config:
 SETTINGS = dict(settings_of(Config))
 
 
-# The version of what settings mean. It is raised when the same settings give another result, as
-# when epochs became equal batches (2). Runs of an earlier rule are never continued.
-RULE = 2
-
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
@@ -301,6 +297,15 @@ def training_samples(config: Config) -> int:
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
+
+
+def rule(config: Config) -> int:
+    """The version of what settings mean. Runs of an earlier rule are never continued.
+
+    It is raised when the same settings give another result, as when epochs became equal batches
+    (2), or models with the CIFAR stem began at PyTorch's initialisation (3, of these alone).
+    """
+    return 3 if config.model.stem == "cifar" else 2
 
 
 def result_settings(config: Config) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
-from igo.config.schema import RULE, Config, result_settings
+from igo.config.schema import Config, result_settings, rule
 from igo.ground.errors import Busy, Outside, UserError, first_line
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.method.plan import Plan
@@ -41,7 +41,7 @@ os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 def signature(config: Config) -> str:
     """Ten hexadecimal digits of everything that changes a run's result."""
-    canonical = json.dumps({"rule": RULE, **result_settings(config)}, sort_keys=True)
+    canonical = json.dumps({"rule": rule(config), **result_settings(config)}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 

@@ -44,11 +44,21 @@ def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 
 
 def _torchvision_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    """torchvision's ResNet; with the CIFAR stem as the authors' script builds ResNet18.
+
+    That script leaves PyTorch's initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as it is. Their
+    ImageNet script takes torchvision's ResNet34, He-initialised. That the published curves come
+    from these scripts is likely, but not stated.
+    """
     network: nn.Module = getattr(resnet, model.name)(weights=None, num_classes=dataset.classes)
-    if model.stem == "cifar":  # 3x3, stride 1, and no max-pool: the published model
+    if model.stem == "cifar":  # 3x3, stride 1, and no max-pool
         network.conv1 = nn.Conv2d(dataset.channels, 64, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()
-    elif dataset.channels != 3:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
+        return network
+    if dataset.channels != 3:
         network.conv1 = nn.Conv2d(dataset.channels, 64, 7, stride=2, padding=3, bias=False)
     return _he_initialised(network)
 
@@ -94,7 +104,10 @@ BUILDERS: dict[str, Callable[[ModelConfig, DatasetConfig], nn.Module]] = {
 
 
 def _he_initialised(network: nn.Module) -> nn.Module:
-    """Convolutions N(0, 2/fan_out), as in torchvision's ResNets; the rest as PyTorch makes it."""
+    """Convolutions N(0, 2/fan_out), as in torchvision's ResNets; the rest as PyTorch makes it.
+
+    The authors' WRN-28-10 starts so too, but with a bias of 0 in its last layer.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
