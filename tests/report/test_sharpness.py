@@ -36,11 +36,18 @@ def quadratic(d: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, An
     return a, a @ (w - c), w, function
 
 
+def scale_of(w: np.ndarray, adaptive: bool) -> np.ndarray:
+    return np.abs(w) if adaptive else np.ones_like(w)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(seed: int) -> None:
+def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(
+    seed: int, adaptive: bool
+) -> None:
     """max g'Du + u'DADu/2 over ‖u‖ = ρ: (μI − DAD)u = Dg, μ > λ_max, from ‖u(μ)‖ = ρ."""
     a, g, w, function = quadratic(12, seed)
-    radius, scale = 0.1, np.abs(w)
+    radius, scale = 0.1, scale_of(w, adaptive)
     values, vectors = np.linalg.eigh(scale[:, None] * a * scale)
     slope = vectors.T @ (scale * g)
 
@@ -50,26 +57,27 @@ def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(seed: int) -
     mu = brentq(excess, values[-1] + 1e-9, values[-1] + 1e6, xtol=1e-12)
     u = slope / (mu - values)
     exact = float(slope @ u + u @ (values * u) / 2)
-    rise = worst_rise(function, torch.from_numpy(w), radius=radius, norm="2", steps=60)
+    rise = worst_rise(function, torch.from_numpy(w), radius, "2", 60, adaptive)
     assert rise == pytest.approx(exact, rel=1e-3)
     assert rise <= exact * (1 + 1e-9)
 
 
-def corners(rise: Callable[[np.ndarray], float], w: np.ndarray, radius: float) -> float:
+def corners(rise: Callable[[np.ndarray], float], sides: np.ndarray) -> float:
     """The largest rise over all corners of the box, where a convex function has its maximum."""
-    signs = itertools.product([-1, 1], repeat=len(w))
-    return max(rise(radius * np.abs(w) * np.array(corner)) for corner in signs)
+    signs = itertools.product([-1, 1], repeat=len(sides))
+    return max(rise(sides * np.array(corner)) for corner in signs)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) -> None:
     a, g, w, function = quadratic(10, seed)
-    exact = corners(lambda move: float(g @ move + move @ a @ move / 2), w, 0.3)
-    rise = worst_rise(function, torch.from_numpy(w), radius=0.3, norm="inf", steps=40)
+    exact = corners(lambda move: float(g @ move + move @ a @ move / 2), 0.3 * np.abs(w))
+    rise = worst_rise(function, torch.from_numpy(w), 0.3, "inf", 40, adaptive=True)
     assert rise == pytest.approx(exact, rel=1e-9)
 
 
-def test_worst_case_of_a_linear_classifier_is_that_of_all_corners() -> None:
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(adaptive: bool) -> None:
     """Cross-entropy is convex in the weights: the maximum is at one of 2^9 corners."""
     torch.manual_seed(1)
     network = nn.Linear(3, 3, bias=False).double()
@@ -79,8 +87,9 @@ def test_worst_case_of_a_linear_classifier_is_that_of_all_corners() -> None:
     def rise(move: np.ndarray) -> float:
         return function(w + torch.from_numpy(move))[0] - before
 
-    largest = worst_rise(function, w, radius=0.2, norm="inf", steps=20)
-    assert largest == pytest.approx(corners(rise, w.numpy(), 0.2), rel=1e-9)
+    largest = worst_rise(function, w, 0.2, "inf", 20, adaptive)
+    exact = corners(rise, 0.2 * scale_of(w.numpy(), adaptive))
+    assert largest == pytest.approx(exact, rel=1e-9)
     assert torch.equal(network.weight.detach().flatten(), w)
 
 
@@ -102,7 +111,7 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
             network[0].bias *= factor
             network[2].weight /= factor
         at = surface(network, batches)
-        rises.append(worst_rise(*at, radius=0.05, norm=norm, steps=20))
+        rises.append(worst_rise(*at, 0.05, norm, 20, adaptive=True))
     assert rises[0] == pytest.approx(rises[1], rel=1e-6)
     assert rises[0] > 0
 
@@ -150,3 +159,8 @@ def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
     assert written
     assert apart["loss"] == first["loss"]
     assert apart["worst_case"] > first["worst_case"]  # of a mean: at most the mean of the largest
+
+    plain, written = measured("norm=2", "batch_size=16", "adaptive=false", "radius=0.0005")
+    assert written
+    slope = plain["gradient_norm"]
+    assert plain["worst_case"] == pytest.approx(0.0005 * slope, rel=0.1), "first order"

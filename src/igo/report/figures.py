@@ -251,7 +251,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     if len(both) > 3 and np.isfinite(rho):
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
-    measure = "adaptive worst-case sharpness"
+    measure = "worst-case sharpness"
     with mpl.rc_context(LOOK):
         drawing, (left, right) = draw.panels(2, 1)
         draw.points(left, points, "delta_mean", "worst_case", look)
@@ -260,5 +260,5 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
         draw.points(right, points, "worst_case_mean", "test/accuracy", look)
         right.set(title="test accuracy, %", xlabel=measure)
         draw.finish(drawing, left)
-    title = "Adaptive worst-case sharpness, δ and test accuracy"
+    title = "Worst-case sharpness, δ and test accuracy"
     return Figure(name, title, caption, points.drop("label"), drawing)

@@ -2,7 +2,8 @@
 
 Adaptive worst-case sharpness is max L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021;
 Andriushchenko et al. 2023), with δ = |w| u and u in the p-ball of radius ρ. A parameter moves in
-proportion to its size, so rescaling the layers of a ReLU network changes nothing.
+proportion to its size, so rescaling the layers of a ReLU network changes nothing. If not adaptive,
+the ball is ‖δ‖_p ≤ ρ.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from igo.train import engine
 
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
-NO_EFFECT = ("runs", "batch_size", "batches", "data_dir", "fresh", "engine")
+NO_EFFECT = ("runs", "adaptive", "batch_size", "batches", "data_dir", "fresh", "engine")
 MOMENTUM = LEAST_SHARE = 0.75  # of Croce and Hein 2020, Algorithm 1
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
@@ -56,6 +57,7 @@ class Settings:
     samples: Annotated[int, AT_LEAST_ONE] = 500
     norm: Annotated[str, ("inf", "2")] = "inf"
     radius: Annotated[float, POSITIVE] = 0.002
+    adaptive: bool = True
     steps: Annotated[int, AT_LEAST_ONE] = 20
     seed: int = 0
     batch_size: Annotated[int, AT_LEAST_ONE] = 250
@@ -67,7 +69,8 @@ class Settings:
     def of_result(self) -> dict[str, Any]:
         """The settings that change what is measured."""
         result = {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
-        return result | ({"batches": self.batch_size} if self.batches else {})
+        result |= {"batches": self.batch_size} if self.batches else {}
+        return result | ({} if self.adaptive else {"adaptive": False})
 
 
 def run(composed: DictConfig) -> None:
@@ -134,13 +137,11 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     functions = [function]
     if settings.batches:
         functions = [surface(network, [batch])[0] for batch in batches]
-    rises = [
-        worst_rise(each, weights, settings.radius, settings.norm, settings.steps)
-        for each in functions
-    ]
-    rise = sum(rises) / len(rises)
+    ball = settings.radius, settings.norm, settings.steps, settings.adaptive
+    rise = sum(worst_rise(each, weights, *ball) for each in functions) / len(functions)
     if not math.isfinite(rise):
         raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
+    moved = "delta/|w|" if settings.adaptive else "delta"
     return {
         "version": VERSION,
         "settings": settings.of_result(),
@@ -154,7 +155,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "batchnorm": "eval, running statistics",
         "augmentation": "none",
         "precision": "fp32",
-        "worst_case_by": f"auto-PGD on delta/|w| in the {settings.norm}-ball, a lower bound",
+        "worst_case_by": f"auto-PGD on {moved} in the {settings.norm}-ball, a lower bound",
         "hardware": engine.hardware(training.engine),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -188,18 +189,20 @@ def surface(
     return value_and_gradient, torch.cat([p.detach().flatten() for p in named.values()])
 
 
-def worst_rise(function: Function, at: Tensor, radius: float, norm: str, steps: int) -> float:
+def worst_rise(
+    function: Function, at: Tensor, radius: float, norm: str, steps: int, adaptive: bool
+) -> float:
     """The largest rise of the loss around w = ``at``, (d,), on the path of auto-PGD from w.
 
-    It is a lower bound, 0 or more, and not finite where the loss overflows. A parameter that is
-    zero stays zero.
+    It is a lower bound, 0 or more, and not finite where the loss overflows. If ``adaptive``, a
+    parameter that is zero stays zero.
 
     Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
     momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
     length is halved and the best point is restored, if too few steps since the last checkpoint went
     upwards, or if no step with this length reached a new best value.
     """
-    scale = at.abs()
+    scale = at.abs() if adaptive else torch.ones_like(at)
 
     def scaled(u: Tensor) -> tuple[float, Tensor]:
         value, gradient = function(at + scale * u)
