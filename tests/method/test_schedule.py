@@ -42,7 +42,7 @@ PYTORCH = {
         o, start_factor=1.0, end_factor=0.0, total_iters=20
     ),
     "schedule=cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=20),
-    "schedule=exponential": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.9),
+    "schedule=exponential": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.95),
     "schedule=step schedule.stages=20 schedule.gamma=0.7": lambda o: lr_scheduler.StepLR(
         o, step_size=1, gamma=0.7
     ),
@@ -123,7 +123,7 @@ def test_methods_by_name_are_those_of_the_command(method: str) -> None:
 def test_exponential_decays_by_the_epoch_whatever_the_stages() -> None:
     plan = make_plan(configure("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1"))
     assert [stage.first_epoch for stage in plan.stages] == [1, 4, 7]
-    assert [s.phi_m for s in plan.stages] == pytest.approx([0.9**0, 0.9**3, 0.9**6], rel=1e-12)
+    assert [s.phi_m for s in plan.stages] == pytest.approx([1, 0.95**3, 0.95**6], rel=1e-12)
 
 
 PROFILES = {
