@@ -61,7 +61,7 @@ def noise_level(
 ) -> float:
     """δ, how strongly SGD smooths the loss: in units of the parameter norm, as published.
 
-    >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
+    >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32, the paper's C² = 1280
     0.632
 
     SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²), β̂ = β(β² - β + 1)/(1 - β)².
