@@ -122,6 +122,9 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
         summary |= entry["update"] if kind == "summary" else {}
     accuracies = [record["test/accuracy"] for record in expected]
     assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
+    of_last = {**expected[-1], "kappa_m": None, "lambda_m": None}
+    for name in ("stage", "eta_m", "b_m", "gamma_m", "kappa_m", "lambda_m", "delta_m"):
+        assert summary[name] == of_last[name], f"{name} is not of the last stage"
     assert exit_codes(folder) == [0]
     assert_key_is_nowhere(offline)
 
@@ -163,8 +166,9 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     )
     assert "system" in json.dumps(run.events), "W&B measures the machine"
     accuracies = [record["test/accuracy"] for record in records(folder)]
-    summary = run.files["wandb-summary.json"]["test/accuracy"]
-    assert summary == {"last": accuracies[-1], "max": max(accuracies)}
+    summary = run.files["wandb-summary.json"]
+    assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
+    assert summary.get("gamma_m") is None, "as in the last stage"
     assert_key_is_nowhere(tmp_path)
 
 

@@ -1,9 +1,8 @@
 """The program `igo sharpness`: how much the loss can rise near the parameters where a run ended.
 
-Adaptive worst-case sharpness is max L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021;
-Andriushchenko et al. 2023), with δ = |w| u and u in the p-ball of radius ρ. A parameter moves in
-proportion to its size, so rescaling the layers of a ReLU network changes nothing. If not adaptive,
-the ball is ‖δ‖_p ≤ ρ.
+Worst-case sharpness is max L(w + δ) − L(w) over ‖u‖_p ≤ ρ. Adaptive, δ = |w| u (Kwon et al. 2021;
+Andriushchenko et al. 2023): a parameter moves in proportion to its size, so rescaling the layers of
+a ReLU network changes nothing. With adaptive=false δ = u.
 """
 
 from __future__ import annotations

@@ -47,8 +47,7 @@ def _torchvision_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module
     """torchvision's ResNet; with the CIFAR stem as the authors' script builds ResNet18.
 
     That script leaves PyTorch's initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as it is. Their
-    ImageNet script takes torchvision's ResNet34, He-initialised. That the published curves come
-    from these scripts is likely, but not stated.
+    ImageNet script takes torchvision's. That these scripts made the published curves is not stated.
     """
     network: nn.Module = getattr(resnet, model.name)(weights=None, num_classes=dataset.classes)
     if model.stem == "cifar":  # 3x3, stride 1, and no max-pool
@@ -85,6 +84,7 @@ class _PreactivationBlock(nn.Module):
 
 
 def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    """As the authors' script starts it, but there the last layer's bias is 0."""
     layers: list[nn.Module] = [nn.Conv2d(dataset.channels, 16, 3, padding=1, bias=False)]
     inputs = 16
     for outputs, stride in ((160, 1), (320, 2), (640, 2)):
@@ -104,10 +104,7 @@ BUILDERS: dict[str, Callable[[ModelConfig, DatasetConfig], nn.Module]] = {
 
 
 def _he_initialised(network: nn.Module) -> nn.Module:
-    """Convolutions N(0, 2/fan_out), as in torchvision's ResNets; the rest as PyTorch makes it.
-
-    The authors' WRN-28-10 starts so too, but with a bias of 0 in its last layer.
-    """
+    """Convolutions N(0, 2/fan_out), as in torchvision's ResNets; the rest as PyTorch makes it."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

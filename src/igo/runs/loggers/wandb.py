@@ -173,6 +173,9 @@ class WandB(Logger):
         row = {**metrics, "kappa_m": kappa, "lambda_m": lam}
         with _or_teardown():
             self._run.log({key: value for key, value in row.items() if value is not None})
+            # Else W&B's summary keeps an earlier stage's value; a null accuracy is not new.
+            if gone := [key for key, value in row.items() if value is None and "/" not in key]:
+                self._run.summary.update(dict.fromkeys(gone))
 
     def close(self, exit_code: int = 0) -> None:
         """See Logger. W&B makes one version of a model with the same content."""
