@@ -88,8 +88,7 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (show_tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
-    "halved": (images.fashion_mnist_14, 0), "cifar100": (images.cifar100, 0),
-    "reproduce": (reproduce, 0),
+    "halved": (images.halved, 0), "cifar100": (images.cifar100, 0), "reproduce": (reproduce, 0),
 }  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
     classes, random = np.array(["bear", "apple", "aquarium_fish"]), np.random.default_rng(0)
     files = tmp_path / "files" / "cifar-100-python"
     files.mkdir(parents=True)
-    (files / "meta").write_bytes(pickle.dumps({"fine_label_names": [*map(str, classes)]}, 2))
+    (files / "meta").write_bytes(pickle.dumps({"fine_label_names": classes.tolist()}, 2))
     wanted = {}
     for prefix, split, n in (("", "train", 12), ("test_", "test", 6)):
         labels = random.permutation(np.arange(n) % 3)
@@ -188,9 +188,8 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
                 "data": images.transpose(0, 3, 1, 2).reshape(n, 3072)}  # fmt: skip
         (files / split).write_bytes(pickle.dumps(held, 2))
         for class_name, name, image in zip(classes[labels], names, images, strict=True):
-            path = tmp_path / "folders" / split / class_name / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
+            (tmp_path / "folders" / split / class_name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "folders" / split / class_name / name)
         wanted[f"{prefix}images"] = images[np.lexsort((names, classes[labels]))]
         wanted[f"{prefix}labels"] = np.repeat([0, 1, 2], n // 3)
     for form in ("files", "folders"):
