@@ -32,12 +32,10 @@ def done(folder: Path, *command: str | Path) -> Ended:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("wheel")
     copy_sources(place / "clone")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v9.8.7"]):
-        done(place / "clone", *git, *words).good()
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     done(place, *pip, "--wheel-dir", place, place / "clone").good()
-    return place / "igo-9.8.7-py3-none-any.whl"  # its version is the tag
+    (built,) = place.glob("igo-*.whl")
+    return built
 
 
 def environment(place: Path, wheel: Path) -> Path:
