@@ -54,7 +54,7 @@ for epoch in batches.epochs():
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
 
 # %% Draw δ of each epoch: with the first C² (planned), and with the C² at its start (measured)
-stages = [plan.stage_of_epoch(epoch) for epoch in range(1, plan.epochs + 1)]
+stages = [plan.rows_of_epoch(epoch)[0] for epoch in range(1, plan.epochs + 1)]
 planned = [igo.noise_level(s.eta_m, s.b_m, measured[0].variance) for s in stages]
 delta = [
     igo.noise_level(s.eta_m, s.b_m, noise.variance)

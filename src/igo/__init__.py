@@ -7,8 +7,7 @@ In your own training loop (docs/own-loop.md):
     loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for inputs, targets in loader:
-            schedule.step()  # before each update: sets η_m
+        for inputs, targets in schedule(loader):  # sets η_m before each update
             ...
 """
 

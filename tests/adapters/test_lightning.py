@@ -1,6 +1,6 @@
 """A loop of one's own and Lightning train exactly the plan's batches at the plan's rates.
 
-60 samples in four epochs: η falls and b rises after the second one.
+60 samples in four epochs of 8, 8, 4 and 4 batches: η falls and b rises after the second one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from igo.ground.errors import UserError
 from igo.method.plan import Plan
 
 N, EPOCHS, RATE, RANKS = 60, 4, 0.1, 2
-STOP = 20  # updates: four into the third epoch, where b and η are others
+STOP = 18  # updates: two into the third epoch, where b and η are others
 PATIENCE = 600  # seconds
 DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i is the number i
 
@@ -102,8 +103,8 @@ def plain(job: Job) -> Ran:
         batches.load_state_dict(saved["batches"])
     ran = Ran()
     for _ in batches.epochs():
-        for batch in loader:
-            update = schedule.step()
+        for batch in schedule(loader):
+            update: Any = schedule.update
             optimizer.zero_grad()
             (loss_of(model, batch) * update.weight).backward()
             optimizer.step()
@@ -120,19 +121,24 @@ class Killed(Exception):
     """The process ends here, as far as the training loop can tell."""
 
 
-def lightning(job: Job, **settings: Any) -> Ran:
-    """The callback and its loader; ``settings`` of the trainer."""
+def lightning(job: Job, loader: Any = None, saving: Any = None, **settings: Any) -> Ran:
+    """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from igo.adapters.lightning import Graduated
 
     ran = Ran()
-    graduated = Graduated(job.plan, DATA, seed=0)
+    graduated = Graduated(job.plan, seed=0)
 
     class Data(LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.train = DATA
+
         def train_dataloader(self) -> DataLoader[Any]:
-            return graduated.loader(num_workers=job.workers, persistent_workers=True)
+            return graduated.loader(
+                self.train, num_workers=job.workers, persistent_workers=job.workers > 0
+            )
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -141,6 +147,9 @@ def lightning(job: Job, **settings: Any) -> Ran:
 
         def training_step(self, batch: Tensor) -> Tensor:
             return loss_of(self.network, batch)
+
+        def test_step(self, batch: Tensor) -> None:
+            self.log("loss", loss_of(self.network, batch))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=RATE)
@@ -157,20 +166,23 @@ def lightning(job: Job, **settings: Any) -> Ran:
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
             ran.add(batch, float(metrics["b_m"]), group["lr"])
 
-    saving = ModelCheckpoint(job.folder, filename="c", every_n_train_steps=job.stop or 10**6)
+    saving = saving or {"filename": "last", "every_n_train_steps": job.stop or 10**6}
     given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
-    given["callbacks"] = [graduated, saving, Recorder(), *given["callbacks"]]
+    given["callbacks"] = [
+        graduated, ModelCheckpoint(job.folder, **saving), Recorder(), *given["callbacks"],
+    ]  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
         use_distributed_sampler=False, logger=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=job.folder, **given,
     )  # fmt: skip
     module: Any = Module()
-    data = {"datamodule": Data()} if job.workers else {"train_dataloaders": graduated.loader()}
+    data = {"train_dataloaders": loader} if loader else {"datamodule": Data()}
     try:
-        trainer.fit(module, **data, ckpt_path=str(job.folder / "c.ckpt") if job.resume else None)
+        trainer.fit(module, **data, ckpt_path=str(job.folder / "last.ckpt") if job.resume else None)
     except Killed:
         return ran
+    trainer.test(module, DataLoader(DATA), verbose=False)
     ran.weights = [parameter.item() for parameter in module.parameters()]
     return ran
 
@@ -193,7 +205,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
     """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
     job = Job(tmp_path, workers=workers)
-    rows, stages = way(job).rows, job.plan.stages
+    rows, stages = way(job).rows, job.plan.rows
     assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
     planned = [stage for stage in stages for _ in range(stage.updates)]
     for row, stage in zip(rows, planned, strict=True):
@@ -255,14 +267,37 @@ def _rank(way: Way, job: Job, rank: int, port: int) -> None:
 
 
 @pytest.mark.examples
+@pytest.mark.parametrize(
+    ("stop", "saving", "settings"),
+    [
+        (STOP, {"save_last": True}, {}),  # killed in the third epoch; saved at the second's end
+        (None, {"save_last": True}, {"max_epochs": 2}),
+        (None, {"save_last": True}, {"max_steps": 5}),  # in the first epoch
+        (None, {"save_last": True}, {"max_steps": 22}),  # in the last
+    ],
+)
+def test_lightnings_last_checkpoint_goes_on_with_the_plan(
+    stop: int | None, saving: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("lightning")
+    whole = lightning(Job(tmp_path)).rows
+    with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
+        before = lightning(Job(tmp_path, stop=stop), saving=saving, **settings).rows
+    after = lightning(Job(tmp_path, resume=True)).rows
+    assert before[: len(whole) - len(after)] + after == whole
+    assert len(before) + len(after) - len(whole) == (2 if stop else 0)  # trained again
+
+
+@pytest.mark.examples
 def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
     callbacks = pytest.importorskip("lightning.pytorch.callbacks")
     changing = callbacks.GradientAccumulationScheduler({2: 2})
     for settings, name in (
-        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches"),
-        ({"callbacks": [changing]}, "accumulate_grad_batches"),
-        ({"max_epochs": EPOCHS + 1}, "max_epochs=5"),
-        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1"),  # it would never end
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches.* the plan"),
+        ({"callbacks": [changing]}, "accumulate_grad_batches.* the plan"),
+        ({"max_epochs": EPOCHS + 1}, "max_epochs=5.* the plan"),
+        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1.* the plan"),  # without an end
+        ({"loader": DataLoader(DATA, 8)}, r"gave no batch for it.*graduated\.loader"),
     ):
-        with pytest.raises(UserError, match=f"{name}.* the plan"):
+        with pytest.raises((UserError, RuntimeError), match=name):
             lightning(Job(tmp_path), **settings)
