@@ -20,7 +20,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.noise.noise import Noise
 
 torch.manual_seed(0)
 train, test = digits()
@@ -36,14 +35,13 @@ schedule = igo.Schedule(optimizer, batches)
 draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # equal batches, for the measurement
 
 
-def measure(epoch: int) -> Noise:
+def measure(epoch: int) -> igo.Noise:
     return igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64, seed=epoch)
 
 
 measured = [measure(0)]
 for epoch in batches.epochs():
-    for images, labels in loader:
-        schedule.step()
+    for images, labels in schedule(loader):
         loss = cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()

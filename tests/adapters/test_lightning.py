@@ -12,7 +12,7 @@ import socket
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,22 +85,15 @@ def ranks() -> int:
 
 
 def plain(job: Job) -> Ran:
-    """The five lines."""
+    """The five lines, on two ranks."""
     model = inner = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     if ranks() > 1:
         torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
     batches = igo.BatchSampler(job.plan, DATA, seed=0)
-    loader = DataLoader(
-        DATA, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0
-    )
+    loader = DataLoader(DATA, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
-    kept = job.folder / "plain.pt"
-    if job.resume:
-        saved = torch.load(kept, weights_only=True)
-        optimizer.load_state_dict(saved["optimizer"])
-        batches.load_state_dict(saved["batches"])
     ran = Ran()
     for _ in batches.epochs():
         for batch in schedule(loader):
@@ -109,10 +102,6 @@ def plain(job: Job) -> Ran:
             (loss_of(model, batch) * update.weight).backward()
             optimizer.step()
             ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
-            if update.number == job.stop:
-                state = {"optimizer": optimizer.state_dict(), "batches": batches.state_dict()}
-                torch.save(state, kept)
-                return ran
     ran.weights = [parameter.item() for parameter in inner.parameters()]
     return ran
 
@@ -121,7 +110,7 @@ class Killed(Exception):
     """The process ends here, as far as the training loop can tell."""
 
 
-def lightning(job: Job, loader: Any = None, saving: Any = None, **settings: Any) -> Ran:
+def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any) -> Ran:
     """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -166,10 +155,9 @@ def lightning(job: Job, loader: Any = None, saving: Any = None, **settings: Any)
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
             ran.add(batch, float(metrics["b_m"]), group["lr"])
 
-    saving = saving or {"filename": "last", "every_n_train_steps": job.stop or 10**6}
     given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
     given["callbacks"] = [
-        graduated, ModelCheckpoint(job.folder, **saving), Recorder(), *given["callbacks"],
+        graduated, ModelCheckpoint(job.folder, **(saving or {})), Recorder(), *given["callbacks"],
     ]  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
@@ -188,24 +176,22 @@ def lightning(job: Job, loader: Any = None, saving: Any = None, **settings: Any)
 
 
 Way = Callable[[Job], Ran]
-WAYS = [plain, pytest.param(lightning, marks=pytest.mark.examples)]
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest) -> Way:
+def _lightning() -> None:
     warnings.simplefilter("ignore")
-    if request.param is lightning:
-        pytest.importorskip("lightning")
-    return request.param
+    pytest.importorskip("lightning")
 
 
-@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
 @pytest.mark.parametrize("workers", [0, 4])
-def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
+def test_batches_and_rates_are_the_plans(workers: int, tmp_path: Path) -> None:
     """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
     job = Job(tmp_path, workers=workers)
-    rows, stages = way(job).rows, job.plan.rows
+    rows, stages = lightning(job).rows, job.plan.rows
     assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
     planned = [stage for stage in stages for _ in range(stage.updates)]
     for row, stage in zip(rows, planned, strict=True):
@@ -217,21 +203,38 @@ def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path)
         assert sorted(seen[start : start + N]) == list(range(N))
 
 
-@pytest.mark.parametrize("way", WAYS, indirect=True)
-def test_a_killed_training_goes_on_with_the_very_next_sample(way: Way, tmp_path: Path) -> None:
+LAST = {"save_last": True}
+
+
+@pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
+@pytest.mark.parametrize(
+    ("saving", "stop", "settings"),
+    [
+        ({"filename": "last", "every_n_train_steps": STOP}, STOP, {}),  # killed where it was saved
+        (LAST, STOP, {}),  # killed later
+        (LAST, None, {"max_epochs": 2}),
+        (LAST, None, {"max_steps": 5}),  # in the first epoch
+        (LAST, None, {"max_steps": 22}),  # in the last
+    ],
+)
+def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
+    saving: dict[str, Any], stop: int | None, settings: dict[str, Any], tmp_path: Path
+) -> None:
     """And a checkpoint of another schedule is refused."""
-    whole = way(Job(tmp_path, workers=2)).rows
-    killed = Job(tmp_path, workers=2, stop=STOP)
-    before = way(killed).rows
+    whole = lightning(Job(tmp_path, workers=2)).rows
+    with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
+        before = lightning(Job(tmp_path, stop=stop), saving, **settings).rows
     with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
-        way(replace(killed, resume=True, gamma=0.25))
-    after = way(replace(killed, resume=True)).rows
-    assert len(before) == STOP
-    assert before + after == whole
+        lightning(Job(tmp_path, resume=True, gamma=0.25))
+    after = lightning(Job(tmp_path, workers=2, resume=True)).rows
+    assert before[: len(whole) - len(after)] + after == whole
+    again = 2 if stop and saving is LAST else 0  # of the third epoch
+    assert len(before) + len(after) - len(whole) == again
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("way", [plain, pytest.param(lightning, marks=pytest.mark.examples)])
 def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
     alone = way(Job(tmp_path))
@@ -267,31 +270,11 @@ def _rank(way: Way, job: Job, rank: int, port: int) -> None:
 
 
 @pytest.mark.examples
-@pytest.mark.parametrize(
-    ("stop", "saving", "settings"),
-    [
-        (STOP, {"save_last": True}, {}),  # killed in the third epoch; saved at the second's end
-        (None, {"save_last": True}, {"max_epochs": 2}),
-        (None, {"save_last": True}, {"max_steps": 5}),  # in the first epoch
-        (None, {"save_last": True}, {"max_steps": 22}),  # in the last
-    ],
-)
-def test_lightnings_last_checkpoint_goes_on_with_the_plan(
-    stop: int | None, saving: dict[str, Any], settings: dict[str, Any], tmp_path: Path
-) -> None:
-    pytest.importorskip("lightning")
-    whole = lightning(Job(tmp_path)).rows
-    with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
-        before = lightning(Job(tmp_path, stop=stop), saving=saving, **settings).rows
-    after = lightning(Job(tmp_path, resume=True)).rows
-    assert before[: len(whole) - len(after)] + after == whole
-    assert len(before) + len(after) - len(whole) == (2 if stop else 0)  # trained again
-
-
-@pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
 def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
-    callbacks = pytest.importorskip("lightning.pytorch.callbacks")
-    changing = callbacks.GradientAccumulationScheduler({2: 2})
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    changing = GradientAccumulationScheduler({2: 2})
     for settings, name in (
         ({"accumulate_grad_batches": 2}, "accumulate_grad_batches.* the plan"),
         ({"callbacks": [changing]}, "accumulate_grad_batches.* the plan"),

@@ -194,8 +194,7 @@ def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     schedule = igo.Schedule(optimizer, batches)
     samples = 0
     for _ in batches.epochs():
-        for x, y in trained:
-            schedule.step()
+        for x, y in schedule(trained):
             optimizer.zero_grad()
             mse_loss(model(x), y).backward()
             optimizer.step()

@@ -115,7 +115,7 @@ class Graduated(Callback):
         made, updates = self.batches.updates, self.batches.plan.updates
         if made < updates:
             rank_zero_warn(
-                f"the trainer ended after {made} of the plan's {updates} updates, so before its last"
-                " stages: limit_train_batches, overfit_batches, max_steps or max_epochs?",
+                f"the trainer ended after {made} of the plan's {updates} updates: max_epochs,"
+                " max_steps, limit_train_batches or overfit_batches is too small",
                 category=PlanWarning,
             )

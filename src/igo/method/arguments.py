@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -176,18 +175,6 @@ def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collecti
         if parameter.default is parameter.empty and own.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
             raise PlanError(name, None, f"{label} needs it, e.g. {example}")
-
-
-def whole_number(name: str, value: Any) -> int:
-    """An int, which NumPy's are too.
-
-    Raises:
-        PlanError: it is no whole number.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise PlanError(name, repr(value), "it must be a whole number") from None
 
 
 def _check_number(name: str, value: Any, rule: Rule) -> None:

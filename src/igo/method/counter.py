@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch.distributed as dist
 
 from igo.method import batches
-from igo.method.arguments import PlanError, whole_number
+from igo.method.arguments import PlanError
 from igo.method.plan import Plan
 from igo.method.stages import Update
 
@@ -44,9 +45,6 @@ class Counter:
 
     Attributes:
         updates: how many have been made, with all of their parts. ``state_dict`` holds it.
-
-    Raises:
-        PlanError: an argument is not allowed.
     """
 
     def __init__(
@@ -62,9 +60,8 @@ class Counter:
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
         micro = plan.n if micro_batch_size is None else micro_batch_size
-        self._micro = whole_number("micro_batch_size", micro)
-        if self._micro < 1:
-            raise PlanError("micro_batch_size", micro, "it must be 1 or more")
+        if not (isinstance(micro, Integral) and micro >= 1):
+            raise PlanError("micro_batch_size", micro, "it must be a whole number, 1 or more")
         if (rank is None) != (ranks is None):
             raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
         if rank is not None and not 0 <= rank < (ranks or 0):
@@ -72,7 +69,7 @@ class Counter:
         if rank is not None and group is not None:
             raise PlanError("group", "…", "give rank and ranks, or group, not both")
         self.plan, self.updates = plan, 0
-        self._rank, self._ranks, self._group = rank, ranks, group
+        self._rank, self._ranks, self._group, self._micro = rank, ranks, group, int(micro)
         self._part = 0  # parts of the update in progress that have been counted
         self._epoch = 0  # the newest that has begun; 0: none since the start or a resume
         self._given: dict[tuple[int, int], Update] = {}  # not counted yet; by number and part

@@ -8,6 +8,7 @@ however many batches workers fetch ahead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import Sampler
 
 from igo.ground.seeds import generator
 from igo.method import batches
-from igo.method.arguments import PlanError, whole_number
+from igo.method.arguments import PlanError
 from igo.method.counter import Counter, Update
 from igo.method.plan import Plan
 
@@ -78,8 +79,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
             plan, rank=rank, ranks=ranks, group=group, micro_batch_size=micro_batch_size
         )
         check_length(plan, data)
-        self.seed = whole_number("seed", seed)
-        self._gives = True
+        if not isinstance(seed, Integral):
+            raise PlanError("seed", seed, "it must be a whole number")
+        self.seed, self._gives = int(seed), True
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -120,11 +122,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
 
 def check_length(plan: Plan, data: object) -> None:
-    """Refuse a data set that has not the plan's n samples.
-
-    Raises:
-        PlanError: it has another length, or none.
-    """
+    """Raise a PlanError unless the data set has the plan's n samples."""
     if not isinstance(data, Sized):
         raise PlanError("data", "…", "a stream has no length; use igo.Counter for it")
     if len(data) != plan.n:

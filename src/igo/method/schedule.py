@@ -55,23 +55,13 @@ class Schedule:
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
-        if not isinstance(batches, Counter):
-            kind = type(batches).__name__
-            raise TypeError(
-                f"igo.Schedule(optimizer, batches): batches is a {kind}, and must be an"
-                " igo.BatchSampler or igo.Counter"
-            )
         given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
         self.optimizers = [_bare(optimizer) for optimizer in given]
+        _check("batches", batches, Counter, "an igo.BatchSampler or igo.Counter")
         for optimizer in self.optimizers:
-            if not isinstance(optimizer, Optimizer):
-                kind = type(optimizer).__name__
-                raise TypeError(
-                    f"igo.Schedule(optimizer, batches): optimizer is a {kind}, and must be of"
-                    " torch.optim"
-                )
+            _check("optimizer", optimizer, Optimizer, "of torch.optim")
             for group in optimizer.param_groups:
-                _made_with(group, group["lr"])
+                _made_with(group)
         self.batches = batches
         self.update: Update | None = None
 
@@ -112,7 +102,7 @@ class Schedule:
                 initial = group.get("initial_lr")
                 if type(initial) is not float:  # of a new group
                     factor = plan.at(made).learning_rate / first if made else 1.0
-                    initial = _made_with(group, _at_first(optimizer, group["lr"], factor))
+                    initial = _made_with(group, optimizer.defaults.get("lr"), factor)
                 # if it is η_1, the rate has the very bits of the plan's η_m
                 rate = eta if initial == first else eta * (initial / first)
                 if isinstance(group["lr"], Tensor):
@@ -122,21 +112,24 @@ class Schedule:
         return update
 
 
-def _made_with(group: dict[str, Any], rate: Any) -> float:
-    """The rate that a parameter group was made with, ``rate`` if it is new; the group keeps it."""
-    value = group.get("initial_lr", rate)  # a PyTorch scheduler's may be a tensor
-    if value is None:
-        allowed = "the optimizer chooses its rate by itself; make it with a number"
-        raise PlanError("lr", None, allowed)
-    group["initial_lr"] = float(value)
-    return float(value)
+def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
+    """The rate that a group was made with, which it keeps. A new one's is now ``factor`` of it."""
+    rate = group.get("initial_lr")  # a PyTorch scheduler's may be a tensor
+    if rate is None:
+        rate = group["lr"]
+        if rate is None:
+            allowed = "the optimizer chooses its rate by itself; make it with a number"
+            raise PlanError("lr", None, allowed)
+        if isinstance(rate, Tensor) or rate != default:  # else it was added without one
+            rate = rate / factor
+    group["initial_lr"] = float(rate)
+    return float(rate)
 
 
-def _at_first(optimizer: Optimizer, rate: Any, factor: float) -> Any:
-    """What a new group's rate would be at η_1, if now η is ``factor`` η_1."""
-    if rate is None or not isinstance(rate, Tensor) and rate == optimizer.defaults.get("lr"):
-        return rate  # the group was added without one
-    return rate / factor
+def _check(name: str, value: object, kind: type, wanted: str) -> None:
+    if not isinstance(value, kind):
+        found = f"{name} is a {type(value).__name__}, and must be {wanted}"
+        raise TypeError(f"igo.Schedule(optimizer, batches): {found}")
 
 
 def _bare(optimizer: Any) -> Optimizer:

@@ -10,7 +10,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
@@ -183,9 +183,8 @@ class Plan:
 
     def table(self) -> list[dict[str, Any]]:
         """The lines of ``plan.csv``, with COLUMNS alone if all stages are whole epochs."""
-        left_out = INSIDE_EPOCHS if self.by_epochs else ()
-        lines = (asdict(row) for row in self.rows)
-        return [{key: value for key, value in line.items() if key not in left_out} for line in lines]
+        columns = COLUMNS if self.by_epochs else COLUMNS + INSIDE_EPOCHS
+        return [{name: getattr(row, name) for name in columns} for row in self.rows]
 
     def rows_of_epoch(self, epoch: int) -> tuple[Row, ...]:
         """The rows of an epoch, counted from 1: one, unless stages begin inside it.
