@@ -134,11 +134,7 @@ def test_ranks_are_checked_against_what_is_left() -> None:
     plan = igo.plan("step", gamma=0.5, n=64, epochs=2, learning_rate=0.1, batch_size=4, split=0)
     state = igo.BatchSampler(plan, range(64)).state_dict()
     batches = igo.BatchSampler(plan, range(64), rank=0, ranks=8)
-    with pytest.raises(igo.PlanError, match="batches of 4, fewer samples than ranks"):
+    with pytest.raises(igo.PlanError, match="batches of 4 samples"):
         next(iter(batches))
     batches.load_state_dict({**state, "updates": 16})  # where b = 16
     assert [len(batch) for batch in batches] == [2] * 4
-    batches = igo.BatchSampler(plan, range(64), rank=0, ranks=17)
-    batches.load_state_dict({**state, "updates": 16})
-    with pytest.raises(igo.PlanError, match="batches of 16, fewer"):
-        next(iter(batches))

@@ -10,6 +10,7 @@ A DataModule returns ``graduated.loader(data)`` from ``train_dataloader``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,7 +23,6 @@ from igo.method.arguments import PlanWarning
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler, check_length
 from igo.method.schedule import Schedule
-from igo.method.stages import Update
 
 
 class Loader(DataLoader[Any]):
@@ -53,8 +53,6 @@ class Graduated(Callback):
         RuntimeError: at the first update, if the batches are not those of ``loader``.
     """
 
-    update: Update
-
     def __init__(self, plan: Plan, seed: int = 0) -> None:
         self.batches = BatchSampler(plan, range(plan.n), seed=seed)
 
@@ -78,18 +76,14 @@ class Graduated(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Lightning counts an epoch that ``max_steps`` cut as processed; the plan's is not."""
-        batches, plan = self.batches, self.batches.plan
-        in_progress = not batches.done and plan.at(batches.updates + 1)
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-        if in_progress and progress["current"]["processed"] >= in_progress.epoch:
+        if progress["current"]["processed"] >= next(self.batches.epochs(), math.inf):
             for counts in progress.values():
                 counts["processed"] -= 1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         epochs = self.batches.plan.epochs
-        if stage != "fit":
-            return
-        if trainer.max_epochs is None or not 0 <= trainer.max_epochs <= epochs:
+        if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
             raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {epochs}")
         trainer.reload_dataloaders_every_n_epochs = 1
 

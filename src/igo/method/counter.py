@@ -59,8 +59,8 @@ class Counter:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
-        micro = plan.n if micro_batch_size is None else micro_batch_size
-        if not (isinstance(micro, Integral) and micro >= 1):
+        micro: Any = plan.n if micro_batch_size is None else micro_batch_size
+        if not isinstance(micro, Integral) or int(micro) < 1:
             raise PlanError("micro_batch_size", micro, "it must be a whole number, 1 or more")
         if (rank is None) != (ranks is None):
             raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
@@ -94,8 +94,8 @@ class Counter:
         """How many samples have been trained on, over all ranks."""
         if not self.updates:
             return 0
-        place = self.plan.at(self.updates)
-        return (place.epoch - 1) * self.plan.n + place.start + place.batch_size
+        newest = self.plan.at(self.updates)
+        return (newest.epoch - 1) * self.plan.n + newest.start + newest.batch_size
 
     @property
     def done(self) -> bool:
@@ -124,8 +124,7 @@ class Counter:
         ranks, rank = self.ranks, self.rank
         smallest = self.plan.smallest_from(min(made + 1, self.plan.updates))
         if ranks > smallest:
-            allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
-            raise PlanError("ranks", ranks, allowed)
+            raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
         for number in range(made + 1, self.plan.updates + 1):
             update = self.plan.at(number)
             parts = batches.parts(update.batch_size, self._micro, ranks)

@@ -18,8 +18,9 @@ from torch.utils.data import Sampler
 from igo.ground.seeds import generator
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.counter import Counter, Update
+from igo.method.counter import Counter
 from igo.method.plan import Plan
+from igo.method.stages import Update
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -28,7 +29,7 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 
 class BatchSampler(Counter, Sampler[list[int]]):
-    """The batches of a plan: each iteration is an epoch, or the rest of one.
+    """The batches of a plan: each iteration is an epoch, or the rest of one; at last, the last.
 
     It yields lists of indices into the data, one list for each batch, for a DataLoader's
     ``batch_sampler``. Each epoch is a permutation of all n samples. A stage's segment of it is cut
@@ -79,9 +80,10 @@ class BatchSampler(Counter, Sampler[list[int]]):
             plan, rank=rank, ranks=ranks, group=group, micro_batch_size=micro_batch_size
         )
         check_length(plan, data)
-        if not isinstance(seed, Integral):
+        given: Any = seed  # NumPy's integers are no int
+        if not isinstance(given, Integral):
             raise PlanError("seed", seed, "it must be a whole number")
-        self.seed, self._gives = int(seed), True
+        self.seed, self._gives = int(given), True
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -95,11 +97,11 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self._epoch, made = self._coming, self.updates
         if self.done:  # the last epoch again, for BatchNorm's statistics and the like
             made -= self.plan.batches_of_epoch(self._epoch)
-        return self._pass(self._to_come(made, self._part))
+        return self._pass(self._epoch, self._to_come(made, self._part))
 
-    def _pass(self, to_come: Iterator[Update]) -> Iterator[list[int]]:
-        """Yield this rank's indices of each batch, or part of one, to the end of its epoch."""
-        order = permutation(self.plan.n, self.seed, self._epoch)
+    def _pass(self, epoch: int, to_come: Iterator[Update]) -> Iterator[list[int]]:
+        """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
+        order = permutation(self.plan.n, self.seed, epoch)
         for update in to_come:
             self._given[update.number, update.part] = update
             start, ranks = update.start, update.ranks

@@ -57,8 +57,7 @@ class NoiseMeter:
         ddp = isinstance(model, nn.parallel.DistributedDataParallel)
         if ddp or any(hasattr(p, "device_mesh") for p in model.parameters()):
             raise ValueError(
-                "ranks share gradients or parameters (DistributedDataParallel, FSDP), so no part"
-                " has a gradient of its own; igo.measure_noise works with DistributedDataParallel"
+                "no part has its own gradient under FSDP or DDP; with DDP use igo.measure_noise"
             )
         self._half_life, self._n = half_life, n
         self._parameters = [p for p in model.parameters() if p.requires_grad]
