@@ -52,11 +52,10 @@ for epoch in batches.epochs():
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
 
 # %% Draw δ of each epoch: with the first C² (planned), and with the C² at its start (measured)
-stages = [plan.rows_of_epoch(epoch)[0] for epoch in range(1, plan.epochs + 1)]
-planned = [igo.noise_level(s.eta_m, s.b_m, measured[0].variance) for s in stages]
+planned = [igo.noise_level(row.eta_m, row.b_m, measured[0].variance) for row in plan.rows]
 delta = [
-    igo.noise_level(s.eta_m, s.b_m, noise.variance)
-    for s, noise in zip(stages, measured, strict=False)
+    igo.noise_level(row.eta_m, row.b_m, noise.variance)
+    for row, noise in zip(plan.rows, measured, strict=False)  # each epoch is a row
 ]
 figure, (above, below) = plt.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
 above.plot(range(1, plan.epochs + 1), planned, label="δ planned: first C²")

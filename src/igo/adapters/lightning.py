@@ -75,7 +75,7 @@ class Graduated(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning counts an epoch that ``max_steps`` cut as processed; the plan's is not."""
+        # Lightning counts an epoch that max_steps cut as processed; the plan goes on in it.
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
         if progress["current"]["processed"] >= next(self.batches.epochs(), math.inf):
             for counts in progress.values():
