@@ -107,7 +107,7 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str) -> None
             assert record["delta_measured_low"] < measured < record["delta_measured_high"]
         else:
             assert record["delta_measured_low"] is record["delta_measured_high"] is None
-        assert record["variance_pairs"] == plan.stage_of_epoch(record["epoch"]).batches // 2
+        assert record["variance_pairs"] == plan.batches_of_epoch(record["epoch"]) // 2
     assert len({record["gradient_variance"] for record in progress.records}) == 4  # its own
     assert len({record["reference_variance"] for record in progress.records}) == 1
 
