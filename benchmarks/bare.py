@@ -44,14 +44,14 @@ def train(config: Config, turns: Turns) -> nn.Module:
         keep_freed_memory()
     plan = make_plan(config)
     images = datasets.open_data(config, device)
-    first = [torch.tensor(peers.epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[0])]
+    first = [torch.tensor(peers.epoch_batches(plan.n, plan.rows[0].batches, config.seed, 1)[0])]
     form = fastest(config, device, autocast, next(images.train_batches(first, 0)))
     network: nn.Module = peers.network(config).to(device).to(memory_format=form.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
     network.train()
     steps: dict[int, Step] = {}
     for epoch in range(1, plan.epochs + 1):
-        stage = plan.stage_of_epoch(epoch)
+        stage = plan.rows_of_epoch(epoch)[0]
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
         drawn = peers.epoch_batches(plan.n, stage.batches, config.seed, epoch)

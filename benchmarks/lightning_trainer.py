@@ -70,7 +70,7 @@ class Epochs(lightning.Callback):
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
         epoch = trainer.current_epoch + 1
-        stage = self._plan.stage_of_epoch(epoch)
+        stage = self._plan.rows_of_epoch(epoch)[0]
         self._batches.count, self._batches.epoch = stage.batches, epoch
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = stage.eta_m

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -37,17 +37,16 @@ def main(rounds: int) -> None:
     plain = DataLoader(data, BATCH, shuffle=True)
     schedule = igo.Schedule(optimizer, batches)
 
-    def turn(loader: DataLoader[Any], step: Callable[[], object]) -> float:
+    def turn(loader: DataLoader[Any], wrapped: Callable[[Any], Iterable[Any]]) -> float:
         start = time.process_time()
-        for images, labels in loader:
-            step()
+        for images, labels in wrapped(loader):
             loss = cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         return time.process_time() - start
 
-    contenders: dict[str, Any] = {"ours": (planned, schedule.step), "theirs": (plain, int)}
+    contenders: dict[str, Any] = {"ours": (planned, schedule), "theirs": (plain, iter)}
     turns: list[tuple[float, float]] = []
     for index in range(rounds + 1):
         order = ("ours", "theirs") if index % 2 else ("theirs", "ours")
@@ -74,8 +73,8 @@ def batches_alone(plan: Any) -> float:
     schedule = igo.Schedule(torch.optim.SGD([parameter], lr=RATE), batches)
     start = time.process_time()
     for _ in batches.epochs():
-        for _ in batches:
-            schedule.step()
+        for _ in schedule(batches):
+            pass
     return (time.process_time() - start) / plan.updates
 
 

@@ -21,7 +21,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     network.train()
     plan = make_plan(config)
     for epoch in range(1, plan.epochs + 1):
-        stage = plan.stage_of_epoch(epoch)
+        stage = plan.rows_of_epoch(epoch)[0]
         batches.count, batches.epoch = stage.batches, epoch
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m

@@ -53,12 +53,12 @@ def draw_smoothing(axes: Axes) -> None:
 def draw_plans(noise: Axes, rates: Axes, batches: Axes) -> None:
     """The same δ_m by three splits."""
     for split, colour, width in zip((1.0, 0.5, 0.0), COLOURS, (4, 2.4, 1), strict=False):
-        stages = plan(split).stages
-        m = [stage.stage for stage in stages]
-        noise.step(m, [s.phi_m for s in stages], color=colour, lw=width, where="mid")
+        rows = plan(split).rows
+        m = [row.stage for row in rows]
+        noise.step(m, [row.phi_m for row in rows], color=colour, lw=width, where="mid")
         label = f"split {split:g}"
-        rates.step(m, [s.eta_m for s in stages], color=colour, where="mid", label=label)
-        batches.step(m, [s.b_m for s in stages], color=colour, where="mid")
+        rates.step(m, [row.eta_m for row in rows], color=colour, where="mid", label=label)
+        batches.step(m, [row.b_m for row in rows], color=colour, where="mid")
     noise.set_title("One noise curve (p = 0.5), three ways to get it", loc="left")
     noise.set(ylabel="$\\delta_m/\\delta_1$", ylim=(0, 1.05))
     rates.set(ylabel="$\\eta_m$", ylim=(0, 0.105))

@@ -24,15 +24,15 @@ def main(epochs: int = 10) -> float:
     accelerator.register_for_checkpointing(batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for images, labels in loader:
-            update = schedule.step()
+        for images, labels in schedule(loader):
+            update = schedule.update
             device = accelerator.device
             loss = cross_entropy(model(images.to(device)), labels.to(device))
             accelerator.backward(loss * update.weight)  # shares of a batch may differ by a sample
             optimizer.step()
             optimizer.zero_grad()
         accelerator.print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}"
-                          f"  b {update.stage.b_m:5.1f} in {update.ranks} processes"
+                          f"  b {update.row.b_m:5.1f} in {update.ranks} processes"
                           f"  test {accuracy(network, test):.2%}")  # fmt: skip
     assert batches.updates == plan.updates
     accelerator.end_training()

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import igo
 
-MEMORY = 8  # samples that fit into the memory of a process
+MEMORY = 16  # samples that fit into the memory of the two processes
 
 
 def main(epochs: int = 10) -> float:
@@ -24,13 +24,13 @@ def main(epochs: int = 10) -> float:
     model = DistributedDataParallel(network)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
-    batches = igo.BatchSampler(plan, train, seed=0, parts=MEMORY)
+    batches = igo.BatchSampler(plan, train, seed=0, micro_batch_size=MEMORY)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for images, labels in loader:
-            update = schedule.step()  # before each part
-            assert len(images) == update.own <= MEMORY
+        for images, labels in schedule(loader):  # parts of batches
+            update = schedule.update
+            assert len(images) == update.own <= MEMORY / 2
             with nullcontext() if update.ends else model.no_sync():
                 (cross_entropy(model(images), labels) * update.weight).backward()
             if update.ends:

@@ -21,12 +21,12 @@ def main(epochs: int = 6) -> float:
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
-    batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), parts=16)
+    batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), micro_batch_size=32)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for images, labels in loader:
-            update = schedule.step()
+        for images, labels in schedule(loader):
+            update = schedule.update
             model.set_requires_gradient_sync(update.ends)
             (cross_entropy(model(images), labels) * update.weight).backward()
             if update.ends:

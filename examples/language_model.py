@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 import igo
-from igo.method.plan import Plan
 
 CONTEXT, WIDTH, DEPTH, HEADS = 64, 128, 2, 4
 SEQUENCES, TESTED, RATE = 6_000, 400, 0.003
@@ -72,7 +71,7 @@ def evaluate(model: Model, test: Text) -> tuple[float, float]:
     return float(cross_entropy(logits, targets)), float(right.float().mean())
 
 
-def train_with(plan: Plan, data: Text, test: Text) -> float:
+def train_with(plan: igo.Plan, data: Text, test: Text) -> float:
     torch.manual_seed(0)
     model = Model()
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
@@ -82,8 +81,8 @@ def train_with(plan: Plan, data: Text, test: Text) -> float:
     batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(data, batch_sampler=batches)
     schedule = igo.Schedule([muon, adamw], batches)
-    for tokens in loader:
-        update = schedule.step()  # sets η of both
+    for tokens in schedule(loader):  # sets η of both
+        update = schedule.update
         loss = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
         for optimizer in (muon, adamw):
             optimizer.zero_grad()

@@ -44,10 +44,10 @@ def main(epochs: int = 6) -> float:
             self.graduated = graduated
 
         def train_dataloader(self) -> DataLoader[Any]:
-            return self.graduated.loader()
+            return self.graduated.loader(train)
 
     def fit(folder: str, max_steps: int, ckpt_path: str | None = None) -> Classifier:
-        graduated, model = Graduated(plan, train, seed=0), Classifier()
+        graduated, model = Graduated(plan, seed=0), Classifier()
         saving = ModelCheckpoint(folder, filename="newest", every_n_train_steps=max_steps)
         trainer = Trainer(
             max_epochs=plan.epochs, max_steps=max_steps, callbacks=[graduated, saving],

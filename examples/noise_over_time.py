@@ -20,7 +20,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.noise.noise import Noise
 
 torch.manual_seed(0)
 train, test = digits()
@@ -36,14 +35,13 @@ schedule = igo.Schedule(optimizer, batches)
 draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # equal batches, for the measurement
 
 
-def measure(epoch: int) -> Noise:
+def measure(epoch: int) -> igo.Noise:
     return igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64, seed=epoch)
 
 
 measured = [measure(0)]
 for epoch in batches.epochs():
-    for images, labels in loader:
-        schedule.step()
+    for images, labels in schedule(loader):
         loss = cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -54,11 +52,10 @@ for epoch in batches.epochs():
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
 
 # %% Draw δ of each epoch: with the first C² (planned), and with the C² at its start (measured)
-stages = [plan.stage_of_epoch(epoch) for epoch in range(1, plan.epochs + 1)]
-planned = [igo.noise_level(s.eta_m, s.b_m, measured[0].variance) for s in stages]
+planned = [igo.noise_level(row.eta_m, row.b_m, measured[0].variance) for row in plan.rows]
 delta = [
-    igo.noise_level(s.eta_m, s.b_m, noise.variance)
-    for s, noise in zip(stages, measured, strict=False)
+    igo.noise_level(row.eta_m, row.b_m, noise.variance)
+    for row, noise in zip(plan.rows, measured, strict=False)  # each epoch is a row
 ]
 figure, (above, below) = plt.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
 above.plot(range(1, plan.epochs + 1), planned, label="δ planned: first C²")

@@ -23,13 +23,12 @@ def main(epochs: int = 10) -> float:
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for images, labels in loader:
-            update = schedule.step()  # sets η of the update that follows
+        for images, labels in schedule(loader):  # sets η_m before each update
             loss = cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        rate, size = schedule.learning_rate, update.stage.b_m
+        rate, size = schedule.learning_rate, schedule.update.row.b_m
         print(f"epoch {epoch:2}  η {rate:.4f}  b {size:5.1f}  test {accuracy(model, test):.2%}")
     assert batches.updates == plan.updates
     return accuracy(model, test)

@@ -42,8 +42,8 @@ def main(samples: int = 15_000) -> float:
     counter = igo.Counter(plan)
     schedule = igo.Schedule(optimizer, counter)
     loader = DataLoader(Moved(train), batch_size=None, num_workers=2)  # single samples
-    for images, labels in counter.batches(loader):
-        update = schedule.step()
+    for images, labels in schedule(counter.batches(loader)):
+        update = schedule.update
         assert len(images) == update.batch_size
         loss = cross_entropy(model(images), labels)
         optimizer.zero_grad()

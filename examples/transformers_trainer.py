@@ -18,17 +18,18 @@ import igo
 class WholePlan(Sampler[list[int]]):
     """All batches of all epochs: Trainer takes it that each pass of a loader has one length."""
 
-    def __init__(self, batches: igo.BatchSampler) -> None:
-        self.batches = batches
+    def __init__(self, plan: igo.Plan, data: Any, seed: int) -> None:
+        self.plan, self.data, self.seed = plan, data, seed
 
     def __len__(self) -> int:
-        return self.batches.plan.updates
+        return self.plan.updates
 
     def __iter__(self) -> Iterator[list[int]]:
-        start, plan = 0, self.batches.plan
-        for epoch in range(1, plan.epochs + 1):
-            yield from self.batches.epoch_from(start)
-            start += plan.batches_of_epoch(epoch)
+        batches = igo.BatchSampler(self.plan, self.data, seed=self.seed)
+        for _ in batches.epochs():
+            for indices in batches:
+                batches.advance()
+                yield indices
 
 
 class PlannedTrainer(Trainer):
@@ -37,16 +38,22 @@ class PlannedTrainer(Trainer):
     After a resume Trainer skips the batches that were trained.
     """
 
-    def __init__(self, *arguments: Any, plan: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, plan: igo.Plan, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.batches = igo.BatchSampler(plan, self.train_dataset, seed=self.args.seed)
+        self.plan = plan
+        each = self.args.gradient_accumulation_steps, self.args.max_steps, self.args.world_size
+        assert each == (1, plan.updates, 1), "a step is an update of the plan"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        batches = WholePlan(self.batches)
-        return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=WholePlan(self.plan, self.train_dataset, self.args.seed),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        plan = self.batches.plan
+        plan = self.plan
         self.lr_scheduler = LambdaLR(
             optimizer or self.optimizer,
             lambda made: plan.at(min(made + 1, plan.updates)).learning_rate / plan.learning_rate,

@@ -68,7 +68,7 @@ def _records(
     rows: list[dict[str, Any]] = []
     updates = 0
     for epoch in range(1, plan.epochs + 1):
-        stage = plan.stage_of_epoch(epoch)
+        stage = plan.rows_of_epoch(epoch)[0]
         updates += stage.updates // stage.epochs
         delta = stage.eta_m * (VARIANCE / stage.b_m) ** 0.5
         rows.append(

@@ -51,7 +51,7 @@ def trained(network: str, epochs: int) -> Training:
 
 def coverage(run: Training) -> tuple[float, float, float]:
     """C², the share of epochs whose interval has it, and the mean ratio of an interval's ends."""
-    k, found = run.plan.stages[0].batches, []
+    k, found = run.plan.rows[0].batches, []
     run.network.train()
     with untouched(run.network, 0):
         for epoch in range(EPOCHS):

@@ -72,9 +72,9 @@ def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
 
 def backwards(plan: Plan) -> Plan:
     """The same stages in reversed order."""
-    turned = plan.stages[::-1]
-    firsts = accumulate((stage.epochs for stage in turned), initial=1)
-    return replace(plan, stages=tuple(
-        replace(stage, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
-        for m, (stage, first) in enumerate(zip(turned, firsts, strict=False), 1)
+    turned = plan.rows[::-1]
+    firsts = accumulate((row.epochs for row in turned), initial=1)
+    return replace(plan, rows=tuple(
+        replace(row, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
+        for m, (row, first) in enumerate(zip(turned, firsts, strict=False), 1)
     ))  # fmt: skip

@@ -7,8 +7,7 @@ In your own training loop (docs/own-loop.md):
     loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
-        for inputs, targets in loader:
-            schedule.step()  # before each update: sets η_m
+        for inputs, targets in schedule(loader):  # sets η_m before each update
             ...
 """
 
@@ -21,9 +20,11 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
+    from igo.method.plan import Plan as Plan
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.schedule import Schedule as Schedule
+    from igo.method.stages import Update as Update
     from igo.noise.measure import measure_noise as measure_noise
     from igo.noise.meter import NoiseMeter as NoiseMeter
     from igo.noise.noise import Noise as Noise
@@ -36,9 +37,11 @@ PUBLIC = {
     "Counter": "igo.method.counter",
     "Noise": "igo.noise.noise",
     "NoiseMeter": "igo.noise.meter",
+    "Plan": "igo.method.plan",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
+    "Update": "igo.method.stages",
     "load_run": "igo.runs.trained",
     "measure_noise": "igo.noise.measure",
     "noise_level": "igo.noise.noise",

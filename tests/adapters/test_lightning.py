@@ -1,6 +1,6 @@
 """A loop of one's own and Lightning train exactly the plan's batches at the plan's rates.
 
-60 samples in four epochs: η falls and b rises after the second one.
+60 samples in four epochs of 8, 8, 4 and 4 batches: η falls and b rises after the second one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from igo.ground.errors import UserError
 from igo.method.plan import Plan
 
 N, EPOCHS, RATE, RANKS = 60, 4, 0.1, 2
-STOP = 20  # updates: four into the third epoch, where b and η are others
+STOP = 18  # updates: two into the third epoch, where b and η are others
 PATIENCE = 600  # seconds
 DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i is the number i
 
@@ -84,34 +85,23 @@ def ranks() -> int:
 
 
 def plain(job: Job) -> Ran:
-    """The five lines."""
+    """The five lines, on two ranks."""
     model = inner = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     if ranks() > 1:
         torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
     batches = igo.BatchSampler(job.plan, DATA, seed=0)
-    loader = DataLoader(
-        DATA, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0
-    )
+    loader = DataLoader(DATA, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
-    kept = job.folder / "plain.pt"
-    if job.resume:
-        saved = torch.load(kept, weights_only=True)
-        optimizer.load_state_dict(saved["optimizer"])
-        batches.load_state_dict(saved["batches"])
     ran = Ran()
     for _ in batches.epochs():
-        for batch in loader:
-            update = schedule.step()
+        for batch in schedule(loader):
+            update: Any = schedule.update
             optimizer.zero_grad()
             (loss_of(model, batch) * update.weight).backward()
             optimizer.step()
             ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
-            if update.number == job.stop:
-                state = {"optimizer": optimizer.state_dict(), "batches": batches.state_dict()}
-                torch.save(state, kept)
-                return ran
     ran.weights = [parameter.item() for parameter in inner.parameters()]
     return ran
 
@@ -120,19 +110,24 @@ class Killed(Exception):
     """The process ends here, as far as the training loop can tell."""
 
 
-def lightning(job: Job, **settings: Any) -> Ran:
-    """The callback and its loader; ``settings`` of the trainer."""
+def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any) -> Ran:
+    """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from igo.adapters.lightning import Graduated
 
     ran = Ran()
-    graduated = Graduated(job.plan, DATA, seed=0)
+    graduated = Graduated(job.plan, seed=0)
 
     class Data(LightningDataModule):
+        def setup(self, stage: str) -> None:
+            self.train = DATA
+
         def train_dataloader(self) -> DataLoader[Any]:
-            return graduated.loader(num_workers=job.workers, persistent_workers=True)
+            return graduated.loader(
+                self.train, num_workers=job.workers, persistent_workers=job.workers > 0
+            )
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -141,6 +136,9 @@ def lightning(job: Job, **settings: Any) -> Ran:
 
         def training_step(self, batch: Tensor) -> Tensor:
             return loss_of(self.network, batch)
+
+        def test_step(self, batch: Tensor) -> None:
+            self.log("loss", loss_of(self.network, batch))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=RATE)
@@ -157,43 +155,43 @@ def lightning(job: Job, **settings: Any) -> Ran:
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
             ran.add(batch, float(metrics["b_m"]), group["lr"])
 
-    saving = ModelCheckpoint(job.folder, filename="c", every_n_train_steps=job.stop or 10**6)
     given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
-    given["callbacks"] = [graduated, saving, Recorder(), *given["callbacks"]]
+    given["callbacks"] = [
+        graduated, ModelCheckpoint(job.folder, **(saving or {})), Recorder(), *given["callbacks"],
+    ]  # fmt: skip
     trainer = Trainer(
         accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
         use_distributed_sampler=False, logger=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=job.folder, **given,
     )  # fmt: skip
     module: Any = Module()
-    data = {"datamodule": Data()} if job.workers else {"train_dataloaders": graduated.loader()}
+    data = {"train_dataloaders": loader} if loader else {"datamodule": Data()}
     try:
-        trainer.fit(module, **data, ckpt_path=str(job.folder / "c.ckpt") if job.resume else None)
+        trainer.fit(module, **data, ckpt_path=str(job.folder / "last.ckpt") if job.resume else None)
     except Killed:
         return ran
+    trainer.test(module, DataLoader(DATA), verbose=False)
     ran.weights = [parameter.item() for parameter in module.parameters()]
     return ran
 
 
 Way = Callable[[Job], Ran]
-WAYS = [plain, pytest.param(lightning, marks=pytest.mark.examples)]
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest) -> Way:
+def _lightning() -> None:
     warnings.simplefilter("ignore")
-    if request.param is lightning:
-        pytest.importorskip("lightning")
-    return request.param
+    pytest.importorskip("lightning")
 
 
-@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
 @pytest.mark.parametrize("workers", [0, 4])
-def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
+def test_batches_and_rates_are_the_plans(workers: int, tmp_path: Path) -> None:
     """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
     job = Job(tmp_path, workers=workers)
-    rows, stages = way(job).rows, job.plan.stages
+    rows, stages = lightning(job).rows, job.plan.rows
     assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
     planned = [stage for stage in stages for _ in range(stage.updates)]
     for row, stage in zip(rows, planned, strict=True):
@@ -205,21 +203,38 @@ def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path)
         assert sorted(seen[start : start + N]) == list(range(N))
 
 
-@pytest.mark.parametrize("way", WAYS, indirect=True)
-def test_a_killed_training_goes_on_with_the_very_next_sample(way: Way, tmp_path: Path) -> None:
+LAST = {"save_last": True}
+
+
+@pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
+@pytest.mark.parametrize(
+    ("saving", "stop", "settings"),
+    [
+        ({"filename": "last", "every_n_train_steps": STOP}, STOP, {}),  # killed where it was saved
+        (LAST, STOP, {}),  # killed later
+        (LAST, None, {"max_epochs": 2}),
+        (LAST, None, {"max_steps": 5}),  # in the first epoch
+        (LAST, None, {"max_steps": 22}),  # in the last
+    ],
+)
+def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
+    saving: dict[str, Any], stop: int | None, settings: dict[str, Any], tmp_path: Path
+) -> None:
     """And a checkpoint of another schedule is refused."""
-    whole = way(Job(tmp_path, workers=2)).rows
-    killed = Job(tmp_path, workers=2, stop=STOP)
-    before = way(killed).rows
+    whole = lightning(Job(tmp_path, workers=2)).rows
+    with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
+        before = lightning(Job(tmp_path, stop=stop), saving, **settings).rows
     with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
-        way(replace(killed, resume=True, gamma=0.25))
-    after = way(replace(killed, resume=True)).rows
-    assert len(before) == STOP
-    assert before + after == whole
+        lightning(Job(tmp_path, resume=True, gamma=0.25))
+    after = lightning(Job(tmp_path, workers=2, resume=True)).rows
+    assert before[: len(whole) - len(after)] + after == whole
+    again = 2 if stop and saving is LAST else 0  # of the third epoch
+    assert len(before) + len(after) - len(whole) == again
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("way", [plain, pytest.param(lightning, marks=pytest.mark.examples)])
 def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
     alone = way(Job(tmp_path))
@@ -255,14 +270,17 @@ def _rank(way: Way, job: Job, rank: int, port: int) -> None:
 
 
 @pytest.mark.examples
+@pytest.mark.usefixtures("_lightning")
 def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
-    callbacks = pytest.importorskip("lightning.pytorch.callbacks")
-    changing = callbacks.GradientAccumulationScheduler({2: 2})
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    changing = GradientAccumulationScheduler({2: 2})
     for settings, name in (
-        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches"),
-        ({"callbacks": [changing]}, "accumulate_grad_batches"),
-        ({"max_epochs": EPOCHS + 1}, "max_epochs=5"),
-        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1"),  # it would never end
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches.* the plan"),
+        ({"callbacks": [changing]}, "accumulate_grad_batches.* the plan"),
+        ({"max_epochs": EPOCHS + 1}, "max_epochs=5.* the plan"),
+        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1.* the plan"),  # without an end
+        ({"loader": DataLoader(DATA, 8)}, r"gave no batch for it.*graduated\.loader"),
     ):
-        with pytest.raises(UserError, match=f"{name}.* the plan"):
+        with pytest.raises((UserError, RuntimeError), match=name):
             lightning(Job(tmp_path), **settings)

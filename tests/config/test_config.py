@@ -63,7 +63,7 @@ def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
     assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
     assert math.copysign(1, split) == 1  # not -0.0
     same = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
-    for ours, theirs in zip(make_plan(given).stages, make_plan(same).stages, strict=True):
+    for ours, theirs in zip(make_plan(given).rows, make_plan(same).rows, strict=True):
         assert ours.b_m == theirs.b_m
         assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
 

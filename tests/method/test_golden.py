@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import igo
-from igo.method.plan import STAGE_COLUMNS
+from igo.method.plan import COLUMNS
 
 PLANS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_plans.json").read_text())
 
@@ -21,6 +21,6 @@ def test_a_plan_of_whole_epochs_is_the_one_of_before(number: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", igo.PlanWarning)
         plan = igo.plan(golden["profile"], **golden["given"])
-    assert [list(row.values()) for row in plan.rows()] == golden["stages"]
-    assert [tuple(row) for row in plan.rows()] == [STAGE_COLUMNS] * len(plan.stages)
+    assert [list(row.values()) for row in plan.table()] == golden["stages"]
+    assert [tuple(row) for row in plan.table()] == [COLUMNS] * len(plan.rows)
     assert plan.updates == golden["updates"]

@@ -12,7 +12,6 @@ from torch.optim import lr_scheduler
 
 import igo
 from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler
 
 
 def plan(**changed: Any) -> Plan:
@@ -48,7 +47,7 @@ def test_each_group_follows_pytorchs_own_scheduler(
     mine, theirs = make_optimizer(0.1), make_optimizer(0.1)
     held = mine.param_groups[1]["lr"]
     betas = mine.param_groups[0].get("betas")
-    schedule = igo.Schedule(mine, BatchSampler(plan(), range(12)))
+    schedule = igo.Schedule(mine, igo.Counter(plan()))
     scheduler = lr_scheduler.PolynomialLR(theirs, total_iters=5, power=0.5)
     for epoch in range(5):
         for _ in range(3):
@@ -56,7 +55,7 @@ def test_each_group_follows_pytorchs_own_scheduler(
             assert update.epoch == epoch + 1
             for group, other in zip(mine.param_groups, theirs.param_groups, strict=True):
                 assert float(group["lr"]) == pytest.approx(float(other["lr"]), rel=1e-6)
-        assert schedule.learning_rate == pytest.approx(update.stage.eta_m, rel=1e-6)
+        assert schedule.learning_rate == pytest.approx(update.row.eta_m, rel=1e-6)
         theirs.step()
         scheduler.step()
     assert mine.param_groups[0].get("betas") == betas
@@ -66,9 +65,9 @@ def test_each_group_follows_pytorchs_own_scheduler(
 
 @pytest.mark.parametrize("schedule_first", [True, False])
 def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bool) -> None:
-    def training() -> tuple[torch.optim.Optimizer, BatchSampler]:
+    def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
         groups = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.02}]
-        return torch.optim.SGD(groups, lr=0.1), BatchSampler(plan(), range(12))
+        return torch.optim.SGD(groups, lr=0.1), igo.Counter(plan())
 
     optimizer, batches = training()
     schedule = igo.Schedule(optimizer, batches)
@@ -92,11 +91,11 @@ def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bo
         assert [group["lr"] for group in again.param_groups] == wanted
 
 
-def test_several_optimizers_have_one_schedule() -> None:
+def test_several_optimizers_have_one_schedule_and_each_may_have_another_one_later() -> None:
     the_plan = igo.plan("linear", n=40, epochs=5, batch_size=8, split=1)
     first = torch.optim.Muon([nn.Parameter(torch.ones(2, 2))], lr=0.02)
     second = torch.optim.AdamW([parameter()], lr=0.1)
-    schedule = igo.Schedule([first, second], BatchSampler(the_plan, range(40)))
+    schedule = igo.Schedule([first, second], igo.Counter(the_plan))
     for m in range(5):
         for _ in range(5):
             schedule.step()
@@ -104,15 +103,31 @@ def test_several_optimizers_have_one_schedule() -> None:
             second.step()
             rates = [optimizer.param_groups[0]["lr"] for optimizer in (first, second)]
             assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
+    igo.Schedule(second, igo.Counter(the_plan)).step()  # from the rate that it was made with
+    assert second.param_groups[0]["lr"] == 0.1
 
 
-def test_a_group_that_comes_later_has_the_rate_of_that_moment() -> None:
-    optimizer = torch.optim.SGD([parameter()], lr=0.1)
-    schedule = igo.Schedule(optimizer, BatchSampler(plan(), range(12)))
+@pytest.mark.parametrize("rate", ["of the moment", "none", "a tensor"])
+def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimizer(
+    rate: str,
+) -> None:
+    """In mid-warm-up, too, and before the first update after a resume."""
+    made: Any = torch.tensor(0.1, dtype=torch.float64) if rate == "a tensor" else 0.1
+    warming = plan(warmup_samples=24)
+
+    def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
+        return torch.optim.SGD([parameter()], lr=made), igo.Counter(warming)
+
+    (before, counted), (optimizer, counter) = training(), training()
+    schedule = igo.Schedule(before, counted)
     for _ in range(4):
         schedule.step()
-    optimizer.add_param_group({"params": [parameter()], "lr": optimizer.param_groups[0]["lr"]})
-    while not schedule.batches.done:
-        schedule.step()
-        first, second = (group["lr"] for group in optimizer.param_groups)
-        assert second == pytest.approx(first, rel=1e-12)
+    schedule = igo.Schedule(optimizer, counter)
+    optimizer.load_state_dict(copy.deepcopy(before.state_dict()))
+    counter.load_state_dict(counted.state_dict())
+    more = {} if rate == "none" else {"lr": copy.deepcopy(optimizer.param_groups[0]["lr"])}
+    optimizer.add_param_group({"params": [parameter()], **more})
+    while not counter.done:
+        eta = schedule.step().learning_rate
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        assert rates == pytest.approx([eta, eta], rel=1e-12)

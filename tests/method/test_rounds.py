@@ -34,6 +34,6 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for():
         "graduated", **PLAN, stages=16
     )
     lengthened = igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2, "h": 0})
-    assert len(lengthened.stages) == 16
+    assert len(lengthened.rows) == 16
     given = {"n": 90, "epochs": 3, "batch_size": 9}  # an epoch for each stage leaves none to share
     assert igo.plan("constant", **given, algorithm3={"h": 0}) == igo.plan("constant", **given)

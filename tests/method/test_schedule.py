@@ -60,20 +60,20 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
     config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
     plan = make_plan(config)
     wanted = pytorch_rates(PYTORCH[overrides], 20)
-    assert [stage.eta_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
-    assert {stage.batches for stage in plan.stages} == {math.ceil(plan.n / config.batch_size)}
+    assert [stage.eta_m for stage in plan.rows] == pytest.approx(wanted, rel=1e-12)
+    assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 
 
 def test_cosine_power_is_between_its_published_end_points() -> None:
     plan = make_plan(configure("schedule=cosine_power", "split=1", "epochs=100"))
-    q, halfway = 10.0, plan.stages[50]
-    assert plan.stages[0].phi_m == 1.0
+    q, halfway = 10.0, plan.rows[50]
+    assert plan.rows[0].phi_m == 1.0
     assert halfway.phi_m == pytest.approx((q**1.5 - q) / (q**2 - q), rel=1e-12)  # cos(π/2) = 0
     near_cosine = make_plan(
         configure("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
     )
     cosine = make_plan(configure("schedule=cosine", "split=1", "epochs=100"))
-    for ours, theirs in zip(near_cosine.stages, cosine.stages, strict=True):
+    for ours, theirs in zip(near_cosine.rows, cosine.rows, strict=True):
         assert ours.phi_m == pytest.approx(theirs.phi_m, abs=1e-5)
 
 
@@ -93,16 +93,16 @@ GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0
 def test_published_methods_have_their_published_numbers(method: str) -> None:
     plan = make_plan(configure("experiment=cifar100", f"schedule={method}"))
     batches, rates, updates = GOLDEN[method]
-    assert [stage.batches for stage in plan.stages] == batches
-    assert [stage.b_m for stage in plan.stages] == [50_000 / k for k in batches]
-    published = [stage.eta_m for stage in plan.stages]
+    assert [stage.batches for stage in plan.rows] == batches
+    assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
+    published = [stage.eta_m for stage in plan.rows]
     assert published == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
     assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(published, rates, strict=True))
     assert plan.updates == updates
     if method != "method1":  # the others have one noise curve
         curve = [2 ** (-m / 2) for m in range(5)]
-        assert [stage.phi_m for stage in plan.stages] == pytest.approx(curve, rel=1e-12)
-    assert [(stage.first_epoch, stage.epochs) for stage in plan.stages] == [
+        assert [stage.phi_m for stage in plan.rows] == pytest.approx(curve, rel=1e-12)
+    assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
         (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
     ]  # fmt: skip
 
@@ -117,13 +117,13 @@ def test_methods_by_name_are_those_of_the_command(method: str) -> None:
     plan = igo.plan(method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
     assert plan.is_that_of(wanted.identity)
     fewer = igo.plan(method, n=50_000, epochs=200, stages=4, learning_rate=0.1, batch_size=32)
-    assert [stage.epochs for stage in fewer.stages] == [50] * 4
+    assert [stage.epochs for stage in fewer.rows] == [50] * 4
 
 
 def test_exponential_decays_by_the_epoch_whatever_the_stages() -> None:
     plan = make_plan(configure("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1"))
-    assert [stage.first_epoch for stage in plan.stages] == [1, 4, 7]
-    assert [s.phi_m for s in plan.stages] == pytest.approx([1, 0.95**3, 0.95**6], rel=1e-12)
+    assert [stage.first_epoch for stage in plan.rows] == [1, 4, 7]
+    assert [s.phi_m for s in plan.rows] == pytest.approx([1, 0.95**3, 0.95**6], rel=1e-12)
 
 
 PROFILES = {
@@ -180,7 +180,7 @@ def check_final_stage(config: Config, plan: Plan) -> Plan:
     updates = config.schedule.final_updates
     if not updates:
         return plan
-    *noisy, last = plan.stages
+    *noisy, last = plan.rows
     assert (last.phi_m, last.b_m, last.eta_m) == (0.0, plan.n, noisy[-1].eta_m)
     assert (last.updates, last.epochs) == (updates, updates)
     assert (last.stage, last.first_epoch) == (len(noisy) + 1, config.epochs + 1)
@@ -203,7 +203,7 @@ def test_optimal_decay_rates_telescope_for_any_p_and_m() -> None:
             plan = make_plan(make("schedule=graduated", f"p={p!r}", f"epochs={count}",
                                   f"split={split!r}"))  # fmt: skip
             product = 1.0
-            for m, stage in enumerate(plan.stages, 1):
+            for m, stage in enumerate(plan.rows, 1):
                 assert stage.phi_m == pytest.approx(product, rel=1e-11)
                 product *= ((count - m) / (count - m + 1)) ** p
             assert product == 0.0  # δ_{M+1}
@@ -212,29 +212,29 @@ def test_optimal_decay_rates_telescope_for_any_p_and_m() -> None:
 
 
 def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
-    epochs = [epoch for stage in plan.stages for epoch in stage.epoch_range]
+    epochs = [epoch for stage in plan.rows for epoch in stage.epoch_range]
     assert epochs == list(range(1, config.epochs + 1))
-    assert len(plan.stages) == config.schedule.stages
-    lengths = {stage.epochs for stage in plan.stages}
+    assert len(plan.rows) == config.schedule.stages
+    lengths = {stage.epochs for stage in plan.rows}
     assert max(lengths) - min(lengths) <= 1  # as even as can be
-    for stage in plan.stages:
+    for stage in plan.rows:
         assert stage.updates == stage.epochs * stage.batches
         assert stage.b_m == plan.n / stage.batches
 
 
 def check_noise_curve(config: Config, plan: Plan) -> None:
     """δ_m/δ_1 = φ_m to 1e-12, from what will be applied: η_m and b_m."""
-    first = plan.stages[0]
+    first = plan.rows[0]
     assert first.phi_m == 1.0
     assert first.eta_m == config.learning_rate
-    for stage in plan.stages:
+    for stage in plan.rows:
         applied = (stage.eta_m / math.sqrt(stage.b_m)) / (first.eta_m / math.sqrt(first.b_m))
         assert applied == pytest.approx(stage.phi_m, rel=1e-12)
-    for stage, after in zip(plan.stages, plan.stages[1:], strict=False):
+    for stage, after in zip(plan.rows, plan.rows[1:], strict=False):
         assert after.phi_m < stage.phi_m
         assert stage.kappa_m is not None  # above 1 where a whole k falls further than φ asks for
         assert stage.kappa_m <= math.sqrt(stage.batches / after.batches) * (1 + 1e-12)
-    last = plan.stages[-1]
+    last = plan.rows[-1]
     assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
 
 
@@ -243,9 +243,9 @@ def check_batches(config: Config, plan: Plan) -> None:
     multiple, n, s = config.schedule.batch_multiple, plan.n, config.split
     cap = min(config.max_batch_size or n, n)
     first = -(-n // config.batch_size)
-    assert plan.stages[0].batches == first
+    assert plan.rows[0].batches == first
     before = first
-    for stage in plan.stages:
+    for stage in plan.rows:
         k, largest = stage.batches, -(-n // stage.batches)
         assert largest <= cap
         assert k <= before
@@ -269,10 +269,10 @@ def test_stage_lengths_of_algorithm_3() -> None:
         "schedule=graduated", "p=1", "split=1", "epochs=49", "schedule.stages=3",
         "schedule.lengths=algorithm3",
     )  # fmt: skip
-    assert [stage.epochs for stage in make_plan(config).stages] == [4, 9, 36]  # of 49 = 4·(1+9/4+9)
+    assert [stage.epochs for stage in make_plan(config).rows] == [4, 9, 36]  # of 49 = 4·(1+9/4+9)
     config.schedule.h = 0.25  # brackets 1 - 1/4, 4/9 - 1/6, 1/9 - 1/12
     exact = [1 / (3 / 4), 1 / (5 / 18), 1 / (1 / 36)]
-    lengths = [stage.epochs for stage in make_plan(config).stages]
+    lengths = [stage.epochs for stage in make_plan(config).rows]
     assert sum(lengths) == 49
     for length, share in zip(lengths, exact, strict=True):
         assert abs(length - 49 * share / sum(exact)) < 1.5
@@ -284,8 +284,8 @@ def test_stage_lengths_of_algorithm_3() -> None:
 def test_algorithm_3_has_lengths_of_updates_where_batches_grow() -> None:
     growing = ("schedule=step", "split=0", "epochs=400", "schedule.stages=3")
     plan = make_plan(configure(*growing, "schedule.lengths=algorithm3"))
-    first = plan.stages[0]
-    for stage in plan.stages:
+    first = plan.rows[0]
+    for stage in plan.rows:
         wanted = first.updates / stage.phi_m**2
         assert stage.updates == pytest.approx(wanted, rel=0.05)
     assert plan.epochs == 400

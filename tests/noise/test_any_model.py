@@ -186,6 +186,19 @@ def test_a_parameter_that_no_gradient_reaches_is_refused() -> None:
     assert noise.variance > 0
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_measurement_computes_gradients_where_none_are_wanted(context: Any) -> None:
+    """As in a validation; ``batchmean`` is a mean over the batch."""
+    model, loss = net(torch.float32), nn.KLDivLoss(reduction="batchmean", log_target=True)
+
+    def measured() -> igo.Noise:
+        return igo.measure_noise(model, loss, loader(), n=N, batches=4, seed=0)
+
+    with context():
+        inside = measured()
+    assert inside == measured()
+
+
 def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     plan = igo.plan("graduated", n=N, epochs=2, learning_rate=0.1, batch_size=B, p=0.5)
     batches, model = igo.BatchSampler(plan, range(plan.n), seed=0), net(torch.float32)
@@ -194,8 +207,7 @@ def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     schedule = igo.Schedule(optimizer, batches)
     samples = 0
     for _ in batches.epochs():
-        for x, y in trained:
-            schedule.step()
+        for x, y in schedule(trained):
             optimizer.zero_grad()
             mse_loss(model(x), y).backward()
             optimizer.step()

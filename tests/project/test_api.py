@@ -32,8 +32,7 @@ batches = igo.BatchSampler(plan, data, seed=0)
 loader = DataLoader(data, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
 for epoch in batches.epochs():
-    for inputs, targets in loader:
-        schedule.step()
+    for inputs, targets in schedule(loader):
         loss = torch.nn.functional.mse_loss(model(inputs), targets)
         optimizer.zero_grad(); loss.backward(); optimizer.step()
 measured = igo.measure_noise(model, torch.nn.functional.mse_loss,
@@ -71,7 +70,8 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in igo.__all__ if n not in ("PlanError", "PlanWarning", "load_run")]
+    "name",
+    [n for n in igo.__all__ if n not in ("Plan", "PlanError", "PlanWarning", "Update", "load_run")],
 )
 def test_the_examples_of_a_docstring_run(name: str) -> None:
     documented = getattr(igo, name)

@@ -80,6 +80,8 @@ def test_ranks_have_equally_many_parts_of_a_batch_and_none_is_empty(
         count = run.count_parts(b)
         parts = [part.tolist() for part, _ in run.parts(share, share, count)]
         assert len(parts) == count
+        assert micro * (count - 1) < b  # one part fewer would not hold them
+        assert size > 1 or max(map(len, parts)) <= micro
         assert all(parts)
         assert min(map(len, parts)) >= run.smallest_part([b])
         for part in parts:

@@ -101,7 +101,7 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "wandb"}
     with (folder / "plan.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for row, stage in zip(rows, plan.stages, strict=True):
+    for row, stage in zip(rows, plan.rows, strict=True):
         for column, cell in row.items():
             value = getattr(stage, column)
             assert (cell == "") if value is None else (type(value)(cell) == value), column

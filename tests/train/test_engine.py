@@ -10,8 +10,6 @@ import rounding
 import torch
 import torch.nn.functional as F
 from conftest import DEVICES, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
@@ -102,23 +100,6 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     assert totals.tolist() == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
     moved, _ = one_by_one(network.cpu(), images, labels)
     assert moved < loss
-
-
-@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4), micro=st.integers(1, 120))
-def test_parts_are_the_fewest_and_nearly_equal(sizes: list[int], micro: int) -> None:
-    run = Engine(torch.device("cpu"), None, torch.amp.GradScaler("cpu", enabled=False), micro)
-    seen: list[int] = []
-    for b in sizes:
-        images, labels = torch.arange(b).view(b, 1, 1, 1), torch.arange(b)
-        parts = list(run.parts(images, labels, run.count_parts(b)))
-        lengths = [len(answers) for _, answers in parts]
-        assert max(lengths) <= micro
-        assert micro * (len(lengths) - 1) < b  # one part fewer would not hold them
-        assert max(lengths) - min(lengths) <= 1
-        assert torch.equal(torch.cat([answers for _, answers in parts]), labels)
-        assert all(torch.equal(part.flatten(), answers) for part, answers in parts)
-        seen += lengths
-    assert run.smallest_part(sizes) == min(seen)
 
 
 @pytest.mark.parametrize("device", DEVICES)

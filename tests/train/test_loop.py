@@ -56,7 +56,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
     progress, watched, plan = finished(config)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, 96 // stage.batches + (i < 96 % stage.batches))
-        for stage in plan.stages
+        for stage in plan.rows
         for _ in range(stage.epochs)
         for i in range(stage.batches)
     ]
@@ -65,7 +65,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
     assert watched.batches[:measured] == [19] * measured
     assert watched.batches[measured:] == [b for _, b in steps]
     for record, stage in zip(
-        progress.records, [s for s in plan.stages for _ in s.epoch_range], strict=True
+        progress.records, [s for s in plan.rows for _ in s.epoch_range], strict=True
     ):
         assert (record["eta_m"], record["b_m"], record["stage"], record["gamma_m"]) == (
             stage.eta_m, stage.b_m, stage.stage, stage.gamma_m,
@@ -107,7 +107,7 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str) -> None
             assert record["delta_measured_low"] < measured < record["delta_measured_high"]
         else:
             assert record["delta_measured_low"] is record["delta_measured_high"] is None
-        assert record["variance_pairs"] == plan.stage_of_epoch(record["epoch"]).batches // 2
+        assert record["variance_pairs"] == plan.batches_of_epoch(record["epoch"]) // 2
     assert len({record["gradient_variance"] for record in progress.records}) == 4  # its own
     assert len({record["reference_variance"] for record in progress.records}) == 1
 

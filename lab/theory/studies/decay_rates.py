@@ -59,7 +59,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
         algorithm3={"h": h},
         p=power,
     )
-    shares = zip(planned.stages, length_shares(phi, phi, h), strict=True)
+    shares = zip(planned.rows, length_shares(phi, phi, h), strict=True)
     case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
         case | {"m": s.stage, "plan": s.updates / planned.updates, "formula": float(share)}

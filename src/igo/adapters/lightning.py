@@ -1,25 +1,27 @@
 """The schedule as a Lightning callback, and its loader::
 
-    graduated = Graduated(plan, data, seed=0)
+    graduated = Graduated(plan, seed=0)
     trainer = Trainer(max_epochs=plan.epochs, callbacks=[graduated], use_distributed_sampler=False)
-    trainer.fit(model, graduated.loader(num_workers=4))
+    trainer.fit(model, graduated.loader(data, num_workers=4))
 
+A DataModule returns ``graduated.loader(data)`` from ``train_dataloader``.
 ``use_distributed_sampler=False`` is needed: the loader shares each batch among the ranks itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from igo.ground.errors import UserError
-from igo.method.counter import Update
+from igo.method.arguments import PlanWarning
 from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler
+from igo.method.sampler import BatchSampler, check_length
 from igo.method.schedule import Schedule
 
 
@@ -36,7 +38,7 @@ class Loader(DataLoader[Any]):
 
 
 class Graduated(Callback):
-    """Sets η_m before each update, and adds the sampler's state to Lightning's checkpoints.
+    """Sets η_m before each update; its state in Lightning's checkpoints is the sampler's.
 
     ``eta_m`` and ``b_m`` are logged, as applied. Return the plain mean loss: if processes have
     unequal shares of a batch, the callback weights their gradients so that the average is the whole
@@ -44,27 +46,44 @@ class Graduated(Callback):
 
     Args:
         plan: what ``igo.plan`` returns.
-        data: the training data, of the plan's n samples.
         seed: of the permutations.
 
     Raises:
-        PlanError: the data set does not have the plan's n samples.
         UserError: at ``fit``, if the trainer accumulates gradients or outlasts the plan.
+        RuntimeError: at the first update, if the batches are not those of ``loader``.
     """
 
-    update: Update
+    def __init__(self, plan: Plan, seed: int = 0) -> None:
+        self.batches = BatchSampler(plan, range(plan.n), seed=seed)
 
-    def __init__(self, plan: Plan, data: Sized, seed: int = 0) -> None:
-        self.batches, self._data = BatchSampler(plan, data, seed=seed), data
+    def loader(self, data: Any, **settings: Any) -> Loader:
+        """The training loader of the plan's n samples; ``settings`` are those of a DataLoader.
 
-    def loader(self, **settings: Any) -> Loader:
-        """The training loader; ``settings`` are those of a DataLoader."""
-        self.batches.begin_epoch()  # Lightning asks for its length before it iterates
-        return Loader(self._data, batch_sampler=self.batches, **settings)  # type: ignore[arg-type]
+        Raises:
+            PlanError: the data set does not have n samples.
+        """
+        check_length(self.batches.plan, data)
+        next(self.batches.epochs(), None)  # begins: Lightning asks for its length, then iterates
+        return Loader(data, batch_sampler=self.batches, **settings)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state_dict)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning counts an epoch that max_steps cut as processed; the plan goes on in it.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        if progress["current"]["processed"] >= next(self.batches.epochs(), math.inf):
+            for counts in progress.values():
+                counts["processed"] -= 1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         epochs = self.batches.plan.epochs
-        if trainer.max_epochs is None or not 0 <= trainer.max_epochs <= epochs:
+        if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
             raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {epochs}")
         trainer.reload_dataloaders_every_n_epochs = 1
 
@@ -85,3 +104,12 @@ class Graduated(Callback):
     ) -> None:
         weight = self.update.weight  # of this process's share
         loss.register_hook(lambda gradient: gradient * weight)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        made, updates = self.batches.updates, self.batches.plan.updates
+        if made < updates:
+            rank_zero_warn(
+                f"the trainer ended after {made} of the plan's {updates} updates: max_epochs,"
+                " max_steps, limit_train_batches or overfit_batches is too small",
+                category=PlanWarning,
+            )

@@ -136,9 +136,8 @@ def checked(algorithm3: Mapping[str, Any], own: Mapping[str, Any], **given: Any)
             _check_choice(name, value, notes[name].choices)
         elif name in rules and (value is not None or name in NEEDED):
             _check_number(name, value, rules[name])
-        if value is not None and not isinstance(value, (bool, str)) and not callable(value):
             value = int(value) if name in WHOLE else float(value)  # noqa: PLW2901  (NumPy's too)
-        plain[name] = value
+        plain[name] = value  # an argument without a range is for your own profile as it is
     arguments = Arguments(
         **{name: plain[name] for name in given}, own={name: plain[name] for name in own}
     )
@@ -170,7 +169,7 @@ def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collecti
     for name, value in own.items():
         if name not in needed:
             has = f"{label} has {', '.join(needed) or 'none'} of its own"
-            hint = nearest(name, known)
+            hint = nearest("learning_rate" if name == "lr" else name, known)
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
     for name, parameter in needed.items():
         if parameter.default is parameter.empty and own.get(name) is None:

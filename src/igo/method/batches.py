@@ -30,6 +30,11 @@ def counts(n: int, batches: int) -> dict[int, int]:
     return {size: number for size, number in both.items() if number}
 
 
+def parts(size: int, micro_batch_size: int, ranks: int) -> int:
+    """The fewest parts of a batch of at most ``micro_batch_size``, with a sample of each rank."""
+    return min(count(size, micro_batch_size), size // ranks)
+
+
 def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
     """The first sample of batch ``index``, counted from 0, and the one after its last."""
     small, larger = divmod(n, batches)

@@ -13,15 +13,17 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.method import arguments, batches, rounds
 from igo.method.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
-from igo.method.stages import STAGE_COLUMNS, Plan, Stage
+from igo.method.stages import COLUMNS, Plan, Row
 
-__all__ = ["STAGE_COLUMNS", "Plan", "Stage", "plan"]
+__all__ = ["COLUMNS", "Plan", "Row", "plan"]
+
+PLAIN = (int, float, str, bool)  # types that a checkpoint may hold, see torch.load(weights_only=)
 
 
 def plan(
@@ -54,11 +56,11 @@ def plan(
         4       4      989      989   0.6325  0.8411  1.4149  0.79508  50.6
         5       5      699      699   0.4472                  0.66874  71.5
     5 epochs of 50,000 samples: 5,860 updates
-    >>> plan.updates, plan.stage_of_epoch(2).batches
-    (5860, 1398)
-    >>> place = plan.at(update=1600)
-    >>> place.stage.stage, place.epoch, place.batch
-    (2, 2, 37)
+    >>> plan.updates, plan.batches_of_epoch(2), round(plan.rows[1].b_m, 2)
+    (5860, 1398, 35.77)
+    >>> update = plan.at(1600)
+    >>> update.stage, update.epoch, update.batch, update.batch_size
+    (2, 2, 37, 36)
 
     A single pass over a stream has as many stages as you like:
 
@@ -154,7 +156,8 @@ def _plan(given: Arguments) -> Plan:
         levels.append(0.0)
         applied.append((1, applied[-1][1]))
     rows = _rows(segments, levels, applied)
-    shown = {**vars(given), "profile": name_of(given.profile), **given.own}
+    own = {name: v if type(v) in PLAIN else str(v) for name, v in given.own.items()}
+    shown = {**vars(given), "profile": name_of(given.profile), **own}
     del shown["own"]
     return Plan(rows, n, given.learning_rate, given.warmup_samples, shown)
 
@@ -231,7 +234,7 @@ def _lengthened(
     ks, etas = zip(*_applied(given, n, phis, an_epoch_each), strict=True)
     rates = [eta / given.learning_rate for eta in etas]
     lengths = rounds.lengths_of_stages(phis, rates, ks, given.total // n, h)
-    return [sum(lengths[:m]) * n for m in range(len(phis))]
+    return [epochs * n for epochs in accumulate([0, *lengths[:-1]])]
 
 
 def _warn(given: Arguments, n: int, segments: Sequence[Segments], ks: Sequence[int]) -> None:
@@ -255,7 +258,7 @@ def _warn(given: Arguments, n: int, segments: Sequence[Segments], ks: Sequence[i
 
 def _rows(
     segments: Sequence[Segments], phis: Sequence[float], applied: Sequence[tuple[int, float]]
-) -> tuple[Stage, ...]:
+) -> tuple[Row, ...]:
     """The rows of a plan, from φ, k and η of each segment."""
     rows = []
     for m, (segment, phi, (k, eta)) in enumerate(zip(segments, phis, applied, strict=True), 1):
@@ -265,7 +268,7 @@ def _rows(
             gamma, kappa = phis[m] / phi, eta_after / eta
             growth = segments[m].samples * k / (segment.samples * k_after)
         rows.append(
-            Stage(
+            Row(
                 **vars(segment),
                 batches=k,
                 updates=segment.epochs * k,

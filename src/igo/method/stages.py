@@ -1,7 +1,7 @@
 """A plan as plain data: its rows, and the row and epoch of each update.
 
-A stage that begins or ends inside an epoch has up to three rows with the same number: its part of
-the first epoch, its whole epochs, and its part of the last epoch. Each is cut into equal batches.
+A stage of whole epochs is one row. One that begins or ends inside an epoch has up to three: its
+part of the first epoch, its whole epochs, and its part of the last. Each is cut into equal batches.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
@@ -24,14 +24,14 @@ SAME = 1e-9  # relative: the largest difference that rounding makes on another m
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A row of the plan; the column names are those of ``plan.csv`` and of the paper.
+class Row:
+    """A row of the plan: a stage, or what it has of an epoch. The names are the paper's.
 
-    ``first_epoch`` counts from 1. ``batches`` is k_m, the batches of each of the row's ``epochs``
-    segments. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from this row to the next
-    (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in the last row. A
-    segment has N = ``samples`` of its epoch, from ``start`` on: all n, unless the row is less than
-    an epoch. ``b_m`` = N/k_m is the mean batch size.
+    ``stage`` is m and ``first_epoch`` an epoch; both count from 1. ``batches`` is k_m, the batches
+    of each of the row's ``epochs`` segments. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from
+    this row to the next (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in
+    the last row. A segment has N = ``samples`` of its epoch, from ``start`` on: all n, unless the
+    row is less than an epoch. ``b_m`` = N/k_m is the mean batch size.
     """
 
     stage: int
@@ -55,43 +55,74 @@ class Stage:
 
 
 INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
-STAGE_COLUMNS = tuple(field.name for field in fields(Stage) if field.name not in INSIDE_EPOCHS)
+COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_EPOCHS)
 
 
-@dataclass(frozen=True)
-class Place:
-    """One update of a plan; ``print`` shows it in one line.
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One parameter update of a plan, or one part of it; ``print`` shows it in one line.
 
-    ``number``, ``epoch`` and ``batch`` count from 1; the epoch has ``batches``. The update's
-    samples are ``start`` to ``start + size`` of the epoch's permutation.
+    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
+    ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
+    This part has ``own`` samples on this rank: of the epoch's permutation ``start`` and each
+    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if the plan has no learning rate.
+    ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
     """
 
     number: int
-    stage: Stage
     epoch: int
     batch: int
     batches: int
-    start: int
-    size: int
+    batch_size: int
     learning_rate: float
+    row: Row
+    start: int
+    own: int
+    ranks: int = 1
+    part: int = 1
+    parts: int = 1
+
+    @property
+    def stage(self) -> int:
+        """m, counted from 1."""
+        return self.row.stage
+
+    @property
+    def weight(self) -> float:
+        """The factor of a part's mean loss if ranks average gradients (DDP).
+
+        It is own · ranks / batch_size: 1 for one part and equal shares. With it, the average over
+        ranks, summed over parts, is the gradient of the whole batch's mean loss.
+        """
+        return self.own * self.ranks / self.batch_size
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last part. Call ``optimizer.step()`` after the last part only."""
+        return self.part == self.parts
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether this is the last part of the epoch's last update."""
+        return self.ends and self.batch == self.batches
 
     def __str__(self) -> str:
         """The place of the update, its η and b, and the planned noise of its stage."""
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        noise = f"δ_m/δ_1 {self.stage.phi_m:.4f}, η {self.learning_rate:.5g}, b {self.size:,}"
-        return f"{place}, stage {self.stage.stage}: {noise}"
+        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
+        return f"{place}, stage {self.stage}: δ_m/δ_1 {self.row.phi_m:.4f}, {rates}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of a run, in order; ``print(plan)`` shows them as a table.
+    """All rows of a plan, in order; ``print(plan)`` shows them as a table.
 
     ``n`` is the number of training samples; of a stream, all its samples. ``learning_rate`` is η_1:
     1, unless ``igo.plan`` was given one, so that η_m is η_m/η_1. η rises from 0 over the first
     ``warmup`` samples. ``arguments`` are those of ``igo.plan``, for messages.
     """
 
-    stages: tuple[Stage, ...]
+    rows: tuple[Row, ...]
     n: int
     learning_rate: float = 1.0
     warmup: int = 0
@@ -101,69 +132,61 @@ class Plan:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
         noise: tuple[str, ...] = ("δ_m/δ_1", "κ_m", "λ_m", rate, "b_m")
-        rows = [("stage", "epochs", "batches", "updates", *noise, "samples")]
+        shown = [("stage", "epochs", "batches", "updates", *noise, "samples")]
         same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
-        for _, group in groupby(self.stages, key=same):  # equal stages are one row
+        for _, group in groupby(self.rows, key=same):  # equal stages are one row
             equal = list(group)
             first, last = equal[0], equal[-1]
             stages = _range(first.stage, last.stage)
             epochs = _range(first.first_epoch, last.epoch_range[-1])
-            updates = sum(stage.updates for stage in equal)
-            samples = sum(stage.epochs * stage.samples for stage in equal)
+            updates = sum(row.updates for row in equal)
+            samples = sum(row.epochs * row.samples for row in equal)
             counts = (f"{last.batches:,}", f"{updates:,}")
             kappa, lam = ("" if x is None else f"{x:.4f}" for x in (last.kappa_m, last.lambda_m))
             noise = (f"{last.phi_m:.4f}", kappa, lam, f"{last.eta_m:.5g}", f"{last.b_m:,.1f}")
-            rows.append((stages, epochs, *counts, *noise, f"{samples:,}"))
+            shown.append((stages, epochs, *counts, *noise, f"{samples:,}"))
         if self.by_epochs:
-            rows = [row[:-1] for row in rows]
-        if len(rows) - 1 > MOST_ROWS:
+            shown = [line[:-1] for line in shown]
+        if len(shown) - 1 > MOST_ROWS:
             half = MOST_ROWS // 2
-            rows = [*rows[: half + 1], ("…",) * len(rows[0]), *rows[-half:]]
+            shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
         total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
         if self.warmup:
             total += f", η warms up over {self.warmup:,} samples"
-        return "\n".join([*aligned(rows), total])
+        return "\n".join([*aligned(shown), total])
 
     @property
     def epochs(self) -> int:
         """All epochs; a last part of an epoch, and each full-batch final update, count as one."""
-        return self.stages[-1].epoch_range[-1] if self.stages else 0
+        return self.rows[-1].epoch_range[-1] if self.rows else 0
 
     @property
     def samples(self) -> int:
         """Samples in all, each counted as often as it is trained on."""
-        return sum(stage.epochs * stage.samples for stage in self.stages)
+        return sum(row.epochs * row.samples for row in self.rows)
 
     @property
     def updates(self) -> int:
         """Parameter updates in all."""
-        return self._ends[-1] if self.stages else 0
+        return self._ends[-1] if self.rows else 0
 
     @property
     def by_epochs(self) -> bool:
         """Whether every stage is of whole epochs."""
-        return all(stage.samples == self.n for stage in self.stages)
+        return all(row.samples == self.n for row in self.rows)
 
     @property
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, the largest first."""
-        return sorted(self.sizes_from(1), reverse=True)
+        cuts = {(row.samples, row.batches) for row in self.rows}
+        return sorted({size for cut in cuts for size in batches.counts(*cut)}, reverse=True)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of ``plan.csv``, with STAGE_COLUMNS alone if all stages are whole epochs."""
-        left_out = INSIDE_EPOCHS if self.by_epochs else ()
-        rows = (asdict(stage) for stage in self.stages)
-        return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
+    def table(self) -> list[dict[str, Any]]:
+        """The lines of ``plan.csv``, with COLUMNS alone if all stages are whole epochs."""
+        columns = COLUMNS if self.by_epochs else COLUMNS + INSIDE_EPOCHS
+        return [{name: getattr(row, name) for name in columns} for row in self.rows]
 
-    def stage_of_epoch(self, epoch: int) -> Stage:
-        """The row that an epoch, counted from 1, begins with.
-
-        Raises:
-            IndexError: the plan has no such epoch.
-        """
-        return self.segments(epoch)[0]
-
-    def segments(self, epoch: int) -> tuple[Stage, ...]:
+    def rows_of_epoch(self, epoch: int) -> tuple[Row, ...]:
         """The rows of an epoch, counted from 1: one, unless stages begin inside it.
 
         Raises:
@@ -171,8 +194,8 @@ class Plan:
         """
         if not 1 <= epoch <= self.epochs:
             raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        last = bisect_right(self.stages, epoch, key=lambda stage: stage.first_epoch)
-        return self.stages[self._epochs[last - 1][0] : last]
+        last = bisect_right(self.rows, epoch, key=lambda row: row.first_epoch)
+        return self.rows[self._epochs[last - 1][0] : last]
 
     def batches_of_epoch(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 1.
@@ -180,9 +203,9 @@ class Plan:
         Raises:
             IndexError: the plan has no such epoch.
         """
-        return sum(row.batches for row in self.segments(epoch))
+        return sum(row.batches for row in self.rows_of_epoch(epoch))
 
-    def at(self, update: int) -> Place:
+    def at(self, update: int) -> Update:
         """The stage, epoch, batch and η of an update, counted from 1.
 
         Raises:
@@ -191,52 +214,54 @@ class Plan:
         if not 1 <= update <= self.updates:
             raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
         index = bisect_right(self._ends, update - 1)
-        stage = self.stages[index]
-        within = update - 1 - (self._ends[index] - stage.updates)
-        epochs, batch = divmod(within, stage.batches)
-        epoch = stage.first_epoch + epochs
+        row = self.rows[index]
+        epochs, batch = divmod(update - 1 - self._ends[index] + row.updates, row.batches)
+        epoch = row.first_epoch + epochs
         _, before, total = self._epochs[index]
-        low, high = batches.bounds(stage.samples, stage.batches, batch)
-        rate = stage.eta_m
-        trained = (epoch - 1) * self.n + stage.start + high  # with this update
+        low, high = batches.bounds(row.samples, row.batches, batch)
+        rate = row.eta_m
+        trained = (epoch - 1) * self.n + row.start + high  # with this update
         if trained < self.warmup:
             rate *= trained / self.warmup
-        return Place(
-            update, stage, epoch, before + batch + 1, total, stage.start + low, high - low, rate
-        )
+        size, start = high - low, row.start + low
+        return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
 
-    def sizes_from(self, update: int) -> set[int]:
-        """All batch sizes from the row of an update, counted from 1, on."""
-        index = bisect_right(self._ends, update - 1)
-        rows = {(stage.samples, stage.batches) for stage in self.stages[index:]}
-        return {size for row in rows for size in batches.counts(*row)}
+    def smallest_from(self, update: int) -> int:
+        """The smallest batch from the row of an update, counted from 1, on."""
+        return self._smallest[bisect_right(self._ends, update - 1)]
 
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
-        firsts = [index for index, stage in enumerate(self.stages) if not stage.start]
+        firsts = [index for index, row in enumerate(self.rows) if not row.start]
         epochs: list[tuple[int, int, int]] = []
-        for first, end in pairwise([*firsts, len(self.stages)]):
-            before = [0, *accumulate(row.batches for row in self.stages[first:end])]
+        for first, end in pairwise([*firsts, len(self.rows)]):
+            before = [0, *accumulate(row.batches for row in self.rows[first:end])]
             epochs += [(first, count, before[-1]) for count in before[:-1]]
         return epochs
 
     @cached_property
     def _ends(self) -> list[int]:
-        return list(accumulate(stage.updates for stage in self.stages))
+        return list(accumulate(row.updates for row in self.rows))
+
+    @cached_property
+    def _smallest(self) -> list[int]:
+        """For each row: the smallest batch from it on."""
+        return [*accumulate((row.samples // row.batches for row in reversed(self.rows)), min)][::-1]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """The plan's identity for checkpoints, the same on every machine.
 
-        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ, ``arguments`` is
-        for messages.
+        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η_m/η_1 and φ_m,
+        ``arguments`` is for messages.
         """
-        whole = [(s.epochs, s.batches, s.start, s.samples) for s in self.stages]
-        weights = [(1.0, s.updates, m + 1.0) for m, s in enumerate(self.stages)]
+        whole = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
+        weights = [(1.0, row.updates, m + 1.0) for m, row in enumerate(self.rows)]
+        etas = [row.eta_m / self.learning_rate for row in self.rows]
         rates = [
             math.fsum(weight[power] * value for weight, value in zip(weights, values, strict=True))
-            for values in ([s.eta_m for s in self.stages], [s.phi_m for s in self.stages])
+            for values in (etas, [row.phi_m for row in self.rows])
             for power in range(3)
         ]
         digest = hashlib.sha256(repr((self.n, self.warmup, whole)).encode()).hexdigest()[:16]

@@ -87,8 +87,8 @@ def measure_noise(
     ranks = group.size() if group else 1
     _check_measurable(network, loss, loader, batch_size, ranks)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    spread, sizes = Spread(named.values()), set[int]()
     with untouched(network, seed):
+        spread, sizes = Spread(named.values()), set[int]()
         if group:  # each rank draws batches and dropout of its own
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
@@ -124,7 +124,7 @@ def _check_measurable(
     network: nn.Module, loss: Any, loader: Any, batch_size: int | None, ranks: int
 ) -> None:
     """Refuse what would give a wrong C² without an error, and warn of what may."""
-    if getattr(loss, "reduction", "mean") != "mean":
+    if getattr(loss, "reduction", "mean") not in ("mean", "batchmean"):
         raise ValueError(f"loss has reduction={loss.reduction!r}: C² needs the mean of a batch")
     parameters = list(network.parameters())
     if any(hasattr(p, "device_mesh") for p in parameters):
@@ -192,12 +192,14 @@ def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
 def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """Leave buffers (BatchNorm's statistics), gradients and torch's random state as they were.
 
-    Inside, torch draws from ``seed``; without one, from its present state.
+    Inside, torch draws from ``seed``; without one, from its present state. Gradients are computed
+    also under ``no_grad`` and ``inference_mode``.
     """
     gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
     buffers = [buffer.clone() for buffer in network.buffers()]
     gradients = [parameter.grad for parameter in network.parameters()]
-    with torch.random.fork_rng(devices=[gpu.index for gpu in gpus]):
+    forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
+    with torch.inference_mode(mode=False), torch.enable_grad(), forked:
         if seed is not None:
             torch.manual_seed(seed)
         try:

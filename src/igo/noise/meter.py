@@ -38,8 +38,8 @@ class NoiseMeter:
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples. C² is of the samples that training draws at that time. In
     mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    C² of all samples. With several processes each measures its own share of the batch. The formula
-    is C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) for K parts of s_k samples [derived].
+    C² of all samples. The formula is C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) for K parts of s_k samples
+    [derived].
 
     Args:
         model: whose parameters' ``.grad`` are read.
@@ -47,12 +47,18 @@ class NoiseMeter:
         n: samples of the data set, if batches are drawn from it without replacement.
 
     Raises:
-        ValueError: ``half_life`` is not above 0, or parameters are in 16 bits.
+        ValueError: ``half_life`` is not above 0, parameters are in 16 bits, or ranks share
+            gradients or parameters (DistributedDataParallel, FSDP).
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
         if not half_life > 0:
             raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
+        ddp = isinstance(model, nn.parallel.DistributedDataParallel)
+        if ddp or any(hasattr(p, "device_mesh") for p in model.parameters()):
+            raise ValueError(
+                "no part has its own gradient under FSDP or DDP; with DDP use igo.measure_noise"
+            )
         self._half_life, self._n = half_life, n
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         if any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters):

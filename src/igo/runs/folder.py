@@ -111,7 +111,7 @@ class RunFolder:
         """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(self._config)))
         text = io.StringIO()
-        table = plan.rows()
+        table = plan.table()
         rows = csv.DictWriter(text, list(table[0]), lineterminator="\n")
         rows.writeheader()
         rows.writerows(table)

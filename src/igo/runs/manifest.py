@@ -61,11 +61,11 @@ def of_training(training: Training) -> Record:
 
 def plan_digest(plan: Plan) -> str:
     """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
-    stages = [
+    values = [
         f"{value:.9g}" if isinstance(value, float) else value
-        for stage in plan.stages for value in asdict(stage).values()
+        for row in plan.rows for value in asdict(row).values()
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(stages).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:10]
 
 
 def check_plan(place: Path, recorded: Record, plan: Plan) -> None:

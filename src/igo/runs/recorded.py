@@ -37,7 +37,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
         parts = training.engine.micro_batch_size
         if ranks.size > 1 and training.engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
-        if parts < max(stage.b_m for stage in plan.stages):
+        if parts < max(row.b_m for row in plan.rows):
             terminal.say(f"larger batches go through the model in parts of at most {parts}")
         if ranks.first:
             with folder.held():

@@ -152,11 +152,11 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = []
     optimizer = config.optimizer
-    decaying = [stage for stage in plan.stages if stage.phi_m > 0]
+    decaying = [row for row in plan.rows if row.phi_m > 0]
     first, last = decaying[0], decaying[-1]
     if len(decaying) == 1 and config.schedule.profile != "constant":
         texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
-    full = next((stage for stage in decaying if stage.batches == 1), None)
+    full = next((row for row in decaying if row.batches == 1), None)
     if full and first.batches > 1 and config.max_batch_size is None:
         texts.append(
             f"b reaches n = {plan.n:,} in stage {full.stage}: from there on SGD has no noise;"

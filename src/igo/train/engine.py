@@ -114,8 +114,8 @@ class Engine:
         self.scaler.update()
 
     def count_parts(self, size: int) -> int:
-        """The parts of a batch: the fewest of micro_batch_size, of each rank at least a sample."""
-        return min(math.ceil(size / self.micro_batch_size), size // self.ranks.size)
+        """The number of parts of a batch of ``size`` samples over all ranks."""
+        return batches.parts(size, self.micro_batch_size, self.ranks.size)
 
     def parts(self, images: Tensor, labels: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Split a rank's share of a batch into nearly equal parts."""

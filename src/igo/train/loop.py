@@ -66,7 +66,7 @@ def train(
                     seed=derive_seed(config.seed, "noise", 1),
                 )
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
-            first = plan.stage_of_epoch(epoch)
+            first = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first, progress.reference))
             trained = train_epoch(run, sampler, schedule, bar, check_stop)
             _check_finite(run, trained, progress.reference)
@@ -74,7 +74,7 @@ def train(
             evaluated = _evaluate(run, epoch)
             progress.epoch, progress.updates = epoch, sampler.updates
             progress.samples += trained.samples
-            stage = plan.at(sampler.updates).stage
+            stage = plan.at(sampler.updates).row
             record = record_of(run, stage, trained, evaluated, progress)
             record["seconds"] = time.perf_counter() - started
         except NotFinite as error:
@@ -178,7 +178,7 @@ def _check_finite(run: Training, trained: Epoch, reference: Noise) -> None:
 
 def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:
     place = run.plan.at(max(sampler.updates, 1))
-    stage, delta = place.stage, planned_delta(run.config, place.stage, progress.reference)
+    stage, delta = place.row, planned_delta(run.config, place.row, progress.reference)
     level = "" if delta is None else f", δ {delta:.4g}"
     return (
         f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from igo.config.schema import Config
 from igo.ground.files import Record
-from igo.method.plan import Stage
+from igo.method.plan import Row
 from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.train.state import Progress, Training
@@ -27,7 +27,7 @@ class Epoch:
 
 
 def record_of(
-    run: Training, stage: Stage, trained: Epoch, evaluated: Record, progress: Progress
+    run: Training, stage: Row, trained: Epoch, evaluated: Record, progress: Progress
 ) -> Record:
     """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
     measured, reference = trained.noise, progress.reference
@@ -75,7 +75,7 @@ def record_of(
     }
 
 
-def planned_delta(config: Config, stage: Stage, reference: Noise | None) -> float | None:
+def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0

@@ -48,7 +48,7 @@ def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> Non
 
 def images_per_second(run: Training, number: int) -> float:
     """The speed of gradients of random images with so many threads."""
-    dataset, size = run.config.dataset, min(MOST, max(1, round(run.plan.stages[0].b_m)))
+    dataset, size = run.config.dataset, min(MOST, max(1, round(run.plan.rows[0].b_m)))
     eager = replace(run.engine, compiled=None)  # compiling takes longer than the trial
     torch.set_num_threads(number)
     with untouched(run.network):

@@ -1,0 +1,162 @@
+"""Uses of the public loop: each trains the plan's batches at its rates, or is refused in a line."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from itertools import chain, count, islice, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
+
+import igo
+from igo.ground.seeds import generator
+
+N, EPOCHS, RATE = 40, 3, 0.1
+DATA: Any = torch.arange(float(N)).unsqueeze(1)  # sample i is the number i
+
+
+def plan(profile: Any = "linear", **given: Any) -> Any:
+    return igo.plan(profile, **{"n": N, "epochs": EPOCHS, "batch_size": 8, **given})
+
+
+def sampler(**given: Any) -> igo.BatchSampler:
+    return igo.BatchSampler(plan(), DATA, **given)
+
+
+class Loop:
+    def __init__(self, workers: int, **given: Any) -> None:
+        self.model = nn.BatchNorm1d(1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=RATE)
+        self.batches = sampler(**given)
+        self.loader: DataLoader[Tensor] = DataLoader(
+            DATA, batch_sampler=self.batches, num_workers=workers, persistent_workers=workers > 0
+        )
+        self.schedule = igo.Schedule(self.optimizer, self.batches)
+
+
+def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
+    for _ in loop.batches.epochs():
+        for batch in loop.schedule(loop.loader):
+            yield batch
+            copies = copy.deepcopy(loop.batches), pickle.loads(pickle.dumps(loop.batches))
+            assert [[*copied] for copied in copies] == [[*loop.batches]] * 2
+
+
+def resumed_with_other_workers(loop: Loop) -> Iterator[Tensor]:
+    yield from islice(loop.schedule(loop.loader), 3)
+    again = Loop(workers=2 - loop.loader.num_workers, seed=1)
+    again.optimizer.load_state_dict(loop.optimizer.state_dict())
+    again.batches.load_state_dict(loop.batches.state_dict())
+    loop.optimizer = again.optimizer
+    yield from RIGHT["the five lines"](again)
+
+
+def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
+    """Over the training loader, after each epoch and after the plan."""
+    for _ in loop.batches.epochs():
+        yield from loop.schedule(loop.loader)
+        update_bn(loop.loader, loop.model)
+        assert float(loop.model.running_mean) == pytest.approx((N - 1) / 2, rel=0.05)
+    assert sorted(torch.cat([*loop.loader]).flatten().tolist()) == list(range(N))
+
+
+RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
+    "the five lines": lambda x: (b for _ in x.batches.epochs() for b in x.schedule(x.loader)),
+    "under range": lambda x: (b for _ in range(EPOCHS) for b in x.schedule(x.loader)),
+    "called back": lambda x: (b for _ in range(EPOCHS) for b in x.loader if x.schedule.step()),
+    "around zip": lambda x: (
+        b for _ in range(EPOCHS) for b, _ in x.schedule(zip(x.loader, count()))
+    ),
+    "around a prefetcher": lambda x: (
+        b for _ in range(EPOCHS) for b, _ in x.schedule(pairwise(chain(x.loader, [None])))
+    ),
+    "left early": lambda x: (
+        b for _ in x.batches.epochs() for b in islice(x.schedule(x.loader), 3)
+    ),
+    "copied, and a look at the loader": copied_and_looked_at,
+    "resumed in mid-epoch with other workers": resumed_with_other_workers,
+    "statistics of all samples": with_statistics_of_all_samples,
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("use", RIGHT)
+def test_a_use_trains_the_plan(use: str, workers: int) -> None:
+    """Cut by PyTorch, with the rates of the plan's table."""
+    loop, seen, wanted = Loop(workers), [], []
+    for batch in RIGHT[use](loop):
+        seen.append((batch.flatten().tolist(), loop.optimizer.param_groups[0]["lr"]))
+        loop.optimizer.step()
+        loop.optimizer.step()  # as a critic that is stepped twice a batch
+    for epoch, row in enumerate(plan().rows, 1):
+        order = torch.randperm(N, generator=generator(0, "permutation", epoch))
+        wanted += [(part.tolist(), RATE * row.eta_m) for part in order.tensor_split(row.batches)]
+    assert seen == wanted
+
+
+def sharded() -> nn.Module:
+    model = nn.Linear(1, 1)
+    model.weight.device_mesh = "as of FSDP"
+    return model
+
+
+def own(t: float, *, k: Any) -> float:
+    """A profile that is given what was typed, a whole number or a list."""
+    return 1 - t / 2 if type(k) in (int, list) else 0
+
+
+DDP = nn.parallel.DistributedDataParallel
+SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
+WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
+START = sampler().state_dict()
+NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches .*count each batch once"
+REFUSED: list[tuple[Callable[[Loop], Any], str]] = [
+    (lambda x: [x.schedule.step() for _ in x.schedule(x.loader)], NOT_GIVEN),
+    (lambda x: [*x.schedule(DataLoader(DATA, 8, shuffle=True))], NOT_GIVEN),
+    (lambda x: [x.batches.load_state_dict(START) for _ in x.schedule(x.loader)], NOT_GIVEN),
+    (lambda x: [b for _ in x.batches.epochs() for b in x.loader], r"loop over schedule\(loader\)"),
+    (lambda x: [b for _ in range(4) for b in x.schedule(x.loader)], "all 11 updates of the plan"),
+    (lambda _: igo.Schedule(SGD, plan()), "batches is a Plan"),
+    (lambda _: igo.Schedule(sampler(), SGD), "batches is a SGD"),
+    (lambda _: igo.Schedule([DATA], sampler()), "optimizer is a Tensor"),
+    (lambda _: igo.Schedule(WITHOUT_RATE, sampler()), "lr is missing: the optimizer chooses its"),
+    (lambda _: igo.BatchSampler(DataLoader(DATA), plan()), "not a DataLoader"),
+    (lambda _: igo.BatchSampler(plan(), DATA[1:]), "has 39 samples; make the plan with n=len"),
+    (lambda _: igo.BatchSampler(plan(), iter(DATA)), "use igo.Counter for it"),
+    (lambda _: sampler(seed=1.5), "seed=1.5 .* must be a whole number"),
+    (lambda _: sampler(seed=None), "seed .* must be a whole number"),
+    (lambda _: sampler(micro_batch_size=0), "micro_batch_size=0 .* 1 or more"),
+    (lambda _: sampler(rank=1), "ranks is missing"),
+    (lambda _: sampler(rank=2, ranks=2), r"rank=2 .* in \[0, 2\)"),
+    (lambda _: sampler(rank=0, ranks=2, group=object()), "group=.* not both"),
+    (lambda _: plan("graduated", p=[1]), r"p=\[1\] .* must be a number"),
+    (lambda _: plan(lr=0.1), "lr=0.1 .* Did you mean 'learning_rate'"),
+    (lambda _: igo.NoiseMeter(DDP.__new__(DDP), 10), "no part has its own gradient"),
+    (lambda _: igo.NoiseMeter(sharded(), 10), "no part has its own gradient"),
+]
+
+
+LOOPS = range(5)  # batches that workers fetch ahead hide none of their mistakes
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"), [*((n, 0) for n in range(len(REFUSED))), *((n, 2) for n in LOOPS)]
+)
+def test_a_use_is_refused_in_a_line(number: int, workers: int) -> None:
+    use, words = REFUSED[number]
+    with pytest.raises((RuntimeError, TypeError, ValueError), match=words) as raised:
+        use(Loop(workers))
+    assert "\n" not in str(raised.value)
+
+
+def test_arguments_are_taken_as_they_are() -> None:
+    assert sampler(seed=np.int64(3), micro_batch_size=np.int64(3)).seed == 3
+    for k in (4, [1, 2]):
+        assert plan(own, k=k).rows[-1].phi_m == pytest.approx(2 / 3)
