@@ -57,13 +57,13 @@ def is_call(name: str) -> bool:
 
 
 def _check(group: str, call: str) -> None:
-    given: list[object] = {"optimizer": [[]], "schedule": [0.0]}.get(group, [])
+    given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, call):
         target, arguments = _read(call)
         signature = inspect.signature(find(target))
         try:
-            signature.bind(*given, **arguments, **rate)
+            signature.bind(*given[group], **arguments, **rate)
         except TypeError as error:
             raise TypeError(f"{error}; it takes {', '.join(signature.parameters)}") from None
 
