@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -20,6 +21,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from igo.ground.paths import CONF, LAUNCH
+
+# What GROUP=own begins with: settings that may have any name.
+ConfigStore.instance().store(name="free", node=DictConfig({}, flags={"struct": False}))
 
 
 class GroupFolders(SearchPathPlugin):

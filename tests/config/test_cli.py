@@ -25,7 +25,8 @@ def test_help_is_a_page_and_names_every_option(program: Program) -> None:
         assert re.search(rf"\b{path.stem}\b", text), path
     more = program("--help=all").stdout
     for setting in SETTINGS:
-        explained = rf"^ *({re.escape(setting)}=\S+|{setting.rpartition('.')[2]}:.*#) +\w"
+        name = setting.rpartition(".")[2].replace("arguments", "_target_")
+        explained = rf"^ *({re.escape(setting)}=\S+|{name}:.*#) +\w"
         assert re.search(explained, more, re.MULTILINE), f"{setting} is not explained"
 
 
@@ -64,7 +65,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*polynomial",
     "schedule=gradated": r"schedule=gradated .*Did you mean 'graduated'",
     "schedule.kappa=0.5": r"schedule.kappa .*belongs to .*schedule=step",
-    "schedule=linear p=0.7": r"p=0.7 .*schedule has p=1",
+    "schedule=linear p=0.7": r"p=0.7 .*'linear' has no p",
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
@@ -72,6 +73,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "p=0.1,0.5": r"p=0.1,0.5' .*add --multirun",
     "epochs=abc": r"epochs=abc .*it must be a whole number",
     "p=0.5 p": r"NAME=VALUE",
+    "+p=0.3": r"p is a setting already; leave the \+ out",
     "--p=0.9": r"no flag --p=0.9; settings are written NAME=VALUE",
     "--help=modl": r"--help=modl.*Did you mean 'model'",
     "-m dataset=digits,null": r".*NoneType",
@@ -138,19 +140,32 @@ def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: 
     assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
 
 
+PACKAGE_LINE = b"# @package _global_\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "line"), [("epochs:\t3\n p: 1\n", 2), ("p: 'half\n", 2), ("p: 1\np: 2\n", 2)]
+    ("text", "said"),
+    [
+        (PACKAGE_LINE + b"epochs:\t3\n p: 1\n", r"own\.yaml, line [2-4]: .*; it must be YAML"),
+        (PACKAGE_LINE + b"p: 'half\n", r"own\.yaml, line [2-4]: .*; it must be YAML"),
+        (PACKAGE_LINE + b"p: 1\np: 2\n", r"own\.yaml, line [2-4]: .*; it must be YAML"),
+        (PACKAGE_LINE + b"# caf\xe9\np: 1\n", r"experiment/own\.yaml: .*; it must be UTF-8"),
+        (b"p: 1\n", r"experiment=.* must begin with the line # @package _global_"),
+    ],
 )
 def test_a_mistake_in_ones_own_file_is_one_line(
-    text: str, line: int, program: Program, tmp_path: Path
+    text: bytes, said: str, program: Program, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine" / "experiment" / "own.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text(f"# @package _global_\n{text}")
-    error = program(
-        "--config-dir", str(tmp_path / "mine"), "experiment=own", "dry_run=true"
-    ).error()
-    assert re.match(rf"error: .*own\.yaml, line [{line}-{line + 2}]: .*; it must be YAML$", error)
+    file.write_bytes(text)
+    typed = ("p=1", "--config-dir", str(tmp_path / "mine"), "experiment=own", "dry_run=true")
+    assert re.match(f"error: .*{said}$", program(*typed).error())
+
+
+def test_flags_may_stand_between_settings(program: Program) -> None:
+    printed = yaml.safe_load(program("p=1", "--cfg", "job", "split=0").good().stdout)
+    assert (printed["p"], printed["split"]) == (1, 0)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ CONF = ROOT / "conf"
     "option",
     [
         f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))
-        if path.stem not in ("arrays", "folder")  # which need files
+        if path.stem not in ("arrays", "folder", "own")  # which need files
     ],
 )  # fmt: skip
 def test_every_option_composes_checks_and_plans(option: str) -> None:
@@ -30,14 +30,14 @@ def test_every_option_composes_checks_and_plans(option: str) -> None:
 
 
 def test_the_models_of_conf_are_those_that_are_built() -> None:
-    assert rules.MODELS.keys() - {"timm"} == models.BUILDERS.keys()
+    assert rules.MODELS.keys() - {"timm", "own"} == models.BUILDERS.keys()
 
 
 def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for path in (CONF / "schedule").glob("*.yaml"):
         held = yaml.safe_load(path.read_text())
-        if "defaults" in held:  # it builds on another one
+        if "defaults" in held:  # it builds on another one, or is the user's own
             continue
         more = ("kappa", "lam") if path.stem == "step" else ()
         assert set(held) - common == {*parameters(held["profile"]), *more} - ({"p"} - {*held}), path

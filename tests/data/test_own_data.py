@@ -78,6 +78,21 @@ def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_pa
     assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
 
 
+def test_the_test_set_is_in_val_or_else_in_test(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=4)
+    (root / "val").rename(root / "test")
+    typed = (*SHORT, "dataset=folder", f"dataset.root={root}", "epochs=1")
+    counts = [len(images) for images in folders.splits("folder", Place(tmp_path, root))]
+    assert counts == [60, 12]
+    assert "not read" not in forge.run(tmp_path, *typed).good().stdout
+    shutil.copytree(root / "test", root / "val")
+    (root / "val" / "cat" / "000.png").unlink()
+    counts = [len(images) for images in folders.splits("folder", Place(tmp_path, root))]
+    assert counts == [60, 11]
+    told = forge.run(tmp_path, *typed, "fresh=true").good().stdout
+    assert told.count("evaluated on the images in val; those in test are not read") == 1
+
+
 def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", mode="L")
     settings = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")

@@ -9,7 +9,9 @@ import re
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -23,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.help import group_names, help_text, options_with, settings_in
 from igo.config.load import explain
+from igo.config.own import with_options
 from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
@@ -31,6 +34,7 @@ from igo.ground.ranks import Ranks
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
+VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 ALIASES = {  # what settings are called elsewhere
     "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
@@ -46,7 +50,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     closed pipe ends the program silently.
     """
     _prepare_process()
-    words = sys.argv[1:]
+    words = with_options(sys.argv[1:])
     asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
     composed: list[tuple[DictConfig, HydraConf]] = []  # the settings, and Hydra's own
 
@@ -61,8 +65,10 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             for word in words:
                 if word.startswith("-") and word.split("=")[0] not in FLAGS:
                     raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-            # argparse takes no flag between two settings.
-            sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+            # argparse takes no flag, and no value of one, between two settings.
+            pairs = pairwise(["", *words])
+            flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
+            sys.argv[1:] = [*(word for word in words if word not in flags), *flags]
             _compose(main, config)
         for settings, hydra_settings in composed:  # none: a sweep, whose launcher has run it
             if sweep := hydra_settings.runtime.choices.get("sweep"):
@@ -134,11 +140,17 @@ def _compose(main: Callable[[], None], config: Path) -> None:
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
         raise UserError(f"{where}: {problem}; it must be YAML") from None
+    except UnicodeDecodeError as error:
+        frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
+        file = next((f["full_path"] for f in frames if "full_path" in f), "a file of settings")
+        raise UserError(f"{file}: {error.reason}; it must be UTF-8") from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         text = " ".join(str(error).split())
-        unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
+        unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
+        if unknown and unknown[1] == "append":
+            raise UserError(f"{unknown[2]} is a setting already; leave the + out") from None
         if unknown:
-            raise UserError(_unknown_setting(unknown[1], config)) from None
+            raise UserError(_unknown_setting(unknown[2], config)) from None
         if isinstance(error, OmegaConfBaseException):
             raise explain(error) from None
         raise UserError(f"{text} (settings are written NAME=VALUE)") from None

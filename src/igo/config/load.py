@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from igo.config import rules
+from igo.config.own import as_calls
 from igo.config.schema import SETTINGS, Config, settings_of, value_of
 from igo.data import identity, readers
 from igo.data.source import Place
@@ -41,14 +42,14 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
             would have no effect or contradicts another one.
     """
     try:
-        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        _use_one_p(values, typed)
-        dataset = values.get("dataset", {})
-        unknown = [name for name in identity.FACTS if dataset.get(name) is None]
-        values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        if OmegaConf.is_dict(composed.get("dataset")):
+            with open_dict(composed.dataset):  # what arguments refer to before it is found
+                for name in identity.FACTS:
+                    composed.dataset.setdefault(name)
+        merged, unknown = _merged(composed)
         if unknown and merged.dataset.name in readers.NAMES:
-            _find_facts(merged, unknown)
+            composed.dataset.update(_find_facts(merged, unknown))
+            merged, _ = _merged(composed)
         config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error) from None
@@ -58,19 +59,18 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
-def _use_one_p(values: dict[str, Any], typed: Collection[str]) -> None:
-    """Move ``schedule.p``, which schedule=linear has, to ``p``."""
-    schedule = values.get("schedule")
-    p = schedule.pop("p", None) if isinstance(schedule, dict) else None
-    if p is not None:
-        if "p" in typed and values.get("p") != p:
-            allowed = f"the schedule has p={p:g}; leave it out, or use schedule=polynomial"
-            raise ConfigError("p", values.get("p"), allowed)
-        values["p"] = p
+def _merged(composed: DictConfig) -> tuple[DictConfig, list[str]]:
+    """The settings with their types, and which facts of the data set are null."""
+    values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    as_calls(values)
+    dataset = values.get("dataset", {})
+    unknown = [name for name in identity.FACTS if dataset.get(name) is None]
+    values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
+    return OmegaConf.merge(OmegaConf.structured(Config), values), unknown
 
 
-def _find_facts(config: Any, unknown: Collection[str]) -> None:
-    """Fill in those facts of a data set that are null, by looking into its files."""
+def _find_facts(config: Any, unknown: Collection[str]) -> dict[str, Any]:
+    """Those facts of a data set that are null, by looking into its files."""
     dataset = config.dataset
     size, channels = (
         None if name in unknown or dataset[name] < 1 else dataset[name]
@@ -79,8 +79,7 @@ def _find_facts(config: Any, unknown: Collection[str]) -> None:
     root, file = (Path(path) if path else None for path in (dataset.root, dataset.file))
     place = Place(Path(config.data_dir), root, file, image_size=size, channels=channels)
     found = identity.find_facts(dataset.name, place)
-    for name in unknown:
-        dataset[name] = found[name]
+    return {name: found[name] for name in unknown}
 
 
 def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:
@@ -130,6 +129,8 @@ def record_values(text: str) -> Any:
 def explain(error: OmegaConfBaseException) -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value."""
     name = error.full_key or ""
+    if isinstance(error, ConfigKeyError) and name in ("experiment", "debug", "sweep"):
+        return UserError(f"the file of {name}=… must begin with the line # @package _global_")
     if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
     right = KINDS.get(type(error.child_node).__name__)

@@ -7,10 +7,12 @@ plan is printed without it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Annotated, Any
 
+from igo.config import own
 from igo.ground.errors import ConfigError, first_line
 from igo.method.ranges import NOT_NEGATIVE, POSITIVE, Rule
 
@@ -80,6 +82,16 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "nshb": nshb,
     "adamw": adamw,
 }
+
+
+def own_optimizer(call: str, parameters: Parameters, learning_rate: float) -> Any:
+    """The optimizer that the user's own call makes of the parameters and lr = η_1."""
+    from torch.optim import Optimizer
+
+    made = own.made_by("optimizer", call, Optimizer, list(parameters), lr=learning_rate)
+    with own.reported("optimizer", call):
+        inspect.signature(made.step).bind()  # without a closure
+    return made
 
 
 def timm(

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from igo.config.optimizers import OPTIMIZERS
+from igo.config.own import is_call
 from igo.config.plan import stages_of
 from igo.config.schema import (
     SETTINGS,
@@ -62,8 +63,9 @@ def check_values(config: Config) -> None:
     """
     optimizer, tracking = config.optimizer, config.tracking
     for name, setting in SETTINGS.items():
-        check(name, value_of(config, name), setting.notes)
-    if not optimizer.timm:
+        if name != "schedule.profile" or not is_call(config.schedule.profile):
+            check(name, value_of(config, name), setting.notes)
+    if not optimizer.timm and not is_call(optimizer.name):
         allowed = right_options("optimizer.name", optimizer.name, OPTIMIZERS)
         require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, allowed)
     for name, notes in declared(optimizer.function).items():
@@ -80,11 +82,13 @@ def complete(config: Config, typed: Collection[str]) -> None:
     for name, parameter in parameters(config.optimizer.function).items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, parameter.default)
-    if "p" not in parameters(schedule.profile):
+    if "p" not in parameters(schedule.phi):
         if "p" in typed:
             allowed = f"the profile '{schedule.profile}' has no p; leave it out"
             raise ConfigError("p", config.p, f"{allowed}, or use schedule=graduated")
         config.p = None
+    if schedule.profile == "linear":
+        schedule.profile, config.p = "polynomial", 1.0  # as runs are named
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
@@ -122,18 +126,14 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
 
 def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
-    schedule, epochs, b_1 = config.schedule, config.epochs, config.batch_size
+    schedule, b_1 = config.schedule, config.batch_size
     free = config.engine.micro_batch_size is None
     for name, counts, allowed in (
-        ("schedule.a", schedule.form == "inverse_time", "only schedule.form=inverse_time has it"),
+        ("schedule.a", schedule.form != "inverse_sqrt", "only schedule.form=inverse_time has it"),
         ("schedule.h", schedule.lengths != "equal", "only schedule.lengths=algorithm3 has it"),
         ("engine.memory", free, "engine.micro_batch_size is set instead; leave one out"),
     ):
         require(counts or name not in typed, name, value_of(config, name), allowed)
-    stages = schedule.stages or 1
-    allowed = f"each stage needs an epoch of its own: at most epochs={epochs}, or more epochs"
-    require(stages <= epochs, "schedule.stages", stages, allowed)
-
     n, validation = training_samples(config), config.dataset.validation
     held = held_out(config.dataset)
     allowed = (
@@ -172,8 +172,8 @@ def _check_dataset(dataset: DatasetConfig) -> None:
 
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
-    if not model.timm:
-        builtin = MODELS.keys() - {"timm"}
+    if not model.timm and not is_call(model.name):
+        builtin = MODELS.keys() - {"timm", "own"}
         allowed = right_options("model.name", model.name, sorted(builtin))
         require(model.name in builtin, "model.name", model.name, allowed)
         has = {part for part in ("width", "stem") if getattr(model, part) is not None}

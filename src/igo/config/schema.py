@@ -7,12 +7,13 @@ what Hydra composed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from functools import reduce
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from igo.config.optimizers import OPTIMIZERS, timm
+from igo.config import own
+from igo.config.optimizers import OPTIMIZERS, own_optimizer, timm
 from igo.data import readers
 from igo.data.source import Place
 from igo.ground.paths import PACKAGE
@@ -66,19 +67,6 @@ def value_of(config: object, setting: str) -> Any:
     return reduce(getattr, setting.split("."), config)
 
 
-def with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any:
-    """The class with the keyword arguments of functions as further fields, null by default."""
-    kinds: dict[str, Any] = {}
-    for function in functions:
-        hints = get_type_hints(function)
-        for name in parameters(function).keys() - {"p", *(known.name for known in fields(base))}:
-            kinds[name] = (str if get_origin(hints[name]) is Literal else hints[name]) | None
-    more = [(name, kind, None) for name, kind in sorted(kinds.items())]
-    extended = make_dataclass(base.__name__.lstrip("_"), more, bases=(base,))
-    extended.__module__ = base.__module__  # where pickle looks for it
-    return extended
-
-
 @dataclass
 class AugmentConfig:
     """Random changes to training images: crop after zero padding (pixels), flip, rotation (±°)."""
@@ -117,7 +105,7 @@ class DatasetConfig:
 
 @dataclass
 class ModelConfig:
-    """A model by name; ``timm`` true means that timm knows the name."""
+    """A model by name; ``timm`` true means that timm knows the name. It may be a call, see own."""
 
     name: Annotated[str, "model"]
     timm: bool = False
@@ -126,17 +114,22 @@ class ModelConfig:
 
 
 @dataclass
-class _OptimizerConfig:
-    """An optimizer by name; ``timm`` true means that timm knows the name."""
+class OptimizerConfig:
+    """An optimizer by name, as a model."""
 
     name: Annotated[str, "optimizer"]
     momentum: Annotated[float, "β"] = 0.0
     weight_decay: float = 0.0
     timm: bool = False
+    beta1: float | None = None
+    beta2: float | None = None
+    eps: float | None = None
 
     @property
     def function(self) -> Callable[..., Any]:
         """The function that makes it; its keyword arguments are the settings that it has."""
+        if own.is_call(self.name):
+            return partial(own_optimizer, self.name)
         return timm if self.timm else OPTIMIZERS[self.name]
 
     def build(self, params: Iterable[Any], learning_rate: float) -> Any:
@@ -148,6 +141,8 @@ class _OptimizerConfig:
     @property
     def typed(self) -> str:
         """As a person types it."""
+        if own.is_call(self.name):
+            return self.name
         return f"{'optimizer=timm optimizer.name' if self.timm else 'optimizer'}={self.name}"
 
     @property
@@ -164,11 +159,15 @@ class _OptimizerConfig:
 
 
 @dataclass
-class _ScheduleConfig:
-    """A noise profile with its parameters (those of other profiles are null), and the stages."""
+class ScheduleConfig:
+    """A noise profile with its parameters (those of other profiles are null), and the stages.
+
+    The profile may be a call, see own. ``warmup`` is in epochs.
+    """
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
     stages: Annotated[int | None, RULES["stages"], "M"] = None
+    warmup: Annotated[float, NOT_NEGATIVE, "warm-up"] = 0.0
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     final_updates: Annotated[int, RULES["final_updates"]] = 0
     lengths: Annotated[str, ("equal", "algorithm3")] = "equal"
@@ -177,21 +176,20 @@ class _ScheduleConfig:
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
     kappa: Annotated[float | None, KAPPA, "κ"] = None
     lam: Annotated[float | None, LAMBDA, "λ"] = None
+    a: float | None = None
+    decay: float | None = None
+    form: str | None = None
+    gamma: float | None = None
+    power: float | None = None
+    shape: str | None = None
+    share: float | None = None
 
-
-if TYPE_CHECKING:
-
-    class ScheduleConfig(_ScheduleConfig):
-        """With those parameters of profiles that igo itself reads, for mypy."""
-
-        gamma: float | None = None
-        form: str | None = None
-        a: float | None = None
-
-    OptimizerConfig = _OptimizerConfig
-else:
-    OptimizerConfig = with_settings_of(_OptimizerConfig, [*OPTIMIZERS.values(), timm])
-    ScheduleConfig = with_settings_of(_ScheduleConfig, PROFILES.values())
+    @property
+    def phi(self) -> str | Callable[..., float]:
+        """The profile, by its name or as a function."""
+        if own.is_call(self.profile):
+            return partial(own.made_by, "schedule", self.profile, object)
+        return self.profile
 
 
 @dataclass
@@ -292,6 +290,11 @@ def draw_of(config: Config) -> int:
 def training_samples(config: Config) -> int:
     """n, the samples that are trained on: those in use but not held out for validation."""
     return config.dataset.samples - held_out(config.dataset)
+
+
+def warmup_samples(config: Config) -> int:
+    """The samples over which η rises to η_1."""
+    return round(config.schedule.warmup * training_samples(config))
 
 
 def total_epochs(config: Config) -> int:

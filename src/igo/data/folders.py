@@ -83,7 +83,7 @@ class Images:
 
 
 def splits(name: str, place: Place) -> tuple[Images, Images]:
-    """The images of dataset=folder or dataset=imagenet, in train and val, or in a split made here.
+    """The images of dataset=folder or dataset=imagenet, in train and val or test, or split here.
 
     Raises:
         Missing: there are no images, or a class has none.
@@ -95,19 +95,25 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
     imagenet = name == "imagenet"
     root = place.data_dir / name if imagenet else place.root or place.data_dir
     classes, train = _found(root, "train", place, square=not imagenet)
-    if not imagenet and not (root / "val").is_dir():
+    tests = ["val"] if imagenet else tests_in(root)
+    if not tests:
         kept, tested = (
             replace(train, names=train.names[i], labels=train.labels[i], stamps=train.stamps[i])
             for i in train_and_test(train.labels)
         )
         return kept, tested
-    tested_classes, test = _found(root, "val", place, square=not imagenet)
+    tested_classes, test = _found(root, tests[0], place, square=not imagenet)
     if different := {*classes} ^ {*tested_classes}:
         raise UserError(
-            f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
+            f"{root / 'train'} and {root / tests[0]} must hold the same class folders;"
             f" {min(different)} is in one of them only"
         )
     return train, test
+
+
+def tests_in(root: Path) -> list[str]:
+    """Those of ``val`` and ``test`` that are there: epochs are evaluated on the first alone."""
+    return [part for part in ("val", "test") if (root / part).is_dir()]
 
 
 def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[str], Images]:

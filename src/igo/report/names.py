@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import polars as pl
 
+from igo.config.own import is_call
 from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
 from igo.ground.words import counted
 from igo.method.profiles import PROFILES, paper_method, parameters
@@ -48,6 +49,8 @@ def schedule_name(row: Row) -> str:
         return name
     if profile in ("graduated", "polynomial"):
         return f"p = {row['p']:g}"
+    if is_call(profile):
+        return profile
     values = [row.get(parameter) for parameter in OF_PROFILES.get(profile, ())]
     shown = [f"{x:.4g}" if isinstance(x, float) else str(x) for x in values if x]
     return " ".join([profile.replace("_", " "), *shown])

@@ -50,8 +50,8 @@ class RunFolder:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        profile = config.schedule.profile
-        name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
+        names = (config.dataset.name, config.model.name, config.schedule.profile)
+        name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
         self.path = Path(config.runs_dir) / name.replace("/", "_")
         self.checkpoint = self.path / "checkpoint.pt"
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"

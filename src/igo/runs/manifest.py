@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igo.config import own
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
 from igo.data.source import Missing, Place
@@ -48,6 +49,7 @@ def of_training(training: Training) -> Record:
         "directory": str(Path.cwd()),
         "commit": commit(),
         "code": code(),
+        "own_code": own_code(training.config),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
@@ -61,11 +63,10 @@ def of_training(training: Training) -> Record:
 
 def plan_digest(plan: Plan) -> str:
     """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
-    values = [
-        f"{value:.9g}" if isinstance(value, float) else value
-        for row in plan.rows for value in asdict(row).values()
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:10]
+    values = [value for row in plan.rows for value in asdict(row).values()]
+    values += [plan.warmup] * bool(plan.warmup)
+    plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
 
 
 def check_plan(place: Path, recorded: Record, plan: Plan) -> None:
@@ -124,6 +125,9 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
         known = [recorded.get("commit") or "unknown", commit() or "unknown"]
         short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
         differing.append("commit {}, now {}".format(*short))
+    for call, digits in (recorded.get("own_code") or {}).items():
+        if own.digest(call) != digits:
+            differing.append(f"another file of {call.partition('(')[0]}")
     here = {name: _version(name) for name in COMPUTING}
     here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
     there = {**(recorded.get("versions") or {}), **(recorded.get("hardware") or {})}
@@ -163,6 +167,12 @@ def code() -> str:
         if name.parts[0] in ROOMS:
             digest.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:10]
+
+
+def own_code(config: Config) -> dict[str, str | None]:
+    """By the calls of the user's own model, optimizer and profile, digits of their files."""
+    names = (config.model.name, config.optimizer.name, config.schedule.profile)
+    return {name: own.digest(name) for name in names if own.is_call(name)}
 
 
 def now() -> str:

@@ -6,7 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from igo.config.schema import Config
+from igo.config.schema import Config, place_of
+from igo.data import folders
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.ground.ranks import Ranks
@@ -34,6 +35,9 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
         if training.engine.note:
             terminal.warn(training.engine.note)
         terminal.show_plan(config, plan)
+        place = place_of(config)
+        if config.dataset.name == "folder" and folders.tests_in(place.root or place.data_dir)[1:]:
+            terminal.say("epochs are evaluated on the images in val; those in test are not read")
         parts = training.engine.micro_batch_size
         if ranks.size > 1 and training.engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")

@@ -33,7 +33,8 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     try:
         with ranks.joined():
             # The folder's name is a digest of all settings that change the result.
-            if len(set(ranks.gather((folder.path.name, manifest.code())))) > 1:
+            codes = manifest.code(), *manifest.own_code(config).values()
+            if len(set(ranks.gather((folder.path.name, codes)))) > 1:
                 raise UserError(
                     "the processes of this run differ in settings or code; start all with the same"
                     " command and code"

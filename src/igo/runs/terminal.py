@@ -139,12 +139,14 @@ def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
     p = "" if config.p is None else f", p {config.p:.5g}"
+    per_epoch = plan.stages[-1].stage / plan.epochs
+    of_stages = f" of {per_epoch:g} stages" if per_epoch > 1 else ""
     method = paper_method(schedule.profile, schedule.gamma, config.split)
     return (
         f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
         f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
-        f" {config.optimizer.name}:"
-        f" {counted(plan.epochs, 'epoch')}, {counted(plan.updates, 'update')}"
+        f" {config.optimizer.name}: {counted(plan.epochs, 'epoch')}{of_stages},"
+        f" {counted(plan.updates, 'update')}"
     )
 
 
@@ -154,15 +156,15 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     optimizer = config.optimizer
     decaying = [row for row in plan.rows if row.phi_m > 0]
     first, last = decaying[0], decaying[-1]
-    if len(decaying) == 1 and config.schedule.profile != "constant":
+    if last.stage == 1 and config.schedule.profile != "constant":
         texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
-    full = next((row for row in decaying if row.batches == 1), None)
+    full = next((row for row in decaying if row.b_m == plan.n), None)
     if full and first.batches > 1 and config.max_batch_size is None:
         texts.append(
             f"b reaches n = {plan.n:,} in stage {full.stage}: from there on SGD has no noise;"
             " max_batch_size=N keeps some"
         )
-    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.batches < first.batches:
+    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
         texts.append(
             f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
             " δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import fail
 from igo.config.load import load
+from igo.config.own import with_options
 from igo.config.plan import make_plan
 from igo.config.schema import Config, value_of
 from igo.ground.errors import ConfigError, UserError
@@ -72,6 +73,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration that Hydra composes from a command line."""
+        overrides = with_options(overrides)
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
         if groups not in self._composed:

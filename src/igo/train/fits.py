@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from igo.config.own import is_call
 from igo.config.schema import Config, DatasetConfig
 from igo.ground.errors import ConfigError, first_line
 
@@ -32,17 +33,18 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
             single_pixels.append(inputs[0].shape[-2:] == (1, 1))
 
-    copied = _on_meta(network)
-    for module in copied.modules():
-        module.register_forward_pre_hook(look)
+    setting = "model._target_" if is_call(name) else "model.name"
     try:
+        copied = _on_meta(network)
+        for module in copied.modules():
+            module.register_forward_pre_hook(look)
         shape = copied(images).shape
     except MISFIT as error:
         allowed = f"it cannot take a batch of {batch}: {first_line(error)}"
-        raise ConfigError("model.name", name, allowed) from None
+        raise ConfigError(setting, name, allowed) from None
     if tuple(shape) != (smallest, dataset.classes):
         allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
-        raise ConfigError("model.name", name, allowed)
+        raise ConfigError(setting, name, allowed)
     return any(single_pixels)
 
 

@@ -12,7 +12,6 @@ import torch
 from igo.ground.errors import Outside, UserError, first_line
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
-from igo.method import batches
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.noise.noise import Noise
@@ -116,11 +115,13 @@ def train_epoch(
     totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
+    rates: list[float] = []
     one = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
     for _, batch in zip(drawn, stream, strict=True):
         check_stop()
         update = schedule.step()
+        rates.append(run.optimizer.param_groups[0]["lr"])
         made = engine.backward(run.network, *batch, update.batch_size)
         totals[update.batch - 1] = made
         if at_once and not math.isfinite(made[0].item()):
@@ -143,6 +144,7 @@ def train_epoch(
         skipped=int((torch.stack(scales).diff() < 0).sum()),
         samples=samples,
         batch_size=samples / k,
+        learning_rate=rates[0] if len({*rates}) == 1 else math.fsum(rates) / k,
         seconds=time.perf_counter() - started,
         noise=pairs.noise(),
     )
@@ -188,7 +190,7 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
 
 
 def _out_of_memory(run: Training, epoch: int) -> str:
-    largest = batches.count(run.plan.n, run.plan.batches_of_epoch(epoch))
+    largest = math.ceil(max(row.b_m for row in run.plan.segments(epoch)))
     at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     return (
         f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"

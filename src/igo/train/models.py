@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
 
+from igo.config import own
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError, first_line, nearest
 from igo.train.fits import MISFIT
@@ -20,6 +21,8 @@ LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """Build a model that maps (b, C, H, W) images to (b, classes) logits."""
+    if own.is_call(model.name):
+        return own.made_by("model", model.name, nn.Module)  # type: ignore[no-any-return]
     if model.timm:
         return _timm(model, dataset)
     return BUILDERS[model.name](model, dataset)

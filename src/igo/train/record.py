@@ -22,6 +22,7 @@ class Epoch:
     skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
     samples: int
     batch_size: float  # mean size of the batches that reached the model
+    learning_rate: float  # mean of the updates' η, as the optimizer had it
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
 
@@ -31,9 +32,9 @@ def record_of(
 ) -> Record:
     """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
     measured, reference = trained.noise, progress.reference
-    group = run.optimizer.param_groups[0]
-    eta, beta = group["lr"], group.get("momentum")
-    delta = planned_delta(run.config, stage, reference)
+    eta, beta = trained.learning_rate, run.optimizer.param_groups[0].get("momentum")
+    means = replace(stage, eta_m=eta, b_m=trained.batch_size)
+    delta = planned_delta(run.config, means, reference)
 
     def level(variance: float | None) -> float | None:
         if not run.config.optimizer.formula or measured is None:

@@ -118,12 +118,12 @@ class WandB(Logger):
 
         self._config, self._folder = config, folder
         status, tracking, name = folder.status(), config.tracking, folder.path.name
-        profile = config.schedule.profile
+        model, profile = (s.partition("(")[0] for s in (config.model.name, config.schedule.profile))
         p = "" if config.p is None else f" p={config.p:g}"
         title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
         plan = plan_of(folder.path)
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
-        task = f"{config.dataset.name}-{config.model.name}-{profile}"
+        task = f"{config.dataset.name}-{model}-{profile}"
         settings = wandb.Settings(
             silent=True,
             console="off",

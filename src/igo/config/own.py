@@ -1,0 +1,124 @@
+"""A model, an optimizer and a noise profile of the user's own, by ``_target_`` as in Hydra.
+
+``model._target_=my_model.MyCNN model.width=8`` is kept as the name of the model, written as a call:
+``my_model.MyCNN(width=8)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from igo.ground.errors import ConfigError, UserError, first_line, nearest
+
+NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}  # settings that may be calls
+# Settings of every schedule, which are no arguments of a profile.
+OF_SCHEDULES = ("stages", "warmup", "batch_multiple", "lengths", "h", "epsilon", "alpha_0",
+                "final_updates")  # fmt: skip
+
+
+def with_options(words: Sequence[str]) -> list[str]:
+    """A command line that chooses GROUP=own where ``GROUP._target_`` is typed and no option is.
+
+    Hydra takes any setting of this option.
+    """
+    typed = {word.partition("=")[0] for word in words}
+    return [*words, *(f"{g}=own" for g in NAMES if f"{g}._target_" in typed and g not in typed)]
+
+
+def as_calls(values: dict[str, Any]) -> None:
+    """In each group with a target, put the call in place of the target and its arguments.
+
+    Raises:
+        ConfigError: the target is not there, or does not take the arguments.
+    """
+    for group, name in NAMES.items():
+        settings = values.get(group)
+        if isinstance(settings, dict) and "_target_" in settings:
+            target, kept = settings.pop("_target_"), {}
+            if group == "schedule":
+                kept = {key: settings.pop(key) for key in OF_SCHEDULES if key in settings}
+            call = f"{target}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+            _check(group, call)
+            values[group] = {**kept, name: call}
+
+
+def is_call(name: str) -> bool:
+    """Whether a name is such a call."""
+    return name.endswith(")")
+
+
+def _check(group: str, call: str) -> None:
+    given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
+    rate = {"lr": 0.1} if group == "optimizer" else {}
+    with reported(group, call):
+        target, arguments = _read(call)
+        signature = inspect.signature(find(target))
+        try:
+            signature.bind(*given[group], **arguments, **rate)
+        except TypeError as error:
+            raise TypeError(f"{error}; it takes {', '.join(signature.parameters)}") from None
+
+
+def made_by(group: str, call: str, kind: type, *given: object, **named: object) -> Any:
+    """What a call with these further arguments makes; its errors are ConfigErrors."""
+    with reported(group, call):
+        target, arguments = _read(call)
+        made = find(target)(*given, **arguments, **named)
+        if not isinstance(made, kind):
+            raise TypeError(f"it makes a {type(made).__name__}, and no {kind.__name__}")
+        return made
+
+
+def find(target: str) -> Any:
+    """The class or function that a target names, in a package or in the current folder."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last: a file here hides no installed package
+    return pkgutil.resolve_name(target)
+
+
+def _read(call: str) -> tuple[str, dict[str, Any]]:
+    """Target and arguments of a call."""
+    target, _, given = call.partition("(")
+    tree: Any = ast.parse(f"_({given}", mode="eval").body
+    return target, {each.arg: ast.literal_eval(each.value) for each in tree.keywords}
+
+
+@contextmanager
+def reported(group: str, call: str) -> Iterator[None]:
+    """Turn an error of the user's own code into a line with the target and the place in it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        package, more = call.partition(".")[0], ""
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+                more = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        if isinstance(error, ModuleNotFoundError):
+            more += f"; neither installed nor in the current folder, {Path.cwd()}"
+        if isinstance(error, AttributeError):
+            more += "." + nearest(str(error.name), dir(error.obj))
+        said = f"{type(error).__name__}: {first_line(error)}{more}"
+        raise ConfigError(f"{group}._target_", call, said) from None
+
+
+def digest(call: str) -> str | None:
+    """Ten digits of the SHA-256 of the file with a call's target; None if there is none.
+
+    What that file imports is not in it.
+    """
+    with suppress(TypeError, OSError, ImportError, AttributeError):
+        file = inspect.getsourcefile(inspect.unwrap(find(call.partition("(")[0])))
+        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()[:10]
+    return None

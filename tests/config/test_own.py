@@ -1,0 +1,147 @@
+"""A model, an optimizer and a profile of one's own, by ``_target_``: igo is not edited."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Program, python, records, run_folder, status
+from data_files import write_images, write_npz
+from forked import Death
+
+MINE = """
+import torch
+from torch import nn
+
+from igo.config.schema import DatasetConfig, ModelConfig
+from igo.train import models
+
+
+def net(classes, channels, width=16):  # the very parameters of model=resnet8
+    data = DatasetConfig("x", classes, channels, 8, 2, [0.5], [0.5])
+    return models.build(ModelConfig("resnet8", width=width), data)
+
+
+def sgd(parameters, lr, decay=0.0):
+    return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def power(t, exponent=0.5):
+    return ((t.M - t.m + 1) / t.M) ** exponent  # 1 - t, with the bits of p=0.3
+
+
+def number(width=1):
+    return width
+
+
+class Peeks(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 10)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)
+"""
+RUN = ("tracking=none", "epochs=3", "batch_size=32", "dataset.samples=96", "noise.batches=2",
+       "engine.precision=fp32")  # fmt: skip
+OWN = (
+    "model._target_=mine.net", "model.width=4", "model.classes=${dataset.classes}",
+    "model.channels=${dataset.channels}", "optimizer._target_=mine.sgd", "optimizer.decay=0.001",
+    "schedule._target_=mine.power", "schedule.exponent=0.3",
+)  # fmt: skip
+SAME = ("model.width=4", "optimizer.weight_decay=0.001", "p=0.3")
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path) -> Path:
+    """The user's own file, in the current folder."""
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path / "mine.py"
+
+
+def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
+    program: Program, tmp_path: Path, file: Path
+) -> None:
+    killed = Death("igo.runs.checkpoint.save", call=2, moment="after")
+    assert program(*RUN, *OWN, death=killed).returncode == -signal.SIGKILL
+    assert "continuing after epoch 2" in program(*RUN, *OWN).good().stdout
+    folder = run_folder(tmp_path)
+    assert folder.name.startswith("digits-mine.net-mine.power-")
+    (tmp_path / "other").mkdir()
+    program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs", bare=True).good()
+    ours, theirs = records(folder), records(run_folder(tmp_path / "other"))
+    unknown = {name: None for name in ours[0] if name.startswith("delta_m")}  # with its optimizer
+    assert ours == [row | unknown for row in theirs]
+    assert "mine.sgd(decay=0.001)" in status(folder)["noise_law"]["why_null"]
+    loaded = f"import igo; print(igo.load_run({str(folder)!r}).model)"
+    assert "BasicBlock" in python(tmp_path, "-c", loaded).good().stdout
+
+    file.write_text(file.read_text() + "# edited\n")
+    assert "finished before under another file of mine.net;" in program(*RUN, *OWN).stdout
+    sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
+    assert re.search(r"^started model.width=5$", sweep, re.M)  # the other has finished
+    assert "mine.net(width=5, classes=10, channels=1)" in sweep
+    program("runs=runs", "output=report", command="report").good()
+    assert "mine.power(exponent=0.3)" in (tmp_path / "report" / "index.html").read_text()
+    measured = program("runs=runs", "samples=8", "steps=1", command="sharpness")
+    assert measured.good().stdout.count("worst case") == 2
+
+
+def test_ones_own_images_and_profile_need_no_edit(program: Program, tmp_path: Path) -> None:
+    """The facts of the data are found in them; settings by files of one's own."""
+    images = write_images(tmp_path / "images", val=2)
+    (images / "val").rename(images / "test")
+    arrays = write_npz(tmp_path / "mine.npz", shape=(8, 8, 3))
+    text = "_target_: mine.net\nclasses: ${dataset.classes}\nchannels: ${dataset.channels}\n"
+    for group, name, content in (
+        ("model", "small", text + "width: 3\n"), ("schedule", "power", "_target_: mine.power\n"),
+        ("experiment", "both", "# @package _global_\ndefaults:\n  - override /model: own\n\n"
+         "model:\n  _target_: mine.net\n  classes: 3\n  channels: 3\n"),
+    ):  # fmt: skip
+        (tmp_path / "own" / group).mkdir(parents=True)
+        (tmp_path / "own" / group / f"{name}.yaml").write_text(content)
+    common = ("--config-dir", "own", "tracking=none", "epochs=2", "batch_size=8", "noise.batches=2")
+    for data, settings in (
+        (("dataset=folder", f"dataset.root={images}"), ("model=small", "schedule=power")),
+        (("dataset=arrays", f"dataset.file={arrays}"), ("experiment=both", "model.width=3")),
+    ):
+        done = program(*data, *common, *settings).good()
+        (place,) = (tmp_path / "runs").glob(f"{data[0][8:]}-mine.net-*")
+        model = yaml.safe_load((place / "config.yaml").read_text())["model"]["name"]
+        assert sorted(re.findall(r"\w+=3", model)) == ["channels=3", "classes=3", "width=3"]
+        assert "finished: test accuracy" in done.stdout
+
+
+WRONG = {  # what is typed; what is said after the setting
+    "model._target_=mine.nett": r"no attribute 'nett'. Did you mean 'net'",
+    "model._target_=min.net": r"No module named 'min'; neither installed nor in the current folder",
+    "model._target_=mine.power model.widht=3 model.t=1": r"'widht'; it takes t, exponent",
+    "model._target_=mine.number": r"it makes a int, and no Module",
+    "model._target_=mine.Peeks": r"cannot take a batch of .*cannot be called on meta tensors",
+    "model._target_=torch.nn.Linear model.in_features=a model.out_features=2": r"TypeError: empty",
+    "optimizer._target_=torch.optim.LBFGS": r"missing a required argument: 'closure'",
+    "optimizer._target_=torch.optim.RMSprop optimizer.lr=1": r"multiple values for .*'lr'",
+    "optimizer._target_=torch.optim.RMSprop optimizer.alpha=-1": r"Invalid alpha value: -1",
+    "schedule._target_=mine.power schedule.exponent=a": r"TypeError: .* \(mine.py, line 19\)",
+    "schedule._target_=mine.power schedule.exponent=-1": r"δ_m/δ_1 must be in \(0, 1\]",
+    "schedule._target_=mine.number": r"φ is 0 in stage 1",
+}
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_a_mistake_is_a_line_that_names_the_target(
+    typed: str, program: Program, tmp_path: Path
+) -> None:
+    line = program(*RUN, *typed.split()).error()
+    target = typed.split(maxsplit=1)[0]
+    told = rf"error: {re.escape(target)}\(.*\) is not allowed: .*{WRONG[typed]}"
+    assert re.match(told, line), line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_setting_of_no_target_is_answered_as_before(program: Program) -> None:
+    assert "Did you mean 'model.width'" in program("model.widht=3").error()
+    assert "has no p; leave it out" in program(*OWN, "p=0.5").error()
+    assert "'widht'; it takes" in program(*OWN, "model.widht=3", "dry_run=true").error()
