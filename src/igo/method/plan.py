@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.method import arguments, batches, rounds
@@ -231,7 +231,7 @@ def _lengthened(
     ks, etas = zip(*_applied(given, n, phis, an_epoch_each), strict=True)
     rates = [eta / given.learning_rate for eta in etas]
     lengths = rounds.lengths_of_stages(phis, rates, ks, given.total // n, h)
-    return [sum(lengths[:m]) * n for m in range(len(phis))]
+    return [epochs * n for epochs in accumulate(lengths[:-1], initial=0)]
 
 
 def _warn(given: Arguments, n: int, segments: Sequence[Segments], ks: Sequence[int]) -> None:

@@ -105,8 +105,8 @@ def lengths_of_stages(
             )
             raise PlanError("h", h, allowed)
     shares = [1 / (bracket * k) for bracket, k in zip(brackets, ks, strict=True)]
-    spare = epochs - len(shares)  # after each has 1
-    exact = [max(0.0, share / math.fsum(shares) * epochs - 1) for share in shares]
+    spare, total = epochs - len(shares), math.fsum(shares)  # each has 1 epoch already
+    exact = [max(0.0, share / total * epochs - 1) for share in shares]
     scale = spare / math.fsum(exact) if spare else 0.0
     exact = [extra * scale for extra in exact]
     lengths = [1 + math.floor(extra) for extra in exact]
