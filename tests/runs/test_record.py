@@ -30,7 +30,7 @@ WITHOUT_EFFECT = {
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
     "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
-    "save_model", "tracking.artifact", "dataset.root", "dataset.file",
+    "save_model", "checkpoint_seconds", "tracking.artifact", "dataset.root", "dataset.file",
     "dataset.cache",  # of imagenet alone
 }  # fmt: skip
 
@@ -175,9 +175,8 @@ def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: 
 
 def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
-        folder.begin_records([])
-        folder.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
-        folder.append({"epoch": 2, "test/loss": float("inf")})
+        first = {"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5}
+        folder.write_records([first, {"epoch": 2, "test/loss": float("inf")}])
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert rows == [
@@ -190,9 +189,7 @@ def test_records_come_back_up_to_a_checkpoint(folder: RunFolder) -> None:
     """Lines after it are of an epoch that is trained again."""
     rows: list[dict[str, Any]] = [{"epoch": 1}, {"epoch": 2, "x": 0.1}, {"epoch": 3}]
     folder.path.mkdir()
-    folder.begin_records(rows[:1])
-    for row in rows[1:]:
-        folder.append(row)
+    folder.write_records(rows)
     file = folder.path / "metrics.jsonl"
     content = file.read_bytes()
     for torn in (content, content[:-1], content + b'{"epo'):

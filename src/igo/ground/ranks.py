@@ -110,14 +110,8 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        largest = torch.tensor(number)
-        work = dist.all_reduce(largest, dist.ReduceOp.MAX, async_op=True)
-
-        def found() -> int:
-            work.wait()
-            return int(largest)
-
-        return found
+        work = dist.all_reduce(torch.tensor(number), dist.ReduceOp.MAX, async_op=True)
+        return lambda: int(work.get_future().wait()[0])
 
     def broadcast(self, value: Value) -> Value:
         """Rank 0's value, with tensors in CPU memory."""
