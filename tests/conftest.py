@@ -33,6 +33,7 @@ TINY = (
     "dataset.samples=96",
     "model.width=4",
     "noise.batches=2",
+    "checkpoint_seconds=0",
 )
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

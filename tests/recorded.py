@@ -53,7 +53,7 @@ def _write(config: Config, overrides: Sequence[str], centre: float, last: float 
     rows = _records(config, plan, random.Random(f"{overrides} {config.seed}"), centre)
     if last is not None:
         rows[-1]["test/accuracy"] = last
-    folder.begin_records(rows)
+    folder.write_records(rows)
     folder.begin_status(
         state="finished", started="2025-01-02T03:04:05+0000", commit="c0ffee" * 6, host="here",
         command=f"python src/train.py {' '.join(overrides)} seed={config.seed}", python="3.11.0",

@@ -24,7 +24,6 @@ from igo.train import engine, loop
 from igo.train.state import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
-TESTS = [f"tests/train/test_{name}.py" for name in ("engine", "optimizers", "augment", "data")]
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
 
 
@@ -42,11 +41,13 @@ def items(part: Part, folder: Path) -> None:
         )
     stem = ("model=resnet18", *(() if part.dry else ("model.stem=imagenet",)))
     part.item("same bits twice, max-pooling", lambda: same(run(*stem), run(*stem)))
-    part.item("waits within an epoch's steps", lambda: waits(part, run("model=resnet18")))
+    for precision in ("auto", "fp16"):
+        steps = run("model=resnet18", f"engine.precision={precision}")
+        part.item(f"waits in an epoch's steps, {precision}", lambda c=steps: waits(part, c))
     part.item("fp32 step beside the CPU's", lambda: beside_cpu(part, folder))
     part.item("memory over 30 batch sizes", lambda: memory(part, run("model=resnet18")))
     if part.dry:
-        part.item("tests marked gpu, found", lambda: pytest(part.left, "--collect-only"))
+        part.item("tests marked gpu, found", lambda: pytest(part.left, "--collect-only", "-q"))
     else:
         part.item("tests marked gpu", lambda: pytest(part.left - 5, "--maxfail=20"), least=30)
 
@@ -109,7 +110,7 @@ def waits(part: Part, config: Config) -> Result:
     places = [
         f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)
     ]
-    # allowed once an epoch: the order of the images, their copies, the sums, η, the pairs
+    # allowed once an epoch: copies of the images' order and moves, and reading the sums and C²
     return {"ok": len(places) <= 12, "waits": len(places), "steps": sampler.updates,
             "where": sorted(set(places))}  # fmt: skip
 
@@ -136,7 +137,7 @@ def memory(part: Part, config: Config) -> Result:
     training = prepared(config)
     runner, network = training.engine, training.network.train()
     for group in training.optimizer.param_groups:
-        torch.as_tensor(group["lr"]).fill_(0.01)  # on a GPU the rate is a tensor
+        group["lr"] = 0.01
     sizes = [8, 16] if part.dry else list(range(16, 496, 16))
 
     def steps(b: int) -> None:
@@ -165,9 +166,11 @@ def _held(part: Part) -> dict[str, float]:
 
 
 def pytest(seconds: float, *arguments: str) -> Result:
-    """Run the tests marked gpu without conftest.py and pyproject.toml: these need more packages."""
+    """Run the tests marked gpu, without pyproject.toml, whose settings need more packages."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    tests = [str(file) for file in files if "DEVICES" in file.read_text()]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider",
-               "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *TESTS]  # fmt: skip
+               "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *tests]  # fmt: skip
     try:
         done = programs.run(command, seconds)
     except subprocess.TimeoutExpired as late:

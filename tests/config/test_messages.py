@@ -27,6 +27,7 @@ ALONE = {  # a setting, and values just outside of what it may be
     "split": "1.2 -0.1 abc",
     "epochs": "0 1000001 2.5",
     "evaluate_every": "0 null",
+    "checkpoint_seconds": "-1",
     "seed": "-1 4294967296 {a:1} ???",
     "learning_rate": "0 inf",
     "batch_size": "0 1438",

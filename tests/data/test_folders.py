@@ -75,6 +75,7 @@ def imagenet(data_dir: Path, *typed: str, device: str = "cpu") -> DiskData:
 
 
 def found(data_dir: Path, size: int = 28) -> tuple[folders.Images, folders.Images]:
+    folders._listed.cache_clear()  # as in a new process
     return folders.splits("imagenet", Place(data_dir, image_size=size, channels=3))
 
 

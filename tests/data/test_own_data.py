@@ -13,7 +13,7 @@ import torch
 import yaml
 from conftest import configure, records, run_folder, status
 from data_files import write_images, write_npz
-from forked import forge
+from forked import Death, forge
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
@@ -64,8 +64,9 @@ def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> No
 
 def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_path: Path) -> None:
     root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
-    typed = (*SHORT, "dataset=folder")
-    forge.run(tmp_path, *typed, f"dataset.root={root}").good()
+    typed, count = (*SHORT, "dataset=folder"), 3 * (20 + 4)
+    death = Death("igo.data.cache.stamp", count + 1, error="listed again")
+    forge.run(tmp_path, *typed, f"dataset.root={root}", death=death).good()
     files = sorted(root.glob("train/*/*.png"))
     assert_recorded(tmp_path, 3, 12, np.stack([np.asarray(Image.open(file)) for file in files]))
     shutil.copytree(root, copy)

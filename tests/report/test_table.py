@@ -57,7 +57,7 @@ def make_run(
     rows = [record(e, accuracy) for e, accuracy in enumerate(accuracies, 1)]
     if rows:
         rows[-1] |= last or {}
-    folder.begin_records(rows)
+    folder.write_records(rows)
     folder.begin_status(
         state=state, commit="c0ffee", host="here", hardware={"device": "cpu"}, **status
     )

@@ -26,7 +26,7 @@ def recorded(tmp_path: Path) -> Path:
     with folder.held():
         folder.write_plan(make_plan(config))
         folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
-        folder.begin_records([])
+        folder.write_records([])
     assert read_config(folder.path / "config.yaml") == config
     assert read_run(folder.path)["state"] == "interrupted"
     return folder.path

@@ -35,7 +35,7 @@ WITHOUT_EFFECT = {
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
     "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
-    "save_model", "tracking.artifact", "dataset.root", "dataset.file",
+    "save_model", "checkpoint_seconds", "tracking.artifact", "dataset.root", "dataset.file",
     "dataset.cache",  # of imagenet alone
 }  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
     assert "b reaches n" not in told
     own = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "learning_rate": 0.1, "stages": 12}
     plan = igo.plan("cosine", warmup_samples=38, **own)
-    assert any(row.batches == 1 for row in plan.stages)
+    assert any(row.batches == 1 for row in plan.rows)
     assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(replace(plan, warmup=39))
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]
     for row in records(run_folder(tmp_path)):
@@ -203,9 +203,8 @@ def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: 
 
 def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
-        folder.begin_records([])
-        folder.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
-        folder.append({"epoch": 2, "test/loss": float("inf")})
+        first = {"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5}
+        folder.write_records([first, {"epoch": 2, "test/loss": float("inf")}])
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert rows == [
@@ -218,9 +217,7 @@ def test_records_come_back_up_to_a_checkpoint(folder: RunFolder) -> None:
     """Lines after it are of an epoch that is trained again."""
     rows: list[dict[str, Any]] = [{"epoch": 1}, {"epoch": 2, "x": 0.1}, {"epoch": 3}]
     folder.path.mkdir()
-    folder.begin_records(rows[:1])
-    for row in rows[1:]:
-        folder.append(row)
+    folder.write_records(rows)
     file = folder.path / "metrics.jsonl"
     content = file.read_bytes()
     for torn in (content, content[:-1], content + b'{"epo'):

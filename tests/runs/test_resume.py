@@ -8,6 +8,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from conftest import (
     status,
 )
 from forked import Death, forge
-from resumed import BASE, KINDS, SILENT, assert_same, outcome, start, undisturbed
+from resumed import BASE, KINDS, SILENT, assert_same, assert_whole, outcome, start, undisturbed
 from torch import nn
 from trained import prepared, timeless, train
 from wandb_server import exit_codes, history
@@ -43,6 +44,21 @@ def test_fp16_moves_the_scaler_and_a_resume_brings_it_back(tmp_path: Path) -> No
     scaler, fresh = undisturbed(kind).state["scaler"], torch.amp.GradScaler("cpu").state_dict()
     assert scaler.keys() == fresh.keys()
     assert scaler != fresh
+
+
+@pytest.mark.parametrize(
+    ("how", "done"),
+    [({}, 1), ({"signal": signal.SIGTERM}, 3), ({"error": "the roof fell in"}, 3)],
+)
+def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
+    how: dict[str, Any], done: int, tmp_path: Path
+) -> None:
+    """In epoch 4, where only the first and the last epoch write a checkpoint in time."""
+    typed = (*KINDS["W&B"], "checkpoint_seconds=1e6")
+    forge.run(tmp_path, *typed, death=Death("igo.runs.terminal.ProgressBar.advance", 10, **how))
+    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2, 3][:done]
+    assert f"continuing after epoch {done} of 4" in forge.run(tmp_path, *typed).good().stdout
+    assert_whole(tmp_path, "W&B")
 
 
 def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> None:

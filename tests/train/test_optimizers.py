@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import rounding
-import timm.optim
 import torch
 import torch.nn.functional as F
 from conftest import (
@@ -39,6 +38,8 @@ SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
 
 def timms(name: str, **more: Any) -> Callable[[Parameters, float], Optimizer]:
     def build(parameters: Parameters, rate: float) -> Optimizer:
+        import timm.optim  # `make gpu` runs this file without timm
+
         optimizer: Optimizer = timm.optim.create_optimizer_v2(parameters, opt=name, lr=rate, **more)
         return optimizer
 
@@ -170,6 +171,8 @@ NOT_TRIED = ("bnb", "fused", "adahessian", "kron")
 
 
 def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path: Path) -> None:
+    import timm.optim
+
     for name in timm.optim.list_optimizers():
         if name.startswith(NOT_TRIED):
             continue

@@ -243,6 +243,7 @@ class Config:
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
     evaluate_every: Annotated[int, AT_LEAST_ONE] = 1
+    checkpoint_seconds: Annotated[float, NOT_NEGATIVE] = 10.0
     learning_rate: Annotated[float, RULES["learning_rate"], "η₁"] = 0.1
     batch_size: Annotated[int, RULES["batch_size"], "b₁"] = 32
     max_batch_size: Annotated[int | None, RULES["max_batch_size"], "b max"] = None
@@ -258,7 +259,7 @@ SETTINGS = dict(settings_of(Config))
 
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
-    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
+    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model", "checkpoint_seconds",
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip

@@ -5,6 +5,7 @@ It imports torchvision, and so torch: it is imported where images of folders are
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,14 @@ def tests_in(root: Path) -> list[str]:
 
 
 def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[str], Images]:
+    classes, names, labels, stamps = _listed(root.absolute(), part)
+    size, channels = place.image_size or 0, place.channels or 0
+    return classes, Images(root, names, labels, stamps, size, channels, square)
+
+
+@functools.cache  # a start asks four times, and on a network's disk a listing takes minutes
+def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Classes of a split, and names, labels and stamps of its images, listed once a process."""
     folder = root / part
 
     def refuse(error: OSError) -> None:
@@ -139,9 +148,7 @@ def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[s
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror or error})") from None
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
-    labels = np.array(found.targets, dtype=np.int64)
-    size, channels = place.image_size or 0, place.channels or 0
-    return found.classes, Images(root, names, labels, stamps, size, channels, square)
+    return found.classes, names, np.array(found.targets, dtype=np.int64), stamps
 
 
 def with_form(images: Images) -> Images:

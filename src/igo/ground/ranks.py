@@ -10,7 +10,7 @@ import atexit
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -103,16 +103,15 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, number: int) -> int:
-        """The largest of all ranks' numbers."""
+    def largest(self, number: int) -> Callable[[], int]:
+        """Begin to find the largest of all ranks' numbers; what this returns waits for it."""
         if self.size == 1:
-            return number
+            return lambda: number
         import torch
         import torch.distributed as dist
 
-        largest = torch.tensor(number)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        work = dist.all_reduce(torch.tensor(number), dist.ReduceOp.MAX, async_op=True)
+        return lambda: int(work.get_future().wait()[0])
 
     def broadcast(self, value: Value) -> Value:
         """Rank 0's value, with tensors in CPU memory."""

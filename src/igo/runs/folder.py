@@ -1,8 +1,7 @@
 """The folder of a run, named by the run's configuration.
 
 It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.json and
-checkpoint.pt. Every file is written whole or not at all, but for metrics.jsonl: lines are appended,
-so that each epoch costs the same.
+checkpoint.pt. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -117,16 +116,9 @@ class RunFolder:
         rows.writerows(table)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
-    def begin_records(self, records: Sequence[Record]) -> None:
-        """Make metrics.jsonl hold exactly these records, which mends a torn line."""
+    def write_records(self, records: Sequence[Record]) -> None:
+        """Make metrics.jsonl hold exactly these records."""
         write_atomically(self._records, "".join(_line(record) for record in records))
-
-    def append(self, record: Record) -> None:
-        """Add a line to metrics.jsonl, and bring it to the disk."""
-        with self._records.open("ab") as file:
-            file.write(_line(record).encode())
-            file.flush()
-            os.fsync(file.fileno())
 
     def records_until(self, epoch: int) -> list[Record]:
         """The records up to a checkpoint, or to the end of a finished run."""

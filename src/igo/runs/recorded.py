@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from igo.config.schema import Config, place_of
 from igo.data import folders
@@ -67,34 +70,61 @@ def _train_recorded(
         terminal.warn(f"the run began under {other}")
     with folder.writing():
         folder.write_plan(training.plan)
-        folder.begin_records(progress.records)
+        folder.write_records(progress.records)
         folder.begin_status(state="running", started=manifest.now(), **here)
     started, spent = time.perf_counter(), float(folder.status().get("seconds", 0))
-    logger = loggers.Logger()
-
-    def epoch_done(epoch: Record) -> None:
-        with folder.writing():
-            folder.append(epoch)
-            state = assemble.state_of(folder.path.name, training, progress)
-            checkpoint.save(folder.checkpoint, state)
-        logger.log(epoch, epoch["epoch"])
+    epochs = _Epochs(training, folder, progress)
 
     def times() -> Record:
         return {"ended": manifest.now(), "seconds": round(spent + time.perf_counter() - started, 3)}
 
     try:
-        logger = loggers.start(config, folder, progress.records, terminal.warn)
+        epochs.logger = loggers.start(config, folder, progress.records, terminal.warn)
         with terminal.progress(training.plan, progress.epoch) as bar:
-            loop.train(training, progress, bar, epoch_done, check_stop)
-        logger.close()  # first: once status.json says "finished", no start sends W&B the last rows
+            loop.train(training, progress, bar, epochs.done, check_stop)
+        epochs.logger.close()  # first: a run that is called finished sends W&B no more rows
     except BaseException as error:
-        with contextlib.suppress(UserError):  # such as a full disk, which may be the error itself
+        with contextlib.suppress(Exception):  # such as a full disk, which may be the error itself
+            epochs.write()
+        with contextlib.suppress(UserError):
             folder.write_failure(error, **times())
         with contextlib.suppress(Exception):  # the run's own error is raised instead
-            logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
+            epochs.logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
         raise
     with folder.writing():
         folder.update_status(state="finished", **times())
+
+
+class _Epochs:
+    """Brings a run's epochs into its folder and to its logger, at most every checkpoint_seconds."""
+
+    def __init__(self, training: Training, folder: RunFolder, progress: Progress) -> None:
+        self._training, self._folder, self._progress = training, folder, progress
+        self.logger = loggers.Logger()
+        self._logged, self._written = progress.epoch, -math.inf  # an epoch; when it was
+        self._state: dict[str, Any] = {}  # after the last epoch, until it is written
+
+    def done(self, _: Record) -> None:
+        """Take the epoch that the progress has reached. The first and the last are written."""
+        self._state = assemble.state_of(self._folder.path.name, self._training, self._progress)
+        waited = time.monotonic() - self._written
+        last = self._progress.epoch == self._training.plan.epochs
+        if last or waited >= self._training.config.checkpoint_seconds:
+            self.write()
+        else:
+            self._state = copy.deepcopy(self._state)  # the next update changes its tensors
+
+    def write(self) -> None:
+        """Write the epochs that are not written yet."""
+        if not self._state:
+            return
+        with self._folder.writing():
+            self._folder.write_records(self._progress.records)
+            checkpoint.save(self._folder.checkpoint, self._state)
+        self._state, self._written = {}, time.monotonic()
+        for record in self._progress.records[self._logged :]:
+            self.logger.log(record, record["epoch"])
+        self._logged = self._progress.epoch
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

@@ -39,9 +39,11 @@ def handled(
 def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
 
-    All ranks stop at the same update, whichever rank got the signal.
+    All ranks stop at the same update, whichever rank got the signal: each asks all at an update,
+    and reads the answer at the next one, so that none waits for it.
     """
     arrived: list[int] = []
+    answer = ranks.largest(0)
 
     def note(number: int, _frame: object) -> None:
         arrived.append(number)
@@ -49,9 +51,11 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
             raise Stopped(number)
 
     def check_stop() -> None:
-        number = ranks.largest(arrived[0] if arrived else 0)
-        if number:
+        nonlocal answer
+        here = arrived[0] if arrived else 0
+        if number := here if ranks.size == 1 else answer():
             raise Stopped(number)
+        answer = ranks.largest(here)
 
     with handled(STOPPING, note):
         yield check_stop

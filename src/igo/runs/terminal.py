@@ -139,7 +139,7 @@ def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
     p = "" if config.p is None else f", p {config.p:.5g}"
-    per_epoch = plan.stages[-1].stage / plan.epochs
+    per_epoch = plan.rows[-1].stage / plan.epochs
     of_stages = f" of {per_epoch:g} stages" if per_epoch > 1 else ""
     method = paper_method(schedule.profile, schedule.gamma, config.split)
     return (
