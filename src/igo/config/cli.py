@@ -49,6 +49,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     words = sys.argv[1:]
     asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
     composed: list[tuple[DictConfig, HydraConf]] = []  # the settings, and Hydra's own
+    failure = ""
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> None:
@@ -75,11 +76,13 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
         raise SystemExit(128 + signal.SIGPIPE) from None
     except UserError as error:
-        fail(str(error))
+        failure = str(error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
+        failure = f"{error.filename or 'output'} cannot be written ({error.strerror})"
+    if failure:  # the error is gone, and with it the tensors of its traceback: the exit has room
+        fail(failure)
 
 
 def _prepare_process() -> None:
