@@ -17,6 +17,8 @@ from functools import cache
 from math import comb
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace as Namespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +30,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
-from igo.ground.errors import ConfigError
+from igo.ground.errors import ConfigError, Outside
 from igo.report.content import least_seeds
 from igo.runs.folder import RunFolder, state_of
+from igo.runs.terminal import Output
 from igo.sweep import local
-from igo.sweep.jobs import Composer, distinct
+from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import too_few_seeds
+from igo.sweep.record import Sweep
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -327,6 +331,49 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "6 seeds cannot decide" in said(6)
     assert "seed='range(7)'" in said(6)
     assert said(7) == ""
+
+
+class Ended:
+    """A process of a local sweep that ends at once, or that the server cannot start."""
+
+    def __init__(self, exitcode: int, error: type[Exception] | None = None) -> None:
+        self.exitcode, self.error = exitcode, error
+        self.sentinel, end = os.pipe()
+        os.close(end)
+
+    def start(self) -> None:
+        if self.error:
+            raise self.error
+
+
+def run_jobs(
+    jobs: list[Job], process: Callable[[], Ended], monkeypatch: pytest.MonkeyPatch
+) -> list[Path]:
+    """Run jobs as such processes, one at a time; the folders whose records were read."""
+    reads: list[Path] = []
+    monkeypatch.setattr(local, "last_record", lambda folder: reads.append(folder) or {})
+    monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
+    sweep = Sweep("sweep", jobs[:1], Output(quiet=True))
+    sweep.jobs = jobs
+    local.run_all(sweep, parallel=1, threads=1, runs_per_gpu=1)
+    return reads
+
+
+def test_a_look_reads_the_records_of_what_runs_alone(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 short runs: when one has ended its record is read, and never again."""
+    jobs = [composer.job(["engine=cpu"])] * 200
+    assert len(run_jobs(jobs, lambda: Ended(1), monkeypatch)) <= 2 * len(jobs)
+
+
+@pytest.mark.parametrize("killed", [(0, EOFError), (0, ConnectionRefusedError), (local.LOST,)])
+def test_a_server_that_is_killed_is_one_line(
+    killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid a start, between two, or while its runs go on."""
+    with pytest.raises(Outside, match="was killed; runs that have begun go on"):
+        run_jobs([composer.job(["engine=cpu"])] * 2, lambda: Ended(*killed), monkeypatch)
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
