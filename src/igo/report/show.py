@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from igo.ground.words import counted
 from igo.report.names import labels, shared, without_delta
 from igo.report.table import Row, by_setting, constants, read_runs, write
 from igo.runs.find import find, is_run, named
+from igo.runs.terminal import Output
 
 LEGEND = (
     "n counts finished runs, (+k): k more did not finish; ± is the standard deviation over seeds",
@@ -49,9 +49,9 @@ def show_errors(runs: pl.DataFrame) -> None:
 
 def show_summary(runs: pl.DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting."""
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     if not console.is_terminal:  # lines of any length
-        console = Console(highlight=False, width=100_000)
+        console = Output(highlight=False, width=100_000)
     settings = by_setting(runs)[1]
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())

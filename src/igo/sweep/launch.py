@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from igo.config.schema import result_settings, total_epochs
 from igo.ground.errors import ConfigError, UserError
@@ -18,6 +17,7 @@ from igo.ground.words import counted
 from igo.report.statistics import least_seeds
 from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import check_data_here
+from igo.runs.terminal import Output
 from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.record import IN_SLURM, Sweep, counts, why
 
@@ -52,7 +52,7 @@ def launch(
             "start a sweep in one process: it starts those of its runs. For runs of several"
             " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Output(highlight=False, soft_wrap=True, markup=False)
     if len(lines) >= 200:  # which takes seconds
         console.print(f"checking {len(lines):,} runs")
     composer = Composer(hydra.job.config_name)
