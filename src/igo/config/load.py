@@ -93,8 +93,9 @@ def _typed(values: dict[str, Any]) -> Config:
 def _as_it_is(kind: Any, value: Any) -> Any:
     """The value, with dictionaries as dataclasses; an error if it is not of its type already."""
     if is_dataclass(kind):
-        kinds = _kinds(kind)
-        return kind(**{name: _as_it_is(kinds[name], inner) for name, inner in value.items()})
+        owner: Any = kind
+        kinds = _kinds(owner)
+        return owner(**{name: _as_it_is(kinds[name], inner) for name, inner in value.items()})
     if get_origin(kind) is list and type(value) is list:
         return [_as_it_is(get_args(kind)[0], inner) for inner in value]
     types = get_args(kind) if get_origin(kind) is UnionType else (kind,)

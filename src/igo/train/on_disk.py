@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +22,7 @@ from igo.config.schema import DatasetConfig
 from igo.data.folders import Images, shorter_side
 from igo.data.stored import Stored
 from igo.ground.cores import allowed_cores
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, Outside, UserError, first_line
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
@@ -78,16 +81,34 @@ class Reader:
         """Yield (b, H, W, C) uint8 in the host's memory, for each batch of indices."""
         pieces = (piece for batch in batches if len(batch) for piece in batch.split(PIECE))
         self._pieces[:] = [(piece.tolist(), seed) for piece in pieces]
-        loaded = iter(self._loader)
+        before = signal.getsignal(signal.SIGCHLD)
+        with _workers():
+            loaded = iter(self._loader)
+        if threading.current_thread() is threading.main_thread():
+            # PyTorch's handler would raise the end of a worker at any line, not where it is read.
+            signal.signal(signal.SIGCHLD, before)
         for batch in batches:
             shape = len(batch), *self._shape
             pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
             for start in range(0, len(batch), PIECE):
-                piece = next(loaded)
+                with _workers():
+                    piece = next(loaded)
                 if isinstance(piece, UserError):
                     raise piece
                 pixels[start : start + PIECE] = piece
             yield pixels
+
+
+@contextmanager
+def _workers() -> Iterator[None]:
+    """Turn the end of a worker in the body into Outside."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            raise
+        why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
+        raise Outside(f"{why}; the same command continues") from None
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
