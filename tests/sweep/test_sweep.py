@@ -28,13 +28,13 @@ from conftest import ROOT, TINY, Program, clean_environment, command, configure,
 from forked import Death, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from rich.console import Console
 
 from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
 from igo.ground.errors import ConfigError, Outside
 from igo.report.content import least_seeds
 from igo.runs.folder import RunFolder, state_of
-from igo.runs.terminal import Output
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import too_few_seeds
@@ -353,7 +353,7 @@ def run_jobs(
     reads: list[Path] = []
     monkeypatch.setattr(local, "last_record", lambda folder: reads.append(folder) or {})
     monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
-    sweep = Sweep("sweep", jobs[:1], Output(quiet=True))
+    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs
     local.run_all(sweep, parallel=1, threads=1, runs_per_gpu=1)
     return reads

@@ -75,7 +75,9 @@ def _find_facts(values: dict[str, Any]) -> None:
     given = (dataset.get(name) for name in ("image_size", "channels"))
     size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
     root, file = (Path(str(path)) if path else None for path in map(dataset.get, ("root", "file")))
-    place = Place(Path(str(values["data_dir"])), root, file, image_size=size, channels=channels)
+    place = Place(
+        Path(str(values.get("data_dir", ""))), root, file, image_size=size, channels=channels
+    )
     found = identity.find_facts(dataset["name"], place)
     dataset.update((name, found[name]) for name in unknown)
 

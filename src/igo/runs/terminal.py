@@ -5,8 +5,6 @@ A terminal and a pipe get the same lines, of at most 80 characters but for paths
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,27 +36,17 @@ EPOCH = (  # the entry of the record; its title, width and format
 )
 
 
-class Output(Console):
-    """Rich's console, but a closed pipe raises what ``print`` raises, not SystemExit(1)."""
-
-    def on_broken_pipe(self) -> None:
-        """Called by rich."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
 class Terminal:
     """Output of one run; ``quiet`` for the ranks that print nothing."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        self._console = console or Output(highlight=False, soft_wrap=True, quiet=quiet)
+        self._console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
         """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
         unbroken = not (wrap and self._console.is_terminal)
         try:
             self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             raise Outside(f"the output of a run cannot be written ({error.strerror})") from None
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
@@ -32,6 +30,9 @@ MOST_WORKERS = 16  # if dataset.workers is null
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
 TEST_BATCH = 125  # photographs are large
 SHARED = Path("/dev/shm")
+
+# PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
+signal_handling._SIGCHLD_handler_set = True
 
 
 class Transformed(Dataset[Tensor | UserError]):
@@ -81,34 +82,22 @@ class Reader:
         """Yield (b, H, W, C) uint8 in the host's memory, for each batch of indices."""
         pieces = (piece for batch in batches if len(batch) for piece in batch.split(PIECE))
         self._pieces[:] = [(piece.tolist(), seed) for piece in pieces]
-        before = signal.getsignal(signal.SIGCHLD)
-        with _workers():
+        try:
             loaded = iter(self._loader)
-        if threading.current_thread() is threading.main_thread():
-            # PyTorch's handler would raise the end of a worker at any line, not where it is read.
-            signal.signal(signal.SIGCHLD, before)
-        for batch in batches:
-            shape = len(batch), *self._shape
-            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-            for start in range(0, len(batch), PIECE):
-                with _workers():
+            for batch in batches:
+                shape = len(batch), *self._shape
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+                for start in range(0, len(batch), PIECE):
                     piece = next(loaded)
-                if isinstance(piece, UserError):
-                    raise piece
-                pixels[start : start + PIECE] = piece
-            yield pixels
-
-
-@contextmanager
-def _workers() -> Iterator[None]:
-    """Turn the end of a worker in the body into Outside."""
-    try:
-        yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
-            raise
-        why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
-        raise Outside(f"{why}; the same command continues") from None
+                    if isinstance(piece, UserError):
+                        raise piece
+                    pixels[start : start + PIECE] = piece
+                yield pixels
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
+            raise Outside(f"{why}; the same command continues") from None
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
