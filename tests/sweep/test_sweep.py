@@ -372,7 +372,7 @@ def test_a_server_that_is_killed_is_one_line(
     killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Amid a start, between two, or while its runs go on."""
-    with pytest.raises(Outside, match="was killed; runs that have begun go on"):
+    with pytest.raises(Outside, match="was killed; those that have begun go on"):
         run_jobs([composer.job(["engine=cpu"])] * 2, lambda: Ended(*killed), monkeypatch)
 
 

@@ -46,7 +46,12 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         _use_one_p(values, typed)
         _find_facts(values)
-        config = _typed(values)
+        try:
+            config: Config = _as_it_is(Config, values)
+        except (TypeError, LookupError, AttributeError):
+            # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
+            merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+            config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error) from None
     rules.check_values(config)
@@ -70,26 +75,14 @@ def _find_facts(values: dict[str, Any]) -> None:
     """Fill in those facts of a data set that are null, by looking into its files."""
     dataset = values.get("dataset", {})
     unknown = [name for name in identity.FACTS if dataset.get(name) is None]
-    if not unknown or dataset.get("name") not in readers.NAMES:
-        return
-    given = (dataset.get(name) for name in ("image_size", "channels"))
-    size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
-    root, file = (Path(str(path)) if path else None for path in map(dataset.get, ("root", "file")))
-    place = Place(
-        Path(str(values.get("data_dir", ""))), root, file, image_size=size, channels=channels
-    )
-    found = identity.find_facts(dataset["name"], place)
-    dataset.update((name, found[name]) for name in unknown)
-
-
-def _typed(values: dict[str, Any]) -> Config:
-    """The values as a Config. OmegaConf, which also converts and explains, takes 15 ms for it."""
-    try:
-        config: Config = _as_it_is(Config, values)
-    except (TypeError, LookupError, AttributeError):
-        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-        config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    return config
+    if unknown and dataset.get("name") in readers.NAMES:
+        given = (dataset.get(name) for name in ("image_size", "channels"))
+        size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
+        paths = (dataset.get("root"), dataset.get("file"))
+        root, file = (Path(str(path)) if path else None for path in paths)
+        place = Place(Path(str(values.get("data_dir"))), root, file, size, channels)
+        found = identity.find_facts(dataset["name"], place)
+        dataset.update((name, found[name]) for name in unknown)
 
 
 def _as_it_is(kind: Any, value: Any) -> Any:

@@ -10,11 +10,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
-def printable(name: str) -> str:
-    """The name of a file; bytes that are not UTF-8 as ``\\udce9``."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """One line for each row, with its cells right-aligned in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -100,7 +100,7 @@ def render(
         keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": _number, "p_value": p_value, "difference": _difference, "counted": counted,
+        "number": _number, "p_value": p_value, "difference": difference, "counted": counted,
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
@@ -128,14 +128,14 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
     return "–" if value is None else f"{value * factor:{form}}"
 
 
-def _difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
+def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     """``+0.44 [−0.01, +0.90]``."""
     if pair.difference is None:
         return "–"
-    difference = signed(factor * pair.difference, form)
+    mean = signed(factor * pair.difference, form)
     if not pair.sd or pair.low is None or pair.high is None:  # an interval has a width
-        return difference
-    return f"{difference} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
+        return mean
+    return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
 def _facts(results: Results) -> dict[str, Any]:

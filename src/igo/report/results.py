@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from igo.ground.files import Record
-from igo.ground.words import counted, printable
+from igo.ground.words import counted
 from igo.report.table import THEN, Row, averaged, by_setting, read_runs
 from igo.runs.folder import read_records
 
@@ -49,7 +50,7 @@ class Results:
 def read(folders: Sequence[Path]) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     runs, settings = by_setting(read_runs(folders))
-    places = [printable(str(folder)) for folder in folders]
+    places = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]
     runs = runs.with_columns(pl.Series("folder", places, pl.String))
     each = zip(folders, runs.select(*KEYS[:2], "counted").rows(), strict=True)
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import shlex
 import statistics
@@ -22,7 +23,6 @@ from igo.config.load import record_values
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
-from igo.ground.words import printable
 from igo.report.statistics import reach
 from igo.runs.folder import read_records, state_of
 from igo.runs.manifest import COMPUTING
@@ -102,7 +102,7 @@ def read_run(folder: Path) -> Row:
         config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
         over epochs.
     """
-    row: Row = {"run": printable(folder.name)}
+    row: Row = {"run": os.fsencode(folder.name).decode(errors="backslashreplace")}
     if not folder.exists():
         return row | {"state": "new"}
     # The status before the records: a finished run has all of them.

@@ -136,12 +136,7 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
 
 
 def earlier(recorded: Record, epoch: int) -> list[Record]:
-    """The manifests of the starts that trained a run's epochs up to this one, in order.
-
-    Args:
-        recorded: the content of status.json before a new start.
-        epoch: the last epoch that the new start goes on from.
-    """
+    """The manifests, of a status.json, of the starts that trained the epochs up to this one."""
     last = {name: value for name, value in recorded.items() if name not in NOT_OF_A_START}
     starts = [*recorded.get("earlier", ()), last]
     return [start for start in starts if start.get("after_epoch", 0) < epoch]

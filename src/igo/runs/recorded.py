@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 
 from igo.config.schema import Config
 from igo.ground.errors import UserError
@@ -12,7 +13,7 @@ from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import assemble, checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder
-from igo.runs.stopping import Signals, Stopped, signals
+from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, threads
 from igo.train.state import Progress, Training
@@ -43,12 +44,12 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
                 _train_recorded(training, folder, terminal, check_stop)
         else:  # it gets rank 0's state, and writes nothing
             progress = assemble.load(folder.checkpoint, folder.path.name, training)
-            with check_stop.explain(), terminal.progress(plan) as bar:
+            with terminal.progress(plan) as bar:
                 loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
 
 def _train_recorded(
-    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Signals
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
 ) -> None:
     """Train, and write into status.json and to the logger how it ended, whatever ended it."""
     config = training.config
@@ -83,7 +84,7 @@ def _train_recorded(
 
     try:
         logger = loggers.start(config, folder, progress.records, terminal.warn)
-        with check_stop.explain(), terminal.progress(training.plan, progress.epoch) as bar:
+        with terminal.progress(training.plan, progress.epoch) as bar:
             loop.train(training, progress, bar, epoch_done, check_stop)
         logger.close()  # first: once status.json says "finished", no start sends W&B the last rows
     except BaseException as error:

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from igo.ground.errors import Outside
 from igo.ground.ranks import ALONE, Ranks
 
 # HUP: the terminal was closed; USR2: SLURM, before a time-out
@@ -36,41 +35,25 @@ def handled(
             signal.signal(number, previous_handler)
 
 
-class Signals:
-    """Those of STOPPING that have arrived. Calling it turns them into Stopped, at an update."""
+@contextmanager
+def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
+    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
-        self.arrived: list[int] = []
+    All ranks stop at the same update, whichever rank got the signal.
+    """
+    arrived: list[int] = []
 
-    def note(self, number: int, _frame: object) -> None:
-        """Called when a signal arrives; a second one ends the run at once."""
-        self.arrived.append(number)
-        if len(self.arrived) > 1:
+    def note(number: int, _frame: object) -> None:
+        arrived.append(number)
+        if len(arrived) > 1:
             raise Stopped(number)
 
-    def __call__(self) -> None:
-        """Raise Stopped on all ranks at the same update, whichever rank got the signal."""
-        number = self._ranks.largest(self.arrived[0] if self.arrived else 0)
+    def check_stop() -> None:
+        number = ranks.largest(arrived[0] if arrived else 0)
         if number:
             raise Stopped(number)
 
-    @contextmanager
-    def explain(self) -> Iterator[None]:
-        """Raise Stopped for what a signal has caused, as where the workers got it too."""
-        try:
-            yield
-        except Outside:
-            if not self.arrived:
-                raise
-            raise Stopped(self.arrived[0]) from None
-
-
-@contextmanager
-def signals(ranks: Ranks = ALONE) -> Iterator[Signals]:
-    """Note STOPPING in the body."""
-    noted = Signals(ranks)
-    with handled(STOPPING, noted.note):
-        yield noted
-    if noted.arrived:  # after the last update: the run has finished, and no other run begins
-        raise Stopped(noted.arrived[0])
+    with handled(STOPPING, note):
+        yield check_stop
+    if arrived:  # after the last update: the run has finished, and no other run begins
+        raise Stopped(arrived[0])

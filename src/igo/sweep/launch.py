@@ -154,7 +154,6 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 def _show_results(sweep: Sweep) -> None:
     from igo.report import page, results, show, table  # they import polars
-    from igo.report.comparison import signed
 
     folders = [job.folder.path for job in sweep.runs]
     found = results.read(sorted(folders))
@@ -165,8 +164,6 @@ def _show_results(sweep: Sweep) -> None:
     composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
     for section in page.run(composed, found):
         for pair in section.brief:
-            line = f"{section.labels[pair.first]} − {section.labels[pair.second]}: "
-            if pair.difference is not None and pair.low is not None and pair.high is not None:
-                mean, low, high = (signed(100 * x) for x in (pair.difference, pair.low, pair.high))
-                line += f"{mean} points [{low}, {high}] over {counted(pair.n, 'seed')}: "
-            sweep.console.print(line + pair.verdict)
+            names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
+            over = f"{page.difference(pair)} points over {counted(pair.n, 'seed')}"
+            sweep.console.print(f"{names}: {over}: {pair.verdict}")

@@ -24,13 +24,10 @@ from igo.runs.stopping import handled
 from igo.sweep.jobs import Job, execute
 from igo.sweep.record import Sweep, why
 
-GONE = (
-    "the process that starts the runs of this sweep was killed; runs that have begun go on, and the"
-    " same command waits for them and continues"
-)
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
-LOST = 255  # multiprocessing's exit code of a process whose server has ended
+LOST = 255  # multiprocessing's exit code of a process whose server was killed
+GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
 
 
 def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: int) -> None:

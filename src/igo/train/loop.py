@@ -79,6 +79,10 @@ def train(
             record["seconds"] = time.perf_counter() - started
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
+        except Outside:
+            if ranks.size == 1:
+                check_stop()  # the signal that ended a worker may have come here, too
+            raise
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or any(part in str(error) for part in EXHAUSTED):
                 raise Outside(_out_of_memory(run, epoch)) from None
