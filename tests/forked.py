@@ -58,6 +58,7 @@ class Death:
     call: int = 1
     moment: str = "before"
     signal: int = signal.SIGKILL
+    group: bool = False  # the signal goes to the run's workers, too
     error: str = ""  # raise this instead
     cure: bool = False  # as a UserError
     errno: int = 0  # raise this OSError instead, as the kernel would
@@ -65,6 +66,8 @@ class Death:
 
     def plant(self) -> None:
         """Wrap the function in this process."""
+        if self.group:
+            os.setpgrp()
         owner, name = _owner(self.function)
         original = getattr(owner, name)
         calls = 0
@@ -94,7 +97,7 @@ class Death:
             raise OSError(self.errno, os.strerror(self.errno))
         if self.error:
             raise UserError(self.error) if self.cure else RuntimeError(self.error)
-        os.kill(os.getpid(), self.signal)
+        (os.killpg if self.group else os.kill)(os.getpid(), self.signal)
 
 
 class Forge:

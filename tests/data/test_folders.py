@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, configure, epoch_batches, records, run_folder
+from conftest import DEVICES, configure, epoch_batches, records, run_folder, status
 from forked import Death, forge
 from PIL import Image
 from torch import Tensor
@@ -21,7 +22,7 @@ from torchvision import transforms
 from igo.config.schema import EngineConfig
 from igo.data import folders, stored
 from igo.data.source import Missing, Place
-from igo.ground.errors import UserError
+from igo.ground.errors import Outside, UserError
 from igo.train import engine, on_disk
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
@@ -127,6 +128,47 @@ def test_an_image_that_cannot_be_read_is_named(damage: str, workers: int, copied
     with pytest.raises(UserError, match=rf"^{path} cannot be read \(.+\)") as caught:
         list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_is_no_fault_of_an_image(
+    number: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a sweep tries its run again."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(Outside, match=rf"cannot be read \(.*{os.strerror(number)}\)"):
+        list(imagenet(data_dir, "dataset.workers=0").test_batches())
+
+
+def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) -> None:
+    """And not anywhere, by a handler of PyTorch's for SIGCHLD."""
+    before, handler = multiprocessing.active_children(), signal.getsignal(signal.SIGCHLD)
+    data = imagenet(data_dir, "dataset.workers=2")
+    stream = data.train_batches(epoch_batches(21, 21, 0, 1), seed=4)
+    next(stream)
+    assert signal.getsignal(signal.SIGCHLD) == handler
+    for worker in multiprocessing.active_children():
+        if worker not in before:
+            worker.kill()
+    with pytest.raises(Outside, match=r"^a worker that reads images was killed \(.*\); the same"):
+        list(stream)
+
+
+@pytest.mark.parametrize("moment", ["igo.train.engine.Engine.step", "igo.runs.checkpoint.save"])
+def test_a_signal_to_all_processes_of_a_run_is_one_signal(
+    moment: str, data_dir: Path, tmp_path: Path
+) -> None:
+    """As ``timeout`` sends it: the record is closed, and the exit code is the signal's."""
+    death = Death(moment, signal=signal.SIGTERM, group=True)
+    typed = (*SHORT, "dataset.workers=2", f"data_dir={data_dir}")
+    ended = forge.run(tmp_path, *typed, death=death)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+    record = status(tmp_path)
+    assert (record["state"], record["signal"]) == ("interrupted", "SIGTERM")
 
 
 @pytest.mark.parametrize("device", DEVICES)

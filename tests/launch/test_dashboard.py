@@ -13,7 +13,7 @@ from conftest import ROOT, TINY, Ended, configure
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
 
-from igo.runs.loggers.wandb import setting_of
+from igo.runs.folder import setting_of
 
 
 def program_as_typed(*arguments: str) -> None:

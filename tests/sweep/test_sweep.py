@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import os
 import re
@@ -17,6 +18,8 @@ from functools import cache
 from math import comb
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace as Namespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +28,17 @@ from conftest import ROOT, TINY, Program, clean_environment, command, configure,
 from forked import Death, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from rich.console import Console
 
 from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
-from igo.ground.errors import ConfigError
+from igo.ground.errors import ConfigError, Outside
 from igo.report.content import least_seeds
 from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
-from igo.sweep.jobs import Composer, distinct
+from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import too_few_seeds
+from igo.sweep.record import Sweep
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -126,12 +131,11 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
 def test_a_run_that_was_stopped_from_outside_is_tried_again(
     program: Program, tmp_path: Path
 ) -> None:
-    """In its second epoch, by PyTorch's error for a worker that was killed."""
-    killed = "DataLoader worker (pid 7) is killed by signal: Killed. "
-    death = Death("igo.train.loop.train_epoch", 2, error=killed)
+    """In its second epoch, by the disk that its images are on."""
+    death = Death("igo.train.loop.train_epoch", 2, errno=errno.ESTALE)
     ended = program("-m", *SMALL, "seed=0", death=death)
     assert ended.returncode == 1
-    assert f"{killed.rstrip('. ')}; the same command continues" in ended.stdout
+    assert os.strerror(errno.ESTALE) in ended.stdout
     assert "1 interrupted" in ended.stdout
     program("-m", *SMALL, "seed=0").good()
     settings = (*SMALL, "seed=0")
@@ -271,15 +275,20 @@ LINES = [
     ["dataset.mean=[0.25]", "tracking.tags=[a,b]", "engine.threads=2", "max_batch_size=64"],
     ["experiment=cifar100", "schedule=polynomial", "p=4", "batch_size=64"],
     ["optimizer=shb", "optimizer.momentum=0.5"],
+    ["p=1", "tracking.project=7", "dataset.mean=[1]", "noise.online='0.1'"],
 ]
 
 
-def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
+def test_composing_many_runs_gives_what_hydra_and_omegaconf_give_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        wanted = [
-            load(compose("config", line), [override.split("=")[0] for override in line])
-            for line in LINES
-        ]
+        with monkeypatch.context() as patch:
+            patch.setattr("igo.config.load._as_it_is", None)  # OmegaConf converts every value
+            wanted = [
+                load(compose("config", line), [override.split("=")[0] for override in line])
+                for line in LINES
+            ]
         shared = Composer("config")
         jobs = [shared.job(line) for line in LINES * 2]
     assert [job.config for job in jobs] == wanted * 2
@@ -322,6 +331,49 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "6 seeds cannot decide" in said(6)
     assert "seed='range(7)'" in said(6)
     assert said(7) == ""
+
+
+class Ended:
+    """A process of a local sweep that ends at once, or that the server cannot start."""
+
+    def __init__(self, exitcode: int, error: type[Exception] | None = None) -> None:
+        self.exitcode, self.error = exitcode, error
+        self.sentinel, end = os.pipe()
+        os.close(end)
+
+    def start(self) -> None:
+        if self.error:
+            raise self.error
+
+
+def run_jobs(
+    jobs: list[Job], process: Callable[[], Ended], monkeypatch: pytest.MonkeyPatch
+) -> list[Path]:
+    """Run jobs as such processes, one at a time; the folders whose records were read."""
+    reads: list[Path] = []
+    monkeypatch.setattr(local, "last_record", lambda folder: reads.append(folder) or {})
+    monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
+    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
+    sweep.jobs = jobs
+    local.run_all(sweep, parallel=1, threads=1, runs_per_gpu=1)
+    return reads
+
+
+def test_a_look_reads_the_records_of_what_runs_alone(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 short runs: when one has ended its record is read, and never again."""
+    jobs = [composer.job(["engine=cpu"])] * 200
+    assert len(run_jobs(jobs, lambda: Ended(1), monkeypatch)) <= 2 * len(jobs)
+
+
+@pytest.mark.parametrize("killed", [(0, EOFError), (0, ConnectionRefusedError), (local.LOST,)])
+def test_a_server_that_is_killed_is_one_line(
+    killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid a start, between two, or while its runs go on."""
+    with pytest.raises(Outside, match="was killed; those that have begun go on"):
+        run_jobs([composer.job(["engine=cpu"])] * 2, lambda: Ended(*killed), monkeypatch)
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

@@ -53,6 +53,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     words = with_options(sys.argv[1:])
     asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
     composed: list[tuple[DictConfig, HydraConf]] = []  # the settings, and Hydra's own
+    failure = ""
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> None:
@@ -77,15 +78,19 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             overrides = cast(list[str], OmegaConf.to_container(hydra_settings.overrides.task))
             program(settings, [line.split("=")[0].lstrip("+~") for line in overrides])
         sys.stdout.flush()  # output that cannot be written raises here, not at the exit
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise  # it is not rich's, which answers a closed pipe so
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
         raise SystemExit(128 + signal.SIGPIPE) from None
     except UserError as error:
-        fail(str(error))
+        failure = str(error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
+        failure = f"{error.filename or 'output'} cannot be written ({error.strerror})"
+    if failure:  # the error is gone, and with it the tensors of its traceback: the exit has room
+        fail(failure)
 
 
 def _prepare_process() -> None:
@@ -122,7 +127,8 @@ def fail(message: str) -> NoReturn:
     ranks = Ranks.of_environment()
     ranks.let_first_speak()
     where = "" if ranks.first else f"in process {ranks.rank}: "
-    print(f"error: {where}{message}", file=sys.stderr)
+    line = message.replace("\n", "\\n")  # as in the name of a file
+    print(f"error: {where}{line}", file=sys.stderr)
     raise SystemExit(2)
 
 

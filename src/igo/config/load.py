@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -46,11 +48,16 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
             with open_dict(composed.dataset):  # what arguments refer to before it is found
                 for name in identity.FACTS:
                     composed.dataset.setdefault(name)
-        merged, unknown = _merged(composed)
-        if unknown and merged.dataset.name in readers.NAMES:
-            composed.dataset.update(_find_facts(merged, unknown))
-            merged, _ = _merged(composed)
-        config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+        values = _values(composed)
+        if found := _found_facts(values):
+            composed.dataset.update(found)
+            values = _values(composed)
+        try:
+            config: Config = _as_it_is(Config, values)
+        except (TypeError, LookupError, AttributeError):
+            # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
+            merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+            config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error) from None
     rules.check_values(config)
@@ -59,27 +66,45 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
-def _merged(composed: DictConfig) -> tuple[DictConfig, list[str]]:
-    """The settings with their types, and which facts of the data set are null."""
+def _values(composed: DictConfig) -> dict[str, Any]:
+    """The settings as plain values, calls in place of targets."""
     values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     as_calls(values)
+    return dict(values)
+
+
+def _found_facts(values: dict[str, Any]) -> dict[str, Any]:
+    """Those facts of a data set that are null, by looking into its files."""
     dataset = values.get("dataset", {})
     unknown = [name for name in identity.FACTS if dataset.get(name) is None]
-    values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
-    return OmegaConf.merge(OmegaConf.structured(Config), values), unknown
-
-
-def _find_facts(config: Any, unknown: Collection[str]) -> dict[str, Any]:
-    """Those facts of a data set that are null, by looking into its files."""
-    dataset = config.dataset
-    size, channels = (
-        None if name in unknown or dataset[name] < 1 else dataset[name]
-        for name in ("image_size", "channels")
-    )
-    root, file = (Path(path) if path else None for path in (dataset.root, dataset.file))
-    place = Place(Path(config.data_dir), root, file, image_size=size, channels=channels)
-    found = identity.find_facts(dataset.name, place)
+    if not unknown or dataset.get("name") not in readers.NAMES:
+        return {}
+    given = (dataset.get(name) for name in ("image_size", "channels"))
+    size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
+    paths = (dataset.get("root"), dataset.get("file"))
+    root, file = (Path(str(path)) if path else None for path in paths)
+    place = Place(Path(str(values.get("data_dir"))), root, file, size, channels)
+    found = identity.find_facts(dataset["name"], place)
     return {name: found[name] for name in unknown}
+
+
+def _as_it_is(kind: Any, value: Any) -> Any:
+    """The value, with dictionaries as dataclasses; an error if it is not of its type already."""
+    if is_dataclass(kind):
+        owner: Any = kind
+        kinds = _kinds(owner)
+        return owner(**{name: _as_it_is(kinds[name], inner) for name, inner in value.items()})
+    if get_origin(kind) is list and type(value) is list:
+        return [_as_it_is(get_args(kind)[0], inner) for inner in value]
+    types = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    if type(value) is int and float in types:
+        return float(value)
+    if type(value) not in types:
+        raise TypeError
+    return value
+
+
+_kinds = cache(get_type_hints)
 
 
 def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:

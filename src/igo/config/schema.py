@@ -263,6 +263,18 @@ NO_EFFECT = (
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
+# Settings that change a result only where another one has this value.
+ONLY_WITH = {
+    "engine.memory": ("engine.micro_batch_size", None),  # which memory then decides
+    "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images
+}
+# Runs that differ in these alone are repetitions of one setting.
+REPEATED = ("seed", "evaluate_every")
+
+
+def has_effect(name: str) -> bool:
+    """Whether the setting of this full name changes results, if ONLY_WITH does not forbid it."""
+    return not f"{name}.".startswith(tuple(f"{group}." for group in NO_EFFECT))
 
 
 def place_of(config: Config, *, download: bool = True) -> Place:
@@ -318,13 +330,8 @@ def result_settings(config: Config) -> dict[str, Any]:
     Settings that change no result are left out, and so are settings with the default of their field
     here. So a new setting renames no run. For this, a default here must never change.
     """
-    groups = tuple(f"{name}." for name in NO_EFFECT)
-    without = {name for name in SETTINGS if f"{name}.".startswith(groups)}
-    if config.engine.micro_batch_size is not None:  # else memory decides it
-        without.add("engine.memory")
-    if config.dataset.name != "imagenet":  # its random crops are of the resized images
-        without.add("dataset.cache")
-    without.add("p")
-    values = {name: value_of(config, name) for name in SETTINGS if name not in without}
+    idle = {name for name, (other, v) in ONLY_WITH.items() if value_of(config, other) != v}
+    names = filter(has_effect, SETTINGS.keys() - idle - {"p"})
+    values = {name: value_of(config, name) for name in names}
     values = {name: value for name, value in values.items() if value != SETTINGS[name].default}
     return values if config.p is None else {**values, "schedule.p": config.p}  # its earlier name

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import cache
 from igo.data.source import Missing, Place, train_and_test
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, Outside, UserError, first_line
 
 GREY = ("1", "L", "LA")  # Pillow's modes
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
@@ -146,7 +146,7 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, n
             " that has them"
         ) from None
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror or error})") from None
+        raise Outside(f"{error.filename} cannot be read ({error.strerror or error})") from None
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
     return found.classes, names, np.array(found.targets, dtype=np.int64), stamps
 
@@ -182,7 +182,7 @@ def content(splits: Sequence[Images]) -> Iterator[bytes]:
         try:
             yield path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})") from None
+            raise Outside(f"{path} cannot be read ({error.strerror})") from None
 
 
 def spread(names: np.ndarray, most: int) -> np.ndarray:
@@ -202,8 +202,9 @@ def opened(path: Path, mode: str | None = None) -> Any:
             if image.mode[0] in "IF":  # Pillow would cut their values off
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
-    except Exception as error:  # of Pillow, of many kinds
-        raise UserError(f"{path} cannot be read ({first_line(error)})") from None
+    except Exception as error:  # of Pillow, of many kinds; with an errno it is the disk's
+        kind = Outside if getattr(error, "errno", None) else UserError
+        raise kind(f"{path} cannot be read ({first_line(error)})") from None
 
 
 def in_threads(work: Callable[[int], Any], indices: Sequence[int]) -> Iterator[Any]:

@@ -154,6 +154,8 @@ def _npz(file: Path) -> Splits:
         test = _npz_split(file, held, "test_")
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{file}: images and test_images differ in size or channels")
+        if new := {*test.labels.tolist()} - {*train.labels.tolist()}:
+            raise UserError(f"{file}: test_labels has {min(new)}, a class that labels has not")
     low = min(split.labels.min() for split in (train, test or train))
     if low > 0:
         raise UserError(f"{file}: labels has no 0; it has {low} upwards: subtract {low}")

@@ -11,7 +11,7 @@ from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.names import labels, method, shared
-from igo.report.results import Results, commands
+from igo.report.results import Results, commands, mixed
 from igo.report.statistics import least_seeds
 from igo.report.table import Row, names_in
 
@@ -31,7 +31,7 @@ class Section:
         title: the task in words.
         shared: what else all its settings have in common.
         labels: by its number, what tells each setting from the others.
-        headline: what was found, a sentence; "" if nothing is compared.
+        headline: what was found, and whether code was mixed, in sentences; "" if neither.
         pairs: all pairs of settings, by the metric that is compared.
         figures: what there is to draw.
         commands: that made its runs.
@@ -95,12 +95,13 @@ def _section(
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
     accuracy.sort(key=lambda pair: pair.second not in constant)
+    notes = (f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, named))
     return Section(
         name=f"task-{number}",
         title=", ".join(shared(rows[0], in_task)),
         shared=said,
         labels=named,
-        headline=headline(named, ranked, accuracy, margin),
+        headline=" ".join(filter(None, (headline(named, ranked, accuracy, margin), *notes))),
         pairs={
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
-from igo.config.schema import NO_EFFECT
+from igo.config.schema import has_effect
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import output_folder, replace_all
 from igo.ground.words import counted
@@ -24,7 +24,7 @@ from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.names import data_set, labels, without_delta
-from igo.report.results import Results, read
+from igo.report.results import Results, read, short
 from igo.report.show import say, show_errors
 from igo.report.table import constants
 from igo.runs.find import find, named
@@ -33,8 +33,8 @@ HERE = Path(__file__).parent
 PAGE = "index.html"
 
 
-def run(composed: DictConfig) -> None:
-    """Read the runs; write the page, the figures and the tables."""
+def run(composed: DictConfig, results: Results | None = None) -> Sequence[Section]:
+    """Write the page, the figures and the tables of runs, or of what was read of them."""
     names = named(composed.runs)
     output = output_folder(composed.output)
     margin = composed.get("margin", content.MARGIN)
@@ -42,7 +42,7 @@ def run(composed: DictConfig) -> None:
         raise ConfigError("margin", margin, "it must be points of test accuracy, above 0")
     folders = find(names)
     _write(output, {})  # a folder that cannot be written ends the command before it reads
-    results = read(folders)
+    results = results or read(folders)
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
@@ -61,13 +61,15 @@ def run(composed: DictConfig) -> None:
     html = render(sections, results, shlex.join(typed), links)
     _write(output, files | {PAGE: html.encode()})
     say(f"wrote {output / PAGE}")
+    return sections
 
 
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
-    without = tuple(f"{setting}." for setting in (*NO_EFFECT, "host", "folder"))
-    local = [name for name in results.runs.columns if f"{name}.".startswith(without)]
-    runs = results.runs.drop(local).sort("setting", "seed", "run", nulls_last=True)
+    local = filter(lambda name: not has_effect(name), results.runs.columns)
+    runs = results.runs.drop("host", "folder", *local).sort(
+        "setting", "seed", "run", nulls_last=True
+    )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
     return {name: table.write_csv().encode() for name, table in tables.items()}
 
@@ -98,7 +100,8 @@ def render(
         keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "number": _number, "p_value": p_value, "difference": _difference, "counted": counted,
+        "number": _number, "p_value": p_value, "difference": difference, "counted": counted,
+        "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
         "svg": lambda figure: Markup(figure.svg()),
@@ -125,14 +128,14 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
     return "–" if value is None else f"{value * factor:{form}}"
 
 
-def _difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
+def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     """``+0.44 [−0.01, +0.90]``."""
     if pair.difference is None:
         return "–"
-    difference = signed(factor * pair.difference, form)
+    mean = signed(factor * pair.difference, form)
     if not pair.sd or pair.low is None or pair.high is None:  # an interval has a width
-        return difference
-    return f"{difference} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
+        return mean
+    return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
 def _facts(results: Results) -> dict[str, Any]:

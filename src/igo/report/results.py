@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from igo.ground.files import Record
-from igo.report.table import Row, averaged, by_setting, read_runs
+from igo.ground.words import counted
+from igo.report.table import THEN, Row, averaged, by_setting, read_runs
 from igo.runs.folder import read_records
 
 MEASURED = (  # entries of an epoch's record
@@ -47,11 +50,13 @@ class Results:
 def read(folders: Sequence[Path]) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     runs, settings = by_setting(read_runs(folders))
-    runs = runs.with_columns(pl.Series("folder", [str(folder) for folder in folders], pl.String))
+    places = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]
+    runs = runs.with_columns(pl.Series("folder", places, pl.String))
+    each = zip(folders, runs.select(*KEYS[:2], "counted").rows(), strict=True)
     rows = [
         (setting, seed, record["epoch"], *(_entry(record, n) for n in ("updates", *MEASURED)))
-        for folder, setting, seed, counted in runs.select("folder", *KEYS[:2], "counted").rows()
-        for record in (read_records(Path(folder)) if counted else ())
+        for folder, (setting, seed, counts) in each
+        for record in (read_records(folder) if counts else ())
     ]
     kinds = dict.fromkeys(KEYS, int) | dict.fromkeys(("updates", *MEASURED), float)
     epochs = pl.DataFrame(rows, schema=kinds, orient="row")
@@ -82,10 +87,32 @@ def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
     return both.select(curves.columns).sort(place)
 
 
+def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
+    """The settings whose counted runs are of different code or versions, and of which.
+
+    If there is no such setting, and the settings differ from each other in these, a line says so.
+    """
+    lines: list[str] = []
+    groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
+    for name, numbers in [*groups, ("the settings", list(labels))]:
+        used = runs.filter("counted", pl.col("setting").is_in(numbers)).fill_null("unknown")
+        each = used.group_by("code").agg(pl.len(), pl.first("commit")).sort("len", "code").rows()
+        several = len(each) > 1 or any(THEN in code for code, _, _ in each)
+        if several and not (lines and len(numbers) > 1):
+            of = (f"{counted(n, 'run')} of {short(commit)} ({code})" for code, n, commit in each)
+            lines.append(f"{name} are of different code: {', '.join(of)}")
+    return lines
+
+
+def short(commit: str) -> str:
+    """A commit, or those of a run's starts, by seven digits; "+changes" is kept."""
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", commit)
+
+
 def commands(runs: pl.DataFrame, settings: Sequence[int]) -> list[str]:
     """The commands of the counted runs, each once, with all of the seeds that it ran with."""
-    counted = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
-    by_command = counted.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
+    used = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
+    by_command = used.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
     return [
         " ".join([line, f"seed={','.join(map(str, seeds))}", *["-m"] * (len(seeds) > 1)])
         for line, seeds in by_command.iter_rows()

@@ -13,6 +13,7 @@ from rich.text import Text
 from igo.ground.files import output_folder
 from igo.ground.words import counted
 from igo.report.names import labels, shared, without_delta
+from igo.report.results import mixed
 from igo.report.table import Row, by_setting, constants, read_runs, write
 from igo.runs.find import find, is_run, named
 
@@ -26,13 +27,13 @@ LEGEND = (
 def run(composed: DictConfig) -> None:
     """Read the runs, write the table if there is a folder for it, print the summary."""
     names = named(composed.runs)
-    runs = read_runs(find(names))
+    runs, settings = by_setting(read_runs(find(names)))
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
-    paths = [] if output is None else write(runs, output)
-    show_summary(runs)
+    paths = [] if output is None else write(runs, settings, output)
+    show_summary(runs, settings)
     show_errors(runs)
     if paths:
         say(f"wrote {', '.join(str(path) for path in paths)}")
@@ -47,12 +48,11 @@ def show_errors(runs: pl.DataFrame) -> None:
         say(f"{state}: {name}: {error}")
 
 
-def show_summary(runs: pl.DataFrame) -> None:
-    """Print what the runs have in common, and a row for each setting."""
+def show_summary(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
+    """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
     console = Console(highlight=False)
     if not console.is_terminal:  # lines of any length
         console = Console(highlight=False, width=100_000)
-    settings = by_setting(runs)[1]
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
     say(f"{counted(len(runs), 'run')} ({counts}), {counted(len(settings), 'setting')}")
@@ -76,7 +76,7 @@ def show_summary(runs: pl.DataFrame) -> None:
             _shown(row, "seconds", ",.1f"),
         )
     console.print(table)
-    for line in (*LEGEND, *without_delta(settings)):
+    for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
         say(line)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import shlex
 import statistics
@@ -19,11 +20,12 @@ import polars as pl
 
 from igo.config import schema
 from igo.config.load import record_values
-from igo.config.schema import NO_EFFECT
+from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
 from igo.report.statistics import reach
 from igo.runs.folder import read_records, state_of
+from igo.runs.manifest import COMPUTING
 
 Row = dict[str, Any]
 
@@ -46,7 +48,8 @@ RESULTS: dict[str, type] = {
     "seconds": float,
     "images_per_second": float,
     "worst_case": float,  # of sharpness.json
-    "commit": str,
+    "commit": str,  # of each start of the run whose epochs count, where they differ
+    "code": str,  # likewise, the digest of the sources, and the versions that losses depend on
     "host": str,
     "device": str,
     "started": str,
@@ -54,6 +57,7 @@ RESULTS: dict[str, type] = {
     "hardware": str,
     "software": str,
 }
+THEN = " then "  # between the values of a run's starts, where they differ
 # Words of a command that change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
@@ -98,7 +102,7 @@ def read_run(folder: Path) -> Row:
         config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
         over epochs.
     """
-    row: Row = {"run": folder.name}
+    row: Row = {"run": os.fsencode(folder.name).decode(errors="backslashreplace")}
     if not folder.exists():
         return row | {"state": "new"}
     # The status before the records: a finished run has all of them.
@@ -168,19 +172,34 @@ def _status(folder: Path, row: Row) -> Row:
     state = str(status["state"])
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
+    starts = [*status.get("earlier", ()), status]
     command = re.sub(r"^\S+ \S*train\.py", "python src/train.py", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
         "error": (status.get("error") or "").partition("\n")[0] or None,
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
+        "commit": _then(start.get("commit") for start in starts),
+        "code": _then(map(_code, starts)),
         "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
         "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
-        **{name: status.get(name) for name in ("seconds", "commit", "host", "started")},
+        **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
     return {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+
+
+def _code(start: Row) -> str:
+    """What the losses of a start of a run depend on: the digest of the sources, and versions."""
+    versions = start.get("versions") or {}
+    known = [f"{name} {versions[name]}" for name in COMPUTING if versions.get(name)]
+    return ", ".join([start.get("code") or "unknown", *known])
+
+
+def _then(values: Iterable[str | None]) -> str | None:
+    """The value of all starts of a run; where they differ, theirs in order."""
+    return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
 def _results(folder: Path, row: Row) -> Row:
@@ -224,7 +243,7 @@ def names_in(settings: pl.DataFrame) -> list[str]:
 def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The runs with the numbers of their settings, and a row for each setting.
 
-    Runs of one setting differ in the seed alone, or in values that change no result.
+    Runs of one setting differ in REPEATED alone, or in values that change no result.
 
     Returns:
         The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
@@ -233,18 +252,22 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
         counted already); ``n`` and the statistics of METRICS over the counted runs.
     """
-    without = tuple(f"{name}." for name in (*NO_EFFECT, "seed", "evaluate_every"))
-    if "imagenet" not in runs["dataset.name"]:  # see schema.result_settings
-        without += ("dataset.cache.",)
+    acting = runs.with_columns(
+        pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
+        for name, (other, value) in ONLY_WITH.items()
+    )
     names = [
         name
         for name in runs.columns
-        if name in {*SETTINGS, FINGERPRINT} and not f"{name}.".startswith(without)
+        if name in {*SETTINGS, FINGERPRINT} - {*REPEATED}
+        and has_effect(name)
+        and (name not in ONLY_WITH or acting[name].count())
     ]
-    known = runs.drop_nulls("schedule.profile").select(names)
-    distinct = known.unique().sort(names, nulls_last=True)
+    acting = acting.select(names)
+    distinct = acting.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
     settings = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("setting"), *names)
-    runs = runs.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    numbered = acting.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    runs = runs.with_columns(numbered["setting"])
     finished = pl.col("state") == "finished"
     once = pl.struct("setting", "seed", finished).is_first_distinct()
     counted = finished & once & pl.col("setting").is_not_null()
@@ -303,12 +326,16 @@ def averaged(rows: pl.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> p
     return groups.with_columns(ends)
 
 
-def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
-    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
+def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[Path]:
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
+
+    ``runs`` and ``settings`` are as in ``by_setting``.
+    """
+    runs = runs.drop("setting", "counted", "folder", strict=False)
     paths = [folder / name for name in FILES]
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
-    summary = summarise(by_setting(runs)[1]).write_csv()
+    summary = summarise(settings).write_csv()
     contents = (runs.write_csv().encode(), parquet.getvalue(), summary.encode())
     try:
         folder.mkdir(parents=True, exist_ok=True)

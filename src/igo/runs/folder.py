@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
-from igo.config.schema import Config, result_settings, rule
+from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground.errors import Busy, Outside, UserError, first_line
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.method.plan import Plan
@@ -38,10 +38,16 @@ _locks: set[IO[Any]] = set()  # the open lock of a run that this process works o
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
-def signature(config: Config) -> str:
+def signature(config: Config, without: Collection[str] = ()) -> str:
     """Ten hexadecimal digits of everything that changes a run's result."""
-    canonical = json.dumps({"rule": rule(config), **result_settings(config)}, sort_keys=True)
+    kept = {name: v for name, v in result_settings(config).items() if name not in without}
+    canonical = json.dumps({"rule": rule(config), **kept}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def setting_of(config: Config) -> str:
+    """Ten digits that the runs of one setting share; a W&B dashboard groups by them."""
+    return signature(config, without=REPEATED)
 
 
 class RunFolder:

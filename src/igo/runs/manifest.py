@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # torch
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
+NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error")
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
 
 
@@ -117,24 +118,32 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
     """How code, versions and hardware of a record differ from those here; empty if they do not.
 
     Args:
-        recorded: the content of a run's status.json.
+        recorded: the content of a run's status.json; each of its starts is compared.
         hardware: of this process; None = it is not compared.
     """
     differing = []
-    if recorded.get("code") not in (None, code()):
-        known = [recorded.get("commit") or "unknown", commit() or "unknown"]
-        short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
-        differing.append("commit {}, now {}".format(*short))
-    for call, digits in (recorded.get("own_code") or {}).items():
-        if own.digest(call) != digits:
-            differing.append(f"another file of {call.partition('(')[0]}")
     here = {name: _version(name) for name in COMPUTING}
     here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
-    there = {**(recorded.get("versions") or {}), **(recorded.get("hardware") or {})}
-    for name, now in here.items():
-        if name in there and there[name] != now:
-            differing.append(f"{name} {there[name]}, now {now}")
-    return "; ".join(differing)
+    for start in (*recorded.get("earlier", ()), recorded):
+        if start.get("code") not in (None, code()):
+            known = [start.get("commit") or "unknown", commit() or "unknown"]
+            short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
+            differing.append("commit {}, now {}".format(*short))
+        for call, digits in (start.get("own_code") or {}).items():
+            if own.digest(call) != digits:
+                differing.append(f"another file of {call.partition('(')[0]}")
+        there = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
+        for name, now in here.items():
+            if name in there and there[name] != now:
+                differing.append(f"{name} {there[name]}, now {now}")
+    return "; ".join(dict.fromkeys(differing))
+
+
+def earlier(recorded: Record, epoch: int) -> list[Record]:
+    """The manifests, of a status.json, of the starts that trained the epochs up to this one."""
+    last = {name: value for name, value in recorded.items() if name not in NOT_OF_A_START}
+    starts = [*recorded.get("earlier", ()), last]
+    return [start for start in starts if start.get("after_epoch", 0) < epoch]
 
 
 def command() -> str:
@@ -180,6 +189,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -71,7 +71,11 @@ def _train_recorded(
     with folder.writing():
         folder.write_plan(training.plan)
         folder.write_records(progress.records)
-        folder.begin_status(state="running", started=manifest.now(), **here)
+        earlier = manifest.earlier(folder.status(), progress.epoch)
+        folder.begin_status(
+            state="running", started=manifest.now(), after_epoch=progress.epoch, **here,
+            earlier=earlier,
+        )  # fmt: skip
     started, spent = time.perf_counter(), float(folder.status().get("seconds", 0))
     epochs = _Epochs(training, folder, progress)
 

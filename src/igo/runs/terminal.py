@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from igo.config.schema import Config
-from igo.ground.errors import UserError
+from igo.ground.errors import Outside
 from igo.ground.files import Record
 from igo.ground.words import counted
 from igo.method.plan import Plan
@@ -48,7 +48,7 @@ class Terminal:
         try:
             self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
         except OSError as error:
-            raise UserError(f"the output of a run cannot be written ({error.strerror})") from None
+            raise Outside(f"the output of a run cannot be written ({error.strerror})") from None
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from importlib.util import find_spec
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from igo.config.schema import result_settings, total_epochs
+from igo.config.schema import total_epochs
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.report.statistics import least_seeds
-from igo.runs.folder import last_record, read_status
-from igo.runs.manifest import check_data_here
+from igo.runs.folder import last_record, read_status, setting_of
+from igo.runs.manifest import check_data_here, differences
 from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.record import IN_SLURM, Sweep, counts, why
 
@@ -92,11 +92,21 @@ def _start_over(sweep: Sweep) -> None:
 def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     """Choose the runs to train, by their states; finished ones must have the data that are here."""
     states, console = sweep.states(), sweep.console
+    others: Counter[str] = Counter()  # finished runs, by what their code differs in
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
         if states[job.name] == "finished":
-            check_data_here(job.folder.path, job.folder.status(), job.config)
+            status = job.folder.status()
+            check_data_here(job.folder.path, status, job.config)
+            others[differences(status)] += 1
+    del others[""]
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
+    if others:
+        more = "; and more" if len(others) > 1 else ""
+        console.print(
+            f"{counted(others.total(), 'finished run')} of other code or versions are skipped"
+            f" ({others.most_common(1)[0][0]}{more}); fresh=true trains all runs again"
+        )
     if "failed" in skipped & set(states.values()):
         console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
     sweep.jobs = [job for job in sweep.runs if states[job.name] not in skipped]
@@ -106,8 +116,7 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
     """A line if the settings of a sweep have too few seeds for a test to decide between them."""
     seeds: dict[str, set[int]] = {}
     for job in jobs:
-        setting = json.dumps({**result_settings(job.config), "seed": None}, sort_keys=True)
-        seeds.setdefault(setting, set()).add(job.config.seed)
+        seeds.setdefault(setting_of(job.config), set()).add(job.config.seed)
     pairs = math.comb(len(seeds), 2)
     fewest, least = min(map(len, seeds.values())), least_seeds(pairs) if pairs else 0
     if fewest >= least:
@@ -144,22 +153,17 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 
 def _show_results(sweep: Sweep) -> None:
-    from igo.report import content, page, results, show, table  # they import polars
-    from igo.report.comparison import signed
+    from igo.report import page, results, show, table  # they import polars
 
     folders = [job.folder.path for job in sweep.runs]
-    runs = table.read_runs(folders)
-    table.write(runs, sweep.folder)
-    show.show_summary(runs)
+    found = results.read(sorted(folders))
+    table.write(found.runs, found.settings, sweep.folder)
+    show.show_summary(found.runs, found.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
-    sections = content.compared(results.read(folders), draw=False)
-    for section in sections:
+    output = str(sweep.folder / "report")
+    composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
+    for section in page.run(composed, found):
         for pair in section.brief:
-            line = f"{section.labels[pair.first]} − {section.labels[pair.second]}: "
-            if pair.difference is not None and pair.low is not None and pair.high is not None:
-                mean, low, high = (signed(100 * x) for x in (pair.difference, pair.low, pair.high))
-                line += f"{mean} points [{low}, {high}] over {counted(pair.n, 'seed')}: "
-            sweep.console.print(line + pair.verdict)
-    if sections:
-        output = str(sweep.folder / "report")
-        page.run(OmegaConf.create({"runs": str(sweep.folder), "output": output}))
+            names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
+            over = f"{page.difference(pair)} points over {counted(pair.n, 'seed')}"
+            sweep.console.print(f"{names}: {over}: {pair.verdict}")

@@ -18,13 +18,16 @@ from rich.progress import Progress
 
 from igo.config.schema import total_epochs
 from igo.ground.cores import allowed_cores
+from igo.ground.errors import Outside
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import handled
 from igo.sweep.jobs import Job, execute
 from igo.sweep.record import Sweep, why
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK_EVERY = 1.0  # seconds between two readings of the runs' records
+LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
+LOST = 255  # multiprocessing's exit code of a process whose server was killed
+GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
 
 
 def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: int) -> None:
@@ -33,6 +36,7 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
     The arguments after the sweep are those of conf/hydra/launcher/local.yaml.
 
     Raises:
+        Outside: the server was killed.
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
@@ -41,6 +45,7 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     arrived: list[int] = []  # signals
     sent = 0  # of them to the runs, at most two
+    done = 0  # epochs of the runs that have ended
     bar = Progress(
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
@@ -50,13 +55,19 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()
                 process = context.Process(target=_work, args=(job, threads, gpu))
-                process.start()
+                try:
+                    process.start()
+                except (EOFError, OSError):
+                    raise Outside(GONE) from None
                 running[process] = job, gpu
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in running], timeout=LOOK_EVERY)
             for process in [process for process in running if process.exitcode is not None]:
                 job, gpu = running.pop(process)
+                if process.exitcode == LOST:
+                    raise Outside(GONE)
                 free.append(gpu)
+                done += last_record(job.folder.path).get("epoch", 0)
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
                 console.print(f"[{ended}/{len(sweep.jobs)}] {outcome}")
@@ -64,8 +75,8 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
                 sent += 1
                 for process in running:
                     process.terminate()
-            done = sum(last_record(job.folder.path).get("epoch", 0) for job in sweep.jobs)
-            bar.update(total, completed=done, description=f"{len(running)} running")
+            now = sum(last_record(job.folder.path).get("epoch", 0) for job, _ in running.values())
+            bar.update(total, completed=done + now, description=f"{len(running)} running")
     if arrived:
         console.print("stopped; the same command continues")
         raise SystemExit(128 + arrived[0])

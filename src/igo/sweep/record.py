@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from igo.config.schema import total_epochs
 from igo.ground.errors import UserError
 from igo.ground.files import make_writable, write_atomically
 from igo.runs.folder import read_status, state_of
@@ -50,13 +49,7 @@ class Sweep:
 
     def write(self) -> None:
         """Write sweep.json."""
-        runs = [
-            {
-                "run": job.name, "overrides": job.overrides, "label": job.label,
-                "epochs": total_epochs(job.config),
-            }
-            for job in self.runs
-        ]  # fmt: skip
+        runs = [{"run": job.name, "overrides": job.overrides} for job in self.runs]
         content = {"name": self.name, "command": command(), "started": now(), "runs": runs}
         make_writable(self.folder)
         text = json.dumps({**content, "queue": self.queue}, indent=1)

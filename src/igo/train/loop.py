@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from igo.ground.errors import Outside, UserError, first_line
+from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
 from igo.method.sampler import BatchSampler
@@ -78,12 +78,13 @@ def train(
             record["seconds"] = time.perf_counter() - started
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
+        except Outside:
+            if ranks.size == 1:
+                check_stop()  # the signal that ended a worker may have come here, too
+            raise
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or any(part in str(error) for part in EXHAUSTED):
                 raise Outside(_out_of_memory(run, epoch)) from None
-            if str(error).startswith("DataLoader worker"):
-                ended = first_line(error).rstrip(". ")
-                raise Outside(f"{ended}; the same command continues") from None
             ranks.check_lost(error)
             raise
         progress.records.append(record)

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
 from igo.data.folders import Images, shorter_side
 from igo.data.stored import Stored
 from igo.ground.cores import allowed_cores
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, Outside, UserError, first_line
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
@@ -29,6 +30,9 @@ MOST_WORKERS = 16  # if dataset.workers is null
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
 TEST_BATCH = 125  # photographs are large
 SHARED = Path("/dev/shm")
+
+# PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
+signal_handling._SIGCHLD_handler_set = True
 
 
 class Transformed(Dataset[Tensor | UserError]):
@@ -78,16 +82,22 @@ class Reader:
         """Yield (b, H, W, C) uint8 in the host's memory, for each batch of indices."""
         pieces = (piece for batch in batches if len(batch) for piece in batch.split(PIECE))
         self._pieces[:] = [(piece.tolist(), seed) for piece in pieces]
-        loaded = iter(self._loader)
-        for batch in batches:
-            shape = len(batch), *self._shape
-            pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-            for start in range(0, len(batch), PIECE):
-                piece = next(loaded)
-                if isinstance(piece, UserError):
-                    raise piece
-                pixels[start : start + PIECE] = piece
-            yield pixels
+        try:
+            loaded = iter(self._loader)
+            for batch in batches:
+                shape = len(batch), *self._shape
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+                for start in range(0, len(batch), PIECE):
+                    piece = next(loaded)
+                    if isinstance(piece, UserError):
+                        raise piece
+                    pixels[start : start + PIECE] = piece
+                yield pixels
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
+            raise Outside(f"{why}; the same command continues") from None
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:

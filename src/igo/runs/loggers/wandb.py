@@ -14,14 +14,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, first_line
 from igo.ground.files import Record
-from igo.runs.folder import RunFolder, signature
+from igo.runs.folder import RunFolder, setting_of
 from igo.runs.loggers import Logger
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
@@ -75,11 +75,6 @@ def start(
             reason = first_line(error)
             warn(f"no W&B run online ({reason}): it goes on offline; `make sync` sends it later")
     return WandB("offline", config, folder, records)
-
-
-def setting_of(config: Config) -> str:
-    """Digits that runs share which differ in the seed alone: a dashboard groups by them."""
-    return signature(replace(config, seed=0))
 
 
 def plan_of(folder: Path) -> list[Record]:
