@@ -7,8 +7,8 @@ rows              writes results/rows.yaml, and the tables and figures, from the
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
 halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
-which_tuning RATE…  tunes the study of results/which_exchange.md
-which_exchange    runs its seeds; once for each core
+which_tuning RATE…         tunes the study of results/which_exchange.md
+which_exchange FIRST STEP  runs its seeds; 0 2 and 1 2 share them between two cores
 reproduce ROW N   runs a row again with N other seeds and judges it; alone: lists the rows
 """
 
@@ -67,7 +67,7 @@ def rows(_: list[str]) -> None:
     table.put(text, PAGES / "cifar100.md")
     table.draw({"points of test accuracy": pages["study"]}, PAGES / "study.png")
     methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
-    found = which.counted(which.read())
+    found = which.counted(which.recorded())
     table.put(which.summary(found), PAGES / "which_exchange.md")
     which.draw(found, PAGES / "which_exchange.png")
     print(text)

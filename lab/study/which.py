@@ -1,16 +1,14 @@
 """The study of results/which_exchange.md: which growth of b equals a falling η?
 
 Its runs are small: each trains in five stages on images that it sees once. A line of RECORD holds
-all runs of a seed. Start the command once for each core; stop it at any time.
+all runs of a seed. It can be stopped at any time.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, ModelConfig
+from igo.data.readers import read
+from igo.data.source import Place
 from igo.ground.seeds import derive_seed, generator
 from igo.report.statistics import LEVEL, Array, mean_of, reach, sign_flip
 from igo.train import models
 from igo.train.engine import cpu_name
+from igo.train.on_device import TensorData
 from lab.figures import BLUE, GREY, VERMILION, drawn
-from lab.study import table
+from lab.study import ends, table
 from lab.study.images import FASHION_MNIST_14
-from lab.study.records import RECORDS, RUNS
+from lab.study.records import RECORDS
 
 RECORD = RECORDS / "which_exchange.jsonl"
 SEEDS, LEAST = range(60), 40  # planned; fewest that are judged
@@ -65,20 +66,10 @@ def stages(exponent: float | None, design: str) -> list[Stage]:
     return found
 
 
-class Images:
-    """The images, normalised: (n, 1, 14, 14) float32, and their labels."""
-
-    def __init__(self) -> None:
-        with np.load(FASHION_MNIST_14) as arrays:
-            self.train, self.test = (
-                (self._normalised(arrays[f"{split}images"]), torch.tensor(arrays[f"{split}labels"]))
-                for split in ("", "test_")
-            )
-
-    @staticmethod
-    def _normalised(images: Array) -> Tensor:
-        scaled = (torch.from_numpy(images).float() / 255 - DATA.mean[0]) / DATA.std[0]
-        return scaled.permute(0, 3, 1, 2).contiguous()
+def images() -> TensorData:
+    """The images in memory."""
+    train, test = read("arrays", Place(Path("data"), file=FASHION_MNIST_14))
+    return TensorData(DATA, train, test, torch.device("cpu"))
 
 
 def network(seed: int) -> nn.Module:
@@ -89,88 +80,75 @@ def network(seed: int) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
-    return made
+    models.unstrided(made)
+    return made.to(memory_format=torch.channels_last)
 
 
-def trained(images: Images, seed: int, rate: float, plan: Sequence[Stage]) -> nn.Module:
+def order(seed: int) -> Tensor:
+    """The images in the order in which they are seen."""
+    return torch.randperm(DATA.samples, generator=generator(seed, "images"))
+
+
+def trained(data: TensorData, seed: int, rate: float, plan: Sequence[Stage]) -> nn.Module:
     """Train by plain SGD on the first images of the seed's order."""
-    made, order = network(seed), torch.randperm(DATA.samples, generator=generator(seed, "images"))
-    optimizer, start = torch.optim.SGD(made.parameters(), rate), 0
-    for share, sizes in plan:
+    made = network(seed)
+    optimizer = torch.optim.SGD(made.parameters(), rate)
+    sizes = [size for _, of_stage in plan for size in of_stage]
+    shares = [share for share, of_stage in plan for _ in of_stage]
+    batches = data.plain_batches(order(seed)[: sum(sizes)].split(sizes))
+    for share, (pixels, labels) in zip(shares, batches, strict=True):
         optimizer.param_groups[0]["lr"] = rate * share
-        for size in sizes:
-            index = order[start : start + size]
-            optimizer.zero_grad()
-            F.cross_entropy(made(images.train[0][index]), images.train[1][index]).backward()
-            optimizer.step()
-            start += size
+        optimizer.zero_grad()
+        F.cross_entropy(made(pixels), labels).backward()
+        optimizer.step()
     return made
-
-
-@torch.no_grad()
-def measured(made: nn.Module, images: tuple[Tensor, Tensor]) -> list[float]:
-    """100 ln of the mean loss, and the accuracy in %."""
-    logits = torch.cat([made(part) for part in images[0].split(500)])
-    loss, right = F.cross_entropy(logits, images[1]), logits.argmax(1) == images[1]
-    return [round(100 * math.log(float(loss)), 4), round(100 * float(right.float().mean()), 2)]
 
 
 def tune(rates: list[str]) -> None:
-    """Print 100 ln of the held-out loss of Method 2 at these η_1, by seed."""
+    """Print 100 ln of the held-out loss of Method 2 at these η_1: the mean and each seed's."""
     torch.set_num_threads(1)
-    images = Images()
+    data = images()
     for rate in map(float, rates):
         found = []
         for seed in range(900, 904):
-            held = torch.randperm(DATA.samples, generator=generator(seed, "images"))[-10_000:]
-            made = trained(images, seed, rate, stages(None, ""))
-            found.append(measured(made, (images.train[0][held], images.train[1][held]))[0])
-        print(f"{rate:g}: {np.mean(found):.2f} {found}", flush=True)
+            held = data.plain_batches(order(seed)[-10_000:].split(500))
+            made = trained(data, seed, rate, stages(None, ""))
+            found.append(100 * math.log(ends.evaluated(made, held)[0]))
+        print(f"{rate:g}: {np.mean(found):.2f} {np.round(found, 2)}", flush=True)
 
 
 def exchange(words: list[str]) -> None:
-    """Run the planned seeds, or those of the range FIRST END, that RECORD does not have."""
+    """Run each STEP-th of the planned seeds from FIRST on, but for those that RECORD has."""
+    first, step = map(int, words or (0, 1))
     torch.set_num_threads(1)
-    images = Images()
-    for seed in range(*map(int, words)) if words else SEEDS:
-        with claimed(seed) as mine:
-            if mine and seed not in read():
-                line = json.dumps({"seed": seed, "cpu": cpu_name(), "torch": torch.__version__,
-                                   "found": of_seed(images, seed)})  # fmt: skip
-                with RECORD.open("a") as file:
-                    file.write(line + "\n")
-                print(f"seed {seed}: done", flush=True)
+    data = images()
+    for seed in SEEDS[first::step]:
+        if seed not in recorded():
+            line = {"seed": seed, "cpu": cpu_name(), "torch": torch.__version__,
+                    "found": of_seed(data, seed)}  # fmt: skip
+            with RECORD.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"seed {seed}: done", flush=True)
 
 
-def of_seed(images: Images, seed: int) -> dict[str, Any]:
-    """What ``measured`` says of each run, by η_1, design and arm."""
+def of_seed(data: TensorData, seed: int) -> dict[str, Any]:
+    """100 ln of the test loss, and the accuracy in %, of each run by η_1, design and arm."""
+
+    def run(rate: float, plan: Sequence[Stage]) -> list[float]:
+        loss, accuracy = ends.evaluated(trained(data, seed, rate, plan), data.test_batches())
+        return [round(100 * math.log(loss), 4), round(accuracy, 2)]
+
     found: dict[str, Any] = {}
     for rate in RATES:
-        falling = measured(trained(images, seed, rate, stages(None, "")), images.test)
+        falling = run(rate, stages(None, ""))
         found[f"{rate:g}"] = {
-            design: {FALLING: falling} | {
-                f"{e:g}": measured(trained(images, seed, rate, stages(e, design)), images.test)
-                for e in EXPONENTS
-            }
+            design: {FALLING: falling} | {f"{e:g}": run(rate, stages(e, design)) for e in EXPONENTS}
             for design in DESIGNS
-        }  # fmt: skip
+        }
     return found
 
 
-@contextmanager
-def claimed(seed: int) -> Iterator[bool]:
-    """Whether no other process runs this seed."""
-    folder = RUNS / ".which_exchange"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{seed}.lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-
-
-def read() -> dict[int, Any]:
+def recorded() -> dict[int, Any]:
     """What was found, by seed."""
     lines = RECORD.read_text().splitlines() if RECORD.is_file() else []
     return {line["seed"]: line["found"] for line in map(json.loads, lines)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from igo.data.source import Split
+from igo.train.on_device import Batch, TensorData
 from lab.study import which
 
 DESIGNS = ("equal Σ η", "equal images")
@@ -77,39 +80,35 @@ def test_whole_seeds_count_without_a_gap() -> None:
     assert which.counted({seed: "" for seed in found if seed != 39}) == []
 
 
-def test_a_seed_is_run_once_and_its_images_are_not_repeated(
+def test_a_seed_is_run_once_and_no_image_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("RECORD", tmp_path / "record.jsonl"), ("RUNS", tmp_path), ("UPDATES", 8),
-                        ("EXPONENTS", (0.0, 2.0)), ("RATES", (0.1,))):  # fmt: skip
+    settings = (("RECORD", tmp_path / "record.jsonl"), ("UPDATES", 8), ("EXPONENTS", (0.0, 2.0)),
+                ("RATES", (0.1,)), ("images", Few), ("SEEDS", range(4)))  # fmt: skip
+    for name, value in settings:
         monkeypatch.setattr(which, name, value)
+    seen: list[list[int]] = []
+    plain = Few.plain_batches
 
-    class Few:
-        """Images whose first pixel is their number."""
+    def watched(few: Few, indices: Sequence[torch.Tensor]) -> Iterator[Batch]:
+        seen.append(torch.cat(list(indices)).tolist())
+        return plain(few, indices)
 
-        def __init__(self) -> None:
-            images = torch.zeros(60_000, 1, 14, 14)
-            images[:, 0, 0, 0] = torch.arange(60_000)
-            self.train = self.test = images, torch.arange(60_000) % 10
-
-    seen: list[int] = []
-    network = which.network
-
-    def watched(seed: int) -> torch.nn.Module:
-        made = network(seed)
-        made.register_forward_pre_hook(lambda _, given: seen.extend(given[0][:, 0, 0, 0].tolist()))
-        return made
-
-    monkeypatch.setattr(which, "Images", Few)
-    monkeypatch.setattr(which, "network", watched)
-    monkeypatch.setattr(which, "measured", lambda *_: [-60.0, 80.0])
+    monkeypatch.setattr(Few, "plain_batches", watched)
     for _ in range(2):
-        which.exchange(["3", "5"])
-    lines = which.read()
-    assert list(lines) == [3, 4]
-    assert lines[3]["0.1"].keys() == set(DESIGNS)
-    plans = [which.stages(None, ""), *(which.stages(e, design) for design in DESIGNS
-                                       for e in (0.0, 2.0))]  # fmt: skip
-    sizes = [sum(sum(stage[1]) for stage in plan) for plan in plans]
-    assert len(seen) == 2 * sum(sizes)
-    assert len(set(seen[: sizes[0]])) == sizes[0]
+        which.exchange(["1", "2"])
+    found = which.recorded()
+    assert list(found) == [1, 3]
+    assert found[1]["0.1"].keys() == set(DESIGNS)
+    assert len(seen) == 2 * 5  # seeds; Method 2, and two exponents in two designs
+    assert all(len(set(run)) == len(run) for run in seen)
+    assert seen[0][:100] == seen[1][:100] != seen[5][:100]
+
+
+class Few(TensorData):
+    """60,000 black images."""
+
+    def __init__(self) -> None:
+        split = Split(np.zeros((60_000, 14, 14, 1), np.uint8), np.arange(60_000) % 10)
+        test = Split(split.images[:10], split.labels[:10])
+        super().__init__(which.DATA, split, test, torch.device("cpu"))
