@@ -1,1 +1,1 @@
-"""The studies of results/study.md and results/cifar100.md, from the records of runs."""
+"""The studies of results/: study.md and cifar100.md from records of runs, which_exchange.md."""

@@ -7,6 +7,8 @@ rows              writes results/rows.yaml, and the tables and figures, from the
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
 halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
+which_tuning RATE…         tunes the study of results/which_exchange.md
+which_exchange FIRST STEP  runs its seeds; 0 2 and 1 2 share them between two cores
 reproduce ROW N   runs a row again with N other seeds and judges it; alone: lists the rows
 """
 
@@ -19,7 +21,7 @@ import torch
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, images, methods, records, seeds, table, tuning
+from lab.study import ends, images, methods, records, seeds, table, tuning, which
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 from lab.study.reproduce import reproduce
@@ -65,6 +67,9 @@ def rows(_: list[str]) -> None:
     table.put(text, PAGES / "cifar100.md")
     table.draw({"points of test accuracy": pages["study"]}, PAGES / "study.png")
     methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
+    found = which.counted(which.recorded())
+    table.put(which.summary(found), PAGES / "which_exchange.md")
+    which.draw(found, PAGES / "which_exchange.png")
     print(text)
 
 
@@ -89,6 +94,7 @@ COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (show_tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
     "halved": (images.halved, 0), "cifar100": (images.cifar100, 0), "reproduce": (reproduce, 0),
+    "which_tuning": (which.tune, 1), "which_exchange": (which.exchange, 0),
 }  # fmt: skip
 
 

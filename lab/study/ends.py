@@ -57,14 +57,14 @@ def anew(run: Training, name: str) -> dict[str, float]:
     splits = {"": data.test_batches()}
     if run.config.dataset.validation:
         splits["validation_"] = data.validation_batches()
-    found = {f"{name}_train_loss": _evaluated(network, data.plain_batches(images))[0]}
+    found = {f"{name}_train_loss": evaluated(network, data.plain_batches(images))[0]}
     for split, batches in splits.items():
-        loss, found[f"{name}_{split}accuracy"] = _evaluated(network, batches)
+        loss, found[f"{name}_{split}accuracy"] = evaluated(network, batches)
         found[f"{name}_{split}log_loss"] = 100 * math.log(loss)
     return found
 
 
-def _evaluated(network: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
+def evaluated(network: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
     """Mean loss, and accuracy in %, in eval mode."""
     network.eval()
     loss = right = count = 0.0

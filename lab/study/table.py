@@ -15,7 +15,7 @@ from lab.study.records import ROOT
 from lab.study.rows import MARGIN, Row, interval
 
 README = ROOT / "README.md"
-START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
+START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -29,7 +29,7 @@ def table(rows: Sequence[Row]) -> str:
         head.insert(3, "last epoch")
         for row, line in zip(rows, lines, strict=True):
             last = (row["found"] or {}).get("last_epoch")
-            line.insert(3, _interval(last) if last else "–")
+            line.insert(3, with_interval(last) if last else "–")
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
     )
@@ -47,7 +47,7 @@ def _cells(row: Row) -> list[str]:
     if row["test"] == "equal":
         text = f"{numbers['seeds_to_equate']} seeds"
     return [
-        row["claim"], str(numbers["n"]), _interval(interval(numbers)),
+        row["claim"], str(numbers["n"]), with_interval(interval(numbers)),
         p_value(numbers["p_adjusted"]), p_value(numbers["p_equal_adjusted"]), text, verdict,
     ]  # fmt: skip
 
@@ -62,7 +62,8 @@ def verdict_of(row: Row) -> str:
     )
 
 
-def _interval(numbers: Sequence[float]) -> str:
+def with_interval(numbers: Sequence[float]) -> str:
+    """A number with the ends of its interval."""
     value, low, high = (signed(number, ".2f") for number in numbers)
     return f"{value} [{low}, {high}]"
 
@@ -75,7 +76,7 @@ def readme(rows: Sequence[Row]) -> str:
         cells = [
             row["readme"][1],
             str(row["found"]["n"]),
-            _interval(interval(row["found"])),
+            with_interval(interval(row["found"])),
             verdict_of(row),
         ]
         lines.append(f"| {' | '.join(cells)} |")
