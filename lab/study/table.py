@@ -19,12 +19,13 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs.
-
-    The last epoch has a column where a row has a number of it.
-    """
+    """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
     head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
-    lines = [_cells(row) for row in rows]
+    return _markdown(rows, head, [_cells(row) for row in rows])
+
+
+def _markdown(rows: Sequence[Row], head: list[str], lines: list[list[str]]) -> str:
+    """A table; the last epoch has a column where a row has a number of it."""
     if any("last_epoch" in (row["found"] or {}) for row in rows):
         head.insert(3, "last epoch")
         for row, line in zip(rows, lines, strict=True):
@@ -70,17 +71,11 @@ def with_interval(numbers: Sequence[float]) -> str:
 
 def readme(rows: Sequence[Row]) -> str:
     """The rows that README.md shows, in its words, by the order in "readme"."""
-    lines = ["| claim | seeds | points of test accuracy | verdict |", "|---|---|---|---|"]
     shown = [row for row in rows if "readme" in row and row["found"]]
-    for row in sorted(shown, key=lambda row: row["readme"][0]):
-        cells = [
-            row["readme"][1],
-            str(row["found"]["n"]),
-            with_interval(interval(row["found"])),
-            verdict_of(row),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    shown.sort(key=lambda row: row["readme"][0])
+    head = ["claim", "seeds", "points of test accuracy", "verdict"]
+    lines = [[row["readme"][1], *_cells(row)[1:3], verdict_of(row)] for row in shown]
+    return _markdown(shown, head, lines)
 
 
 def between(text: str) -> str:

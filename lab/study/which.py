@@ -27,7 +27,6 @@ from igo.train.engine import cpu_name
 from igo.train.on_device import TensorData
 from lab.figures import BLUE, GREY, VERMILION, drawn
 from lab.study import ends, table
-from lab.study.images import FASHION_MNIST_14
 from lab.study.records import RECORDS
 
 RECORD = RECORDS / "which_exchange.jsonl"
@@ -68,7 +67,7 @@ def stages(exponent: float | None, design: str) -> list[Stage]:
 
 def images() -> TensorData:
     """The images in memory."""
-    train, test = read("arrays", Place(Path("data"), file=FASHION_MNIST_14))
+    train, test = read("arrays", Place(Path("data"), file=Path("data/fashion_mnist_14.npz")))
     return TensorData(DATA, train, test, torch.device("cpu"))
 
 

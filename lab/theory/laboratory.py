@@ -17,7 +17,6 @@ from igo.ground.files import output_folder, write_atomically
 from lab.theory.row import VERDICTS, Settings, Study
 
 STUDIES = (
-    "smoothing",
     "identity",
     "noise",
     "nice",
@@ -44,8 +43,23 @@ Symbols: [the idea](../../docs/idea.md#symbols).
     python -m lab.theory                            # all of it: make theory
     python -m lab.theory study=[nice,convexity]     # some studies
 
-Not run: statements about the training of networks, about generalisation and about score-based
-models. That a network's noise falls as 1/√b is in [results/noise](../noise/README.md).
+That a network's noise falls as 1/√b is in [results/noise](../noise/README.md). Definitions and
+(A4) claim nothing. Statements of the slides without a row, and why:
+
+- *SGD generalises well, for images sometimes better than Adam; too large a batch harms it* (背景,
+  SGDの挙動についての理論的洞察). It takes large networks and rivals tuned alike. Small runs decided
+  nothing ([log](../../docs/log.md#the-rest), [batch sizes](../study.md)).
+- *With enough computing plain SGD can optimise networks globally* (結論). Nobody knows the global
+  minimum of a network's loss, or whether the loss is new σ-nice.
+- *Score-based and diffusion models use graduated optimization implicitly, and outdo GANs*
+  (なぜ段階的最適化なのか). No such model is trained here.
+- *Methods that use gradients cannot climb, so global optimization is hard* (背景). Background;
+  plain descent is a rival in [two](#reaches_the_global_minimum) [rows](#falling_beats_constant).
+- *f̂_δ cannot be computed* (目的関数の平滑化). The functions of this page have it in closed form.
+- *The best decay of the noise is at once that of η* (最適な学習率スケジューリング). With constant b
+  γ_m = κ_m by definition.
+- *ResNet18 on CIFAR-100* (数値実験). Figures without a number; see the
+  [published curves](../published/README.md) and [a small network](../cifar100.md).
 
 | | stated | verdict | number |
 |---|---|---|---|

@@ -13,6 +13,7 @@ from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statemen
 from lab.theory.smoothing import BALL, Array
 
 SAMPLES = 200_000
+DIMENSIONS = (2, 3, 10, 100)
 A_WIDTHS, A_PROBABILITY = np.linspace(1.42, 6, 60), np.linspace(1.42, 4, 40)
 SLACK = 1e-5  # relative, for six printed digits
 
@@ -39,16 +40,22 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         for delta, d, cosine in [sample_widths(rng, a)]
         for v, w, c in _extremes_and_some(delta, d, cosine)
     ]
-    angles = []
-    for dimension in (2, 3, 10, 100):
+    angles, radii = [], np.random.default_rng(settings.seed + 1)
+    for dimension in DIMENSIONS:
         z = rng.standard_normal((SAMPLES, dimension))
         cosine = np.abs(z[:, 0]) / np.linalg.norm(z, axis=1)
         # The most favourable case: x just inside the sphere of radius a r, and ‖u‖ = 1.
         shares = [float((cosine >= np.sqrt(a**2 - 1) / a).mean()) for a in A_PROBABILITY]
         formula = props.existence_probability(A_PROBABILITY, 1.0, 1.0, A_PROBABILITY)
+        # x in N(x*; a r) and u in the unit ball: ‖x* − x‖/(a r) and ‖u‖ have the same law.
+        distance, length = radii.random((2, SAMPLES)) ** (1 / dimension)
+        of_pairs = [
+            props.existence_probability(a * distance, length, 1.0, a) for a in A_PROBABILITY
+        ]
         angles += [
-            {"d": dimension, "a": float(a), "sampled": s, "formula": float(p)}
-            for a, s, p in zip(A_PROBABILITY, shares, formula, strict=True)
+            {"d": dimension, "a": float(a), "sampled": s, "formula": float(f)}
+            | {"positive": float((p > 0).mean()), "below_1": float((p < 1).mean())}
+            for a, s, f, p in zip(A_PROBABILITY, shares, formula, of_pairs, strict=True)
         ]
     return {
         "width_bounds": frame(widths),
@@ -126,11 +133,6 @@ def draw_probability(frames: Frames, path: Path) -> None:
         axis.legend()
 
 
-def _ran(frames: Frames) -> str:
-    total = frames["width_bounds"].group_by("a").agg(pl.col("samples").first())["samples"].sum()
-    return f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6"
-
-
 def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
     """Count the kept samples below (end 0) or above (end 1) a bound."""
     beyond = chosen["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
@@ -149,30 +151,18 @@ def width_is_bounded(frames: Frames) -> Seen:
     chosen = frames["width_bounds"].filter(front=True)
     a = chosen["a"].to_numpy()
     halved = _outside(chosen, (np.ones_like(a), props.exact_width_bounds(a)[1] / 2), 1)
+
+    def above(a: float) -> float:
+        return float(props.printed_width_bounds(a)[1] / props.exact_width_bounds(a)[1])
+
+    total = frames["width_bounds"].group_by("a").agg(pl.col("samples").first())["samples"].sum()
     return Seen(
-        _ran(frames),
+        f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6",
         parts,
         [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
-        "For θ > π/2 the printed |δ⁻| is the other, larger root",
-    )
-
-
-@statement("命題 3.1", "a_m/(√(a_m² − 1) − 1) is the end of the range of d_m")
-def width_bound_is_tight(frames: Frames) -> Seen:
-    """Compare the largest sampled d_m with the printed and the exact upper bound."""
-    chosen = frames["width_bounds"].filter(front=True)
-    largest = chosen.group_by("a").agg(pl.col("d_m").max()).sort("a").filter(pl.col("a") < 3)
-    a, d = largest["a"].to_numpy(), largest["d_m"].to_numpy()
-    printed, exact = props.printed_width_bounds(a)[1], props.exact_width_bounds(a)[1]
-    what = "printed bound over the"
-    return Seen(
-        _ran(frames),
-        [
-            Check(f"{what} largest d_m, worst a_m < 3", (printed / d).max(), 1, 1.25),
-            Check(f"{what} exact, best a_m < 3", (printed / exact).min(), 1, 1.05),
-        ],
-        [Check("half the exact bound over the largest d_m", (exact / 2 / d).max(), 1, 1.25)],
-        "For θ < π/2 the exact range is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]",
+        "For θ > π/2 the printed |δ⁻| is the other, larger root. For θ < π/2 the exact range is "
+        f"a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: the printed upper bound is {above(1.5):.3g} "
+        f"times that at a_m = 1.5, {above(2):.3g} at 2 and {above(6):.3g} at 6",
     )
 
 
@@ -204,7 +194,7 @@ def existence_probability(frames: Frames) -> Seen:
         Check(
             f"largest difference, d = {d}", float(table.filter(d=d).select(gap).item()), high=0.01
         )
-        for d in (2, 3, 10, 100)
+        for d in DIMENSIONS
     ]
     return Seen(
         f"{SAMPLES:,} uniform directions, {len(A_PROBABILITY)} values of a_m",
@@ -214,9 +204,34 @@ def existence_probability(frames: Frames) -> Seen:
     )
 
 
+@statement("δ⁻ が存在する確率", "0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m")
+def probability_is_positive(frames: Frames) -> Seen:
+    """Count the pairs (x, u) of Proposition 3.1 with p(a_m) above 0 and below 1."""
+    table = frames["existence_probability"].filter(a=A_PROBABILITY[0])
+    far, near = (float(props.existence_probability(a, 1.0, 1.0, a)) for a in (100.0, 2**0.5))
+    return Seen(
+        f"{SAMPLES:,} pairs of x in N(x*; a_m r) and u in the unit ball, a_m = {A_PROBABILITY[0]}",
+        [
+            *(
+                Check(f"share with p(a_m) {sign}, d = {d}", share, low=1)
+                for sign, column in (("> 0", "positive"), ("< 1", "below_1"))
+                for d, share in table.select("d", column).iter_rows()
+            ),
+            Check("largest p(a_m) at a_m = 100", far, high=0.01),
+        ],
+        [Check("largest p(a_m) at a_m = √2", near, high=0.01)],
+        "p(a_m) is 0 or undefined where ‖x* − x‖‖u_m‖ ≤ r√(a_m² − 1) [derived]",
+    )
+
+
 STUDY = Study(
     measure,
     ("width_bounds", "strong_convexity", "existence_probability"),
-    (width_is_bounded, width_bound_is_tight, smoothing_keeps_convexity, existence_probability),
+    (
+        width_is_bounded,
+        smoothing_keeps_convexity,
+        existence_probability,
+        probability_is_positive,
+    ),
     {"delta_minus_and_width.png": draw_widths, "existence_probability.png": draw_probability},
 )

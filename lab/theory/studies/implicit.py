@@ -23,7 +23,7 @@ ROUNDS = {
 }
 EPSILONS = {0.25: (1.2, 0.9), 0.5: (0.6, 0.3), 0.75: (0.4, 0.15), 1.0: (0.4, 0.08)}
 H3 = (0.0, 0.01, 0.1, 1.0)
-MOST, CHAINS = 199, 200
+MOST, CHAINS = 1_000_000, 200
 PROBLEM = Ripple()
 ETA, NOISE, BATCH = 0.1, 4.0, 4.0  # η_1, C, b_1
 DELTA = ETA * NOISE / BATCH**0.5  # δ_1
@@ -45,23 +45,21 @@ class Stage:
     steps: int
 
 
-def plan(rounds: int, power: float, h3: float = 0.0) -> list[Stage]:
+def bracket(phi: Array | float, h3: float = 0.0) -> Array:
+    """Return ε_m − H_3 η_m, ε_m = σ²δ_m², for φ_m = δ_m/δ_1 and all of the decay in η."""
+    return np.asarray((PROBLEM.sigma(DELTA) * DELTA * phi) ** 2 - h3 * ETA * phi)
+
+
+def plan(rounds: int, power: float) -> list[Stage]:
     """Return rounds m = 1..M of Algorithm 3, all of the decay in η.
 
-    T_F = ⌈H_4/(ε_m − H_3 η_m)⌉, ε_m = σ²δ_m². The slides give no H_3, H_4: H_4 is for ten steps in
-    stage 1. Round M + 1 is left out: it has η = 0 and does not move. ValueError where
-    ε_m ≤ H_3 η_m.
+    T_F = ⌈H_4/(ε_m − H_3 η_m)⌉. The slides give no H_3, H_4: here H_3 = 0, and H_4 is for ten steps
+    in stage 1. Round M + 1 is left out: it has η = 0 and does not move.
     """
     phi = optimal_levels(1.0, rounds, power)
-    eta, sigma = ETA * phi, PROBLEM.sigma(DELTA)
-    h4 = 10 * (sigma * DELTA) ** 2
-    bracket = (sigma * DELTA * phi) ** 2 - h3 * eta
-    if (bracket <= 0).any():
-        raise ValueError(f"T_F does not exist for h3={h3}: ε_m must be above H_3·η_m")
-    steps = np.ceil(h4 / bracket - 1e-9)
-    return [
-        Stage(float(e), DELTA * float(f), int(t)) for e, f, t in zip(eta, phi, steps, strict=True)
-    ]
+    steps = np.ceil(10 * bracket(1.0) / bracket(phi) - 1e-9)
+    shares = zip(phi.tolist(), steps, strict=True)
+    return [Stage(ETA * share, DELTA * share, int(count)) for share, count in shares]
 
 
 def run(stages: list[Stage], start: Array, exact: bool, seed: int = 0) -> Array:
@@ -127,23 +125,16 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
             within = int((value <= epsilon).sum())
             case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}
             reached.append(case | {"mean_error": float(value.mean()), "within": within})
-    derived = PROBLEM.lipschitz**2 / 2
-    valid = [{"h3": h3, "rounds": _longest(h3)} for h3 in (*H3, derived)]
+    last = 1 / np.arange(1, MOST + 1)  # φ of the last stage for p = 1, whose bracket is the least
+    valid = [
+        {"h3": h3, "rounds": int((bracket(last, h3) > 0).sum())}
+        for h3 in (*H3, PROBLEM.lipschitz**2 / 2)
+    ]
     return {
         "theorem_3_4": frame(errors),
         "algorithm3": frame(reached),
         "stage_lengths_exist": frame(valid),
     }
-
-
-def _longest(h3: float) -> int:
-    """Return the largest M ≤ 199 with every T_F, for p = 1 and decay in η only; 0 if none."""
-    for m in range(1, MOST + 1):
-        try:
-            plan(m, 1.0, h3)
-        except ValueError:
-            return m - 1
-    return MOST
 
 
 def _fit(
@@ -234,10 +225,11 @@ def stage_lengths_exist(frames: Frames) -> Seen:
     """Find the largest M for which every T_F exists, by H_3."""
     rows = frames["stage_lengths_exist"].iter_rows()
     return Seen(
-        f"the largest M ≤ {MOST} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
+        f"the largest M ≤ {MOST:,} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
         "[derived]",
         [Check(f"largest M, H_3 = {h3:.3g}", m, low=MOST) for h3, m in rows],
-        note="ε_m falls as δ_m², H_3 η_m at most as δ_m: for any H_3 > 0 the formula ends",
+        note="The slides do not say what H_3 is. ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
+        "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Study: does the ball smooth as the gradient noise of a real network does?"""
+"""Study: does the ball smooth as a network's own noise does, and do η and b set that noise?"""
 
 from typing import Any
 
@@ -13,13 +13,14 @@ from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statemen
 
 RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 800, 200
 POINTS = {"start": 0, "after 1 epoch": 1, "after 20 epochs": 20}
-OWN, OWN_GAUSSIAN, BALL, LARGE = (
+OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW = (
     "its own mini-batches",
     "Gaussian, its own covariance",
     "ball",
     "its own, batch 4b",
+    "its own, η/2",
 )
-KERNELS = (OWN, OWN_GAUSSIAN, BALL, LARGE)
+KERNELS = (OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW)
 NEAR = 0.25  # how far a ratio may be from 1
 
 
@@ -30,8 +31,8 @@ def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -
     """
     n, p = gradients.shape
     drawn: Tensor
-    if kernel in (OWN, LARGE):
-        b = BATCH if kernel == OWN else 4 * BATCH
+    if kernel in (OWN, LARGE, SLOW):
+        b = 4 * BATCH if kernel == LARGE else BATCH
         rows = torch.randint(n, (count, b), generator=random)
         weights = torch.zeros(count, n, dtype=gradients.dtype)
         weights.scatter_add_(1, rows, torch.ones(rows.shape, dtype=gradients.dtype) / b)
@@ -59,15 +60,14 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
     records = []
     for kernel in KERNELS:
         random = torch.Generator().manual_seed(seed)
-        parts = []
+        parts, rate = [], RATE / 2 if kernel == SLOW else RATE
         for _ in range(DRAWS // CHUNK):
-            move = -RATE * noise(kernel, gradients, CHUNK, random)
+            move = -rate * noise(kernel, gradients, CHUNK, random)
             parts.append(NETWORK.loss(y + move, data) - level - move @ slope)
         rise = torch.cat(parts)
         records.append(
             {
                 "kernel": kernel,
-                "delta": RATE * float((gradients**2).sum(1).mean() / BATCH) ** 0.5,
                 "loss": float(level),
                 "rise": float(rise.mean()),
                 "standard_error": float(rise.std()) / DRAWS**0.5,
@@ -85,15 +85,29 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"own_noise": frame(records)}
 
 
-def ratio(frames: Frames, point: str, kernel: str) -> Check:
-    """Check that a kernel raises the loss as much as the network's own noise, within a quarter."""
+def ratio(
+    frames: Frames,
+    point: str,
+    kernel: str,
+    over: str = OWN,
+    low: float = 1 - NEAR,
+    high: float = 1 + NEAR,
+) -> Check:
+    """Check the rise of the loss by a kernel over that by another one."""
     table = frames["own_noise"].filter(point=point)
-    above, below = (table.filter(kernel=k).row(0, named=True) for k in (kernel, OWN))
+    above, below = (table.filter(kernel=k).row(0, named=True) for k in (kernel, over))
     value = above["rise"] / below["rise"]
     relative = np.hypot(*(row["standard_error"] / row["rise"] for row in (above, below)))
     reach = 1.96 * abs(value) * float(relative)
-    what = f"{kernel}: rise over that of its own noise, {point}"
-    return Check(what, value, 1 - NEAR, 1 + NEAR, (value - reach, value + reach))
+    rival = "its own noise" if over == OWN else over
+    what = f"{kernel}: rise over that of {rival}, {point}"
+    return Check(what, value, low, high, (value - reach, value + reach))
+
+
+RAN = (
+    f"digits, 64–32–10, η = {RATE}, b = {BATCH}: the rise of the training loss under noise, "
+    f"{DRAWS:,} draws"
+)
 
 
 @statement("SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)")
@@ -101,8 +115,7 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     """Compare the ball's rise with that of the network's own noise."""
     fitting = [ratio(frames, point, OWN_GAUSSIAN) for point in POINTS]
     return Seen(
-        f"digits, 64–32–10, η = {RATE}, b = {BATCH}: the rise of the training loss under noise, "
-        f"{DRAWS:,} draws",
+        RAN,
         [ratio(frames, point, BALL) for point in POINTS],
         [ratio(frames, point, LARGE) for point in POINTS],
         "The rise is η²·tr(HΣ)/2b [derived], and noise lies in the steep directions. A Gaussian "
@@ -110,4 +123,20 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     )
 
 
-STUDY = Study(measure, ("own_noise",), (ball_smooths_as_sgd,))
+@statement(
+    "SGDの挙動についての理論的洞察",
+    "to lower η, or to raise b, is equivalent to lowering the noise level",
+)
+def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
+    """Compare η/2 and 4b, which halve δ, with the noise as it is and with one another."""
+    lower = [ratio(frames, p, k, low=-np.inf, high=1) for k in (SLOW, LARGE) for p in POINTS]
+    return Seen(
+        RAN,
+        [*lower, *(ratio(frames, point, SLOW, LARGE) for point in POINTS)],
+        [ratio(frames, point, OWN, LARGE, low=-np.inf, high=1) for point in POINTS],
+        "At one point of the training both smooth alike. The slide does not say that training with "
+        "either ends alike",
+    )
+
+
+STUDY = Study(measure, ("own_noise",), (ball_smooths_as_sgd, rate_and_batch_lower_the_noise))

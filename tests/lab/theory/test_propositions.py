@@ -1,8 +1,10 @@
 import numpy as np
+import polars as pl
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import optimize, stats
 
 from lab.theory import propositions as props
 from lab.theory.functions import Ripple, smoothed
@@ -62,6 +64,14 @@ def test_existence_probability_is_the_share_of_directions_in_the_plane():
             real, abs=4e-3
         )
     assert props.existence_probability(0.5, 1.0, 1.0, 2.0) == 0
+
+
+def test_the_share_of_pairs_with_a_probability_above_0_is_its_closed_form():
+    """−d ln(‖x* − x‖‖u‖/a r) has the law Γ(2), as the radii of two uniform points in a ball."""
+    table = pl.read_csv(ROOT / "results" / "theory" / "existence_probability.csv")
+    for d, a, share in table.select("d", "a", "positive").iter_rows():
+        expected = stats.gamma(2).cdf(-d / 2 * np.log1p(-1 / a**2))
+        assert share == pytest.approx(expected, abs=5e-3)
 
 
 @given(stages=st.integers(1, 60), power=st.floats(0.05, 2))

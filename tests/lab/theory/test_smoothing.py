@@ -2,31 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lab.theory.functions import rastrigin
-from lab.theory.smoothing import BALL, GAUSSIAN, smooth
-
-
-@pytest.mark.parametrize("kernel", [BALL, GAUSSIAN], ids=lambda k: k.name)
-@pytest.mark.parametrize("dimension", [1, 2, 10, 50])
-@pytest.mark.parametrize("method", ["plain", "sobol"])
-def test_monte_carlo_lies_within_its_error_bar(kernel, dimension, method):
-    x = np.linspace(-1, 1, dimension)[None]
-    function = rastrigin(kernel, dimension)
-    for of in (function.value, function.gradient):
-        estimate, error = smooth(lambda x, of=of: of(x, 0.0), x, 0.4, kernel, method=method, seed=5)
-        assert (np.abs(estimate - of(x, 0.4)) < 5 * np.maximum(error, 1e-9)).all()
-
-
-def test_standard_error_is_the_spread_over_seeds():
-    values, errors = [], []
-    for seed in range(60):
-        value, error = smooth(
-            lambda x: rastrigin(GAUSSIAN, 3).value(x, 0.0), np.zeros((1, 3)), 0.5, GAUSSIAN,
-            samples=256, method="plain", seed=seed,
-        )  # fmt: skip
-        values.append(value[0])
-        errors.append(error[0])
-    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.25)
+from lab.theory.smoothing import BALL, GAUSSIAN
 
 
 def test_gaussian_samples_are_independent_and_normal():

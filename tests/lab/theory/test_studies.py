@@ -17,15 +17,23 @@ RESULTS = ROOT / "results" / "theory"
 
 
 def test_algorithm_3_by_hand():
-    stages = implicit.plan(8, 0.25, h3=0.01)
+    stages = implicit.plan(8, 0.25)
     phi = (1 - np.arange(8) / 8) ** 0.25
     np.testing.assert_allclose([s.noise_level for s in stages], 0.2 * phi)
     np.testing.assert_allclose([s.learning_rate for s in stages], 0.1 * phi)
     sigma = (3.3 / 2 - 0.35) / 0.2
-    steps = 10 * (sigma * 0.2) ** 2 / ((sigma * 0.2 * phi) ** 2 - 0.01 * 0.1 * phi)
+    steps = 10 * (sigma * 0.2) ** 2 / (sigma * 0.2 * phi) ** 2
     np.testing.assert_allclose([s.steps for s in stages], np.ceil(steps - 1e-9))
-    with pytest.raises(ValueError, match="T_F does not exist"):
-        implicit.plan(100, 1.0, h3=1.0)
+
+
+def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
+    sigma = (3.3 / 2 - 0.35) / 0.2
+    table = pl.read_csv(RESULTS / "stage_lengths_exist.csv").filter(pl.col("h3") > 0)
+    for h3, rounds in table.iter_rows():
+        m = 1  # the last stage of M = m rounds has φ = 1/m
+        while (sigma * 0.2 / m) ** 2 - h3 * 0.1 / m > 1e-15:
+            m += 1
+        assert rounds in (m - 1, m)  # m, if the two are equal but for rounding
 
 
 def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
