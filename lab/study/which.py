@@ -17,13 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from igo.config.schema import DatasetConfig, ModelConfig
+from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
 from igo.data.readers import read
 from igo.data.source import Place
 from igo.ground.seeds import derive_seed, generator
 from igo.report.statistics import LEVEL, Array, mean_of, reach, sign_flip
-from igo.train import models
-from igo.train.engine import cpu_name
+from igo.train import engine, models
 from igo.train.on_device import TensorData
 from lab.figures import BLUE, GREY, VERMILION, drawn
 from lab.study import ends, table
@@ -37,6 +36,7 @@ EXPONENTS = (0.0, 1.0, 1.5, 2.0, 2.5)  # of 1/κ in the growth of b; 0 is Method
 FALLING = "method 2"
 DESIGNS = {"equal Σ η": "primary", "equal images": "secondary"}
 DATA = DatasetConfig("arrays", 10, 1, 14, 60_000, [0.2860], [0.3301])
+ENGINE = EngineConfig("cpu", "fp32", threads=1)
 GROUPS = 4  # of GroupNorm
 DRAWS, CONFIDENCE = 10_000, 0.975  # of the bootstrap
 RANGES = {"1/κ² (2)": (1.75, 2.25), "1/κ (1)": (0.75, 1.25)}  # verdicts
@@ -79,8 +79,7 @@ def network(seed: int) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
-    models.unstrided(made)
-    return made.to(memory_format=torch.channels_last)
+    return engine.build(ENGINE).prepare(made)
 
 
 def order(seed: int) -> Tensor:
@@ -105,7 +104,6 @@ def trained(data: TensorData, seed: int, rate: float, plan: Sequence[Stage]) -> 
 
 def tune(rates: list[str]) -> None:
     """Print 100 ln of the held-out loss of Method 2 at these η_1: the mean and each seed's."""
-    torch.set_num_threads(1)
     data = images()
     for rate in map(float, rates):
         found = []
@@ -119,11 +117,10 @@ def tune(rates: list[str]) -> None:
 def exchange(words: list[str]) -> None:
     """Run each STEP-th of the planned seeds from FIRST on, but for those that RECORD has."""
     first, step = map(int, words or (0, 1))
-    torch.set_num_threads(1)
     data = images()
     for seed in SEEDS[first::step]:
         if seed not in recorded():
-            line = {"seed": seed, "cpu": cpu_name(), "torch": torch.__version__,
+            line = {"seed": seed, "cpu": engine.cpu_name(), "torch": torch.__version__,
                     "found": of_seed(data, seed)}  # fmt: skip
             with RECORD.open("a") as file:
                 file.write(json.dumps(line) + "\n")

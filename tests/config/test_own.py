@@ -45,7 +45,7 @@ class Peeks(nn.Linear):
         return super().forward(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)
 """
 RUN = ("tracking=none", "epochs=3", "batch_size=32", "dataset.samples=96", "noise.batches=2",
-       "engine.precision=fp32")  # fmt: skip
+       "engine.precision=fp32", "checkpoint_seconds=0")  # fmt: skip
 OWN = (
     "model._target_=mine.net", "model.width=4", "model.classes=${dataset.classes}",
     "model.channels=${dataset.channels}", "optimizer._target_=mine.sgd", "optimizer.decay=0.001",

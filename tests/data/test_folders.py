@@ -158,7 +158,7 @@ def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) ->
         list(stream)
 
 
-@pytest.mark.parametrize("moment", ["igo.train.engine.Engine.step", "igo.runs.checkpoint.save"])
+@pytest.mark.parametrize("moment", ["igo.train.engine.Engine.update", "igo.runs.checkpoint.save"])
 def test_a_signal_to_all_processes_of_a_run_is_one_signal(
     moment: str, data_dir: Path, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ def test_killed_inside_each_write_of_a_run(tmp_path: Path, function: str, moment
 
 BOUNDARIES = [
     Death("igo.train.loop.train_epoch", 3, "before"),  # the second stage
-    Death("igo.train.engine.Engine.step", 9, "after"),
+    Death("igo.train.engine.Engine.update", 9, "after"),
     Death("igo.runs.folder.RunFolder.write_records", 4, "after"),  # the first: at the start
     Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # trained, not called finished
 ]

@@ -66,7 +66,7 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
     for row in records(run_folder(tmp_path)):
         of_epoch = [update for update in updates if update.epoch == row["epoch"]]
         eta = statistics.mean(update.learning_rate for update in of_epoch)
-        b = statistics.mean(update.size for update in of_epoch)
+        b = statistics.mean(update.batch_size for update in of_epoch)
         assert (row["eta_m"], row["b_m"]) == pytest.approx((eta, b), rel=1e-12)
         assert row["stage"] == of_epoch[-1].stage.stage
         for delta, variance in (("delta_m", "reference_variance"),

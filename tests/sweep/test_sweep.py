@@ -275,7 +275,7 @@ LINES = [
     ["dataset.mean=[0.25]", "tracking.tags=[a,b]", "engine.threads=2", "max_batch_size=64"],
     ["experiment=cifar100", "schedule=polynomial", "p=4", "batch_size=64"],
     ["optimizer=shb", "optimizer.momentum=0.5"],
-    ["p=1", "tracking.project=7", "dataset.mean=[1]", "noise.online='0.1'"],
+    ["p=1", "tracking.project=7", "dataset.mean=[1]", "learning_rate='0.1'"],
 ]
 
 

@@ -70,7 +70,9 @@ def _values(composed: DictConfig) -> dict[str, Any]:
     """The settings as plain values, calls in place of targets."""
     values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     as_calls(values)
-    return dict(values)
+    dataset = values.get("dataset", {})
+    facts = {name for name in identity.FACTS if dataset.get(name) is None}
+    return {**values, "dataset": {k: v for k, v in dataset.items() if k not in facts}}
 
 
 def _found_facts(values: dict[str, Any]) -> dict[str, Any]:

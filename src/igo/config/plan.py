@@ -23,7 +23,9 @@ def stages_of(config: Config) -> int:
         )  # fmt: skip
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
-    return chosen or max(1, config.epochs - warmup_samples(config) // training_samples(config))
+    return chosen or max(
+        1, config.epochs - warmup_samples(config) // max(training_samples(config), 1)
+    )
 
 
 def make_plan(config: Config) -> Plan:
