@@ -54,7 +54,7 @@ That a network's noise falls as 1/√b is in [results/noise](../noise/README.md)
 - *Score-based and diffusion models use graduated optimization implicitly, and outdo GANs*
   (なぜ段階的最適化なのか). No such model is trained here.
 - *Methods that use gradients cannot climb, so global optimization is hard* (背景). Background;
-  plain descent is a rival in [two](#reaches_the_global_minimum) [rows](#falling_beats_constant).
+  plain descent is a rival in the rows on reaching the global minimum.
 - *f̂_δ cannot be computed* (目的関数の平滑化). The functions of this page have it in closed form.
 - *The best decay of the noise is at once that of η* (最適な学習率スケジューリング). With constant b
   γ_m = κ_m by definition.
