@@ -68,7 +68,7 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
         eta = statistics.mean(update.learning_rate for update in of_epoch)
         b = statistics.mean(update.batch_size for update in of_epoch)
         assert (row["eta_m"], row["b_m"]) == pytest.approx((eta, b), rel=1e-12)
-        assert row["stage"] == of_epoch[-1].stage.stage
+        assert row["stage"] == of_epoch[-1].stage
         for delta, variance in (("delta_m", "reference_variance"),
                                 ("delta_measured", "gradient_variance")):  # fmt: skip
             assert row[delta] == pytest.approx(eta * math.sqrt(row[variance] / b), rel=1e-12)
