@@ -191,7 +191,7 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
 
 
 def _out_of_memory(run: Training, epoch: int) -> str:
-    largest = math.ceil(max(row.b_m for row in run.plan.segments(epoch)))
+    largest = math.ceil(max(row.b_m for row in run.plan.rows_of_epoch(epoch)))
     at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     return (
         f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"
