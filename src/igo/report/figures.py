@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import statistics as standard
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -14,11 +13,11 @@ import polars as pl
 
 from igo.report import draw
 from igo.report.comparison import in_range, signed
-from igo.report.draw import LOOK, SCALE, Figure
+from igo.report.draw import LOOK, Figure
 from igo.report.results import Results
 from igo.report.statistics import reach
 from igo.report.style import DASHES, PALETTE
-from igo.report.table import Row, averaged, names_in, statistics_of
+from igo.report.table import averaged, names_in, statistics_of
 
 Labels = dict[int, str]  # of settings, by their numbers
 
@@ -34,13 +33,6 @@ NOISE = {
     "delta_measured": "δ measured in the last epoch",
     "eta": "learning rate η alone",
 }
-PUBLISHED = Path(__file__).with_name("published.csv")  # a link to the file in results/published
-SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
-# The published setting; its batch size is not published.
-OF_PUBLISHED = {
-    "dataset.name": "cifar100", "model.name": "resnet18", "optimizer.name": "sgd",
-    "learning_rate": 0.1, "epochs": 200, "split": 1,
-}  # fmt: skip
 
 
 def of_task(results: Results, task: pl.DataFrame, labels: Labels, number: int) -> list[Figure]:
@@ -79,8 +71,6 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     table = _table(results, labels, REACHED)
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
-    found = {label: published(results.row(setting)) for setting, label in labels.items()}
-    theirs = {label: curve for label, curve in found.items() if len(curve)}
     looks = styles(labels)
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(2, len(columns))
@@ -88,36 +78,12 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
             draw.curves(axes[i], table, x, metric, looks)
             axes[i].set(title=REACHED[metric], xlabel=x)
             if x == "epoch":
-                for label, curve in theirs.items():
-                    look = {**looks[label], "ls": DASHES[1], "lw": 1}
-                    axes[i].plot(curve["epoch"], SCALE.get(metric, 1) * curve[metric], **look)
                 draw.name_ends(axes[i], table, metric, looks)
         draw.finish(drawing, axes[0])
     caption = _means(table["n"].to_list())
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
-    if theirs:
-        caption += f" Dashed: published ({SOURCE}; the batch size is not stated)."
     return Figure(name, "Accuracy and loss", caption, table, drawing)
-
-
-def published(row: Row) -> pl.DataFrame:
-    """Epoch, test/accuracy and train/loss as published for a setting; empty if they are not.
-
-    No setting has "exponential" or "linear C": the rate of the first and the meaning of the second
-    are not published.
-    """
-    profile, name = row["schedule.profile"], ""
-    if all(row[setting] == value for setting, value in OF_PUBLISHED.items()):
-        if profile in ("graduated", "polynomial"):
-            name = f"p={row['p']:g}"
-        elif profile == "cosine":
-            name = profile
-    if not name:
-        return pl.DataFrame()
-    rows = pl.read_csv(PUBLISHED, infer_schema_length=None).filter(schedule=name)
-    share = (pl.col("test_accuracy_percent") / 100).alias("test/accuracy")
-    return rows.select("epoch", share, pl.col("train_loss").alias("train/loss"))
 
 
 def applied(results: Results, labels: Labels, name: str) -> Figure:
