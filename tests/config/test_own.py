@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import Program, python, records, run_folder, status
-from data_files import write_images, write_npz
+from conftest import ROOT, Program, python, records, run_folder, status
+from data_files import write_images
 from forked import Death
 
 MINE = """
@@ -37,12 +37,9 @@ def number(width=1):
     return width
 
 
-class Peeks(nn.Linear):
-    def __init__(self):
-        super().__init__(64, 10)
-
+class Peeks(nn.Identity):
     def forward(self, x):
-        return super().forward(x.flatten(1)) * (1 if x.sum().item() > 0 else 2)
+        return x * x.sum().item()
 """
 RUN = ("tracking=none", "epochs=3", "batch_size=32", "dataset.samples=96", "noise.batches=2",
        "engine.precision=fp32", "checkpoint_seconds=0")  # fmt: skip
@@ -89,29 +86,26 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert measured.good().stdout.count("worst case") == 2
 
 
-def test_ones_own_images_and_profile_need_no_edit(program: Program, tmp_path: Path) -> None:
-    """The facts of the data are found in them; settings by files of one's own."""
-    images = write_images(tmp_path / "images", val=2)
-    (images / "val").rename(images / "test")
-    arrays = write_npz(tmp_path / "mine.npz", shape=(8, 8, 3))
-    text = "_target_: mine.net\nclasses: ${dataset.classes}\nchannels: ${dataset.channels}\n"
-    for group, name, content in (
-        ("model", "small", text + "width: 3\n"), ("schedule", "power", "_target_: mine.power\n"),
-        ("experiment", "both", "# @package _global_\ndefaults:\n  - override /model: own\n\n"
-         "model:\n  _target_: mine.net\n  classes: 3\n  channels: 3\n"),
+def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    (file,) = re.findall(r"^```python\n# my_model.py\n(.*?)^```", page, re.M | re.S)
+    (tmp_path / "my_model.py").write_text(file)
+    root = write_images(tmp_path / "images", val=2)
+    (root / "val").rename(root / "test")
+    data = ("dataset=folder", f"dataset.root={root}", *RUN[:3], "noise.batches=2")
+    for line in re.findall(r"^    igo train (.*_target_.*)$", page, re.M):
+        assert "finished: test" in program(*data, *shlex.split(line), "model.width=3").good().stdout
+    of_model = "_target_: my_model.cnn\nclasses: ${dataset.classes}\nchannels: 3\n"
+    for name, text in (
+        ("model/mine", of_model),
+        ("experiment/both", "# @package _global_\ndefaults:\n  - override /model: own\n\nmodel:\n"
+         + re.sub("^", "  ", of_model, flags=re.M).rstrip(" ")),
     ):  # fmt: skip
-        (tmp_path / "own" / group).mkdir(parents=True)
-        (tmp_path / "own" / group / f"{name}.yaml").write_text(content)
-    common = ("--config-dir", "own", "tracking=none", "epochs=2", "batch_size=8", "noise.batches=2")
-    for data, settings in (
-        (("dataset=folder", f"dataset.root={images}"), ("model=small", "schedule=power")),
-        (("dataset=arrays", f"dataset.file={arrays}"), ("experiment=both", "model.width=3")),
-    ):
-        done = program(*data, *common, *settings).good()
-        (place,) = (tmp_path / "runs").glob(f"{data[0][8:]}-mine.net-*")
-        model = yaml.safe_load((place / "config.yaml").read_text())["model"]["name"]
-        assert sorted(re.findall(r"\w+=3", model)) == ["channels=3", "classes=3", "width=3"]
-        assert "finished: test accuracy" in done.stdout
+        (tmp_path / "own" / name).parent.mkdir(parents=True)
+        (tmp_path / "own" / f"{name}.yaml").write_text(text)
+        typed = (*data, "--config-dir", "own", name.replace("/", "="), "dry_run=true")
+        shown = program(*typed).good().stdout
+        assert "with my_model.cnn(classes=3, channels=3) and sgd" in shown
 
 
 WRONG = {  # what is typed; what is said after the setting
@@ -127,6 +121,7 @@ WRONG = {  # what is typed; what is said after the setting
     "schedule._target_=mine.power schedule.exponent=a": r"TypeError: .* \(mine.py, line 19\)",
     "schedule._target_=mine.power schedule.exponent=-1": r"δ_m/δ_1 must be in \(0, 1\]",
     "schedule._target_=mine.number": r"φ is 0 in stage 1",
+    "schedule._target_=mine.number schedule.p=1": r"'p'; it takes width",
 }
 
 
@@ -139,9 +134,3 @@ def test_a_mistake_is_a_line_that_names_the_target(
     told = rf"error: {re.escape(target)}\(.*\) is not allowed: .*{WRONG[typed]}"
     assert re.match(told, line), line
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_setting_of_no_target_is_answered_as_before(program: Program) -> None:
-    assert "Did you mean 'model.width'" in program("model.widht=3").error()
-    assert "has no p; leave it out" in program(*OWN, "p=0.5").error()
-    assert "'widht'; it takes" in program(*OWN, "model.widht=3", "dry_run=true").error()
