@@ -15,7 +15,7 @@ from igo.ground.files import Record
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop
-from igo.train.state import Progress
+from igo.train.record import Progress
 
 
 def train(config: Config, turns: Turns) -> nn.Module:

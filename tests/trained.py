@@ -12,7 +12,7 @@ from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.runs import assemble
 from igo.train import loop
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 
 class _Enough(Exception):

@@ -21,7 +21,7 @@ from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.train import engine, loop
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")

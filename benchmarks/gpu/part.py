@@ -19,7 +19,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.files import write_atomically
 from igo.runs import assemble
-from igo.train.state import Training
+from igo.train.record import Training
 
 Result = dict[str, Any]
 

@@ -14,7 +14,7 @@ from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
 COMPILED = [("resnet18", 128), ("resnet8", 16)]  # compiling takes up to a minute

@@ -21,7 +21,7 @@ from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
 from igo.train import loop
 from igo.train.measure import Pairs
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 EPOCHS = 100
 SETTINGS = ("split=1", "engine.precision=fp32", "engine.threads=1", "tracking=none")

@@ -28,7 +28,7 @@ from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, measure
 from igo.train.on_device import Batch
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 Row = dict[str, Any]
 

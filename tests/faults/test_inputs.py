@@ -17,7 +17,7 @@ from trained import prepared
 
 from igo.config.plan import make_plan
 from igo.train import loop
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 pytestmark = pytest.mark.faults
 Settings = dict[str, object]

@@ -18,7 +18,7 @@ from igo.config.schema import EngineConfig
 from igo.noise.noise import Noise
 from igo.noise.spread import estimate
 from igo.train import engine, measure
-from igo.train.state import Training
+from igo.train.record import Training
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:

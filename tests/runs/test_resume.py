@@ -33,7 +33,7 @@ from igo.config.plan import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.sweep import local
 from igo.train import datasets, engine
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 
 def test_fp16_moves_the_scaler_and_a_resume_brings_it_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import engine, fits, models
+from igo.train import engine, models
 from igo.train.engine import Engine
 
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
@@ -175,7 +175,7 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     strided, rest = nn.Conv2d(1, 4, 3, stride=2, padding=1), (nn.Flatten(), nn.Linear(4, 10))
     pool = nn.AdaptiveAvgPool2d(1)
     dataset = DatasetConfig("digits", 10, 1, 8, 100, [0.3], [0.3])
-    assert fits.check_model(nn.Sequential(pool, strided, *rest), "x", dataset, 2)
-    assert not fits.check_model(nn.Sequential(strided, pool, *rest), "x", dataset, 2)
+    assert models.check_model(nn.Sequential(pool, strided, *rest), "x", dataset, 2)
+    assert not models.check_model(nn.Sequential(strided, pool, *rest), "x", dataset, 2)
     bf16 = replace(build(), autocast=torch.bfloat16)
     assert engine.without_bf16(bf16).autocast is None

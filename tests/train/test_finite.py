@@ -16,7 +16,7 @@ from igo.config.plan import make_plan
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.runs import assemble
-from igo.train.state import Progress
+from igo.train.record import Progress
 
 PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
 AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ "

@@ -14,7 +14,7 @@ from trained import prepared, train
 
 from igo.config.schema import Config
 from igo.train import engine
-from igo.train.state import Progress
+from igo.train.record import Progress
 
 
 class Watched:

@@ -13,7 +13,7 @@ from torch import nn
 
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError
-from igo.train import fits, models
+from igo.train import models
 
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 
@@ -120,7 +120,7 @@ def test_each_model_takes_each_data_set(name: str, data: str) -> None:
     small = name == "resnet34" and data in ("digits", "fashion_mnist")
     config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
     network = meta(config.model, config.dataset)
-    fits.check_model(network, config.model.name, config.dataset, smallest=2)
+    models.check_model(network, config.model.name, config.dataset, smallest=2)
 
 
 def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
@@ -148,7 +148,7 @@ def test_a_model_that_does_not_fit_is_named() -> None:
     for features, fault in ((64, r"\(2, 9\).*\(b, 10\)"), (65, "cannot take a batch of 2 x 1 x 8")):
         network = nn.Sequential(nn.Flatten(), nn.Linear(features, 9))
         with pytest.raises(ConfigError, match=rf"model\.name=mine .*{fault}"):
-            fits.check_model(network, "mine", dataset(10, 1, 8), smallest=2)
+            models.check_model(network, "mine", dataset(10, 1, 8), smallest=2)
 
 
 @pytest.mark.parametrize(

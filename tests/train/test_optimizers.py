@@ -29,7 +29,7 @@ from trained import prepared
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
 from igo.train import engine
-from igo.train.state import Training
+from igo.train.record import Training
 
 Parameters = list[nn.Parameter]
 # Three epochs of 3, 3 and 2 batches on 96 digits.

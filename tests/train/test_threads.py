@@ -14,7 +14,7 @@ from trained import prepared
 
 from igo.ground.cores import allowed_cores
 from igo.train import engine, threads
-from igo.train.state import Progress
+from igo.train.record import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 

@@ -20,9 +20,9 @@ from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
-from igo.train import datasets, engine, fits, measure, models
-from igo.train.ddp import distributed
-from igo.train.state import Progress, Training
+from igo.train import datasets, engine, measure, models
+from igo.train.engine import distributed
+from igo.train.record import Progress, Training
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
@@ -38,9 +38,9 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    built = replace(built, micro_batch_size=fits.micro_batch_size(config, network))
+    built = replace(built, micro_batch_size=models.micro_batch_size(config, network))
     smallest = built.smallest_part(sizes)
-    if fits.check_model(network, config.model.name, config.dataset, smallest):
+    if models.check_model(network, config.model.name, config.dataset, smallest):
         built = engine.without_bf16(built)
     network = built.prepare(network)
     built, network = distributed(built, network)

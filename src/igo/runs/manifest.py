@@ -31,7 +31,7 @@ from igo.ground.paths import PACKAGE
 from igo.method.plan import Plan
 
 if TYPE_CHECKING:  # torch
-    from igo.train.state import Training
+    from igo.train.record import Training
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result

@@ -20,7 +20,7 @@ from igo.runs.folder import RunFolder
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, threads
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 
 def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks) -> None:

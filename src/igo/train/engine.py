@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from igo.config.schema import EngineConfig
@@ -23,7 +25,7 @@ from igo.ground import gpus
 from igo.ground.cores import allowed_cores
 from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches
-from igo.train import fits, models
+from igo.train import models
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
@@ -191,7 +193,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or fits.MOST  # null: later from fits.micro_batch_size
+    size = config.micro_batch_size or models.MOST  # null: later from models.micro_batch_size
     compiled = torch.compile(_call, dynamic=True) if config.compile else None
     return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
 
@@ -216,7 +218,7 @@ def allowed_threads() -> int:
 
 
 def without_bf16(engine: Engine) -> Engine:
-    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU, see fits."""
+    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU, see models."""
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
     note = "training in fp32: this model has strided convolutions on single pixels, whose bf16"
@@ -257,3 +259,31 @@ def cpu_name() -> str:
     cpus = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
     return named[1] if named else platform.processor() or platform.machine()
+
+
+def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
+    """The engine and the prepared model for several ranks; all get rank 0's parameters.
+
+    On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
+    BatchNorm sees its own share of a batch.
+    """
+    if engine.ranks.size == 1:
+        return engine, network
+    if engine.device.type == "cuda":
+        import timm.layers  # PyTorch's own leaves out the activation of timm's layers
+
+        network = cast(Any, timm.layers).convert_sync_batchnorm(network)
+    with warnings.catch_warnings():  # PyTorch 2.13 has another name for it, others have not
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+        parallel = DistributedDataParallel(network, broadcast_buffers=False)
+    return replace(engine, parallel=parallel), network
+
+
+def average_statistics(network: nn.Module, ranks: Ranks) -> None:
+    """Give all ranks the mean of their running statistics of BatchNorm."""
+    if ranks.size > 1:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                for running in (module.running_mean, module.running_var):
+                    if running is not None:
+                        ranks.sum_(running).div_(ranks.size)

@@ -16,9 +16,8 @@ from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
-from igo.train.ddp import average_statistics
-from igo.train.record import Epoch, planned_delta, record_of
-from igo.train.state import Progress, Training, Watcher
+from igo.train.engine import average_statistics
+from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
 # Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and

@@ -14,7 +14,7 @@ import torch
 
 from igo.noise.measure import untouched
 from igo.train import engine
-from igo.train.state import Progress, Training
+from igo.train.record import Progress, Training
 
 SECONDS = 0.2  # of the trial of a number
 MOST = 32  # images of a gradient
