@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
-from igo.train import ddp, engine
+from igo.train import engine
 from igo.train.engine import Engine
 
 # Runs are compared in float64: see in_double. What they log is a sum over samples in float32.
@@ -117,14 +117,14 @@ def steps_on_ranks() -> dict[str, Any]:
     ranks, results = Ranks.of_environment(), {}
     with ranks.joined():
         run = engine_of(ranks)
-        run, model = ddp.distributed(run, run.prepare(network(nn.BatchNorm2d)))
+        run, model = engine.distributed(run, run.prepare(network(nn.BatchNorm2d)))
         share = (t[ranks.rank :: ranks.size] for t in samples(17))
         run.backward(model.train(), *share, 17)
-        ddp.average_statistics(model, ranks)
+        engine.average_statistics(model, ranks)
         results["gradient"], results["mean"] = gradient(model), next(iter(model.buffers()))
         results["names"] = list(model.state_dict())
         run = engine_of(ranks, "fp16")
-        run, model = ddp.distributed(run, run.prepare(network(nn.Identity)))
+        run, model = engine.distributed(run, run.prepare(network(nn.Identity)))
         optimizer = OptimizerConfig("shb", 0.9).build(model.parameters(), 0.1)
         results["fp16"] = []
         for factor in (1.0, 1e30, 1.0):
