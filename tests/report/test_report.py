@@ -204,7 +204,7 @@ FOUND = {
         "it needs 7 seeds that two settings share.",
         ["too few seeds"] * 3,
     ),
-    "identical": ([np.full(6, 0.7)] * 2, "The other: 1 equal within ±0.5 points.", ["identical"]),
+    "identical": ([np.full(2, 0.7)] * 2, "The other: 1 identical.", ["identical"]),
 }
 
 

@@ -130,14 +130,17 @@ def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin
     least = least_seeds(len(pairs))
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
-    if max(pair.n for pair in of_best) < least and not any(pair.equal for pair in pairs):
+    identical = [pair for pair in pairs if pair.verdict == "identical"]
+    known = identical or any(pair.equal for pair in pairs)
+    if max(pair.n for pair in of_best) < least and not known:
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
     lower = sum(pair.decided for pair in of_best)
-    equal = sum(pair.equal and not pair.decided for pair in of_best)
-    counts = {"lower": lower, f"equal within ±{margin:g} points": equal}
-    counts["undecided"] = len(of_best) - lower - equal
+    same = sum(pair in identical for pair in of_best)
+    equal = sum(pair.equal and not pair.decided for pair in of_best if pair not in identical)
+    counts = {"lower": lower, f"equal within ±{margin:g} points": equal, "identical": same}
+    counts["undecided"] = len(of_best) - sum(counts.values())
     found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
     others = "The other" if len(of_best) == 1 else f"The {len(of_best)} others"
     return f"{names[best]}, {100 * mean:.2f} %{interval}, is highest. {others}: {found}."
