@@ -90,7 +90,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
         "host": "here", "device": "cpu", "hardware": "device cpu", "software": "",
-        "worst_case": None, "started": None, "command": None,
+        "worst_case": None, "started": None, "command": None, "code": "unknown",
     }  # fmt: skip
     assert row.keys() - SETTINGS.keys() == results.keys()
     assert {name: row[name] for name in results} == results
@@ -146,10 +146,11 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         ):
             edit(folder / "status.json", data={"fingerprint": name})
     runs = table.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    summary = table.summarise(table.by_setting(runs)[1])
+    found, settings = table.by_setting(runs)
+    summary = table.summarise(settings)
     assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert summary["n"].to_list() == [3, 3]
-    show.show_summary(runs)
+    show.show_summary(found, settings)
     shown = capsys.readouterr().out
     assert "clean.npz" in shown
     assert "noisy.npz" in shown
