@@ -104,6 +104,7 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
                     mean += float(values[part].mean()) * step.weight / ranks
                     seen += part
                 ends = updates[0].ends
+            assert {s.batch_size for s in updates} == {update.batch_size}
             assert updates[0].number == update.number
             assert sorted(seen) == sorted(batch)
             assert mean == pytest.approx(float(values[batch].mean()), rel=1e-9, abs=1e-12)

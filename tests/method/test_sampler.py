@@ -46,30 +46,6 @@ def test_every_epoch_is_all_samples_once_in_equal_batches(
     assert sorted(index for batch in batches for index in batch) == list(range(n))  # and again
 
 
-@given(ranks=st.integers(1, 8), n=st.integers(8, 60), b=st.integers(8, 60))
-def test_ranks_share_each_batch_to_the_sample(ranks: int, n: int, b: int) -> None:
-    the_plan = plan(n, 3, min(b, n))
-    if the_plan.batch_sizes[-1] < ranks:
-        with pytest.raises(igo.PlanError, match="the plan has batches of"):
-            next(iter(BatchSampler(the_plan, range(n), rank=0, ranks=ranks)))
-        return
-    alone = BatchSampler(the_plan, range(n), seed=3)
-    shares = [
-        BatchSampler(the_plan, range(n), seed=3, rank=rank, ranks=ranks) for rank in range(ranks)
-    ]
-    for _ in alone.epochs():
-        parts = [iter(sampler) for sampler in shares]
-        for batch in alone:
-            update = alone.advance()
-            pieces = [next(part) for part in parts]
-            assert [batch[rank::ranks] for rank in range(ranks)] == pieces
-            updates = [sampler.advance() for sampler in shares]
-            assert [step.own for step in updates] == [len(piece) for piece in pieces]
-            assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
-            assert sum(step.weight for step in updates) == pytest.approx(ranks)
-            assert {step.batch_size for step in updates} == {update.batch_size}
-
-
 def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
     batches = BatchSampler(plan(), range(50), seed=4)
     next(iter(batches))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -91,7 +92,9 @@ GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0
 
 @pytest.mark.parametrize("method", GOLDEN)
 def test_published_methods_have_their_published_numbers(method: str) -> None:
-    plan = make_plan(configure("experiment=cifar100", f"schedule={method}"))
+    """By κ and λ of conf/schedule, and by ``igo.plan`` of the name."""
+    config = configure("experiment=cifar100", f"schedule={method}")
+    plan = make_plan(config)
     batches, rates, updates = GOLDEN[method]
     assert [stage.batches for stage in plan.rows] == batches
     assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
@@ -105,19 +108,11 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
         (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("method", GOLDEN)
-def test_methods_by_name_are_those_of_the_command(method: str) -> None:
-    """κ and λ of conf/schedule give the plan that igo.plan makes of the name."""
-    config = configure("experiment=cifar100", f"schedule={method}")
     name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
     assert name == f"Method {method[-1]}"
-    wanted = make_plan(config)
-    plan = igo.plan(method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
-    assert plan.is_that_of(wanted.identity)
-    fewer = igo.plan(method, n=50_000, epochs=200, stages=4, learning_rate=0.1, batch_size=32)
-    assert [stage.epochs for stage in fewer.rows] == [50] * 4
+    by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
+    assert by_name().is_that_of(plan.identity)
+    assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
 
 
 def test_exponential_decays_by_the_epoch_whatever_the_stages() -> None:
@@ -192,23 +187,6 @@ def check_final_stage(config: Config, plan: Plan) -> Plan:
     assert plan.updates == sum(stage.updates for stage in noisy) + updates
     noisy[-1] = replace(before, gamma_m=None, kappa_m=None, lambda_m=None)
     return Plan(tuple(noisy), plan.n)
-
-
-def test_optimal_decay_rates_telescope_for_any_p_and_m() -> None:
-    """δ_m = δ_1 Π γ_k, γ_k as printed."""
-    with composing() as make:
-
-        @given(p=st.floats(1e-3, 1), count=st.integers(1, 40), split=st.floats(0, 1))
-        def check(p: float, count: int, split: float) -> None:
-            plan = make_plan(make("schedule=graduated", f"p={p!r}", f"epochs={count}",
-                                  f"split={split!r}"))  # fmt: skip
-            product = 1.0
-            for m, stage in enumerate(plan.rows, 1):
-                assert stage.phi_m == pytest.approx(product, rel=1e-11)
-                product *= ((count - m) / (count - m + 1)) ** p
-            assert product == 0.0  # δ_{M+1}
-
-        check()
 
 
 def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
