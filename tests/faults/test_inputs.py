@@ -1,7 +1,7 @@
 """Configurations that the documentation allows: each trains a step.
 
-What is right is written here from the documented ranges (README, `--help`), not taken from the
-rules. What is wrong is in tests/config/test_messages.py.
+What is right is written here and in tests/method/test_schedule.py from the documented ranges
+(README, `--help`), not taken from the rules. What is wrong is in tests/config/test_messages.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from conftest import Quiet, configure
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from test_schedule import settings_of_plans
 from trained import prepared
 
 from igo.config.plan import make_plan
@@ -21,20 +22,13 @@ from igo.train.record import Progress, Training
 
 pytestmark = pytest.mark.faults
 Settings = dict[str, object]
-
-GROUPS = {
-    "schedule": [
-        "constant", "graduated", "polynomial", "linear", "step", "exponential", "cosine",
-        "cosine_power", "diminishing",
-    ],
-    "optimizer": ["sgd", "shb", "nshb"],
-}  # fmt: skip
-PROFILE: dict[str, dict[str, st.SearchStrategy[object]]] = {
-    "graduated": {"p": st.floats(1e-3, 1)},
-    "polynomial": {"p": st.floats(1e-3, 20)},
-    "exponential": {"schedule.decay": st.floats(0.5, 0.999)},
-    "cosine_power": {"schedule.power": st.floats(1.001, 1e9)},
-}
+OTHERS = (
+    "schedule=constant batch_size=128",
+    "schedule=linear split=0.3 epochs=1 max_batch_size=null",
+    "schedule=step schedule.kappa=0.3 schedule.lam=1.01",
+    "schedule=step schedule.kappa=1 schedule.lam=3 batch_size=1",
+    "schedule=diminishing schedule.final_updates=3 epochs=12 batch_size=2",
+)
 
 
 def floats(low: float, high: float) -> st.SearchStrategy[float]:
@@ -45,19 +39,11 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 @st.composite
 def right(draw: st.DrawFn) -> Settings:
     """Settings that the documentation allows, small enough to train a step in a moment."""
-    n = draw(st.integers(12, 96))
-    epochs = draw(st.integers(1, 12))
-    b_1 = draw(st.integers(1, n))
-    profile = draw(st.sampled_from(GROUPS["schedule"]))
-    optimizer = draw(st.sampled_from(GROUPS["optimizer"]))
+    plan = draw(settings_of_plans() | st.sampled_from(OTHERS).map(str.split))
     chosen: Settings = {
-        "schedule": profile,
-        "optimizer": optimizer,
-        "dataset.samples": n,
+        **dict(setting.split("=") for setting in plan),
+        "dataset.samples": draw(st.integers(128, 200)),
         "model.width": draw(st.integers(1, 6)),
-        "epochs": epochs,
-        "batch_size": b_1,
-        "max_batch_size": draw(st.sampled_from([None, b_1, n, 5 * n])),
         "learning_rate": draw(floats(1e-6, 0.5)),
         "seed": draw(st.integers(0, 2**32 - 1)),
         "noise.batches": draw(st.integers(2, 6)),
@@ -66,29 +52,14 @@ def right(draw: st.DrawFn) -> Settings:
         "dataset.augment.rotation": draw(floats(0, 180)),
         "dataset.mean": [draw(floats(0, 1))],
         "dataset.std": [draw(floats(0.01, 10))],
-        "schedule.final_updates": draw(st.integers(0, 3)),
-        "schedule.stages": draw(st.integers(1, epochs)),
-        "schedule.batch_multiple": draw(st.sampled_from([d for d in (1, 2, 3, 8) if not b_1 % d])),
+        "optimizer": draw(st.sampled_from(["sgd", "shb", "nshb"])),
         "optimizer.weight_decay": draw(floats(0, 0.1)),
         "engine.micro_batch_size": draw(st.sampled_from([None, 1, 7, 64])),
         "engine.precision": draw(st.sampled_from(["auto", "fp32", "bf16"])),
-        **{name: draw(values) for name, values in PROFILE.get(profile, {}).items()},
     }
-    if optimizer != "sgd":
+    if chosen["optimizer"] != "sgd":
         chosen["optimizer.momentum"] = draw(floats(0.01, 0.99))
-    if profile not in ("step", "constant"):  # which say themselves what the split is
-        chosen["split"] = draw(floats(0, 1))
-    return chosen | draw(_of_the_schedule(profile))
-
-
-@st.composite
-def _of_the_schedule(draw: st.DrawFn, profile: str) -> Settings:
-    if profile == "step":
-        rates = {"schedule.kappa": draw(floats(0.3, 1)), "schedule.lam": draw(floats(1.01, 3))}
-        return rates if draw(st.booleans()) else {"schedule.gamma": draw(floats(0.3, 0.99))}
-    if profile == "diminishing" and draw(st.booleans()):
-        return {"schedule.form": "inverse_time", "schedule.a": draw(floats(1e-3, 1e3))}
-    return {}
+    return chosen
 
 
 def typed(chosen: Settings) -> list[str]:
