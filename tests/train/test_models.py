@@ -56,40 +56,28 @@ def residual_stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> int:
     return total
 
 
-def wide_resnet28_10(classes: int) -> int:
-    """3 groups of (28 - 4)/6 = 4 preactivated blocks of 16k, 32k and 64k channels, k = 10."""
-    total, inputs = conv(3, 16, 3), 16
-    for width in (160, 320, 640):
-        for _ in range(4):
-            total += norm(inputs) + conv(inputs, width, 3) + norm(width) + conv(width, width, 3)
-            total += conv(inputs, width, 1) if inputs != width else 0
-            inputs = width
-    return total + norm(640) + linear(640, classes)
-
-
 def resnet(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...], classes: int) -> int:
     first = conv(3, widths[0], stem) + norm(widths[0])
     return first + residual_stages(widths, blocks) + linear(widths[-1], classes)
 
 
 WIDTHS = (64, 128, 256, 512)
-RESNET8 = ModelConfig("resnet8", width=16)
-WIDE = ModelConfig("wide_resnet28_10")
-PUBLISHED = [
-    (ModelConfig("resnet18", stem="cifar"), 100, resnet(3, WIDTHS, (2, 2, 2, 2), 100), 11_220_132),
-    (ModelConfig("resnet34", stem="imagenet"), 1000, resnet(7, WIDTHS, (3, 4, 6, 3), 1000),
-     21_797_672),
-    (RESNET8, 10, resnet(3, (16, 32, 64), (1, 1, 1), 10), 78_042),
-    (WIDE, 100, wide_resnet28_10(100), 36_536_884),
-    (WIDE, 10, wide_resnet28_10(10), 36_479_194),
-]  # fmt: skip
 
 
-@pytest.mark.parametrize(("model", "classes", "counted", "published"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("model", "classes", "published"),
+    [
+        (ModelConfig("resnet18", stem="cifar"), 100, 11_220_132),
+        (ModelConfig("resnet34", stem="imagenet"), 1000, 21_797_672),
+        (ModelConfig("resnet8", width=16), 10, 78_042),
+        (ModelConfig("wide_resnet28_10"), 100, 36_536_884),
+        (ModelConfig("wide_resnet28_10"), 10, 36_479_194),
+    ],
+)
 def test_models_have_the_published_number_of_parameters(
-    model: ModelConfig, classes: int, counted: int, published: int
+    model: ModelConfig, classes: int, published: int
 ) -> None:
-    assert parameters(meta(model, dataset(classes))) == counted == published
+    assert parameters(meta(model, dataset(classes))) == published
 
 
 @pytest.mark.parametrize("width", [4, 16, 20])
