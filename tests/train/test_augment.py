@@ -94,16 +94,6 @@ def test_moves_equal_torchvision_bit_for_bit(
     assert torch.equal(got.cpu(), wanted)
 
 
-def test_the_order_is_crop_then_flip_then_rotation() -> None:
-    """One corner pixel, followed by hand: right by cropping, mirrored, then turned by 90°."""
-    images = torch.zeros(1, 4, 4, 1, dtype=torch.uint8)
-    images[0, 0, 1, 0] = 200
-    moves = Moves(torch.tensor([[-1, -2]]), torch.tensor([True]), torch.tensor([90.0]))
-    moved = gather(images, torch.tensor([0]), moves)[0, 0]
-    # Crop: (0, 1) → (1, 3); flip: → (1, 0); a quarter counter-clockwise: → (3, 1).
-    assert moved.nonzero().tolist() == [[3, 1]]
-
-
 N = 20_000
 
 
