@@ -110,14 +110,17 @@ def test_augmentation_differs_by_image_and_epoch_and_is_reproducible_from_the_se
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [5, 1000, 2300])
-def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, device: str) -> None:
-    draw = np.random.default_rng(1)
+def test_images_are_as_they_are_in_evaluation_and_plain_batches(n: int, device: str) -> None:
+    draw, index = np.random.default_rng(1), [4, 2, n - 1, 4, n // 2]
     split = Split(draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8), draw.integers(0, 10, n))
-    batches = list(TensorData(facts(), split, split, torch.device(device)).test_batches())
-    seen = torch.cat([images for images, _ in batches]).cpu()
-    wanted = torch.from_numpy(split.images).permute(0, 3, 1, 2) / 255
-    torch.testing.assert_close(seen, wanted, rtol=0, atol=1e-6)
-    assert torch.cat([answers for _, answers in batches]).tolist() == split.labels.tolist()
+    data = TensorData(facts(n), split, split, torch.device(device))
+    plain = list(data.plain_batches([torch.tensor(index), torch.arange(2)]))
+    assert [len(labels) for _, labels in plain] == [5, 2]
+    for batches, wanted in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):
+        seen, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+        images = torch.from_numpy(split.images[wanted]).permute(0, 3, 1, 2) / 255
+        torch.testing.assert_close(seen, images, rtol=0, atol=1e-6)
+        assert labels.tolist() == split.labels[wanted].tolist()
 
 
 @pytest.mark.parametrize(
@@ -132,15 +135,3 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
 def test_wrong_facts_in_conf_are_named(setting: str, value: str, actual: str) -> None:
     with pytest.raises(ConfigError, match=f"{setting}={value} is not allowed: .*{actual}"):
         open_data(configure(f"{setting}={value}"), CPU)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_plain_batches_are_the_images_as_they_are(device: str) -> None:
-    draw, index = np.random.default_rng(1), [5, 3, 80, 5, 77]
-    split = Split(draw.integers(0, 256, (90, 12, 12, 3), dtype=np.uint8), np.arange(90) % 10)
-    data = TensorData(facts(90), split, split, torch.device(device))
-    (images, labels), (other, _) = data.plain_batches([torch.tensor(index), torch.arange(2)])
-    wanted = torch.from_numpy(split.images[index]).permute(0, 3, 1, 2) / 255
-    torch.testing.assert_close(images.cpu(), wanted, rtol=0, atol=1e-6)
-    assert labels.tolist() == split.labels[index].tolist()
-    assert len(other) == 2
