@@ -40,7 +40,7 @@ ALONE = {  # a setting, and values just outside of what it may be
     "schedule.h": "-1 0.1",
     "schedule.profile": "gradated null",
     "dataset.name": "cifar11",
-    "dataset.validation": "1",
+    "dataset.validation": "1 -0.1 0.0003 0.9997",
     "dataset.classes": "1",
     "dataset.channels": "0",
     "dataset.image_size": "0",
@@ -111,13 +111,6 @@ TOGETHER = {  # what is typed: the setting that is named
 }
 
 
-def answer(typed: str, make: Callable[..., Config]) -> str:
-    """The message, without the name of the run."""
-    with pytest.raises(UserError) as caught:
-        make(*typed.split())
-    return str(caught.value).removeprefix(f"the run {typed}: ")
-
-
 EACH = [(f"{name}={value}", name) for name, values in ALONE.items() for value in values.split()]
 
 
@@ -125,7 +118,9 @@ EACH = [(f"{name}={value}", name) for name, values in ALONE.items() for value in
 def test_a_mistake_is_answered_with_its_setting(
     typed: str, setting: str, make: Callable[..., Config]
 ) -> None:
-    said = answer(typed, make)
+    with pytest.raises(UserError) as caught:
+        make(*typed.split())
+    said = str(caught.value).removeprefix(f"the run {typed}: ")
     assert re.match(rf"{re.escape(setting)}(=|: )", said)
     assert not said.endswith("None")  # it says what is allowed
 

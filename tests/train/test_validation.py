@@ -14,7 +14,6 @@ from forked import forge
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
-from igo.ground.errors import ConfigError
 from igo.runs import assemble
 from igo.train.datasets import Data, open_data, shares
 
@@ -68,19 +67,6 @@ def test_training_and_validation_images_share_none_and_are_all() -> None:
     assert sorted(trained + held) == sorted(everything)
     assert held == pixels(opened[1].validation_batches()), "whatever the seed"
     assert list(whole.validation_batches()) == []
-
-
-REFUSED = {
-    "-0.1": r"in \[0, 1\)",
-    "0.001": "and 0 to validate",
-    "0.999": "leaves 0 to train on",
-}
-
-
-@pytest.mark.parametrize(("share", "wanted"), REFUSED.items())
-def test_a_share_that_leaves_nothing_is_refused(share: str, wanted: str) -> None:
-    with pytest.raises(ConfigError, match=wanted):
-        configure("dataset.samples=400", "batch_size=1", f"dataset.validation={share}")
 
 
 def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:
