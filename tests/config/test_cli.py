@@ -42,7 +42,8 @@ def test_a_plan_is_printed_before_heavy_imports(tmp_path: Path) -> None:
 
 
 def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
-    printed = yaml.safe_load(program("--cfg", "job", "schedule=step", "p=0.25").stdout)
+    """Flags may stand between settings."""
+    printed = yaml.safe_load(program("p=0.25", "--cfg", "job", "schedule=step").stdout)
     assert printed["p"] == 0.25
     assert printed["schedule"]["profile"] == "step"
     assert {name.split(".")[0] for name in SETTINGS} == set(printed)
@@ -106,25 +107,36 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [("file", "error: runs_dir: file/.* cannot be made"), ("x" * 300, ".*File name too long")],
+)
+def test_a_runs_dir_that_cannot_be_made_is_refused(
+    folder: str, said: str, program: Program, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    done = program("runs_dir=file", bare=True)
-    assert re.match("error: runs_dir: file/.* cannot be made", done.error())
+    done = program(*TINY, "tracking=none", f"runs_dir={folder}", bare=True)
+    assert re.match(said, done.error())
 
 
-def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
-    line = "error: the output of a run cannot be written (No space left on device)\n"
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command(tmp_path, "dry_run=true"), cwd=tmp_path, env=clean_environment(), stdout=full,
-            stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-    assert (done.returncode, done.stderr) == (2, line)
+FULL = "error: the output of a run cannot be written (No space left on device)\n"
 
 
-def test_a_name_that_is_too_long_is_one_line(program: Program) -> None:
-    done = program(*TINY, "tracking=none", f"runs_dir={'x' * 300}", bare=True)
-    assert "File name too long" in done.error()
+@pytest.mark.parametrize(("output", "ended"), [("/dev/full", (2, FULL)), ("&-", (0, ""))])
+def test_an_output_that_is_full_is_one_line_and_one_that_is_closed_none(
+    output: str, ended: tuple[int, str], tmp_path: Path
+) -> None:
+    line = " ".join([*map(str, command(tmp_path, "dry_run=true")), f">{output}"])
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == ended
+
+
+@pytest.mark.slow
+def test_output_in_another_encoding(interpreter: Program) -> None:
+    assert "\\u03b4_m" in interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
 
 
 @pytest.mark.slow
@@ -161,23 +173,6 @@ def test_a_mistake_in_ones_own_file_is_one_line(
     file.write_bytes(text)
     typed = ("p=1", "--config-dir", str(tmp_path / "mine"), "experiment=own", "dry_run=true")
     assert re.match(f"error: .*{said}$", program(*typed).error())
-
-
-def test_flags_may_stand_between_settings(program: Program) -> None:
-    printed = yaml.safe_load(program("p=1", "--cfg", "job", "split=0").good().stdout)
-    assert (printed["p"], printed["split"]) == (1, 0)
-
-
-@pytest.mark.slow
-def test_output_in_another_encoding_or_nowhere(interpreter: Program, tmp_path: Path) -> None:
-    shown = interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
-    assert "\\u03b4_m" in shown
-    line = " ".join([*map(str, command(tmp_path, "dry_run=true")), ">&-"])
-    closed = subprocess.run(
-        ["bash", "-c", line], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE,
-        text=True, check=False,
-    )  # fmt: skip
-    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:
