@@ -68,14 +68,6 @@ def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
         assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
 
 
-def test_an_experiments_own_values_win_over_the_defaults() -> None:
-    config = configure("experiment=cifar100", "p=0.25")
-    assert (config.epochs, config.batch_size, config.model.name) == (200, 32, "resnet18")
-    assert config.p == 0.25
-    augment = config.dataset.augment
-    assert (augment.crop, augment.flip, augment.rotation) == (4, True, 15)
-
-
 def test_a_setting_counts_where_it_changes_the_result() -> None:
     """BatchNorm's statistics of the whole batch are those of one process."""
 
