@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import pickle
 from pathlib import Path
@@ -15,7 +14,6 @@ from conftest import TINY, run_folder
 from forked import forge
 from PIL import Image
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 from torch import nn
@@ -28,7 +26,6 @@ from lab.study import ends, records, rows, seeds, table
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
-MOST_BRUTE = 12  # seeds whose every sign is tried here
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +61,7 @@ def test_the_pages_show_the_rows() -> None:
 
 
 @pytest.mark.slow
-def test_differences_powers_and_adjustments_are_other_libraries(
-    runs: dict[str, Run], study: list[Row]
-) -> None:
+def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study: list[Row]) -> None:
     for family in rows.families(study):
         seeds = rows.planned_seeds(family[0])[: family[0]["found"]["n"]]
         for row in family:
@@ -75,8 +70,6 @@ def test_differences_powers_and_adjustments_are_other_libraries(
             ends = stats.ttest_rel(first, second).confidence_interval(0.95)
             numbers = [found[name] for name in ("statistic", "low", "high", "sd")]
             np.testing.assert_allclose(numbers, [d.mean(), *ends, d.std(ddof=1)], rtol=1e-4)
-            if len(d) <= MOST_BRUTE:
-                np.testing.assert_allclose(found["p"], brute_sign_flip(d), rtol=1e-4)
             margin = row.get("margin", rows.MARGIN)
             p_equal, *_ = DescrStatsW(d).ttost_mean(-margin, margin)
             np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
@@ -88,16 +81,6 @@ def test_differences_powers_and_adjustments_are_other_libraries(
                         for arm in rows.names(row, seeds)]  # fmt: skip
                 expected = stats.ttest_rel(*last).confidence_interval(0.95)
                 np.testing.assert_allclose(found["last_epoch"][1:], expected, rtol=1e-4, atol=1e-6)
-        for name in ("p", "p_equal"):
-            holm = multipletests([row["found"][name] for row in family], method="holm")[1]
-            ours = [row["found"][f"{name}_adjusted"] for row in family]
-            np.testing.assert_allclose(ours, holm, rtol=1e-4)
-
-
-def brute_sign_flip(d: np.ndarray) -> float:
-    """Every one of the 2^n signs."""
-    sums = [np.dot(signs, d) for signs in itertools.product((-1, 1), repeat=len(d))]
-    return float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
 
 
 SURE, UNSURE = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}
