@@ -56,11 +56,6 @@ def residual_stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> int:
     return total
 
 
-def resnet(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...], classes: int) -> int:
-    first = conv(3, widths[0], stem) + norm(widths[0])
-    return first + residual_stages(widths, blocks) + linear(widths[-1], classes)
-
-
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -83,7 +78,8 @@ def test_models_have_the_published_number_of_parameters(
 @pytest.mark.parametrize("width", [4, 16, 20])
 def test_resnet8_is_he_et_als_with_one_block_a_stage(width: int) -> None:
     network = meta(ModelConfig("resnet8", width=width), dataset(10))
-    assert parameters(network) == resnet(3, (width, 2 * width, 4 * width), (1, 1, 1), 10)
+    stages = residual_stages((width, 2 * width, 4 * width), (1, 1, 1))
+    assert parameters(network) == conv(3, width, 3) + norm(width) + stages + linear(4 * width, 10)
     layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     assert sum(m.weight.shape[2:] != (1, 1) for m in layers) == 8  # shortcuts do not count
 
