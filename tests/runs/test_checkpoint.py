@@ -102,23 +102,10 @@ def test_no_damage_is_loaded(path: Path) -> None:
     whole = path.read_bytes()
     for length in [0, 1, *range(2, len(whole), 37), len(whole) - 1]:
         assert_refused(path, whole[:length], "is damaged")
-    silent = 0
     for position in range(len(whole)):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         assert_refused(path, bytes(damaged), "is damaged")
-        if position % 50 == 0:
-            silent += loads_something_else(path)
-    assert silent, "without the digest some of these would be loaded, changed"
-
-
-def loads_something_else(path: Path) -> bool:
-    """Whether torch.load by itself takes a damaged file."""
-    try:
-        assert_state_of(2, torch.load(path, weights_only=True))
-    except Exception as error:
-        return isinstance(error, AssertionError)
-    return False
 
 
 def signed(path: Path, content: object, save: Callable[..., None] = torch.save) -> bytes:
