@@ -10,26 +10,20 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, configure
+from recorded import record_runs
 
 from igo.config.load import read_config
-from igo.config.plan import make_plan
 from igo.ground.errors import UserError
 from igo.report.table import read_run
-from igo.runs.folder import RunFolder
 
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """A run folder as far as settings go, where ``read_config`` and the table find no fault."""
-    config = configure(*TINY, f"runs_dir={tmp_path / 'runs'}")
-    folder = RunFolder(config)
-    with folder.held():
-        folder.write_plan(make_plan(config))
-        folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
-        folder.write_records([])
-    assert read_config(folder.path / "config.yaml") == config
-    assert read_run(folder.path)["state"] == "interrupted"
-    return folder.path
+    """A run folder where ``read_config`` and the table find no fault."""
+    (folder,) = record_runs(tmp_path / "runs", seeds=[0])
+    assert read_config(folder / "config.yaml") == configure(*TINY, f"runs_dir={tmp_path}/runs")
+    assert read_run(folder)["state"] == "finished"
+    return folder
 
 
 def test_a_tag_in_a_configuration_is_refused(
