@@ -24,9 +24,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(finished: Path) -> None:
+def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Wherever the folder is; and the plain file has the same model."""
+    shutil.copytree(run_folder(finished), tmp_path / "elsewhere")
     before = torch.get_rng_state()
-    run = igo.load_run(run_folder(finished))
+    run = igo.load_run(str(tmp_path / "elsewhere"))
     assert torch.equal(torch.get_rng_state(), before)
     assert not run.model.training
     assert run.config.epochs == 3
@@ -37,13 +41,8 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(finished: Path) 
         total += len(labels)
     recorded = records(run_folder(finished))[-1]["test/accuracy"]
     assert right / total == pytest.approx(recorded, rel=1e-6)
-
-
-def test_a_plain_file_has_the_model_wherever_the_folder_is(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_folder(finished), tmp_path / "elsewhere")
-    model = igo.load_run(str(tmp_path / "elsewhere")).model
     state = torch.load(run_folder(finished) / "model.pt", weights_only=True)
-    assert_equal(dict(state), dict(model.state_dict()))
+    assert_equal(dict(state), dict(run.model.state_dict()))
 
 
 def test_a_finished_run_gives_its_model_when_asked_later(finished: Path, tmp_path: Path) -> None:
