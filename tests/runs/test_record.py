@@ -10,7 +10,6 @@ import json
 import math
 import multiprocessing
 import shlex
-import shutil
 import statistics
 import time
 from dataclasses import replace
@@ -141,21 +140,6 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     found = status(finished)
     assert shlex.split(found["command"])[2:] == [f"runs_dir={finished / 'runs'}", *RUN]
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
-
-
-def test_a_finished_run_without_all_records_is_not_trained_again_unasked(
-    finished: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    file = run_folder(tmp_path) / "metrics.jsonl"
-    content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
-    before = {path: path.read_bytes() for path in file.parent.iterdir()}
-    line = forge.run(tmp_path, *RUN).error()
-    assert f"{file} is damaged or missing: it does not have the epochs 1 to 5" in line
-    assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
-    file.write_bytes(content)
-    assert "finished before" in forge.run(tmp_path, *RUN).good().stdout
 
 
 def linger(ready: Any) -> None:
