@@ -161,9 +161,11 @@ class Forge:
         ]
         return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu[0])
 
-    def results(self, folder: Path, ranks: int, function: str, *arguments: str) -> list[Any]:
+    def results(
+        self, folder: Path, ranks: int, function: str, *arguments: str, **environment: str
+    ) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
-        ended = self.run(folder, *arguments, ranks=ranks, function=function)
+        ended = self.run(folder, *arguments, ranks=ranks, function=function, **environment)
         codes = [ended.returncode, *(code for code, _, _ in ended.others)]
         if any(codes):
             raise RuntimeError(f"{codes}: {ended}")

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import pickle
-import socket
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from forked import forge
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -26,9 +24,8 @@ import igo
 from igo.ground.errors import UserError
 from igo.method.plan import Plan
 
-N, EPOCHS, RATE, RANKS = 60, 4, 0.1, 2
+N, EPOCHS, RATE = 60, 4, 0.1
 STOP = 18  # updates: two into the third epoch, where b and η are others
-PATIENCE = 600  # seconds
 DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i is the number i
 
 
@@ -238,7 +235,10 @@ def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
 def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
     alone = way(Job(tmp_path))
-    shares = on_ranks(way, Job(tmp_path))
+    function, more = "test_lightning.of_a_rank", {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    more |= {"TORCHELASTIC_RUN_ID": "ways"}  # as torchrun
+    ranks = forge.results(tmp_path, 2, function, way.__name__, str(tmp_path), **more)
+    shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == whole.samples
         assert {part.rate for part in parts} == {whole.rate}
@@ -246,27 +246,11 @@ def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
         assert share.weights == pytest.approx(alone.weights, rel=1e-12)
 
 
-def on_ranks(way: Way, job: Job) -> list[Ran]:
-    """Train in two forked processes, with the environment that torchrun gives; what each saw."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    context = multiprocessing.get_context("fork")  # the libraries are imported already
-    started = [context.Process(target=_rank, args=(way, job, r, port)) for r in range(RANKS)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(PATIENCE)
-        process.kill()
-    return [pickle.loads((job.folder / f"{rank}.pkl").read_bytes()) for rank in range(RANKS)]
-
-
-def _rank(way: Way, job: Job, rank: int, port: int) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(RANKS),
-        LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="ways",
-    )  # fmt: skip
-    (job.folder / f"{rank}.pkl").write_bytes(pickle.dumps(way(job)))
+def of_a_rank(way: str, folder: str) -> tuple[list[tuple[Any, ...]], list[float]]:
+    """What a rank saw, in plain containers."""
+    warnings.simplefilter("ignore")
+    ran = {"plain": plain, "lightning": lightning}[way](Job(Path(folder)))
+    return [tuple(row) for row in ran.rows], ran.weights
 
 
 @pytest.mark.examples
