@@ -38,9 +38,9 @@ class Outcome:
 
 
 def outcome(place: Path) -> Outcome:
-    """What the one run in a place left; it must have finished."""
-    folder = run_folder(place)
-    assert status(place)["state"] == "finished"
+    """What a run folder, or the one run in a place, has; it must have finished."""
+    folder = place if (place / "status.json").exists() else run_folder(place)
+    assert status(folder)["state"] == "finished"
     state = checkpoint.load(folder / "checkpoint.pt", folder.name)
     return Outcome(records(folder), state)
 

@@ -16,6 +16,7 @@ import torch
 from conftest import DEVICES, configure, epoch_batches, records, run_folder, status
 from forked import Death, forge
 from PIL import Image
+from resumed import assert_same, outcome
 from torch import Tensor
 from torchvision import transforms
 
@@ -268,10 +269,7 @@ def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path)
     ended = forge.run(tmp_path / "killed", *typed, death=death)
     assert ended.returncode == -signal.SIGKILL
     forge.run(tmp_path / "killed", *typed).good()
-    whole, killed = (records(run_folder(tmp_path / place)) for place in ("whole", "killed"))
-    for record, other in zip(whole, killed, strict=True):
-        assert record["train/loss"] == other["train/loss"]
-        assert record["test/loss"] == other["test/loss"]
+    assert_same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
 
 @pytest.mark.slow

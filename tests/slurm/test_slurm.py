@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from cluster import cluster, missing, slurm, wait
 from conftest import TINY, Ended, command, python, records, status
-
-from igo.runs import checkpoint
+from resumed import assert_same, outcome
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -85,17 +83,6 @@ def in_the_middle(run: Path) -> bool:
     return True
 
 
-def assert_same(ours: Path, expected: Path) -> None:
-    """Equal records, timings aside, each epoch once, and equal parameters, to the bit."""
-    assert status(ours)["state"] == status(expected)["state"] == "finished"
-    assert records(ours) == records(expected)
-    epochs = [row["epoch"] for row in records(ours)]
-    assert epochs == list(range(1, len(epochs) + 1))
-    a, b = (checkpoint.load(run / "checkpoint.pt", run.name) for run in (ours, expected))
-    assert list(a["model"]) == list(b["model"])
-    assert all(torch.equal(a["model"][name], b["model"][name]) for name in b["model"])
-
-
 def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: Path) -> None:
     """Two of four fail; and it is as if started on a login node."""
     runs = (*SLURM, *SILENT, "learning_rate=0.1,1e30", "seed=0,1")
@@ -155,7 +142,7 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(tmp_path: Path) 
     expected = undisturbed(tmp_path / "undisturbed", *runs)
     until_the_queue_is_empty()
     for run in places.values():
-        assert_same(run, expected / run.name)
+        assert_same(outcome(run), outcome(expected / run.name))
         assert "continuing after epoch" in (run / "output.log").read_text()
 
 
@@ -172,7 +159,7 @@ def test_preempted_runs_end_the_same(tmp_path: Path) -> None:
     expected = undisturbed(tmp_path / "undisturbed", *runs)
     until_the_queue_is_empty()
     assert "continuing after epoch" in (run / "output.log").read_text()
-    assert_same(run, expected / run.name)
+    assert_same(outcome(run), outcome(expected / run.name))
 
 
 def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> None:
@@ -213,5 +200,5 @@ def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -
         folders.append(run)
     logs = [(run / "output.log").read_text() for run in folders]
     assert ["continuing after epoch" in text for text in logs] == [True, False]
-    assert_same(*folders)
+    assert_same(*map(outcome, folders))
     assert [row["epoch"] for row in records(folders[0])] == list(range(1, 13))
