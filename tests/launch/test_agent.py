@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -48,11 +47,6 @@ def tiny_sweep(place: Path) -> Path:
     return file
 
 
-def sent_settings(run: OnlineRun) -> dict[str, Any]:
-    """The run's configuration as W&B has it."""
-    return {key: entry["value"] for key, entry in json.loads(run.settings["config"]).items()}
-
-
 def folder_of(place: Path, p: float) -> Path:
     """The run folder whose schedule has this p."""
     configs = {
@@ -79,8 +73,8 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
         assert set(server.runs) == {first, second}, "no run beside those that the sweep made"
         for name, p in ((first, 0.25), (second, 1.0)):
             run = server.runs[name]
-            sent = sent_settings(run)
-            assert (sent["p"], sent["split"], sent["seed"]) == (p, 0.75, 3)
+            sent = json.loads(run.settings["config"])
+            assert [sent[name]["value"] for name in ("p", "split", "seed")] == [p, 0.75, 3]
             assert run.settings["sweep"] == run.settings["groupName"] == "sweep1"
             assert run.settings["displayName"].endswith(f" {folder_of(tmp_path, p).name}")
             assert_row_for_row(run, folder_of(tmp_path, p))

@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
+from igo.ground.seeds import generator
 from igo.noise import noise
 from igo.noise.spread import estimate
 from igo.train import datasets, engine, measure, models
@@ -153,22 +154,14 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
-    pieces = plain_gradients(network, images, 4, 10, 5)
+    order = torch.randperm(images.n, generator=generator(5, "pieces"))[:40]
+    pieces = []
+    for x, y in images.train_batches(order.split(10), seed=0):
+        gradients = torch.autograd.grad(
+            nn.functional.cross_entropy(network(x), y), list(network.parameters())
+        )
+        pieces.append(torch.cat([g.flatten() for g in gradients]).double())
     spread = sum((g - sum(pieces) / 4).square().sum() for g in pieces) / 3
     ((x, _),) = images.plain_batches([torch.arange(10)])
     close = 2 * rounding.bound(rounding.terms(network, x))  # of squares
     assert measured.variance == pytest.approx(10 * float(spread) * 199 / 200, rel=close)
-
-
-def plain_gradients(
-    network: nn.Module, images: datasets.Data, batches: int, b: int, seed: int
-) -> list[Tensor]:
-    from igo.ground.seeds import generator
-
-    order = torch.randperm(images.n, generator=generator(seed, "pieces"))[: batches * b]
-    rows = []
-    for x, y in images.train_batches(order.split(b), seed=0):
-        loss = nn.functional.cross_entropy(network(x), y)
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        rows.append(torch.cat([g.flatten() for g in gradients]).double())
-    return rows
