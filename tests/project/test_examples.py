@@ -46,22 +46,3 @@ def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
 def test_every_example_is_run() -> None:
     scripts = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert scripts == {*EXAMPLES, "digits.py"}
-
-
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.slow
-def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
-    """The blocks of docs/own-loop.md, one after the other, in one program."""
-    page = (ROOT / "docs" / "own-loop.md").read_text()
-    foreign = ("lightning", "transformers", "accelerate")
-    blocks = [block for block in BLOCK.findall(page) if not any(name in block for name in foreign)]
-    assert len(blocks) >= 5
-    program = tmp_path / "page.py"
-    count = "print('updates', batches.updates, batches.plan.updates)\n"
-    program.write_text("\n".join([*blocks, count]))
-    out = run(tmp_path, str(program))
-    updates = re.findall(r"updates (\d+) (\d+)$", out.strip())
-    assert updates
-    assert updates[0][0] == updates[0][1]
