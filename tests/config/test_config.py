@@ -10,7 +10,7 @@ from conftest import ROOT, configure
 
 from igo.config import rules
 from igo.config.plan import make_plan
-from igo.config.schema import place_of, result_settings
+from igo.config.schema import place_of
 from igo.method.profiles import parameters
 from igo.train import models
 
@@ -66,17 +66,3 @@ def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
     for ours, theirs in zip(make_plan(given).rows, make_plan(same).rows, strict=True):
         assert ours.b_m == theirs.b_m
         assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
-
-
-def test_a_setting_counts_where_it_changes_the_result() -> None:
-    """BatchNorm's statistics of the whole batch are those of one process."""
-
-    def changed(*overrides: str) -> dict[str, object]:
-        plain, other = (result_settings(configure(*typed)) for typed in ((), overrides))
-        return {name: other[name] for name in other if other[name] != plain.get(name)}
-
-    assert not changed("engine.threads=1")
-    assert changed("engine.compile=true") == {"engine.compile": True}
-    assert changed("engine.memory=4") == {"engine.memory": 4.0}
-    sized = "engine.micro_batch_size"
-    assert changed(f"{sized}=64") == {sized: 64}
