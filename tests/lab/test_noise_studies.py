@@ -72,21 +72,6 @@ def test_a_slope_is_found_and_its_interval_covers_it() -> None:
     assert 0.9 <= inside / 200 <= 0.99
 
 
-def test_lemma_rows_agree_with_the_lemma() -> None:
-    """Full enumeration of the mean is C²/b·(n - b)/(n - 1): the Monte Carlo interval covers it."""
-    gram = lemma.centred_gram(linear_gradients(200))
-    random, covered, slopes = np.random.default_rng(7), [], []
-    for sampling in ("with_replacement", "independent"):
-        rows = [lemma.lemma_row(gram, sampling, b, 2000, random) for b in lemma.batch_sizes(200)]
-        covered += [r["low"] <= r["c2_over_b_finite"] <= r["high"] for r in rows if r["b"] < 200]
-        divided = 200 if sampling == "independent" else None
-        slopes.append(lemma.slope([row for row in rows if row["b"] < 200], divided).value)
-    assert np.mean(covered) > 0.8
-    assert slopes == pytest.approx([-1, -1], abs=0.02)
-    assert rows[-1]["b"] == 200
-    assert rows[-1]["mean"] < 1e-12 * rows[0]["mean"]
-
-
 def test_a_biased_mini_batch_gradient_is_called_so() -> None:
     random = np.random.default_rng(8)
     full = torch.zeros(30, dtype=torch.float64)

@@ -115,12 +115,6 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
 
 
-def test_exponential_decays_by_the_epoch_whatever_the_stages() -> None:
-    plan = make_plan(configure("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1"))
-    assert [stage.first_epoch for stage in plan.rows] == [1, 4, 7]
-    assert [s.phi_m for s in plan.rows] == pytest.approx([1, 0.95**3, 0.95**6], rel=1e-12)
-
-
 PROFILES = {
     "graduated": st.fixed_dictionaries({"p": st.floats(0.05, 1)}),
     "polynomial": st.fixed_dictionaries({"p": st.floats(0.05, 8)}),

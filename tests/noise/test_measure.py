@@ -16,22 +16,8 @@ from trained import prepared, train
 import igo
 from igo.config.schema import EngineConfig
 from igo.noise.noise import Noise
-from igo.noise.spread import estimate
 from igo.train import engine, measure
 from igo.train.record import Training
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Gradients with a few dominant directions, as networks have; 400 measurements of K = 16."""
-    random = np.random.default_rng(0)
-    scales = 1 / np.arange(1, 51)
-    truth = float(np.square(scales).sum())
-    inside = 0
-    for _ in range(400):
-        gradients = torch.from_numpy(random.normal(size=(16, 50)) * scales)
-        measured = estimate(gradients, batch_size=1, n=10**9, sampling="with_replacement")
-        inside += measured.interval[0] <= truth <= measured.interval[1]
-    assert 0.90 <= inside / 400 <= 0.985
 
 
 def whole_batches(training: Training, epoch: int, b: int) -> list[tuple[Tensor, Tensor]]:
