@@ -68,7 +68,8 @@ class WandbServer:
         self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        self.trouble = ""  # "hang", "cut" (no answer), "nonsense" (200)
+        self.trouble = ""  # "hang", "cut" (no answer), "nonsense" (200), "drip"
+        self.reports: list[str] = []  # where W&B's reports about itself would go
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
         server = self
@@ -92,8 +93,18 @@ class WandbServer:
                     server.well_again.wait(300)
                 elif trouble == "nonsense":  # as of a proxy or a broken server
                     self._reply({"data": None})
+                elif trouble == "drip":
+                    self._drip()
                 self.close_connection = bool(trouble)
                 return bool(trouble)
+
+            def _drip(self) -> None:
+                """Answer for ever, a byte a second, so that no read times out."""
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while not server.well_again.wait(1):
+                        self.wfile.write(b" ")
 
             def _reply(self, answer: dict[str, Any]) -> None:
                 content = json.dumps(answer).encode()
@@ -143,7 +154,8 @@ class WandbServer:
         if path.endswith("/file_stream"):
             self._take_rows(path.split("/")[-2], json.loads(body))
             return {}
-        if path != "/graphql":  # the client's reports about itself
+        if path != "/graphql":
+            self.reports.append(path)
             return {}
         question = json.loads(body)
         operation = re.findall(r"(?:query|mutation) (\w+)", question["query"])[0]

@@ -12,6 +12,7 @@ import yaml
 from conftest import ROOT, TINY, Program, clean_environment, command, python, run_folder
 
 from igo.__main__ import COMMANDS
+from igo.config.cli import fail
 from igo.config.help import help_text, summary
 from igo.config.schema import SETTINGS
 
@@ -101,6 +102,12 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     assert re.match(f"error: .*{SLOW_BAD[typed]}", done.error())
     assert done.stdout == ""
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_name_of_two_lines_is_shown_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail("the images\nof mine cannot be read")
+    assert capsys.readouterr().err == "error: the images\\nof mine cannot be read\n"
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,8 @@ WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"labels": np.full(60, -1)}, "class from 0"),
     "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
     "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
+    "another test class": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8),
+                            "test_labels": np.arange(3) + 1}, "test_labels has 3, a class that"),
     "huge": ({"labels": np.r_[10**9, THIRDS[1:]]}, "a class from 0 to"),
     # As int64 this is -100, which PyTorch's cross entropy passes over.
     "wraps": ({"labels": np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]},

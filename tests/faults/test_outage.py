@@ -33,7 +33,16 @@ def start(place: Path, *arguments: str, **environment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "rows"), [("refuse", 0), ("hang", 0), ("nonsense", 0), ("hang", 3), ("cut", 3)]
+    ("trouble", "rows"),
+    [
+        ("refuse", 0),
+        ("hang", 0),
+        ("nonsense", 0),
+        ("hang", 3),
+        ("cut", 3),
+        ("drip", 0),
+        ("drip", 3),
+    ],
 )
 def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""
@@ -58,6 +67,7 @@ def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows
         server.trouble, server.rows_wanted = "", 0
         server.well_again.set()
         there = sync(within, server)
+        assert server.reports == []  # for whose answers the process would wait at its end
     assert_rows(there, records(run_folder(within)))
 
 

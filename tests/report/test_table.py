@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 import random
 import re
 import statistics
@@ -224,6 +225,8 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
 ) -> None:
     root = tmp_path / "runs"
     whole = [make_run(root, f"seed={9 + i}") for i in range(2)]
+    names = [str(whole[0].name), "caf\\xe9"]
+    whole[1].rename(root / os.fsdecode(b"caf\xe9"))  # as after a move from an old system
     damaged = {}
     for seed, (reason, damage) in enumerate(DAMAGE.items(), 1111111111):
         folder = make_run(root, f"seed={seed}")
@@ -235,10 +238,36 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
         for name, reason in damaged.items():
             assert [line for line in lines if line.startswith(f"unreadable: {name}: {reason}")]
     runs, settings = table.by_setting(table.read_runs(find([str(root)])))
-    assert runs.filter("counted")["run"].sort().to_list() == sorted(path.name for path in whole)
+    assert runs.filter("counted")["run"].sort().to_list() == sorted(names)
     assert settings["n"].to_list() == [2]
     unknown = sum(reason.startswith("config.yaml") for reason in DAMAGE)  # of no setting
     assert settings["unfinished"].to_list() == [len(DAMAGE) - unknown]
+
+
+def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any) -> None:
+    """By the table, the verdict and the page, with "+changes"; a run may be mixed by itself."""
+    root, out = tmp_path / "runs", tmp_path / "out"
+    plain = record_runs(root, "p=0.5")
+    torch = {"versions": {"torch": "2.9.0", "wandb": "0.1"}}
+    for folder, code in zip(plain, "aab", strict=True):
+        more = "+changes" * (code == "b")
+        edit(folder / "status.json", code=code * 10, commit="c0ffee1" * 5 + more, **torch)
+    edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})  # which is the same
+    for folder in record_runs(root, "p=1"):
+        edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
+    mixed = "he runs of p = 0.5 are of different code: "
+    line = "1 run of c0ffee1+changes (bbbbbbbbbb, torch 2.9.0), 2 runs of c0ffee1 (aaaaaaaaaa"
+    for program in (show, page):
+        program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
+        assert f"{mixed}{line}" in capsys.readouterr().out
+    shown = (out / "index.html").read_text()
+    assert f"T{mixed}{line}" in shown.replace("\u00a0", " ")
+    assert "<code>c0ffee1+changes</code>" in shown
+    earlier = [{"commit": "decade5", "code": "d" * 10, **torch}]
+    edit(plain[2] / "status.json", earlier=earlier, code="a" * 10, commit="c0ffee1")
+    show.run(OmegaConf.create({"runs": str(root), "output": None}))
+    line = "1 run of decade5 then c0ffee1 (dddddddddd, torch 2.9.0 then aaaaaaaaaa, torch 2.9.0), 2"
+    assert f"{mixed}{line}" in capsys.readouterr().out
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning
     assert status(tmp_path)["versions"] == status(finished)["versions"]
+    (earlier,) = status(tmp_path)["earlier"]  # of the start that trained the first epoch
+    assert (earlier["code"], earlier["versions"]["torch"]) == ("0" * 10, "1.13")
+    assert status(tmp_path)["after_epoch"] == 1
+    assert "finished before under commit c0ffeec0ff" in start(tmp_path, finished / "a").stdout
+    assert manifest.earlier(status(tmp_path), 1) == [earlier], "the last start trained nothing"
 
 
 def test_code_is_that_which_the_losses_depend_on(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import io
 import os
 import pty
 import re
@@ -13,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure
+from rich.console import Console
 
 from igo.config.plan import make_plan
+from igo.ground.errors import Outside
 from igo.runs import terminal
 
 
@@ -30,6 +34,17 @@ def test_notes_say_what_the_numbers_do_not() -> None:
     assert "no noise" in notes("epochs=5", "batch_size=512", "split=0")
     assert "δ_m/δ_1 is that of SGD" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
+
+
+def test_an_output_that_is_full_is_no_fault_of_the_run() -> None:
+    """So a sweep tries it again."""
+
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(Outside, match="No space left"):
+        terminal.Terminal(console=Console(file=Full())).say("words")
 
 
 def in_terminal(width: int, arguments: list[str], folder: Path) -> str:

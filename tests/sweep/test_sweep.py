@@ -28,6 +28,7 @@ from conftest import ROOT, TINY, Program, clean_environment, command, configure,
 from forked import Death, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from recorded import edit
 from rich.console import Console
 
 from hydra_plugins.igo_launchers import GridSweeper
@@ -82,8 +83,11 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert [(row["p"], row["split"], row["n"]) for row in rows] == [(*c, "1") for c in choices]
 
     before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs}
+    edit(runs[0] / "status.json", code="0" * 10, commit="c0ffee" * 5 + "+changes")
     again = program(*sweep).good()
     assert "4 runs, 4 finished" in again.stdout
+    assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in again.stdout
+    assert "1 run of c0ffeec+changes (0000000000, " in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
 
@@ -331,6 +335,8 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "6 seeds cannot decide" in said(6)
     assert "seed='range(7)'" in said(6)
     assert said(7) == ""
+    lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
+    assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
 
 
 class Ended:
@@ -351,7 +357,12 @@ def run_jobs(
 ) -> list[Path]:
     """Run jobs as such processes, one at a time; the folders whose records were read."""
     reads: list[Path] = []
-    monkeypatch.setattr(local, "last_record", lambda folder: reads.append(folder) or {})
+
+    def read(folder: Path) -> dict[str, object]:
+        reads.append(folder)
+        return {}
+
+    monkeypatch.setattr(local, "last_record", read)
     monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
     sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs

@@ -40,7 +40,7 @@ def run(composed: DictConfig) -> None:
     terminal, failed = Terminal(), 0
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
     folders = [folder for folder in folders if "wandb_id" in read_status(folder)]
-    logger.leave_the_home(root)
+    logger.prepare(root)
     if folders and not logger.knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"

@@ -104,7 +104,7 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     if others:
         more = "; and more" if len(others) > 1 else ""
         console.print(
-            f"{counted(others.total(), 'finished run')} of other code or versions are skipped"
+            f"{counted(others.total(), 'finished run')} skipped: of other code or versions"
             f" ({others.most_common(1)[0][0]}{more}); fresh=true trains all runs again"
         )
     if "failed" in skipped & set(states.values()):

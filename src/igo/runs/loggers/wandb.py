@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -40,15 +41,18 @@ def knows_key() -> bool:
         return bool(wandb.login(prompt=False, verify=False))
 
 
-def leave_the_home(root: Path) -> None:
-    """W&B, which is not started yet, writes into root/wandb: a node's home may be read-only."""
+def prepare(root: Path) -> None:
+    """Before W&B starts: it writes into root/wandb, as a node's home may be read-only."""
     os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # artifacts before they are sent
     os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
+    # No reports about itself: if their server is slow, the process could not end.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    logging.raiseExceptions = False  # or each line that a full disk keeps out of its log is 60 here
 
 
 def check(config: Config) -> None:
     """Raise a ConfigError if an online run has no key to log in with."""
-    leave_the_home(Path(config.runs_dir).resolve())
+    prepare(Path(config.runs_dir).resolve())
     if config.tracking.mode == "online" and not knows_key():
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
