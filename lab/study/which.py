@@ -29,8 +29,8 @@ from lab.study import ends, table
 from lab.study.records import RECORDS
 
 RECORD = RECORDS / "which_exchange.jsonl"
-SEEDS, LEAST = range(60), 40  # planned; fewest that are judged
-RATES = (0.8, 0.2)  # η_1: the best of Method 2, and a quarter of it
+SEEDS, LEAST = range(80), 40  # planned; fewest that are judged
+RATES = (0.4, 0.1)  # η_1: the tuned one of Method 2, and a quarter of it
 STAGES, UPDATES, B_1, KAPPA = 5, 200, 16, math.sqrt(0.5)
 EXPONENTS = (0.0, 1.0, 1.5, 2.0, 2.5)  # of 1/κ in the growth of b; 0 is Method 1
 FALLING = "method 2"
