@@ -49,7 +49,9 @@ class Sweep:
 
     def write(self) -> None:
         """Write sweep.json."""
-        runs = [{"run": job.name, "overrides": job.overrides} for job in self.runs]
+        runs = [
+            {"run": job.name, "overrides": job.overrides, "label": job.label} for job in self.runs
+        ]
         content = {"name": self.name, "command": command(), "started": now(), "runs": runs}
         make_writable(self.folder)
         text = json.dumps({**content, "queue": self.queue}, indent=1)
