@@ -23,6 +23,7 @@ pytestmark = pytest.mark.faults
 EPOCHS = 24
 RUN = (
     f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
+    "checkpoint_seconds=0",
 )  # fmt: skip
 SOON = {"igo.runs.loggers.wandb.INIT_TIMEOUT": 5, "igo.runs.loggers.wandb.FINISH_TIMEOUT": 5}
 
