@@ -1,4 +1,4 @@
-"""The README's first figure: python docs/run.py draws docs/run.svg.
+"""The figure of docs/noise.md: python docs/run.py draws docs/run.svg.
 
 Trains the run of `make train`, or reads its record where it is finished, and draws that record.
 """

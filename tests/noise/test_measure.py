@@ -28,11 +28,20 @@ def whole_batches(training: Training, epoch: int, b: int) -> list[tuple[Tensor, 
 
 
 def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
-    """C² of whole batches of b at a training's weights, by ``igo.measure_noise``."""
+    """C² of whole batches of b at a training's weights, by ``igo.measure_noise``.
+
+    BatchNorm sees the parts of a batch, as in training.
+    """
+    parts = -(-b // training.engine.micro_batch_size)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        pairs = zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)
+        return sum(cross_entropy(model(x), y, reduction="sum") for x, y in pairs) / b
+
     batches = [batch for epoch in range(epochs) for batch in whole_batches(training, epoch, b)]
     return igo.measure_noise(
-        training.network.train(), cross_entropy, batches, n=training.data.n, batches=len(batches),
-        sampling="independent",
+        training.network.train(), None, batches, n=training.data.n, batches=len(batches),
+        sampling="independent", loss_of=loss, batch_size=b,
     )  # fmt: skip
 
 
@@ -42,12 +51,13 @@ def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
         ("batch_size=16", "engine.precision=fp32"),
         ("batch_size=32", "engine.precision=fp32", "optimizer=timm", "optimizer.name=lars"),
         ("batch_size=32", "engine.precision=fp16"),
+        ("batch_size=32", "engine.precision=fp32", "engine.micro_batch_size=8"),
     ],
 )
 def test_weights_that_stand_still_have_the_noise_of_whole_batches(
     settings: tuple[str, ...],
 ) -> None:
-    """With BatchNorm, a scaled loss and an optimizer that changes gradients in place."""
+    """With BatchNorm, parts, a scaled loss and an optimizer that changes gradients in place."""
     config = configure(
         "epochs=1", "schedule=constant", "learning_rate=1e-12", "model.width=8", *settings
     )

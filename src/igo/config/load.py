@@ -131,8 +131,8 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
     if not isinstance(values, dict) or "dataset" not in values:
         raise UserError(f"{path} does not hold a run's configuration")
-    for gone in ("batch_size", "online"):  # of versions before 0.3: how each epoch was measured
-        values.get("noise", {}).pop(gone, None)
+    if isinstance(noise := values.get("noise"), dict):  # versions before 0.3 measured otherwise
+        values["noise"] = {k: v for k, v in noise.items() if k not in ("batch_size", "online")}
     try:
         return load(OmegaConf.create(values))
     except OmegaConfBaseException as error:

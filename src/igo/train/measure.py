@@ -85,7 +85,8 @@ class Pairs:
     def __init__(
         self, engine: Engine, network: nn.Module, optimizer: torch.optim.Optimizer, batches: int
     ) -> None:
-        self._scaler, self._parameters = engine.scaler, list(network.parameters())
+        self._scaler = engine.scaler
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
         own = type(optimizer).__module__.startswith("torch.optim.")
         self._copies = self._scaler.is_enabled() or not own
         pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
