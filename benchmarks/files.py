@@ -23,7 +23,7 @@ TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
 def write(data_dir: Path) -> None:
     """Write both data sets from this machine's Fashion-MNIST."""
     from igo.data import readers
-    from igo.data.source import Place, Split
+    from igo.data.readers import Place, Split
 
     train, test = readers.read("fashion_mnist", Place(Path("data")))
     train = Split(train.images[:TRAIN], train.labels[:TRAIN])

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from igo.data.folders import opened
-from igo.data.readers import read
-from igo.data.source import Place
+from igo.data.readers import Place, read
 from igo.ground.files import durable, partial_of
 
 

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
-from igo.data.readers import read
-from igo.data.source import Place
+from igo.data.readers import Place, read
 from igo.ground.seeds import derive_seed, generator
 from igo.report.statistics import LEVEL, Array, mean_of, reach, sign_flip
 from igo.train import engine, models

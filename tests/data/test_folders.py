@@ -22,7 +22,7 @@ from torchvision import transforms
 
 from igo.config.schema import EngineConfig
 from igo.data import folders, stored
-from igo.data.source import Missing, Place
+from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.train import engine, on_disk
 from igo.train.datasets import open_data

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import folders, identity, readers
-from igo.data.source import Missing, Place
+from igo.data.readers import Missing, Place
 from igo.ground.errors import UserError
 from igo.train import datasets
 from igo.train.datasets import TensorData, open_data
@@ -65,7 +65,7 @@ def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> No
 def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_path: Path) -> None:
     root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
     typed, count = (*SHORT, "dataset=folder"), 3 * (20 + 4)
-    death = Death("igo.data.cache.stamp", count + 1, error="listed again")
+    death = Death("igo.data.folders.stamp", count + 1, error="listed again")
     forge.run(tmp_path, *typed, f"dataset.root={root}", death=death).good()
     files = sorted(root.glob("train/*/*.png"))
     assert_recorded(tmp_path, 3, 12, np.stack([np.asarray(Image.open(file)) for file in files]))

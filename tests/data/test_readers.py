@@ -18,7 +18,7 @@ from data_files import TEST, TRAIN, md5, pixels, write_cifar, write_idx
 from torchvision.datasets import FashionMNIST
 
 from igo.data import readers
-from igo.data.source import Place, Splits
+from igo.data.readers import Place, Splits
 from igo.ground.errors import UserError
 
 IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in

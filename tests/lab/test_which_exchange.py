@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from igo.data.source import Split
+from igo.data.readers import Split
 from igo.train.on_device import Batch, TensorData
 from lab.study import which
 

@@ -17,7 +17,7 @@ from forked import Death, forge
 from recorded import edit
 
 from igo.data import identity, readers
-from igo.data.source import Place, Source, Split
+from igo.data.readers import Place, Source, Split
 from igo.ground.paths import PACKAGE
 from igo.runs import manifest
 

@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from igo.config.schema import AugmentConfig, DatasetConfig
 from igo.data import readers
-from igo.data.source import Place, Split
+from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
 from igo.method import batches as equal
 from igo.train import on_device

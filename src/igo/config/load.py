@@ -17,7 +17,7 @@ from igo.config import rules
 from igo.config.own import as_calls
 from igo.config.schema import SETTINGS, Config, settings_of, value_of
 from igo.data import identity, readers
-from igo.data.source import Place
+from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import is_image_file
 from torchvision.transforms.v2 import functional as torchvision
 
-from igo.data import cache
-from igo.data.source import Missing, Place, train_and_test
+from igo.data.readers import Missing, Place, stamp, train_and_test
 from igo.ground.errors import ConfigError, Outside, UserError, first_line
 
 GREY = ("1", "L", "LA")  # Pillow's modes
@@ -138,7 +137,7 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, n
         for _ in os.walk(folder, onerror=refuse, followlinks=True):
             pass  # ImageFolder leaves out what cannot be listed
         found = ImageFolder(str(folder), is_valid_file=wanted)
-        stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
+        stamps = np.array([stamp(path) for path, _ in found.samples], dtype=np.int64)
     except FileNotFoundError as error:
         raise Missing(
             f"no images to read in {folder} ({first_line(error)}); put its class folders there, as"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from igo.data import cache, readers
-from igo.data.source import Place, Splits
+from igo.data import readers
+from igo.data.readers import Place, Splits, stamp
+from igo.ground.files import write_atomically
 
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
 AT_ONCE = 1000  # images whose pixels are counted together
@@ -55,18 +58,18 @@ def identify(name: str, place: Place) -> Identity:
             splits = source.read()
             return len(splits[0].labels), fingerprint(content(splits))
 
-        file = place.cache / f"{name}-fingerprint-{cache.digest(*source.parts)}.json"
-        n, digits = cache.remembered(file, find)
+        file = place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json"
+        n, digits = remembered(file, find)
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
 
 
 def fingerprint(content: Iterable[Any]) -> str:
     """BLAKE2b of buffers, in 16 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=8)
+    known = hashlib.blake2b(digest_size=8)
     for part in content:
-        digest.update(part)
-    return digest.hexdigest()
+        known.update(part)
+    return known.hexdigest()
 
 
 def content(splits: Splits) -> Iterator[Any]:
@@ -108,8 +111,8 @@ def find_facts(name: str, place: Place) -> dict[str, Any]:
             pixels = np.array_split(train.images, n // AT_ONCE + 1)
             return [classes, channels, size, n, *moments(pixels)]
 
-    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.json"
-    return dict(zip(FACTS, cache.remembered(file, find), strict=True))
+    file = place.cache / f"{name}-facts-{digest(*sources)}.json"
+    return dict(zip(FACTS, remembered(file, find), strict=True))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
@@ -126,3 +129,30 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
     mean = counts @ levels / counts.sum(axis=1)
     variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
     return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()
+
+
+def remembered(file: Path, find: Callable[[], Any]) -> Any:
+    """A value of plain numbers and texts from a file or, if it is missing, found and kept in it.
+
+    If igo cannot write the file, nothing is kept.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(file.read_text())
+    value = find()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(value))
+    return value
+
+
+def digest(*sources: object) -> str:
+    """Twelve digits of a SHA-256: of files (their size, times and inode), arrays and values."""
+    known = hashlib.sha256()
+    for source in sources:
+        if isinstance(source, Path):
+            known.update(repr((str(source.resolve()), stamp(source))).encode())
+        elif isinstance(source, np.ndarray):
+            known.update(np.ascontiguousarray(source).data)
+        else:
+            known.update(repr(source).encode())
+    return known.hexdigest()[:12]

@@ -1,10 +1,11 @@
-"""Reads each data set as arrays; torchvision downloads, and knows CIFAR's files."""
+"""Where each data set is, and its arrays; torchvision downloads, and knows CIFAR's files."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from importlib.metadata import version
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from igo.data.source import Missing, Place, Source, Split, Splits, train_and_test
 from igo.ground.errors import UserError, first_line
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -24,6 +24,58 @@ FASHION_MNIST_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 MOST_CLASSES = 2**20
+TEST_SHARE = 0.2  # for the user's data without a test set
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, H, W, C) uint8; labels (n,) integers."""
+
+    images: Any
+    labels: np.ndarray
+
+
+Splits = tuple[Split, Split]  # for training, for testing
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to look for a data set, and the form that the user's own images get.
+
+    ``root`` (a folder of images) and ``file`` (an .npz) are for the user's own data. With None as
+    ``image_size`` or ``channels`` the images keep theirs.
+    """
+
+    data_dir: Path
+    root: Path | None = None
+    file: Path | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    download: bool = True
+
+    @property
+    def cache(self) -> Path:
+        """The folder of cached data sets."""
+        return self.data_dir / "cache"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that was found.
+
+    Args:
+        where: a path, or the package that has it; for the user.
+        parts: what its content depends on: files (their size, times and inode number) or versions.
+        read: reads it.
+    """
+
+    where: str
+    parts: tuple[object, ...]
+    read: Callable[[], Splits]
+
+
+class Missing(UserError):
+    """A data set is not there; it was not downloaded, or could not be."""
 
 
 def read(name: str, place: Place) -> Splits:
@@ -185,6 +237,30 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
             f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
         )
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
+
+
+def stamp(file: str | Path) -> tuple[int, ...]:
+    """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
+    facts = Path(file).stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
+    """Sorted indices of a part with the same share of each class; it depends on ``draw`` alone."""
+    if samples == len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(draw).permutation(len(labels))
+    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
+
+
+def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on, and those of a fixed fifth of each class as the test set."""
+    test = subset(labels, round(TEST_SHARE * len(labels)))
+    return np.delete(np.arange(len(labels)), test), test
 
 
 READERS: dict[str, Callable[[Place], Source]] = {

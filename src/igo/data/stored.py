@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from igo.data import cache
 from igo.data.folders import Images
+from igo.data.identity import digest
 from igo.ground.errors import UserError
 from igo.ground.files import durable
 
@@ -62,8 +62,8 @@ def kept(
         watch: makes a context from a message and a number of images; its value is called for each.
     """
     form = images.size, images.channels
-    digest = cache.digest(str(images.root.resolve()), images.names, images.stamps, form, FORM)
-    folder = place / f"{name}-{digest}"
+    content = digest(str(images.root.resolve()), images.names, images.stamps, form, FORM)
+    folder = place / f"{name}-{content}"
     message = f"{len(images):,} images are resized once and kept in {folder}"
     try:
         if not folder.is_dir():

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config import own
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
-from igo.data.source import Missing, Place
+from igo.data.readers import Missing, Place
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.ground.paths import PACKAGE

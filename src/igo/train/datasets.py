@@ -16,7 +16,7 @@ from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
 from igo.data import readers
-from igo.data.source import Split, subset
+from igo.data.readers import Split, subset
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batch, TensorData

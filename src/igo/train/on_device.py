@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
-from igo.data.source import Split
+from igo.data.readers import Split
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import generator
 from igo.train import augment
