@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.train import datasets
 from igo.train.engine import keep_freed_memory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.worker import Turns
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.runs import assemble

@@ -7,7 +7,7 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 
 

@@ -13,8 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.config.load import load
-from igo.config.plan import make_plan
+from igo.config.load import load, make_plan
 from igo.ground.paths import CONF
 from igo.method.plan import Plan
 

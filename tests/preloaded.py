@@ -17,7 +17,7 @@ from conftest import TINY, configure
 import igo.__main__
 import igo.runs.loggers.wandb
 import igo.runs.session
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.runs.assemble import prepare
 from igo.sweep import local
 

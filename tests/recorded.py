@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import TINY, configure
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.method.plan import Plan
 from igo.runs.folder import RunFolder

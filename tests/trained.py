@@ -7,7 +7,7 @@ from typing import Any
 
 from conftest import Quiet
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.runs import assemble

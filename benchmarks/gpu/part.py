@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cells import configure
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import write_atomically
 from igo.runs import assemble

@@ -13,13 +13,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from igo.config.load import load
-from igo.config.plan import make_plan
+from igo.config.load import load, make_plan
 from igo.ground.paths import CONF
 from igo.noise.measure import untouched
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
-from igo.train import loop
+from igo.train import loop, optimizers
 from igo.train.measure import Pairs
 from igo.train.record import Progress, Training
 
@@ -42,7 +41,7 @@ def trained(network: str, epochs: int) -> Training:
     training = prepare(config, make_plan(config))
     if network in NETWORKS:
         model = NETWORKS[network]()
-        optimizer = config.optimizer.build(model.parameters(), config.learning_rate)
+        optimizer = optimizers.build(config.optimizer, model.parameters(), config.learning_rate)
         training = replace(training, network=model, optimizer=optimizer)
     with Terminal().progress(training.plan) as bar:
         loop.train(training, Progress(threads=1), bar, lambda _: None, lambda: None)

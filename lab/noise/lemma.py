@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import AugmentConfig, Config
 from igo.ground.seeds import derive_seed, generator
 from igo.noise import spread

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import torch
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.ground.errors import Busy, UserError
 from igo.ground.ranks import ALONE
 from igo.method.plan import Plan

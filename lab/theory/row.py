@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from igo.method.ranges import within
+from igo.method.profiles import within
 from igo.report.statistics import mean_of
 
 Frames = Mapping[str, pl.DataFrame]

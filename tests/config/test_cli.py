@@ -34,7 +34,7 @@ def test_help_is_a_page_and_names_every_option(program: Program) -> None:
 def test_a_plan_is_printed_before_heavy_imports(interpreter: Program) -> None:
     listed = interpreter("dry_run=true", PYTHONPROFILEIMPORTTIME="1").good().stderr.splitlines()
     imported = {line.rpartition("|")[2].strip() for line in listed}
-    assert "igo.config.plan" in imported
+    assert "igo.config.load" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
 
 

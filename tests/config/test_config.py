@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, configure
 
 from igo.config import rules
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import place_of
 from igo.method.profiles import parameters
 from igo.train import models

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_schedule import settings_of_plans
 from trained import prepared
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.train import loop
 from igo.train.record import Progress, Training
 

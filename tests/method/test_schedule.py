@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 import igo
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
 from igo.method.plan import Plan

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from recorded import edit, record_runs
 from scipy import stats
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.report import page, show, table
 from igo.runs.find import find

@@ -22,7 +22,7 @@ from conftest import TINY, configure, records, run_folder, status
 from forked import forge
 
 import igo
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.ground.errors import Busy, UserError
 from igo.runs.folder import RunFolder, signature

@@ -29,10 +29,10 @@ from torch import nn
 from trained import prepared, timeless, train
 from wandb_server import exit_codes, history
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.sweep import local
-from igo.train import datasets, engine
+from igo.train import datasets, engine, optimizers
 from igo.train.record import Progress, Training
 
 
@@ -212,7 +212,7 @@ def test_dropout_draws_the_same_after_a_resume() -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
         built = engine.build(config.engine)
         images = datasets.open_data(config, built.device)
-        optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
+        optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
         return Training(config, make_plan(config), images, network, optimizer, built)
 
     straight = training()

@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY, clean_environment, command, configure
 from rich.console import Console
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.ground.errors import Outside
 from igo.runs import terminal
 

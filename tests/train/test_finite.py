@@ -12,7 +12,7 @@ from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.runs import assemble

@@ -14,7 +14,7 @@ from torch import nn
 from trained import prepared, train
 
 from igo.ground.errors import Outside
-from igo.train import models
+from igo.train import models, optimizers
 from igo.train.record import Progress
 
 
@@ -78,7 +78,7 @@ ERRORS = [
 def trained(most: int, error: Exception, *overrides: str) -> Progress:
     """Train a model of one's own."""
     config, network = configure(*TINY, *overrides), Small(most, error)
-    optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
+    optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     return train(replace(prepared(config), network=network, optimizer=optimizer))
 
 

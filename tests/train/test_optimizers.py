@@ -28,7 +28,7 @@ from trained import prepared
 
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
-from igo.train import engine
+from igo.train import engine, optimizers
 from igo.train.record import Training
 
 Parameters = list[nn.Parameter]
@@ -156,7 +156,7 @@ def test_steps_follow_the_formula_while_eta_changes(
     config = OptimizerConfig(name, momentum, weight_decay)
     ours, plain = small(device), small(device)
     for parameters, each in ((ours, config), (plain, OptimizerConfig("sgd", 0.0, weight_decay))):
-        optimizer = each.build(parameters, 0.3)
+        optimizer = optimizers.build(each, parameters, 0.3)
         for step in range(STEPS):
             for group in optimizer.param_groups:
                 group["lr"] = eta(step)
@@ -177,12 +177,12 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         if name.startswith(NOT_TRIED):
             continue
         config, straight, broken = OptimizerConfig(name, timm=True), small(), small()
-        stepped(config.build(straight, 0.01), straight, range(8))
-        first = config.build(broken, 0.01)
+        stepped(optimizers.build(config, straight, 0.01), straight, range(8))
+        first = optimizers.build(config, broken, 0.01)
         stepped(first, broken, range(5))
         checkpoint.save(tmp_path / name, {"signature": name, "optimizer": first.state_dict()})
         saved = checkpoint.load(tmp_path / name, name)
-        second = config.build(broken, 0.01)
+        second = optimizers.build(config, broken, 0.01)
         second.load_state_dict(saved["optimizer"])
         stepped(second, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name

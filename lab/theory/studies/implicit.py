@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from igo.method.rounds import alpha_0
-from igo.method.rounds import rounds as rounds_for
+from igo.method.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent, optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, statement
@@ -120,7 +119,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     ways: tuple[Mode, ...] = ("sgd", "no noise")
     for (power, epsilons), mode in product(EPSILONS.items(), ways):
         for epsilon in epsilons:
-            m = rounds_for(epsilon, ALPHA_0, power)
+            m = stages_for(epsilon, ALPHA_0, power)
             value = PROBLEM.value(_run(plan(m, power), starts(seed), mode, seed))
             within = int((value <= epsilon).sum())
             case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}

@@ -1,7 +1,8 @@
-"""A checked configuration, from what Hydra composed or from a run's config.yaml."""
+"""A checked configuration, from what Hydra composed or a run's config.yaml; and its plan."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -14,11 +15,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from igo.config import rules
-from igo.config.own import as_calls
-from igo.config.schema import SETTINGS, Config, settings_of, value_of
+from igo.config.own import as_calls, is_call
+from igo.config.schema import (
+    SETTINGS,
+    Config,
+    settings_of,
+    training_samples,
+    value_of,
+    warmup_samples,
+)
 from igo.data import identity, readers
 from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
+from igo.method.arguments import PlanError, PlanWarning
+from igo.method.plan import Plan, plan
+from igo.method.profiles import parameters
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -107,6 +118,46 @@ def _as_it_is(kind: Any, value: Any) -> Any:
 
 
 _kinds = cache(get_type_hints)
+
+
+def make_plan(config: Config) -> Plan:
+    """Compute every stage of a run from its checked configuration."""
+    schedule = config.schedule
+    names = parameters(schedule.phi)
+    own = {name: getattr(config if name == "p" else schedule, name) for name in names}
+    try:
+        with warnings.catch_warnings():  # the notes below a printed plan say the same
+            warnings.simplefilter("ignore", PlanWarning)
+            return plan(
+                schedule.phi,
+                n=training_samples(config),
+                epochs=config.epochs,
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                split=config.split,
+                stages=schedule.stages,
+                warmup_samples=warmup_samples(config),
+                max_batch_size=config.max_batch_size,
+                batch_multiple=schedule.batch_multiple,
+                algorithm3={
+                    "h": None if schedule.lengths == "equal" else schedule.h,
+                    "final_updates": schedule.final_updates,
+                },
+                **{name: value for name, value in own.items() if value is not None},
+            )
+    except PlanError as error:
+        if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
+            raise ConfigError("schedule.lengths", schedule.lengths, error.allowed) from None
+        if error.argument == "warmup_samples":
+            allowed = f"{error.value} samples; {error.allowed.removeprefix('it is in samples; ')}"
+            raise ConfigError("schedule.warmup", schedule.warmup, allowed) from None
+        chosen = "schedule._target_" if is_call(schedule.profile) else "schedule"
+        setting, value = error.argument, error.value
+        if setting == "profile":
+            setting, value = chosen, schedule.profile
+        if setting not in SETTINGS and setting != chosen:
+            setting = f"schedule.{setting}"
+        raise ConfigError(setting, value, error.allowed) from None
 
 
 def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:

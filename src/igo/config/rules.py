@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 
-from igo.config.optimizers import OPTIMIZERS
 from igo.config.own import is_call
-from igo.config.plan import stages_of
 from igo.config.schema import (
+    OPTIMIZERS,
     SETTINGS,
     Config,
     DatasetConfig,
@@ -20,11 +19,13 @@ from igo.config.schema import (
     held_out,
     training_samples,
     value_of,
+    warmup_samples,
 )
 from igo.ground.errors import ConfigError, nearest
 from igo.ground.paths import CONF
-from igo.method.profiles import GAMMA, declared, parameters
-from igo.method.ranges import Declared
+from igo.method.algorithm3 import stages_of
+from igo.method.arguments import PlanError
+from igo.method.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
@@ -68,8 +69,6 @@ def check_values(config: Config) -> None:
     if not optimizer.timm and not is_call(optimizer.name):
         allowed = right_options("optimizer.name", optimizer.name, OPTIMIZERS)
         require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, allowed)
-    for name, notes in declared(optimizer.function).items():
-        check(f"optimizer.{name}", getattr(optimizer, name), notes)
     if tracking.tool == "wandb":
         named = bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"}
         allowed = "it names a project of W&B's, without / \\ # ? % :"
@@ -79,9 +78,9 @@ def check_values(config: Config) -> None:
 def complete(config: Config, typed: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
-    for name, parameter in parameters(config.optimizer.function).items():
+    for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
-            setattr(config.optimizer, name, parameter.default)
+            setattr(config.optimizer, name, default)
     if "p" not in parameters(schedule.phi):
         if "p" in typed:
             allowed = f"the profile '{schedule.profile}' has no p; leave it out"
@@ -89,7 +88,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         config.p = None
     if schedule.profile == "linear":
         schedule.profile, config.p = "polynomial", 1.0  # as runs are named
-    schedule.stages = stages_of(config)
+    schedule.stages = _stages(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
@@ -102,6 +101,19 @@ def complete(config: Config, typed: Collection[str]) -> None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
+
+
+def _stages(config: Config) -> int:
+    """M, which a run is named after."""
+    schedule, n = config.schedule, max(training_samples(config), 1)
+    try:
+        return stages_of(
+            schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,
+            p=config.p, most=config.epochs,
+            epochs=max(config.epochs - warmup_samples(config) // n, 1),
+        )  # fmt: skip
+    except PlanError as error:
+        raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
 
 
 def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
@@ -187,7 +199,7 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    settings = {name for each in OPTIMIZERS.values() for name in parameters(each)}
-    for name in sorted(settings - parameters(optimizer.function).keys()):
+    settings = {name for each in OPTIMIZERS.values() for name in each}
+    for name in sorted(settings - optimizer.settings.keys()):
         value = getattr(optimizer, name)
         require(not value, f"optimizer.{name}", value, f"{optimizer.typed} has no {name}")

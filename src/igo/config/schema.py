@@ -6,27 +6,26 @@ what Hydra composed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from igo.config import own
-from igo.config.optimizers import OPTIMIZERS, own_optimizer, timm
 from igo.data import readers
 from igo.data.readers import Place
 from igo.ground.paths import PACKAGE
 from igo.method.arguments import RULES
-from igo.method.profiles import PROFILES, parameters
-from igo.method.ranges import (
+from igo.method.profiles import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
+    PROFILES,
     Declared,
     Rule,
     at_least,
-    declared,
+    notes_of,
     within,
 )
 
@@ -34,6 +33,14 @@ BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 KAPPA: Rule = (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]")
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
+BETA: Rule = (lambda b: 0 <= b < 1, "β must be in [0, 1)")
+OPTIMIZERS: dict[str, dict[str, float | None]] = {  # the settings of each, and their defaults
+    "sgd": {"weight_decay": 0.0},
+    "shb": {"momentum": 0.0, "weight_decay": 0.0},
+    "nshb": {"momentum": 0.0, "weight_decay": 0.0},
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
+}
+TIMM: dict[str, float | None] = {"beta1": None, "beta2": None, "eps": None, "weight_decay": 0.0}
 FORMULAS = {  # of δ, by the name of the optimizer
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
@@ -59,7 +66,7 @@ def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
             yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
         else:
             default = [] if known.default_factory is list else known.default
-            yield name, Setting(kind, default, declared(annotated[known.name]))
+            yield name, Setting(kind, default, notes_of(annotated[known.name]))
 
 
 def value_of(config: object, setting: str) -> Any:
@@ -118,25 +125,19 @@ class OptimizerConfig:
     """An optimizer by name, as a model."""
 
     name: Annotated[str, "optimizer"]
-    momentum: Annotated[float, "β"] = 0.0
-    weight_decay: float = 0.0
+    momentum: Annotated[float, BETA, "β"] = 0.0
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
     timm: bool = False
-    beta1: float | None = None
-    beta2: float | None = None
-    eps: float | None = None
+    beta1: Annotated[float | None, BETA] = None
+    beta2: Annotated[float | None, BETA] = None
+    eps: Annotated[float | None, POSITIVE] = None
 
     @property
-    def function(self) -> Callable[..., Any]:
-        """The function that makes it; its keyword arguments are the settings that it has."""
+    def settings(self) -> dict[str, float | None]:
+        """The settings that it has, and their defaults."""
         if own.is_call(self.name):
-            return partial(own_optimizer, self.name)
-        return timm if self.timm else OPTIMIZERS[self.name]
-
-    def build(self, params: Iterable[Any], learning_rate: float) -> Any:
-        """The optimizer of a network's parameters, with η_1 and β_1."""
-        values = {name: getattr(self, name) for name in parameters(self.function)}
-        given = {name: value for name, value in values.items() if value is not None}
-        return self.function(params, learning_rate, **given)
+            return {}
+        return TIMM if self.timm else OPTIMIZERS[self.name]
 
     @property
     def typed(self) -> str:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from igo.method import arguments, batches, rounds
+from igo.method import arguments, batches
+from igo.method.algorithm3 import lengths_of_stages, stages_of
 from igo.method.arguments import Algorithm3, Arguments, PlanError, PlanWarning
-from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
+from igo.method.profiles import Position, Profile, function, name_of
 from igo.method.stages import COLUMNS, Plan, Row
 
 __all__ = ["COLUMNS", "Plan", "Row", "plan"]
@@ -135,9 +136,9 @@ def _plan(given: Arguments) -> Plan:
     """From checked arguments to a plan."""
     total, n = given.total, given.n or given.total
     most = total // given.batch_size if given.h is None else given.epochs or 0
-    stages = rounds.stages_of(
+    stages = stages_of(
         given.stages, given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"),
-        most=most,
+        most=most, epochs=batches.count(total, n) - given.warmup_samples // n,
     )  # fmt: skip
     starts = _starts(total, n, stages, given.warmup_samples)
     whole = not any(start % n for start in (*starts, total))  # stages of whole epochs
@@ -224,8 +225,8 @@ def _lengthened(
     given: Arguments, h: float, n: int, phis: Sequence[float], whole: bool
 ) -> list[int]:
     """The starts of stages whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
-    if given.profile in BY_EPOCH:
-        allowed = f"{given.profile} decays by the epoch, so the lengths of its stages are fixed"
+    if given.profile == "exponential":
+        allowed = "exponential decays by the epoch, so the lengths of its stages are fixed"
         raise PlanError("h", h, allowed)
     if not whole or given.warmup_samples:
         allowed = "it needs whole epochs, at least one for each stage, and no warm-up"
@@ -233,7 +234,7 @@ def _lengthened(
     an_epoch_each = [Segments(m, m, 1, 0, n) for m in range(1, len(phis) + 1)]
     ks, etas = zip(*_applied(given, n, phis, an_epoch_each), strict=True)
     rates = [eta / given.learning_rate for eta in etas]
-    lengths = rounds.lengths_of_stages(phis, rates, ks, given.total // n, h)
+    lengths = lengths_of_stages(phis, rates, ks, given.total // n, h)
     return [epochs * n for epochs in accumulate([0, *lengths[:-1]])]
 
 
@@ -283,20 +284,18 @@ def _rows(
     return tuple(rows)
 
 
-def _starts(total: int, n: int, stages: int | None, warmup: int) -> list[int]:
+def _starts(total: int, n: int, stages: int, warmup: int) -> list[int]:
     """The samples at which equal stages begin; the warm-up belongs to the first stage.
 
-    Stages are whole epochs if each can have one; ``None`` makes each epoch a stage. Otherwise stage
-    m + 1 begins after m/M of the samples that follow the warm-up.
+    Stages are whole epochs if each can have one. Otherwise stage m + 1 begins after m/M of the
+    samples that follow the warm-up, rounded.
     """
-    epochs, rest = divmod(total, n)
-    warm = warmup // n  # whole epochs of warm-up
-    if not rest and (stages is None or stages <= epochs - warm):
-        count, left = stages or epochs - warm, epochs - warm
-        return [0, *((warm + m * left // count) * n for m in range(1, count))]
-    count = stages or epochs - warm + bool(rest)
+    warm, later = warmup // n, range(1, stages)  # whole epochs of warm-up; m of stages 2 to M
+    left = total // n - warm
+    if total % n == 0 and stages <= left:
+        return [0, *((warm + m * left // stages) * n for m in later)]
     left = total - warmup
-    return [0, *(warmup + (2 * m * left + count) // (2 * count) for m in range(1, count))]
+    return [0, *(warmup + (2 * m * left + stages) // (2 * stages) for m in later)]
 
 
 def _cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:

@@ -11,12 +11,29 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_type_hints
-
-from igo.method import ranges
-from igo.method.ranges import POSITIVE, Declared, Rule, inside
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 Profile = Callable[..., float]
+Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
+POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
+
+
+def at_least(low: float) -> Rule:
+    """The bound is allowed."""
+    return lambda x: x >= low, f"it must be {low:,} or more"
+
+
+NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
+
+
+def within(low: float, high: float) -> Rule:
+    """Both bounds are allowed."""
+    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+
+
+def inside(low: float, high: float, words: str) -> Rule:
+    """Neither bound is allowed."""
+    return lambda x: low < x < high, words
 
 
 class Position(float):
@@ -149,7 +166,6 @@ SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, 
     "method3": 0.0,
     "method4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
 }
-BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on its number
 
 
 def paper_method(profile: object, gamma: object, split: object) -> str | None:
@@ -184,9 +200,27 @@ def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter
     return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
+class Declared(NamedTuple):
+    """What an annotation says besides the type: range, choices, an example or a short name."""
+
+    rule: Rule | None
+    choices: tuple[str, ...]
+    text: str | None
+
+
+def notes_of(hint: Any) -> Declared:
+    """Read ``Annotated[type, rule, choices, text]``, of which each may be missing, or a Literal."""
+    notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())
+    pairs = [note for note in notes if isinstance(note, tuple)]
+    rule = next((note for note in pairs if callable(note[0])), None)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    choices = next((note for note in pairs if not callable(note[0])), choices)
+    return Declared(rule, choices, next((note for note in notes if isinstance(note, str)), None))
+
+
 def declared(profile: str | Callable[..., Any]) -> dict[str, Declared]:
     """The range, choices and example of each parameter of a profile, from its annotations."""
     hints: dict[str, Any] = {}
     with suppress(TypeError, NameError):  # no function, or an annotation with an unknown name
         hints = get_type_hints(function(profile), include_extras=True)
-    return {name: ranges.declared(hints.get(name)) for name in parameters(profile)}
+    return {name: notes_of(hints.get(name)) for name in parameters(profile)}

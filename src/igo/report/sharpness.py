@@ -26,7 +26,7 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import write_atomically
 from igo.ground.seeds import generator
-from igo.method.ranges import AT_LEAST_ONE, POSITIVE
+from igo.method.profiles import AT_LEAST_ONE, POSITIVE
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
 from igo.runs.folder import last_record, state_of

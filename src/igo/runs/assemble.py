@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from igo.config.load import read_config
-from igo.config.plan import make_plan
+from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
@@ -20,7 +19,7 @@ from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
-from igo.train import datasets, engine, measure, models
+from igo.train import datasets, engine, measure, models, optimizers
 from igo.train.engine import distributed
 from igo.train.record import Progress, Training
 
@@ -44,7 +43,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
         built = engine.without_bf16(built)
     network = built.prepare(network)
     built, network = distributed(built, network)
-    optimizer = config.optimizer.build(network.parameters(), config.learning_rate)
+    optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from igo.config.plan import make_plan
+from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks

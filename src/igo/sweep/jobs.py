@@ -17,9 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import fail
-from igo.config.load import load
+from igo.config.load import load, make_plan
 from igo.config.own import with_options
-from igo.config.plan import make_plan
 from igo.config.schema import Config, value_of
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import Record

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import igo
-from igo.method.rounds import alpha_0, rounds
+from igo.method.algorithm3 import alpha_0, stages_for
 
 PLAN = {"n": 1000, "epochs": 40, "learning_rate": 0.1, "batch_size": 10, "p": 0.5}
 
@@ -15,7 +15,7 @@ PLAN = {"n": 1000, "epochs": 40, "learning_rate": 0.1, "batch_size": 10, "p": 0.
 def test_m_is_the_smallest_whole_number_with_which_the_bound_reaches_epsilon(product, p):
     """The published M^p = 1/(α_0 ε); 1/(α_0 M^p) is the bound after M rounds."""
     m = next(m for m in range(1, 20_000) if m**p * product >= 1 - 1e-12)
-    assert rounds(product / 4, 4.0, p) == m
+    assert stages_for(product / 4, 4.0, p) == m
 
 
 def test_alpha_0_is_the_printed_minimum():

@@ -20,7 +20,7 @@ def alpha_0(
 ) -> float:
     """α_0 = min{√b_1/(4 L_f η_1 C (1 + d̄)), √b_1/(√(2σ) η_1 C)}. Source: Algorithm 3.
 
-    >>> from igo.method.rounds import alpha_0
+    >>> from igo.method.algorithm3 import alpha_0
     >>> alpha_0(learning_rate=0.1, batch_size=16, variance=100, lipschitz=1, width=1, sigma=0.5)
     0.5
 
@@ -42,7 +42,7 @@ def alpha_0(
     return min(1 / (4 * lipschitz * (1 + width)), 1 / math.sqrt(2 * sigma)) / delta_1
 
 
-def rounds(epsilon: float, alpha_0: float, p: float) -> int:
+def stages_for(epsilon: float, alpha_0: float, p: float) -> int:
     """M = ⌈(1/(α_0 ε))^(1/p)⌉, at least 1: the published M^p = 1/(α_0 ε), as a whole number.
 
     Raises:
@@ -54,25 +54,31 @@ def rounds(epsilon: float, alpha_0: float, p: float) -> int:
 
 def stages_of(
     stages: int | None, epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any,
-    most: int,
-) -> int | None:  # fmt: skip
-    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it for a plan of at most ``most``.
+    most: int, epochs: int,
+) -> int:  # fmt: skip
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, or an epoch for each stage.
+
+    Args:
+        stages, epsilon, alpha_0: as in ``igo.plan``; None if not given.
+        profile, p: to which ``epsilon`` must belong.
+        most: the stages that the plan has room for.
+        epochs: those that follow the warm-up.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
     if epsilon is None and alpha_0 is None:
-        return stages
+        return epochs if stages is None else stages
     if epsilon is None:
         raise PlanError("epsilon", None, "alpha_0 chooses the stages together with epsilon")
     if alpha_0 is None:
-        allowed = "epsilon needs it; igo.method.rounds.alpha_0 computes it from L_f, d̄, σ and C²"
+        allowed = "epsilon needs it; igo.method.algorithm3.alpha_0 gives it from L_f, d̄, σ and C²"
         raise PlanError("alpha_0", None, allowed)
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)
     try:
-        count: float = rounds(epsilon, alpha_0, p)
+        count: float = stages_for(epsilon, alpha_0, p)
     except (OverflowError, ValueError):  # α_0 ε is too small for a float
         count = math.inf
     if count > most:

@@ -1,0 +1,76 @@
+"""Makes the optimizer of a run: one by name, one of timm's, or one of the user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from igo.config import own
+from igo.config.schema import OptimizerConfig
+from igo.ground.errors import ConfigError, first_line
+
+
+def build(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], learning_rate: float
+) -> Optimizer:
+    """The optimizer of a network's parameters, which all decay alike, with η_1.
+
+    With g the gradient: sgd is x ← x - η g, shb m ← β m + g, x ← x - η m, and nshb (arXiv
+    2402.02325) m ← β m + (1 - β) g, x ← x - η m. Their g has weight_decay · x in it. adamw is
+    x ← (1 - η weight_decay) x - η m̂/(√v̂ + ε) (Loshchilov and Hutter 2019).
+
+    Raises:
+        ConfigError: the optimizer of timm's, or the user's own, cannot be made.
+    """
+    trained = list(parameters)
+    if own.is_call(config.name):
+        return _own(config.name, trained, learning_rate)
+    if config.timm:
+        return _timm(config, trained, learning_rate)
+    common: dict[str, Any] = {
+        "lr": learning_rate, "weight_decay": config.weight_decay, "fused": True
+    }  # fmt: skip
+    if config.name == "adamw":
+        return AdamW(trained, betas=(config.beta1, config.beta2), eps=config.eps, **common)
+    dampening = config.momentum if config.name == "nshb" else 0.0
+    optimizer = SGD(trained, momentum=config.momentum, dampening=dampening, **common)
+    if config.momentum:  # begin with m = 0: PyTorch's first m would be g, not (1 - β) g, and
+        # unwritten memory if loss scaling skips the first step
+        for parameter in trained:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _own(call: str, parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
+    made: Optimizer = own.made_by("optimizer", call, Optimizer, parameters, lr=learning_rate)
+    with own.reported("optimizer", call):
+        inspect.signature(made.step).bind()  # without a closure
+    return made
+
+
+def _timm(config: OptimizerConfig, parameters: list[nn.Parameter], rate: float) -> Optimizer:
+    """timm chooses the arguments that are None."""
+    factory: Any = import_module("timm.optim")
+    betas = tuple(beta for beta in (config.beta1, config.beta2) if beta is not None)
+    options = {name: value for name, value in (("betas", betas), ("eps", config.eps)) if value}
+    try:
+        info = factory.get_optimizer_info(config.name)
+        if info.second_order:
+            raise ValueError("it needs second derivatives, which training does not compute")
+        if betas and not (info.has_betas and info.num_betas == len(betas)):
+            raise ValueError("beta1 and beta2 go together, and it may have neither")
+        if config.eps is not None and not info.has_eps:
+            raise ValueError("it has no eps")
+        made: Optimizer = factory.create_optimizer_v2(
+            parameters, config.name, rate, config.weight_decay, **options
+        )
+    except (AssertionError, ImportError, TypeError, ValueError) as error:
+        allowed = f"timm cannot make it: {first_line(error)}"
+        raise ConfigError("optimizer.name", config.name, allowed) from None
+    return made
