@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
-    from igo.method.counter import Counter as Counter
     from igo.method.plan import Plan as Plan
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
+    from igo.method.sampler import Counter as Counter
     from igo.method.schedule import Schedule as Schedule
     from igo.method.stages import Update as Update
     from igo.noise.measure import measure_noise as measure_noise
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Each name is imported at its first use, so that `import igo` is fast and a plan needs no torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
-    "Counter": "igo.method.counter",
+    "Counter": "igo.method.sampler",
     "Noise": "igo.noise.noise",
     "NoiseMeter": "igo.noise.meter",
     "Plan": "igo.method.plan",

@@ -12,8 +12,7 @@ from importlib import import_module
 try:
     from omegaconf import DictConfig
 
-    from igo.config.cli import fail, hydra_program
-    from igo.config.help import summary
+    from igo.config.cli import fail, hydra_program, summary
 except ModuleNotFoundError as missing:
     cure = "source .venv/bin/activate, or pip install '.[train,report]' in the clone of igo"
     print(f"error: {missing.name} is missing: {cure}", file=sys.stderr)

@@ -12,8 +12,7 @@ import yaml
 from conftest import ROOT, TINY, Program, clean_environment, command, python, run_folder
 
 from igo.__main__ import COMMANDS
-from igo.config.cli import fail
-from igo.config.help import help_text, summary
+from igo.config.cli import fail, help_text, summary
 from igo.config.schema import SETTINGS
 
 

@@ -1,26 +1,234 @@
-"""The plan's batches for any DataLoader.
+"""Counts the updates of a plan, and makes its batches: of a data set or of a stream.
 
-Each iteration yields the batches from the next update to the end of its epoch. Their sizes are
-planned before the first batch is taken. So b changes at the planned update, also inside an epoch,
-however many batches workers fetch ahead.
+A sampler's iteration yields the batches from the next update to the end of its epoch. Their sizes
+are planned before the first batch is taken. So b changes at the planned update, also inside an
+epoch, however many batches workers fetch ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import replace
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, default_collate
 
 from igo.ground.seeds import generator
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.counter import Counter
 from igo.method.plan import Plan
 from igo.method.stages import Update
+
+NOT_GIVEN = (
+    "an update was counted and the sampler gave no batch for it: give the DataLoader"
+    " batch_sampler=batches (in Lightning it is graduated.loader()), and count each batch once, by"
+    " schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
+    " micro_batch_size="
+)
+
+
+class Counter:
+    """Counts the updates of a plan, for your own loaders and for streams.
+
+    >>> plan = igo.plan("constant", samples=10, batch_size=4)
+    >>> counter = igo.Counter(plan)
+    >>> for batch in counter.batches(range(100)):  # a stream of samples, in the plan's batches
+    ...     update = counter.advance()  # schedule(counter.batches(…)) does it
+    ...     print(update.number, batch.tolist())
+    1 [0, 1, 2, 3]
+    2 [4, 5, 6]
+    3 [7, 8, 9]
+
+    Args:
+        plan: what ``igo.plan`` returns.
+        rank, ranks: this process, from 0, and the number of processes that share each batch.
+        group: instead, the process group that shares each batch; by default all processes of
+            torch.distributed.
+        micro_batch_size: the most samples that go through the model at once, over all ranks. A
+            larger batch is cut into parts, the same number on each rank, and each part is counted.
+
+    Attributes:
+        updates: how many have been made, with all of their parts. ``state_dict`` holds it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        rank: int | None = None,
+        ranks: int | None = None,
+        group: Any = None,
+        micro_batch_size: int | None = None,
+    ) -> None:
+        if not isinstance(plan, Plan):
+            kind = type(plan).__name__
+            raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
+        micro: Any = plan.n if micro_batch_size is None else micro_batch_size
+        if not isinstance(micro, Integral) or int(micro) < 1:
+            raise PlanError("micro_batch_size", micro, "it must be a whole number, 1 or more")
+        if (rank is None) != (ranks is None):
+            raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
+        if rank is not None and not 0 <= rank < (ranks or 0):
+            raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
+        if rank is not None and group is not None:
+            raise PlanError("group", "…", "give rank and ranks, or group, not both")
+        self.plan, self.updates = plan, 0
+        self._rank, self._ranks, self._group, self._micro = rank, ranks, group, int(micro)
+        self._part = 0  # parts of the update in progress that have been counted
+        self._epoch = 0  # the newest that has begun; 0: none since the start or a resume
+        self._given: dict[tuple[int, int], Update] = {}  # not counted yet; by number and part
+        self._gives = False  # whether batches come from here, and not from a loader of your own
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        if self._rank is not None:
+            return self._rank
+        return dist.get_rank(self._group) if _is_distributed() else 0
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch."""
+        if self._ranks is not None:
+            return self._ranks
+        return dist.get_world_size(self._group) if _is_distributed() else 1
+
+    @property
+    def samples(self) -> int:
+        """How many samples have been trained on, over all ranks."""
+        if not self.updates:
+            return 0
+        newest = self.plan.at(self.updates)
+        return (newest.epoch - 1) * self.plan.n + newest.start + newest.batch_size
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates of the plan are made."""
+        return self.updates >= self.plan.updates
+
+    def advance(self) -> Update:
+        """Count the update, or the part of one, that is about to be made.
+
+        Raises:
+            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
+        """
+        if self.done:
+            raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
+        update = self._given.pop((self.updates + 1, self._part + 1), None)
+        if update is None:
+            if self._gives:
+                raise RuntimeError(NOT_GIVEN)
+            update = next(self._to_come(self.updates, self._part))
+        self.updates = update.number if update.ends else update.number - 1
+        self._part = 0 if update.ends else update.part
+        return update
+
+    def _to_come(self, made: int, counted: int) -> Iterator[Update]:
+        """Yield what follows ``made`` updates and ``counted`` parts of the next one."""
+        ranks, rank = self.ranks, self.rank
+        smallest = self.plan.smallest_from(min(made + 1, self.plan.updates))
+        if ranks > smallest:
+            raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
+        for number in range(made + 1, self.plan.updates + 1):
+            update = self.plan.at(number)
+            parts = batches.parts(update.batch_size, self._micro, ranks)
+            if parts == ranks == 1:
+                yield update
+                continue
+            share = len(range(rank, update.batch_size, ranks))
+            for part in range(counted, parts):
+                low, high = batches.bounds(share, parts, part)
+                yield replace(
+                    update, start=update.start + rank + ranks * low, own=high - low, ranks=ranks,
+                    part=part + 1, parts=parts,
+                )  # fmt: skip
+            counted = 0
+
+    def epochs(self) -> Iterator[int]:
+        """Yield the numbers of the epochs that are left, counted from 1.
+
+        After a resume the first is the epoch in progress.
+
+        Raises:
+            RuntimeError: no update was counted in an epoch.
+        """
+        while not self.done:
+            before = self.updates, self._part
+            self._epoch = epoch = self._coming
+            yield epoch
+            if before == (self.updates, self._part):
+                raise RuntimeError(
+                    f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
+                    " schedule.step() before each update"
+                )
+
+    @property
+    def _coming(self) -> int:
+        """The epoch of the next update; after the last one, the last epoch."""
+        return self.plan.at(min(self.updates + 1, self.plan.updates)).epoch
+
+    def batches(
+        self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
+    ) -> Iterator[Any]:
+        """Group this rank's samples of a stream into its shares of the plan's batches.
+
+        Samples are grouped in this process, so workers of the stream may fetch ahead: give a
+        DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part is a batch.
+
+        Args:
+            samples: this rank's samples; after a resume those that come next.
+            collate: makes a batch from a list, by default PyTorch's ``default_collate``.
+
+        Raises:
+            PlanError: ``samples`` are batches already.
+            RuntimeError: the stream ends before the plan.
+        """
+        if getattr(samples, "batch_size", None) is not None:
+            allowed = "the loader makes batches of its own; give it batch_size=None"
+            raise PlanError("samples", "DataLoader", allowed)
+        stream, make = iter(samples), collate or default_collate
+        self._gives = True
+        for update in self._to_come(self.updates, self._part):
+            batch = list(islice(stream, update.own))
+            if len(batch) < update.own:
+                raise RuntimeError(
+                    f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
+                    f" all {self.plan.samples:,} samples of the plan"
+                )
+            self._given[update.number, update.part] = update
+            yield make(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of updates made, and the identity of their plan."""
+        return {"updates": self.updates, **self.plan.identity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was called.
+
+        Raises:
+            PlanError: the state is of another plan, or of no sampler.
+        """
+        if "rates" not in state:
+            held = ", ".join(map(str, state)) or "nothing"
+            allowed = f"the state has {held}; give what the sampler's state_dict() returned"
+            raise PlanError("plan", "…", allowed)
+        if not self.plan.is_that_of(state):
+            ours = self.plan.arguments
+            theirs = state.get("arguments", ours)
+            differ = [
+                f"{name}={theirs.get(name)!r} (here {ours.get(name)!r})"
+                for name in {**ours, **theirs}
+                if theirs.get(name) != ours.get(name)
+            ]
+            other = f"a plan with {', '.join(differ)}" if differ else "another plan"
+            allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
+            raise PlanError("plan", "…", allowed)
+        self.updates, self._part, self._epoch, self._given = state["updates"], 0, 0, {}
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -130,3 +338,7 @@ def check_length(plan: Plan, data: object) -> None:
     if len(data) != plan.n:
         allowed = f"the data set has {len(data)} samples; make the plan with n=len(data)"
         raise PlanError("n", plan.n, allowed)
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

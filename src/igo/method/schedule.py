@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from igo.method.arguments import PlanError
-from igo.method.counter import Counter
+from igo.method.sampler import Counter
 from igo.method.stages import Update
 
 Batch = TypeVar("Batch")
