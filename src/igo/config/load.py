@@ -56,13 +56,10 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     """
     try:
         if OmegaConf.is_dict(composed.get("dataset")):
-            with open_dict(composed.dataset):  # what arguments refer to before it is found
-                for name in identity.FACTS:
-                    composed.dataset.setdefault(name)
-        values = _values(composed)
-        if found := _found_facts(values):
-            composed.dataset.update(found)
-            values = _values(composed)
+            with open_dict(composed.dataset):
+                _find_facts(composed.dataset, composed.get("data_dir"))
+        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        as_calls(values)
         try:
             config: Config = _as_it_is(Config, values)
         except (TypeError, LookupError, AttributeError):
@@ -77,28 +74,19 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
-def _values(composed: DictConfig) -> dict[str, Any]:
-    """The settings as plain values, calls in place of targets."""
-    values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    as_calls(values)
-    dataset = values.get("dataset", {})
-    facts = {name for name in identity.FACTS if dataset.get(name) is None}
-    return {**values, "dataset": {k: v for k, v in dataset.items() if k not in facts}}
-
-
-def _found_facts(values: dict[str, Any]) -> dict[str, Any]:
-    """Those facts of a data set that are null, by looking into its files."""
-    dataset = values.get("dataset", {})
+def _find_facts(dataset: DictConfig, data_dir: object) -> None:
+    """Put in those facts of a data set that are null or missing, by looking into its files."""
     unknown = [name for name in identity.FACTS if dataset.get(name) is None]
-    if not unknown or dataset.get("name") not in readers.NAMES:
-        return {}
-    given = (dataset.get(name) for name in ("image_size", "channels"))
-    size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
-    paths = (dataset.get("root"), dataset.get("file"))
-    root, file = (Path(str(path)) if path else None for path in paths)
-    place = Place(Path(str(values.get("data_dir"))), root, file, size, channels)
-    found = identity.find_facts(dataset["name"], place)
-    return {name: found[name] for name in unknown}
+    for name in unknown:
+        dataset.pop(name, None)
+    if unknown and dataset.get("name") in readers.NAMES:
+        given = (dataset.get(name) for name in ("image_size", "channels"))
+        size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
+        paths = (dataset.get("root"), dataset.get("file"))
+        root, file = (Path(str(path)) if path else None for path in paths)
+        place = Place(Path(str(data_dir)), root, file, size, channels)
+        found = identity.find_facts(dataset.name, place)
+        dataset.update({name: found[name] for name in unknown})
 
 
 def _as_it_is(kind: Any, value: Any) -> Any:
