@@ -67,7 +67,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
 
     try:
         if asked:
-            print(_help(config, asked[0].partition("=")[2]))
+            topic, width = asked[0].partition("=")[2], shutil.get_terminal_size().columns
+            print(help_text(Path(sys.argv[0]).name, config, topic, width))
         else:
             for word in words:
                 if word.startswith("-") and word.split("=")[0] not in FLAGS:
@@ -114,14 +115,6 @@ def _prepare_process() -> None:
     # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
     os.environ.pop("OMP_DYNAMIC", None)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors
-
-
-def _help(config: Path, topic: str) -> str:
-    """What answers --help, or --help=TOPIC."""
-    topics = ["all", *group_names()]
-    if topic and topic not in topics:
-        raise ConfigError("--help", topic, right_options("--help", topic, topics))
-    return help_text(Path(sys.argv[0]).name, config, topic, shutil.get_terminal_size().columns)
 
 
 def fail(message: str) -> NoReturn:
@@ -195,8 +188,10 @@ def help_text(program: str, config: Path, topic: str, width: int) -> str:
         width: characters in a line, wrapped between words.
     """
     groups: dict[str, str] = dict(GROUP.findall(config.read_text()))
-    settings = settings_in(config)
+    settings, topics = settings_in(config), ["all", *group_names()]
     if topic:
+        if topic not in topics:
+            raise ConfigError("--help", topic, right_options("--help", topic, topics))
         shared = {n: s for n, s in settings.items() if topic == "all" or n.startswith(f"{topic}.")}
         files = [
             f"--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"

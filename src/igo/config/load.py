@@ -114,7 +114,7 @@ def make_plan(config: Config) -> Plan:
     names = parameters(schedule.phi)
     own = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
-        with warnings.catch_warnings():  # the notes below a printed plan say the same
+        with warnings.catch_warnings():  # the terminal shows them
             warnings.simplefilter("ignore", PlanWarning)
             return plan(
                 schedule.phi,

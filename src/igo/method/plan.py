@@ -1,10 +1,7 @@
 """The whole schedule as plain data, computed before the first step: a noise profile times a split.
 
-Stage m has the noise level δ_m = δ_1 φ_m. The split s divides the decay between learning rate and
-batch size (slides, Algorithm 3; the split is derived from it): η_m = η_1 φ_m^s and
-b_m = b_1 φ_m^(-2(1-s)). A segment, the part of an epoch that a stage has, is cut into k equal
-batches, so b = N/k. As k is a whole number, η = η_1 φ_m √(b/b_1) keeps δ/δ_1 = φ_m to float
-precision in every update, but for one sample more or less.
+Stage m has the noise δ_m = δ_1 φ_m (slides, Algorithm 3). ``plan`` says how the split s divides it
+between learning rate and batch size [derived], and ``_applied`` how b becomes whole batches.
 """
 
 from __future__ import annotations
@@ -115,7 +112,28 @@ def plan(
         max_batch_size=max_batch_size,
         batch_multiple=batch_multiple,
     )
-    return _plan(given)
+    made = _plan(given)
+    for note in notes(made):
+        warnings.warn(note, PlanWarning, stacklevel=2)
+    return made
+
+
+def notes(plan: Plan) -> list[str]:
+    """What is perhaps not meant in a plan that can be trained."""
+    noisy = [row for row in plan.rows if row.phi_m > 0]  # not those of stage M + 1
+    last, found = noisy[-1].stage, []
+    if last == 1 and plan.arguments.get("profile") != "constant":
+        found.append(
+            "one stage: the noise stays at δ_1, so profile and split do nothing; more stages"
+            " would lower it"
+        )
+    full = next((row.stage for row in noisy if row.b_m == plan.n), None)
+    if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
+        found.append(
+            f"b reaches n = {plan.n:,} in stage {full} of {last}: from there on SGD has no noise;"
+            " a lower max_batch_size keeps some, and max_batch_size=n says that you want this"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -147,7 +165,6 @@ def _plan(given: Arguments) -> Plan:
         starts = _lengthened(given, given.h, n, phis, whole)
     segments = list(_cut(starts, total, n))
     applied = _applied(given, n, phis, segments)
-    _warn(given, n, segments, [k for k, _ in applied])
     levels = [phis[segment.stage - 1] for segment in segments]
     if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
         if not whole:
@@ -236,25 +253,6 @@ def _lengthened(
     rates = [eta / given.learning_rate for eta in etas]
     lengths = lengths_of_stages(phis, rates, ks, given.total // n, h)
     return [epochs * n for epochs in accumulate([0, *lengths[:-1]])]
-
-
-def _warn(given: Arguments, n: int, segments: Sequence[Segments], ks: Sequence[int]) -> None:
-    count = segments[-1].stage
-    if count == 1 and given.profile != "constant":
-        warnings.warn(
-            "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",
-            PlanWarning,
-            stacklevel=4,
-        )
-    pairs = zip(segments, ks, strict=True)
-    full = [segment.stage for segment, k in pairs if k == 1 and segment.samples == n]
-    if full and given.max_batch_size is None and ks[0] > 1:
-        warnings.warn(
-            f"b reaches n = {n} in stage {full[0]} of {count}: from there on"
-            " SGD has no noise; give max_batch_size=, or max_batch_size=n if you want this",
-            PlanWarning,
-            stacklevel=4,
-        )
 
 
 def _rows(

@@ -31,11 +31,6 @@ def within(low: float, high: float) -> Rule:
     return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
 
 
-def inside(low: float, high: float, words: str) -> Rule:
-    """Neither bound is allowed."""
-    return lambda x: low < x < high, words
-
-
 class Position(float):
     """Where a stage begins: the number t = (m - 1)/M in [0, 1), with more attributes.
 
@@ -81,7 +76,7 @@ def linear(at: Position) -> float:
     return polynomial(at, p=1.0)
 
 
-DECAY_RATE = inside(0, 1, "a constant decay rate γ must be in (0, 1)")
+DECAY_RATE: Rule = (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)")
 
 
 def step(at: Position, *, gamma: Annotated[float, DECAY_RATE, "gamma=0.5 ** 0.5"]) -> float:
@@ -89,7 +84,7 @@ def step(at: Position, *, gamma: Annotated[float, DECAY_RATE, "gamma=0.5 ** 0.5"
     return math.pow(gamma, at.m - 1)
 
 
-PER_EPOCH = inside(0, 1, "the decay per epoch must be in (0, 1)")
+PER_EPOCH: Rule = (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)")
 
 
 def exponential(at: Position, *, decay: Annotated[float, PER_EPOCH, "decay=0.98"]) -> float:
@@ -102,7 +97,7 @@ def cosine(at: Position) -> float:
     return (1 + math.cos(math.pi * at)) / 2
 
 
-BASE = inside(1, math.inf, "it must be above 1 (towards 1 it is plain cosine)")
+BASE: Rule = (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)")
 
 
 def cosine_power(at: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:

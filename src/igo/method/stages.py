@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import accumulate, groupby, pairwise
-from operator import attrgetter
+from itertools import accumulate, count, groupby, pairwise, repeat
+from operator import attrgetter, mul
 from typing import Any
 
 from igo.ground.words import aligned
@@ -175,7 +175,7 @@ class Plan:
         """Whether every stage is of whole epochs."""
         return all(row.samples == self.n for row in self.rows)
 
-    @property
+    @cached_property
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, the largest first."""
         cuts = {(row.samples, row.batches) for row in self.rows}
@@ -226,10 +226,6 @@ class Plan:
         size, start = high - low, row.start + low
         return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
 
-    def smallest_from(self, update: int) -> int:
-        """The smallest batch from the row of an update, counted from 1, on."""
-        return self._smallest[bisect_right(self._ends, update - 1)]
-
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
@@ -237,7 +233,7 @@ class Plan:
         epochs: list[tuple[int, int, int]] = []
         for first, end in pairwise([*firsts, len(self.rows)]):
             before = [0, *accumulate(row.batches for row in self.rows[first:end])]
-            epochs += [(first, count, before[-1]) for count in before[:-1]]
+            epochs += [(first, done, before[-1]) for done in before[:-1]]
         return epochs
 
     @cached_property
@@ -245,24 +241,19 @@ class Plan:
         return list(accumulate(row.updates for row in self.rows))
 
     @cached_property
-    def _smallest(self) -> list[int]:
-        """For each row: the smallest batch from it on."""
-        return [*accumulate((row.samples // row.batches for row in reversed(self.rows)), min)][::-1]
-
-    @cached_property
     def identity(self) -> dict[str, Any]:
         """The plan's identity for checkpoints, the same on every machine.
 
-        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η_m/η_1 and φ_m,
-        ``arguments`` is for messages.
+        ``plan`` is a digest of all whole numbers. ``rates`` are sums of η_m/η_1 and of φ_m: plain,
+        and weighted by updates and by the row's number. ``arguments`` is for messages.
         """
         whole = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
-        weights = [(1.0, row.updates, m + 1.0) for m, row in enumerate(self.rows)]
         etas = [row.eta_m / self.learning_rate for row in self.rows]
+        phis = [row.phi_m for row in self.rows]
         rates = [
-            math.fsum(weight[power] * value for weight, value in zip(weights, values, strict=True))
-            for values in (etas, [row.phi_m for row in self.rows])
-            for power in range(3)
+            math.fsum(map(mul, weights, values))
+            for values in (etas, phis)
+            for weights in (repeat(1), [row.updates for row in self.rows], count(1))
         ]
         digest = hashlib.sha256(repr((self.n, self.warmup, whole)).encode()).hexdigest()[:16]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}

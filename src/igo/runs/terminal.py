@@ -18,7 +18,7 @@ from igo.config.schema import Config
 from igo.ground.errors import Outside
 from igo.ground.files import Record
 from igo.ground.words import counted
-from igo.method.plan import Plan
+from igo.method.plan import Plan, notes
 from igo.method.profiles import paper_method
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
@@ -152,18 +152,9 @@ def plan_title(config: Config, plan: Plan) -> str:
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    texts = []
-    optimizer = config.optimizer
+    texts, optimizer = notes(plan), config.optimizer
     decaying = [row for row in plan.rows if row.phi_m > 0]
     first, last = decaying[0], decaying[-1]
-    if last.stage == 1 and config.schedule.profile != "constant":
-        texts.append("one stage (M = 1): the noise stays at δ_1, so p and split do nothing")
-    full = next((row for row in decaying if row.b_m == plan.n), None)
-    if full and first.batches > 1 and config.max_batch_size is None:
-        texts.append(
-            f"b reaches n = {plan.n:,} in stage {full.stage}: from there on SGD has no noise;"
-            " max_batch_size=N keeps some"
-        )
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
         texts.append(
             f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
