@@ -11,7 +11,7 @@ import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -58,31 +58,17 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     _prepare_process()
     words = with_options(sys.argv[1:])
     asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
-    composed: list[tuple[DictConfig, HydraConf]] = []  # the settings, and Hydra's own
     failure = ""
-
-    @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
-    def main(settings: DictConfig) -> None:
-        composed.append((settings, HydraConfig.get()))
-
     try:
         if asked:
             topic, width = asked[0].partition("=")[2], shutil.get_terminal_size().columns
             print(help_text(Path(sys.argv[0]).name, config, topic, width))
-        else:
-            for word in words:
-                if word.startswith("-") and word.split("=")[0] not in FLAGS:
-                    raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-            # argparse takes no flag, and no value of one, between two settings.
-            pairs = pairwise(["", *words])
-            flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
-            sys.argv[1:] = [*(word for word in words if word not in flags), *flags]
-            _compose(main, config)
-        for settings, hydra_settings in composed:  # none: a sweep, whose launcher has run it
-            if sweep := hydra_settings.runtime.choices.get("sweep"):
+        elif composed := _compose(config, words):
+            settings, of_hydra = composed
+            if sweep := of_hydra.runtime.choices.get("sweep"):
                 allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
                 raise ConfigError("sweep", sweep, allowed)
-            overrides = cast(list[str], OmegaConf.to_container(hydra_settings.overrides.task))
+            overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
             program(settings, [line.split("=")[0].lstrip("+~") for line in overrides])
         sys.stdout.flush()  # output that cannot be written raises here, not at the exit
     except (BrokenPipeError, SystemExit) as error:
@@ -131,34 +117,58 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _compose(main: Callable[[], None], config: Path) -> None:
-    """Call Hydra's function, with a UserError in place of the errors of Hydra and OmegaConf."""
+def _compose(config: Path, words: Sequence[str]) -> tuple[DictConfig, HydraConf] | None:
+    """The settings and Hydra's own; None if Hydra has done all, as for --cfg or a sweep.
+
+    The program is called with them later, so that Hydra's errors and the program's stay apart.
+    """
+    for word in words:
+        if word.startswith("-") and word.split("=")[0] not in FLAGS:
+            raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+    # argparse takes no flag, and no value of one, between two settings.
+    pairs = pairwise(["", *words])
+    flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
+    sys.argv[1:] = [*(word for word in words if word not in flags), *flags]
+    composed = []
+
+    @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
+    def main(settings: DictConfig) -> None:
+        composed.append((settings, HydraConfig.get()))
+
     try:
         main()
-    except MissingConfigException as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise _explained(error, config) from None
+    return composed[0] if composed else None
+
+
+def _explained(error: Exception, config: Path) -> UserError:
+    """One readable line for an error of Hydra, OmegaConf or YAML."""
+    if isinstance(error, MissingConfigException):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not error.options:
-            raise UserError(f"{first_line(error)} (see --help)") from None
-        raise ConfigError(group, name, right_options(group, name, error.options)) from None
-    except yaml.YAMLError as error:
+            return UserError(f"{first_line(error)} (see --help)")
+        return ConfigError(group, name, right_options(group, name, error.options))
+    if isinstance(error, yaml.YAMLError):
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
-        raise UserError(f"{where}: {problem}; it must be YAML") from None
-    except UnicodeDecodeError as error:
+        return UserError(f"{where}: {problem}; it must be YAML")
+    if isinstance(error, UnicodeDecodeError):
         frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
         file = next((f["full_path"] for f in frames if "full_path" in f), "a file of settings")
-        raise UserError(f"{file}: {error.reason}; it must be UTF-8") from None
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        text = " ".join(str(error).split())
-        unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
-        if unknown and unknown[1] == "append":
-            raise UserError(f"{unknown[2]} is a setting already; leave the + out") from None
-        if unknown:
-            raise UserError(_unknown_setting(unknown[2], config)) from None
-        if isinstance(error, OmegaConfBaseException):
-            raise explain(error) from None
-        raise UserError(f"{text} (settings are written NAME=VALUE)") from None
+        return UserError(f"{file}: {error.reason}; it must be UTF-8")
+    text = " ".join(str(error).split())
+    unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
+    if unknown and unknown[1] == "append":
+        said = f"{unknown[2]} is a setting already; leave the + out"
+    elif unknown:
+        said = _unknown_setting(unknown[2], config)
+    elif isinstance(error, OmegaConfBaseException):
+        return explain(error)
+    else:
+        said = f"{text} (settings are written NAME=VALUE)"
+    return UserError(said)
 
 
 def _unknown_setting(name: str, config: Path) -> str:

@@ -185,6 +185,7 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
     profile, name = function(given.profile), name_of(given.profile)
     count, warmup, phis = len(starts), given.warmup_samples, []
     for m, start in enumerate(starts, 1):
+        # epochs before the stage, without those of the warm-up
         before = start // n - warmup // n if whole else max(start - warmup, 0) / n
         value: Any = profile(Position(m, count, max(before, 0)), **given.own)
         try:
@@ -208,11 +209,13 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
 def _applied(
     given: Arguments, n: int, phis: Sequence[float], segments: Sequence[Segments]
 ) -> list[tuple[int, float]]:
-    """k and η of each segment. b follows the lowest φ so far and never shrinks.
+    """k and η of each segment; b never shrinks, as it follows the lowest φ so far.
 
-    k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉ and η = η_1 φ √(b/b_1) for a segment of N samples, b = N/k. k is at
-    least ⌈N/max_batch_size⌉, and at most k of the last segment of N samples. η keeps δ on its curve
-    for every k. With ``batch_multiple`` k is the next one whose larger batch is on the grid.
+    A segment of N samples in k equal batches has b = N/k. b = b_1 φ^(-2(1-s)) is the split rule
+    [derived from δ = η √(C²/b)], hence k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉, with k_1 and N_1 of the first
+    segment. k is whole, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ for every k, but for
+    batches of one sample more or less. k is at least ⌈N/max_batch_size⌉, and at most k of the last
+    segment of N samples. With ``batch_multiple`` it is the next k whose larger batch is a multiple.
     """
     lowest, largest = 1.0, min(given.max_batch_size or n, n)
     latest: dict[int, int] = {}  # k of the newest segment, by its samples

@@ -140,9 +140,9 @@ class Counter:
             if parts == ranks == 1:
                 yield update
                 continue
-            share = len(range(rank, update.batch_size, ranks))
+            share = len(range(rank, update.batch_size, ranks))  # samples of this rank
             for part in range(counted, parts):
-                low, high = batches.bounds(share, parts, part)
+                low, high = batches.bounds(share, parts, part)  # of these samples
                 yield replace(
                     update, start=update.start + rank + ranks * low, own=high - low, ranks=ranks,
                     part=part + 1, parts=parts,

@@ -213,14 +213,15 @@ class Plan:
         """
         if not 1 <= update <= self.updates:
             raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
-        index = bisect_right(self._ends, update - 1)
+        index = bisect_right(self._ends, update - 1)  # of the row with the update
         row = self.rows[index]
-        epochs, batch = divmod(update - 1 - self._ends[index] + row.updates, row.batches)
+        of_row = update - 1 - (self._ends[index] - row.updates)  # updates of the row before it
+        epochs, batch = divmod(of_row, row.batches)
         epoch = row.first_epoch + epochs
         _, before, total = self._epochs[index]
         low, high = batches.bounds(row.samples, row.batches, batch)
         rate = row.eta_m
-        trained = (epoch - 1) * self.n + row.start + high  # with this update
+        trained = (epoch - 1) * self.n + row.start + high  # samples, with this update
         if trained < self.warmup:
             rate *= trained / self.warmup
         size, start = high - low, row.start + low
