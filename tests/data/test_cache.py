@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from igo.data.identity import digest, remembered
+from igo.data.identity import remembered
+from igo.data.readers import digest
 
 
 def test_a_value_is_found_once_and_again_if_its_file_is_damaged(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from igo.config.schema import EngineConfig
-from igo.data import folders, stored
+from igo.data import folders
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.train import engine, on_disk
@@ -81,9 +81,9 @@ def found(data_dir: Path, size: int = 28) -> tuple[folders.Images, folders.Image
     return folders.splits("imagenet", Place(data_dir, image_size=size, channels=3))
 
 
-def cached(data_dir: Path, size: int = 28) -> list[stored.Stored]:
+def cached(data_dir: Path, size: int = 28) -> list[folders.Stored]:
     named = zip(("train", "test"), found(data_dir, size), strict=True)
-    return [stored.kept(data_dir / "cache", f"imagenet-{part}", split) for part, split in named]
+    return [folders.kept(data_dir / "cache", f"imagenet-{part}", split) for part, split in named]
 
 
 def test_what_is_missing_too_much_or_closed_is_named(
@@ -300,7 +300,7 @@ def test_images_are_cached_once_for_the_same_files_and_size(
     assert made(copied) == [*["imagenet-test"] * 2, "imagenet-train"]
     cached(copied, size=14)
     assert len(made(copied)) == 5
-    file = next(copied.glob(f"cache/imagenet-train-*/{stored.PIXELS}"))
+    file = next(copied.glob(f"cache/imagenet-train-*/{folders.PIXELS}"))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=f"{file.parent} is damaged .*; delete it"):
         [cached(copied, size) for size in (14, 28)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from igo.data import readers
-from igo.data.readers import Place, Splits, stamp
+from igo.data.readers import Place, Splits, digest
 from igo.ground.files import write_atomically
 
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
@@ -143,16 +143,3 @@ def remembered(file: Path, find: Callable[[], Any]) -> Any:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(value))
     return value
-
-
-def digest(*sources: object) -> str:
-    """Twelve digits of a SHA-256: of files (their size, times and inode), arrays and values."""
-    known = hashlib.sha256()
-    for source in sources:
-        if isinstance(source, Path):
-            known.update(repr((str(source.resolve()), stamp(source))).encode())
-        elif isinstance(source, np.ndarray):
-            known.update(np.ascontiguousarray(source).data)
-        else:
-            known.update(repr(source).encode())
-    return known.hexdigest()[:12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -243,6 +244,19 @@ def stamp(file: str | Path) -> tuple[int, ...]:
     """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     facts = Path(file).stat()
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+def digest(*sources: object) -> str:
+    """Twelve digits of a SHA-256: of files (their size, times and inode), arrays and values."""
+    known = hashlib.sha256()
+    for source in sources:
+        if isinstance(source, Path):
+            known.update(repr((str(source.resolve()), stamp(source))).encode())
+        elif isinstance(source, np.ndarray):
+            known.update(np.ascontiguousarray(source).data)
+        else:
+            known.update(repr(source).encode())
+    return known.hexdigest()[:12]
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:

@@ -56,13 +56,9 @@ def stages_of(
     stages: int | None, epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any,
     most: int, epochs: int,
 ) -> int:  # fmt: skip
-    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, or an epoch for each stage.
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it for a plan of at most ``most``.
 
-    Args:
-        stages, epsilon, alpha_0: as in ``igo.plan``; None if not given.
-        profile, p: to which ``epsilon`` must belong.
-        most: the stages that the plan has room for.
-        epochs: those that follow the warm-up.
+    If neither is given, each of the ``epochs`` after the warm-up is a stage.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.

@@ -22,8 +22,7 @@ from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batch, TensorData
 
 if TYPE_CHECKING:  # these import torchvision, which takes a second
-    from igo.data.folders import Images
-    from igo.data.stored import Stored, Watch
+    from igo.data.folders import Images, Stored, Watch
 
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept on the device
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
@@ -73,11 +72,11 @@ def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
 
 
 def _stored(config: Config, images: tuple[Images, Images], *watch: Watch) -> list[Stored]:
-    from igo.data import stored
+    from igo.data import folders
 
     name, cache = config.dataset.name, place_of(config).cache
     parts = zip(("train", "test"), images, strict=True)
-    return [stored.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
+    return [folders.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
 
 
 def open_data(config: Config, device: torch.device) -> Data:
