@@ -33,13 +33,12 @@ def build(
         return _own(config.name, trained, learning_rate)
     if config.timm:
         return _timm(config, trained, learning_rate)
-    common: dict[str, Any] = {
-        "lr": learning_rate, "weight_decay": config.weight_decay, "fused": True
-    }  # fmt: skip
+    more: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
-        return AdamW(trained, betas=(config.beta1, config.beta2), eps=config.eps, **common)
+        more |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
+        return AdamW(trained, **more)
     dampening = config.momentum if config.name == "nshb" else 0.0
-    optimizer = SGD(trained, momentum=config.momentum, dampening=dampening, **common)
+    optimizer = SGD(trained, momentum=config.momentum, dampening=dampening, **more)
     if config.momentum:  # begin with m = 0: PyTorch's first m would be g, not (1 - β) g, and
         # unwritten memory if loss scaling skips the first step
         for parameter in trained:
@@ -55,7 +54,7 @@ def _own(call: str, parameters: list[nn.Parameter], learning_rate: float) -> Opt
 
 
 def _timm(config: OptimizerConfig, parameters: list[nn.Parameter], rate: float) -> Optimizer:
-    """timm chooses the arguments that are None."""
+    """An optimizer of timm's, which chooses the arguments that are None."""
     factory: Any = import_module("timm.optim")
     betas = tuple(beta for beta in (config.beta1, config.beta2) if beta is not None)
     options = {name: value for name, value in (("betas", betas), ("eps", config.eps)) if value}
