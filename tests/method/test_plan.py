@@ -75,7 +75,8 @@ def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
         assert {place.batches for place in of_epoch} == {len(of_epoch)}
         assert plan.batches_of_epoch(epoch) == len(of_epoch)
         assert sum(place.batch_size for place in of_epoch) == min(n, samples - (epoch - 1) * n)
-    assert plan.batch_sizes == sorted({place.batch_size for place in counted}, reverse=True)
+    smallest = [min(place.batch_size for place in counted[i:]) for i in range(len(counted))]
+    assert [plan.smallest_from(i + 1) for i in range(len(counted))] == smallest
 
 
 def test_a_single_pass_has_stages_by_hand() -> None:

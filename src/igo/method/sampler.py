@@ -131,7 +131,7 @@ class Counter:
     def _to_come(self, made: int, counted: int) -> Iterator[Update]:
         """Yield what follows ``made`` updates and ``counted`` parts of the next one."""
         ranks, rank = self.ranks, self.rank
-        smallest = self.plan.batch_sizes[-1]
+        smallest = self.plan.smallest_from(min(made + 1, self.plan.updates))
         if ranks > smallest:
             raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
         for number in range(made + 1, self.plan.updates + 1):

@@ -175,7 +175,7 @@ class Plan:
         """Whether every stage is of whole epochs."""
         return all(row.samples == self.n for row in self.rows)
 
-    @cached_property
+    @property
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, the largest first."""
         cuts = {(row.samples, row.batches) for row in self.rows}
@@ -227,6 +227,10 @@ class Plan:
         size, start = high - low, row.start + low
         return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
 
+    def smallest_from(self, update: int) -> int:
+        """The smallest batch from the row of an update, counted from 1, on."""
+        return self._smallest[bisect_right(self._ends, update - 1)]
+
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
@@ -240,6 +244,11 @@ class Plan:
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(row.updates for row in self.rows))
+
+    @cached_property
+    def _smallest(self) -> list[int]:
+        """For each row: the smallest batch from it on."""
+        return [*accumulate((row.samples // row.batches for row in reversed(self.rows)), min)][::-1]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
