@@ -20,7 +20,8 @@ from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.train import engine, loop
+from igo.train import loop
+from igo.train.machine import build, hardware
 from igo.train.record import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
@@ -54,8 +55,8 @@ def items(part: Part, folder: Path) -> None:
 
 def machine(part: Part) -> Result:
     """Versions, and the choices of the engine."""
-    chosen = engine.build(EngineConfig(device=part.device))
-    return {"torch": torch.__version__, **engine.hardware(chosen)}
+    chosen = build(EngineConfig(device=part.device))
+    return {"torch": torch.__version__, **hardware(chosen)}
 
 
 def train(config: Config) -> Training:
@@ -143,7 +144,8 @@ def memory(part: Part, config: Config) -> Result:
     def steps(b: int) -> None:
         (batch,) = training.data.plain_batches([torch.arange(b)])
         for _ in range(3):
-            runner.step(network, training.optimizer, batch, b)
+            runner.backward(network, *batch, b)
+            runner.update(training.optimizer)
         synchronise()
 
     steps(sizes[-1])

@@ -83,7 +83,13 @@ def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
             yield from training.data.train_batches(list(torch.randperm(n).split(b)), epoch)
 
     stream = batches()
-    return training, lambda: engine.step(network, training.optimizer, next(stream), b)
+
+    def step() -> torch.Tensor:
+        totals = engine.backward(network, *next(stream), b)
+        engine.update(training.optimizer)
+        return totals
+
+    return training, step
 
 
 def steps(part: Part, config: Config) -> Result:

@@ -24,7 +24,7 @@ from igo.config.schema import EngineConfig
 from igo.data import folders, stored
 from igo.data.source import Missing, Place
 from igo.ground.errors import Outside, UserError
-from igo.train import engine, on_disk
+from igo.train import machine, on_disk
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
 
@@ -245,7 +245,7 @@ def test_images_are_tested_with_resize_and_centre_crop(
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(data_dir: Path) -> None:
     """The device makes 3 of 21 images at a time."""
-    run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
+    run = machine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
     data = imagenet(data_dir, "dataset.workers=0")

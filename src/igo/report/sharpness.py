@@ -30,7 +30,7 @@ from igo.method.ranges import AT_LEAST_ONE, POSITIVE
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
 from igo.runs.folder import last_record, state_of
-from igo.train import engine
+from igo.train import machine
 
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
@@ -155,7 +155,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "augmentation": "none",
         "precision": "fp32",
         "worst_case_by": f"auto-PGD on {moved} in the {settings.norm}-ball, a lower bound",
-        "hardware": engine.hardware(training.engine),
+        "hardware": machine.hardware(training.engine),
         "seconds": round(time.perf_counter() - started, 3),
     }
 
