@@ -19,11 +19,11 @@ from torch.optim.swa_utils import update_bn
 
 from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
+from igo.ground import statistics
 from igo.ground.seeds import derive_seed, generator
+from igo.ground.statistics import Array, Estimate
 from igo.noise import spread
 from igo.noise.measure import untouched
-from igo.report import statistics
-from igo.report.statistics import Array, Estimate
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, measure

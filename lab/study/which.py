@@ -21,7 +21,7 @@ from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
 from igo.data.readers import read
 from igo.data.source import Place
 from igo.ground.seeds import derive_seed, generator
-from igo.report.statistics import LEVEL, Array, mean_of, reach, sign_flip
+from igo.ground.statistics import LEVEL, Array, mean_of, reach, sign_flip
 from igo.train import machine, models
 from igo.train.on_device import TensorData
 from lab.figures import BLUE, GREY, VERMILION, drawn

@@ -15,9 +15,9 @@ from conftest import records
 from recorded import METHODS, VARIANCE, record_runs
 from scipy import stats
 
+from igo.ground import statistics as ours
 from igo.report import content
 from igo.report import results as runs
-from igo.report import statistics as ours
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find

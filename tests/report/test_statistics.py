@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from igo.report import statistics
+from igo.ground import statistics
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports

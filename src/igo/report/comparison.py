@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from igo.report import statistics
-from igo.report.statistics import LEAST_PAIRS, LEVEL, Array
+from igo.ground import statistics
+from igo.ground.statistics import LEAST_PAIRS, LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are equal
 MINUS = "−"

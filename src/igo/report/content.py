@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.names import labels, method, shared
 from igo.report.results import Results, commands, mixed
-from igo.report.statistics import least_seeds
 from igo.report.table import Row, names_in
 
 # Settings with other data, another model or another length of training are not compared.

@@ -11,12 +11,11 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 
+from igo.ground.statistics import reach
 from igo.report import draw
 from igo.report.comparison import in_range, signed
-from igo.report.draw import LOOK, Figure
+from igo.report.draw import DASHES, LOOK, PALETTE, Figure
 from igo.report.results import Results
-from igo.report.statistics import reach
-from igo.report.style import DASHES, PALETTE
 from igo.report.table import averaged, names_in, statistics_of
 
 Labels = dict[int, str]  # of settings, by their numbers

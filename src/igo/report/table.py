@@ -23,7 +23,7 @@ from igo.config.load import record_values
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
-from igo.report.statistics import reach
+from igo.ground.statistics import reach
 from igo.runs.folder import read_records, state_of
 from igo.runs.manifest import COMPUTING
 
