@@ -22,8 +22,7 @@ from igo.config.schema import AugmentConfig, Config
 from igo.ground import statistics
 from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import Array, Estimate
-from igo.noise import spread
-from igo.noise.measure import untouched
+from igo.noise.measure import Spread, untouched
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, measure
@@ -207,7 +206,10 @@ def _flat(gradient: list[Tensor | None]) -> Tensor:
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
     """Variance and bias of mini-batch gradients (K, d); ``full`` is the gradient of all samples."""
-    noise = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
+    spread = Spread([gradients[0].double()])
+    for gradient in gradients:
+        spread.add([gradient])
+    noise = spread.noise(batch_size=batch_size, n=n, sampling="independent")
     if noise.interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
     finite = finite_factor(batch_size, n)

@@ -17,8 +17,15 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.ground.seeds import generator
 from igo.noise import noise
-from igo.noise.spread import estimate
-from igo.train import datasets, engine, measure, models
+from igo.noise.measure import Spread
+from igo.train import datasets, machine, measure, models
+
+
+def estimate(gradients: Tensor, **drawn: Any) -> noise.Noise:
+    spread = Spread([gradients[0].double()])
+    for gradient in gradients:
+        spread.add([gradient])
+    return spread.noise(**drawn)
 
 
 def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
@@ -142,7 +149,7 @@ def test_what_cannot_be_measured_is_said() -> None:
 def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
     config = configure("dataset.samples=200", "model.width=4", "engine.precision=fp32")
-    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
+    on = machine.build(EngineConfig(device="cpu", precision="fp32"))
     images = datasets.open_data(config, on.device)
     torch.manual_seed(3)
     network = on.prepare(models.build(config.model, config.dataset))

@@ -111,12 +111,25 @@ class NoiseMeter:
         Args:
             scale: of the loss: ``scaler.get_scale()`` if a GradScaler scales it.
         """
-        if len(self._sizes) > 1:
-            total, parts = sum(self._sizes), len(self._sizes)
-            c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
-            square = float(_square(self._before))
-            self._take(c2 / scale**2, square / scale**2, total, parts)
+        sizes, scatter, gradient = self._sizes, self._scatter, self._before
         self._begin()
+        if len(sizes) < 2:
+            return
+        samples, weight = sum(sizes), len(sizes) - 1
+        c2 = float(torch.stack(scatter).sum()) * samples**2 / weight / scale**2
+        finite = 1.0
+        if self._n is not None:  # drawn without replacement
+            c2 *= (self._n - 1) / self._n
+            finite = (self._n - samples) / (self._n - 1)
+        square = float(_square(gradient)) / scale**2 - c2 / samples * finite
+        if not (math.isfinite(c2) and math.isfinite(square)):
+            return
+        decay = 0.5 ** (samples / self._half_life)
+        terms = {"weight": 1.0, "c2": c2, "c2_square": c2**2, "square": square}
+        for name, term in terms.items():
+            self._sums[name] = self._sums[name] * decay + weight * term
+        self._sums["weights_square"] = self._sums["weights_square"] * decay**2 + weight**2
+        self._size = samples / len(sizes)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, as plain numbers."""
@@ -126,22 +139,6 @@ class NoiseMeter:
         """Continue where ``state_dict`` was called."""
         self._sums, self._size = dict(state["sums"]), state["size"]
         self._begin()
-
-    def _take(self, c2: float, square: float, samples: float, parts: int) -> None:
-        """Add a batch's C² and ‖∇f‖² to the sums; if one of them is not finite, add none."""
-        if self._n is not None:  # drawn without replacement
-            c2 *= (self._n - 1) / self._n
-        finite = 1.0 if self._n is None else (self._n - samples) / (self._n - 1)
-        square -= c2 / samples * finite
-        if not (math.isfinite(c2) and math.isfinite(square)):
-            return
-        weight, decay = parts - 1, 0.5 ** (samples / self._half_life)
-        terms = {"weight": 1.0, "weights_square": weight, "c2": c2, "c2_square": c2**2,
-                 "square": square}  # fmt: skip
-        for name, term in terms.items():
-            factor = decay**2 if name == "weights_square" else decay
-            self._sums[name] = self._sums[name] * factor + weight * term
-        self._size = samples / parts
 
 
 def _square(parts: Sequence[Tensor]) -> Tensor:

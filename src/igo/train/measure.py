@@ -17,9 +17,8 @@ from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
 from igo.method import batches as equal
 from igo.noise import noise
-from igo.noise.measure import untouched
+from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
-from igo.noise.spread import Spread
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
