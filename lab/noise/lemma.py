@@ -186,14 +186,14 @@ def batchnorm_rows(
     network = training.network.train()
     (batch,) = images.train_batches([torch.arange(images.n)], 0)
     with untouched(network):
-        full = _flat(measure.training_gradient(engine, network, batch)).double()
+        full = _flat(measure.training_gradient(engine, network, *batch)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
         random = generator(derive_seed(seed, "lemma", b), "pieces")
         index_batches = [torch.randperm(images.n, generator=random)[:b] for _ in range(batches)]
         with untouched(network):
             gradients = torch.stack(
-                [_flat(measure.training_gradient(engine, network, batch))
+                [_flat(measure.training_gradient(engine, network, *batch))
                  for batch in images.train_batches(index_batches, 0)]
             )  # fmt: skip
         rows.append(batchnorm_row(gradients, full, b, images.n))

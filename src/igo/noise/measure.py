@@ -88,8 +88,8 @@ def measure_noise(
     ranks = group.size() if group else 1
     _check_measurable(network, loss, loader, batch_size, ranks)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    spread, sizes, missed = Spread(named.values()), set[int](), set(named)
     with untouched(network, seed):
+        spread, sizes, missed = Spread(named.values()), set[int](), set(named)
         if group:  # each rank draws batches and dropout of its own
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))

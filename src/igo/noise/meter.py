@@ -1,10 +1,4 @@
-"""C² and ‖∇f‖² from the gradients that training computes anyway, averaged over its updates.
-
-The micro-batches of an accumulation give independent gradients at the same parameters. With g_k of
-s_k samples and ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) and
-‖∇f‖² = ‖ḡ‖² - C²/Σ s_k are unbiased for parts of any sizes [derived; for two halves it is
-McCandlish et al. 2018, appendix A.1].
-"""
+"""C² and ‖∇f‖² from the gradients that training computes anyway, averaged over its updates."""
 
 from __future__ import annotations
 
@@ -35,11 +29,14 @@ class NoiseMeter:
     >>> meter.noise.interval[0] < meter.noise.variance < meter.noise.interval[1]
     True
 
+    The parts of a batch give independent gradients g_k at the same parameters, of s_k samples. With
+    ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) and ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k are
+    unbiased [derived; for two halves it is McCandlish et al. 2018, appendix A.1].
+
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples. C² is of the samples that training draws at that time. In
     mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    C² of all samples. The formula is C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) for K parts of s_k samples
-    [derived].
+    C² of all samples.
 
     Args:
         model: whose parameters' ``.grad`` are read.

@@ -111,11 +111,6 @@ def _section(
     )
 
 
-def headlines(sections: Sequence[Section]) -> list[str]:
-    """What each section found, in a line."""
-    return [f"{section.title}: {section.headline}" for section in sections if section.headline]
-
-
 def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin: float) -> str:
     """What the pairs of test accuracies say of the best setting, in the words of their verdicts.
 

@@ -136,8 +136,8 @@ def points(ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks) -> 
     for rows in known.partition_by("label", maintain_order=True):
         label = rows["label"][0]
         y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
-        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], marker="o", ms=4,
-                    capsize=2, elinewidth=1, label=label, **looks[label])  # fmt: skip
+        look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
+        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], label=label, **look)
 
 
 def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
@@ -193,12 +193,18 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     for below, i in enumerate(np.argsort(heights, kind="stable")):
         place = max(heights[i], place + NAME)
         highest = 1 - NAME * (len(names) - 1 - below)
+        colour = looks[ends["label"][int(i)]]["color"]
+        line = {"arrowstyle": "-", "color": colour, "lw": 1, "relpos": (0, 0.5)}
         ax.annotate(
-            names[i], (1, heights[i]), (1.05, min(place, highest)), xycoords="axes fraction",
-            fontsize=8, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": looks[ends["label"][int(i)]]["color"], "lw": 1,
-                        "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0},
-        )  # fmt: skip
+            names[i],
+            xy=(1, heights[i]),
+            xytext=(1.05, min(place, highest)),
+            xycoords="axes fraction",
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops=line | {"shrinkA": 1, "shrinkB": 0},
+        )
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

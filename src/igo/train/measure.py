@@ -21,12 +21,9 @@ from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
 from igo.train.datasets import Data
 from igo.train.engine import Engine
-from igo.train.on_device import Batch
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
-
-Part = tuple[Tensor, Tensor, int]  # a rank's images and labels; samples of the part over all ranks
 
 
 def size_at_start(config: Config) -> int:
@@ -55,12 +52,10 @@ def mini_batch(
         derive_seed(seed, "augmentation"),
         engine.micro_batch_size,
     )
-    parts = ((*batch, batch_size) for batch in stream)
-    dropout = derive_seed(seed, "dropout", *ranks.seed_suffix)
-    with untouched(network, dropout):
+    with untouched(network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
         spread = Spread(network.parameters())
-        for part in parts:
-            spread.add(training_gradient(engine, network, part))
+        for batch in stream:
+            spread.add(training_gradient(engine, network, *batch, batch_size))
     return spread.noise(batch_size=batch_size, n=data.n, sampling="disjoint")
 
 
@@ -146,15 +141,14 @@ class Pairs:
 
 
 def training_gradient(
-    engine: Engine, network: nn.Module, batch: Batch | Part
+    engine: Engine, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
 ) -> list[Tensor | None]:
-    """The gradient of a batch's mean loss as in training, by parameter.
+    """The gradient of a batch's mean loss as in training, by parameter; see ``Engine.backward``.
 
-    ``batch`` is the whole batch, or this rank's share and the size of the whole one. If training
-    scales the loss (fp16), the gradient is in fp32, as a scaled gradient may overflow.
+    If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=off)
-    engine.backward(network, *batch)
+    engine.backward(network, images, labels, size)
     return [parameter.grad for parameter in network.parameters()]
