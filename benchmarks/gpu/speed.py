@@ -110,7 +110,8 @@ def bare_steps(part: Part, config: Config, *, compiled: bool = False) -> Result:
 
     def update() -> torch.Tensor:
         optimizer.zero_grad()
-        with engine.precision():
+        precision = engine.autocast
+        with torch.autocast(engine.device.type, precision, enabled=precision is not None):
             logits = network(batch[0])
         loss = torch.nn.functional.cross_entropy(logits.float(), batch[1])
         scaler.scale(loss).backward()

@@ -35,9 +35,6 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
 
 def reach(sd: ArrayLike, n: ArrayLike) -> Array:
     """Half the width of Student's 95 % interval of a mean, t s/√n; NaN for n < 2."""

@@ -86,9 +86,7 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
 
     Columns: run, state, error; the settings by their full names; the results.
     """
-    rows = [read_run(folder) for folder in folders]
-    columns = {name: [row.get(name) for row in rows] for name in KINDS}
-    runs = pl.DataFrame(columns, schema=KINDS)
+    runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -47,12 +47,6 @@ class Engine:
         if self.device.type == "cpu":
             models.unstrided(moved)
         return cast(nn.Module, moved)
-
-    def precision(self) -> AbstractContextManager[object]:
-        """The autocast context of a forward pass."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.autocast)
 
     def backward(
         self, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
@@ -128,7 +122,8 @@ class Engine:
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         trains = torch.is_grad_enabled()
         model = self.parallel if self.parallel is not None and trains else network
-        with self.precision():
+        precision = self.autocast
+        with torch.autocast(self.device.type, precision) if precision else nullcontext():
             compiled = self.compiled if trains else None
             logits = compiled(model, images) if compiled else model(images)
         logits = logits.float()

@@ -227,15 +227,16 @@ def hardware(engine: Engine) -> dict[str, str | int]:
 
 def _gpu() -> dict[str, str | int]:
     """The GPU, and the versions of its driver and libraries."""
-    facts: dict[str, str | int] = {"gpu": torch.cuda.get_device_name()}
+    driver = None
     with contextlib.suppress(OSError):
-        if match := re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()):
-            facts["driver"] = match.group()
-    if torch.version.cuda is not None:
-        facts["cuda"] = torch.version.cuda
-    if (version := torch.backends.cudnn.version()) is not None:
-        facts["cudnn"] = version
-    return facts
+        driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text())
+    facts = {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": driver and driver.group(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def cpu_name() -> str:

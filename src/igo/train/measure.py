@@ -19,8 +19,8 @@ from igo.method import batches as equal
 from igo.noise import noise
 from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
-from igo.train.datasets import Data
 from igo.train.engine import Engine
+from igo.train.record import Training
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
@@ -35,28 +35,19 @@ def size_at_start(config: Config) -> int:
     return max(1, min(n // equal.count(n, config.batch_size), n // config.noise.batches))
 
 
-def mini_batch(
-    engine: Engine,
-    network: nn.Module,
-    data: Data,
-    *,
-    batch_size: int,
-    batches: int,
-    seed: int,
-) -> Noise:
-    """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
-    order, ranks = torch.randperm(data.n, generator=generator(seed, "pieces")), engine.ranks
-    drawn = order[: batches * batch_size].split(batch_size)
-    stream = data.train_batches(
-        [index[ranks.rank :: ranks.size] for index in drawn],
-        derive_seed(seed, "augmentation"),
-        engine.micro_batch_size,
-    )
-    with untouched(network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
-        spread = Spread(network.parameters())
+def at_start(run: Training) -> Noise:
+    """C² before training, from gradients as in training, with augmentation and BatchNorm."""
+    config, engine, ranks = run.config, run.engine, run.engine.ranks
+    batch_size, seed = size_at_start(config), derive_seed(config.seed, "noise", 1)
+    order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
+    drawn = order[: config.noise.batches * batch_size].split(batch_size)
+    own = [index[ranks.rank :: ranks.size] for index in drawn]
+    stream = run.data.train_batches(own, derive_seed(seed, "augmentation"))
+    with untouched(run.network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
+        spread = Spread(run.network.parameters())
         for batch in stream:
-            spread.add(training_gradient(engine, network, *batch, batch_size))
-    return spread.noise(batch_size=batch_size, n=data.n, sampling="disjoint")
+            spread.add(training_gradient(engine, run.network, *batch, batch_size))
+    return spread.noise(batch_size=batch_size, n=run.data.n, sampling="disjoint")
 
 
 class Pairs:
