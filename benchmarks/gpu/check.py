@@ -20,8 +20,7 @@ from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.train import loop
-from igo.train.machine import build, hardware
+from igo.train import loop, machine
 from igo.train.record import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
@@ -35,7 +34,7 @@ def items(part: Part, folder: Path) -> None:
     def run(*overrides: str) -> Config:
         return configured(part, folder, *size, *overrides)
 
-    part.item("machine", lambda: machine(part))
+    part.item("machine", lambda: choices(part))
     for model in ("resnet8", "resnet18"):
         part.item(
             f"same bits twice, {model}", lambda m=model: same(run(f"model={m}"), run(f"model={m}"))
@@ -53,10 +52,10 @@ def items(part: Part, folder: Path) -> None:
         part.item("tests marked gpu", lambda: pytest(part.left - 5, "--maxfail=20"), least=30)
 
 
-def machine(part: Part) -> Result:
+def choices(part: Part) -> Result:
     """Versions, and the choices of the engine."""
-    chosen = build(EngineConfig(device=part.device))
-    return {"torch": torch.__version__, **hardware(chosen)}
+    chosen = machine.build(EngineConfig(device=part.device))
+    return {"torch": torch.__version__, **machine.hardware(chosen)}
 
 
 def train(config: Config) -> Training:
