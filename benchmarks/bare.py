@@ -23,7 +23,7 @@ from benchmarks.worker import Turns, synchronise
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.train import datasets
-from igo.train.engine import keep_freed_memory
+from igo.train.machine import keep_freed_memory
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]

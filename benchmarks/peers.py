@@ -16,7 +16,7 @@ from igo.config.schema import Config, DatasetConfig
 from igo.ground import seeds
 from igo.method import batches
 from igo.method.sampler import permutation
-from igo.train import engine, models
+from igo.train import machine, models
 from igo.train.datasets import subset
 
 
@@ -28,7 +28,7 @@ def network(config: Config) -> nn.Module:
 
 def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | None]:
     """The device and autocast type that this project would choose, without determinism."""
-    chosen = engine.build(replace(config.engine, deterministic=False), config.dataset.image_size)
+    chosen = machine.build(replace(config.engine, deterministic=False), config.dataset.image_size)
     return chosen.device, chosen.autocast
 
 

@@ -35,7 +35,7 @@ COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "ours": "#D55E00"
 def facts(command: str) -> Row:
     """The command, date, commit, hardware and versions of a measurement."""
     from igo.config.schema import EngineConfig
-    from igo.train import engine
+    from igo.train import machine
 
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
@@ -43,7 +43,7 @@ def facts(command: str) -> Row:
         "command": command,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": commit or None,
-        "hardware": engine.hardware(engine.build(EngineConfig())),
+        "hardware": machine.hardware(machine.build(EngineConfig())),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "note": NOTE,

@@ -38,7 +38,7 @@ def make(place: Path) -> Path:
                 values[group] = {k: v for k, v in settings.items() if f"{group}.{k}" in SETTINGS}
         file.write_text(yaml.safe_dump(values))
     output = place / "report"
-    page.run(OmegaConf.create({"runs": str(runs), "output": str(output), "links": False}))
+    page.run(OmegaConf.create({"runs": str(runs), "output": str(output)}))
     return output / "index.html"
 
 

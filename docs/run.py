@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from igo.config.load import load
 from igo.ground.files import write_atomically
 from igo.ground.paths import CONF
-from igo.report.style import BLUE, INK, STYLE, VERMILION, Colour
+from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
 

@@ -10,10 +10,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from igo.report import style
+from igo.report import draw
 
-BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = [c.light for c in style.PALETTE]
-GREY = style.GREY.light
+BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = [c.light for c in draw.PALETTE]
+GREY = "#8A8A8A"
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def drawn(
 
     `width` and `height` are of a panel, in inches.
     """
-    with mpl.rc_context(style.STYLE):
+    with mpl.rc_context(draw.STYLE):
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         yield list(figure.subplots(rows, columns, squeeze=False).ravel())
         figure.savefig(path, dpi=dpi, metadata={"Software": None})

@@ -20,7 +20,7 @@ from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.train import engine, loop
+from igo.train import loop, machine
 from igo.train.record import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
@@ -34,7 +34,7 @@ def items(part: Part, folder: Path) -> None:
     def run(*overrides: str) -> Config:
         return configured(part, folder, *size, *overrides)
 
-    part.item("machine", lambda: machine(part))
+    part.item("machine", lambda: choices(part))
     for model in ("resnet8", "resnet18"):
         part.item(
             f"same bits twice, {model}", lambda m=model: same(run(f"model={m}"), run(f"model={m}"))
@@ -52,10 +52,10 @@ def items(part: Part, folder: Path) -> None:
         part.item("tests marked gpu", lambda: pytest(part.left - 5, "--maxfail=20"), least=30)
 
 
-def machine(part: Part) -> Result:
+def choices(part: Part) -> Result:
     """Versions, and the choices of the engine."""
-    chosen = engine.build(EngineConfig(device=part.device))
-    return {"torch": torch.__version__, **engine.hardware(chosen)}
+    chosen = machine.build(EngineConfig(device=part.device))
+    return {"torch": torch.__version__, **machine.hardware(chosen)}
 
 
 def train(config: Config) -> Training:
@@ -143,7 +143,8 @@ def memory(part: Part, config: Config) -> Result:
     def steps(b: int) -> None:
         (batch,) = training.data.plain_batches([torch.arange(b)])
         for _ in range(3):
-            runner.step(network, training.optimizer, batch, b)
+            runner.backward(network, *batch, b)
+            runner.update(training.optimizer)
         synchronise()
 
     steps(sizes[-1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,14 @@ def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
     network, engine = training.network.train(), training.engine
     n = training.data.n // b * b
 
-    def batches() -> Any:
-        epoch = 0
-        while True:
-            epoch += 1
-            yield from training.data.train_batches(list(torch.randperm(n).split(b)), epoch)
+    def updates() -> Iterator[torch.Tensor]:
+        for epoch in itertools.count(1):
+            for batch in training.data.train_batches(list(torch.randperm(n).split(b)), epoch):
+                totals = engine.backward(network, *batch, b)
+                engine.update(training.optimizer)
+                yield totals
 
-    stream = batches()
-    return training, lambda: engine.step(network, training.optimizer, next(stream), b)
+    return training, updates().__next__
 
 
 def steps(part: Part, config: Config) -> Result:
@@ -104,7 +105,7 @@ def bare_steps(part: Part, config: Config, *, compiled: bool = False) -> Result:
 
     def update() -> torch.Tensor:
         optimizer.zero_grad()
-        with engine.precision():
+        with torch.autocast(engine.device.type, engine.autocast, enabled=bool(engine.autocast)):
             logits = network(batch[0])
         loss = torch.nn.functional.cross_entropy(logits.float(), batch[1])
         scaler.scale(loss).backward()

@@ -19,11 +19,10 @@ from torch.optim.swa_utils import update_bn
 
 from igo.config.load import make_plan
 from igo.config.schema import AugmentConfig, Config
+from igo.ground import statistics
 from igo.ground.seeds import derive_seed, generator
-from igo.noise import spread
-from igo.noise.measure import untouched
-from igo.report import statistics
-from igo.report.statistics import Array, Estimate
+from igo.ground.statistics import Array, Estimate
+from igo.noise.measure import Spread, untouched
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop, measure
@@ -187,14 +186,14 @@ def batchnorm_rows(
     network = training.network.train()
     (batch,) = images.train_batches([torch.arange(images.n)], 0)
     with untouched(network):
-        full = _flat(measure.training_gradient(engine, network, batch)).double()
+        full = _flat(measure.training_gradient(engine, network, *batch)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
         random = generator(derive_seed(seed, "lemma", b), "pieces")
         index_batches = [torch.randperm(images.n, generator=random)[:b] for _ in range(batches)]
         with untouched(network):
             gradients = torch.stack(
-                [_flat(measure.training_gradient(engine, network, batch))
+                [_flat(measure.training_gradient(engine, network, *batch))
                  for batch in images.train_batches(index_batches, 0)]
             )  # fmt: skip
         rows.append(batchnorm_row(gradients, full, b, images.n))
@@ -207,7 +206,10 @@ def _flat(gradient: list[Tensor | None]) -> Tensor:
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
     """Variance and bias of mini-batch gradients (K, d); ``full`` is the gradient of all samples."""
-    noise = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
+    spread = Spread([gradients[0].double()])
+    for gradient in gradients:
+        spread.add([gradient])
+    noise = spread.noise(batch_size=batch_size, n=n, sampling="independent")
     if noise.interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
     finite = finite_factor(batch_size, n)

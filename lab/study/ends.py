@@ -46,7 +46,8 @@ def anneal(run: Training, rate: float) -> None:
         order = torch.randperm(n, generator=generator(seed, "anneal", number))
         drawn = order.split(ANNEAL_SIZE)[: min(whole, ANNEAL - number * whole)]
         for batch in run.data.train_batches(drawn, derive_seed(seed, "anneal", number)):
-            run.engine.step(run.network, optimizer, batch)
+            run.engine.backward(run.network, *batch)
+            run.engine.update(optimizer)
 
 
 def anew(run: Training, name: str) -> dict[str, float]:

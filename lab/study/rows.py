@@ -17,8 +17,8 @@ from scipy.special import ndtr, stdtrit
 from scipy.stats import chi
 
 from igo.ground.files import write_atomically
+from igo.ground.statistics import LEAST_PAIRS, LEVEL, NO_SPREAD, POWER, Array
 from igo.report import comparison
-from igo.report.statistics import LEAST_PAIRS, LEVEL, NO_SPREAD, POWER, Array
 from lab.study.records import ROOT, Arm, Run, name_of
 
 Row = dict[str, Any]  # as in the file

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from igo.ground.files import write_atomically
+from igo.ground.statistics import LEVEL
 from igo.report.comparison import p_value, signed
-from igo.report.statistics import LEVEL
 from lab.figures import BLUE, GREY, VERMILION, drawn
 from lab.study.records import ROOT
 from lab.study.rows import MARGIN, Row, interval

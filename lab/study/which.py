@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
 from igo.data.readers import Place, read
 from igo.ground.seeds import derive_seed, generator
-from igo.report.statistics import LEVEL, Array, mean_of, reach, sign_flip
-from igo.train import engine, models
+from igo.ground.statistics import LEVEL, Array, mean_of, reach, sign_flip
+from igo.train import machine, models
 from igo.train.on_device import TensorData
 from lab.figures import BLUE, GREY, VERMILION, drawn
 from lab.study import ends, table
@@ -78,7 +78,7 @@ def network(seed: int) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
-    return engine.build(ENGINE).prepare(made)
+    return machine.build(ENGINE).prepare(made)
 
 
 def order(seed: int) -> Tensor:
@@ -119,7 +119,7 @@ def exchange(words: list[str]) -> None:
     data = images()
     for seed in SEEDS[first::step]:
         if seed not in recorded():
-            line = {"seed": seed, "cpu": engine.cpu_name(), "torch": torch.__version__,
+            line = {"seed": seed, "cpu": machine.cpu_name(), "torch": torch.__version__,
                     "found": of_seed(data, seed)}  # fmt: skip
             with RECORD.open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from igo.ground.statistics import mean_of
 from igo.method.profiles import within
-from igo.report.statistics import mean_of
 
 Frames = Mapping[str, pl.DataFrame]
 

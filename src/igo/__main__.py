@@ -45,9 +45,9 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
 PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
     "sync": _run_of("igo.runs.sync"),
-    "table": _run_of("igo.report.show"),
+    "table": _run_of("igo.report.summary"),
     "report": _run_of("igo.report.page"),
-    "sharpness": _run_of("igo.report.sharpness"),
+    "sharpness": _run_of("igo.runs.sharpness"),
 }
 COMMANDS = {"train": "config"} | {name: name for name in PROGRAMS if name != "config"}
 

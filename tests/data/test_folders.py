@@ -24,7 +24,7 @@ from igo.config.schema import EngineConfig
 from igo.data import folders
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
-from igo.train import engine, on_disk
+from igo.train import machine, on_disk
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
 
@@ -179,7 +179,8 @@ def test_batches_are_the_same_for_any_number_of_workers(data_dir: Path, device: 
     for workers, where in ((0, "cpu"), (2, device)):
         torch.manual_seed(1)
         data = imagenet(data_dir, f"dataset.workers={workers}", device=where)
-        drawn.append([*data.train_batches(batches, seed=4), *data.test_batches()])
+        trained = ((images[:], labels) for images, labels in data.train_batches(batches, seed=4))
+        drawn.append([*trained, *data.test_batches()])
         after.append(torch.random.get_rng_state())
     for (images, labels), (others, other_labels) in zip(*drawn, strict=True):
         torch.testing.assert_close(images.cpu(), others.cpu(), rtol=0, atol=1e-6)
@@ -201,7 +202,7 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path) -> N
     files, flipped = sorted(data_dir.glob("imagenet/train/*/*.JPEG")), 0
     for seed in range(10):
         order = epoch_batches(21, 1 + seed % 4, 0, seed)
-        shuffled = torch.cat([images for images, _ in data.train_batches(order, seed)])
+        shuffled = torch.cat([images[:] for images, _ in data.train_batches(order, seed)])
         images = shuffled[torch.cat(order).argsort()]
         for index, (file, image) in enumerate(zip(files, images, strict=True)):
             torch.manual_seed((on_disk.derive_seed(seed, "crop") + index) % 2**63)
@@ -245,15 +246,14 @@ def test_images_are_tested_with_resize_and_centre_crop(
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(data_dir: Path) -> None:
     """The device makes 3 of 21 images at a time."""
-    run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
+    run = machine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
     data = imagenet(data_dir, "dataset.workers=0")
-    (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
-    totals = run.backward(network, *batch)
+    ((images, labels),) = data.train_batches([torch.arange(21)], 4)
+    totals = run.backward(network, images, labels)
     parts = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    (whole,) = data.train_batches([torch.arange(21)], 4)
-    loss = torch.nn.functional.cross_entropy(network(whole[0]), whole[1])
+    loss = torch.nn.functional.cross_entropy(network(images[:]), labels)
     wanted = torch.autograd.grad(loss, [*network.parameters()])
     for ours, theirs in zip(parts, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

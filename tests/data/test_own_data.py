@@ -141,8 +141,9 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
         "validation_batches": (),
     }.items():  # fmt: skip
         both = zip(*(getattr(d, name)(*arguments) for d in (kept, streamed)), strict=True)
-        for batch, other in both:
-            torch.testing.assert_close(batch, other, rtol=0, atol=0)
+        for (images, labels), (others, other_labels) in both:
+            torch.testing.assert_close(images[:], others[:], rtol=0, atol=0)
+            assert torch.equal(labels, other_labels)
 
 
 THIRDS = np.arange(60) % 3

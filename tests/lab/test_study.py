@@ -18,7 +18,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 from torch import nn
 
-from igo.report.statistics import LEVEL
+from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program

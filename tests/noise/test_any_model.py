@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import igo
-from igo.noise.spread import Spread
+from igo.noise.measure import Spread
 
 N, B = 64, 8
 

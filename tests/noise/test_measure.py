@@ -16,7 +16,7 @@ from trained import prepared, train
 import igo
 from igo.config.schema import EngineConfig
 from igo.noise.noise import Noise
-from igo.train import engine, measure
+from igo.train import machine, measure
 from igo.train.record import Training
 
 
@@ -96,7 +96,7 @@ def test_the_share_of_movement_is_that_of_a_quadratic() -> None:
     d, b, eta, c2, k = 200, 16, 0.3, 8.0, 512
     model, random = Stub(d), torch.manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
-    pairs = measure.Pairs(engine.build(EngineConfig("cpu", "fp32")), model, optimizer, k)
+    pairs = measure.Pairs(machine.build(EngineConfig("cpu", "fp32")), model, optimizer, k)
     slopes = []
     for update in range(1, k + 1):
         slope = model.x.detach().clone()
@@ -116,7 +116,7 @@ def test_pairs_of_unequal_batches_are_weighted_and_a_skipped_update_is_in_none()
     for scaled in (False, True):
         model = Stub(3)
         built = replace(
-            engine.build(EngineConfig("cpu", "fp32")),
+            machine.build(EngineConfig("cpu", "fp32")),
             scaler=torch.amp.GradScaler("cpu", enabled=scaled),
         )
         scale = 65536.0 if scaled else 1.0

@@ -13,12 +13,19 @@ import torch
 from conftest import configure
 from scipy import stats
 from torch import Tensor, nn
+from trained import prepared
 
-from igo.config.schema import EngineConfig
-from igo.ground.seeds import generator
+from igo.ground.seeds import derive_seed, generator
 from igo.noise import noise
-from igo.noise.spread import estimate
-from igo.train import datasets, engine, measure, models
+from igo.noise.measure import Spread
+from igo.train import measure
+
+
+def estimate(gradients: Tensor, **drawn: Any) -> noise.Noise:
+    spread = Spread([gradients[0].double()])
+    for gradient in gradients:
+        spread.add([gradient])
+    return spread.noise(**drawn)
 
 
 def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
@@ -141,20 +148,18 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
-    config = configure("dataset.samples=200", "model.width=4", "engine.precision=fp32")
-    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    images = datasets.open_data(config, on.device)
-    torch.manual_seed(3)
-    network = on.prepare(models.build(config.model, config.dataset))
+    typed = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
+    run = prepared(configure(*typed, "engine.device=cpu", "engine.precision=fp32", "seed=5"))
+    network, images = run.network, run.data
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
 
-    measured = measure.mini_batch(on, network, images, batches=4, batch_size=10, seed=5)
+    measured = measure.at_start(run)
 
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
-    order = torch.randperm(images.n, generator=generator(5, "pieces"))[:40]
+    order = torch.randperm(200, generator=generator(derive_seed(5, "noise", 1), "pieces"))[:40]
     pieces = []
     for x, y in images.train_batches(order.split(10), seed=0):
         gradients = torch.autograd.grad(

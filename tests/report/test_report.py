@@ -8,6 +8,7 @@ import math
 import random
 import statistics
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from conftest import records
 from recorded import METHODS, VARIANCE, record_runs
 from scipy import stats
 
+from igo.ground import statistics as ours
 from igo.report import content
 from igo.report import results as runs
-from igo.report import statistics as ours
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
@@ -27,13 +28,20 @@ def read(root: Path) -> Results:
     return runs.read(find([str(root)]))
 
 
-def section_of(root: Path, *, draw: bool = True) -> content.Section:
-    (section,) = content.compared(read(root), draw=draw)
+def sections_of(root: Path) -> list[content.Section]:
+    """Without figures, which take seconds."""
+    with mock.patch("igo.report.figures.of_task", return_value=[]):
+        return content.compared(read(root))
+
+
+def section_of(root: Path) -> content.Section:
+    (section,) = sections_of(root)
     return section
 
 
 def figure_of(root: Path, name: str) -> Figure:
-    (figure,) = (figure for figure in section_of(root).figures if figure.name == name)
+    (section,) = content.compared(read(root))
+    (figure,) = (figure for figure in section.figures if figure.name == name)
     return figure
 
 
@@ -48,7 +56,7 @@ def test_curves_are_means_with_students_interval_and_lie_in_their_axes(tmp_path:
         for row in rows:
             row["train/loss"] = 10.0 ** -row["epoch"] * random.Random(str(file)).uniform(1, 2)
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert list(section_of(tmp_path, draw=False).labels.values()) == list(METHODS)
+    assert list(section_of(tmp_path).labels.values()) == list(METHODS)
     figure = figure_of(tmp_path, "training")
     assert len(figure.table) == 4 * 3
     for row in figure.table.iter_rows(named=True):
@@ -88,7 +96,7 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
     for p, values in truth.items():
         seeds = range(5) if p != "1" else range(1, 6)  # four seeds in common with the others
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
-    section = section_of(tmp_path, draw=False)
+    section = section_of(tmp_path)
     pairs = section.pairs["test/accuracy"]
     assert len(pairs) == 3
     for pair in pairs:
@@ -114,7 +122,7 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
         for p, split in itertools.product((0.5, 1), (0, 1)):
             record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
     record_runs(tmp_path, "optimizer=shb", "schedule=constant", "epochs=2", seeds=[0])
-    found = {section.title: section for section in content.compared(read(tmp_path), draw=False)}
+    found = {section.title: section for section in sections_of(tmp_path)}
     assert sorted(found) == [f"digits, {task}" for task in (
         "n = 64, resnet8, width 4, 3 epochs",
         "n = 96, resnet8, width 4, 2 epochs",
@@ -214,7 +222,7 @@ def test_the_headline_says_what_the_verdicts_say(name: str, tmp_path: Path) -> N
     for p, values in zip((0.25, 0.5, 1), truth, strict=False):
         seeds = range(len(values))
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=list(values))
-    section = section_of(tmp_path, draw=False)
+    section = section_of(tmp_path)
     assert section.headline.endswith(words)
     assert sorted(pair.verdict for pair in section.brief) == verdicts
     for pair in section.brief:
@@ -227,7 +235,7 @@ def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: 
     for label, values in truth.items():
         overrides = (*METHODS[label], "schedule.stages=3")
         record_runs(tmp_path, *overrides, seeds=range(2), accuracies=values)
-    section = section_of(tmp_path, draw=False)
+    section = section_of(tmp_path)
     first, *others = METHODS
     means = {label: statistics.fmean(values) for label, values in truth.items()}
     shown = [(section.labels[x.first], section.labels[x.second]) for x in section.brief[:3]]

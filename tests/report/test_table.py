@@ -25,7 +25,7 @@ from scipy import stats
 
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
-from igo.report import page, show, table
+from igo.report import page, summary, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder
 
@@ -114,14 +114,14 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
                 make_run(tmp_path, *settings, f"seed={seed}", *more, accuracies=accuracies)
             )
     folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time
-    summary = summary_of(folders)
+    differing = summary_of(folders)
     varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
-    assert summary.columns[:7] == [*varied, "n", "unfinished", "repeated"]
-    assert sum(summary["repeated"]) == 1
+    assert differing.columns[:7] == [*varied, "n", "unfinished", "repeated"]
+    assert sum(differing["repeated"]) == 1
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
-        *summary.select(varied).rows()
+        *differing.select(varied).rows()
     }
-    rows = {row["test/accuracy_mean"]: row for row in summary.to_dicts()}
+    rows = {row["test/accuracy_mean"]: row for row in differing.to_dicts()}
     for values in truth:
         n, mean = len(values), statistics.fmean(values)
         (row,) = (row for found, row in rows.items() if found == pytest.approx(mean, rel=1e-12))
@@ -148,10 +148,10 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
             edit(folder / "status.json", data={"fingerprint": name})
     runs = table.read_runs(sorted(tmp_path.glob("*/arrays-*")))
     found, settings = table.by_setting(runs)
-    summary = table.summarise(settings)
-    assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
-    assert summary["n"].to_list() == [3, 3]
-    show.show_summary(found, settings)
+    differing = table.summarise(settings)
+    assert differing["data"].to_list() == ["clean.npz", "noisy.npz"]
+    assert differing["n"].to_list() == [3, 3]
+    summary.show(found, settings)
     shown = capsys.readouterr().out
     assert "clean.npz" in shown
     assert "noisy.npz" in shown
@@ -232,7 +232,7 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
         folder = make_run(root, f"seed={seed}")
         damage(folder)
         damaged[folder.name] = reason
-    for program in (show, page):
+    for program in (summary, page):
         program.run(OmegaConf.create({"runs": str(root), "output": str(tmp_path / "out")}))
         lines = capsys.readouterr().out.splitlines()
         for name, reason in damaged.items():
@@ -257,7 +257,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
     line = "1 run of c0ffee1+changes (bbbbbbbbbb, torch 2.9.0), 2 runs of c0ffee1 (aaaaaaaaaa"
-    for program in (show, page):
+    for program in (summary, page):
         program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
         assert f"{mixed}{line}" in capsys.readouterr().out
     shown = (out / "index.html").read_text()
@@ -265,7 +265,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     assert "<code>c0ffee1+changes</code>" in shown
     earlier = [{"commit": "decade5", "code": "d" * 10, **torch}]
     edit(plain[2] / "status.json", earlier=earlier, code="a" * 10, commit="c0ffee1")
-    show.run(OmegaConf.create({"runs": str(root), "output": None}))
+    summary.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of decade5 then c0ffee1 (dddddddddd, torch 2.9.0 then aaaaaaaaaa, torch 2.9.0), 2"
     assert f"{mixed}{line}" in capsys.readouterr().out
 

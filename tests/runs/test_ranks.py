@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
-from igo.train import engine
+from igo.train import engine, machine
 from igo.train.engine import Engine
 
 # Runs are compared in float64: see in_double. What they log is a sum over samples in float32.
@@ -106,7 +106,7 @@ def gradient(network: nn.Module) -> Tensor:
 
 
 def engine_of(ranks: Ranks, precision: str = "fp32") -> Engine:
-    return engine.build(EngineConfig("cpu", precision, micro_batch_size=5, threads=1), ranks=ranks)
+    return machine.build(EngineConfig("cpu", precision, micro_batch_size=5, threads=1), ranks=ranks)
 
 
 def steps_on_ranks() -> dict[str, Any]:
@@ -130,7 +130,8 @@ def steps_on_ranks() -> dict[str, Any]:
         for factor in (1.0, 1e30, 1.0):
             images, labels = (t[ranks.rank :: ranks.size] for t in samples(9))
             images = images * (factor if ranks.rank == ranks.size - 1 else 1)
-            run.step(model, optimizer, (images, labels), 9)
+            run.backward(model, images, labels, 9)
+            run.update(optimizer)
             parameters = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
             results["fp16"] += [parameters, torch.tensor(run.scaler.get_scale())]
     return results

@@ -32,7 +32,7 @@ from wandb_server import exit_codes, history
 from igo.config.load import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.sweep import local
-from igo.train import datasets, engine, optimizers
+from igo.train import datasets, machine, optimizers
 from igo.train.record import Progress, Training
 
 
@@ -210,7 +210,7 @@ def test_dropout_draws_the_same_after_a_resume() -> None:
     def training() -> Training:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
-        built = engine.build(config.engine)
+        built = machine.build(config.engine)
         images = datasets.open_data(config, built.device)
         optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
         return Training(config, make_plan(config), images, network, optimizer, built)

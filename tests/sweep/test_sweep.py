@@ -34,7 +34,7 @@ from rich.console import Console
 from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
 from igo.ground.errors import ConfigError, Outside
-from igo.report.content import least_seeds
+from igo.ground.statistics import least_seeds
 from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import engine, models
+from igo.train import machine, models
 from igo.train.engine import Engine
 
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
 
 
 def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> Engine:
-    return engine.build(
+    return machine.build(
         EngineConfig(device=device, precision=precision, micro_batch_size=micro, threads=1)
     )
 
@@ -94,7 +94,8 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     network = run.prepare(plain_network())
     optimizer = OptimizerConfig("sgd").build(network.parameters(), 0.5)
     run.backward(network, *samples(23, device))
-    totals = run.step(network, optimizer, samples(23, device))
+    totals = run.backward(network, *samples(23, device))
+    run.update(optimizer)
     rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
     loss, correct = one_by_one(reference, images, labels)
     assert totals.tolist() == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
@@ -126,7 +127,7 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     assert totals.dtype == torch.float32
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in network.parameters())  # type: ignore[union-attr]
     assert run.scaler.is_enabled() == (precision == "fp16")
-    assert engine.hardware(run)["precision"] == str(dtype).split(".")[1].replace("float32", "fp32")
+    assert machine.hardware(run)["precision"] == str(dtype).split(".")[1].replace("float32", "fp32")
     ours, wanted = gradient(network) / run.scaler.get_scale(), gradient(reference)
     assert (ours - wanted).norm() < 4 * SLACK[precision] * wanted.norm()
 
@@ -142,10 +143,12 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     before = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
     images, labels = samples(8, device)
-    run.step(network, optimizer, (images * 1e30, labels))
+    run.backward(network, images * 1e30, labels)
+    run.update(optimizer)
     assert run.scaler.get_scale() == scale / 2
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before, strict=True))
-    run.step(network, optimizer, (images, labels))
+    run.backward(network, images, labels)
+    run.update(optimizer)
     assert all(torch.isfinite(p).all() for p in network.parameters())
     assert not torch.equal(next(network.parameters()), before[0])
 
@@ -178,4 +181,4 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     assert models.check_model(nn.Sequential(pool, strided, *rest), "x", dataset, 2)
     assert not models.check_model(nn.Sequential(strided, pool, *rest), "x", dataset, 2)
     bf16 = replace(build(), autocast=torch.bfloat16)
-    assert engine.without_bf16(bf16).autocast is None
+    assert machine.without_bf16(bf16).autocast is None

@@ -13,7 +13,7 @@ from conftest import TINY, configure, epoch_batches
 from trained import prepared, train
 
 from igo.config.schema import Config
-from igo.train import engine
+from igo.train import machine
 from igo.train.record import Progress
 
 
@@ -139,7 +139,7 @@ def test_a_compiled_model_trains_as_it_is_to_rounding() -> None:
     """Without PyTorch's code generator, which takes a minute."""
     small = configure(*TINY, "engine.precision=fp32", "model.width=16")
     plain, training = train(prepared(small)).records, prepared(small)
-    compiled = torch.compile(engine._call, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(machine._call, backend="aot_eager", dynamic=True)
     training = replace(training, engine=replace(training.engine, compiled=compiled))
     records = train(training).records
     for name in ("train/loss", "test/loss", "gradient_variance"):

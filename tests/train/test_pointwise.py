@@ -15,7 +15,7 @@ from torch import nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import engine, models
+from igo.train import machine, models
 
 SIDE = 56
 
@@ -61,12 +61,13 @@ def train_narrow_models(steps: int) -> None:
         nn.Linear(20, 10),
     )  # fmt: skip
     for precision, network in product(("fp32", "auto"), [*narrow, users]):
-        run = engine.build(EngineConfig(device="cpu", precision=precision, threads=1))
+        run = machine.build(EngineConfig(device="cpu", precision=precision, threads=1))
         prepared = run.prepare(network)
         optimizer = OptimizerConfig("sgd").build(prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
-            totals = run.step(prepared, optimizer, (images, torch.randint(10, (2,))))
+            totals = run.backward(prepared, images, torch.randint(10, (2,)))
+            run.update(optimizer)
             assert totals.isfinite().all(), f"{network} in {precision}"
     print("trained")
 
@@ -74,7 +75,7 @@ def train_narrow_models(steps: int) -> None:
 def compare_gradients() -> None:
     """Σ over images and pixels of (output's gradient) × (input), written out in float64."""
     # three images for two threads: one of them is shared
-    run = engine.build(EngineConfig(device="cpu", precision="fp32", threads=2))
+    run = machine.build(EngineConfig(device="cpu", precision="fp32", threads=2))
     for channels, (down, across) in product((1, 2, 4, 7, 8, 12, 15, 16), ((2, 2), (3, 3), (2, 1))):
         draw = generator(0, "pointwise", channels, down, across)
         convolution = nn.Conv2d(channels, 8, 1, stride=(down, across))

@@ -13,7 +13,7 @@ from data_files import write_npz
 from trained import prepared
 
 from igo.ground.cores import allowed_cores
-from igo.train import engine, threads
+from igo.train import machine
 from igo.train.record import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -40,7 +40,7 @@ def test_the_trial_leaves_no_trace() -> None:
                 "optimizer": optimizer}  # fmt: skip
 
     before = copy.deepcopy(trace())
-    assert min(threads.images_per_second(run, number) for number in (1, 2)) > 0
+    assert min(machine.images_per_second(run, number) for number in (1, 2)) > 0
     assert_equal(trace(), before)
 
 
@@ -48,7 +48,7 @@ def test_a_run_that_continues_keeps_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on two free cores, whatever this machine has, where two are twice as fast as one."""
-    monkeypatch.setattr(engine, "allowed_threads", lambda: 2)
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
     file = write_npz(tmp_path / "own.npz", n=96, shape=(16, 16))  # worth timing for
     own = ("dataset=arrays", f"dataset.file={file}", "dataset.samples=null")
     heard: list[str] = []
@@ -58,8 +58,8 @@ def test_a_run_that_continues_keeps_its_number(
         (2, {1: 2, 2: 1}, 2),
         (4, {}, 2),
     ]:
-        monkeypatch.setattr(threads, "images_per_second", lambda _, n, speeds=speeds: speeds[n])
+        monkeypatch.setattr(machine, "images_per_second", lambda _, n, speeds=speeds: speeds[n])
         run, progress = prepared(configure(*TINY, *own)), Progress(threads=before)
-        threads.settle(run, progress, heard.append)
+        machine.settle_threads(run, progress, heard.append)
         assert progress.threads == torch.get_num_threads() == number
     assert len(heard) == 3  # of two trials, and of the two threads that are not there

@@ -1,4 +1,4 @@
-"""For all packages here: errors, files, seeds, words; the machine's processes, cores, memory, GPUs.
+"""For all rooms: errors, files, paths, seeds, words, statistics, the processes of a run, cores.
 
-Imports none of them.
+Imports no other room.
 """

@@ -1,4 +1,4 @@
-"""Measuring the noise of SGD: C² and δ of any model, from its gradients.
+"""Measuring the noise of SGD: C² and δ of any model, from its gradients; and sharpness.
 
 Imports ground alone, and needs neither a plan nor a run.
 """

@@ -1,12 +1,13 @@
-"""Measures the noise of any network from gradients of mini-batches."""
+"""Measures the noise of any network from gradients of mini-batches, none of which is kept."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
 from igo.ground.seeds import derive_seed
-from igo.noise.noise import Noise
-from igo.noise.spread import Spread
+from igo.noise.noise import Noise, from_spreads
 
+WIDTH = 1024  # numbers that stand for a gradient, see Spread
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -88,13 +89,12 @@ def measure_noise(
     _check_measurable(network, loss, loader, batch_size, ranks)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with untouched(network, seed):
-        spread, sizes = Spread(named.values()), set[int]()
+        spread, sizes, missed = Spread(named.values()), set[int](), set(named)
         if group:  # each rank draws batches and dropout of its own
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
         for number, batch in enumerate(itertools.islice(loader, batches), start=1):
-            for parameter in named.values():
-                parameter.grad = None
+            network.zero_grad()
             if loss_of is not None:
                 value = loss_of(network, batch)
             else:
@@ -106,11 +106,13 @@ def measure_noise(
                 raise ValueError(f"the loss of batch {number} is {value}: it must be a finite mean")
             value.backward()
             spread.add([parameter.grad for parameter in named.values()])
+            missed -= {name for name, parameter in named.items() if parameter.grad is not None}
     if spread.count < batches:
         raise ValueError(f"batches={batches}: the loader has only {spread.count}")
-    if missed := [name for name, none in zip(named, spread.missed, strict=True) if none]:
+    if missed:
+        names = [name for name in named if name in missed]
         raise ValueError(
-            f"no gradient reaches {', '.join(missed[:3])}{' …' if missed[3:] else ''}: set"
+            f"no gradient reaches {', '.join(names[:3])}{' …' if names[3:] else ''}: set"
             " requires_grad=False if the loss does not use a parameter; under checkpointing use"
             " use_reentrant=False, which needs no input with a gradient"
         )
@@ -209,3 +211,65 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
                 buffer.copy_(before)
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
+
+
+class Spread:
+    """Σ‖g_k - ḡ‖² and ḡ of gradients that are added one by one.
+
+    ‖g_k - ḡ_{k-1}‖² (k-1)/k is the square of a contrast, orthogonal to the earlier ones, so the sum
+    of these is Σ‖g_k - ḡ‖² without cancellation (Welford 1962). The interval needs each gradient's
+    share of it, from a random projection to ``WIDTH`` numbers (Johnson and Lindenstrauss 1984). It
+    is exact up to ``WIDTH`` parameters; for more, the error is about 4 % of a share.
+
+    The sums are in float64; ḡ is in float32, or float64 for float64 parameters. Nothing is read
+    from the device before ``noise``.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._like = list(parameters)
+        self.count = 0  # K, the gradients so far
+        kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
+        d, device = sum(p.numel() for p in self._like), self._like[0].device
+        self._mean = torch.zeros(d, dtype=kind, device=device)
+        random_bits = torch.Generator().manual_seed(0)
+        bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
+        self._signs = bits.mul_(2).sub_(1).to(device)
+        self._squares: list[Tensor] = []  # of the contrasts
+        self._projections: list[Tensor] = []
+
+    def add(self, gradient: Sequence[Tensor | None]) -> None:
+        """Add the gradient of one more mini-batch, by parameter; None stands for zeros."""
+        self.count += 1
+        parts = [
+            (torch.zeros_like(p) if grad is None else grad.detach()).reshape(-1)
+            for p, grad in zip(self._like, gradient, strict=True)
+        ]
+        g = torch.cat(parts).to(self._mean.dtype)
+        change = g - self._mean
+        self._squares.append(_square(change) * ((self.count - 1) / self.count))
+        self._mean += change.div_(self.count)
+        # Entries with random signs, each in one of WIDTH sums.
+        signed = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
+        self._projections.append(signed.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
+
+    def noise(self, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
+        """Unbiased C² and ‖∇f‖², with the interval of C², see ``from_spreads``.
+
+        Raises:
+            ValueError: fewer than two gradients, or disjoint batches of more than n samples.
+        """
+        sums = torch.stack([*self._squares, _square(self._mean)])
+        numbers = torch.cat([sums, *self._projections]).cpu()  # one copy from the device
+        *squares, mean_square = numbers[: self.count + 1].tolist()
+        projected = numbers[self.count + 1 :].view(self.count, WIDTH)
+        shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
+        shares *= sum(squares) / max(float(shares.sum()), 1e-300)
+        return from_spreads(
+            shares.tolist(), mean_square, batch_size=batch_size, n=n, sampling=sampling
+        )
+
+
+def _square(vector: Tensor) -> Tensor:
+    """‖vector‖², summed in float64."""
+    norm: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
+    return norm.square()

@@ -1,10 +1,4 @@
-"""C² and ‖∇f‖² from the gradients that training computes anyway, averaged over its updates.
-
-The micro-batches of an accumulation give independent gradients at the same parameters. With g_k of
-s_k samples and ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) and
-‖∇f‖² = ‖ḡ‖² - C²/Σ s_k are unbiased for parts of any sizes [derived; for two halves it is
-McCandlish et al. 2018, appendix A.1].
-"""
+"""C² and ‖∇f‖² from the gradients that training computes anyway, averaged over its updates."""
 
 from __future__ import annotations
 
@@ -35,11 +29,14 @@ class NoiseMeter:
     >>> meter.noise.interval[0] < meter.noise.variance < meter.noise.interval[1]
     True
 
+    The parts of a batch give independent gradients g_k at the same parameters, of s_k samples. With
+    ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) and ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k are
+    unbiased [derived; for two halves it is McCandlish et al. 2018, appendix A.1].
+
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples. C² is of the samples that training draws at that time. In
     mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    C² of all samples. The formula is C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) for K parts of s_k samples
-    [derived].
+    C² of all samples.
 
     Args:
         model: whose parameters' ``.grad`` are read.
@@ -111,12 +108,25 @@ class NoiseMeter:
         Args:
             scale: of the loss: ``scaler.get_scale()`` if a GradScaler scales it.
         """
-        if len(self._sizes) > 1:
-            total, parts = sum(self._sizes), len(self._sizes)
-            c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
-            square = float(_square(self._before))
-            self._take(c2 / scale**2, square / scale**2, total, parts)
+        sizes, scatter, gradient = self._sizes, self._scatter, self._before
         self._begin()
+        if len(sizes) < 2:
+            return
+        samples, weight = sum(sizes), len(sizes) - 1
+        c2 = float(torch.stack(scatter).sum()) * samples**2 / weight / scale**2
+        finite = 1.0
+        if self._n is not None:  # drawn without replacement
+            c2 *= (self._n - 1) / self._n
+            finite = (self._n - samples) / (self._n - 1)
+        square = float(_square(gradient)) / scale**2 - c2 / samples * finite
+        if not (math.isfinite(c2) and math.isfinite(square)):
+            return
+        decay = 0.5 ** (samples / self._half_life)
+        terms = {"weight": 1.0, "c2": c2, "c2_square": c2**2, "square": square}
+        for name, term in terms.items():
+            self._sums[name] = self._sums[name] * decay + weight * term
+        self._sums["weights_square"] = self._sums["weights_square"] * decay**2 + weight**2
+        self._size = samples / len(sizes)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, as plain numbers."""
@@ -126,22 +136,6 @@ class NoiseMeter:
         """Continue where ``state_dict`` was called."""
         self._sums, self._size = dict(state["sums"]), state["size"]
         self._begin()
-
-    def _take(self, c2: float, square: float, samples: float, parts: int) -> None:
-        """Add a batch's C² and ‖∇f‖² to the sums; if one of them is not finite, add none."""
-        if self._n is not None:  # drawn without replacement
-            c2 *= (self._n - 1) / self._n
-        finite = 1.0 if self._n is None else (self._n - samples) / (self._n - 1)
-        square -= c2 / samples * finite
-        if not (math.isfinite(c2) and math.isfinite(square)):
-            return
-        weight, decay = parts - 1, 0.5 ** (samples / self._half_life)
-        terms = {"weight": 1.0, "weights_square": weight, "c2": c2, "c2_square": c2**2,
-                 "square": square}  # fmt: skip
-        for name, term in terms.items():
-            factor = decay**2 if name == "weights_square" else decay
-            self._sums[name] = self._sums[name] * factor + weight * term
-        self._size = samples / parts
 
 
 def _square(parts: Sequence[Tensor]) -> Tensor:

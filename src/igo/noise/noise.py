@@ -1,7 +1,7 @@
 """C², the variance of a one-sample stochastic gradient, and the noise level δ that follows.
 
 δ = η √(C²/b) is how strongly SGD smooths the loss (slides, "SGD's smoothing property"). The
-formulas here take numbers; igo.noise.spread takes gradients.
+formulas here take numbers; igo.noise.measure takes gradients.
 """
 
 from __future__ import annotations
@@ -111,11 +111,15 @@ def from_spreads(
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
-    C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F. F is 1 for ``with_replacement``; (n - 1)/(n - b) for
-    ``independent``, each batch drawn from all n without replacement; (n - 1)/n for ``disjoint``,
-    all batches pieces of one epoch. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ. The interval is a
-    jackknife over batches of log C², with Student's t of K - 1 degrees. It is wider than needed if
-    disjoint batches are a large part of all n samples.
+    C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, and ‖∇f‖² = ‖ḡ‖² - C²/(bK) · G. F and G are for samples drawn
+    without replacement (Cochran 1977, Sampling Techniques, chapter 2):
+
+    - ``with_replacement``: 1 and 1,
+    - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
+    - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
+
+    The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees. It is
+    wider than needed if disjoint batches are a large part of all n samples.
 
     Args:
         spreads: ‖g_k - ḡ‖² of each batch.
@@ -132,21 +136,21 @@ def from_spreads(
     if k < 2:
         raise ValueError(f"batches={k}: a variance needs 2 or more")
     if sampling == "with_replacement":
-        factor, finite = 1.0, 1.0
+        f, g = 1.0, 1.0
     elif sampling == "disjoint":
         if k * b > n:
             allowed = f"disjoint pieces need at most n={n} samples"
             raise ValueError(f"batches={k} of {b} samples: {allowed}")
-        factor, finite = (n - 1) / n, (n - b * k) / (n - 1)
+        f, g = (n - 1) / n, (n - b * k) / (n - 1)
     elif sampling == "independent":
         if b >= n:
             raise ValueError(f"batch_size={b}: it must be below n={n}, or batches are equal")
-        factor, finite = (n - 1) / (n - b), (n - b) / (n - 1)
+        f, g = (n - 1) / (n - b), (n - b) / (n - 1)
     else:
         raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
     total = math.fsum(spreads)
-    variance = b * total / (k - 1) * factor
-    square = mean_square - variance / (b * k) * finite
+    variance = b * total / (k - 1) * f
+    square = mean_square - variance / (b * k) * g
     interval = None
     if k >= LEAST_FOR_INTERVAL:
         # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean

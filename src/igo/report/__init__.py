@@ -1,8 +1,9 @@
-"""What is made of many runs: the table, sharpness, and the report with its figures and tests.
+"""What is made of many runs: the table, and the report with its figures and tests.
 
-``table`` reads run folders, ``results`` adds what a report needs, ``families`` finds settings that
-can be compared, ``comparison`` tests them. ``figures`` draws, once, what the page shows and the
-files hold. ``content`` makes the sections with their headlines, and ``page`` the HTML.
+``table`` reads run folders, and ``summary`` prints settings. ``results`` adds what a report needs,
+``names`` puts settings into words, and ``comparison`` tests them against each other. ``content``
+makes the sections: headlines, pairs and the figures, which ``figures`` draws once with ``draw`` for
+the page and the files. ``page`` writes the HTML.
 
 Imports runs and the packages below it.
 """

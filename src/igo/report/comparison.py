@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from igo.report import statistics
-from igo.report.statistics import LEAST_PAIRS, LEVEL, Array
+from igo.ground import statistics
+from igo.ground.statistics import LEAST_PAIRS, LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are equal
-MINUS = "−"
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def compare(
 
 def signed(value: float, form: str = ".2f") -> str:
     """The number with its sign; a minus is ``−``."""
-    return f"{value:+{form}}".replace("-", MINUS)
+    return f"{value:+{form}}".replace("-", "−")
 
 
 def p_value(p: float | None) -> str:

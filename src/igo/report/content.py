@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.names import labels, method, shared
 from igo.report.results import Results, commands, mixed
-from igo.report.statistics import least_seeds
 from igo.report.table import Row, names_in
 
 # Settings with other data, another model or another length of training are not compared.
@@ -58,23 +58,15 @@ class Section:
         return 100 * known[len(known) // 2] if known else None
 
 
-def compared(results: Results, margin: float = MARGIN, *, draw: bool = True) -> list[Section]:
-    """A section for each task.
-
-    Args:
-        results: what was read.
-        margin: of equivalence, in points of test accuracy.
-        draw: False leaves the figures out.
-    """
+def compared(results: Results, margin: float = MARGIN) -> list[Section]:
+    """A section for each task; ``margin`` of equivalence is in points of test accuracy."""
     usable = results.settings.filter(pl.col("n") > 0)
     alike = [name for name in names_in(usable) if name.startswith(TASK)]
     tasks = usable.partition_by(alike, maintain_order=True) if len(usable) else []
-    return [_section(results, task, i, margin, draw) for i, task in enumerate(tasks, 1)]
+    return [_section(results, task, i, margin) for i, task in enumerate(tasks, 1)]
 
 
-def _section(
-    results: Results, task: pl.DataFrame, number: int, margin: float, draw: bool
-) -> Section:
+def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -> Section:
     known = task.drop_nulls("test/accuracy_mean").sort(
         "test/accuracy_mean", descending=True, maintain_order=True
     )
@@ -106,14 +98,9 @@ def _section(
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
         },
-        figures=figures.of_task(results, task, named, number) if draw else (),
+        figures=figures.of_task(results, task, named, number),
         commands=commands(results.runs, list(named)),
     )
-
-
-def headlines(sections: Sequence[Section]) -> list[str]:
-    """What each section found, in a line."""
-    return [f"{section.title}: {section.headline}" for section in sections if section.headline]
 
 
 def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin: float) -> str:

@@ -1,4 +1,4 @@
-"""Panels, lines and axes of the report's figures, drawn once by matplotlib.
+"""Colours, panels, lines and axes of the report's figures, drawn once by matplotlib.
 
 The page has a figure as SVG, in which each colour is a pair for light and dark screens. The files
 have the same figure as PNG and PDF.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,41 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from igo.report.style import PALETTE, STYLE, Colour
+
+class Colour(NamedTuple):
+    """One colour on white paper and on a dark screen."""
+
+    light: str
+    dark: str
+
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; lightened for dark screens.
+BLUE = Colour("#0072B2", "#56A9E0")
+VERMILION = Colour("#D55E00", "#F28A45")
+GREEN = Colour("#009E73", "#3CC79C")
+PURPLE = Colour("#B8608F", "#DE9BC1")
+AMBER = Colour("#C98A00", "#EFBC4A")
+SKY = Colour("#3C9BCB", "#8CCDF2")
+INK = Colour("#333333", "#DDDDDD")
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
+DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+TEXT, SOFT = Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab")
+GRID = Colour("#e6e6e0", "#2d3338")
+
+# Settings of matplotlib: of every figure here and in lab, and what the report has besides.
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
+    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,
+    "axes.edgecolor": "#666666", "text.color": "#222222", "axes.labelcolor": "#222222",
+}  # fmt: skip
+LOOK: Any = {
+    **STYLE, "text.color": TEXT.light, "axes.labelcolor": TEXT.light, "axes.edgecolor": SOFT.light,
+    "xtick.color": SOFT.light, "ytick.color": SOFT.light, "grid.color": GRID.light,
+    "grid.alpha": 1, "axes.axisbelow": True, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.titlesize": 9, "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in the name of a file begins no formula
+}  # fmt: skip
 
 WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
@@ -26,16 +60,6 @@ MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its character
 SCALE = {"test/accuracy": 100}  # shown in per cent
 NAME = 0.085  # height of a name, as a share of its panel
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
-INK, SOFT, GRID = (
-    Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab"), Colour("#e6e6e0", "#2d3338"),
-)  # fmt: skip
-LOOK: Any = {
-    **STYLE, "text.color": INK.light, "axes.labelcolor": INK.light, "axes.edgecolor": SOFT.light,
-    "xtick.color": SOFT.light, "ytick.color": SOFT.light, "grid.color": GRID.light,
-    "grid.alpha": 1, "axes.axisbelow": True, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlesize": 9, "svg.fonttype": "none",
-    "text.parse_math": False,  # a $ in the name of a file begins no formula
-}  # fmt: skip
 Looks = Mapping[str, dict[str, Any]]  # of each label: its colour and its dashes
 
 
@@ -66,7 +90,7 @@ class Figure:
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             self.drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
         svg = text.getvalue()
-        for colour in (*PALETTE, INK, SOFT, GRID):
+        for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
             svg = svg.replace(light, f"light-dark({light}, {colour.dark.lower()})")
         return svg[svg.index("<svg") :]
@@ -112,8 +136,8 @@ def points(ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks) -> 
     for rows in known.partition_by("label", maintain_order=True):
         label = rows["label"][0]
         y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
-        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], marker="o", ms=4,
-                    capsize=2, elinewidth=1, label=label, **looks[label])  # fmt: skip
+        look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
+        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], label=label, **look)
 
 
 def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
@@ -169,12 +193,18 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     for below, i in enumerate(np.argsort(heights, kind="stable")):
         place = max(heights[i], place + NAME)
         highest = 1 - NAME * (len(names) - 1 - below)
+        colour = looks[ends["label"][int(i)]]["color"]
+        line = {"arrowstyle": "-", "color": colour, "lw": 1, "relpos": (0, 0.5)}
         ax.annotate(
-            names[i], (1, heights[i]), (1.05, min(place, highest)), xycoords="axes fraction",
-            fontsize=8, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": looks[ends["label"][int(i)]]["color"], "lw": 1,
-                        "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0},
-        )  # fmt: skip
+            names[i],
+            xy=(1, heights[i]),
+            xytext=(1.05, min(place, highest)),
+            xycoords="axes fraction",
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops=line | {"shrinkA": 1, "shrinkB": 0},
+        )
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

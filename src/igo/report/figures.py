@@ -11,12 +11,11 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 
+from igo.ground.statistics import reach
 from igo.report import draw
 from igo.report.comparison import in_range, signed
-from igo.report.draw import LOOK, Figure
+from igo.report.draw import DASHES, LOOK, PALETTE, Figure
 from igo.report.results import Results
-from igo.report.statistics import reach
-from igo.report.style import DASHES, PALETTE
 from igo.report.table import averaged, names_in, statistics_of
 
 Labels = dict[int, str]  # of settings, by their numbers
@@ -35,6 +34,7 @@ NOISE = {
 }
 
 
+@mpl.rc_context(LOOK)
 def of_task(results: Results, task: pl.DataFrame, labels: Labels, number: int) -> list[Figure]:
     """Every figure that the settings of a task allow.
 
@@ -53,9 +53,8 @@ def of_task(results: Results, task: pl.DataFrame, labels: Labels, number: int) -
     if _are_a_grid(constants, "learning_rate", "batch_size"):
         found.append(constant(results, constants, f"delta{end}"))
     if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # a point is no curve
-        found += [
-            training(results, labels, f"training{end}"), applied(results, labels, f"noise{end}")
-        ]  # fmt: skip
+        found.append(training(results, labels, f"training{end}"))
+        found.append(applied(results, labels, f"noise{end}"))
     if (of_runs := sharpness(results, task, f"sharpness{end}")) is not None:
         found.append(of_runs)
     return found
@@ -72,14 +71,13 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
     looks = styles(labels)
-    with mpl.rc_context(LOOK):
-        drawing, axes = draw.panels(2, len(columns))
-        for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
-            draw.curves(axes[i], table, x, metric, looks)
-            axes[i].set(title=REACHED[metric], xlabel=x)
-            if x == "epoch":
-                draw.name_ends(axes[i], table, metric, looks)
-        draw.finish(drawing, axes[0])
+    drawing, axes = draw.panels(2, len(columns))
+    for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
+        draw.curves(axes[i], table, x, metric, looks)
+        axes[i].set(title=REACHED[metric], xlabel=x)
+        if x == "epoch":
+            draw.name_ends(axes[i], table, metric, looks)
+    draw.finish(drawing, axes[0])
     caption = _means(table["n"].to_list())
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
@@ -91,19 +89,17 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     table = _table(results, labels, APPLIED)
     looks = styles(labels)
     metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
-    with mpl.rc_context(LOOK):
-        drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
-        for ax, metric in zip(axes, metrics, strict=True):
-            draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
-            ax.set(title=APPLIED[metric], xlabel="epoch")
-            draw.name_ends(ax, table, metric, looks)
-        draw.finish(drawing, axes[0])
+    drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
+    for ax, metric in zip(axes, metrics, strict=True):
+        draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
+        ax.set(title=APPLIED[metric], xlabel="epoch")
+        draw.name_ends(ax, table, metric, looks)
+    draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
-        " training; the measured δ takes C² of the gradients that train that epoch (runs of"
-        " versions before 0.3 have none here). Where the batch size carries the whole"
-        " decay, ηₘ may fall by a few per cent: it makes up for the whole number of batches in an"
-        " epoch."
+        " training; the measured δ takes C² of the gradients that train that epoch. Where the batch"
+        " size carries the whole decay, ηₘ may fall by a few per cent: it makes up for the whole"
+        " number of batches in an epoch."
     )
     return Figure(name, "The noise, and what makes it", caption, table, drawing)
 
@@ -136,36 +132,35 @@ def grid(settings: pl.DataFrame, name: str) -> Figure:
     powers, splits = (sorted(settings[axis].unique()) for axis in ("p", "split"))
     values = np.full((len(powers), len(splits)), np.nan)
     halves = [0.0]
-    with mpl.rc_context(LOOK):
-        drawing, (ax,) = draw.panels(1, 1, max(2.6, 0.5 * len(powers) + 1.2))
-        for row in table.iter_rows(named=True):
-            i, j = powers.index(row["p"]), splits.index(row["split"])
-            values[i, j] = 100 * row["test/accuracy_mean"]
-            text = f"{values[i, j]:.2f}"
-            if row["test/accuracy_low"] is not None:
-                halves.append(100 * float(reach(row["test/accuracy_sd"], row["n"])))
-                text += f"\n± {halves[-1]:.2f}"
-            # Black is read on the map's light half, whatever the colours of the screen.
-            ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
-        if len(table):  # colours span at least a usual interval, so that noise is no contrast
-            middle = (np.nanmin(values) + np.nanmax(values)) / 2
-            span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
-            shares = 0.5 + (values - middle) / span
-            ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
-        ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
-        ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
-        ax.invert_yaxis()
-        ax.set(title=REACHED["test/accuracy"], xlabel="split: share of the decay carried by η")
-        ax.set_ylabel("p")
-        ax.grid(visible=False)
-        draw.finish(drawing, ax)
-    return Figure(
-        name, "Final accuracy over p × split",
+    drawing, (ax,) = draw.panels(1, 1, max(2.6, 0.5 * len(powers) + 1.2))
+    for row in table.iter_rows(named=True):
+        i, j = powers.index(row["p"]), splits.index(row["split"])
+        values[i, j] = 100 * row["test/accuracy_mean"]
+        text = f"{values[i, j]:.2f}"
+        if row["test/accuracy_low"] is not None:
+            halves.append(100 * float(reach(row["test/accuracy_sd"], row["n"])))
+            text += f"\n± {halves[-1]:.2f}"
+        # Black is read on the map's light half, whatever the colours of the screen.
+        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
+    if len(table):  # colours span at least a usual interval, so that noise is no contrast
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
+        shares = 0.5 + (values - middle) / span
+        ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
+    ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
+    ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
+    ax.invert_yaxis()
+    ax.set(title=REACHED["test/accuracy"], xlabel="split: share of the decay carried by η")
+    ax.set_ylabel("p")
+    ax.grid(visible=False)
+    draw.finish(drawing, ax)
+    caption = (
         f"Means over seeds (n = {in_range(settings['n'].to_list())}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
-        " size alone. δₘ is the same along each row.",
-        table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean"), drawing,
-    )  # fmt: skip
+        " size alone. δₘ is the same along each row."
+    )
+    table = table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean")
+    return Figure(name, "Final accuracy over p × split", caption, table, drawing)
 
 
 def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
@@ -175,27 +170,23 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
         pl.col("delta_m_mean").first().alias("delta_planned"),
         pl.col("delta_measured_mean").last().alias("delta_measured"),
     )
-    table = settings.join(noise, on="setting").select(
-        pl.format("b = {}", "batch_size").alias("label"),
-        pl.col("learning_rate").alias("eta"), pl.col("batch_size").alias("b"),
-        "delta_planned", "delta_measured", "n", *statistics_of(REACHED),
-    ).sort("b", "eta")  # fmt: skip
+    named = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
+    columns = ["eta", "b", "delta_planned", "delta_measured", "n", *statistics_of(REACHED)]
+    table = named.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")
     looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
-    columns = [x for x in NOISE if table[x].count()]
-    with mpl.rc_context(LOOK):
-        drawing, axes = draw.panels(len(columns), 1)
-        for ax, x in zip(axes, columns, strict=True):
-            draw.points(ax, table, x, "test/accuracy", looks)
-            ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[x], xscale="log")
-            draw.plain_log(ax.xaxis)
-        draw.finish(drawing, axes[0])
-    return Figure(
-        name, "Constant noise: is it δ that decides?",
+    known = [x for x in NOISE if table[x].count()]
+    drawing, axes = draw.panels(len(known), 1)
+    for ax, x in zip(axes, known, strict=True):
+        draw.points(ax, table, x, "test/accuracy", looks)
+        ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[x], xscale="log")
+        draw.plain_log(ax.xaxis)
+    draw.finish(drawing, axes[0])
+    caption = (
         f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
-        " one another against δ.",
-        table, drawing,
-    )  # fmt: skip
+        " one another against δ."
+    )
+    return Figure(name, "Constant noise: is it δ that decides?", caption, table, drawing)
 
 
 def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
@@ -218,13 +209,12 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "worst-case sharpness"
-    with mpl.rc_context(LOOK):
-        drawing, (left, right) = draw.panels(2, 1)
-        draw.points(left, points, "delta_mean", "worst_case", look)
-        left.set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
-        draw.plain_log(left.xaxis)
-        draw.points(right, points, "worst_case_mean", "test/accuracy", look)
-        right.set(title="test accuracy, %", xlabel=measure)
-        draw.finish(drawing, left)
+    drawing, (left, right) = draw.panels(2, 1)
+    draw.points(left, points, "delta_mean", "worst_case", look)
+    left.set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
+    draw.plain_log(left.xaxis)
+    draw.points(right, points, "worst_case_mean", "test/accuracy", look)
+    right.set(title="test accuracy, %", xlabel=measure)
+    draw.finish(drawing, left)
     title = "Worst-case sharpness, δ and test accuracy"
     return Figure(name, title, caption, points.drop("label"), drawing)

@@ -18,9 +18,11 @@ SHORT["schedule.gamma"] = "γ"
 ALWAYS = ("epochs", "learning_rate", "batch_size")  # shown even as defaults
 FACTS = {f"dataset.{fact}" for fact in ("classes", "channels", "image_size", "mean", "std")}
 DATASETS = {
-    "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100", "imagenet": "ImageNet",
-}  # fmt: skip
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+}
 OF_PROFILES = {  # κ and λ stand for γ and split
     name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
     for name in PROFILES

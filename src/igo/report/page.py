@@ -25,7 +25,7 @@ from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.names import data_set, labels, without_delta
 from igo.report.results import Results, read, short
-from igo.report.show import say, show_errors
+from igo.report.summary import say, show_errors
 from igo.report.table import constants
 from igo.runs.find import find, named
 
@@ -49,16 +49,16 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
     say(f"{runs}; {counted(len(figures), 'figure')}")
     show_errors(results.runs)
-    for line in content.headlines(sections):
-        say(line)
+    for section in sections:
+        if section.headline:
+            say(f"{section.title}: {section.headline}")
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
     shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
-    links = output if composed.get("links", True) else None
-    html = render(sections, results, shlex.join(typed), links)
+    html = render(sections, results, shlex.join(typed), output)
     _write(output, files | {PAGE: html.encode()})
     say(f"wrote {output / PAGE}")
     return sections
@@ -84,39 +84,44 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 
 
-def render(
-    sections: Sequence[Section], results: Results, command: str, folder: Path | None = None
-) -> str:
+def render(sections: Sequence[Section], results: Results, command: str, folder: Path) -> str:
     """The page of a report.
 
     Args:
         sections: its sections in order.
         results: the runs that it was made of.
         command: the command that makes the page again.
-        folder: the page's folder, for links to the run folders; None for no links.
+        folder: the page's folder, for links to the run folders.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
-        keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
-        "number": _number, "p_value": p_value, "difference": difference, "counted": counted,
+        "number": _number,
+        "p_value": p_value,
+        "difference": difference,
+        "counted": counted,
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
         "svg": lambda figure: Markup(figure.svg()),
-    }  # fmt: skip
+    }
     names = labels(results.settings)
     runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
     for row in runs:
         place = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
-        row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/" if folder else ""
+        row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
     common = constants(results.settings)
     return environment.get_template("page.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
-        settings=[(label, results.row(number)) for number, label in names.items()],
+        settings=[(names[row["setting"]], row) for row in results.settings.to_dicts()],
         runs=runs,
         facts=_facts(results),
         how=_how(results, command),

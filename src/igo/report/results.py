@@ -13,7 +13,7 @@ import polars as pl
 
 from igo.ground.files import Record
 from igo.ground.words import counted
-from igo.report.table import THEN, Row, averaged, by_setting, read_runs
+from igo.report.table import THEN, averaged, by_setting, read_runs
 from igo.runs.folder import read_records
 
 MEASURED = (  # entries of an epoch's record
@@ -42,10 +42,6 @@ class Results:
     epochs: pl.DataFrame
     curves: pl.DataFrame
 
-    def row(self, setting: int) -> Row:
-        """The row of a setting."""
-        return self.settings.row(by_predicate=pl.col("setting") == setting, named=True)
-
 
 def read(folders: Sequence[Path]) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
@@ -64,14 +60,8 @@ def read(folders: Sequence[Path]) -> Results:
 
 
 def _entry(record: Record, name: str) -> float | None:
-    """An entry as a finite number; None for anything else.
-
-    Versions before 0.3 measured C² with small pieces of batches, which BatchNorm makes another
-    number. It is left out.
-    """
+    """An entry as a finite number; None for anything else."""
     value = record.get(name)
-    if "variance_pieces" in record and name.startswith(("delta_measured", "gradient_variance")):
-        return None
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None

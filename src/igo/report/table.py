@@ -23,7 +23,7 @@ from igo.config.load import record_values
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
-from igo.report.statistics import reach
+from igo.ground.statistics import reach
 from igo.runs.folder import read_records, state_of
 from igo.runs.manifest import COMPUTING
 
@@ -86,9 +86,7 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
 
     Columns: run, state, error; the settings by their full names; the results.
     """
-    rows = [read_run(folder) for folder in folders]
-    columns = {name: [row.get(name) for row in rows] for name in KINDS}
-    runs = pl.DataFrame(columns, schema=KINDS)
+    runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
 
@@ -252,7 +250,27 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
         counted already); ``n`` and the statistics of METRICS over the counted runs.
     """
-    acting = runs.with_columns(
+    runs, settings = _numbered(runs)
+    finished = pl.col("state") == "finished"
+    first = pl.struct("setting", "seed", finished).is_first_distinct()
+    counted = finished & first & pl.col("setting").is_not_null()
+    runs = runs.with_columns(counted.alias("counted"))
+    groups = runs.drop_nulls("setting").group_by("setting")
+    file = pl.coalesce("dataset.file", "dataset.root").first()
+    others = groups.agg(
+        file.str.extract("([^/]+)/*$").alias("data"),
+        (~finished).sum().cast(pl.Int64).alias("unfinished"),
+        (finished & ~pl.col("counted")).sum().cast(pl.Int64).alias("repeated"),
+    )
+    of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
+    for table in (others, of_counted):
+        settings = settings.join(table, on="setting", how="left", maintain_order="left")
+    return runs, settings.with_columns(pl.col("n").fill_null(0))
+
+
+def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs with ``setting``, and the values of each setting that change a result."""
+    acting = runs.with_columns(  # null where the value has no effect
         pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
         for name, (other, value) in ONLY_WITH.items()
     )
@@ -264,24 +282,11 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         and (name not in ONLY_WITH or acting[name].count())
     ]
     acting = acting.select(names)
-    distinct = acting.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
-    settings = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("setting"), *names)
+    known = acting.drop_nulls("schedule.profile")  # it is null where config.yaml cannot be read
+    settings = known.unique().sort(names, nulls_last=True).with_row_index("setting")
+    settings = settings.cast({"setting": pl.Int64})
     numbered = acting.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
-    runs = runs.with_columns(numbered["setting"])
-    finished = pl.col("state") == "finished"
-    once = pl.struct("setting", "seed", finished).is_first_distinct()
-    counted = finished & once & pl.col("setting").is_not_null()
-    runs = runs.with_columns(counted.alias("counted"))
-    file = pl.coalesce("dataset.file", "dataset.root").first()
-    others = runs.drop_nulls("setting").group_by("setting").agg(
-        file.str.extract("([^/]+)/*$").alias("data"),
-        (~finished).sum().cast(pl.Int64).alias("unfinished"),
-        (finished & ~pl.col("counted")).sum().cast(pl.Int64).alias("repeated"),
-    )  # fmt: skip
-    of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
-    for table in (others, of_counted):
-        settings = settings.join(table, on="setting", how="left", maintain_order="left")
-    return runs, settings.with_columns(pl.col("n").fill_null(0))
+    return runs.with_columns(numbered["setting"]), settings
 
 
 def summarise(settings: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
-from igo.train import datasets, engine, measure, models, optimizers
+from igo.train import datasets, machine, measure, models, optimizers
 from igo.train.engine import distributed
 from igo.train.record import Progress, Training
 
@@ -33,14 +33,14 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
             f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
         )
         raise ConfigError("batch_size", config.batch_size, allowed)
-    built = engine.build(config.engine, config.dataset.image_size, ranks)
+    built = machine.build(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
     built = replace(built, micro_batch_size=models.micro_batch_size(config, network))
     smallest = built.smallest_part(sizes)
     if models.check_model(network, config.model.name, config.dataset, smallest):
-        built = engine.without_bf16(built)
+        built = machine.without_bf16(built)
     network = built.prepare(network)
     built, network = distributed(built, network)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)

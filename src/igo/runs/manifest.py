@@ -42,7 +42,7 @@ ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the los
 
 def of_training(training: Training) -> Record:
     """The manifest of a training in this process."""
-    from igo.train import engine
+    from igo.train import machine
 
     optimizer = training.config.optimizer
     return {
@@ -56,7 +56,7 @@ def of_training(training: Training) -> Record:
         "host": platform.node(),
         "pid": os.getpid(),
         "plan": plan_digest(training.plan),
-        "hardware": engine.hardware(training.engine),
+        "hardware": machine.hardware(training.engine),
         "data": asdict(training.identity) if training.identity else None,
         "noise_law": {"delta": optimizer.formula, "why_null": optimizer.why_null},
     }

@@ -19,7 +19,7 @@ from igo.runs import assemble, checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
-from igo.train import datasets, loop, threads
+from igo.train import datasets, loop, machine
 from igo.train.record import Progress, Training
 
 
@@ -64,7 +64,7 @@ def _train_recorded(
         with folder.writing():
             folder.start_over()
     progress = _resume(folder, training, terminal)
-    threads.settle(training, progress, terminal.say)
+    machine.settle_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
     if progress.epoch and (other := manifest.differences(folder.status(), here["hardware"])):
         terminal.warn(f"the run began under {other}")

@@ -14,8 +14,8 @@ from rich.console import Console
 from igo.config.schema import total_epochs
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.ranks import Ranks
+from igo.ground.statistics import least_seeds
 from igo.ground.words import counted
-from igo.report.statistics import least_seeds
 from igo.runs.folder import last_record, read_status, setting_of
 from igo.runs.manifest import check_data_here, differences
 from igo.sweep.jobs import Composer, Job, distinct
@@ -153,12 +153,12 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 
 def _show_results(sweep: Sweep) -> None:
-    from igo.report import page, results, show, table  # they import polars
+    from igo.report import page, results, summary, table  # they import polars
 
     folders = [job.folder.path for job in sweep.runs]
     found = results.read(sorted(folders))
     table.write(found.runs, found.settings, sweep.folder)
-    show.show_summary(found.runs, found.settings)
+    summary.show(found.runs, found.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     output = str(sweep.folder / "report")
     composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})

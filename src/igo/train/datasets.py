@@ -33,13 +33,10 @@ class Data(Protocol):
 
     n: int
 
-    def train_batches(
-        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
-    ) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
-        b may be 0, in a rank's share of a small batch. For images on disk, a batch above
-        ``at_once`` is an OnHost: slice it.
+        b may be 0, in a rank's share of a small batch. Images on disk are an OnHost: slice them.
         """
         ...
 

@@ -55,14 +55,7 @@ def train(
         try:
             started = time.perf_counter()
             if progress.reference is None:
-                progress.reference = measure.mini_batch(
-                    run.engine,
-                    run.network,
-                    run.data,
-                    batch_size=measure.size_at_start(config),
-                    batches=config.noise.batches,
-                    seed=derive_seed(config.seed, "noise", 1),
-                )
+                progress.reference = measure.at_start(run)
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
             first = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first, progress.reference))
@@ -108,9 +101,7 @@ def train_epoch(
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
     drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
-    stream = run.data.train_batches(
-        drawn, derive_seed(seed, "epoch", epoch), engine.micro_batch_size
-    )
+    stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
     pairs = measure.Pairs(engine, run.network, run.optimizer, k)
     totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1

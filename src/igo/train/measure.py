@@ -17,17 +17,13 @@ from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
 from igo.method import batches as equal
 from igo.noise import noise
-from igo.noise.measure import untouched
+from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
-from igo.noise.spread import Spread
-from igo.train.datasets import Data
 from igo.train.engine import Engine
-from igo.train.on_device import Batch
+from igo.train.record import Training
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
-
-Part = tuple[Tensor, Tensor, int]  # a rank's images and labels; samples of the part over all ranks
 
 
 def size_at_start(config: Config) -> int:
@@ -39,30 +35,19 @@ def size_at_start(config: Config) -> int:
     return max(1, min(n // equal.count(n, config.batch_size), n // config.noise.batches))
 
 
-def mini_batch(
-    engine: Engine,
-    network: nn.Module,
-    data: Data,
-    *,
-    batch_size: int,
-    batches: int,
-    seed: int,
-) -> Noise:
-    """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
-    order, ranks = torch.randperm(data.n, generator=generator(seed, "pieces")), engine.ranks
-    drawn = order[: batches * batch_size].split(batch_size)
-    stream = data.train_batches(
-        [index[ranks.rank :: ranks.size] for index in drawn],
-        derive_seed(seed, "augmentation"),
-        engine.micro_batch_size,
-    )
-    parts = ((*batch, batch_size) for batch in stream)
-    dropout = derive_seed(seed, "dropout", *ranks.seed_suffix)
-    with untouched(network, dropout):
-        spread = Spread(network.parameters())
-        for part in parts:
-            spread.add(training_gradient(engine, network, part))
-    return spread.noise(batch_size=batch_size, n=data.n, sampling="disjoint")
+def at_start(run: Training) -> Noise:
+    """C² before training, from gradients as in training, with augmentation and BatchNorm."""
+    config, engine, ranks = run.config, run.engine, run.engine.ranks
+    batch_size, seed = size_at_start(config), derive_seed(config.seed, "noise", 1)
+    order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
+    drawn = order[: config.noise.batches * batch_size].split(batch_size)
+    own = [index[ranks.rank :: ranks.size] for index in drawn]
+    stream = run.data.train_batches(own, derive_seed(seed, "augmentation"))
+    with untouched(run.network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
+        spread = Spread(run.network.parameters())
+        for batch in stream:
+            spread.add(training_gradient(engine, run.network, *batch, batch_size))
+    return spread.noise(batch_size=batch_size, n=run.data.n, sampling="disjoint")
 
 
 class Pairs:
@@ -147,15 +132,14 @@ class Pairs:
 
 
 def training_gradient(
-    engine: Engine, network: nn.Module, batch: Batch | Part
+    engine: Engine, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
 ) -> list[Tensor | None]:
-    """The gradient of a batch's mean loss as in training, by parameter.
+    """The gradient of a batch's mean loss as in training, by parameter; see ``Engine.backward``.
 
-    ``batch`` is the whole batch, or this rank's share and the size of the whole one. If training
-    scales the loss (fp16), the gradient is in fp32, as a scaled gradient may overflow.
+    If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=off)
-    engine.backward(network, *batch)
+    engine.backward(network, images, labels, size)
     return [parameter.grad for parameter in network.parameters()]

@@ -21,9 +21,6 @@ from igo.ground.errors import ConfigError, first_line, nearest
 
 LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU has
 MOST = 1024  # samples; no machine gains from more
-# What models raise for images that they cannot take.
-MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
-          ArithmeticError)  # fmt: skip
 
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
@@ -134,7 +131,7 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
             return timm.create_model(model.name, img_size=dataset.image_size, **settings)
         except TypeError:
             return timm.create_model(model.name, **settings)
-    except MISFIT as error:
+    except Exception as error:
         allowed = f"timm cannot make it for {dataset.name}: {first_line(error)}"
         raise ConfigError("model.name", model.name, allowed) from None
 
@@ -186,7 +183,7 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         for module in copied.modules():
             module.register_forward_pre_hook(look)
         shape = copied(images).shape
-    except MISFIT as error:
+    except Exception as error:  # whatever a model raises for images that it cannot take
         allowed = f"it cannot take a batch of {batch}: {first_line(error)}"
         raise ConfigError(setting, name, allowed) from None
     if tuple(shape) != (smallest, dataset.classes):
@@ -205,7 +202,7 @@ def micro_batch_size(config: Config, network: nn.Module) -> int:
         return config.engine.micro_batch_size
     try:
         allowed = config.engine.memory * 2**30 / bytes_per_sample(network, config.dataset)
-    except MISFIT:  # check_model is called next, and raises the error
+    except Exception:  # check_model is called next, and raises the error
         return MOST
     whole = int(max(1, min(allowed, MOST)))
     return 1 << (whole.bit_length() - 1)

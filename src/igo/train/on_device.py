@@ -68,12 +68,7 @@ class TensorData:
         on_gpu = max(PIXELS_AT_ONCE // pixels, 1)
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
-    def train_batches(
-        self,
-        index_batches: Sequence[Tensor],
-        seed: int,
-        at_once: int | None = None,  # noqa: ARG002
-    ) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """See Data. The moves of all n images are drawn before the first batch."""
         images, labels = self._train
         random = generator(seed, "augmentation")

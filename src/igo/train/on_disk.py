@@ -112,7 +112,7 @@ def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
 
 
 class OnHost:
-    """A batch on the host: a slice of it is made on the device.
+    """A batch on the host: a slice of it is made on the device, so that a large one is in parts.
 
     Args:
         pixels: (b, H, W, C) uint8 in the host's memory.
@@ -169,9 +169,7 @@ class DiskData:
             for images, transform in ((splits[0], random), (splits[0], plain), (splits[1], plain))
         )
 
-    def train_batches(
-        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
-    ) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """See Data. Each image's crop, moves and flip depend on the seed and the image alone."""
         random = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
@@ -179,11 +177,9 @@ class DiskData:
         loaded = self._random.read(kept, derive_seed(seed, "crop"))
         for index, pixels in zip(index_batches, loaded, strict=True):
             moved = moves.of(index.to(self._device, non_blocking=True))
-            make = partial(self._made, moved)
-            whole = at_once is None or len(index) <= at_once
-            images = make(pixels, slice(None)) if whole else OnHost(pixels, make)
+            images = cast(Tensor, OnHost(pixels, partial(self._made, moved)))
             labels = self._labels[self._keep[index]]
-            yield cast(Tensor, images), labels.to(self._device, non_blocking=True)
+            yield images, labels.to(self._device, non_blocking=True)
 
     def _made(self, moves: augment.Moves, pixels: Tensor, part: slice) -> Tensor:
         """Moved and normalised images (b', C, H, W) of a part of a batch."""

@@ -95,14 +95,11 @@ def record_of(
     delta = planned_delta(run.config, means, reference)
 
     def level(variance: float | None) -> float | None:
-        if not run.config.optimizer.formula or measured is None:
+        if measured is None or variance is None or math.isinf(variance):
             return None
-        if variance is None or math.isinf(variance):
-            return None
-        if delta == 0:  # gradient descent on f itself: a batch is all samples
-            return 0.0
-        at_bound = replace(measured, variance=variance)
-        return _delta(run.config, eta, trained.batch_size, beta or 0.0, at_bound)
+        found = _delta(run.config, means, beta or 0.0, replace(measured, variance=variance))
+        # With δ_m = 0 a batch is all samples: gradient descent on f itself.
+        return 0.0 if delta == 0 and found is not None else found
 
     low, high = measured.interval if measured and measured.interval else (None, None)
     return {
@@ -138,15 +135,16 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    if reference is None or not config.optimizer.formula:
+    return _delta(config, stage, config.optimizer.momentum, reference)
+
+
+def _delta(config: Config, row: Row, momentum: float, measured: Noise | None) -> float | None:
+    """δ of a row's η and b; None if no δ is known."""
+    if measured is None or not config.optimizer.formula:
         return None
-    return _delta(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
-
-
-def _delta(config: Config, eta: float, b: float, momentum: float, measured: Noise) -> float:
     return noise.noise_level(
-        eta,
-        b,
+        row.eta_m,
+        row.b_m,
         measured.variance,
         optimizer=config.optimizer.name,
         momentum=momentum,

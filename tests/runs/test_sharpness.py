@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from igo.report.sharpness import surface, worst_rise
+from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 
 

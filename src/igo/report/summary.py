@@ -33,7 +33,7 @@ def run(composed: DictConfig) -> None:
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
     paths = [] if output is None else write(runs, settings, output)
-    show_summary(runs, settings)
+    show(runs, settings)
     show_errors(runs)
     if paths:
         say(f"wrote {', '.join(str(path) for path in paths)}")
@@ -48,7 +48,7 @@ def show_errors(runs: pl.DataFrame) -> None:
         say(f"{state}: {name}: {error}")
 
 
-def show_summary(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
+def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
     console = Console(highlight=False)
     if not console.is_terminal:  # lines of any length

@@ -1,25 +1,16 @@
-"""The program `igo sharpness`: how much the loss can rise near the parameters where a run ended.
-
-Worst-case sharpness is max L(w + δ) − L(w) over ‖u‖_p ≤ ρ. Adaptive, δ = |w| u (Kwon et al. 2021;
-Andriushchenko et al. 2023): a parameter moves in proportion to its size, so rescaling the layers of
-a ReLU network changes nothing. With adaptive=false δ = u.
-"""
+"""The program `igo sharpness`: how much the loss can rise near the parameters where a run ended."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from igo.config.load import split_off
 from igo.config.schema import Config
@@ -27,17 +18,15 @@ from igo.ground.errors import UserError, first_line
 from igo.ground.files import write_atomically
 from igo.ground.seeds import generator
 from igo.method.profiles import AT_LEAST_ONE, POSITIVE
+from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
 from igo.runs.folder import last_record, state_of
-from igo.train import engine
+from igo.train import machine
 
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
 NO_EFFECT = ("runs", "adaptive", "batch_size", "batches", "data_dir", "fresh", "engine")
-MOMENTUM = LEAST_SHARE = 0.75  # of Croce and Hein 2020, Algorithm 1
-
-Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
 
 
 @dataclass
@@ -155,92 +144,6 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "augmentation": "none",
         "precision": "fp32",
         "worst_case_by": f"auto-PGD on {moved} in the {settings.norm}-ball, a lower bound",
-        "hardware": engine.hardware(training.engine),
+        "hardware": machine.hardware(training.engine),
         "seconds": round(time.perf_counter() - started, 3),
     }
-
-
-def surface(
-    network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Function, Tensor]:
-    """The mean cross-entropy of images and labels as a function of the parameters, and where it is.
-
-    The parameters are one vector (d,). The network keeps its mode: in eval mode BatchNorm uses its
-    running statistics, which do not change with the parameters. Parameters that need no gradient
-    are constants.
-    """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    sizes = [p.numel() for p in named.values()]
-    n = sum(len(labels) for _, labels in batches)
-
-    def value_and_gradient(parameters: Tensor) -> tuple[float, Tensor]:
-        value, gradient = 0.0, torch.zeros_like(parameters)
-        for images, labels in batches:
-            point = parameters.detach().requires_grad_()
-            pieces = zip(named.items(), point.split(sizes), strict=True)
-            values = {name: piece.view_as(p) for (name, p), piece in pieces}
-            loss = cross_entropy(functional_call(network, values, (images,)), labels)
-            share = len(labels) / n
-            gradient += share * torch.autograd.grad(loss, point)[0]
-            value += share * float(loss.detach())
-        return value, gradient
-
-    return value_and_gradient, torch.cat([p.detach().flatten() for p in named.values()])
-
-
-def worst_rise(
-    function: Function, at: Tensor, radius: float, norm: str, steps: int, adaptive: bool
-) -> float:
-    """The largest rise of the loss around w = ``at``, (d,), on the path of auto-PGD from w.
-
-    It is a lower bound, 0 or more, and not finite where the loss overflows. If ``adaptive``, a
-    parameter that is zero stays zero.
-
-    Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
-    momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
-    length is halved and the best point is restored, if too few steps since the last checkpoint went
-    upwards, or if no step with this length reached a new best value.
-    """
-    scale = at.abs() if adaptive else torch.ones_like(at)
-
-    def scaled(u: Tensor) -> tuple[float, Tensor]:
-        value, gradient = function(at + scale * u)
-        return value, scale * gradient
-
-    checks, shares = set(), [0, 22]  # percent of the steps, closer together towards the end
-    while shares[-1] <= 100:
-        checks.add(math.ceil(shares[-1] * steps / 100))
-        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
-    step = 2 * radius
-    point = previous = torch.zeros_like(at)
-    before, gradient = scaled(point)
-    value, best = before, (before, point, gradient)
-    last_check, last_best, halved, upwards = 0, value, True, 0
-    for k in range(steps):
-        unit = gradient.sign() if norm == "inf" else gradient / gradient.norm().clamp(min=1e-30)
-        moved = project(point + step * unit, radius, norm)
-        if k:
-            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - previous)
-            moved = project(moved, radius, norm)
-        previous, point, last = point, moved, value
-        value, gradient = scaled(point)
-        if not math.isfinite(value):
-            return value
-        upwards += value > last
-        best = max(best, (value, point, gradient), key=lambda state: state[0])
-        if k + 1 in checks:
-            too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
-            stalled = not halved and best[0] == last_best
-            halved = too_few or stalled
-            if halved:
-                step /= 2
-                value, point, gradient = best
-            last_check, last_best, upwards = k + 1, best[0], 0
-    return best[0] - before
-
-
-def project(u: Tensor, radius: float, norm: str) -> Tensor:
-    """The nearest point of the ball."""
-    if norm == "inf":
-        return u.clamp(-radius, radius)
-    return u.div((u.norm() / radius).clamp(min=1))

@@ -35,9 +35,6 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
 
 def reach(sd: ArrayLike, n: ArrayLike) -> Array:
     """Half the width of Student's 95 % interval of a mean, t s/√n; NaN for n < 2."""
@@ -95,14 +92,12 @@ def least_seeds(tests: int) -> int:
     return next(n for n in itertools.count(1) if least_p(n) <= LEVEL / tests or n > 64)
 
 
-def equivalence(differences: ArrayLike, margin: float) -> float | None:
+def equivalence(differences: ArrayLike, margin: float) -> float:
     """p of the hypothesis that the mean is not within ±margin: two one-sided t tests (TOST).
 
-    The larger p of the two (Schuirmann 1987). None for n < 2.
+    The larger p of the two (Schuirmann 1987), for two differences or more.
     """
     d = np.asarray(differences, dtype=np.float64)
-    if len(d) < 2:
-        return None
     error = float(d.std(ddof=1)) / math.sqrt(len(d))
     away = margin - abs(d.mean())  # distance to the nearer end
     if error < NO_SPREAD:

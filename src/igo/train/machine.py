@@ -1,0 +1,246 @@
+"""Where a run computes: its device, precision and CPU threads, and the machine's facts.
+
+PyTorch's threads wait for each other by spinning. All of them together are faster than one on a
+free machine, and several times slower beside another busy program. So their number is tried when
+a run begins, and kept when it continues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from igo.config.schema import EngineConfig
+from igo.ground.cores import allowed_cores
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import ALONE, Ranks
+from igo.noise.measure import untouched
+from igo.train import models
+from igo.train.engine import Engine
+from igo.train.record import Progress, Training
+
+ALL_THREADS = torch.get_num_threads()  # before any run changes it
+SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
+TRIAL = 0.2  # seconds for a number of threads
+TRIAL_BATCH = 32  # most images of a gradient of the trial
+WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
+# cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
+# Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
+PLANS = "1000"
+DRIVER = Path("/proc/driver/nvidia/version")
+NOT_IN_JOB = (
+    "this SLURM job has no GPU: the run trains on the CPU. Ask for one (sbatch"
+    " --gpus-per-node=1, or hydra.launcher.gpus_per_node=1), or type engine=cpu"
+)
+
+
+def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
+    """Choose device, precision and threads. Each process takes a GPU of its machine.
+
+    For images of very few pixels a side (``image_size``) it is one thread.
+    """
+    on_gpu = _on_gpu(config.device, ranks)
+    device = torch.device("cuda" if on_gpu else "cpu")
+    if not on_gpu:
+        keep_freed_memory()
+    elif ranks.size > 1:
+        _take_own_gpu(ranks)
+    small = image_size is not None and image_size < SHARED_FROM
+    fixed = config.threads if isinstance(config.threads, int) else None  # auto: see settle_threads
+    torch.set_num_threads(fixed or (1 if small else allowed_threads()))
+    best = _best_precision(device)
+    precision = best if config.precision == "auto" else config.precision
+    _set_options(precision, config.deterministic)
+    unexpected = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
+    note = NOT_IN_JOB if unexpected else ""
+    if precision == "bf16" != best:
+        here = "GPU" if on_gpu else "CPU"
+        note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
+    autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    size = config.micro_batch_size or models.MOST  # null: later from models.micro_batch_size
+    compiled = torch.compile(_call, dynamic=True) if config.compile else None
+    return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
+
+
+def _on_gpu(device: str, ranks: Ranks) -> bool:
+    """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda."""
+    if device == "cpu":
+        return False
+    # Processes may be on machines of which not all have a GPU.
+    has_gpu = all(ranks.gather(torch.cuda.is_available()))
+    if device == "cuda" and not has_gpu:
+        allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+        raise ConfigError("engine.device", device, allowed)
+    return has_gpu
+
+
+def _take_own_gpu(ranks: Ranks) -> None:
+    """Use a GPU that no other process of the run uses."""
+    count = torch.cuda.device_count()
+    torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
+    identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+    gpu, shared = Counter(ranks.gather(f"{socket.gethostname()} {identity}")).most_common(1)[0]
+    if shared > 1:
+        allowed = (
+            f"{shared} processes on {gpu.split()[0]} would share one GPU; start at most as many as"
+            f" there are GPUs ({count}), or use engine=cpu"
+        )
+        raise ConfigError("engine.device", "cuda", allowed)
+
+
+def _best_precision(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has_bf16 = flags.get("avx512_bf16") or flags.get("amx_bf16")
+    # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use them.
+    used = has_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if used else "fp32"
+
+
+def _set_options(precision: str, deterministic: bool) -> None:
+    """Set PyTorch's and cuDNN's options, before the first step.
+
+    fp32 keeps 32 bits: by default PyTorch lets convolutions round their inputs to TF32. cuDNN
+    chooses algorithms by rule, not by trial: a trial takes up to seconds for each new batch size
+    (estimated), and its choice differs from run to run.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # By default each new tensor would be filled with NaN, to expose reads before the first write.
+    # That changes no result, and a small model's update took 4 % longer.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    os.environ.setdefault("TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT", PLANS)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def _call(network: nn.Module, images: Tensor) -> Tensor:
+    return cast(Tensor, network(images))
+
+
+def keep_freed_memory() -> None:
+    """Keep memory that a step frees, for the next one (glibc, unless MALLOC_… variables are set).
+
+    By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
+    heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.
+    """
+    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap
+
+
+def without_bf16(engine: Engine) -> Engine:
+    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU, see models."""
+    if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
+        return engine
+    note = "training in fp32: this model has strided convolutions on single pixels, whose bf16"
+    return replace(engine, autocast=None, note=f"{note} gradients PyTorch gets wrong on a CPU")
+
+
+def allowed_threads() -> int:
+    """The most threads that a run uses by default; launchers set OMP_NUM_THREADS for their runs."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    cores = min(ALL_THREADS, allowed_cores())
+    return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
+
+
+def settle_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
+    """Set the number of threads of ``engine.threads=auto``, and note it in ``progress``.
+
+    A run that continues keeps its number, as another number changes rounding. With several
+    processes or a GPU, the number stays as ``build`` has set it.
+    """
+    if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
+        return
+    if run.config.engine.threads == "auto":
+        most, before = allowed_threads(), progress.threads
+        if before is not None:
+            torch.set_num_threads(min(before, most))
+            if before > most:
+                say(f"threads: {most} of {before} before: results differ by rounding")
+        elif torch.get_num_threads() > 1:
+            single, shared = images_per_second(run, 1), images_per_second(run, most)
+            chosen = most if shared > WORTH * single else 1
+            torch.set_num_threads(chosen)
+            say(
+                f"threads: {chosen} of {most} (in a trial, 1 made {single:,.0f} images/s,"
+                f" {most} made {shared:,.0f}; engine.threads=N sets a number)"
+            )
+    progress.threads = torch.get_num_threads()
+
+
+def images_per_second(run: Training, threads: int) -> float:
+    """The speed of gradients of random images with so many threads."""
+    dataset, size = run.config.dataset, min(TRIAL_BATCH, max(1, round(run.plan.rows[0].b_m)))
+    eager = replace(run.engine, compiled=None)  # compiling takes longer than the trial
+    torch.set_num_threads(threads)
+    with untouched(run.network):
+        images = torch.rand(size, dataset.channels, dataset.image_size, dataset.image_size)
+        images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(size, dtype=torch.int64)
+        eager.backward(run.network, images, labels)  # prepares kernels
+        steps, started = 0, time.perf_counter()
+        while (spent := time.perf_counter() - started) < TRIAL or not steps:
+            eager.backward(run.network, images, labels)
+            steps += 1
+    return size * steps / spent
+
+
+def hardware(engine: Engine) -> dict[str, str | int]:
+    """The facts about the machine for the record."""
+    precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
+    facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
+    if engine.device.type == "cuda":
+        facts |= _gpu()
+    facts |= {
+        "cpu": cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # such as AVX2, AVX512
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "micro_batch_size": engine.micro_batch_size,
+        "ranks": engine.ranks.size,
+    }
+    if engine.ranks.size > 1:
+        facts["batchnorm"] = "synced" if engine.device.type == "cuda" else "local"
+    return facts
+
+
+def _gpu() -> dict[str, str | int]:
+    """The GPU, and the versions of its driver and libraries."""
+    driver = None
+    with contextlib.suppress(OSError):
+        driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text())
+    facts = {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": driver and driver.group(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def cpu_name() -> str:
+    """The CPU's name, as the kernel has it."""
+    cpus = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()
