@@ -35,7 +35,7 @@ from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
 from igo.ground.errors import ConfigError, Outside
 from igo.report.content import least_seeds
-from igo.runs.folder import RunFolder, state_of
+from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import too_few_seeds
@@ -50,7 +50,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def folder_of(tmp_path: Path, *overrides: str) -> Path:
-    return RunFolder(configure(*overrides, f"runs_dir={tmp_path / 'runs'}")).path
+    return path_of(configure(*overrides, f"runs_dir={tmp_path / 'runs'}"))
 
 
 @cache

@@ -63,8 +63,7 @@ def _send(place: Path) -> str:
     if state_of(place) == "running":
         return "skipped: it is running"
     config = read_config(place / "config.yaml")
-    config.runs_dir = str(place.parent)
-    folder, status, records = RunFolder(config), read_status(place), read_records(place)
+    folder, status, records = RunFolder(place), read_status(place), read_records(place)
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"

@@ -25,7 +25,7 @@ from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import Record
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, path_of
 
 TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
@@ -41,7 +41,7 @@ class Job:
     @cached_property
     def folder(self) -> RunFolder:
         """The folder of the run's record."""
-        return RunFolder(self.config)
+        return RunFolder(path_of(self.config))
 
     @property
     def name(self) -> str:
@@ -159,6 +159,6 @@ def _record_failure(job: Job, error: Exception, before: Record) -> None:
     with suppress(OSError, UserError), folder.held():  # the run's error comes first
         if folder.status() == before and before.get("state") != "finished":
             if not before:
-                folder.write_plan(make_plan(job.config))
+                folder.write_plan(job.config, make_plan(job.config))
                 folder.begin_status()
             folder.write_failure(error)

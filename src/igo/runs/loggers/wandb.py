@@ -182,7 +182,7 @@ class WandB(Logger):
             if exit_code == 0 and self._config.tracking.artifact:
                 import wandb
 
-                from igo.runs.trained import export
+                from igo.runs.checkpoint import export
 
                 artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
                 artifact.add_file(str(export(self._folder, self._config)))
