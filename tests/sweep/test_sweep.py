@@ -38,8 +38,7 @@ from igo.report.content import least_seeds
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
-from igo.sweep.launch import too_few_seeds
-from igo.sweep.record import Sweep
+from igo.sweep.launch import Sweep, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
