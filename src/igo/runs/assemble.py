@@ -161,22 +161,25 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
                 loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
 
-def _train_recorded(
-    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
-) -> None:
-    """Train, and write into status.json and to the logger how it ended, whatever ended it."""
-    config = training.config
-    if config.fresh:
+def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progress:
+    """Bring the run to its last complete epoch, and write what this start begins with."""
+    if training.config.fresh:
         with folder.writing():
             folder.start_over()
     before = folder.status()
-    progress = _resume(training, folder, before, terminal)
+    progress = load(folder.checkpoint, folder.path.name, training) or Progress()
+    if progress.epoch:
+        progress.records = folder.records_until(progress.epoch)
+        if not before:
+            lost = folder.path / "status.json"
+            terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
+        terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     threads.settle(training, progress, terminal.say)
     here = manifest.of_training(training)
     if progress.epoch and (other := manifest.differences(before, here["hardware"])):
         terminal.warn(f"the run began under {other}")
     with folder.writing():
-        folder.write_plan(config, training.plan)
+        folder.write_plan(training.config, training.plan)
         folder.write_records(progress.records)
         folder.begin_status(
             state="running",
@@ -185,14 +188,22 @@ def _train_recorded(
             **here,
             earlier=manifest.earlier(before, progress.epoch),
         )
-    started, spent = time.perf_counter(), float(before.get("seconds", 0))
+    return progress
+
+
+def _train_recorded(
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
+) -> None:
+    """Train, and write into status.json and to the logger how it ended, whatever ended it."""
+    progress = _begin(training, folder, terminal)
+    started, spent = time.perf_counter(), float(folder.status().get("seconds", 0))
     epochs = _Epochs(training, folder, progress)
 
     def times() -> Record:
         return {"ended": manifest.now(), "seconds": round(spent + time.perf_counter() - started, 3)}
 
     try:
-        epochs.logger = loggers.start(config, folder, progress.records, terminal.warn)
+        epochs.logger = loggers.start(training.config, folder, progress.records, terminal.warn)
         with terminal.progress(training.plan, progress.epoch) as bar:
             loop.train(training, progress, bar, epochs.done, check_stop)
         epochs.logger.close()  # first: a run that is called finished sends W&B no more rows
@@ -238,16 +249,3 @@ class _Epochs:
         for record in self._progress.records[self._logged :]:
             self.logger.log(record, record["epoch"])
         self._logged = self._progress.epoch
-
-
-def _resume(training: Training, folder: RunFolder, before: Record, terminal: Terminal) -> Progress:
-    """Bring the run to its last complete epoch; ``before`` is its status."""
-    progress = load(folder.checkpoint, folder.path.name, training)
-    if progress is None:
-        return Progress()
-    progress.records = folder.records_until(progress.epoch)
-    if not before:
-        lost = folder.path / "status.json"
-        terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
-    terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
-    return progress

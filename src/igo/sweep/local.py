@@ -20,11 +20,10 @@ from igo.config.schema import total_epochs
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import Outside
 from igo.runs.folder import last_record, read_status, state_of
-from igo.runs.stopping import handled
+from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, why
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
 LOST = 255  # multiprocessing's exit code of a process whose server was killed
 GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
@@ -50,7 +49,7 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
     total = bar.add_task("", total=sum(total_epochs(job.config) for job in sweep.jobs))
-    with handled(STOPS, lambda number, _frame: arrived.append(number)), bar:
+    with handled(STOPPING, lambda number, _frame: arrived.append(number)), bar:
         while running or (waiting and not arrived):
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()

@@ -47,7 +47,7 @@ def check(config: Config) -> None:
 
 
 def start(
-    config: Config,
+    config: Config,  # noqa: ARG001
     folder: RunFolder,
     records: Sequence[Record],
     warn: Callable[[str], None],  # noqa: ARG001

@@ -90,15 +90,6 @@ def start(
     return WandB("offline", config, folder, records)
 
 
-def plan_of(folder: Path) -> list[Record]:
-    """The rows of plan.csv, with None for an empty cell."""
-    with (folder / "plan.csv").open(newline="") as file:
-        return [
-            {name: float(cell) if cell else None for name, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
 class WandB(Logger):
     """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
@@ -129,7 +120,11 @@ class WandB(Logger):
         model, profile = (s.partition("(")[0] for s in (config.model.name, config.schedule.profile))
         p = "" if config.p is None else f" p={config.p:g}"
         title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
-        plan = plan_of(folder.path)
+        with (folder.path / "plan.csv").open(newline="") as file:
+            plan = [
+                {name: float(cell) if cell else None for name, cell in row.items()}
+                for row in csv.DictReader(file)
+            ]
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
         task = f"{config.dataset.name}-{model}-{profile}"
         settings = wandb.Settings(
