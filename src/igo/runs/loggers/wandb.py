@@ -121,7 +121,7 @@ class WandB(Logger):
         p = "" if config.p is None else f" p={config.p:g}"
         title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
         with (folder.path / "plan.csv").open(newline="") as file:
-            plan = [
+            plan: list[Record] = [
                 {name: float(cell) if cell else None for name, cell in row.items()}
                 for row in csv.DictReader(file)
             ]
