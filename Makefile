@@ -53,17 +53,16 @@ sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNC
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
 	$(BIN)/igo table $(ARGS)
 
-report: setup  ## report of many runs: figures, intervals, tests, one page that opens from disk (RUNS=runs OUT=report)
+report: setup  ## report of many runs, opened in a browser: figures, intervals, tests in one page (RUNS=runs OUT=report)
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null || true; fi
 
 sharpness: setup  ## sharpness of the loss at the end of each run, into its folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
-dashboard: setup  ## show the runs without an account: the report, in a browser
-	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
-	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
-		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
-	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
+dashboard: setup  ## save a dashboard of your runs in W&B (once before: wandb login)
+	$(BIN)/python launch/dashboard.py $(ARGS)
 
 sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
 	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)

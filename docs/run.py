@@ -21,7 +21,6 @@ from igo.ground.files import write_atomically
 from igo.ground.paths import CONF
 from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour
 from igo.runs.session import run
-from igo.runs.terminal import Terminal
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -38,7 +37,7 @@ Records = list[dict[str, Any]]
 def records() -> Records:
     """Each epoch of the run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        folder = run(load(compose("config", [*TYPED, "tracking=none"])), Terminal())
+        folder = run(load(compose("config", [*TYPED, "tracking=none"])))
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{**epoch, "planned": epoch["eta_m"] / math.sqrt(epoch["b_m"])} for epoch in epochs]
 

@@ -5,22 +5,17 @@ A new dashboard replaces the view that this program saved before.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
 from igo.config.load import split_off
-from igo.ground.errors import ConfigError, UserError
-from igo.ground.files import write_atomically
+from igo.ground.errors import UserError, first_line
 from igo.ground.paths import CONF
+from igo.runs.loggers.wandb import knows_key
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -61,7 +56,6 @@ class Settings:
 
     project: str | None = None
     entity: str | None = None
-    output: str | None = None
 
 
 def default_project() -> str:
@@ -70,7 +64,7 @@ def default_project() -> str:
 
 
 def dashboard(project: str, entity: str) -> Workspace:
-    """The dashboard. Its ids are the same each time."""
+    """The dashboard."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -92,7 +86,7 @@ def dashboard(project: str, entity: str) -> Workspace:
         wr.ParallelCoordinatesPlot(title="p, split and final test accuracy", columns=columns),
         wr.ScatterPlot(title="Final accuracy by δ_measured", x=delta, y=accuracy, log_x=True),
     ]
-    workspace = ws.Workspace(
+    return ws.Workspace(
         name=NAME, project=project, entity=entity,
         sections=[ws.Section(name=name, panels=panels, is_open=True)
                   for name, panels in sections.items()],
@@ -102,27 +96,6 @@ def dashboard(project: str, entity: str) -> Workspace:
             pinned_columns=["run:displayName", f"summary:{ACCURACY}"],
         ),
     )  # fmt: skip
-    for section in workspace.sections:  # the library's ids are random
-        for place, panel in enumerate(section.panels):
-            panel._id = _id(f"{section.name}/{place}")
-    workspace._internal_runset_id = _id("runs")
-    workspace._internal_name = f"nw-{VIEW}-v"  # the form that W&B gives to all names of views
-    return workspace
-
-
-def _id(text: str) -> str:
-    """An id of twelve characters, as in W&B."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def definition(workspace: Workspace) -> dict[str, Any]:
-    """The dashboard as W&B stores it."""
-    view = workspace._to_model()
-    return {
-        "displayName": view.display_name,
-        "project": view.project,
-        "spec": view.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }
 
 
 def save(workspace: Workspace) -> str:
@@ -132,57 +105,37 @@ def save(workspace: Workspace) -> str:
         UserError: there is no key, no project, or no answer from the server.
     """
     import wandb
+    from wandb_workspaces.workspaces.internal import get_view_dict
 
-    wandb.setup(wandb.Settings(silent=True))
-    with contextlib.redirect_stderr(io.StringIO()):
-        logged_in = wandb.login(prompt=False, verify=False)
-    if not logged_in:
+    if not knows_key():
         raise UserError(
-            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, or write the"
-            " dashboard to a file with output=dashboard.json"
+            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
+            " again. `make report` needs no account"
         )
     try:
         workspace.entity = workspace.entity or str(wandb.Api().default_entity or "")
-        workspace._internal_id = _saved_before(workspace)
+        # The library has no other way to save a view under the same name again.
+        workspace._internal_name = f"nw-{VIEW}-v"  # the form that W&B gives to all names of views
+        try:
+            saved_before = get_view_dict(workspace.entity, workspace.project, VIEW)
+            workspace._internal_id = str(saved_before["id"])
+        except ValueError as error:
+            if VIEW not in str(error):  # it is the project that does not exist
+                raise
         workspace.save()
         return str(workspace.url)
     except Exception as error:  # W&B raises errors of many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"W&B did not take the dashboard ({reason})") from None
-
-
-def _saved_before(workspace: Workspace) -> str:
-    """The id of the view that this program saved before; empty if there is none.
-
-    Raises:
-        ValueError: the project does not exist.
-    """
-    from wandb_workspaces.workspaces import internal
-
-    try:
-        return str(internal.get_view_dict(workspace.entity, workspace.project, VIEW)["id"])
-    except ValueError as error:
-        if VIEW in str(error):
-            return ""
-        raise
+        raise UserError(f"W&B did not take the dashboard ({first_line(error)})") from None
 
 
 def program(composed: DictConfig, _typed: list[str]) -> None:
-    """Write the dashboard or save it."""
+    """Save the dashboard."""
     settings, _ = split_off(composed, Settings)
-    output = Path(settings.output) if settings.output else None
-    if output and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise ConfigError("output", output, "it must be a file in a folder that exists")
     try:
         workspace = dashboard(settings.project or default_project(), settings.entity or "")
     except ImportError as error:
         raise UserError(f"{error}: pip install -e '.[dashboard]' brings it") from None
-    if output is None:
-        print(f"saved {save(workspace)}")
-        return
-    text = json.dumps(definition(workspace), indent=2, ensure_ascii=False, sort_keys=True)
-    write_atomically(output, text + "\n")
-    print(f"wrote {output}")
+    print(f"saved {save(workspace)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from conftest import TINY, configure
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.method.plan import Plan
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, path_of
 
 VARIANCE = 40.0  # C² of every run
 HARDWARE = {"device": "cpu", "cpu": "A CPU", "cores": 2, "threads": 1, "precision": "bfloat16"}
@@ -47,9 +47,9 @@ def record_runs(
 
 
 def _write(config: Config, overrides: Sequence[str], centre: float, last: float | None) -> Path:
-    folder, plan = RunFolder(config), make_plan(config)
+    folder, plan = RunFolder(path_of(config)), make_plan(config)
     folder.path.mkdir(parents=True)
-    folder.write_plan(plan)
+    folder.write_plan(config, plan)
     rows = _records(config, plan, random.Random(f"{overrides} {config.seed}"), centre)
     if last is not None:
         rows[-1]["test/accuracy"] = last

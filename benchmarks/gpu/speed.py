@@ -142,7 +142,7 @@ def parts(part: Part, config: Config, folder: Path) -> Result:
     step()
     progress = Progress()
     where = folder / "checkpoint.pt"
-    state = assemble.state_of("run", training, progress)
+    state = assemble.snapshot("run", training, progress)
     calls: dict[str, Callable[[], object]] = {
         "evaluation": lambda: training.engine.evaluate(
             training.network, training.data.test_batches()

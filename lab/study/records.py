@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.ground.paths import CONF
-from igo.runs.folder import RunFolder
+from igo.runs.folder import path_of
 from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def reverses(arm: Arm) -> bool:
 
 def name_of(experiment: str, arm: Arm, seed: int) -> str:
     """The name of the run with these settings and this seed."""
-    name = RunFolder(replace(config(experiment, arm), seed=seed)).path.name
+    name = path_of(replace(config(experiment, arm), seed=seed)).name
     return f"{name}{TURNED}" if reverses(arm) else name
 
 

@@ -17,9 +17,8 @@ from igo.config.load import make_plan
 from igo.ground.errors import Busy, UserError
 from igo.ground.ranks import ALONE
 from igo.method.plan import Plan
-from igo.runs import recorded
-from igo.runs.assemble import load, prepare
-from igo.runs.folder import RunFolder, state_of
+from igo.runs.assemble import load, prepare, train
+from igo.runs.folder import RunFolder, path_of, state_of
 from igo.runs.terminal import Terminal
 from lab.study import ends, records
 from lab.study import rows as study
@@ -58,9 +57,9 @@ def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
     plan = make_plan(config)
     if records.reverses(arm):
         config.runs_dir, plan = str(REVERSED), backwards(plan)
-    folder = RunFolder(config)
+    folder = RunFolder(path_of(config))
     if state_of(folder.path) != "finished":
-        recorded.train(config, plan, folder, Terminal(quiet=True), ALONE)
+        train(config, plan, folder, Terminal(quiet=True), ALONE)
     with folder.held():
         if (folder.path / ends.FILE).is_file():
             return

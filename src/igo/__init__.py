@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from igo.noise.meter import NoiseMeter as NoiseMeter
     from igo.noise.noise import Noise as Noise
     from igo.noise.noise import noise_level as noise_level
-    from igo.runs.trained import load_run as load_run
+    from igo.runs.checkpoint import load_run as load_run
 
 # Each name is imported at its first use, so that `import igo` is fast and a plan needs no torch.
 PUBLIC = {
@@ -42,7 +42,7 @@ PUBLIC = {
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
     "Update": "igo.method.stages",
-    "load_run": "igo.runs.trained",
+    "load_run": "igo.runs.checkpoint",
     "measure_noise": "igo.noise.measure",
     "noise_level": "igo.noise.noise",
     "plan": "igo.method.plan",

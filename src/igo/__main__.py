@@ -44,7 +44,7 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
 # By the name of the configuration.
 PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
-    "sync": _run_of("igo.runs.sync"),
+    "sync": _run_of("igo.runs.loggers.wandb"),
     "table": _run_of("igo.report.summary"),
     "report": _run_of("igo.report.page"),
     "sharpness": _run_of("igo.runs.sharpness"),

@@ -27,7 +27,7 @@ from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.report import page, summary, table
 from igo.runs.find import find
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, path_of
 
 Program = Callable[..., Ended]
 
@@ -52,9 +52,9 @@ def make_run(
 ) -> Path:
     """A run folder by the writers of real ones, its results given."""
     config = configure(*TINY, *overrides, f"runs_dir={root}")
-    folder = RunFolder(config)
+    folder = RunFolder(path_of(config))
     folder.path.mkdir(parents=True)
-    folder.write_plan(make_plan(config))
+    folder.write_plan(config, make_plan(config))
     rows = [record(e, accuracy) for e, accuracy in enumerate(accuracies, 1)]
     if rows:
         rows[-1] |= last or {}

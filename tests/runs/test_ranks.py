@@ -11,6 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
+from igo.runs.stopping import Stopped, signals
 from igo.train import engine, machine
 from igo.train.engine import Engine
 
@@ -276,6 +278,30 @@ def test_ranks_told_otherwise_end_in_one_line(tmp_path: Path) -> None:
     assert codes(ended) == [2, 2], ended
     assert re.match("error: the processes of this run differ in settings or code", ended.error())
     assert not list(tmp_path.glob("runs/*"))
+
+
+class Two(Ranks):
+    """One of two ranks; the other never has the larger number."""
+
+    def largest(self, number: int) -> Callable[[], int]:
+        return lambda: number
+
+
+def test_a_signal_sent_twice_ends_the_ranks_at_the_next_update() -> None:
+    """`timeout` sends it to its command and to the group."""
+    updates = []
+
+    def train_two() -> None:
+        with signals(Two(0, 2)) as check_stop:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            for update in (1, 2):
+                check_stop()
+                updates.append(update)
+
+    with pytest.raises(Stopped, match="143"):
+        train_two()
+    assert updates == [1]
 
 
 def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:

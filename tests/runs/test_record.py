@@ -25,7 +25,7 @@ import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.ground.errors import Busy, UserError
-from igo.runs.folder import RunFolder, signature
+from igo.runs.folder import RunFolder, path_of, signature
 from igo.runs.manifest import plan_digest
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
@@ -107,7 +107,7 @@ def test_signatures_are_pinned(settings: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder(configure(f"runs_dir={tmp_path}"))
+    return RunFolder(path_of(configure(f"runs_dir={tmp_path}")))
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     fresh = scaled.engine.scaler.state_dict()
     path = tmp_path / "checkpoint.pt"
     for first, second in ((plain, scaled), (scaled, plain)):
-        checkpoint.save(path, assemble.state_of("one run", first, Progress()))
+        checkpoint.save(path, assemble.snapshot("one run", first, Progress()))
         assert assemble.load(path, "one run", second) is not None
     assert scaled.engine.scaler.state_dict() == fresh
 

@@ -13,6 +13,8 @@ from wandb_server import entries
 
 import igo
 from igo.ground.errors import UserError
+from igo.runs.checkpoint import export
+from igo.runs.folder import RunFolder
 from igo.train.datasets import open_data
 
 
@@ -41,7 +43,9 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(
         total += len(labels)
     recorded = records(run_folder(finished))[-1]["test/accuracy"]
     assert right / total == pytest.approx(recorded, rel=1e-6)
-    state = torch.load(run_folder(finished) / "model.pt", weights_only=True)
+    file = export(RunFolder(tmp_path / "elsewhere"), run.config)
+    assert file.read_bytes() == (run_folder(finished) / "model.pt").read_bytes()
+    state = torch.load(file, weights_only=True)
     assert_equal(dict(state), dict(run.model.state_dict()))
 
 

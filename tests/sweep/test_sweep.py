@@ -35,11 +35,10 @@ from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
 from igo.ground.errors import ConfigError, Outside
 from igo.ground.statistics import least_seeds
-from igo.runs.folder import RunFolder, state_of
+from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
-from igo.sweep.launch import too_few_seeds
-from igo.sweep.record import Sweep
+from igo.sweep.launch import Sweep, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -50,7 +49,7 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def folder_of(tmp_path: Path, *overrides: str) -> Path:
-    return RunFolder(configure(*overrides, f"runs_dir={tmp_path / 'runs'}")).path
+    return path_of(configure(*overrides, f"runs_dir={tmp_path / 'runs'}"))
 
 
 @cache

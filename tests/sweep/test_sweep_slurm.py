@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, Program, configure, status
 
 from igo.ground.errors import ConfigError
-from igo.runs.folder import RunFolder
+from igo.runs.folder import path_of
 from igo.sweep import slurm
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
@@ -109,7 +109,7 @@ def test_what_is_in_slurm_is_left_alone(
     stand_in(squeue="echo no controller >&2; exit 1")
     assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
-    tried = RunFolder(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}")).path
+    tried = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
     tried.mkdir()
     (tried / "status.json").write_text(json.dumps({"run": tried.name, "state": "failed"}))
     local = ("-m", *TINY, "tracking=none", "seed=0,1,2", "hydra.launcher.retry_failed=true")

@@ -11,7 +11,7 @@ from omegaconf import ListConfig
 
 from igo.ground.errors import ConfigError, UserError
 
-MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.record
+MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 

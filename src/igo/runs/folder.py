@@ -50,14 +50,18 @@ def setting_of(config: Config) -> str:
     return signature(config, without=REPEATED)
 
 
-class RunFolder:
-    """Reads and writes the files of one run under ``runs_dir``."""
+def path_of(config: Config) -> Path:
+    """The folder of a run."""
+    names = (config.dataset.name, config.model.name, config.schedule.profile)
+    name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
+    return Path(config.runs_dir) / name.replace("/", "_")
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        names = (config.dataset.name, config.model.name, config.schedule.profile)
-        name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
-        self.path = Path(config.runs_dir) / name.replace("/", "_")
+
+class RunFolder:
+    """Reads and writes the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.checkpoint = self.path / "checkpoint.pt"
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
 
@@ -112,9 +116,9 @@ class RunFolder:
             else:
                 entry.unlink()
 
-    def write_plan(self, plan: Plan) -> None:
+    def write_plan(self, config: Config, plan: Plan) -> None:
         """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
-        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(self._config)))
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
         text = io.StringIO()
         table = plan.table()
         rows = csv.DictWriter(text, list(table[0]), lineterminator="\n")
@@ -208,8 +212,8 @@ def state_of(folder: Path) -> str:
 
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
-    with contextlib.suppress(UserError, IndexError):
-        return read_records(folder)[-1]
+    with contextlib.suppress(OSError, ValueError, TypeError, IndexError):
+        return dict(json.loads((folder / "metrics.jsonl").read_bytes().split(b"\n")[-2]))
     return {}
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config import own
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
-from igo.data.readers import Missing, Place
+from igo.data.readers import Missing
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.ground.paths import PACKAGE
@@ -37,6 +38,7 @@ PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omega
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error")
+_identify = cache(identify)  # a sweep asks for each finished run
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
 
 
@@ -102,16 +104,9 @@ def check_data(place: Path, recorded: Record, here: Identity) -> None:
 
 def check_data_here(place: Path, recorded: Record, config: Config) -> None:
     """As ``check_data``, of a finished run. If its data are not here, nothing is compared."""
-    if here := _data_here(config.dataset.name, place_of(config, download=False)):
+    with suppress(Missing):
+        here = _identify(config.dataset.name, place_of(config, download=False))
         check_data(place, recorded, here)
-
-
-@cache  # a sweep asks for each finished run
-def _data_here(name: str, place: Place) -> Identity | None:
-    try:
-        return identify(name, place)
-    except Missing:
-        return None
 
 
 def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> str:

@@ -11,12 +11,12 @@ from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import loggers, manifest
-from igo.runs.folder import RunFolder, read_records
+from igo.runs.folder import RunFolder, path_of, read_records
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
 
 
-def run(config: Config, terminal: Terminal | None = None) -> Path:
+def run(config: Config) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
     Each of several processes that torchrun or srun started trains its share of every batch. Rank 0
@@ -26,9 +26,9 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
         Stopped: a signal stopped the run; the same command continues it.
     """
     ranks = Ranks.of_environment()
-    terminal = terminal or Terminal(quiet=not ranks.first)
+    terminal = Terminal(quiet=not ranks.first)
     plan = make_plan(config)
-    folder = RunFolder(config)
+    folder = RunFolder(path_of(config))
     outcome = "finished"
     try:
         with ranks.joined():
@@ -56,9 +56,9 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                         records = read_records(folder.path)
                         loggers.start(config, folder, records, terminal.warn).close()
             else:
-                from igo.runs import recorded  # imports torch, which a dry run does not need
+                from igo.runs import assemble  # imports torch, which a dry run does not need
 
-                recorded.train(config, plan, folder, terminal, ranks)
+                assemble.train(config, plan, folder, terminal, ranks)
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
         finished = folder.status().get("state") == "finished"
@@ -85,9 +85,9 @@ def _has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:
     """Write the model if save_model asks for it, and print the results."""
     if config.save_model:
-        from igo.runs import trained
+        from igo.runs import checkpoint
 
-        trained.export(folder, config)
+        checkpoint.export(folder, config)
     records = read_records(folder.path)
     tested = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in tested if accuracy is not None]

@@ -40,14 +40,15 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
 
     All ranks stop at the same update, whichever rank got the signal: each asks all at an update,
-    and reads the answer at the next one, so that none waits for it.
+    and reads the answer at the next one, so that none waits for it. With several ranks a third
+    signal ends a rank at once, not the second: `timeout` sends one twice.
     """
     arrived: list[int] = []
     answer = ranks.largest(0)
 
     def note(number: int, _frame: object) -> None:
         arrived.append(number)
-        if len(arrived) > 1:
+        if len(arrived) > (1 if ranks.size == 1 else 2):
             raise Stopped(number)
 
     def check_stop() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -24,7 +24,7 @@ from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import Record
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, path_of
 
 TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
@@ -40,7 +40,7 @@ class Job:
     @cached_property
     def folder(self) -> RunFolder:
         """The folder of the run's record."""
-        return RunFolder(self.config)
+        return RunFolder(path_of(self.config))
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Composer:
         self._config_name = config_name
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], bytes] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
@@ -76,8 +76,8 @@ class Composer:
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
         if groups not in self._composed:
-            self._composed[groups] = compose(self._config_name, list(groups))
-        config = copy.deepcopy(self._composed[groups])
+            self._composed[groups] = pickle.dumps(compose(self._config_name, list(groups)))
+        config: DictConfig = pickle.loads(self._composed[groups])  # a copy, in 0.2 ms
         try:
             for value in values:
                 parsed = self._parse(value)
@@ -158,6 +158,6 @@ def _record_failure(job: Job, error: Exception, before: Record) -> None:
     with suppress(OSError, UserError), folder.held():  # the run's error comes first
         if folder.status() == before and before.get("state") != "finished":
             if not before:
-                folder.write_plan(make_plan(job.config))
+                folder.write_plan(job.config, make_plan(job.config))
                 folder.begin_status()
             folder.write_failure(error)

@@ -20,11 +20,10 @@ from igo.config.schema import total_epochs
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import Outside
 from igo.runs.folder import last_record, read_status, state_of
-from igo.runs.stopping import handled
+from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute
-from igo.sweep.record import Sweep, why
+from igo.sweep.launch import Sweep, why
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
 LOST = 255  # multiprocessing's exit code of a process whose server was killed
 GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
@@ -45,12 +44,12 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     arrived: list[int] = []  # signals
     sent = 0  # of them to the runs, at most two
-    done = 0  # epochs of the runs that have ended
+    epochs: dict[str, int] = {}  # that each run has done, by its name
     bar = Progress(
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
     total = bar.add_task("", total=sum(total_epochs(job.config) for job in sweep.jobs))
-    with handled(STOPS, lambda number, _frame: arrived.append(number)), bar:
+    with handled(STOPPING, lambda number, _frame: arrived.append(number)), bar:
         while running or (waiting and not arrived):
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()
@@ -62,12 +61,13 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
                 running[process] = job, gpu
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in running], timeout=LOOK_EVERY)
+            for job, _ in running.values():
+                epochs[job.name] = last_record(job.folder.path).get("epoch", 0)
             for process in [process for process in running if process.exitcode is not None]:
                 job, gpu = running.pop(process)
                 if process.exitcode == LOST:
                     raise Outside(GONE)
                 free.append(gpu)
-                done += last_record(job.folder.path).get("epoch", 0)
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
                 console.print(f"[{ended}/{len(sweep.jobs)}] {outcome}")
@@ -75,8 +75,8 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
                 sent += 1
                 for process in running:
                     process.terminate()
-            now = sum(last_record(job.folder.path).get("epoch", 0) for job, _ in running.values())
-            bar.update(total, completed=done + now, description=f"{len(running)} running")
+            done = sum(epochs.values())
+            bar.update(total, completed=done, description=f"{len(running)} running")
     if arrived:
         console.print("stopped; the same command continues")
         raise SystemExit(128 + arrived[0])

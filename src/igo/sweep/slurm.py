@@ -26,8 +26,7 @@ from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute
-from igo.sweep.launch import check_counts
-from igo.sweep.record import Sweep
+from igo.sweep.launch import Sweep, check_counts
 
 FOR_GPUS = ("cifar10", "cifar100", "imagenet")  # data sets whose runs take days on a CPU
 MINUTES, MINUTES_FOR_GPUS = 240, 1440  # of a job, where hydra.launcher.time is null

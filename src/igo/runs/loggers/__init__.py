@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from igo.config.schema import Config
@@ -30,26 +31,26 @@ class Logger:
 class Guarded(Logger):
     """Calls a logger. After its first error it warns, and the run goes on without the logger."""
 
-    def __init__(self, tool: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, tool: str, warn: Callable[[str], None], start: Callable[[], Logger]) -> None:
         self._tool, self._warn = tool, warn
-        self.logger = Logger()
+        self._logger = self._attempt(start) or Logger()
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger."""
-        self.attempt(lambda: self.logger.log(metrics, step))
+        self._attempt(lambda: self._logger.log(metrics, step))
 
     def close(self, exit_code: int = 0) -> None:
         """See Logger."""
-        self.attempt(lambda: self.logger.close(exit_code))
+        self._attempt(lambda: self._logger.close(exit_code))
 
-    def attempt(self, call: Callable[[], object]) -> None:
-        """Call a function of the logger."""
+    def _attempt(self, call: Callable[[], Logger | None]) -> Logger | None:
         try:
-            call()
+            return call()
         except Exception as error:  # loggers raise anything, and their services may be dead
-            self.logger = Logger()
+            self._logger = Logger()
             later = "; `make sync` sends the rows later" if self._tool == "wandb" else ""
             self._warn(f"{self._tool} failed ({first_line(error)}), so it gets no more rows{later}")
+            return None
 
 
 def check(config: Config) -> None:
@@ -64,13 +65,8 @@ def start(
     """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Logger()
-    guarded, module = Guarded(config.tracking.tool, warn), _module(config)
-
-    def open_logger() -> None:
-        guarded.logger = module.start(config, folder, records, warn)
-
-    guarded.attempt(open_logger)
-    return guarded
+    start_it = partial(_module(config).start, config, folder, records, warn)
+    return Guarded(config.tracking.tool, warn, start_it)
 
 
 def _module(config: Config) -> Any:

@@ -19,11 +19,13 @@ FOLDER = "tensorboard"  # in the run's folder
 class TensorBoard(Logger):
     """A folder of event files. Each start writes them anew, so that no epoch is there twice."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, records: Sequence[Record]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
+        for record in records:
+            self.log(record, record["epoch"])
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger. A value that was not measured is null and has no point."""
@@ -51,7 +53,4 @@ def start(
     warn: Callable[[str], None],  # noqa: ARG001
 ) -> Logger:
     """Open the run's event files, see ``loggers``."""
-    logger = TensorBoard(folder.path / FOLDER)
-    for record in records:
-        logger.log(record, record["epoch"])
-    return logger
+    return TensorBoard(folder.path / FOLDER, records)

@@ -1,8 +1,12 @@
-"""The logger `tracking=wandb`. Each epoch is one row, logged once however often the run was killed.
+"""The logger `tracking=wandb`, and `igo sync`. A run has one row for each epoch, however often it
+was killed.
 
 An online start asks W&B how many rows it has, and sends only the others. An offline start writes
 the rows of its own epochs into a W&B folder of its own; `igo sync` sends a run from metrics.jsonl.
 Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep gets the results.
+
+`wandb sync` is not enough (0.31). It stops at the file of a run that was killed in its first
+second, and if it is interrupted, the next call sends every row again.
 """
 
 from __future__ import annotations
@@ -15,15 +19,20 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
+from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, first_line
+from igo.ground.errors import ConfigError, UserError, first_line
 from igo.ground.files import Record
-from igo.runs.folder import RunFolder, setting_of
+from igo.ground.words import counted
+from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
+from igo.runs.terminal import Terminal
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
@@ -81,15 +90,6 @@ def start(
     return WandB("offline", config, folder, records)
 
 
-def plan_of(folder: Path) -> list[Record]:
-    """The rows of plan.csv, with None for an empty cell."""
-    with (folder / "plan.csv").open(newline="") as file:
-        return [
-            {name: float(cell) if cell else None for name, cell in row.items()}
-            for row in csv.DictReader(file)
-        ]
-
-
 class WandB(Logger):
     """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
@@ -120,7 +120,11 @@ class WandB(Logger):
         model, profile = (s.partition("(")[0] for s in (config.model.name, config.schedule.profile))
         p = "" if config.p is None else f" p={config.p:g}"
         title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
-        plan = plan_of(folder.path)
+        with (folder.path / "plan.csv").open(newline="") as file:
+            plan: list[Record] = [
+                {name: float(cell) if cell else None for name, cell in row.items()}
+                for row in csv.DictReader(file)
+            ]
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
         task = f"{config.dataset.name}-{model}-{profile}"
         settings = wandb.Settings(
@@ -182,7 +186,7 @@ class WandB(Logger):
             if exit_code == 0 and self._config.tracking.artifact:
                 import wandb
 
-                from igo.runs.trained import export
+                from igo.runs.checkpoint import export
 
                 artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
                 artifact.add_file(str(export(self._folder, self._config)))
@@ -201,3 +205,72 @@ def _or_teardown() -> Iterator[None]:
         with contextlib.suppress(Exception):
             wandb.teardown()
         raise
+
+
+@dataclass
+class SyncSettings:
+    """The settings of `igo sync` (conf/sync.yaml)."""
+
+    runs_dir: str = "runs"
+
+
+def run(composed: DictConfig) -> None:
+    """Send every run that W&B does not have whole, whatever WANDB_MODE says.
+
+    Raises:
+        SystemExit: 1 if a run could not be sent; the others were sent.
+    """
+    settings, _ = split_off(composed, SyncSettings)
+    root = Path(settings.runs_dir).resolve()
+    if not root.is_dir():
+        raise ConfigError("runs_dir", settings.runs_dir, "there is no such folder")
+    terminal, failed = Terminal(), 0
+    folders = [file.parent for file in sorted(root.glob("*/status.json"))]
+    folders = [folder for folder in folders if "wandb_id" in read_status(folder)]
+    prepare(root)
+    if folders and not knows_key():
+        raise UserError(
+            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
+            " again. Nothing was sent, and all runs are kept"
+        )
+    for number, folder in enumerate(folders, 1):
+        try:
+            outcome = _send(folder)
+        except (UserError, OSError) as error:
+            outcome, failed = f"failed: {error}", failed + 1
+        terminal.say(f"[{number}/{len(folders)}] {folder.name}: {outcome}")
+    if not folders:
+        terminal.say(f"nothing to send: no run of {root} was tracked by W&B")
+    if failed:
+        raise SystemExit(1)
+
+
+def _send(place: Path) -> str:
+    """Send one run; return the outcome."""
+    if state_of(place) == "running":
+        return "skipped: it is running"
+    config = read_config(place / "config.yaml")
+    folder, status, records = RunFolder(place), read_status(place), read_records(place)
+    there = _rows_there(config, status["wandb_id"])
+    if there >= len(records):
+        return f"W&B has all of its {counted(len(records), 'epoch')}"
+    try:
+        sending = WandB("online", config, folder, records, stats=False)
+        sending.close(int(status.get("state") != "finished"))
+    except Exception as error:  # CommError, or any other after a strange answer
+        raise UserError(f"{first_line(error)}; it is kept, start this again") from None
+    sent = counted(len(records) - there, "epoch")
+    return f"{sent} sent{f', {there} were there' if there else ''}"
+
+
+def _rows_there(config: Config, run_id: str) -> int:
+    """How many rows of a run the server has; 0 if it does not know the run, or does not answer."""
+    import wandb
+
+    entity = f"{config.tracking.entity}/" if config.tracking.entity else ""
+    try:
+        api = wandb.Api(timeout=INIT_TIMEOUT)
+        run = api.run(f"{entity}{config.tracking.project}/{run_id}")
+        return int(run.historyLineCount or 0)
+    except Exception:  # W&B's errors, or any other after a strange answer
+        return 0
