@@ -8,9 +8,10 @@ import polars as pl
 from lab.theory.functions import Dented, smoothed
 from lab.theory.nice import check_sigma_nice
 from lab.theory.propositions import fitted_exponent
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, Array
 
+STUDY = Study("algorithm1")
 FIRST, CONSTANT, CHAINS, SIGMA, STAGES = 0.5, 0.05, 200, 0.7, 7
 PROBLEM = Dented()  # nonconvex and σ-nice, and f(x*_δ) is proportional to δ
 
@@ -93,7 +94,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"algorithm1": frame(records)}
 
 
-@statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m")
+@STUDY.statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m")
 def printed_step_rule(frames: Frames) -> Seen:
     """Check that the stages of the printed rule have steps, and that its error falls with δ."""
     printed, hazan = (frames["algorithm1"].filter(rule=rule) for rule in ("printed", "hazan"))
@@ -115,7 +116,7 @@ def printed_step_rule(frames: Frames) -> Seen:
     )
 
 
-@statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*")
+@STUDY.statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*")
 def theorem_5_1(frames: Frames) -> Seen:
     """Fit the exponent of total steps against the error."""
     hazan = frames["algorithm1"].filter(rule="hazan").filter(pl.col("stage") > 2)
@@ -128,6 +129,3 @@ def theorem_5_1(frames: Frames) -> Seen:
         [Check("fitted exponent", slope, 1.7, 2.3, interval)],
         [Check("exponent of 2^m, rounds, instead of steps", stages, 1.7, 2.3)],
     )
-
-
-STUDY = Study(measure, ("algorithm1",), (printed_step_rule, theorem_5_1))

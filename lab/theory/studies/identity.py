@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, GAUSSIAN, Array, Kernel
 
+STUDY = Study("sgd_is_smoothed_descent")
 ETA, NOISE, DRAWS = 0.02, 25.0, 100_000  # η, C, and draws of ω at each point
 GRID = np.linspace(-1.9, 1.9, 40)
 WITHIN = 0.85  # share of points whose 95 % interval must hold the prediction; there are 40 points
@@ -105,7 +106,7 @@ def _size(frames: Frames, label: str) -> float:
 RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
 
 
-@statement(
+@STUDY.statement(
     "SGDの確率的ノイズと平滑化",
     "E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation",
 )
@@ -118,7 +119,7 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの平滑化特性", "ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"
 )
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
@@ -140,7 +141,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
     )
 
 
-@statement("SGDの平滑化特性", "one f̂_δ for all x")
+@STUDY.statement("SGDの平滑化特性", "one f̂_δ for all x")
 def one_function_for_all_x(frames: Frames) -> Seen:
     """Check the prediction of one δ where the noise depends on x."""
     return Seen(
@@ -148,10 +149,3 @@ def one_function_for_all_x(frames: Frames) -> Seen:
         [_within(frames, "noise ∝ x, b = 1")],
         note="Such noise smooths by another kernel at every point",
     )
-
-
-STUDY = Study(
-    measure,
-    ("sgd_is_smoothed_descent",),
-    (sgd_is_smoothed_descent, minibatch_noise_is_ball_noise, one_function_for_all_x),
-)

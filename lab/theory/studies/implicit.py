@@ -12,9 +12,10 @@ from igo.method.rounds import alpha_0
 from igo.method.rounds import rounds as rounds_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate
 from lab.theory.smoothing import Array
 
+STUDY = Study("theorem_3_4", "algorithm3", "stage_lengths_exist")
 ROUNDS = {
     0.25: (25, 70, 200, 550, 1500),
     0.5: (25, 50, 100, 200, 400, 800),
@@ -154,7 +155,7 @@ def _fall(frames: Frames, power: float, mode: Mode) -> float:
     )
 
 
-@statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
+@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
 def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
     parts = []
@@ -181,7 +182,7 @@ def rounds_against_error(frames: Frames) -> Seen:
     )
 
 
-@statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
+@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
 def steps_against_error(frames: Frames) -> Seen:
     """Fit the exponent of gradient steps against the error for every p."""
     parts = []
@@ -198,7 +199,7 @@ def steps_against_error(frames: Frames) -> Seen:
     )
 
 
-@statement("Algorithms 3, 4", "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε")
+@STUDY.statement("Algorithms 3, 4", "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε")
 def epsilon_is_reached(frames: Frames) -> Seen:
     """Count the chains that end within ε."""
     table = frames["algorithm3"]
@@ -220,7 +221,9 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     )
 
 
-@statement("Algorithm 3", "T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε")
+@STUDY.statement(
+    "Algorithm 3", "T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"
+)
 def stage_lengths_exist(frames: Frames) -> Seen:
     """Find the largest M for which every T_F exists, by H_3."""
     rows = frames["stage_lengths_exist"].iter_rows()
@@ -231,10 +234,3 @@ def stage_lengths_exist(frames: Frames) -> Seen:
         note="The slides do not say what H_3 is. ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
         "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
     )
-
-
-STUDY = Study(
-    measure,
-    ("theorem_3_4", "algorithm3", "stage_lengths_exist"),
-    (rounds_against_error, steps_against_error, epsilon_is_reached, stage_lengths_exist),
-)

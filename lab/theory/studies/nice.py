@@ -8,9 +8,10 @@ import polars as pl
 from lab.theory.functions import Dented, Ripple, quadratic, rastrigin, smoothed
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, GAUSSIAN
 
+STUDY = Study("nonconvex_bands", "nice_stages")
 SIGMA = 0.1
 DENTED_SIGMA = 0.7  # of the nonconvex function that is σ-nice
 # Every octave, and more levels where N(0; 3δ) begins to reach a dent.
@@ -100,7 +101,7 @@ def _broken(frames: Frames, case: str) -> int:
     return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
 
 
-@statement("目的関数の平滑化", "more noise makes a smoother function")
+@STUDY.statement("目的関数の平滑化", "more noise makes a smoother function")
 def more_noise_is_smoother(frames: Frames) -> Seen:
     """Count the bands of δ in which the global minimiser of f is a maximum of f̂_δ."""
     table = frames["nonconvex_bands"]
@@ -120,7 +121,7 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
     )
 
 
-@statement("動機", "it is not known whether (nonconvex) σ-nice functions exist")
+@STUDY.statement("動機", "it is not known whether (nonconvex) σ-nice functions exist")
 def sigma_nice_is_rare(frames: Frames) -> Seen:
     """Count the levels at which a suitable nonconvex function breaks the definition."""
     others = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
@@ -135,7 +136,7 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
     )
 
 
-@statement("結論", "there are cases in which a σ-nice function cannot be defined")
+@STUDY.statement("結論", "there are cases in which a σ-nice function cannot be defined")
 def cannot_be_defined(frames: Frames) -> Seen:
     """Look at the minimisers of ball-smoothed Rastrigin inside and outside its bad band."""
 
@@ -158,7 +159,7 @@ def cannot_be_defined(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "New σ-nice 関数", "along one sequence δ_m, around x*, nonconvex functions are new σ-nice"
 )
 def new_sigma_nice_exists(frames: Frames) -> Seen:
@@ -183,7 +184,9 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
     )
 
 
-@statement("貢献", "the new definition lets more functions in, by choice of the noise sequence")
+@STUDY.statement(
+    "貢献", "the new definition lets more functions in, by choice of the noise sequence"
+)
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """Count the levels that break the definition, for sequences in the band and outside it."""
     kept = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
@@ -193,16 +196,3 @@ def sequence_can_be_chosen(frames: Frames) -> Seen:
         [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in kept],
         [Check("16 even steps through the band", through, high=0)],
     )
-
-
-STUDY = Study(
-    measure,
-    ("nonconvex_bands", "nice_stages"),
-    (
-        more_noise_is_smoother,
-        sigma_nice_is_rare,
-        cannot_be_defined,
-        new_sigma_nice_exists,
-        sequence_can_be_chosen,
-    ),
-)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 
+STUDY = Study("own_noise")
 RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 800, 200
 POINTS = {"start": 0, "after 1 epoch": 1, "after 20 epochs": 20}
 OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW = (
@@ -110,7 +111,9 @@ RAN = (
 )
 
 
-@statement("SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)")
+@STUDY.statement(
+    "SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)"
+)
 def ball_smooths_as_sgd(frames: Frames) -> Seen:
     """Compare the ball's rise with that of the network's own noise."""
     fitting = [ratio(frames, point, OWN_GAUSSIAN) for point in POINTS]
@@ -123,7 +126,7 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの挙動についての理論的洞察",
     "to lower η, or to raise b, is equivalent to lowering the noise level",
 )
@@ -137,6 +140,3 @@ def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
         "At one point of the training both smooth alike. The slide does not say that training with "
         "either ends alike",
     )
-
-
-STUDY = Study(measure, ("own_noise",), (ball_smooths_as_sgd, rate_and_batch_lower_the_noise))
