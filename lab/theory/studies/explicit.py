@@ -70,27 +70,20 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     nice = all(level.moves_little and level.is_convex for level in checked)
     start = np.random.default_rng(settings.seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
-    for rule in ("printed", "hazan"):
-        if rule == "printed":
-            asked = [printed_steps(SIGMA, level) for level in levels]
-        else:
-            asked = [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels]
+    rules: dict[str, Sequence[float]] = {
+        "printed": [printed_steps(SIGMA, level) for level in levels],
+        "hazan": [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels],
+    }
+    for rule, asked in rules.items():
         steps = [int(np.ceil(count)) for count in asked]
         results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, settings.seed)
         for m, x in enumerate(results):
             error = PROBLEM.value(x)
-            records.append(
-                {
-                    "rule": rule,
-                    "stage": m + 1,
-                    "sigma_nice": nice,
-                    "delta": float(levels[m]),
-                    "steps_asked": float(asked[m]),
-                    "total_steps": sum(steps[: m + 1]),
-                    "mean_error": float(error.mean()),
-                    "standard_error": float(error.std() / np.sqrt(CHAINS)),
-                }
-            )
+            case = {"rule": rule, "stage": m + 1, "sigma_nice": nice, "delta": float(levels[m])}
+            done = {"steps_asked": float(asked[m]), "total_steps": sum(steps[: m + 1])}
+            spread = float(error.std() / np.sqrt(CHAINS))
+            found = {"mean_error": float(error.mean()), "standard_error": spread}
+            records.append(case | done | found)
     return {"algorithm1": frame(records)}
 
 

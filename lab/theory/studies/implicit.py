@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,8 +33,7 @@ ALPHA_0 = alpha_0(
     sigma=PROBLEM.sigma(DELTA),
 )  # fmt: skip
 LOOSE = 1.3  # largest slope over 1/p that counts as 1/p
-Mode = Literal["exact", "sgd", "constant noise", "no noise"]
-MODES: tuple[Mode, ...] = ("exact", "sgd", "constant noise", "no noise")
+MODES = ("exact", "sgd", "constant noise", "no noise")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def starts(seed: int, chains: int = CHAINS) -> Array:
 
 
 def rounds_and_errors(
-    power: float, mode: Mode, rounds: tuple[int, ...], seed: int
+    power: float, mode: str, rounds: tuple[int, ...], seed: int
 ) -> list[dict[str, Any]]:
     """Return for each M the mean f(x_{M+2}) − f(x*) over the chains, and the total steps."""
     records: list[dict[str, Any]] = []
@@ -101,7 +100,7 @@ def rounds_and_errors(
     return records
 
 
-def _run(stages: list[Stage], start: Array, mode: Mode, seed: int) -> Array:
+def _run(stages: list[Stage], start: Array, mode: str, seed: int) -> Array:
     """Run Algorithm 3, or its steps and learning rates with constant noise δ_1 or without noise."""
     if mode in ("constant noise", "no noise"):
         level = stages[0].noise_level if mode == "constant noise" else 0.0
@@ -118,8 +117,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
     ]
     reached = []
-    ways: tuple[Mode, ...] = ("sgd", "no noise")
-    for (power, epsilons), mode in product(EPSILONS.items(), ways):
+    for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
             m = rounds_for(epsilon, ALPHA_0, power)
             value = PROBLEM.value(_run(plan(m, power), starts(seed), mode, seed))
@@ -138,45 +136,36 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     }
 
 
-def _fit(
-    frames: Frames, power: float, mode: Mode, column: str
-) -> tuple[float, tuple[float, float]]:
+def _slope(frames: Frames, power: float, mode: str, column: str, what: str) -> Check:
+    """Check the exponent of rounds or steps against the error, times p."""
     rows = frames["theorem_3_4"].filter(p=power, mode=mode)
     slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
     reach = float(stats.t.ppf(0.975, len(rows) - 2)) * error
-    return slope, (slope - reach, slope + reach)
+    interval = ((slope - reach) * power, (slope + reach) * power)
+    return Check(f"slope times p, {what}", slope * power, high=LOOSE, interval=interval)
 
 
-def _fall(frames: Frames, power: float, mode: Mode) -> float:
+def _fall(frames: Frames, power: float, mode: str) -> float:
     """Return the fall of the error from the fewest to the most rounds, over the fall of M^{−p}."""
     rows = frames["theorem_3_4"].filter(p=power, mode=mode)
-    return float(
-        rows["error"][-1] / rows["error"][0] * (rows["rounds"][-1] / rows["rounds"][0]) ** power
-    )
+    error, rounds = rows["error"], rows["rounds"]
+    return float(error[-1] / error[0] * (rounds[-1] / rounds[0]) ** power)
 
 
 @STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
 def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
-    parts = []
-    modes: tuple[Mode, ...] = ("exact", "sgd")
-    for power, mode in product(ROUNDS, modes):
-        slope, (low, high) = _fit(frames, power, mode, "rounds")
-        text = f"slope times p, p = {power:g}, {mode}"
-        interval = (low * power, high * power)
-        parts.append(Check(text, slope * power, high=LOOSE, interval=interval))
-    others: tuple[Mode, ...] = ("constant noise", "no noise")
+    fall = "fall of the error over that of M^−p"
     return Seen(
         "the ripple (σ, L_f known, other minima on the right), Algorithm 3 with closed-form ∇f̂ and "
         "with SGD",
-        parts,
         [
-            Check(
-                f"fall of the error over that of M^−p, {mode}, p = 1",
-                _fall(frames, 1.0, mode),
-                high=2,
-            )
-            for mode in others
+            _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}")
+            for power, mode in product(ROUNDS, ("exact", "sgd"))
+        ],
+        [
+            Check(f"{fall}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
+            for mode in ("constant noise", "no noise")
         ],
         "f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows",
     )
@@ -185,15 +174,9 @@ def rounds_against_error(frames: Frames) -> Seen:
 @STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
 def steps_against_error(frames: Frames) -> Seen:
     """Fit the exponent of gradient steps against the error for every p."""
-    parts = []
-    for power in ROUNDS:
-        slope, (low, high) = _fit(frames, power, "exact", "steps")
-        what = f"slope times p, p = {power:g}"
-        interval = (low * power, high * power)
-        parts.append(Check(what, slope * power, high=LOOSE, interval=interval))
     return Seen(
         "the ripple, closed-form ∇f̂, Σ T_F of all rounds, T_F = H_4/ε_m",
-        parts,
+        [_slope(frames, power, "exact", "steps", f"p = {power:g}") for power in ROUNDS],
         note="T_F grows as (M/(M − m + 1))^2p, so steps grow as 1/ε^max(2, 1/p) [derived]: p > 1/2 "
         "saves rounds but no steps",
     )
