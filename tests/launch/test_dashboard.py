@@ -23,7 +23,7 @@ def program_as_typed(*arguments: str) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def dashboard(place: Path, *arguments: str, **environment: str) -> Ended:
+def dashboard(place: Path, *arguments: str, **environment: Any) -> Ended:
     function = "test_dashboard.program_as_typed"
     return forge.run(place, *arguments, function=function, **environment)
 
