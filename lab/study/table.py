@@ -21,19 +21,23 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 def table(rows: Sequence[Row]) -> str:
     """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
     head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
-    return _markdown(rows, head, [_cells(row) for row in rows])
+    return _with_last_epoch(rows, head, [_cells(row) for row in rows])
 
 
-def _markdown(rows: Sequence[Row], head: list[str], lines: list[list[str]]) -> str:
+def _with_last_epoch(rows: Sequence[Row], head: list[str], lines: list[list[str]]) -> str:
     """A table; the last epoch has a column where a row has a number of it."""
     if any("last_epoch" in (row["found"] or {}) for row in rows):
         head.insert(3, "last epoch")
         for row, line in zip(rows, lines, strict=True):
             last = (row["found"] or {}).get("last_epoch")
             line.insert(3, with_interval(last) if last else "–")
-    return (
-        "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
-    )
+    return markdown(head, lines)
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    every = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in every)
 
 
 def _cells(row: Row) -> list[str]:
@@ -75,7 +79,7 @@ def readme(rows: Sequence[Row]) -> str:
     shown.sort(key=lambda row: row["readme"][0])
     head = ["claim", "seeds", "points of test accuracy", "verdict"]
     lines = [[row["readme"][1], *_cells(row)[1:3], verdict_of(row)] for row in shown]
-    return _markdown(shown, head, lines)
+    return _with_last_epoch(shown, head, lines)
 
 
 def between(text: str) -> str:

@@ -37,15 +37,8 @@ def start(place: Path, *arguments: str, **environment: Any) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "rows"),
-    [
-        ("refuse", 0),
-        ("hang", 0),
-        ("nonsense", 0),
-        ("hang", 3),
-        ("cut", 3),
-        ("drip", 0),
-        ("drip", 3),
-    ],
+    [(trouble, 0) for trouble in ("refuse", "hang", "nonsense", "drip")]
+    + [(trouble, 3) for trouble in ("hang", "cut", "drip")],
 )
 def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""

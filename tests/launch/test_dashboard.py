@@ -84,17 +84,8 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_line() -> None:
-    settings = {
-        setting_of(configure(*TINY, "seed=3", *typed))
-        for typed in (
-            (),
-            ("seed=4",),
-            ("optimizer=shb",),
-            ("epochs=4",),
-            ("noise.batches=3",),
-            ("evaluate_every=2",),
-        )
-    }
+    typed = ("seed=4", "optimizer=shb", "epochs=4", "noise.batches=3", "evaluate_every=2")
+    settings = {setting_of(configure(*TINY, setting)) for setting in ("seed=3", *typed)}
     assert len(settings) == 4
     assert setting_of(configure(*TINY)) in settings
 
