@@ -1,5 +1,6 @@
 """Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -43,38 +44,31 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     }
 
 
-def _reports() -> list[tuple[str, list[Level]]]:
+def _reports() -> Iterator[tuple[str, list[Level]]]:
     halving, optimal = [2.0 / 2**m for m in range(7)], list(optimal_levels(2.0, 10, 0.5))
-    reports = []
     for d, kernel in CASES:
         function, case = rastrigin(kernel, d), f"rastrigin, {kernel.name}, d = {d}"
-        reports.append((f"σ-nice: {case}", check_sigma_nice(function, halving, SIGMA)))
-        new = check_new_sigma_nice(function, optimal, 1.0, SIGMA)
-        reports.append((f"new: {case}", new))
+        yield f"σ-nice: {case}", check_sigma_nice(function, halving, SIGMA)
+        yield f"new: {case}", check_new_sigma_nice(function, optimal, 1.0, SIGMA)
     problem, gaussian, ball = Ripple(), rastrigin(GAUSSIAN, 1), rastrigin(BALL, 1)
     for rounds in ROUNDS:
         levels = list(optimal_levels(2.0, rounds, 0.5))
-        new = check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
-        reports.append((f"rastrigin, M = {rounds}", new))
+        yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
         levels = list(optimal_levels(0.2, rounds, 0.5))
         for times in (1, 2):
-            sigma = times * problem.sigma(0.2)
-            new = check_new_sigma_nice(smoothed(problem), levels, 1.0, sigma)
-            reports.append((f"ripple, {times}σ, M = {rounds}", new))
-    dented = check_sigma_nice(smoothed(Dented()), DENTED_LEVELS, DENTED_SIGMA)
-    reports.append(("σ-nice: dented", dented))
-    reports.append(("σ-nice: x²/2", check_sigma_nice(quadratic(), halving, SIGMA)))
-    reports.append(("in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)))
-    reports.append(("out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)))
+            new = check_new_sigma_nice(smoothed(problem), levels, 1.0, times * problem.sigma(0.2))
+            yield f"ripple, {times}σ, M = {rounds}", new
+    yield "σ-nice: dented", check_sigma_nice(smoothed(Dented()), DENTED_LEVELS, DENTED_SIGMA)
+    yield "σ-nice: x²/2", check_sigma_nice(quadratic(), halving, SIGMA)
+    yield "in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)
+    yield "out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)
     for case, chosen in (
         ("δ from 2 to 0.6", LARGE),
         ("δ from 0.2 to 0.02", SMALL),
         ("both, one jump over the band", np.concatenate([LARGE, SMALL])),
         ("through the band", np.linspace(2.0, 0.02, 16)),
     ):
-        new = check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
-        reports.append((f"sequence: {case}", new))
-    return reports
+        yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
 
 
 def _records(case: str, levels: list[Level]) -> list[dict[str, object]]:
