@@ -99,7 +99,6 @@ UP, DOWN = {"statistic": 0.4, "high": 0.7}, {"statistic": -0.4, "high": -0.1}
         ("equal", SURE | NEAR | UP, "confirmed"),
         ("equal", SURE | FAR | UP, "refuted"),
         ("equal", UNSURE | FAR | DOWN, "undecided"),
-        ("different", SURE | FAR | DOWN, "confirmed"),
         ("below", SURE | FAR | DOWN, "confirmed"),
         ("below", SURE | FAR | UP, "refuted"),
     ],
