@@ -2,7 +2,6 @@
 
 import multiprocessing
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib import import_module
@@ -41,7 +40,7 @@ def run(composed: DictConfig) -> None:
     """
     began = time.perf_counter()
     settings, rest = split_off(composed, Settings)
-    names = chosen_studies(list(rest.study) if isinstance(rest.study, ListConfig) else rest.study)
+    names = chosen_studies(rest.study)
     settings = replace(settings, output=output_folder(str(settings.output)))
     settings.output.mkdir(parents=True, exist_ok=True)
     # a forked process would share PyTorch's state
@@ -53,7 +52,7 @@ def run(composed: DictConfig) -> None:
     print(f"{time.perf_counter() - began:.0f} s, results in {settings.output}/README.md")
 
 
-def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
+def chosen_studies(study: str | ListConfig | None) -> list[str]:
     """Return the named studies in order; `all` is every study.
 
     Raises:
