@@ -132,8 +132,13 @@ Program = Callable[..., Ended]  # of the fixtures ``program`` and ``interpreter`
 
 def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
     """Run Python in a folder as a user does, such as ``-m igo report``."""
+    return ran(folder, sys.executable, *words, **environment)
+
+
+def ran(folder: Path, *words: str | Path, **environment: str) -> Ended:
+    """Run a command in a folder."""
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=clean_environment(**environment),
+        words, cwd=folder, env=clean_environment(**environment),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -162,7 +162,7 @@ class Forge:
         return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu[0])
 
     def results(
-        self, folder: Path, ranks: int, function: str, *arguments: str, **environment: str
+        self, folder: Path, ranks: int, function: str, *arguments: str, **environment: Any
     ) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
         ended = self.run(folder, *arguments, ranks=ranks, function=function, **environment)

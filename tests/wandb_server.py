@@ -29,7 +29,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of a
 
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
-FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
+FAST: dict[str, Any] = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
 
 
 @dataclass
@@ -130,7 +130,7 @@ class WandbServer:
         return f"http://127.0.0.1:{self._http.server_port}"
 
     @property
-    def online(self) -> dict[str, str]:
+    def online(self) -> dict[str, Any]:
         """The environment of a run that is tracked here."""
         return {"WANDB_MODE": "online", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
@@ -290,7 +290,7 @@ class WandbServer:
 
     def _hand_out(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Answer an agent, whose id is the sweep's here: the next run if it has none to work on."""
-        name, commands = asked["id"], []
+        name, commands = asked["id"], list[dict[str, Any]]()
         sweep = self.sweeps[name]
         if not json.loads(asked["runState"]):
             try:

@@ -8,7 +8,7 @@ G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,8 @@ def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
     """
     training = trained(config)
     images = unaugmented(config, training.engine.device)
-    gram = centred_gram(sample_gradients(training.network, images))
+    batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
+    gram = centred_gram(sample_gradients(training.network.eval(), batches))
     random = np.random.default_rng(config.seed)
     rows = [
         lemma_row(gram, sampling, b, draws, random)
@@ -72,16 +73,8 @@ def unaugmented(config: Config, device: torch.device) -> datasets.Data:
     return datasets.open_data(plain, device)
 
 
-def sample_gradients(network: nn.Module, images: datasets.Data) -> Tensor:
-    """The gradient of each training sample, (n, d) float32 on the CPU, BatchNorm in eval mode."""
-    batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
-    return torch.cat([rows.cpu() for rows in per_sample_gradients(network.eval(), batches)])
-
-
-def per_sample_gradients(
-    network: nn.Module, batches: Iterable[Batch], memory: int = 2**28
-) -> Iterator[Tensor]:
-    """Yield the gradients of single samples, c samples (c, d) at a time, within ``memory`` bytes.
+def sample_gradients(network: nn.Module, batches: Iterable[Batch], memory: int = 2**28) -> Tensor:
+    """The gradient of each sample, (n, d) float32 on the CPU, ``memory`` bytes of work at a time.
 
     Under BatchNorm in train mode, where a sample has no gradient of its own, torch refuses it.
     """
@@ -94,11 +87,12 @@ def per_sample_gradients(
         logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
         return nn.functional.cross_entropy(logits, label.unsqueeze(0))
 
-    gradient = torch.func.vmap(torch.func.grad(sample_loss), in_dims=(None, 0, 0))
+    gradient = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0), chunk_size=chunk)
+    rows = []
     for images, labels in batches:
-        for part, part_labels in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gradients = gradient(parameters, part, part_labels)
-            yield torch.cat([gradients[name].flatten(1) for name in parameters], dim=1)
+        gradients = gradient(parameters, images, labels)
+        rows.append(torch.cat([gradients[name].flatten(1) for name in parameters], dim=1).cpu())
+    return torch.cat(rows)
 
 
 def centred_gram(gradients: Tensor) -> Array:

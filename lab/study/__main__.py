@@ -65,7 +65,7 @@ def rows(_: list[str]) -> None:
     table.put(table.table(pages["study"]), PAGES / "study.md")
     text = f"{methods.summary(pages['cifar100'], runs)}\n{table.table(pages['cifar100'])}"
     table.put(text, PAGES / "cifar100.md")
-    table.draw({"points of test accuracy": pages["study"]}, PAGES / "study.png")
+    table.draw(pages["study"], PAGES / "study.png")
     methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
     found = which.counted(which.recorded())
     table.put(which.summary(found), PAGES / "which_exchange.md")

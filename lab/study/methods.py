@@ -10,6 +10,7 @@ import numpy as np
 from igo.ground.files import Record
 from lab.figures import COLOURS, drawn
 from lab.study import rows as study
+from lab.study import table
 from lab.study.records import Arm, Run, name_of, reverses
 from lab.study.rows import Row
 
@@ -40,15 +41,14 @@ def trained(
 
 def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     """A table of means over seeds; "loss" is 100 ln of the test loss."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    lines = []
     for experiment, regime in EXPERIMENTS.items():
         for arm, of_arm in trained(experiment, rows, runs):
             means = [np.mean([study.endpoint(run, name) for run in of_arm]) for name in COLUMNS]
             updates = f"{of_arm[0].epochs[-1]['updates']:,}"
             lines.append([f"{regime}, {len(of_arm)}", title(arm), f"{arm['learning_rate']:g}",
                           updates, *(f"{mean:.2f}" for mean in means)])  # fmt: skip
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return f"{text}\n{FIGURE}" if len(lines) > 2 else "**Not run yet.**\n"
+    return f"{table.markdown(HEAD, lines)}\n{FIGURE}" if lines else "**Not run yet.**\n"
 
 
 def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:

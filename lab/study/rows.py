@@ -57,8 +57,7 @@ def write(rows: Sequence[Row]) -> None:
 
 def planned_seeds(row: Row) -> range:
     """The seeds of the protocol."""
-    first = int(row.get("first_seed", 0))
-    return range(first, first + int(row["seeds"]))
+    return range(int(row["seeds"]))
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -91,8 +90,7 @@ def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
 def endpoint(run: Run, name: str) -> float:
     """One number of a run, from its records or from what was measured at its end.
 
-    Accuracies are in %. ``end_accuracy`` is of the last epoch; ``log_loss_4`` is 100 ln of
-    the training loss of epoch 4, so differences are in %.
+    Accuracies are in %. ``end_accuracy`` is of the last epoch.
 
     Raises:
         KeyError: the run has no such number.
@@ -101,8 +99,6 @@ def endpoint(run: Run, name: str) -> float:
         return run.after[name]
     if name == "accuracy":
         return 100 * float(np.mean([record["test/accuracy"] for record in run.epochs[-LAST:]]))
-    if name.startswith("log_loss_"):
-        return 100 * math.log(run.epochs[int(name.removeprefix("log_loss_")) - 1]["train/loss"])
     return float({"end_accuracy": 100 * run.epochs[-1]["test/accuracy"]}[name])
 
 
@@ -213,7 +209,7 @@ def verdict(test: str, numbers: Numbers) -> str:
     """Confirmed, refuted or undecided, by the protocol.
 
     Args:
-        test: above, below, equal, different or none.
+        test: above, below, equal or none.
         numbers: with p-values that are adjusted.
     """
     if test == "none":
@@ -227,7 +223,6 @@ def verdict(test: str, numbers: Numbers) -> str:
         "above": (up, down or equal),
         "below": (down, up or equal),
         "equal": (equal, sure),
-        "different": (sure, equal),
     }[test]
     return "confirmed" if confirmed else "refuted" if refuted else "undecided"
 

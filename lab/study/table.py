@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,23 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 def table(rows: Sequence[Row]) -> str:
     """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
     head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
-    return _markdown(rows, head, [_cells(row) for row in rows])
+    return _with_last_epoch(rows, head, [_cells(row) for row in rows])
 
 
-def _markdown(rows: Sequence[Row], head: list[str], lines: list[list[str]]) -> str:
+def _with_last_epoch(rows: Sequence[Row], head: list[str], lines: list[list[str]]) -> str:
     """A table; the last epoch has a column where a row has a number of it."""
     if any("last_epoch" in (row["found"] or {}) for row in rows):
         head.insert(3, "last epoch")
         for row, line in zip(rows, lines, strict=True):
             last = (row["found"] or {}).get("last_epoch")
             line.insert(3, with_interval(last) if last else "–")
-    return (
-        "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines]) + "\n"
-    )
+    return markdown(head, lines)
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    every = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in every)
 
 
 def _cells(row: Row) -> list[str]:
@@ -75,7 +79,7 @@ def readme(rows: Sequence[Row]) -> str:
     shown.sort(key=lambda row: row["readme"][0])
     head = ["claim", "seeds", "points of test accuracy", "verdict"]
     lines = [[row["readme"][1], *_cells(row)[1:3], verdict_of(row)] for row in shown]
-    return _markdown(shown, head, lines)
+    return _with_last_epoch(shown, head, lines)
 
 
 def between(text: str) -> str:
@@ -89,26 +93,22 @@ def put(text: str, path: Path) -> None:
     write_atomically(path, head + START + text + END + rest.partition(END)[2])
 
 
-def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Differences with 95 % intervals and the margin of equality; a panel for each title."""
-    height = 1.2 + 0.27 * max(len(rows) for rows in panels.values())
-    with drawn(path, len(panels), 9.5 / len(panels), height, dpi=130) as axes:
-        for ax, (title, rows) in zip(axes, panels.items(), strict=True):
-            margin = rows[0].get("margin", MARGIN)
-            ax.axvspan(-margin, margin, color=GREY, alpha=0.18, lw=0)
-            ax.axvline(0, color=GREY, lw=0.8)
-            places = np.arange(len(rows))[::-1]
-            kinds = (("", BLUE, 0.0), ("last_epoch", VERMILION, -0.25))
-            for name, colour, shift in kinds:
-                found = [row["found"].get(name) if name else interval(row["found"]) for row in rows]
-                kept = [(x, y + shift) for x, y in zip(found, places, strict=True) if x]
-                if kept:
-                    x, y = np.array([x for x, _ in kept]), [y for _, y in kept]
-                    sides = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 0]]
-                    label = name.replace("_", " ") or "as judged"
-                    ax.errorbar(x[:, 0], y, xerr=sides, fmt="o", ms=3.5, lw=1.2, capsize=2,
-                                color=colour, label=label)  # fmt: skip
-            ax.set_yticks(places, [row["claim"] for row in rows])
-            ax.set_title(title)
-        if len(axes[0].get_legend_handles_labels()[0]) > 1:
-            axes[0].legend(loc="best")
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Differences with 95 % intervals, as judged and by the last epoch; the margin of equality."""
+    places = np.arange(len(rows))[::-1]
+    kinds = {
+        "as judged": (BLUE, places, [interval(row["found"]) for row in rows]),
+        "last epoch": (VERMILION, places - 0.25, [row["found"].get("last_epoch") for row in rows]),
+    }
+    with drawn(path, 1, 9.5, 1.2 + 0.27 * len(rows), dpi=130) as (ax,):
+        ax.axvspan(-MARGIN, MARGIN, color=GREY, alpha=0.18, lw=0)
+        ax.axvline(0, color=GREY, lw=0.8)
+        for label, (colour, heights, found) in kinds.items():
+            y = [height for height, numbers in zip(heights, found, strict=True) if numbers]
+            x = np.array([numbers for numbers in found if numbers])
+            sides = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 0]]
+            ax.errorbar(x[:, 0], y, xerr=sides, fmt="o", ms=3.5, lw=1.2, capsize=2,
+                        color=colour, label=label)  # fmt: skip
+        ax.set_yticks(places, [row["claim"] for row in rows])
+        ax.set_title("points of test accuracy")
+        ax.legend(loc="best")

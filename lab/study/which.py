@@ -202,8 +202,7 @@ def summary(found: Sequence[Any]) -> str:
     if not found:
         return "**Not run yet.**\n"
     arms = [f"e = {e:g}{' (Method 1)' * (e == 0)}" for e in EXPONENTS]
-    lines = [["design", "η₁", "seeds", *arms, f"ê, {CONFIDENCE:.1%}", "verdict"]]
-    lines.append(["---"] * len(lines[0]))
+    head, lines = ["design", "η₁", "seeds", *arms, f"ê, {CONFIDENCE:.1%}", "verdict"], []
     for design, role in DESIGNS.items():
         for rate in RATES:
             sample = differences(found, rate, design)
@@ -213,7 +212,7 @@ def summary(found: Sequence[Any]) -> str:
             cells = [table.with_interval([mean.value, mean.low, mean.high]) for mean in means]
             lines.append([f"{design} ({role})", f"{rate:g}", f"{len(found)}", *cells,
                           f"{e:.2f} [{low:.2f}, {high:.2f}]", said])  # fmt: skip
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{FIGURE}\n"
+    return f"{table.markdown(head, lines)}\n{FIGURE}\n"
 
 
 def draw(found: Sequence[Any], path: Path) -> None:

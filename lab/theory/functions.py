@@ -1,4 +1,4 @@
-"""Test functions with their smoothed versions in closed form: value, gradient, Hessian.
+"""Test functions with their smoothed versions in closed form: value and two derivatives.
 
 The checkers of nice.py need this precision: Monte Carlo noise could hide a violation, or look like
 one.
@@ -11,30 +11,35 @@ import numpy as np
 
 from lab.theory.smoothing import BALL, Array, Kernel
 
+Elementwise = Callable[[Array, float], Array]  # of x and δ ≥ 0
+
 
 @dataclass(frozen=True)
 class Smoothed:
-    """f̂_δ as functions of x (n, d) and δ ≥ 0: value (n,), gradient (n, d), Hessian (n, d, d)."""
+    """f̂_δ(x) = Σ g(x_i) of x (n, d), by g and its derivatives; the Hessian is diagonal."""
 
-    value: Callable[[Array, float], Array]
-    gradient: Callable[[Array, float], Array]
-    hessian: Callable[[Array, float], Array]
+    of_coordinate: Elementwise
+    gradient: Elementwise
+    second_derivative: Elementwise
     domain: tuple[float, float]
-    dimension: int
+    dimension: int = 1
+
+    def value(self, x: Array, noise_level: float) -> Array:
+        """Return f̂_δ at x (n, d), shape (n,)."""
+        return np.asarray(self.of_coordinate(x, noise_level).sum(-1))
 
     def curvature(self, x: Array, noise_level: float) -> Array:
         """Return the smallest eigenvalue of the Hessian of f̂_δ at x (n, d), shape (n,)."""
-        return np.asarray(np.linalg.eigvalsh(self.hessian(x, noise_level))[:, 0], float)
+        return np.asarray(self.second_derivative(x, noise_level).min(-1))
 
 
 def quadratic() -> Smoothed:
     """Return f = x²/2. Smoothing only adds a constant, so it is σ-nice with σ = 1."""
     return Smoothed(
-        lambda x, d: ((x**2).sum(-1) + d**2 / 3) / 2,
+        lambda x, d: (x**2 + d**2 / 3) / 2,
         lambda x, _: x,
-        lambda x, _: np.ones((len(x), 1, 1)),
+        lambda x, _: np.ones_like(x),
         (-5.0, 5.0),
-        1,
     )
 
 
@@ -44,22 +49,18 @@ def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
     f̂_δ = Σ x_i² + δ² E[u_i²] + 10 − 10 φ(2πδ) cos 2πx_i, with φ(t) = E[cos t u_i] of `kernel`.
     In one dimension φ is sin(t)/t for the ball and exp(−t²/2) for the Gaussian kernel.
     """
+    moment = kernel.second_moment(dimension)
 
     def damping(noise_level: float) -> float:
         return float(kernel.cosine_mean(2 * np.pi * noise_level, dimension))
 
-    def value(x: Array, noise_level: float) -> Array:
-        bowl = x**2 + noise_level**2 * kernel.second_moment(dimension)
-        return np.asarray((bowl + 10 - 10 * damping(noise_level) * np.cos(2 * np.pi * x)).sum(-1))
-
-    def gradient(x: Array, noise_level: float) -> Array:
-        return 2 * x + 20 * np.pi * damping(noise_level) * np.sin(2 * np.pi * x)
-
-    def hessian(x: Array, noise_level: float) -> Array:
-        diagonal = 2 + 40 * np.pi**2 * damping(noise_level) * np.cos(2 * np.pi * x)
-        return np.asarray(diagonal[..., None] * np.eye(dimension))
-
-    return Smoothed(value, gradient, hessian, (-5.12, 5.12), dimension)
+    return Smoothed(
+        lambda x, d: x**2 + d**2 * moment + 10 - 10 * damping(d) * np.cos(2 * np.pi * x),
+        lambda x, d: 2 * x + 20 * np.pi * damping(d) * np.sin(2 * np.pi * x),
+        lambda x, d: 2 + 40 * np.pi**2 * damping(d) * np.cos(2 * np.pi * x),
+        (-5.12, 5.12),
+        dimension,
+    )
 
 
 def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Smoothed:
@@ -68,24 +69,17 @@ def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel)
     It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
     f̂_δ = x²/2 + δ² E[u²]/2 + A φ(ωδ) sin(ωx + tilt).
     """
-    moment = kernel.second_moment(1)
+    moment, reach = kernel.second_moment(1), 2 * amplitude * frequency + 1.0
 
     def wave(noise_level: float) -> float:
         return amplitude * float(kernel.cosine_mean(frequency * noise_level, 1))
 
-    def value(x: Array, noise_level: float) -> Array:
-        bowl = x**2 / 2 + noise_level**2 * moment / 2
-        return np.asarray((bowl + wave(noise_level) * np.sin(frequency * x + tilt)).sum(-1))
-
-    def gradient(x: Array, noise_level: float) -> Array:
-        return x + wave(noise_level) * frequency * np.cos(frequency * x + tilt)
-
-    def hessian(x: Array, noise_level: float) -> Array:
-        second = 1 - wave(noise_level) * frequency**2 * np.sin(frequency * x + tilt)
-        return np.asarray(second[..., None])
-
-    reach = 2 * amplitude * frequency + 1.0
-    return Smoothed(value, gradient, hessian, (-reach, reach), 1)
+    return Smoothed(
+        lambda x, d: x**2 / 2 + d**2 * moment / 2 + wave(d) * np.sin(frequency * x + tilt),
+        lambda x, d: x + wave(d) * frequency * np.cos(frequency * x + tilt),
+        lambda x, d: 1 - wave(d) * frequency**2 * np.sin(frequency * x + tilt),
+        (-reach, reach),
+    )
 
 
 @dataclass(frozen=True)
@@ -201,10 +195,4 @@ class Dented:
 def smoothed(function: Ripple | Dented) -> Smoothed:
     """Return the function in the form of the σ-nice checkers."""
     reach = 1.0 if isinstance(function, Ripple) else 3.0
-    return Smoothed(
-        lambda x, level: function.value(x, level)[:, 0],
-        function.gradient,
-        lambda x, level: function.second_derivative(x, level)[..., None],
-        (-reach, reach),
-        1,
-    )
+    return Smoothed(function.value, function.gradient, function.second_derivative, (-reach, reach))

@@ -2,11 +2,11 @@
 
 import multiprocessing
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 from omegaconf import DictConfig, ListConfig
@@ -29,41 +29,7 @@ STUDIES = (
     "own_noise",
     "assumptions",
 )
-HEAD = """# The theory, stated and run
-
-**{counts}**
-
-*Agrees*: all numbers of a row lie in the range that the statement asks for; *in part*: some do;
-*disagrees*: none does; *undecided*: an end of the range lies in an interval (95 %, in brackets), or
-a control, where the statement must fail, does not. The table has the first number that decides,
-[checks.csv](checks.csv) all. A row's number leads to its code; in brackets is the slide (命題
-proposition, 定理 theorem, 補題 lemma, 仮定 assumption).
-Symbols: [the idea](../../docs/idea.md#symbols).
-
-    python -m lab.theory                            # all of it: make theory
-    python -m lab.theory study=[nice,convexity]     # some studies
-
-That a network's noise falls as 1/√b is in [results/noise](../noise/README.md). Definitions and
-(A4) claim nothing. Statements of the slides without a row, and why:
-
-- *SGD generalises well, for images sometimes better than Adam; too large a batch harms it* (背景,
-  SGDの挙動についての理論的洞察). It takes large networks and rivals tuned alike. Small runs decided
-  nothing ([log](../../docs/log.md#the-rest), [batch sizes](../study.md)).
-- *With enough computing plain SGD can optimise networks globally* (結論). Nobody knows the global
-  minimum of a network's loss, or whether the loss is new σ-nice.
-- *Score-based and diffusion models use graduated optimization implicitly, and outdo GANs*
-  (なぜ段階的最適化なのか). No such model is trained here.
-- *Methods that use gradients cannot climb, so global optimization is hard* (背景). Background;
-  plain descent is a rival in the rows on reaching the global minimum.
-- *f̂_δ cannot be computed* (目的関数の平滑化). The functions of this page have it in closed form.
-- *The best decay of the noise is at once that of η* (最適な学習率スケジューリング). With constant b
-  γ_m = κ_m by definition.
-- *ResNet18 on CIFAR-100* (数値実験). Figures without a number; see the
-  [published curves](../published/README.md) and [a small network](../cifar100.md).
-
-| | stated | verdict | number |
-|---|---|---|---|
-"""
+HEAD = Path(__file__).with_name("page.md")
 
 
 def run(composed: DictConfig) -> None:
@@ -74,7 +40,7 @@ def run(composed: DictConfig) -> None:
     """
     began = time.perf_counter()
     settings, rest = split_off(composed, Settings)
-    names = chosen_studies(list(rest.study) if isinstance(rest.study, ListConfig) else rest.study)
+    names = chosen_studies(rest.study)
     settings = replace(settings, output=output_folder(str(settings.output)))
     settings.output.mkdir(parents=True, exist_ok=True)
     # a forked process would share PyTorch's state
@@ -86,7 +52,7 @@ def run(composed: DictConfig) -> None:
     print(f"{time.perf_counter() - began:.0f} s, results in {settings.output}/README.md")
 
 
-def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
+def chosen_studies(study: str | ListConfig | None) -> list[str]:
     """Return the named studies in order; `all` is every study.
 
     Raises:
@@ -104,8 +70,12 @@ def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
 
 def load(name: str) -> Study:
     """Return a study by name."""
-    study: Study = import_module(f"lab.theory.studies.{name}").STUDY
+    study: Study = _module(name).STUDY
     return study
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"lab.theory.studies.{name}")
 
 
 def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
@@ -116,10 +86,9 @@ def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
 def run_study(name: str, settings: Settings) -> float:
     """Measure, write the tables, and draw the figures from the files; return the seconds."""
     began = time.perf_counter()
-    study = load(name)
-    for table, data in study.measure(settings).items():
+    for table, data in _module(name).measure(settings).items():
         write_atomically(settings.output / f"{table}.csv", data.write_csv())
-    for picture, draw in study.figures.items():
+    for picture, draw in load(name).figures.items():
         draw(read_frames(settings.output), settings.output / picture)
     return time.perf_counter() - began
 
@@ -158,7 +127,7 @@ def write_page(tables: Path, folder: Path) -> None:
         for study in here.values()
         for picture, draw in study.figures.items()
     ]
-    head = HEAD.format(counts=f"{len(seen)} statements: {counts}.")
+    head = HEAD.read_text().format(counts=f"{len(seen)} statements: {counts}.")
     title = "## How each was run, and why it came out so"
     lines = [head + "\n".join(table), "", title, "", *notes, *figures, ""]
     write_atomically(folder / "README.md", "\n".join(lines))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,6 +110,8 @@ class Seen:
 
 VERDICTS = ("disagrees", "in part", "undecided", "agrees")  # in the order of the page
 
+Look = Callable[[Frames], Seen]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -117,26 +119,29 @@ class Row:
 
     source: str
     stated: str
-    look: Callable[[Frames], Seen]
+    look: Look
 
 
-def statement(source: str, stated: str) -> Callable[[Callable[[Frames], Seen]], Row]:
-    """Make a row of the decorated function."""
-    return lambda look: Row(source, stated, look)
-
-
-@dataclass(frozen=True)
 class Study:
-    """Statements that share their measurements.
+    """Statements that share their measurements: the module's `measure` makes the frames.
 
-    `measure` makes the frames of the names `frames`. `rows` check the frames. `figures` maps a file
-    name to the function that draws it from the frames into a path; its docstring is the caption.
+    `rows` check the frames. `figures` maps a file name to the function that draws it from the
+    frames into a path; its docstring is the caption.
     """
 
-    measure: Callable[[Settings], dict[str, pl.DataFrame]]
-    frames: tuple[str, ...]
-    rows: tuple[Row, ...]
-    figures: Mapping[str, Callable[[Frames, Path], None]] = field(default_factory=dict)
+    def __init__(self, *frames: str) -> None:
+        self.frames = frames
+        self.rows: list[Row] = []
+        self.figures: dict[str, Callable[[Frames, Path], None]] = {}
+
+    def statement(self, source: str, stated: str) -> Callable[[Look], Look]:
+        """Make a row of the decorated function."""
+
+        def add(look: Look) -> Look:
+            self.rows.append(Row(source, stated, look))
+            return look
+
+        return add
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

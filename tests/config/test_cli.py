@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, Program, clean_environment, command, python, run_folder
+from conftest import ROOT, TINY, Program, command, python, ran, run_folder
 
 from igo.__main__ import COMMANDS
 from igo.config.cli import fail, help_text, summary
@@ -129,10 +128,7 @@ def test_an_output_that_is_full_is_one_line_and_one_that_is_closed_none(
     output: str, ended: tuple[int, str], tmp_path: Path
 ) -> None:
     line = " ".join([*map(str, command(tmp_path, "dry_run=true")), f">{output}"])
-    done = subprocess.run(
-        ["bash", "-c", line], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE,
-        text=True, check=False,
-    )  # fmt: skip
+    done = ran(tmp_path, "bash", "-c", line)
     assert (done.returncode, done.stderr) == ended
 
 

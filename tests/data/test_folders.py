@@ -24,7 +24,8 @@ from igo.config.schema import EngineConfig
 from igo.data import folders
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
-from igo.train import machine, on_disk
+from igo.ground.seeds import derive_seed
+from igo.train import machine
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
 
@@ -205,7 +206,7 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path) -> N
         shuffled = torch.cat([images[:] for images, _ in data.train_batches(order, seed)])
         images = shuffled[torch.cat(order).argsort()]
         for index, (file, image) in enumerate(zip(files, images, strict=True)):
-            torch.manual_seed((on_disk.derive_seed(seed, "crop") + index) % 2**63)
+            torch.manual_seed((derive_seed(seed, "crop") + index) % 2**63)
             wanted = to_tensor(crop(Image.open(file).convert("RGB")))
             mirrored = wanted.flip(-1)
             if is_flipped := bool((image - mirrored).abs().max() < (image - wanted).abs().max()):
@@ -265,10 +266,10 @@ def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path)
     """At once: the workers of the killed one do not keep its lock."""
     typed = (*SHORT, f"data_dir={data_dir}", "epochs=3")
     forge.run(tmp_path / "whole", *typed).good()
-    typed, death = (*typed, "dataset.workers=1"), Death("igo.runs.checkpoint.save", 1, "after")
-    ended = forge.run(tmp_path / "killed", *typed, death=death)
+    again, death = (*typed, "dataset.workers=1"), Death("igo.runs.checkpoint.save", 1, "after")
+    ended = forge.run(tmp_path / "killed", *again, death=death)
     assert ended.returncode == -signal.SIGKILL
-    forge.run(tmp_path / "killed", *typed).good()
+    forge.run(tmp_path / "killed", *again).good()
     assert_same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
 

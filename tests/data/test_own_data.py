@@ -21,7 +21,8 @@ from igo.data import folders, identity, readers
 from igo.data.readers import Missing, Place
 from igo.ground.errors import UserError
 from igo.train import datasets
-from igo.train.datasets import TensorData, open_data
+from igo.train.datasets import open_data
+from igo.train.on_device import TensorData
 from igo.train.on_disk import DiskData
 
 CPU = torch.device("cpu")

@@ -25,25 +25,20 @@ RUN = (
     f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
     "checkpoint_seconds=0",
 )  # fmt: skip
-SOON = {"igo.runs.loggers.wandb.INIT_TIMEOUT": 5, "igo.runs.loggers.wandb.FINISH_TIMEOUT": 5}
+SOON = dict.fromkeys(
+    ("igo.runs.loggers.wandb.INIT_TIMEOUT", "igo.runs.loggers.wandb.FINISH_TIMEOUT"), 5.0
+)
 
 
-def start(place: Path, *arguments: str, **environment: str) -> None:
+def start(place: Path, *arguments: str, **environment: Any) -> None:
     ended = forge.run(place, *RUN, *arguments, settings=SOON, **environment).good()
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(
     ("trouble", "rows"),
-    [
-        ("refuse", 0),
-        ("hang", 0),
-        ("nonsense", 0),
-        ("hang", 3),
-        ("cut", 3),
-        ("drip", 0),
-        ("drip", 3),
-    ],
+    [(trouble, 0) for trouble in ("refuse", "hang", "nonsense", "drip")]
+    + [(trouble, 3) for trouble in ("hang", "cut", "drip")],
 )
 def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""
@@ -115,7 +110,7 @@ def services(place: Path) -> list[int]:
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what the run folder has to the server; the one run's rows there."""
-    keys = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, **FAST}
+    keys: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, **FAST}
     assert forge.run(place, command="sync", **keys).good().stderr == ""
     identity = status(place)["wandb_id"]
     assert list(server.runs) == [identity], "it is one run"

@@ -94,8 +94,8 @@ def test_one_sample_gradients_are_of_the_whole_sets_loss_and_statistics() -> Non
     mean, largest = first.detach().mean(dim=(0, 2, 3)), float(first.detach().abs().max())
     statistics = network.state_dict()["1.running_mean"]
     rounding.assert_close(statistics, mean, 9, 96 * 64, magnitude=largest)
-    rows = lemma.sample_gradients(network, images)
-    loss = torch.nn.functional.cross_entropy(network.eval()(batch[0]), batch[1])
+    rows = lemma.sample_gradients(network.eval(), [batch])
+    loss = torch.nn.functional.cross_entropy(network(batch[0]), batch[1])
     whole = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
     terms, largest = rounding.terms(network, batch[0]), float(rows.abs().mean(dim=0).max())
     rounding.assert_close(rows.mean(dim=0), whole, terms, 96, magnitude=largest)
@@ -137,7 +137,7 @@ def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     batch = torch.rand(20, 1, 8, 8), torch.randint(10, (20,))
-    rows = torch.cat(list(lemma.per_sample_gradients(network, [batch], memory=60_000)))
+    rows = lemma.sample_gradients(network, [batch], memory=60_000)
     for row, x, y in zip(rows, *batch, strict=True):
         loss = nn.functional.cross_entropy(network(x[None]), y[None])
         by_hand = torch.cat([

@@ -99,7 +99,6 @@ UP, DOWN = {"statistic": 0.4, "high": 0.7}, {"statistic": -0.4, "high": -0.1}
         ("equal", SURE | NEAR | UP, "confirmed"),
         ("equal", SURE | FAR | UP, "refuted"),
         ("equal", UNSURE | FAR | DOWN, "undecided"),
-        ("different", SURE | FAR | DOWN, "confirmed"),
         ("below", SURE | FAR | DOWN, "confirmed"),
         ("below", SURE | FAR | UP, "refuted"),
     ],
@@ -231,7 +230,7 @@ def test_seeds_for_equality_are_those_of_a_simulation() -> None:
     assert rows.seeds_to_equate(0.01, 1.0) is None  # more than 10,000
     random = np.random.default_rng(0)
     for sd in (0.34, 0.5, 0.8):
-        needed = rows.seeds_to_equate(0.5, sd)
+        needed = rows.seeds_to_equate(0.5, sd) or 0
         for n, enough in ((needed, True), (needed - 1, False)):
             drawn = random.normal(scale=sd, size=(40_000, n))
             half = stats.t.ppf(0.95, n - 1) * drawn.std(axis=1, ddof=1) / math.sqrt(n)

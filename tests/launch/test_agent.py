@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import ROOT, TINY, ran, records, run_folder
 from forked import Death, forge
 from wandb_server import KEY, OnlineRun, WandbServer, assert_rows
 
@@ -22,15 +22,10 @@ EPOCHS = [1, 2, 3]
 def wandb(server: WandbServer, place: Path, *arguments: str) -> str:
     """A command line of wandb's in the repository, with the environment's python first."""
     programs = Path(sys.executable).parent
-    environment = clean_environment(
-        PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+    done = ran(
+        ROOT, programs / "wandb", *arguments, PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
         WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, WANDB_DIR=str(place),
-    )  # fmt: skip
-    done = subprocess.run(
-        [programs / "wandb", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    ).good()  # fmt: skip
     return done.stdout + done.stderr
 
 
@@ -90,7 +85,7 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")} == before
 
 
-def as_agent(server: WandbServer, run: str) -> dict[str, str]:
+def as_agent(server: WandbServer, run: str) -> dict[str, Any]:
     """What an agent of the sweep ``s1`` puts into the environment of a run."""
     return {
         "WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY,

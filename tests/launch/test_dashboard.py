@@ -24,7 +24,7 @@ def program_as_typed(*arguments: str) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def dashboard(place: Path, *arguments: str, **environment: str) -> Ended:
+def dashboard(place: Path, *arguments: str, **environment: Any) -> Ended:
     function = "test_dashboard.program_as_typed"
     return forge.run(place, *arguments, function=function, **environment)
 
@@ -102,17 +102,8 @@ def test_all_names_are_those_that_a_run_logs(spec: dict[str, Any], tmp_path: Pat
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_line() -> None:
-    settings = {
-        setting_of(configure(*TINY, "seed=3", *typed))
-        for typed in (
-            (),
-            ("seed=4",),
-            ("optimizer=shb",),
-            ("epochs=4",),
-            ("noise.batches=3",),
-            ("evaluate_every=2",),
-        )
-    }
+    typed = ("seed=4", "optimizer=shb", "epochs=4", "noise.batches=3", "evaluate_every=2")
+    settings = {setting_of(configure(*TINY, setting)) for setting in ("seed=3", *typed)}
     assert len(settings) == 4
     assert setting_of(configure(*TINY)) in settings
 

@@ -66,7 +66,7 @@ def test_each_group_follows_pytorchs_own_scheduler(
 @pytest.mark.parametrize("schedule_first", [True, False])
 def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bool) -> None:
     def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
-        groups = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.02}]
+        groups: Any = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.02}]
         return torch.optim.SGD(groups, lr=0.1), igo.Counter(plan())
 
     optimizer, batches = training()

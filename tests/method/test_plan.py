@@ -50,19 +50,19 @@ def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
             assert m == 0 or abs(place - exact) <= Fraction(1, 2)
     first, trained = plan.rows[0], 0
     for update in range(1, plan.updates + 1):  # walk through all of it, sample by sample
-        place, row = plan.at(update), plan.at(update).row
-        assert ((place.epoch - 1) * n + place.start) == trained
-        trained += place.batch_size
-        assert place.start + place.batch_size <= n
-        assert place.batch_size <= (cap or n)
-        assert abs(place.batch_size - row.b_m) < 1
+        at, row = plan.at(update), plan.at(update).row
+        assert ((at.epoch - 1) * n + at.start) == trained
+        trained += at.batch_size
+        assert at.start + at.batch_size <= n
+        assert at.batch_size <= (cap or n)
+        assert abs(at.batch_size - row.b_m) < 1
         assert row.phi_m == pytest.approx((M - row.stage + 1) / M, rel=1e-12)
         applied = row.eta_m / math.sqrt(row.b_m) / (first.eta_m / math.sqrt(first.b_m))
         assert applied == pytest.approx(row.phi_m, rel=1e-12)
         wanted = first.b_m * row.phi_m ** (-2 * (1 - split))  # never above, but for rounding
         assert row.b_m <= max(wanted, 1) * (1 + 1e-8) or row.batches == 1
         linear = 0.3 * min(1, trained / warmup) if warmup else 0.3
-        assert place.learning_rate * 0.3 == pytest.approx(row.eta_m * linear, rel=1e-12)
+        assert at.learning_rate * 0.3 == pytest.approx(row.eta_m * linear, rel=1e-12)
     assert trained == samples
     for row, after in pairwise(plan.rows):
         assert row.gamma_m == pytest.approx(after.phi_m / row.phi_m, rel=1e-12)
@@ -189,10 +189,8 @@ def test_a_batch_follows_the_lowest_noise_so_far() -> None:
 
 def test_plain_numbers_whatever_they_came_as() -> None:
     plain = igo.plan("graduated", n=64, epochs=3, learning_rate=0.1, batch_size=8, p=0.5)
-    other = igo.plan(
-        "graduated", n=np.int64(64), epochs=3.0, learning_rate=np.float64(0.1),
-        batch_size=np.int32(8), p=np.float64(0.5),
-    )  # fmt: skip
+    typed: dict[str, Any] = {"n": np.int64(64), "epochs": 3.0, "batch_size": np.int32(8)}
+    other = igo.plan("graduated", **typed, learning_rate=np.float64(0.1), p=np.float64(0.5))
     assert other == plain
     numbers = [value for row in other.table() for value in row.values()] + [other.n, other.warmup]
     assert {type(number) for number in numbers} <= {int, float, type(None)}

@@ -15,11 +15,13 @@ import igo
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
 
+P: dict[str, Any] = {"p": 1}
+
 
 def plan(n: int = 50, epochs: int = 4, batch_size: int = 8, split: float = 0.0) -> Plan:
     return igo.plan(
         "graduated" if epochs > 1 else "constant", n=n, epochs=epochs, learning_rate=0.1,
-        batch_size=batch_size, split=split, max_batch_size=n, **({"p": 1} if epochs > 1 else {}),
+        batch_size=batch_size, split=split, max_batch_size=n, **(P if epochs > 1 else {}),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
 
 
-PROFILES = {
+PROFILES: dict[str, st.SearchStrategy[Any]] = {
     "graduated": st.fixed_dictionaries({"p": st.floats(0.05, 1)}),
     "polynomial": st.fixed_dictionaries({"p": st.floats(0.05, 8)}),
     "step": st.fixed_dictionaries({"schedule.gamma": st.floats(0.3, 0.99)}),

@@ -102,7 +102,7 @@ def test_a_use_trains_the_plan(use: str, workers: int) -> None:
 
 
 def sharded() -> nn.Module:
-    model = nn.Linear(1, 1)
+    model: Any = nn.Linear(1, 1)
     model.weight.device_mesh = "as of FSDP"
     return model
 
@@ -117,17 +117,18 @@ SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
 WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
 NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches .*count each batch once"
-REFUSED: list[tuple[Callable[[Loop], Any], str]] = [
+WRONGLY: Any = igo  # with what its types refuse
+REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: [x.schedule.step() for _ in x.schedule(x.loader)], NOT_GIVEN),
     (lambda x: [*x.schedule(DataLoader(DATA, 8, shuffle=True))], NOT_GIVEN),
     (lambda x: [x.batches.load_state_dict(START) for _ in x.schedule(x.loader)], NOT_GIVEN),
     (lambda x: [b for _ in x.batches.epochs() for b in x.loader], r"loop over schedule\(loader\)"),
     (lambda x: [b for _ in range(4) for b in x.schedule(x.loader)], "all 11 updates of the plan"),
     (lambda _: igo.Schedule(SGD, plan()), "batches is a Plan"),
-    (lambda _: igo.Schedule(sampler(), SGD), "batches is a SGD"),
+    (lambda _: WRONGLY.Schedule(sampler(), SGD), "batches is a SGD"),
     (lambda _: igo.Schedule([DATA], sampler()), "optimizer is a Tensor"),
     (lambda _: igo.Schedule(WITHOUT_RATE, sampler()), "lr is missing: the optimizer chooses its"),
-    (lambda _: igo.BatchSampler(DataLoader(DATA), plan()), "not a DataLoader"),
+    (lambda _: WRONGLY.BatchSampler(DataLoader(DATA), plan()), "not a DataLoader"),
     (lambda _: igo.BatchSampler(plan(), DATA[1:]), "has 39 samples; make the plan with n=len"),
     (lambda _: igo.BatchSampler(plan(), iter(DATA)), "use igo.Counter for it"),
     (lambda _: sampler(seed=1.5), "seed=1.5 .* must be a whole number"),

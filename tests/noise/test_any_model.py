@@ -148,7 +148,7 @@ def test_what_cannot_be_measured_is_refused_and_the_model_is_as_before(case: str
 def test_other_batches_and_models_are_refused() -> None:
     ragged = DataLoader(data(12), B, shuffle=True)
     frozen = net(torch.float32).requires_grad_(requires_grad=False)
-    sharded = net(torch.float32)
+    sharded: Any = net(torch.float32)
     next(sharded.parameters()).device_mesh = "as of FSDP"
     triples = [(*data()[:B], torch.arange(B))] * 2
     for model, batches, words in (

@@ -36,7 +36,8 @@ def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         pairs = zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)
-        return sum(cross_entropy(model(x), y, reduction="sum") for x, y in pairs) / b
+        losses = (cross_entropy(model(x), y, reduction="sum") for x, y in pairs)
+        return sum(losses, torch.zeros(())) / b
 
     batches = [batch for epoch in range(epochs) for batch in whole_batches(training, epoch, b)]
     return igo.measure_noise(

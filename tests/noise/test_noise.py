@@ -67,7 +67,7 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: in
     if sampling == "disjoint":
         draws = [torch.tensor(order).view(k, b) for order in itertools.permutations(range(n))]
     else:
-        pairs = itertools.combinations(range(n), b)
+        pairs: Any = itertools.combinations(range(n), b)
         if sampling == "with_replacement":
             pairs = itertools.product(range(n), repeat=b)
         draws = list(map(torch.tensor, itertools.product(pairs, repeat=k)))

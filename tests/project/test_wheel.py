@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import site
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from clone import copy_sources
-from conftest import Ended, clean_environment
+from conftest import Ended, ran
 
 pytestmark = pytest.mark.slow
 SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2")
@@ -19,13 +18,7 @@ SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2")
 
 def done(folder: Path, *command: str | Path) -> Ended:
     """A command in an environment that has no path to the clone."""
-    environment = clean_environment(MPLCONFIGDIR=str(folder))
-    environment.pop("PYTHONPATH", None)
-    ended = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    return ran(folder, *command, MPLCONFIGDIR=str(folder), PYTHONPATH="")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(place: Path, wheel: Path) -> Path:
     """A new environment with the wheel and nothing else."""
     done(place.parent, sys.executable, "-m", "venv", "--without-pip", place).good()
-    pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
     done(place, *pip, "install", "--no-deps", "--no-index", wheel).good()
     return place
 

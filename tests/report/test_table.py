@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ROOT, TINY, Ended, configure, python, records
+from conftest import ROOT, TINY, Program, configure, python, records
 from forked import forge
 from omegaconf import OmegaConf
 from recorded import edit, record_runs
@@ -28,8 +28,6 @@ from igo.config.schema import SETTINGS
 from igo.report import page, summary, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, path_of
-
-Program = Callable[..., Ended]
 
 
 def record(epoch: int, accuracy: float, **more: float | None) -> dict[str, Any]:

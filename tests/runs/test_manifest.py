@@ -151,8 +151,12 @@ def test_a_fingerprint_is_found_once_for_files_that_stay(
 ) -> None:
     file, reads = tmp_path / "file", []
 
+    def read() -> tuple[Split, Split]:
+        reads.append(1)
+        return splits()
+
     def reader(_: Place) -> Source:
-        return Source(str(file), (file,), lambda: (reads.append(1), splits())[1])
+        return Source(str(file), (file,), read)
 
     monkeypatch.setitem(readers.READERS, "made", reader)
     file.write_text("a")

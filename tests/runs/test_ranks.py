@@ -116,12 +116,13 @@ def steps_on_ranks() -> dict[str, Any]:
 
     The last rank alone has the gradient of the second fp16 step overflow.
     """
-    ranks, results = Ranks.of_environment(), {}
+    ranks = Ranks.of_environment()
+    results: dict[str, Any] = {}
     with ranks.joined():
         run = engine_of(ranks)
         run, model = engine.distributed(run, run.prepare(network(nn.BatchNorm2d)))
-        share = (t[ranks.rank :: ranks.size] for t in samples(17))
-        run.backward(model.train(), *share, 17)
+        images, labels = (t[ranks.rank :: ranks.size] for t in samples(17))
+        run.backward(model.train(), images, labels, 17)
         engine.average_statistics(model, ranks)
         results["gradient"], results["mean"] = gradient(model), next(iter(model.buffers()))
         results["names"] = list(model.state_dict())
@@ -154,7 +155,7 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
         for piece, answers in zip(images.tensor_split(4), labels.tensor_split(4), strict=True):
             F.cross_entropy(model(piece), answers, reduction="sum").backward()
         total = total + gradient(model) / 17
-        means = means + model[1].running_mean / 3
+        means = means + model.get_buffer("1.running_mean") / 3
         terms = rounding.terms(model, images)
     for result in steps:
         rounding.assert_close(result["gradient"], total, terms)

@@ -57,8 +57,8 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
     told = forge.run(tmp_path, *TINY, *typed).good().stdout
     assert " 2 epochs of 6 stages, " in told
     assert "b reaches n" not in told
-    own = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "learning_rate": 0.1, "stages": 12}
-    plan = igo.plan("cosine", warmup_samples=38, **own)
+    own: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
+    plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **own)
     assert any(row.batches == 1 for row in plan.rows)
     assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(replace(plan, warmup=39))
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]

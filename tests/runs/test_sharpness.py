@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from igo.config.load import make_plan, read_config
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 
@@ -107,9 +108,8 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
     rises = []
     for factor in (1.0, 5.0):
         with torch.no_grad():
-            network[0].weight *= factor
-            network[0].bias *= factor
-            network[2].weight /= factor
+            for name, scale in ("0.weight", factor), ("0.bias", factor), ("2.weight", 1 / factor):
+                network.get_parameter(name).mul_(scale)
         at = surface(network, batches)
         rises.append(worst_rise(*at, 0.05, norm, 20, adaptive=True))
     assert rises[0] == pytest.approx(rises[1], rel=1e-6)
@@ -134,8 +134,8 @@ def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
 
     first, written = measured("norm=2", "batch_size=16")
     assert written
-    config = assemble.read_config(folder / "config.yaml")
-    training = assemble.prepare(config, assemble.make_plan(config))
+    config = read_config(folder / "config.yaml")
+    training = assemble.prepare(config, make_plan(config))
     network = training.network.eval()
     network.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
     ((images, labels),) = training.data.plain_batches([torch.arange(96)])

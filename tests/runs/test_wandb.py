@@ -47,7 +47,7 @@ def sync_as_typed() -> None:
 
 
 def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **more: Any) -> Ended:
-    environment = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
+    environment: dict[str, Any] = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
     return forge.run(place, function="test_wandb.sync_as_typed", **environment, **more)
 

@@ -223,8 +223,8 @@ def test_what_is_killed_or_told_to_stop_continues_with_the_same_bits(
     assert f"interrupted seed=0: {reason}" in output
     assert [state_of(run) for run in runs] == ["interrupted", "interrupted" if tell else "finished"]
     program("-m", *LONG, "seed=0,1").good()
-    for seed, run in enumerate(runs):
-        assert records(run) == alone(*LONG, f"seed={seed}")
+    for seed, folder in enumerate(runs):
+        assert records(folder) == alone(*LONG, f"seed={seed}")
 
 
 def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:

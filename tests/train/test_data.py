@@ -18,7 +18,8 @@ from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
 from igo.method import batches as equal
 from igo.train import on_device
-from igo.train.datasets import Data, TensorData, open_data
+from igo.train.datasets import Data, open_data
+from igo.train.on_device import TensorData
 
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")

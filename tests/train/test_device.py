@@ -93,7 +93,7 @@ def both(fp16: str) -> Any:
 def test_an_update_never_waits(fp16: str, checks: int, tmp_path: Path) -> None:
     ((wanted, records, seen),) = forge.results(tmp_path, 1, "test_device.both", fp16)
     torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
-    first, second, third = map(Counter, seen)
+    first, second, third = (Counter[str](counts) for counts in seen)
     assert third - second == second - first == {
         "draw_moves": 3, "TensorData._order": 1, "train_epoch": 2, "Pairs.noise": 1,
         "_check_finite": checks, "Engine.evaluate": 1,

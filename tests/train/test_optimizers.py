@@ -173,7 +173,7 @@ NOT_TRIED = ("bnb", "fused", "adahessian", "kron")
 def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path: Path) -> None:
     import timm.optim
 
-    for name in timm.optim.list_optimizers():
+    for name in map(str, timm.optim.list_optimizers()):
         if name.startswith(NOT_TRIED):
             continue
         config, straight, broken = OptimizerConfig(name, timm=True), small(), small()

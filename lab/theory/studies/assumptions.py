@@ -7,8 +7,9 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK, Digits, Network
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, mean, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, mean
 
+STUDY = Study("kinks", "scaled", "variance_on_the_way", "unseen_samples")
 EPOCHS, RATE, BATCH = 20, 0.15, 32
 NETWORKS = {"ReLU": Network(), "tanh": Network(activation=torch.tanh)}
 STEPS = 10.0 ** -np.arange(1, 7)
@@ -107,7 +108,7 @@ def _growth(table: pl.DataFrame, column: str, network: str) -> float:
     return float(values[-1] / values[0])
 
 
-@statement("仮定 (A1)", "f is continuously differentiable and L_g-smooth")
+@STUDY.statement("仮定 (A1)", "f is continuously differentiable and L_g-smooth")
 def smooth(frames: Frames) -> Seen:
     """Check that secants of ∇f grow neither for small steps across a kink nor far away."""
     what = f"secant of ∇f across a kink, step {STEPS[-1]:g} over step {STEPS[0]:g}"
@@ -126,7 +127,7 @@ def smooth(frames: Frames) -> Seen:
     )
 
 
-@statement("仮定 (A2)", "f is L_f-Lipschitz")
+@STUDY.statement("仮定 (A2)", "f is L_f-Lipschitz")
 def lipschitz(frames: Frames) -> Seen:
     """Check that ‖∇f‖ is bounded as the second layer grows."""
     what = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
@@ -142,7 +143,7 @@ def lipschitz(frames: Frames) -> Seen:
     )
 
 
-@statement("仮定 (A3)(i)", "the stochastic gradient is unbiased at every x_t")
+@STUDY.statement("仮定 (A3)(i)", "the stochastic gradient is unbiased at every x_t")
 def unbiased(frames: Frames) -> Seen:
     """Check the mean of G for independent draws, and in mid-epoch for epochs that use each once."""
     bias = float(frames["variance_on_the_way"]["bias"].to_numpy().max())
@@ -161,7 +162,9 @@ def unbiased(frames: Frames) -> Seen:
     )  # fmt: skip
 
 
-@statement("仮定 (A3)(ii)", "one C² bounds the variance of the stochastic gradient at all x_t")
+@STUDY.statement(
+    "仮定 (A3)(ii)", "one C² bounds the variance of the stochastic gradient at all x_t"
+)
 def one_variance(frames: Frames) -> Seen:
     """Check that C² before training is a bound; that after training must not be one."""
     bounds = []
@@ -176,10 +179,3 @@ def one_variance(frames: Frames) -> Seen:
         bounds[len(NETWORKS) :],
         "C² before training is a bound and no constant: δ = η√(C²/b) with it is too large later",
     )
-
-
-STUDY = Study(
-    measure,
-    ("kinks", "scaled", "variance_on_the_way", "unseen_samples"),
-    (smooth, lipschitz, unbiased, one_variance),
-)

@@ -9,9 +9,10 @@ import polars as pl
 from lab.figures import AMBER, BLUE, COLOURS, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, Array
 
+STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
 SAMPLES = 200_000
 DIMENSIONS = (2, 3, 10, 100)
 A_WIDTHS, A_PROBABILITY = np.linspace(1.42, 6, 60), np.linspace(1.42, 4, 40)
@@ -133,13 +134,19 @@ def draw_probability(frames: Frames, path: Path) -> None:
         axis.legend()
 
 
+STUDY.figures |= {
+    "delta_minus_and_width.png": draw_widths,
+    "existence_probability.png": draw_probability,
+}
+
+
 def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
     """Count the kept samples below (end 0) or above (end 1) a bound."""
     beyond = chosen["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
     return int(((2 * end - 1) * beyond > 0).sum())
 
 
-@statement("命題 3.1", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)")
+@STUDY.statement("命題 3.1", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)")
 def width_is_bounded(frames: Frames) -> Seen:
     """Count samples outside the printed bounds on either side of θ = π/2."""
     parts = []
@@ -166,7 +173,7 @@ def width_is_bounded(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "命題 3.1",
     "f σ-strongly convex on B(x*; r), |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on N(x*; a_m r)",
 )
@@ -185,7 +192,7 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
     )
 
 
-@statement("δ⁻ が存在する確率", "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))")
+@STUDY.statement("δ⁻ が存在する確率", "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))")
 def existence_probability(frames: Frames) -> Seen:
     """Compare the sampled share of directions with the formula in each dimension."""
     table = frames["existence_probability"]
@@ -204,7 +211,7 @@ def existence_probability(frames: Frames) -> Seen:
     )
 
 
-@statement("δ⁻ が存在する確率", "0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m")
+@STUDY.statement("δ⁻ が存在する確率", "0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m")
 def probability_is_positive(frames: Frames) -> Seen:
     """Count the pairs (x, u) of Proposition 3.1 with p(a_m) above 0 and below 1."""
     table = frames["existence_probability"].filter(a=A_PROBABILITY[0])
@@ -222,16 +229,3 @@ def probability_is_positive(frames: Frames) -> Seen:
         [Check("largest p(a_m) at a_m = √2", near, high=0.01)],
         "p(a_m) is 0 or undefined where ‖x* − x‖‖u_m‖ ≤ r√(a_m² − 1) [derived]",
     )
-
-
-STUDY = Study(
-    measure,
-    ("width_bounds", "strong_convexity", "existence_probability"),
-    (
-        width_is_bounded,
-        smoothing_keeps_convexity,
-        existence_probability,
-        probability_is_positive,
-    ),
-    {"delta_minus_and_width.png": draw_widths, "existence_probability.png": draw_probability},
-)

@@ -10,9 +10,10 @@ from igo.method.plan import plan
 from igo.method.profiles import PROFILES, Position
 from lab.figures import AMBER, COLOURS, GREEN, INK, PURPLE, VERMILION, drawn
 from lab.theory import propositions as props
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import Array
 
+STUDY = Study("decay_rates", "stage_lengths")
 STAGES = 200
 ROUNDING = 1e-6  # above the rounding of the numbers in the frames
 EPOCHS, LENGTHENED = 2000, 20
@@ -107,7 +108,30 @@ def draw(frames: Frames, path: Path) -> None:
         right.legend(title=text, fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.36))
 
 
-@statement(
+STUDY.figures |= {"decay_rate_band.png": draw}
+
+
+@STUDY.statement("最適なノイズスケジューリング", "γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]")
+def powers_are_allowed(frames: Frames) -> Seen:
+    """Compare each schedule's smallest γ_m with the floor of the exact band, (a_m − 1)/a_m."""
+    rates = frames["decay_rates"].group_by("schedule", maintain_order=True)
+    smallest = dict(rates.agg(pl.col("gamma").min()).iter_rows())
+
+    def check(name: str) -> Check:
+        what = f"{name}: a_m must be > √2 and below"
+        return Check(what, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
+
+    half = float(-np.log2(1 - 1 / 2**0.5))  # 2^{−p} = (a − 1)/a at a = √2
+    return Seen(
+        f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
+        [check(f"p = {p:g}") for p in (1, 0.9, 0.5, 0.1)],
+        [check(f"p = {p:g}") for p in (2, 4, 8)],
+        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2; at "
+        "a_m = 2 it ends below p = 1",
+    )
+
+
+@STUDY.statement(
     "Algorithm 3",
     "T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and plans have these lengths",
 )
@@ -128,31 +152,3 @@ def later_stages_are_longer(frames: Frames) -> Seen:
         parts,
         [Check("equal lengths less formula, in epochs", equal, high=1.5)],
     )
-
-
-@statement("最適なノイズスケジューリング", "γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]")
-def powers_are_allowed(frames: Frames) -> Seen:
-    """Compare each schedule's smallest γ_m with the floor of the exact band, (a_m − 1)/a_m."""
-    rates = frames["decay_rates"].group_by("schedule", maintain_order=True)
-    smallest = dict(rates.agg(pl.col("gamma").min()).iter_rows())
-
-    def check(name: str) -> Check:
-        what = f"{name}: a_m must be > √2 and below"
-        return Check(what, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
-
-    half = float(-np.log2(1 - 1 / 2**0.5))  # 2^{−p} = (a − 1)/a at a = √2
-    return Seen(
-        f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
-        [check(f"p = {p:g}") for p in (1, 0.9, 0.5, 0.1)],
-        [check(f"p = {p:g}") for p in (2, 4, 8)],
-        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2; at "
-        "a_m = 2 it ends below p = 1",
-    )
-
-
-STUDY = Study(
-    measure,
-    ("decay_rates", "stage_lengths"),
-    (powers_are_allowed, later_stages_are_longer),
-    {"decay_rate_band.png": draw},
-)

@@ -13,9 +13,10 @@ import polars as pl
 
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap
 from lab.theory.smoothing import BALL, Array
 
+STUDY = Study("escape")
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
 CHAINS = {1: 1000, 2: 1000, 10: 300}  # by dimension
@@ -125,7 +126,7 @@ RAN = (
 )
 
 
-@statement(
+@STUDY.statement(
     "定理 3.4, Algorithm 3",
     "the global minimiser is reached from starts all over the domain, other minima present",
 )
@@ -140,7 +141,7 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの挙動についての理論的洞察",
     "falling noise reaches it more often than plain descent and than constant noise",
 )
@@ -154,7 +155,7 @@ def falling_beats_constant(frames: Frames) -> Seen:
     )
 
 
-@statement("最適なノイズスケジューリング", "the optimal decay of the noise has p in (0, 1]")
+@STUDY.statement("最適なノイズスケジューリング", "the optimal decay of the noise has p in (0, 1]")
 def powers_up_to_one_are_best(frames: Frames) -> Seen:
     """Compare p = 1/2 and 1 with p = 2."""
     others = [_gap(frames, d, falling(p), falling(2)) for d in CHAINS for p in (0.5, 1)]
@@ -173,10 +174,3 @@ def powers_up_to_one_are_best(frames: Frames) -> Seen:
         note="Untuned, from δ_1 as large as the domain, p = 0.5, the default, reaches the minimum "
         f"less often than plain descent, and p = 2 most often: {found}",
     )
-
-
-STUDY = Study(
-    measure,
-    ("escape",),
-    (reaches_the_global_minimum, falling_beats_constant, powers_up_to_one_are_best),
-)

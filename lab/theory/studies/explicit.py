@@ -8,9 +8,10 @@ import polars as pl
 from lab.theory.functions import Dented, smoothed
 from lab.theory.nice import check_sigma_nice
 from lab.theory.propositions import fitted_exponent
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, Array
 
+STUDY = Study("algorithm1")
 FIRST, CONSTANT, CHAINS, SIGMA, STAGES = 0.5, 0.05, 200, 0.7, 7
 PROBLEM = Dented()  # nonconvex and σ-nice, and f(x*_δ) is proportional to δ
 
@@ -69,31 +70,24 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     nice = all(level.moves_little and level.is_convex for level in checked)
     start = np.random.default_rng(settings.seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
-    for rule in ("printed", "hazan"):
-        if rule == "printed":
-            asked = [printed_steps(SIGMA, level) for level in levels]
-        else:
-            asked = [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels]
+    rules: dict[str, Sequence[float]] = {
+        "printed": [printed_steps(SIGMA, level) for level in levels],
+        "hazan": [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels],
+    }
+    for rule, asked in rules.items():
         steps = [int(np.ceil(count)) for count in asked]
         results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, settings.seed)
         for m, x in enumerate(results):
             error = PROBLEM.value(x)
-            records.append(
-                {
-                    "rule": rule,
-                    "stage": m + 1,
-                    "sigma_nice": nice,
-                    "delta": float(levels[m]),
-                    "steps_asked": float(asked[m]),
-                    "total_steps": sum(steps[: m + 1]),
-                    "mean_error": float(error.mean()),
-                    "standard_error": float(error.std() / np.sqrt(CHAINS)),
-                }
-            )
+            case = {"rule": rule, "stage": m + 1, "sigma_nice": nice, "delta": float(levels[m])}
+            done = {"steps_asked": float(asked[m]), "total_steps": sum(steps[: m + 1])}
+            spread = float(error.std() / np.sqrt(CHAINS))
+            found = {"mean_error": float(error.mean()), "standard_error": spread}
+            records.append(case | done | found)
     return {"algorithm1": frame(records)}
 
 
-@statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m")
+@STUDY.statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m")
 def printed_step_rule(frames: Frames) -> Seen:
     """Check that the stages of the printed rule have steps, and that its error falls with δ."""
     printed, hazan = (frames["algorithm1"].filter(rule=rule) for rule in ("printed", "hazan"))
@@ -115,7 +109,7 @@ def printed_step_rule(frames: Frames) -> Seen:
     )
 
 
-@statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*")
+@STUDY.statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*")
 def theorem_5_1(frames: Frames) -> Seen:
     """Fit the exponent of total steps against the error."""
     hazan = frames["algorithm1"].filter(rule="hazan").filter(pl.col("stage") > 2)
@@ -128,6 +122,3 @@ def theorem_5_1(frames: Frames) -> Seen:
         [Check("fitted exponent", slope, 1.7, 2.3, interval)],
         [Check("exponent of 2^m, rounds, instead of steps", stages, 1.7, 2.3)],
     )
-
-
-STUDY = Study(measure, ("algorithm1",), (printed_step_rule, theorem_5_1))

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, GAUSSIAN, Array, Kernel
 
+STUDY = Study("sgd_is_smoothed_descent")
 ETA, NOISE, DRAWS = 0.02, 25.0, 100_000  # η, C, and draws of ω at each point
 GRID = np.linspace(-1.9, 1.9, 40)
 WITHIN = 0.85  # share of points whose 95 % interval must hold the prediction; there are 40 points
@@ -26,23 +27,20 @@ class Case:
     draw: Callable[[np.random.Generator, float], Array]
 
 
-def expected_step(case: Case, y: Array, seed: int) -> tuple[Array, Array, Array]:
-    """Return the mean of y_{t+1} − y_t over draws of ω_t, its standard error, and ω's rms, as y.
+def expected_step(case: Case, y: float, rng: np.random.Generator) -> dict[str, float]:
+    """Return the mean of y_{t+1} − y over draws of ω, its standard error, and ω's rms.
 
-    y_{t+1} = x_{t+1} − η∇f(x_{t+1}) with x_{t+1} = y_t − ηω_t (slides, "SGDの平滑化特性"), on
+    y_{t+1} = x_{t+1} − η∇f(x_{t+1}) with x_{t+1} = y − ηω (slides, "SGDの平滑化特性"), on
     one-dimensional Rastrigin.
     """
-    rng = np.random.default_rng(seed)
-    function = rastrigin(BALL, 1)
-    means, errors, sizes = [], [], []
-    for point in y:
-        noise = case.draw(rng, float(point))
-        moved = point - ETA * noise
-        step = moved - ETA * function.gradient(moved, 0.0) - point
-        means.append(step.mean())
-        errors.append(step.std(ddof=1) / np.sqrt(step.size))
-        sizes.append(np.sqrt((noise**2).mean()))
-    return np.array(means), np.array(errors), np.array(sizes)
+    noise = case.draw(rng, y)
+    moved = y - ETA * noise
+    step = moved - ETA * rastrigin(BALL, 1).gradient(moved, 0.0) - y
+    return {
+        "mean_step": float(step.mean()),
+        "standard_error": float(step.std(ddof=1) / np.sqrt(step.size)),
+        "rms_noise": float(np.sqrt((noise**2).mean())),
+    }
 
 
 def cases(seed: int) -> list[Case]:
@@ -76,13 +74,12 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point."""
     records: list[dict[str, Any]] = []
     for case in cases(settings.seed + 1):
-        level = ETA * NOISE / np.sqrt(case.batch)
-        mean_step, error, size = expected_step(case, GRID, settings.seed)
-        predicted = -ETA * rastrigin(case.kernel, 1).gradient(GRID[:, None], level)[:, 0]
-        names = ("y", "mean_step", "standard_error", "rms_noise", "predicted")
-        for values in zip(GRID, mean_step, error, size, predicted, strict=True):
-            head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
-            records.append(head | dict(zip(names, map(float, values), strict=True)))
+        level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(settings.seed)
+        head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
+        predicted = -ETA * rastrigin(case.kernel, 1).gradient(GRID, level)
+        for y, wanted in zip(map(float, GRID), map(float, predicted), strict=True):
+            found = expected_step(case, y, rng)
+            records.append(head | {"y": y} | found | {"predicted": wanted})
     return {"sgd_is_smoothed_descent": frame(records)}
 
 
@@ -105,7 +102,7 @@ def _size(frames: Frames, label: str) -> float:
 RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
 
 
-@statement(
+@STUDY.statement(
     "SGDの確率的ノイズと平滑化",
     "E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation",
 )
@@ -118,7 +115,7 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの平滑化特性", "ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"
 )
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
@@ -140,7 +137,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
     )
 
 
-@statement("SGDの平滑化特性", "one f̂_δ for all x")
+@STUDY.statement("SGDの平滑化特性", "one f̂_δ for all x")
 def one_function_for_all_x(frames: Frames) -> Seen:
     """Check the prediction of one δ where the noise depends on x."""
     return Seen(
@@ -148,10 +145,3 @@ def one_function_for_all_x(frames: Frames) -> Seen:
         [_within(frames, "noise ∝ x, b = 1")],
         note="Such noise smooths by another kernel at every point",
     )
-
-
-STUDY = Study(
-    measure,
-    ("sgd_is_smoothed_descent",),
-    (sgd_is_smoothed_descent, minibatch_noise_is_ball_noise, one_function_for_all_x),
-)

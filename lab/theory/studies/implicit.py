@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +11,10 @@ from scipy import stats
 from igo.method.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate
 from lab.theory.smoothing import Array
 
+STUDY = Study("theorem_3_4", "algorithm3", "stage_lengths_exist")
 ROUNDS = {
     0.25: (25, 70, 200, 550, 1500),
     0.5: (25, 50, 100, 200, 400, 800),
@@ -31,8 +32,7 @@ ALPHA_0 = alpha_0(
     sigma=PROBLEM.sigma(DELTA),
 )  # fmt: skip
 LOOSE = 1.3  # largest slope over 1/p that counts as 1/p
-Mode = Literal["exact", "sgd", "constant noise", "no noise"]
-MODES: tuple[Mode, ...] = ("exact", "sgd", "constant noise", "no noise")
+MODES = ("exact", "sgd", "constant noise", "no noise")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def starts(seed: int, chains: int = CHAINS) -> Array:
 
 
 def rounds_and_errors(
-    power: float, mode: Mode, rounds: tuple[int, ...], seed: int
+    power: float, mode: str, rounds: tuple[int, ...], seed: int
 ) -> list[dict[str, Any]]:
     """Return for each M the mean f(x_{M+2}) − f(x*) over the chains, and the total steps."""
     records: list[dict[str, Any]] = []
@@ -99,7 +99,7 @@ def rounds_and_errors(
     return records
 
 
-def _run(stages: list[Stage], start: Array, mode: Mode, seed: int) -> Array:
+def _run(stages: list[Stage], start: Array, mode: str, seed: int) -> Array:
     """Run Algorithm 3, or its steps and learning rates with constant noise δ_1 or without noise."""
     if mode in ("constant noise", "no noise"):
         level = stages[0].noise_level if mode == "constant noise" else 0.0
@@ -116,8 +116,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
     ]
     reached = []
-    ways: tuple[Mode, ...] = ("sgd", "no noise")
-    for (power, epsilons), mode in product(EPSILONS.items(), ways):
+    for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
             m = stages_for(epsilon, ALPHA_0, power)
             value = PROBLEM.value(_run(plan(m, power), starts(seed), mode, seed))
@@ -136,68 +135,53 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     }
 
 
-def _fit(
-    frames: Frames, power: float, mode: Mode, column: str
-) -> tuple[float, tuple[float, float]]:
+def _slope(frames: Frames, power: float, mode: str, column: str, what: str) -> Check:
+    """Check the exponent of rounds or steps against the error, times p."""
     rows = frames["theorem_3_4"].filter(p=power, mode=mode)
     slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
     reach = float(stats.t.ppf(0.975, len(rows) - 2)) * error
-    return slope, (slope - reach, slope + reach)
+    interval = ((slope - reach) * power, (slope + reach) * power)
+    return Check(f"slope times p, {what}", slope * power, high=LOOSE, interval=interval)
 
 
-def _fall(frames: Frames, power: float, mode: Mode) -> float:
+def _fall(frames: Frames, power: float, mode: str) -> float:
     """Return the fall of the error from the fewest to the most rounds, over the fall of M^{−p}."""
     rows = frames["theorem_3_4"].filter(p=power, mode=mode)
-    return float(
-        rows["error"][-1] / rows["error"][0] * (rows["rounds"][-1] / rows["rounds"][0]) ** power
-    )
+    error, rounds = rows["error"], rows["rounds"]
+    return float(error[-1] / error[0] * (rounds[-1] / rounds[0]) ** power)
 
 
-@statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
+@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
 def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
-    parts = []
-    modes: tuple[Mode, ...] = ("exact", "sgd")
-    for power, mode in product(ROUNDS, modes):
-        slope, (low, high) = _fit(frames, power, mode, "rounds")
-        text = f"slope times p, p = {power:g}, {mode}"
-        interval = (low * power, high * power)
-        parts.append(Check(text, slope * power, high=LOOSE, interval=interval))
-    others: tuple[Mode, ...] = ("constant noise", "no noise")
+    fall = "fall of the error over that of M^−p"
     return Seen(
         "the ripple (σ, L_f known, other minima on the right), Algorithm 3 with closed-form ∇f̂ and "
         "with SGD",
-        parts,
         [
-            Check(
-                f"fall of the error over that of M^−p, {mode}, p = 1",
-                _fall(frames, 1.0, mode),
-                high=2,
-            )
-            for mode in others
+            _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}")
+            for power, mode in product(ROUNDS, ("exact", "sgd"))
+        ],
+        [
+            Check(f"{fall}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
+            for mode in ("constant noise", "no noise")
         ],
         "f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows",
     )
 
 
-@statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
+@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
 def steps_against_error(frames: Frames) -> Seen:
     """Fit the exponent of gradient steps against the error for every p."""
-    parts = []
-    for power in ROUNDS:
-        slope, (low, high) = _fit(frames, power, "exact", "steps")
-        what = f"slope times p, p = {power:g}"
-        interval = (low * power, high * power)
-        parts.append(Check(what, slope * power, high=LOOSE, interval=interval))
     return Seen(
         "the ripple, closed-form ∇f̂, Σ T_F of all rounds, T_F = H_4/ε_m",
-        parts,
+        [_slope(frames, power, "exact", "steps", f"p = {power:g}") for power in ROUNDS],
         note="T_F grows as (M/(M − m + 1))^2p, so steps grow as 1/ε^max(2, 1/p) [derived]: p > 1/2 "
         "saves rounds but no steps",
     )
 
 
-@statement("Algorithms 3, 4", "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε")
+@STUDY.statement("Algorithms 3, 4", "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε")
 def epsilon_is_reached(frames: Frames) -> Seen:
     """Count the chains that end within ε."""
     table = frames["algorithm3"]
@@ -219,7 +203,9 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     )
 
 
-@statement("Algorithm 3", "T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε")
+@STUDY.statement(
+    "Algorithm 3", "T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"
+)
 def stage_lengths_exist(frames: Frames) -> Seen:
     """Find the largest M for which every T_F exists, by H_3."""
     rows = frames["stage_lengths_exist"].iter_rows()
@@ -230,10 +216,3 @@ def stage_lengths_exist(frames: Frames) -> Seen:
         note="The slides do not say what H_3 is. ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
         "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
     )
-
-
-STUDY = Study(
-    measure,
-    ("theorem_3_4", "algorithm3", "stage_lengths_exist"),
-    (rounds_against_error, steps_against_error, epsilon_is_reached, stage_lengths_exist),
-)

@@ -10,9 +10,10 @@ from scipy import optimize
 
 from lab.theory import propositions as props
 from lab.theory.functions import Dented, Ripple, Smoothed, smoothed, tilted_wave
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, GAUSSIAN
 
+STUDY = Study("minimisers_move", "stage_starts")
 WAVES, BOWLS = 1500, 400
 
 
@@ -120,7 +121,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 TOO_FAR = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
 
 
-@statement(
+@STUDY.statement(
     "命題 3.2",
     "f σ-strongly convex on B(x*; r), 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| ⇒ f new σ-nice",
 )
@@ -142,7 +143,7 @@ def noise_is_sufficient(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "命題 3.3",
     "f new σ-nice, γ_m > 1/d_{m+1} ⇒ ‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|",
 )
@@ -158,10 +159,3 @@ def stages_start_inside(frames: Frames) -> Seen:
         [Check("with γ_m ≤ 1/d_{m+1}", len(table.filter(~inside & outside)), high=0)],
         "(i) down to δ = 0 gives ‖x*_δm − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]",
     )
-
-
-STUDY = Study(
-    measure,
-    ("minimisers_move", "stage_starts"),
-    (noise_is_sufficient, stages_start_inside),
-)

@@ -1,5 +1,6 @@
 """Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -8,9 +9,10 @@ import polars as pl
 from lab.theory.functions import Dented, Ripple, quadratic, rastrigin, smoothed
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 from lab.theory.smoothing import BALL, GAUSSIAN
 
+STUDY = Study("nonconvex_bands", "nice_stages")
 SIGMA = 0.1
 DENTED_SIGMA = 0.7  # of the nonconvex function that is σ-nice
 # Every octave, and more levels where N(0; 3δ) begins to reach a dent.
@@ -42,38 +44,31 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     }
 
 
-def _reports() -> list[tuple[str, list[Level]]]:
+def _reports() -> Iterator[tuple[str, list[Level]]]:
     halving, optimal = [2.0 / 2**m for m in range(7)], list(optimal_levels(2.0, 10, 0.5))
-    reports = []
     for d, kernel in CASES:
         function, case = rastrigin(kernel, d), f"rastrigin, {kernel.name}, d = {d}"
-        reports.append((f"σ-nice: {case}", check_sigma_nice(function, halving, SIGMA)))
-        new = check_new_sigma_nice(function, optimal, 1.0, SIGMA)
-        reports.append((f"new: {case}", new))
+        yield f"σ-nice: {case}", check_sigma_nice(function, halving, SIGMA)
+        yield f"new: {case}", check_new_sigma_nice(function, optimal, 1.0, SIGMA)
     problem, gaussian, ball = Ripple(), rastrigin(GAUSSIAN, 1), rastrigin(BALL, 1)
     for rounds in ROUNDS:
         levels = list(optimal_levels(2.0, rounds, 0.5))
-        new = check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
-        reports.append((f"rastrigin, M = {rounds}", new))
+        yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
         levels = list(optimal_levels(0.2, rounds, 0.5))
         for times in (1, 2):
-            sigma = times * problem.sigma(0.2)
-            new = check_new_sigma_nice(smoothed(problem), levels, 1.0, sigma)
-            reports.append((f"ripple, {times}σ, M = {rounds}", new))
-    dented = check_sigma_nice(smoothed(Dented()), DENTED_LEVELS, DENTED_SIGMA)
-    reports.append(("σ-nice: dented", dented))
-    reports.append(("σ-nice: x²/2", check_sigma_nice(quadratic(), halving, SIGMA)))
-    reports.append(("in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)))
-    reports.append(("out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)))
+            new = check_new_sigma_nice(smoothed(problem), levels, 1.0, times * problem.sigma(0.2))
+            yield f"ripple, {times}σ, M = {rounds}", new
+    yield "σ-nice: dented", check_sigma_nice(smoothed(Dented()), DENTED_LEVELS, DENTED_SIGMA)
+    yield "σ-nice: x²/2", check_sigma_nice(quadratic(), halving, SIGMA)
+    yield "in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)
+    yield "out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)
     for case, chosen in (
         ("δ from 2 to 0.6", LARGE),
         ("δ from 0.2 to 0.02", SMALL),
         ("both, one jump over the band", np.concatenate([LARGE, SMALL])),
         ("through the band", np.linspace(2.0, 0.02, 16)),
     ):
-        new = check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
-        reports.append((f"sequence: {case}", new))
-    return reports
+        yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
 
 
 def _records(case: str, levels: list[Level]) -> list[dict[str, object]]:
@@ -100,7 +95,7 @@ def _broken(frames: Frames, case: str) -> int:
     return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
 
 
-@statement("目的関数の平滑化", "more noise makes a smoother function")
+@STUDY.statement("目的関数の平滑化", "more noise makes a smoother function")
 def more_noise_is_smoother(frames: Frames) -> Seen:
     """Count the bands of δ in which the global minimiser of f is a maximum of f̂_δ."""
     table = frames["nonconvex_bands"]
@@ -120,7 +115,7 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
     )
 
 
-@statement("動機", "it is not known whether (nonconvex) σ-nice functions exist")
+@STUDY.statement("動機", "it is not known whether (nonconvex) σ-nice functions exist")
 def sigma_nice_is_rare(frames: Frames) -> Seen:
     """Count the levels at which a suitable nonconvex function breaks the definition."""
     others = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
@@ -135,7 +130,7 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
     )
 
 
-@statement("結論", "there are cases in which a σ-nice function cannot be defined")
+@STUDY.statement("結論", "there are cases in which a σ-nice function cannot be defined")
 def cannot_be_defined(frames: Frames) -> Seen:
     """Look at the minimisers of ball-smoothed Rastrigin inside and outside its bad band."""
 
@@ -158,7 +153,7 @@ def cannot_be_defined(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "New σ-nice 関数", "along one sequence δ_m, around x*, nonconvex functions are new σ-nice"
 )
 def new_sigma_nice_exists(frames: Frames) -> Seen:
@@ -183,7 +178,9 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
     )
 
 
-@statement("貢献", "the new definition lets more functions in, by choice of the noise sequence")
+@STUDY.statement(
+    "貢献", "the new definition lets more functions in, by choice of the noise sequence"
+)
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """Count the levels that break the definition, for sequences in the band and outside it."""
     kept = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
@@ -193,16 +190,3 @@ def sequence_can_be_chosen(frames: Frames) -> Seen:
         [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in kept],
         [Check("16 even steps through the band", through, high=0)],
     )
-
-
-STUDY = Study(
-    measure,
-    ("nonconvex_bands", "nice_stages"),
-    (
-        more_noise_is_smoother,
-        sigma_nice_is_rare,
-        cannot_be_defined,
-        new_sigma_nice_exists,
-        sequence_can_be_chosen,
-    ),
-)

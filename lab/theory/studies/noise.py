@@ -5,9 +5,10 @@ from itertools import combinations, product
 import numpy as np
 import polars as pl
 
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap
 from lab.theory.smoothing import Array
 
+STUDY = Study("lemma_2_1", "noise_and_batch")
 STEPS, NOISE = 2000, 400.0  # SGD steps, and C of the controlled gradient
 ETA, SAMPLES = 0.002, 7
 TUNING, CHAINS = 4000, 20_000  # chains to tune with, and others to judge with
@@ -82,7 +83,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"lemma_2_1": frame(lemma), "noise_and_batch": frame(records)}
 
 
-@statement("補題 2.1", "E‖∇f_S − ∇f‖² ≤ C²/b")
+@STUDY.statement("補題 2.1", "E‖∇f_S − ∇f‖² ≤ C²/b")
 def lemma_2_1(frames: Frames) -> Seen:
     """Compare every enumerated mini-batch variance with C²/b."""
     table, n = frames["lemma_2_1"], SAMPLES
@@ -112,7 +113,7 @@ def _wins(
 RAN = f"{CHAINS:,} SGD chains on Rastrigin, d = 1, noise (C/√b)·u"
 
 
-@statement(
+@STUDY.statement(
     "SGDの挙動についての理論的洞察",
     "too large batches follow the original function and stay in bad local minima",
 )
@@ -126,7 +127,7 @@ def large_batches_stay(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの挙動についての理論的洞察",
     "a decaying learning rate or a growing batch is better than constants",
 )
@@ -143,10 +144,3 @@ def falling_noise_is_better(frames: Frames) -> Seen:
         ],
         [rate_gap("the same with growing noise", _wins(frames, GROWING, "tuned"), rival)],
     )
-
-
-STUDY = Study(
-    measure,
-    ("lemma_2_1", "noise_and_batch"),
-    (lemma_2_1, large_batches_stay, falling_noise_is_better),
-)

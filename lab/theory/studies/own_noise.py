@@ -9,18 +9,18 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
 
+STUDY = Study("own_noise")
 RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 800, 200
 POINTS = {"start": 0, "after 1 epoch": 1, "after 20 epochs": 20}
-OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW = (
+KERNELS = OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW = (
     "its own mini-batches",
     "Gaussian, its own covariance",
     "ball",
     "its own, batch 4b",
     "its own, η/2",
 )
-KERNELS = (OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW)
 NEAR = 0.25  # how far a ratio may be from 1
 
 
@@ -65,14 +65,8 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
             move = -rate * noise(kernel, gradients, CHUNK, random)
             parts.append(NETWORK.loss(y + move, data) - level - move @ slope)
         rise = torch.cat(parts)
-        records.append(
-            {
-                "kernel": kernel,
-                "loss": float(level),
-                "rise": float(rise.mean()),
-                "standard_error": float(rise.std()) / DRAWS**0.5,
-            }
-        )
+        found = {"rise": float(rise.mean()), "standard_error": float(rise.std()) / DRAWS**0.5}
+        records.append({"kernel": kernel, "loss": float(level)} | found)
     return records
 
 
@@ -85,15 +79,8 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"own_noise": frame(records)}
 
 
-def ratio(
-    frames: Frames,
-    point: str,
-    kernel: str,
-    over: str = OWN,
-    low: float = 1 - NEAR,
-    high: float = 1 + NEAR,
-) -> Check:
-    """Check the rise of the loss by a kernel over that by another one."""
+def ratio(frames: Frames, point: str, kernel: str, over: str = OWN, less: bool = False) -> Check:
+    """Check that the rise of the loss by a kernel is near that by another, or `less` than it."""
     table = frames["own_noise"].filter(point=point)
     above, below = (table.filter(kernel=k).row(0, named=True) for k in (kernel, over))
     value = above["rise"] / below["rise"]
@@ -101,6 +88,7 @@ def ratio(
     reach = 1.96 * abs(value) * float(relative)
     rival = "its own noise" if over == OWN else over
     what = f"{kernel}: rise over that of {rival}, {point}"
+    low, high = (-np.inf, 1) if less else (1 - NEAR, 1 + NEAR)
     return Check(what, value, low, high, (value - reach, value + reach))
 
 
@@ -110,7 +98,9 @@ RAN = (
 )
 
 
-@statement("SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)")
+@STUDY.statement(
+    "SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)"
+)
 def ball_smooths_as_sgd(frames: Frames) -> Seen:
     """Compare the ball's rise with that of the network's own noise."""
     fitting = [ratio(frames, point, OWN_GAUSSIAN) for point in POINTS]
@@ -123,20 +113,17 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     )
 
 
-@statement(
+@STUDY.statement(
     "SGDの挙動についての理論的洞察",
     "to lower η, or to raise b, is equivalent to lowering the noise level",
 )
 def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
     """Compare η/2 and 4b, which halve δ, with the noise as it is and with one another."""
-    lower = [ratio(frames, p, k, low=-np.inf, high=1) for k in (SLOW, LARGE) for p in POINTS]
+    lower = [ratio(frames, p, k, less=True) for k in (SLOW, LARGE) for p in POINTS]
     return Seen(
         RAN,
         [*lower, *(ratio(frames, point, SLOW, LARGE) for point in POINTS)],
-        [ratio(frames, point, OWN, LARGE, low=-np.inf, high=1) for point in POINTS],
+        [ratio(frames, point, OWN, LARGE, less=True) for point in POINTS],
         "At one point of the training both smooth alike. The slide does not say that training with "
         "either ends alike",
     )
-
-
-STUDY = Study(measure, ("own_noise",), (ball_smooths_as_sgd, rate_and_batch_lower_the_noise))

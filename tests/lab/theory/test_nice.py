@@ -9,11 +9,10 @@ from lab.theory.smoothing import BALL, GAUSSIAN
 def drifting(speed, curvature=1.0):
     """Return f̂_δ = c(x − speed·δ)²/2, whose minimiser moves by exactly speed·(δ_m − δ_{m+1})."""
     return Smoothed(
-        lambda x, d: curvature * ((x - speed * d) ** 2).sum(-1) / 2,
+        lambda x, d: curvature * (x - speed * d) ** 2 / 2,
         lambda x, d: curvature * (x - speed * d),
-        lambda x, _: np.broadcast_to(curvature * np.eye(1), (len(x), 1, 1)),
+        lambda x, _: np.full_like(x, curvature),
         (-5.0, 5.0),
-        1,
     )
 
 
