@@ -30,7 +30,7 @@ from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
 from igo.runs.stopping import Stopped, signals
-from igo.train import engine, machine
+from igo.train import engine, machine, optimizers
 from igo.train.engine import Engine
 
 # Runs are compared in float64: see in_double. What they log is a sum over samples in float32.
@@ -128,7 +128,7 @@ def steps_on_ranks() -> dict[str, Any]:
         results["names"] = list(model.state_dict())
         run = engine_of(ranks, "fp16")
         run, model = engine.distributed(run, run.prepare(network(nn.Identity)))
-        optimizer = OptimizerConfig("shb", 0.9).build(model.parameters(), 0.1)
+        optimizer = optimizers.build(OptimizerConfig("shb", 0.9), model.parameters(), 0.1)
         results["fp16"] = []
         for factor in (1.0, 1e30, 1.0):
             images, labels = (t[ranks.rank :: ranks.size] for t in samples(9))

@@ -149,7 +149,7 @@ def test_a_hangup_that_was_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         arrived: list[int] = []
-        handled = stopping.handled(local.STOPS, lambda number, _: arrived.append(number))
+        handled = stopping.handled(stopping.STOPPING, lambda number, _: arrived.append(number))
         with stopping.signals() as check_stop, handled:
             os.kill(os.getpid(), signal.SIGHUP)
             check_stop()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import machine, models
+from igo.train import machine, models, optimizers
 from igo.train.engine import Engine
 
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
@@ -92,7 +92,7 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     F.cross_entropy(reference(images), labels).backward()
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
-    optimizer = OptimizerConfig("sgd").build(network.parameters(), 0.5)
+    optimizer = optimizers.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
     run.backward(network, *samples(23, device))
     totals = run.backward(network, *samples(23, device))
     run.update(optimizer)
@@ -139,7 +139,7 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 ) -> None:
     run = build(device, "fp16")
     network = run.prepare(plain_network())
-    optimizer = OptimizerConfig("shb", momentum).build(network.parameters(), 0.1)
+    optimizer = optimizers.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
     before = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
     images, labels = samples(8, device)

@@ -15,7 +15,7 @@ from torch import nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import machine, models
+from igo.train import machine, models, optimizers
 
 SIDE = 56
 
@@ -63,7 +63,7 @@ def train_narrow_models(steps: int) -> None:
     for precision, network in product(("fp32", "auto"), [*narrow, users]):
         run = machine.build(EngineConfig(device="cpu", precision=precision, threads=1))
         prepared = run.prepare(network)
-        optimizer = OptimizerConfig("sgd").build(prepared.parameters(), 0.01)
+        optimizer = optimizers.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
             totals = run.backward(prepared, images, torch.randint(10, (2,)))
