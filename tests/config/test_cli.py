@@ -161,16 +161,23 @@ PACKAGE_LINE = b"# @package _global_\n"
         (PACKAGE_LINE + b"p: 1\np: 2\n", r"own\.yaml, line [2-4]: .*; it must be YAML"),
         (PACKAGE_LINE + b"# caf\xe9\np: 1\n", r"experiment/own\.yaml: .*; it must be UTF-8"),
         (b"p: 1\n", r"experiment=.* must begin with the line # @package _global_"),
+        (
+            PACKAGE_LINE + b"p: 1\nepochs: 3\n",
+            r"sweep=.*sets p, epochs where no run reads it.*grids",
+        ),
+        (b"hydra: {sweeper: {grids: [p: 1]}}\n", r"sweep=.*sets sweep .*@package _global_.*grids"),
     ],
 )
 def test_a_mistake_in_ones_own_file_is_one_line(
     text: bytes, said: str, program: Program, tmp_path: Path
 ) -> None:
-    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    group = re.search("sweep|experiment|$", said)[0] or "experiment"  # type: ignore[index]
+    file = tmp_path / "mine" / group / "own.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes(text)
-    typed = ("p=1", "--config-dir", str(tmp_path / "mine"), "experiment=own", "dry_run=true")
-    assert re.match(f"error: .*{said}$", program(*typed).error())
+    typed = ("--config-dir", str(tmp_path / "mine"), f"{group}=own", "dry_run=true")
+    words = ["-m", *typed] if group == "sweep" else ["p=1", *typed]
+    assert re.match(f"error: .*{said}$", program(*words).error())
 
 
 def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert "BasicBlock" in python(tmp_path, "-c", loaded).good().stdout
 
     file.write_text(file.read_text() + "# edited\n")
-    assert "finished before under another file of mine.net;" in program(*RUN, *OWN).stdout
+    assert "finished before under another version of mine.net's file;" in program(*RUN, *OWN).stdout
     sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
     assert re.search(r"^started model.width=5$", sweep, re.M)  # the other has finished
     assert "mine.net(width=5, classes=10, channels=1)" in sweep

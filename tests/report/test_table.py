@@ -89,7 +89,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
         "host": "here", "device": "cpu", "hardware": "device cpu", "software": "",
-        "worst_case": None, "started": None, "command": None, "code": "unknown",
+        "worst_case": None, "started": None, "command": None, "code": "igo unknown",
     }  # fmt: skip
     assert row.keys() - SETTINGS.keys() == results.keys()
     assert {name: row[name] for name in results} == results
@@ -254,7 +254,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     for folder in record_runs(root, "p=1"):
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
-    line = "1 run of c0ffee1+changes (bbbbbbbbbb, torch 2.9.0), 2 runs of c0ffee1 (aaaaaaaaaa"
+    line = "1 run of c0ffee1+changes (igo bbbbbbbbbb), 2 runs of c0ffee1 (igo aaaaaaaaaa)"
     for program in (summary, page):
         program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
         assert f"{mixed}{line}" in capsys.readouterr().out
@@ -264,8 +264,14 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     earlier = [{"commit": "decade5", "code": "d" * 10, **torch}]
     edit(plain[2] / "status.json", earlier=earlier, code="a" * 10, commit="c0ffee1")
     summary.run(OmegaConf.create({"runs": str(root), "output": None}))
-    line = "1 run of decade5 then c0ffee1 (dddddddddd, torch 2.9.0 then aaaaaaaaaa, torch 2.9.0), 2"
+    line = "1 run of decade5 then c0ffee1 (igo dddddddddd then igo aaaaaaaaaa), 2"
     assert f"{mixed}{line}" in capsys.readouterr().out
+    same = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
+    for folder, file in zip(plain, "xyy", strict=True):
+        edit(folder / "status.json", own_code={"my.net(width=8)": file, "my.curve()": "z"}, **same)
+    summary.run(OmegaConf.create({"runs": str(root), "output": None}))
+    line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
+    assert f"{mixed}{line}\n" in capsys.readouterr().out
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from wandb_server import exit_codes, history
 
 from igo.config.load import make_plan
 from igo.runs import assemble, checkpoint, stopping
-from igo.sweep import local
 from igo.train import datasets, machine, optimizers
 from igo.train.record import Progress, Training
 
@@ -65,7 +64,7 @@ def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> Non
     del state["optimizer"]
     checkpoint.save(path, state)
     content = path.read_bytes()
-    message = rf"error: {path} is not a checkpoint that this program wrote \('optimizer'\)"
+    message = rf"error: {path} does not fit this program \('optimizer'\)"
     assert re.match(message, start(tmp_path, "sgd").error())
     assert path.read_bytes() == content
 

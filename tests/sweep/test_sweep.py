@@ -38,7 +38,7 @@ from igo.ground.statistics import least_seeds
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
-from igo.sweep.launch import Sweep, too_few_seeds
+from igo.sweep.launch import Sweep, check_file, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -86,7 +86,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     again = program(*sweep).good()
     assert "4 runs, 4 finished" in again.stdout
     assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in again.stdout
-    assert "1 run of c0ffeec+changes (0000000000, " in again.stdout
+    assert "1 run of c0ffeec+changes (igo 0000000000)" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
 
@@ -110,7 +110,7 @@ def test_it_ends_with_difference_interval_verdict_and_report(
     expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, mean - half, mean + half)]
     (line,) = (x for x in lines if x.startswith("Method 3 − Method 1 (constant): "))
     assert re.findall(r"[+−]\d+\.\d+", line) == expected
-    assert line.endswith("over 2 seeds: too few seeds")
+    assert line.endswith("over 2 seeds: too few seeds (p 0.5)")
 
 
 def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
@@ -295,6 +295,11 @@ def test_composing_many_runs_gives_what_hydra_and_omegaconf_give_for_each(
         shared = Composer("config")
         jobs = [shared.job(line) for line in LINES * 2]
     assert [job.config for job in jobs] == wanted * 2
+
+
+def test_the_files_of_sweeps_set_nothing_beside_their_grids(composer: Composer) -> None:
+    for file in (ROOT / "launch" / "sweep").glob("*.yaml"):
+        check_file(composer, file.stem)
 
 
 def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None:

@@ -84,7 +84,8 @@ class Graduated(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         epochs = self.batches.plan.epochs
         if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
-            raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {epochs}")
+            wrong = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
+            raise UserError(f"{wrong}; set max_epochs=plan.epochs")
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -173,6 +173,9 @@ def _explained(error: Exception, config: Path) -> UserError:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
+    if name.endswith("._target_"):
+        group = name.partition(".")[0]
+        return f"leave {group}= out: {name} takes its place"
     if owners := options_with(name):
         return f"{name} is no setting here: it belongs to {', '.join(owners)}"
     known = [*settings_in(config)]

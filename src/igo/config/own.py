@@ -101,16 +101,22 @@ def reported(group: str, call: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        package, more = call.partition(".")[0], ""
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
-                more = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        more = place_of(error, call)
         if isinstance(error, ModuleNotFoundError):
             more += f"; neither installed nor in the current folder, {Path.cwd()}"
         if isinstance(error, AttributeError):
             more += "." + nearest(str(error.name), dir(error.obj))
         said = f"{type(error).__name__}: {first_line(error)}{more}"
         raise ConfigError(f"{group}._target_", call, said) from None
+
+
+def place_of(error: Exception, call: str) -> str:
+    """``" (my_model.py, line 7)"``, where an error left the package of a call; else nothing."""
+    package, place = call.partition(".")[0], ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+            place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return place
 
 
 def digest(call: str) -> str | None:

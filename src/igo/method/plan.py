@@ -197,9 +197,12 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
             allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
             raise PlanError("profile", name, allowed)
         if not 0 < phi <= 1:
+            cure = (
+                "φ may not rise above φ(0) = 1" if phi > 1 else "use fewer stages or a slower decay"
+            )
             allowed = (
                 f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
-                " must be in (0, 1]; use fewer stages or a slower decay"
+                f" must be in (0, 1]; {cure}"
             )
             raise PlanError("profile", name, allowed)
         phis.append(phi)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -87,11 +89,23 @@ def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
     for name, numbers in [*groups, ("the settings", list(labels))]:
         used = runs.filter("counted", pl.col("setting").is_in(numbers)).fill_null("unknown")
         each = used.group_by("code").agg(pl.len(), pl.first("commit")).sort("len", "code").rows()
-        several = len(each) > 1 or any(THEN in code for code, _, _ in each)
-        if several and not (lines and len(numbers) > 1):
-            of = (f"{counted(n, 'run')} of {short(commit)} ({code})" for code, n, commit in each)
+        starts = [start.split(", ") for code, *_ in each for start in code.split(THEN)]
+        values = Counter(part.partition(" ")[0] for part in {*chain(*starts)})  # of igo, torch, …
+        if max(values.values(), default=1) > 1 and not (lines and name == "the settings"):
+            of = (
+                f"{counted(n, 'run')} of {short(commit)} ({_differing(code, values)})"
+                for code, n, commit in each
+            )
             lines.append(f"{name} are of different code: {', '.join(of)}")
     return lines
+
+
+def _differing(code: str, values: Mapping[str, int]) -> str:
+    """The parts of a code that have several values among the runs."""
+    return THEN.join(
+        ", ".join(part for part in start.split(", ") if values[part.partition(" ")[0]] > 1)
+        for start in code.split(THEN)
+    )
 
 
 def short(commit: str) -> str:

@@ -18,7 +18,7 @@ from igo.report.table import Row, by_setting, constants, read_runs, write
 from igo.runs.find import find, is_run, named
 
 LEGEND = (
-    "n counts finished runs, (+k): k more did not finish; ± is the standard deviation over seeds",
+    "seeds: finished runs, (+k): k more did not finish; ± is the standard deviation over seeds",
     "[ ] is the 95 % interval of the mean, –: none, from one seed or one value in all seeds",
     "accuracy and loss are of the last epoch; summary.csv has all statistics",
 )
@@ -61,7 +61,7 @@ def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
         console.print(text, soft_wrap=not console.is_terminal)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("setting", overflow="fold")
-    for title in ("n", "test/accuracy %", "95 %", "train/loss", "updates", "seconds"):
+    for title in ("seeds", "test/accuracy %", "95 %", "train/loss", "updates", "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     names = labels(settings)
     for row in settings.to_dicts():

@@ -171,7 +171,7 @@ def _status(folder: Path, row: Row) -> Row:
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*status.get("earlier", ()), status]
-    command = re.sub(r"^\S+ \S*train\.py", "python src/train.py", status.get("command") or "")
+    command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
         "error": (status.get("error") or "").partition("\n")[0] or None,
@@ -189,10 +189,12 @@ def _status(folder: Path, row: Row) -> Row:
 
 
 def _code(start: Row) -> str:
-    """What the losses of a start of a run depend on: the digest of the sources, and versions."""
+    """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
     versions = start.get("versions") or {}
-    known = [f"{name} {versions[name]}" for name in COMPUTING if versions.get(name)]
-    return ", ".join([start.get("code") or "unknown", *known])
+    known = {name: versions[name] for name in COMPUTING if versions.get(name)}
+    own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
+    code = {"igo": start.get("code"), **own, **known}
+    return ", ".join(f"{name} {value or 'unknown'}" for name, value in code.items())
 
 
 def _then(values: Iterable[str | None]) -> str | None:

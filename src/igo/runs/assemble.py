@@ -105,9 +105,11 @@ def load(path: Path, signature: str, run: Training) -> Progress | None:
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        edited = manifest.differences(read_status(path.parent)) if ranks.first else ""
         raise UserError(
-            f"{path} is not a checkpoint that this program wrote ({first_line(error)}); it is left"
-            " as it is. fresh=true starts over"
+            f"{path} does not fit this program ({first_line(error)}); it"
+            f" {f'was written under {edited}' if edited else 'is left as it is'}. fresh=true starts"
+            " over"
         ) from None
 
 

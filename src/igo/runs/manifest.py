@@ -126,7 +126,7 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
             differing.append("commit {}, now {}".format(*short))
         for call, digits in (start.get("own_code") or {}).items():
             if own.digest(call) != digits:
-                differing.append(f"another file of {call.partition('(')[0]}")
+                differing.append(f"another version of {call.partition('(')[0]}'s file")
         there = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
         for name, now in here.items():
             if name in there and there[name] != now:

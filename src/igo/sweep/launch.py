@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from igo.config.schema import total_epochs
 from igo.ground.errors import ConfigError, UserError
-from igo.ground.files import make_writable, write_atomically
+from igo.ground.files import Record, make_writable, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.ground.words import counted
@@ -135,12 +135,13 @@ def launch(
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if len(lines) >= 200:  # which takes seconds
         console.print(f"checking {len(lines):,} runs")
-    composer = Composer(hydra.job.config_name)
+    composer, choices = Composer(hydra.job.config_name), hydra.runtime.choices
+    if choices.get("sweep"):
+        check_file(composer, choices["sweep"])
     without_name = [[o for o in line if not o.startswith("sweep=")] for line in lines]
     runs = distinct(composer.job(line) for line in without_name)
     if few := too_few_seeds(runs):
         console.print(few)
-    choices = hydra.runtime.choices
     sweep = Sweep(str(choices.get("sweep") or "sweep"), runs, console)
     if runs[0].config.dry_run:
         for job, state in zip(runs, sweep.states().values(), strict=True):
@@ -157,6 +158,16 @@ def launch(
         runner(sweep)
     if {"failed", "interrupted", "new"} & set(show(sweep).values()):
         raise SystemExit(1)
+
+
+def check_file(composer: Composer, name: str) -> None:
+    """Raise a ConfigError if a sweep's file sets what no run would read."""
+    both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
+    plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
+    if stray := [key for key in chosen if key not in plain or chosen[key] != plain[key]]:
+        allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.grids"
+        raise ConfigError("sweep", name, allowed)
 
 
 def _start_over(sweep: Sweep) -> None:
@@ -234,6 +245,7 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 def _show_results(sweep: Sweep) -> None:
     from igo.report import page, results, summary, table  # they import polars
+    from igo.report.comparison import p_value
 
     folders = [job.folder.path for job in sweep.runs]
     found = results.read(sorted(folders))
@@ -246,4 +258,5 @@ def _show_results(sweep: Sweep) -> None:
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
             over = f"{page.difference(pair)} points over {counted(pair.n, 'seed')}"
-            sweep.console.print(f"{names}: {over}: {pair.verdict}")
+            p = "" if pair.p_holm is None else f" (p {p_value(pair.p_holm)})"
+            sweep.console.print(f"{names}: {over}: {pair.verdict}{p}")

@@ -113,7 +113,8 @@ class Pairs:
         if not self._norms:
             return None
         norms = torch.stack(self._norms).cpu().numpy().astype(float)
-        squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
+        with np.errstate(over="ignore"):  # the loop ends a run whose C² is not finite
+            squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
         sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
         if self._scaler.is_enabled():
             finite = np.isfinite(squares).all(axis=1)

@@ -184,7 +184,9 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
             module.register_forward_pre_hook(look)
         shape = copied(images).shape
     except Exception as error:  # whatever a model raises for images that it cannot take
-        allowed = f"it cannot take a batch of {batch}: {first_line(error)}"
+        allowed = (
+            f"it cannot take a batch of {batch}: {first_line(error)}{own.place_of(error, name)}"
+        )
         raise ConfigError(setting, name, allowed) from None
     if tuple(shape) != (smallest, dataset.classes):
         allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
