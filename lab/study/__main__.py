@@ -61,13 +61,13 @@ def rows(_: list[str]) -> None:
         page: [row for row in every if row.get("page", "study") == page]
         for page in ("study", "cifar100")
     }
-    table.put(table.readme(every), table.README)
     table.put(table.table(pages["study"]), PAGES / "study.md")
     text = f"{methods.summary(pages['cifar100'], runs)}\n{table.table(pages['cifar100'])}"
     table.put(text, PAGES / "cifar100.md")
     table.draw(pages["study"], PAGES / "study.png")
     methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
     found = which.counted(which.recorded())
+    table.put(table.readme(every) + which.readme(found), table.README)
     table.put(which.summary(found), PAGES / "which_exchange.md")
     which.draw(found, PAGES / "which_exchange.png")
     print(text)

@@ -215,6 +215,20 @@ def summary(found: Sequence[Any]) -> str:
     return f"{table.markdown(head, lines)}\n{FIGURE}\n"
 
 
+def readme(found: Sequence[Any]) -> str:
+    """README's rows: the primary design at both η_1."""
+    lines = []
+    for rate in RATES if found else ():
+        sample = differences(found, rate, "equal Σ η")
+        e, low, high = estimate(sample)
+        said = verdict(low, high, sign_flip(sample[:, 0]))
+        lines.append(
+            f"| At equal Σ η a batch ∝ κ^(−e) equals η ∝ κ at e = …; Fashion-MNIST, η₁ = {rate:g}"
+            f" | {len(found)} | e = {e:.2f} [{low:.2f}, {high:.2f}] | – | {said} |\n"
+        )
+    return "".join(lines)
+
+
 def draw(found: Sequence[Any], path: Path) -> None:
     """The mean differences by the exponent, with 95 % intervals."""
     if not found:

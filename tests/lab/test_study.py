@@ -22,7 +22,7 @@ from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import ends, records, rows, seeds, table
+from lab.study import ends, records, rows, seeds, table, which
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -54,7 +54,8 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
 
 def test_the_pages_show_the_rows() -> None:
     every = rows.read()
-    assert table.between(table.README.read_text()) == table.readme(every)
+    exchange = which.readme(which.counted(which.recorded()))
+    assert table.between(table.README.read_text()) == table.readme(every) + exchange
     for page in ("study", "cifar100"):
         shown = table.between((ROOT / "results" / f"{page}.md").read_text())
         assert shown.endswith(table.table([r for r in every if r.get("page", "study") == page]))
