@@ -216,17 +216,19 @@ def summary(found: Sequence[Any]) -> str:
 
 
 def readme(found: Sequence[Any]) -> str:
-    """README's rows: the primary design at both η_1."""
-    lines = []
-    for rate in RATES if found else ():
-        sample = differences(found, rate, "equal Σ η")
-        e, low, high = estimate(sample)
-        said = verdict(low, high, sign_flip(sample[:, 0]))
-        lines.append(
-            f"| At equal Σ η a batch ∝ κ^(−e) equals η ∝ κ at e = …; Fashion-MNIST, η₁ = {rate:g}"
-            f" | {len(found)} | e = {e:.2f} [{low:.2f}, {high:.2f}] | – | {said} |\n"
-        )
-    return "".join(lines)
+    """README's row: the primary design at both η_1."""
+    if not found:
+        return ""
+    samples = [differences(found, rate, "equal Σ η") for rate in RATES]
+    estimates = [estimate(sample) for sample in samples]
+    said = {verdict(low, high, sign_flip(sample[:, 0]))
+            for sample, (_, low, high) in zip(samples, estimates, strict=True)}  # fmt: skip
+    exponents = ", ".join(f"{e:.2f} [{low:.2f}, {high:.2f}]" for e, low, high in estimates)
+    rates = " and ".join(f"{rate:g}" for rate in RATES)
+    return (
+        f"| b grows by κ^(−e) in place of η falling by κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
+        f" | {len(found)} | e = {exponents} | – | {', '.join(sorted(said))} |\n"
+    )
 
 
 def draw(found: Sequence[Any], path: Path) -> None:
