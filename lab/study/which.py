@@ -227,7 +227,7 @@ def readme(found: Sequence[Any]) -> str:
     rates = " and ".join(f"{rate:g}" for rate in RATES)
     return (
         f"| b grows by κ^(−e) in place of η falling by κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
-        f" | {len(found)} | e = {exponents} | – | {', '.join(sorted(said))} |\n"
+        f" | {len(found)} | e = {exponents} (97.5 %) | – | {', '.join(sorted(said))} |\n"
     )
 
 

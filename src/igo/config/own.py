@@ -101,7 +101,7 @@ def reported(group: str, call: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        more = place_of(error, call)
+        more = line_of(error, call)
         if isinstance(error, ModuleNotFoundError):
             more += f"; neither installed nor in the current folder, {Path.cwd()}"
         if isinstance(error, AttributeError):
@@ -110,7 +110,7 @@ def reported(group: str, call: str) -> Iterator[None]:
         raise ConfigError(f"{group}._target_", call, said) from None
 
 
-def place_of(error: Exception, call: str) -> str:
+def line_of(error: Exception, call: str) -> str:
     """``" (my_model.py, line 7)"``, where an error left the package of a call; else nothing."""
     package, place = call.partition(".")[0], ""
     for frame, line in traceback.walk_tb(error.__traceback__):

@@ -185,7 +185,7 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         shape = copied(images).shape
     except Exception as error:  # whatever a model raises for images that it cannot take
         allowed = (
-            f"it cannot take a batch of {batch}: {first_line(error)}{own.place_of(error, name)}"
+            f"it cannot take a batch of {batch}: {first_line(error)}{own.line_of(error, name)}"
         )
         raise ConfigError(setting, name, allowed) from None
     if tuple(shape) != (smallest, dataset.classes):
