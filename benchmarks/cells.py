@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
 from igo.config.schema import Config
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 
 # C² and evaluation are short here, and between the timed epochs
 COMMON = ("noise.batches=2", "tracking=none")

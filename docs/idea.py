@@ -14,7 +14,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from igo.config.load import load, make_plan
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 from igo.method.plan import Plan
 
 mpl.use("Agg")

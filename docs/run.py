@@ -17,8 +17,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
-from igo.ground.files import write_atomically
-from igo.ground.paths import CONF
+from igo.ground.files import CONF, write_atomically
 from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour
 from igo.runs.session import run
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from igo.config.cli import hydra_program
 from igo.config.load import split_off
 from igo.ground.errors import UserError, first_line
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 from igo.runs.loggers.wandb import knows_key
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Learning rate η_m", "epoch", ["eta_m"], True),
         ("Batch size b_m", "epoch", ["b_m"], True),
         ("Gradient variance C²", "epoch", ["gradient_variance"], True),
-        ("Noise scale C²/‖∇f‖²", "epoch", ["noise_scale"], True),
     ],
 }
 ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max

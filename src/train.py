@@ -2,7 +2,7 @@
 
 from igo.__main__ import train
 from igo.config.cli import hydra_program
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 
 if __name__ == "__main__":
     hydra_program(train, CONF / "config.yaml")

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from igo.config.load import load, make_plan
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 from igo.noise.measure import untouched
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal

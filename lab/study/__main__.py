@@ -101,6 +101,7 @@ COMMANDS = {
 def main() -> None:
     """Run the typed command."""
     command, *words = sys.argv[1:] or ["--help"]
+    sys.argv = ["-m", "lab.study", *sys.argv[1:]]  # status.json has the command
     if command in {"-h", "--help"}:
         print(__doc__)
     elif command not in COMMANDS:

@@ -15,8 +15,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from igo.config.schema import Config
-from igo.ground.files import Record
-from igo.ground.paths import CONF
+from igo.ground.files import CONF, Record
 from igo.runs.folder import path_of
 from igo.sweep.jobs import Composer
 

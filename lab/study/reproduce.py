@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 
-from igo.ground.errors import nearest
-from igo.ground.words import counted
+from igo.ground.errors import counted, nearest
 from lab.study import rows as study
 from lab.study import seeds as whole
 from lab.study import table
-from lab.study.records import ROOT, of_study
+from lab.study.records import of_study
 from lab.study.rows import Row
 
 FIRST_SEED = 100  # of a reproduction; no study has seeds from 100 to 299
 LEAST, MOST = 2, 200  # number of seeds of a reproduction
-FAILED = 1  # exit code of a sweep some of whose runs failed
 
 
 def reproduce(words: list[str]) -> None:
@@ -46,8 +42,8 @@ def listed(rows: Sequence[Row]) -> list[str]:
     width = max(len(row["row"]) for row in rows)
     return [
         "make reproduce ROW=NAME SEEDS=N runs one of these rows again with other seeds.",
-        "Without SEEDS it takes as many seeds as the study. A run takes seconds.",
-        "results/README.md has what the studies found.",
+        "Without SEEDS it takes as many as the study. A run takes seconds, on CIFAR-100 minutes.",
+        "Start the command once for each core: the processes share the runs.",
         "",
         f"{'ROW':<{width}} runs claim",
         *(f"{row['row']:<{width}}{2 * planned(row):>5} {row['claim']}" for row in rows),
@@ -56,23 +52,12 @@ def listed(rows: Sequence[Row]) -> list[str]:
 
 def again(row: Row, seeds: range) -> None:
     """Run a row with these seeds, and print its numbers and its verdict."""
-    if "anneal" in row:
-        whole.run([row], seeds)
-        code = 0
-    else:
-        arms = (row["first"], row["second"])
-        grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in arms)
-        code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
-    if code < 0:
-        name = signal.Signals(-code).name
-        sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
-    if code not in (0, FAILED):  # the sweep has printed why it ended
-        sys.exit(code)
+    whole.run([row], seeds)
     names, runs = [name for arm in study.names(row, seeds) for name in arm], of_study()
     if left := len(set(names) - runs.keys()):
         sys.exit(
-            f"error: {left} of {counted(len(names), 'run')} did not finish, the lines above say"
-            " why; the same command runs them again"
+            f"error: {left} of {counted(len(names), 'run')} did not finish; the same command runs"
+            " them again"
         )
     (found,) = study.judged([row], [study.values(row, runs, seeds)])
     before = row["found"]["verdict"] if row["found"] else "not run"
@@ -81,22 +66,3 @@ def again(row: Row, seeds: range) -> None:
         f"{row['row']}: {found['verdict']} with seeds {seeds[0]} to {seeds[-1]} (the study:"
         f" {before})"
     )
-
-
-def sweep(*words: str) -> int:
-    """Run a sweep with these words; return its exit code.
-
-    Ctrl-C reaches the sweep too, and the sweep stops its runs. Without the handler,
-    ``subprocess.run`` would kill the sweep at once.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        command = [sys.executable, "src/train.py", "-m", *words]
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _grid(experiment: str, arm: dict[str, object], seeds: range) -> str:
-    settings = {"experiment": experiment, **arm, "seed": list(seeds)}
-    return "{" + ",".join(f"{name}:{value}" for name, value in settings.items()) + "}"

@@ -37,22 +37,21 @@ def seeds(words: list[str]) -> None:
 def run(rows: Sequence[Row], planned: range, done: Container[str] = ()) -> None:
     """Train the runs of one experiment's rows with these seeds; one that fails stops no other."""
     experiment = rows[0]["experiment"]
-    sys.argv = ["lab.study", "seeds", experiment]  # the command in status.json
     torch.set_num_threads(1)
     for seed in planned:
         for arm in study.arms(rows):
             if records.name_of(experiment, arm, seed) in done:
                 continue
             try:
-                one(experiment, arm, seed, rows[0]["anneal"])
+                one(experiment, arm, seed, rows[0].get("anneal"))
             except Busy:  # another process trains it
                 pass
             except UserError as error:
                 print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
 
 
-def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
-    """Train a run as the program does, and measure its ends, unless this was done."""
+def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
+    """Train a run as the program does, and with ``rate`` measure its ends, unless this was done."""
     config = replace(records.config(experiment, arm), seed=seed, runs_dir=str(RUNS))
     plan = make_plan(config)
     if records.reverses(arm):
@@ -63,9 +62,10 @@ def one(experiment: str, arm: Arm, seed: int, rate: float) -> None:
     with folder.held():
         if (folder.path / ends.FILE).is_file():
             return
-        training = prepare(config, plan)
-        load(folder.checkpoint, folder.path.name, training)
-        ends.measure(folder.path, training, rate)
+        if rate is not None:
+            training = prepare(config, plan)
+            load(folder.checkpoint, folder.path.name, training)
+            ends.measure(folder.path, training, rate)
     print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
 
 

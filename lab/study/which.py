@@ -210,8 +210,9 @@ def summary(found: Sequence[Any]) -> str:
             said = verdict(low, high, sign_flip(sample[:, 0])) if role == "primary" else "–"
             means = [mean_of(arm) for arm in sample.T]
             cells = [table.with_interval([mean.value, mean.low, mean.high]) for mean in means]
+            exponent = "none" if math.isinf(e) else f"{e:.2f} [{low:.2f}, {high:.2f}]"
             lines.append([f"{design} ({role})", f"{rate:g}", f"{len(found)}", *cells,
-                          f"{e:.2f} [{low:.2f}, {high:.2f}]", said])  # fmt: skip
+                          exponent, said])  # fmt: skip
     return f"{table.markdown(head, lines)}\n{FIGURE}\n"
 
 
@@ -224,10 +225,12 @@ def readme(found: Sequence[Any]) -> str:
     said = {verdict(low, high, sign_flip(sample[:, 0]))
             for sample, (_, low, high) in zip(samples, estimates, strict=True)}  # fmt: skip
     exponents = ", ".join(f"{e:.2f} [{low:.2f}, {high:.2f}]" for e, low, high in estimates)
-    rates = " and ".join(f"{rate:g}" for rate in RATES)
+    others = [estimate(differences(found, rate, "equal images"))[0] for rate in RATES]
+    none = "; at equal images none" if all(map(math.isinf, others)) else ""
+    rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
-        f"| b grows by κ^(−e) in place of η falling by κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
-        f" | {len(found)} | e = {exponents} (97.5 %) | – | {', '.join(sorted(said))} |\n"
+        f"| Test loss: b times κ^(−e) for η times κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
+        f" | {len(found)} | e = {exponents} (97.5 %){none} | – | {', '.join(sorted(said))} |\n"
     )
 
 

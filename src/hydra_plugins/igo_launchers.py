@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from igo.ground.paths import CONF, LAUNCH
+from igo.ground.files import CONF, LAUNCH
 
 # What GROUP=own begins with: settings that may have any name.
 ConfigStore.instance().store(name="free", node=DictConfig({}, flags={"struct": False}))

@@ -19,7 +19,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 from igo.ground.errors import nearest
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 

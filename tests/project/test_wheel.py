@@ -77,7 +77,7 @@ def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
 
 def test_it_explains_itself_trains_sweeps_and_reports(full: Path, tmp_path: Path) -> None:
     igo = full / "bin" / "igo"
-    code = "from igo.ground import paths; print(paths.CONF)"
+    code = "from igo.ground import files; print(files.CONF)"
     there = done(tmp_path, full / "bin" / "python", "-c", code)
     assert Path(there.stdout.strip()).is_relative_to(full)
     assert "schedule=graduated " in done(tmp_path, igo, "train", "--help").good().stdout

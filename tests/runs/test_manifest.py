@@ -18,7 +18,7 @@ from recorded import edit
 
 from igo.data import identity, readers
 from igo.data.readers import Place, Source, Split
-from igo.ground.paths import PACKAGE
+from igo.ground.files import PACKAGE
 from igo.runs import manifest
 
 KILLED = Death("igo.runs.checkpoint.save", 1, "after")

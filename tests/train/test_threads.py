@@ -12,7 +12,7 @@ from conftest import TINY, assert_equal, configure
 from data_files import write_npz
 from trained import prepared
 
-from igo.ground.cores import allowed_cores
+from igo.ground.ranks import allowed_cores
 from igo.train import machine
 from igo.train.record import Progress
 

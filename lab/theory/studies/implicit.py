@@ -156,8 +156,8 @@ def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
     fall = "fall of the error over that of M^−p"
     return Seen(
-        "the ripple (σ, L_f known, other minima on the right), Algorithm 3 with closed-form ∇f̂ and "
-        "with SGD",
+        "the ripple (σ, L_f known, other minima on the right), Algorithm 3, H_3 = 0, with closed-form "
+        "∇f̂ and with SGD",
         [
             _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}")
             for power, mode in product(ROUNDS, ("exact", "sgd"))
@@ -196,7 +196,7 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     sgd = table.filter(mode="sgd")
     worst = float((sgd["mean_error"] / sgd["epsilon"]).to_numpy().max())
     return Seen(
-        f"SGD on the ripple, {CHAINS} chains, α_0 = {ALPHA_0:.3g}",
+        f"SGD on the ripple, H_3 = 0, {CHAINS} chains, α_0 = {ALPHA_0:.3g}",
         checks("sgd"),
         [checks("no noise")[-1]],
         f"α_0 is safe and dear: the mean error is at most {worst:.2g} of ε",

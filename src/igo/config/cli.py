@@ -29,7 +29,7 @@ from igo.config.own import with_options
 from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
-from igo.ground.paths import CONF, LAUNCH
+from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.

@@ -22,7 +22,7 @@ from igo.config.schema import (
     warmup_samples,
 )
 from igo.ground.errors import ConfigError, nearest
-from igo.ground.paths import CONF
+from igo.ground.files import CONF
 from igo.method.algorithm3 import stages_of
 from igo.method.arguments import PlanError
 from igo.method.profiles import GAMMA, Declared, parameters

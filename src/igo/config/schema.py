@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from igo.config import own
 from igo.data import readers
 from igo.data.readers import Place
-from igo.ground.paths import PACKAGE
+from igo.ground.files import PACKAGE
 from igo.method.arguments import RULES
 from igo.method.profiles import (
     AT_LEAST_ONE,

@@ -1,4 +1,4 @@
-"""For all rooms: errors, files, paths, seeds, words, statistics, the processes of a run, cores.
+"""For all rooms: errors, files, seeds, statistics, the processes of a run.
 
 Imports no other room.
 """

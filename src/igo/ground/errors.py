@@ -1,4 +1,4 @@
-"""Errors that the user can fix. They are shown as one line, without a traceback."""
+"""Errors that the user can fix, shown as one line without a traceback; and words of such lines."""
 
 from __future__ import annotations
 
@@ -44,3 +44,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``1,200 epochs``."""
+    return f"{number:,} {noun if number == 1 else noun + 's'}"

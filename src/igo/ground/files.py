@@ -1,4 +1,8 @@
-"""Writing files whole or not at all."""
+"""The package's folders, and writing files whole or not at all.
+
+conf/ and launch/ are at the top of a clone, and inside an installed package: in a clone, links in
+the package lead to them; a wheel has the folders in place of the links.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from typing import IO, Any
 
 from igo.ground.errors import ConfigError, UserError
 
+PACKAGE = Path(__file__).parents[1]
+CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
+LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
 

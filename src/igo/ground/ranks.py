@@ -1,7 +1,7 @@
-"""The processes that train one run together, which torchrun or srun starts, and their messages.
+"""The processes that train one run together, their messages, and the cores that one may use.
 
-When one fails, torchrun or ``srun --kill-on-bad-exit`` ends the others. Rank r of R has the samples
-r, r + R, r + 2R, … of each batch.
+torchrun or srun starts them. When one fails, torchrun or ``srun --kill-on-bad-exit`` ends the
+others. Rank r of R has the samples r, r + R, r + 2R, … of each batch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from igo.ground.errors import Outside
@@ -24,6 +25,7 @@ Value = TypeVar("Value")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # set by srun, not by sbatch
 BACKENDS = ("gloo", "NCCL", "TCPStore")  # their errors name them
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, by version 2 of cgroups
 NOTICE = 2.0  # seconds that rank 0 has to record and say an error that all ranks meet
 
 
@@ -149,3 +151,11 @@ def slurm_address() -> tuple[str, int]:
         nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
     return nodes.split()[0], 20000 + (job + 997 * step) % 10000
+
+
+def allowed_cores(quota: Path = QUOTA) -> int:
+    """Count the cores that affinity and the container's CPU quota allow, 1 or more."""
+    affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    share, period = quota.read_text().split() if quota.is_file() else ("max", "")
+    return cores if share == "max" else max(1, min(cores, int(share) // int(period)))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, count, groupby, pairwise, repeat
 from operator import attrgetter, mul
 from typing import Any
 
-from igo.ground.words import aligned
 from igo.method import batches
 
 MOST_ROWS = 12  # that print(plan) shows
@@ -153,7 +152,7 @@ class Plan:
         total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
         if self.warmup:
             total += f", η warms up over {self.warmup:,} samples"
-        return "\n".join([*aligned(shown), total])
+        return "\n".join([*_aligned(shown), total])
 
     @property
     def epochs(self) -> int:
@@ -273,6 +272,15 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """One line for each row, with its cells right-aligned in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
 
 
 def _range(first: int, last: int) -> str:

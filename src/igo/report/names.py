@@ -9,7 +9,7 @@ import polars as pl
 
 from igo.config.own import is_call
 from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
-from igo.ground.words import counted
+from igo.ground.errors import counted
 from igo.method.profiles import PROFILES, paper_method, parameters
 from igo.report.table import DEFAULTS, FINGERPRINT, Row, names_in
 

@@ -17,9 +17,8 @@ from markupsafe import Markup
 from omegaconf import DictConfig
 
 from igo.config.schema import has_effect
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError, counted
 from igo.ground.files import output_folder, replace_all
-from igo.ground.words import counted
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
+from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.ground.words import counted
 from igo.report.table import THEN, averaged, by_setting, read_runs
 from igo.runs.folder import read_records
 

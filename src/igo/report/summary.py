@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from igo.ground.errors import counted
 from igo.ground.files import output_folder
-from igo.ground.words import counted
 from igo.report.names import labels, shared, without_delta
 from igo.report.results import mixed
 from igo.report.table import Row, by_setting, constants, read_runs, write

@@ -21,10 +21,9 @@ from igo.config.schema import Config, place_of
 from igo.data import folders
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, counted, first_line
 from igo.ground.files import Record
 from igo.ground.ranks import ALONE, Ranks
-from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_status

@@ -27,8 +27,7 @@ from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
 from igo.data.readers import Missing
 from igo.ground.errors import UserError
-from igo.ground.files import Record
-from igo.ground.paths import PACKAGE
+from igo.ground.files import PACKAGE, Record
 from igo.method.plan import Plan
 
 if TYPE_CHECKING:  # torch

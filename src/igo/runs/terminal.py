@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from igo.config.schema import Config
-from igo.ground.errors import Outside
+from igo.ground.errors import Outside, counted
 from igo.ground.files import Record
-from igo.ground.words import counted
 from igo.method.plan import Plan, notes
 from igo.method.profiles import paper_method
 

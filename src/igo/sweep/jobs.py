@@ -21,8 +21,7 @@ from igo.config.load import load, make_plan
 from igo.config.own import with_options
 from igo.config.schema import Config, value_of
 from igo.ground.errors import ConfigError, UserError
-from igo.ground.files import Record
-from igo.ground.paths import PACKAGE
+from igo.ground.files import PACKAGE, Record
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, path_of
 

@@ -21,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from igo.config.schema import total_epochs
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError, counted
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
-from igo.ground.words import counted
 from igo.runs.folder import last_record, read_status, setting_of, state_of
 from igo.runs.manifest import check_data_here, command, differences, now
 from igo.sweep.jobs import Composer, Job, distinct

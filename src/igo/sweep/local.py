@@ -17,8 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from rich.progress import Progress
 
 from igo.config.schema import total_epochs
-from igo.ground.cores import allowed_cores
 from igo.ground.errors import Outside
+from igo.ground.ranks import allowed_cores
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute

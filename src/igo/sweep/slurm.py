@@ -21,9 +21,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, counted, first_line
 from igo.ground.ranks import Ranks
-from igo.ground.words import counted
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, check_counts

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
-from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
-from igo.ground.ranks import ALONE, Ranks
+from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.noise.measure import untouched
 from igo.train import models
 from igo.train.engine import Engine

@@ -55,7 +55,8 @@ class Pairs:
 
     C² is the mean of ‖g_{t+1} - g_t‖²/(1/b_t + 1/b_{t+1}), and ‖∇f‖² is the mean of g_t·g_{t+1}
     [derived]. The parameters move between the two gradients. That adds
-    ‖∇f(x_{t+1}) - ∇f(x_t)‖² and more to the first (docs/noise.md).
+    ‖∇f(x_{t+1}) - ∇f(x_t)‖² and more to the first, and makes the second too small, often below 0
+    (docs/noise.md).
 
     One gradient is kept, and three norms for each pair and parameter. They stay on the device until
     ``noise``.

@@ -18,9 +18,8 @@ from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
 from igo.data.folders import Images, Stored, shorter_side
-from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError, Outside, UserError, first_line
-from igo.ground.ranks import ALONE, Ranks
+from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
 from igo.train.on_device import Batch, Normalise

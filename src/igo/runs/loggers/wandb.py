@@ -27,9 +27,8 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, counted, first_line
 from igo.ground.files import Record
-from igo.ground.words import counted
 from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
 from igo.runs.terminal import Terminal
