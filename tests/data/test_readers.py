@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import shutil
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data_files import TEST, TRAIN, md5, pixels, write_cifar, write_idx
-from torchvision.datasets import FashionMNIST
+from torchvision.datasets import CIFAR10, FashionMNIST
 
 from igo.data import readers
 from igo.data.readers import Place, Splits
@@ -143,6 +146,27 @@ def test_fashion_mnist_is_debians_or_downloaded(
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"{server[1]}/"])
     monkeypatch.setattr(FashionMNIST, "resources", known)
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "ours")))
+
+
+def test_of_readers_that_start_at_once_one_downloads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write_cifar(tmp_path / "made", 10, monkeypatch)
+    downloading, downloads = threading.Lock(), []
+
+    def download(self: CIFAR10) -> None:
+        assert downloading.acquire(blocking=False)
+        if not self._check_integrity():
+            downloads.append(self.root)
+            time.sleep(0.1)
+            shutil.copytree(made, Path(self.root) / made.name)
+        downloading.release()
+
+    monkeypatch.setattr(CIFAR10, "download", download)
+    with ThreadPoolExecutor(3) as pool:
+        read = [pool.submit(readers.read, "cifar10", Place(tmp_path)) for _ in range(3)]
+        assert [len(splits.result()[0].labels) for splits in read] == [TRAIN] * 3
+    assert downloads == [str(tmp_path)]
 
 
 # Changed values in a plain file cannot be noticed: there is no checksum.

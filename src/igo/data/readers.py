@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -112,10 +114,10 @@ def fashion_mnist(place: Place) -> Source:
     folder = DEBIAN_FASHION_MNIST if _absent(ours) and not _absent(DEBIAN_FASHION_MNIST) else ours
     if absent := _absent(folder):
 
-        def fetch() -> None:
+        def fetch(download: bool) -> None:
             from torchvision.datasets import FashionMNIST
 
-            FashionMNIST(str(place.data_dir), download=place.download)
+            FashionMNIST(str(place.data_dir), download=download)
 
         cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files"
         _fetched(place, fetch, f"{ours / absent[0]} is missing", f"{cure} there")
@@ -163,9 +165,7 @@ def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
 
         make = partial(getattr(datasets, kind), str(place.data_dir), train=train)
         cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
-        return _fetched(
-            place, lambda: make(download=place.download), f"{inside} is missing or damaged", cure
-        )
+        return _fetched(place, lambda d: make(download=d), f"{inside} is missing or damaged", cure)
 
     def splits() -> Splits:
         train, test = get(True), get(False)
@@ -176,13 +176,23 @@ def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
     return Source(str(inside), tuple(sorted(inside.glob("*"))), splits)
 
 
-def _fetched(place: Place, get: Callable[[], Any], problem: str, cure: str) -> Any:
-    """Let torchvision find or download the data; it verifies checksums before it reads a file."""
-    try:
-        return get()
-    except (OSError, RuntimeError, HTTPException) as error:
-        reason = " ".join(str(error).split())  # torchvision's has several lines
-        failed = f" and could not be downloaded ({reason})" if place.download else ""
+def _fetched(place: Place, get: Callable[[bool], Any], problem: str, cure: str) -> Any:
+    """Let torchvision find the data or, in one process at a time, download them.
+
+    It verifies checksums before it reads a file. ``get`` is told whether it may download.
+    """
+    failed = ""
+    with suppress(OSError, RuntimeError):
+        return get(False)
+    if place.download:
+        try:
+            place.data_dir.mkdir(parents=True, exist_ok=True)
+            with (place.data_dir / ".lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return get(True)
+        except (OSError, RuntimeError, HTTPException) as error:
+            reason = " ".join(str(error).split())  # torchvision's has several lines
+            failed = f" and could not be downloaded ({reason})"
     raise Missing(f"{problem}{failed}; {cure}, or point data_dir=… at a folder that has it")
 
 

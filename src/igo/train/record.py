@@ -119,7 +119,7 @@ def record_of(
         "gradient_variance": measured.variance if measured else None,
         "gradient_variance_low": low,
         "gradient_variance_high": high,
-        "gradient_norm": measured.gradient_norm if measured else None,
+        "gradient_norm": (measured.gradient_norm or None) if measured else None,
         "noise_scale": measured.noise_scale if measured else None,
         "variance_pairs": measured.batches if measured else 0,
         "reference_variance": reference.variance if reference else None,
