@@ -26,8 +26,6 @@ import yaml
 
 Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of an API key
-
-
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 FAST: dict[str, Any] = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
 
@@ -270,14 +268,10 @@ class WandbServer:
 
     def _show_view(self, asked: dict[str, Any]) -> dict[str, Any]:
         view = self.views.get(asked["viewName"])
-        node = (
-            {"id": view["id"], "displayName": view["displayName"], "spec": view["spec"]}
-            if view
-            else {}
-        )
-        if asked["name"] != "igo":
-            return {"project": None}
-        return {"project": {"allViews": {"edges": [{"node": node}] if view else []}}}
+        shown = ("id", "displayName", "spec")
+        edges = [{"node": {key: view[key] for key in shown}}] if view else []
+        project = {"allViews": {"edges": edges}}
+        return {"project": project if asked["name"] == "igo" else None}
 
     def _save_view(self, asked: dict[str, Any]) -> dict[str, Any]:
         """W&B finds the view to replace by its id; without one it makes another."""

@@ -43,9 +43,7 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
         assert set(held) - common == {*parameters(held["profile"]), *more} - ({"p"} - {*held}), path
 
 
-def test_one_stage_an_epoch_is_the_default() -> None:
-    assert configure("epochs=17").schedule.stages == 17
-    assert configure("schedule=step").schedule.stages == 5
+def test_epsilon_chooses_the_stages_of_a_run() -> None:
     chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
     assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
 

@@ -63,8 +63,11 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
 ) -> None:
     killed = Death("igo.runs.checkpoint.save", call=2, moment="after")
     assert program(*RUN, *OWN, death=killed).returncode == -signal.SIGKILL
-    assert "continuing after epoch 2" in program(*RUN, *OWN).good().stdout
+    told = program(*RUN, *OWN).good().stdout
     folder = run_folder(tmp_path)
+    assert "continuing after epoch 2" in told
+    lines = told.splitlines()
+    assert lines[0] == lines[-1] == f"run {folder}"
     assert folder.name.startswith("digits-mine.net-mine.power-")
     (tmp_path / "other").mkdir()
     program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs", bare=True).good()

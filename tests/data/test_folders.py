@@ -20,12 +20,10 @@ from resumed import assert_same, outcome
 from torch import Tensor
 from torchvision import transforms
 
-from igo.config.schema import EngineConfig
 from igo.data import folders
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.ground.seeds import derive_seed
-from igo.train import machine
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
 
@@ -40,9 +38,13 @@ SHORT = (*SMALL, "dataset.workers=0", "epochs=2", "model.width=4", "tracking=non
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
-def write(data_dir: Path) -> Path:
-    """A small ImageNet: real JPEGs of several sizes, one grey and one CMYK as ImageNet has them."""
-    draw = np.random.default_rng(0)
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ImageNet: real JPEGs of several sizes, one grey and one CMYK as ImageNet has them.
+
+    No test changes it.
+    """
+    data_dir, draw = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for part, count in PER_CLASS.items():
         for label, name in enumerate(CLASSES):
             (data_dir / "imagenet" / part / name).mkdir(parents=True)
@@ -56,12 +58,6 @@ def write(data_dir: Path) -> Path:
                 file = data_dir / "imagenet" / part / name / f"{name}_{i}.JPEG"
                 image.save(file, quality=95)
     return data_dir
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a small ImageNet is; no test changes it."""
-    return write(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -243,22 +239,6 @@ def test_images_are_tested_with_resize_and_centre_crop(
     both, every = torch.cat([plain, held]), wanted("train")
     assert len(both) == len(every)
     assert torch.cdist(both.flatten(1), every.flatten(1)).min(dim=0).values.max() < 1e-3
-
-
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(data_dir: Path) -> None:
-    """The device makes 3 of 21 images at a time."""
-    run = machine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
-    data = imagenet(data_dir, "dataset.workers=0")
-    ((images, labels),) = data.train_batches([torch.arange(21)], 4)
-    totals = run.backward(network, images, labels)
-    parts = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    loss = torch.nn.functional.cross_entropy(network(images[:]), labels)
-    wanted = torch.autograd.grad(loss, [*network.parameters()])
-    for ours, theirs in zip(parts, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert totals[0].item() == pytest.approx(21 * loss.item(), rel=1e-5)
 
 
 @pytest.mark.slow

@@ -19,8 +19,6 @@ from resumed import KINDS, assert_continues, assert_whole, start
 
 pytestmark = pytest.mark.faults
 
-KIB = 1024
-
 
 @contextmanager
 def small_disk(place: Path, kib: int) -> Iterator[Path]:
@@ -50,7 +48,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
         ballast = disk / "ballast"
         for room in range(0, 600, 10):
             ballast.unlink(missing_ok=True)
-            fill(ballast, leave=room * KIB)
+            free = os.statvfs(disk)
+            ballast.write_bytes(b"\0" * max(free.f_bavail * free.f_frsize - room * 1024, 0))
             ended = start(tmp_path, kind)
             if ended.returncode == 0:
                 break
@@ -63,13 +62,6 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
         ballast.unlink(missing_ok=True)
         assert_continues(tmp_path, kind)
     assert stopped >= 4
-
-
-def fill(ballast: Path, leave: int) -> None:
-    """Take all of a disk but so many bytes."""
-    free = os.statvfs(ballast.parent)
-    size = free.f_bavail * free.f_frsize - leave
-    ballast.write_bytes(b"\0" * max(size, 0))
 
 
 def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:

@@ -14,14 +14,9 @@ from conftest import Quiet, configure
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_schedule import settings_of_plans
-from trained import prepared
-
-from igo.config.load import make_plan
-from igo.train import loop
-from igo.train.record import Progress, Training
+from trained import prepared, train
 
 pytestmark = pytest.mark.faults
-Settings = dict[str, object]
 OTHERS = (
     "schedule=constant batch_size=128",
     "schedule=linear split=0.3 epochs=1 max_batch_size=null",
@@ -37,10 +32,10 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def right(draw: st.DrawFn) -> Settings:
+def right(draw: st.DrawFn) -> list[str]:
     """Settings that the documentation allows, small enough to train a step in a moment."""
     plan = draw(settings_of_plans() | st.sampled_from(OTHERS).map(str.split))
-    chosen: Settings = {
+    chosen: dict[str, object] = {
         **dict(setting.split("=") for setting in plan),
         "dataset.samples": draw(st.integers(128, 200)),
         "model.width": draw(st.integers(1, 6)),
@@ -59,10 +54,6 @@ def right(draw: st.DrawFn) -> Settings:
     }
     if chosen["optimizer"] != "sgd":
         chosen["optimizer.momentum"] = draw(floats(0.01, 0.99))
-    return chosen
-
-
-def typed(chosen: Settings) -> list[str]:
     return [
         f"{name}={'null' if value is None else str(value).replace(' ', '')}"
         for name, value in chosen.items()
@@ -70,25 +61,14 @@ def typed(chosen: Settings) -> list[str]:
 
 
 class OneStep(Exception):
-    """Training got as far as its second update."""
+    """The first update is made."""
 
 
-def step(training: Training) -> int:
-    """Measure C² and train to the second update; how many updates there were."""
-    asked = 0
+class Once(Quiet):
+    """A progress bar that ends training at its first update."""
 
-    def stop_after_one() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
-            raise OneStep
-
-    bar, ignore = Quiet(), lambda _: None
-    try:
-        loop.train(training, Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
-    except OneStep:
-        asked -= 1
-    return asked
+    def advance(self, *_: object) -> None:
+        raise OneStep
 
 
 def test_right_configurations_train_a_step(tmp_path: Path) -> None:
@@ -97,12 +77,12 @@ def test_right_configurations_train_a_step(tmp_path: Path) -> None:
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(right())
-    def check(chosen: Settings) -> None:
+    def check(chosen: list[str]) -> None:
         own = ("tracking=none", "engine.device=cpu", f"data_dir={tmp_path}")
-        config = configure(*own, *typed(chosen))
-        training = prepared(config)
+        training = prepared(configure(*own, *chosen))
         before = [p.detach().clone() for p in training.network.parameters()]
-        assert step(training) == min(make_plan(config).updates, 1) == 1
+        with pytest.raises(OneStep):
+            train(training, bar=Once())
         after = list(training.network.parameters())
         assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
         assert all(bool(parameter.isfinite().all()) for parameter in after)

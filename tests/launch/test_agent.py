@@ -85,26 +85,18 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")} == before
 
 
-def as_agent(server: WandbServer, run: str) -> dict[str, Any]:
-    """What an agent of the sweep ``s1`` puts into the environment of a run."""
-    return {
-        "WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY,
-        "WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": run, "WANDB_PROJECT": "igo", "WANDB_ENTITY": "team",
-    }  # fmt: skip
-
-
 def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) -> None:
     with WandbServer() as server:
-        online = as_agent(server, "")
-        del online["WANDB_SWEEP_ID"], online["WANDB_RUN_ID"]
         killed = Death("igo.runs.loggers.Guarded.log", 2, "after", signal.SIGTERM)
-        ended = forge.run(tmp_path, *TINY, death=killed, **online)
+        ended = forge.run(tmp_path, *TINY, death=killed, **server.online)
         assert ended.returncode == 128 + signal.SIGTERM
         (run,) = server.runs
         assert server.runs[run].received == [1, 2]
-        ended = forge.run(
-            tmp_path, *TINY, "tracking.group=ours", **as_agent(server, "theirs")
-        ).good()
+        of_agent: dict[str, Any] = {
+            "WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "theirs", "WANDB_PROJECT": "igo",
+            "WANDB_ENTITY": "team", **server.online,
+        }  # fmt: skip
+        ended = forge.run(tmp_path, *TINY, "tracking.group=ours", **of_agent).good()
         assert ended.stderr == ""
         assert "continuing after epoch 2" in ended.stdout
         assert set(server.runs) == {run, "theirs"}

@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from conftest import ROOT, TINY, Ended, configure
+from conftest import ROOT, TINY, Ended
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
-
-from igo.runs.folder import setting_of
 
 
 def program_as_typed(*arguments: str) -> None:
@@ -29,10 +26,8 @@ def dashboard(place: Path, *arguments: str, **environment: Any) -> Ended:
     return forge.run(place, *arguments, function=function, **environment)
 
 
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def saved(place: Path) -> dict[str, Any]:
     """What W&B has after the dashboard was saved twice: one view."""
-    place = tmp_path_factory.mktemp("dashboard")
     with WandbServer() as server:
         online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for _ in range(2):
@@ -48,11 +43,6 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-def panels(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    sections = spec["section"]["panelBankConfig"]["sections"]
-    return [panel for section in sections for panel in section["panels"]]
-
-
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """The dotted paths of all that nested values hold."""
     for key, value in values.items():
@@ -62,7 +52,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def test_all_names_are_those_that_a_run_logs(spec: dict[str, Any], tmp_path: Path) -> None:
+def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
+    spec = saved(tmp_path)
     assert forge.run(tmp_path, *TINY, "epochs=1").returncode == 0
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
@@ -78,7 +69,8 @@ def test_all_names_are_those_that_a_run_logs(spec: dict[str, Any], tmp_path: Pat
     logged = {f"summary:{name}" for name in flat(summary)} | {f"config:{n}" for n in flat(config)}
 
     seen: set[str] = set()
-    for panel in panels(spec):
+    sections = spec["section"]["panelBankConfig"]["sections"]
+    for panel in (panel for section in sections for panel in section["panels"]):
         of = panel["config"]
         if panel["viewType"] == "Run History Line Plot":
             names = {*of["metrics"], of["xAxis"]}
@@ -99,13 +91,6 @@ def test_all_names_are_those_that_a_run_logs(spec: dict[str, Any], tmp_path: Pat
     assert {"config:p.value", "config:split.value"} <= grouped <= logged
     assert "config:setting.value" in grouped
     assert "config:seed.value" not in grouped
-
-
-def test_runs_that_differ_in_the_seed_alone_are_one_line() -> None:
-    typed = ("seed=4", "optimizer=shb", "epochs=4", "noise.batches=3", "evaluate_every=2")
-    settings = {setting_of(configure(*TINY, setting)) for setting in ("seed=3", *typed)}
-    assert len(settings) == 4
-    assert setting_of(configure(*TINY)) in settings
 
 
 def test_without_a_key_it_says_how_to_log_in(tmp_path: Path) -> None:

@@ -112,17 +112,6 @@ def test_equal_stages_are_one_printed_row() -> None:
             wsd.at(wrong)
 
 
-def test_a_stage_in_mid_epoch_is_three_rows() -> None:
-    """n = 100, 4 epochs, the second stage of 250 to 400: half an epoch, then one."""
-    plan = igo.plan("step", gamma=0.5, n=100, samples=450, stages=2, learning_rate=0.1,
-                    batch_size=10, split=1)  # fmt: skip
-    assert [(s.stage, s.first_epoch, s.epochs, s.start, s.samples) for s in plan.rows] == [
-        (1, 1, 2, 0, 100), (1, 3, 1, 0, 25), (2, 3, 1, 25, 75), (2, 4, 1, 0, 100), (2, 5, 1, 0, 50),
-    ]  # fmt: skip
-    assert [s.batches for s in plan.rows_of_epoch(3)] == [3, 8]
-    assert plan.epochs == 5
-
-
 def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_it() -> None:
     bare = igo.plan("cosine", **THOUSAND, split=1)
     warm = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=300)

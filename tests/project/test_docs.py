@@ -26,19 +26,13 @@ def commands() -> list[str]:
     return [line for line in programs if not re.search(ELSEWHERE, line)]
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A clone with finished runs of two methods."""
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
+    """A training gets settings that make it short; of one that downloads its plan is printed."""
     place = clone(tmp_path)
     for label in [*METHODS][:2]:
         record_runs(place / "runs", *METHODS[label], "schedule.stages=3", seeds=range(2))
-    return place
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_runs(command: str, place: Path) -> None:
-    """A training gets settings that make it short; of one that downloads its plan is printed."""
     if "experiment=" in command:
         command += " dry_run=true"
     elif "src/train.py" in command:

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import python
@@ -26,6 +25,8 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--hide-scrollbars",
+    "--allow-file-access-from-files", "--window-size=1400,900", "--virtual-time-budget=5000",
+    "--dump-dom",
 )  # fmt: skip
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 # A window has 500 pixels or more; a frame, whose width a page sees as its screen's, has any.
@@ -39,12 +40,6 @@ addEventListener("load", () => setTimeout(() => {
   document.body.dataset.probe = JSON.stringify(seen);
 }, 200));
 </script></body>"""
-
-
-def report(runs: Path, output: Path, **more: object) -> str:
-    """Write the report of these runs; return its page."""
-    page.run(OmegaConf.create({"runs": str(runs), "output": str(output), **more}))
-    return (output / "index.html").read_text()
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -87,8 +82,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(mixed: Path) -> Path:
     """The folder of their report."""
-    report(mixed, mixed.parent / "report")
-    return mixed.parent / "report"
+    output = mixed.parent / "report"
+    page.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
+    return output
 
 
 @pytest.mark.slow
@@ -155,30 +151,17 @@ def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def probed_in(page: Path, folder: Path) -> dict[str, Any]:
-    """What the probe of a page found, opened without a network and a word on the console."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [CHROMIUM, *FLAGS, "--allow-file-access-from-files", f"--user-data-dir={folder}",
-         "--window-size=1400,900", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    probe = re.search(r'data-probe="([^"]*)"', done.stdout)
-    assert probe is not None, "the probe ended early"
-    return dict(json.loads(html.unescape(probe[1])))
-
-
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on the path (Debian: apt-get install chromium)"
-)
-
-
 @pytest.mark.slow
-@needs_chromium
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on the path: apt-get install chromium")
 def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
+    """Nothing to scroll sideways, figures are drawn, and the console has no word."""
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.replace("PAGE", (site / "index.html").as_uri()))
-    seen = probed_in(frame, tmp_path / "profile")
-    assert seen["wide"] == [390, 390]  # nothing to scroll sideways
-    assert seen["drawn"] == [True, True]
+    done = subprocess.run(
+        [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path}/profile", frame.as_uri()],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    probe = re.search(r'data-probe="([^"]*)"', done.stdout)
+    assert probe is not None, "the probe ended early"
+    assert json.loads(html.unescape(probe[1])) == {"wide": [390, 390], "drawn": [True, True]}

@@ -17,50 +17,43 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ROOT, TINY, Program, configure, python, records
+from conftest import ROOT, TINY, Program, python, records
 from forked import forge
 from omegaconf import OmegaConf
 from recorded import edit, record_runs
 from scipy import stats
 
-from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.report import page, summary, table
 from igo.runs.find import find
-from igo.runs.folder import RunFolder, path_of
-
-
-def record(epoch: int, accuracy: float, **more: float | None) -> dict[str, Any]:
-    """What a run writes of an epoch, numbers that tell their epoch."""
-    return {
-        "epoch": epoch, "stage": epoch, "updates": 45 * epoch, "samples": 96 * epoch,
-        "eta_m": 0.1 / epoch, "b_m": 32 + epoch, "delta_m": 1 / epoch, "delta_measured": 2 / epoch,
-        "train/loss": 3 / epoch, "train/accuracy": accuracy + 0.01, "test/loss": 4 / epoch,
-        "test/accuracy": accuracy, "images_per_second": 1000.0 * epoch**2, **more,
-    }  # fmt: skip
+from igo.runs.folder import RunFolder
 
 
 def make_run(
     root: Path,
     *overrides: str,
+    seed: int = 0,
     accuracies: tuple[float, ...] = (0.5, 0.75, 0.625),
-    state: str = "finished",
-    last: dict[str, float | None] | None = None,
+    last: dict[str, float] | None = None,
     **status: object,
 ) -> Path:
-    """A run folder by the writers of real ones, its results given."""
-    config = configure(*TINY, *overrides, f"runs_dir={root}")
-    folder = RunFolder(path_of(config))
-    folder.path.mkdir(parents=True)
-    folder.write_plan(config, make_plan(config))
-    rows = [record(e, accuracy) for e, accuracy in enumerate(accuracies, 1)]
-    if rows:
-        rows[-1] |= last or {}
-    folder.write_records(rows)
-    folder.begin_status(
-        state=state, commit="c0ffee", host="here", hardware={"device": "cpu"}, **status
-    )
-    return folder.path
+    """A run folder whose numbers tell their epoch; entries of its status may be given."""
+    (folder,) = record_runs(root, *overrides, seeds=[seed])
+    rows: list[dict[str, Any]] = [
+        {
+            "epoch": epoch, "stage": epoch, "updates": 45 * epoch, "samples": 96 * epoch,
+            "eta_m": 0.1 / epoch, "b_m": 32 + epoch, "delta_m": 1 / epoch,
+            "delta_measured": 2 / epoch, "train/loss": 3 / epoch, "test/loss": 4 / epoch,
+            "train/accuracy": accuracy + 0.01, "test/accuracy": accuracy,
+            "images_per_second": 1000.0 * epoch**2,
+        }
+        for epoch, accuracy in enumerate(accuracies, 1)
+    ]  # fmt: skip
+    if last:
+        rows[-1] |= last
+    RunFolder(folder).write_records(rows)
+    edit(folder / "status.json", **status)
+    return folder
 
 
 def summary_of(folders: list[Path]) -> pl.DataFrame:
@@ -69,9 +62,9 @@ def summary_of(folders: list[Path]) -> pl.DataFrame:
 
 def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> None:
     folder = make_run(
-        tmp_path, "p=0.25", "seed=3", "schedule.batch_multiple=4", "optimizer=shb",
+        tmp_path, "p=0.25", "schedule.batch_multiple=4", "optimizer=shb",
         "optimizer.weight_decay=1e-5", "tracking.group='12:30'", "tracking.tags=[a,'1']",
-        seconds=12.5,
+        seed=3, seconds=12.5,
     )  # fmt: skip
     (row,) = table.read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
@@ -87,9 +80,12 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "test/accuracy_best_epoch": 2, "test/loss": 4 / 3, "train/loss": 1.0,
         "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
-        "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
-        "host": "here", "device": "cpu", "hardware": "device cpu", "software": "",
-        "worst_case": None, "started": None, "command": None, "code": "igo unknown",
+        "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "worst_case": None,
+        "commit": "c0ffee" * 6, "code": "igo unknown, torch 2.9.0", "host": "here", "device": "cpu",
+        "hardware": "device cpu, cpu A CPU, cores 2, threads 1, precision bfloat16",
+        "software": "Python 3.11.0, torch 2.9.0", "started": "2025-01-02T03:04:05+0000",
+        "command": "igo train p=0.25 schedule.batch_multiple=4 optimizer=shb"
+        " optimizer.weight_decay=1e-5 tracking.group=12:30 'tracking.tags=[a,1]'",
     }  # fmt: skip
     assert row.keys() - SETTINGS.keys() == results.keys()
     assert {name: row[name] for name in results} == results
@@ -108,9 +104,7 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
         for seed, accuracy in enumerate(truth[-1]):
             more = ("engine=cpu", "tracking.group=g", "engine.threads=1") if seed == 1 else ()
             accuracies = (0.1, 0.2, accuracy)
-            folders.append(
-                make_run(tmp_path, *settings, f"seed={seed}", *more, accuracies=accuracies)
-            )
+            folders.append(make_run(tmp_path, *settings, *more, seed=seed, accuracies=accuracies))
     folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time
     differing = summary_of(folders)
     varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
@@ -158,18 +152,18 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
     """A running run holds its lock; one that says so without was killed."""
-    running = make_run(tmp_path, "seed=1", accuracies=(0.9, 0.8), state="running")
-    killed = make_run(tmp_path, "seed=4", accuracies=(0.7,), state="running")
+    running = make_run(tmp_path, seed=1, accuracies=(0.9, 0.8), state="running")
+    killed = make_run(tmp_path, seed=4, accuracies=(0.7,), state="running")
     (killed / ".lock").touch()
     with (running / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "test/acc')  # as a reader may find it
     lost = "the training loss is nan\nmore"
+    no_numbers = {"test/loss": math.nan, "train/loss": math.inf}  # null in the record
     folders = [
-        make_run(tmp_path, "seed=0", last={"test/loss": math.nan}),  # null in the record
-        running,
-        make_run(tmp_path, "seed=2", accuracies=(), state="failed", error=lost),
-        make_run(tmp_path, "seed=3", accuracies=(0.9,), state="interrupted", seconds=3),
-        make_run(tmp_path, "seed=0", "p=1", accuracies=(0.1,), state="failed", error=lost),
+        make_run(tmp_path, last=no_numbers), running,
+        make_run(tmp_path, seed=2, accuracies=(), state="failed", error=lost),
+        make_run(tmp_path, seed=3, accuracies=(0.9,), state="interrupted", seconds=3),
+        make_run(tmp_path, "p=1", accuracies=(0.1,), state="failed", error=lost),
         killed, tmp_path / "not-yet",
     ]  # fmt: skip
     with (running / ".lock").open("w") as lock:
@@ -182,7 +176,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert runs["error"].to_list() == [None, None, first_line, None, first_line, None, None]
     assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None]
     assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None]
-    assert runs["seconds"].to_list() == [None, None, None, 3.0, None, None, None]
+    assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None]
     first, second = table.summarise(table.by_setting(runs)[1]).iter_rows(named=True)
     assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 4)
     assert (first["test/accuracy_mean"], first["test/loss_mean"]) == (0.625, None)
@@ -202,6 +196,9 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
 DAMAGE = {
     "config.yaml is missing": lambda folder: (folder / "config.yaml").unlink(),
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
+    "config.yaml cannot be read (could not determine a constructor": replace(
+        "config.yaml", "\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]"
+    ),
     "config.yaml is of another version: this one has no schedule.warm": replace(
         "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
     ),
@@ -222,12 +219,12 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
     tmp_path: Path, capsys: Any
 ) -> None:
     root = tmp_path / "runs"
-    whole = [make_run(root, f"seed={9 + i}") for i in range(2)]
+    whole = record_runs(root, seeds=(9, 10))
     names = [str(whole[0].name), "caf\\xe9"]
     whole[1].rename(root / os.fsdecode(b"caf\xe9"))  # as after a move from an old system
     damaged = {}
     for seed, (reason, damage) in enumerate(DAMAGE.items(), 1111111111):
-        folder = make_run(root, f"seed={seed}")
+        folder = make_run(root, seed=seed)
         damage(folder)
         damaged[folder.name] = reason
     for program in (summary, page):
@@ -235,6 +232,7 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
         lines = capsys.readouterr().out.splitlines()
         for name, reason in damaged.items():
             assert [line for line in lines if line.startswith(f"unreadable: {name}: {reason}")]
+    assert not (tmp_path / "ran").exists()
     runs, settings = table.by_setting(table.read_runs(find([str(root)])))
     assert runs.filter("counted")["run"].sort().to_list() == sorted(names)
     assert settings["n"].to_list() == [2]
@@ -275,8 +273,8 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
-    first, second = (make_run(tmp_path / "runs", f"seed={s}") for s in (0, 1))
-    other = make_run(tmp_path / "more", "seed=2")
+    first, second = record_runs(tmp_path / "runs", seeds=range(2))
+    (other,) = record_runs(tmp_path / "more", seeds=[2])
     for name in ("wandb", "sweeps", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
     empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
@@ -290,7 +288,7 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
 
 def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path) -> None:
     """A spread of 0 comes from the steps of accuracy: an interval without a width is wrong."""
-    folders = [make_run(tmp_path, f"seed={seed}") for seed in (0, 1)]
+    folders = record_runs(tmp_path, seeds=range(2), accuracies=[0.625] * 2)
     (row,) = summary_of(folders).to_dicts()
     assert (row["test/accuracy_mean"], row["test/accuracy_sd"]) == (0.625, 0)
     assert (row["test/accuracy_low"], row["test/accuracy_high"]) == (None, None)
@@ -319,12 +317,9 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
 
 
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:
-    make_run(tmp_path / "runs")
-    code = (
-        "import sys, igo.__main__\n"
-        "igo.__main__.main()\n"
-        "print('HEAVY', sorted({'torch', 'timm', 'wandb', 'sklearn'} & set(sys.modules)))"
-    )
-    line = ("-c", code, "table", f"runs={tmp_path / 'runs'}")
-    done = python(tmp_path, *line, PYTHONPATH=str(ROOT / "src")).good()
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    record_runs(tmp_path / "runs", seeds=[0])
+    here = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
+    done = python(tmp_path, "-m", "igo", "table", **here).good()
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "igo.report.table" in imported
+    assert not imported & {"torch", "timm", "wandb", "sklearn"}

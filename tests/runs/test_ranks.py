@@ -5,9 +5,7 @@ Processes are forks of one (see forked), joined by gloo; torchrun is tried at th
 
 from __future__ import annotations
 
-import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,11 +18,12 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import ROOT, TINY, Ended, clean_environment, records, run_folder, status
+from conftest import TINY, Ended, clean_environment, records, run_folder, status
 from forked import Death, forge
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from test_engine import gradient, samples
+from torch import nn
 
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
@@ -91,20 +90,11 @@ def test_ranks_have_equally_many_parts_of_a_batch_and_none_is_empty(
     assert sorted(seen) == list(range(b))
 
 
-def samples(b: int) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(b)
-    return torch.randn(b, 1, 8, 8, generator=draw), torch.randint(10, (b,), generator=draw)
-
-
 def network(norm: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1), norm(6), nn.Tanh(), nn.Flatten(), nn.Linear(384, 10)
     )
-
-
-def gradient(network: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten() for p in network.parameters()]).clone()
 
 
 def engine_of(ranks: Ranks, precision: str = "fp32") -> Engine:
@@ -268,14 +258,8 @@ def test_ranks_without_a_sample_of_each_batch_are_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "runs").exists()
 
 
-def seeded_by_rank(*arguments: str) -> None:
-    sys.argv = ["train.py", *arguments, f"seed={os.environ['RANK']}"]
-    runpy.run_path(str(ROOT / "src" / "train.py"), run_name="__main__")
-
-
 def test_ranks_told_otherwise_end_in_one_line(tmp_path: Path) -> None:
-    line = (*TINY, SILENT, f"runs_dir={tmp_path / 'runs'}")
-    ended = forge.run(tmp_path, *line, ranks=2, function="test_ranks.seeded_by_rank")
+    ended = forge.run(tmp_path, *TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
     assert codes(ended) == [2, 2], ended
     assert re.match("error: the processes of this run differ in settings or code", ended.error())
     assert not list(tmp_path.glob("runs/*"))

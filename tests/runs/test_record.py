@@ -6,7 +6,6 @@ import copy
 import csv
 import fcntl
 import importlib.metadata
-import json
 import math
 import multiprocessing
 import shlex
@@ -183,18 +182,6 @@ def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: 
         folder.write_failure(error)
     assert folder.status()["state"] == "interrupted"
     assert folder.status()["error"]
-
-
-def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
-    with folder.held():
-        first = {"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5}
-        folder.write_records([first, {"epoch": 2, "test/loss": float("inf")}])
-    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
-    assert rows == [
-        {"epoch": 1, "test/loss": None, "train/loss": 1.5},
-        {"epoch": 2, "test/loss": None},
-    ]
 
 
 def test_records_come_back_up_to_a_checkpoint(folder: RunFolder) -> None:

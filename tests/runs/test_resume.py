@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ from torch import nn
 from trained import prepared, timeless, train
 from wandb_server import exit_codes, history
 
-from igo.config.load import make_plan
 from igo.runs import assemble, checkpoint, stopping
-from igo.train import datasets, machine, optimizers
+from igo.train import optimizers
 from igo.train.record import Progress, Training
 
 
@@ -49,12 +49,22 @@ def test_fp16_moves_the_scaler_and_a_resume_brings_it_back(tmp_path: Path) -> No
 def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
     how: dict[str, Any], done: int, tmp_path: Path
 ) -> None:
-    """In epoch 4, where only the first and the last epoch write a checkpoint in time."""
+    """In epoch 4, where only the first and the last epoch write a checkpoint in time.
+
+    A crash is on record until the run goes on.
+    """
     typed = (*KINDS["W&B"], "checkpoint_seconds=1e6")
-    forge.run(tmp_path, *typed, death=Death("igo.runs.terminal.ProgressBar.advance", 10, **how))
-    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2, 3][:done]
+    death = Death("igo.runs.terminal.ProgressBar.advance", 10, **how)
+    ended, folder = forge.run(tmp_path, *typed, death=death), run_folder(tmp_path)
+    assert [row["epoch"] for row in records(folder)] == [1, 2, 3][:done]
+    if "error" in how:
+        assert (ended.returncode, "RuntimeError: fire" in ended.stderr) == (1, True)
+        assert (status(folder)["state"], status(folder)["error"]) == ("failed", "fire")
+        assert (folder / "error.txt").read_text().endswith("RuntimeError: fire\n")
     assert f"continuing after epoch {done} of 4" in forge.run(tmp_path, *typed).good().stdout
     assert_whole(tmp_path, "W&B")
+    assert "error" not in status(folder)
+    assert not (folder / "error.txt").exists()
 
 
 def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> None:
@@ -177,22 +187,6 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     assert scaled.engine.scaler.state_dict() == fresh
 
 
-def test_a_crash_is_recorded_and_continued(tmp_path: Path) -> None:
-    death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
-    ended = start(tmp_path, "sgd", death)
-    assert ended.returncode == 1
-    assert "the roof fell in" in ended.stderr
-    folder = run_folder(tmp_path)
-    assert (status(tmp_path)["state"], status(tmp_path)["error"]) == ("failed", "the roof fell in")
-    assert (folder / "error.txt").read_text().endswith("RuntimeError: the roof fell in\n")
-    assert [row["epoch"] for row in records(folder)] == [1, 2]
-
-    start(tmp_path, "sgd").good()
-    assert_same(outcome(tmp_path), undisturbed("sgd"))
-    assert "error" not in status(tmp_path)
-    assert not (folder / "error.txt").exists()
-
-
 def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
     """No later start would bring what is missing: finished runs are skipped."""
     finished = Death("igo.runs.folder.RunFolder.update_status", 2, "after")  # the first: the W&B id
@@ -209,10 +203,8 @@ def test_dropout_draws_the_same_after_a_resume() -> None:
     def training() -> Training:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
-        built = machine.build(config.engine)
-        images = datasets.open_data(config, built.device)
         optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-        return Training(config, make_plan(config), images, network, optimizer, built)
+        return replace(prepared(config), network=network, optimizer=optimizer)
 
     straight = training()
     wanted = train(straight)

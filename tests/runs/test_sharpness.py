@@ -18,7 +18,6 @@ from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from igo.config.load import make_plan, read_config
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 
@@ -116,9 +115,6 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
     assert rises[0] > 0
 
 
-QUICK = ("samples=96", "steps=3")
-
-
 def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
     """Loss and gradient are those of its checkpoint on the images as they are."""
     overrides = ("tracking=none", "engine.precision=fp32", "dataset.augment.crop=2", "seed=5")
@@ -129,15 +125,14 @@ def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
     def measured(*arguments: str) -> tuple[dict[str, Any], bool]:
         """What the file has after the command, and whether it was written anew."""
         before = file.stat().st_ino if file.exists() else None
-        forge.run(tmp_path, *QUICK, *arguments, command="sharpness").good()
+        typed = ("samples=96", "steps=3", *arguments)
+        forge.run(tmp_path, *typed, command="sharpness").good()
         return json.loads(file.read_text()), file.stat().st_ino != before
 
     first, written = measured("norm=2", "batch_size=16")
     assert written
-    config = read_config(folder / "config.yaml")
-    training = assemble.prepare(config, make_plan(config))
+    training = assemble.load_folder(folder)
     network = training.network.eval()
-    network.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
     ((images, labels),) = training.data.plain_batches([torch.arange(96)])
     loss = cross_entropy(network(images), labels)
     gradients = torch.autograd.grad(loss, list(network.parameters()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, assert_equal, records, run_folder
+from conftest import TINY, assert_equal, configure, records, run_folder
 from forked import forge
 from wandb_server import entries
 
@@ -17,12 +17,14 @@ from igo.runs.checkpoint import export
 from igo.runs.folder import RunFolder
 from igo.train.datasets import open_data
 
+RUN = (*TINY, "tracking=none", "save_model=true", "engine.precision=fp32")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is, with its model as a file; no test changes it."""
     place = tmp_path_factory.mktemp("trained")
-    forge.run(place, *TINY, "tracking=none", "save_model=true", "engine.precision=fp32").good()
+    forge.run(place, *RUN).good()
     return place
 
 
@@ -35,7 +37,7 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(
     run = igo.load_run(str(tmp_path / "elsewhere"))
     assert torch.equal(torch.get_rng_state(), before)
     assert not run.model.training
-    assert run.config.epochs == 3
+    assert run.config == configure(*RUN, f"runs_dir={finished}/runs")
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
     right = total = 0
     for images, labels in open_data(run.config, torch.device("cpu")).test_batches():
@@ -54,8 +56,7 @@ def test_a_finished_run_gives_its_model_when_asked_later(finished: Path, tmp_pat
     file = run_folder(tmp_path) / "model.pt"
     content = file.read_bytes()
     file.write_bytes(content[:1000])
-    typed = (*TINY, "tracking=none", "engine.precision=fp32", "save_model=true")
-    assert "finished before" in forge.run(tmp_path, *typed).stdout
+    assert "finished before" in forge.run(tmp_path, *RUN).stdout
     assert file.read_bytes() == content
 
 
@@ -70,6 +71,16 @@ def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> No
     (folder / "checkpoint.pt").unlink()
     with pytest.raises(UserError, match="no checkpoint yet"):
         igo.load_run(folder)
+    config, none = (folder / "config.yaml").read_bytes(), "does not hold a run's configuration"
+    for content, reason in (
+        *((text, none) for text in (b"[1]", b"", b"null", b"a")),
+        (b"p: \xff", r"config.yaml cannot be read \('utf-8' codec"),
+        (config + b"p: !!python/object/apply:os.mkdir [ran]\n", "not determine a constructor"),
+    ):
+        (folder / "config.yaml").write_bytes(content)
+        with pytest.raises(UserError, match=reason):
+            igo.load_run(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

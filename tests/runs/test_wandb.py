@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -33,23 +32,15 @@ from wandb_server import (
     history,
 )
 
-from igo.__main__ import main
-
 LONGER = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = "igo.runs.loggers.wandb.WandB.log"
 PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 
 
-def sync_as_typed() -> None:
-    """`igo sync` in a process that has wandb already (see forked)."""
-    sys.argv = ["igo", "sync"]
-    main()
-
-
 def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **more: Any) -> Ended:
     environment: dict[str, Any] = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
-    return forge.run(place, function="test_wandb.sync_as_typed", **environment, **more)
+    return forge.run(place, command="sync", **environment, **more)
 
 
 def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:

@@ -23,7 +23,6 @@ from igo.train.on_device import TensorData
 
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -45,7 +44,7 @@ def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Path) -> None:
-    if name == "fashion_mnist" and not DEBIAN.exists():
+    if name == "fashion_mnist" and not readers.DEBIAN_FASHION_MNIST.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     dataset = configure(f"dataset={name}").dataset
     train, test = readers.read(name, Place(tmp_path))

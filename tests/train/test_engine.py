@@ -26,21 +26,15 @@ def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> En
     )
 
 
-def plain_network(seed: int = 0) -> nn.Module:
+def plain_network() -> nn.Module:
     """No BatchNorm: a sample's gradient does not depend on the others."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
     )
 
 
 LOGITS = (9, 4, 96, 10)  # terms of plain_network's sums, the last of them softmax's
-
-
-def normed_network() -> nn.Module:
-    torch.manual_seed(0)
-    facts = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
-    return models.build(ModelConfig("resnet8", width=4), facts)
 
 
 def samples(n: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
@@ -156,8 +150,9 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 @pytest.mark.parametrize("device", DEVICES)
 def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) -> None:
     """So batches do not matter; gradients and train mode are left alone as well."""
-    run = build(device)
-    network = run.prepare(normed_network()).train()
+    run, facts = build(device), DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
+    torch.manual_seed(0)
+    network = run.prepare(models.build(ModelConfig("resnet8", width=4), facts)).train()
     for _ in range(5):
         run.backward(network, *samples(32, device))
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -12,15 +12,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import (
-    DEVICES,
-    TINY,
-    Program,
-    assert_equal,
-    configure,
-    epoch_batches,
-    run_folder,
-)
+from conftest import DEVICES, TINY, Program, assert_equal, configure, epoch_batches, run_folder
 from resumed import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer

@@ -28,7 +28,7 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     validation = float(random.uniform(0, 0.9))
     labels = random.permutation([c for c, count in enumerate(counts) for _ in range(count)])
     n = len(labels)
-    dataset = facts(samples=n, validation=validation)
+    dataset = DatasetConfig("made", 10, 1, 8, n, [0.0], [1.0], validation=validation)
     used, held = shares(labels, dataset)
     assert len(held) == round(validation * n)
     assert sorted([*used, *held]) == list(range(n))
@@ -37,10 +37,6 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     low = max((k - 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     high = min((k + 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     assert low <= high + 1e-12, "each class gives the same share, but for rounding"
-
-
-def facts(samples: int, validation: float) -> DatasetConfig:
-    return DatasetConfig("made", 10, 1, 8, samples, [0.0], [1.0], validation=validation)
 
 
 def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:

@@ -156,8 +156,8 @@ def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
     fall = "fall of the error over that of M^−p"
     return Seen(
-        "the ripple (σ, L_f known, other minima on the right), Algorithm 3, H_3 = 0, with closed-form "
-        "∇f̂ and with SGD",
+        "the ripple (σ, L_f known, other minima on the right), Algorithm 3, H_3 = 0, with "
+        "closed-form ∇f̂ and with SGD",
         [
             _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}")
             for power, mode in product(ROUNDS, ("exact", "sgd"))
