@@ -54,9 +54,7 @@ def terms(network: nn.Module, images: Tensor, *, backward: bool = True) -> int:
     return sum(counted)
 
 
-def assert_close(
-    actual: Tensor, wanted: Tensor, *terms: int, magnitude: float = 0.0, name: str = ""
-) -> None:
+def assert_close(actual: Tensor, wanted: Tensor, *terms: int, magnitude: float = 0.0) -> None:
     """Two tensors are one result, but for the rounding of float32.
 
     Args:
@@ -64,9 +62,6 @@ def assert_close(
         wanted: made in float32, or finer.
         terms: of each sum, one feeding the next.
         magnitude: Σ|x_i|, where the sums cancel; else the largest entry that is wanted.
-        name: of the tensors, for the message.
     """
     slack = bound(*terms) * (magnitude or float(wanted.detach().abs().max()))
-    torch.testing.assert_close(
-        actual.double(), wanted.double(), rtol=0, atol=slack, msg=lambda text: f"{name} {text}"
-    )
+    torch.testing.assert_close(actual.double(), wanted.double(), rtol=0, atol=slack)

@@ -220,12 +220,6 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     assert not rows.whole_seeds([both], {falling.name: falling})
 
 
-def test_an_unknown_row_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["study", "reproduce", "a_metod2"])
-    with pytest.raises(SystemExit, match=r"error: there is no row 'a_metod2'.* Did you mean"):
-        program.main()
-
-
 def test_seeds_for_equality_are_those_of_a_simulation() -> None:
     assert rows.seeds_to_equate(0.5, 0.0) == 6
     assert rows.seeds_to_equate(0.01, 1.0) is None  # more than 10,000

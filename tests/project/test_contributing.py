@@ -73,12 +73,10 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     with (folder / "plan.csv").open() as file:
         noise = [float(row["phi_m"]) for row in csv.DictReader(file)]
     assert noise == pytest.approx([1 / (1 + np.log(m)) for m in (1, 2, 3)], rel=1e-9)
-    rows = records(folder)
-    lines = [f"{row['epoch']} {row['train/loss']}" for row in rows]  # of the logger
+    lines = [f"{row['epoch']} {row['train/loss']}" for row in records(folder)]  # of the logger
     assert (folder / "lines.txt").read_text().splitlines() == lines
 
     refused = run("train", *OWN, "schedule.a=-1")  # the range in the function's annotation
     assert refused.error().startswith("error: schedule.a=-1.0 is not allowed: ")
-    assert (
-        "the larger, the faster" in run("train", "--help=schedule").stdout
-    )  # the comment in its YAML
+    helped = run("train", "--help=schedule").stdout
+    assert "the larger, the faster" in helped  # the comment in its YAML
