@@ -48,7 +48,11 @@ def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
             updates = f"{of_arm[0].epochs[-1]['updates']:,}"
             lines.append([f"{regime}, {len(of_arm)}", title(arm), f"{arm['learning_rate']:g}",
                           updates, *(f"{mean:.2f}" for mean in means)])  # fmt: skip
-    return f"{table.markdown(HEAD, lines)}\n{FIGURE}" if lines else "**Not run yet.**\n"
+    if lines:
+        return f"{table.markdown(HEAD, lines)}\n{FIGURE}"
+    many = [row for row in rows if row["experiment"] == "cifar100_many"]
+    done = len(study.whole_seeds(many, runs)) // len(study.arms(many))
+    return f"**{done} seeds have run; {many[0]['least']} are needed.**\n"
 
 
 def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:

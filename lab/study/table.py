@@ -43,7 +43,7 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _cells(row: Row) -> list[str]:
     numbers = row["found"]
     if numbers is None:
-        return [row["claim"], "–", "", "", "", "", "**not run**"]
+        return [row["claim"], "–", "", "", "", "", "**not judged**"]
     verdict = verdict_of(row)
     if numbers.get("last_epoch_verdict", numbers["verdict"]) != numbers["verdict"]:
         verdict += f"; last epoch: {numbers['last_epoch_verdict']}"
