@@ -54,13 +54,14 @@ def again(row: Row, seeds: range) -> None:
     """Run a row with these seeds, and print its numbers and its verdict."""
     whole.run([row], seeds)
     names, runs = [name for arm in study.names(row, seeds) for name in arm], of_study()
-    if left := len(set(names) - runs.keys()):
+    done = [name in runs and ("anneal" not in row or runs[name].after) for name in names]
+    if left := len(names) - sum(map(bool, done)):
         sys.exit(
-            f"error: {left} of {counted(len(names), 'run')} did not finish; the same command runs"
-            " them again"
+            f"error: {left} of {counted(len(names), 'run')} not done: failed, or another process"
+            " has it; the same command goes on"
         )
     (found,) = study.judged([row], [study.values(row, runs, seeds)])
-    before = row["found"]["verdict"] if row["found"] else "not run"
+    before = row["found"]["verdict"] if row["found"] else "not judged"
     print(table.table([{**row, "found": found}]))
     print(
         f"{row['row']}: {found['verdict']} with seeds {seeds[0]} to {seeds[-1]} (the study:"

@@ -22,7 +22,7 @@ from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import ends, records, rows, seeds, table, which
+from lab.study import ends, records, reproduce, rows, seeds, table, which
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -218,6 +218,10 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     assert falling.after.keys() == rising.after.keys() >= {"anew_log_loss", "annealed_accuracy"}
     assert len(rows.whole_seeds([both], records.of_study())) == 2  # of seed 1 there is none
     assert not rows.whole_seeds([both], {falling.name: falling})
+    (tmp_path / falling.name / ends.FILE).unlink()  # as while another process measures it
+    monkeypatch.setattr(seeds, "run", lambda *_: None)
+    with pytest.raises(SystemExit, match="1 of 2 runs not done"):
+        reproduce.again({**both, "endpoint": "anew_accuracy"}, range(1))
 
 
 def test_seeds_for_equality_are_those_of_a_simulation() -> None:
