@@ -12,12 +12,12 @@ RUNS   ?= runs
 OUT    ?= report
 
 # What else is on make's command line are settings of the program: make train seed=4 epochs=5
-OURS   := PYTHON VENV BIN READY SHELL ARGS SWEEP LAUNCHER RUNS OUT QUICK ROW SEEDS
+OURS   := PYTHON VENV BIN READY SHELL ARGS SWEEP LAUNCHER RUNS OUT QUICK
 given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study reproduce docs lock clean
+.PHONY: help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -114,9 +114,6 @@ mutants: $(READY)-dev  ## mutation tests of schedule, noise, checkpoint and conf
 
 study: setup  ## write results/rows.yaml, and the tables and figures of README.md and results/, from results/records
 	$(BIN)/python -m lab.study rows
-
-reproduce: setup  ## run one row of the results again with other seeds and judge it (ROW=a_method2 SEEDS=8)
-	$(BIN)/python -m lab.study reproduce $(ROW) $(SEEDS)
 
 docs: $(READY)-dev  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)

@@ -18,7 +18,7 @@ GREY = "#8A8A8A"
 
 @contextmanager
 def drawn(
-    path: Path, columns: int, width: float, height: float, dpi: int = 150, rows: int = 1
+    path: Path, columns: int, width: float, height: float, rows: int = 1
 ) -> Iterator[list[Axes]]:
     """Give the axes of rows of panels to draw on, one after another; then write the figure.
 
@@ -27,4 +27,4 @@ def drawn(
     with mpl.rc_context(draw.STYLE):
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         yield list(figure.subplots(rows, columns, squeeze=False).ravel())
-        figure.savefig(path, dpi=dpi, metadata={"Software": None})
+        figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,6 +1,7 @@
 """`python -m lab.study COMMAND`, for the studies of results/.
 
-seeds EXPERIMENT  trains the runs of its rows in results/rows.yaml, seed by seed; once for each core
+seeds EXPERIMENT [FIRST N]  trains the runs of its rows in results/rows.yaml, seed by seed; start it
+                  once for each core. FIRST N: with N other seeds, which it judges: seeds NAME 100 8
 archive NAME…     writes the runs of sweeps, or of experiments' whole seeds, into results/records
 tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
@@ -9,7 +10,6 @@ halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
 which_tuning RATE…         tunes the study of results/which_exchange.md
 which_exchange FIRST STEP  runs its seeds; 0 2 and 1 2 share them between two cores
-reproduce ROW N   runs a row again with N other seeds and judges it; alone: lists the rows
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ import torch
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, images, methods, records, seeds, table, tuning, which
+from lab.study import ends, images, methods, records, seeds, table, which
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
-from lab.study.reproduce import reproduce
 
 PAGES = ROOT / "results"
 
@@ -46,10 +45,9 @@ def archive(names: list[str]) -> None:
         print(f"{name}: {len(runs)} runs")
 
 
-def show_tuning(sweeps: list[str]) -> None:
+def tuning(sweeps: list[str]) -> None:
     """Print the table of an archive."""
-    runs = records.of_archives(pattern=f"{sweeps[0]}.tar.xz")
-    print(tuning.table(runs.values()))
+    print(methods.tuning(records.of_archives(pattern=f"{sweeps[0]}.tar.xz").values()))
 
 
 def rows(_: list[str]) -> None:
@@ -57,15 +55,9 @@ def rows(_: list[str]) -> None:
     every, runs = study.read(), records.of_archives()
     study.fill(every, runs)
     study.write(every)
-    pages = {
-        page: [row for row in every if row.get("page", "study") == page]
-        for page in ("study", "cifar100")
-    }
-    table.put(table.table(pages["study"]), PAGES / "study.md")
-    text = f"{methods.summary(pages['cifar100'], runs)}\n{table.table(pages['cifar100'])}"
+    text = f"{methods.summary(every, runs)}\n{table.table(every)}"
     table.put(text, PAGES / "cifar100.md")
-    table.draw(pages["study"], PAGES / "study.png")
-    methods.draw(pages["cifar100"], runs, PAGES / "cifar100.png")
+    methods.draw(every, runs, PAGES / "cifar100.png")
     found = which.counted(which.recorded())
     table.put(table.readme(every) + which.readme(found), table.README)
     table.put(which.summary(found), PAGES / "which_exchange.md")
@@ -92,8 +84,8 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 
 COMMANDS = {
     "seeds": (seeds.seeds, 1),
-    "archive": (archive, 1), "tuning": (show_tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
-    "halved": (images.halved, 0), "cifar100": (images.cifar100, 0), "reproduce": (reproduce, 0),
+    "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
+    "halved": (images.halved, 0), "cifar100": (images.cifar100, 0),
     "which_tuning": (which.tune, 1), "which_exchange": (which.exchange, 0),
 }  # fmt: skip
 
@@ -107,9 +99,7 @@ def main() -> None:
     elif command not in COMMANDS:
         sys.exit(f"error: no command {command!r}\n{__doc__}")
     elif len(words) < COMMANDS[command][1]:
-        sys.exit(
-            f"error: {command} needs a name: of a sweep, such as study_methods, or of an experiment"
-        )
+        sys.exit(f"error: {command} needs what is beside it in python -m lab.study --help")
     else:
         try:
             COMMANDS[command][0](words)

@@ -1,8 +1,9 @@
-"""Of results/cifar100.md: a table of the arms in both regimes, and how they trained."""
+"""Of results/cifar100.md: the tuning, a table of the arms in both regimes, and how they trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,25 @@ COLUMNS = ("anew_accuracy", "anew_log_loss", "annealed_accuracy", "annealed_log_
 FIGURE = (
     "![Accuracy, loss, η/√b and δ by epoch and by update, with running statistics](cifar100.png)\n"
 )
+
+
+def tuning(runs: Iterable[Run]) -> str:
+    """-100 ln of the loss on held-out images, with new statistics, by schedule and η_1.
+
+    Chosen is the η_1 of the highest.
+    """
+    scores: dict[str, dict[float, float]] = {}
+    for run in runs:
+        words = shlex.split(run.status["command"])
+        typed = dict(word.split("=", 1) for word in words if "=" in word)
+        of_method = scores.setdefault(typed["schedule"], {})
+        of_method[float(typed["learning_rate"])] = -run.after["anew_validation_log_loss"]
+    rates = sorted({rate for found in scores.values() for rate in found})
+    lines = []
+    for name, found in sorted(scores.items()):
+        cells = [f"{found[rate]:.2f}" if rate in found else "–" for rate in rates]
+        lines.append([name, *cells, f"{max(found, key=found.__getitem__):g}"])
+    return table.markdown(["schedule", *(f"η₁ = {rate:g}" for rate in rates), "chosen"], lines)
 
 
 def title(arm: Arm) -> str:

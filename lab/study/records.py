@@ -23,8 +23,7 @@ ROOT = Path(__file__).parents[2]
 RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
 REVERSED = RUNS / ".reversed"  # runs whose stages come in reversed order
 TURNED = "-reversed"  # at the end of such a run's name
-# after.json: see lab.study.ends; sharpness.json: from `igo sharpness`
-KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
+KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json")  # after: see lab.study.ends
 
 
 Arm = dict[str, Any]  # settings of a run; with "order: reversed" its stages are reversed

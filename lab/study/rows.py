@@ -1,7 +1,7 @@
 """The rows of results/rows.yaml: the runs they compare, what these came to, and the verdicts.
 
-``igo.report.comparison`` compares two arms, as the report does. Differences are in points of test
-accuracy, or in the unit of the row's endpoint.
+``igo.report.comparison`` compares two arms, as the report does. Differences are in the unit of the
+row's endpoint: points of test accuracy, or 100 ln of a loss.
 """
 
 from __future__ import annotations
@@ -25,14 +25,11 @@ Row = dict[str, Any]  # as in the file
 Numbers = dict[str, Any]  # "found" of a row
 FILE = ROOT / "results" / "rows.yaml"
 HEAD = """\
-# The rows of results/cifar100.md and results/study.md: claims, their runs, and the result.
+# The rows of results/cifar100.md: claims, their runs, and the result.
 # `make study` makes "found" of the records in results/records; all else is written by hand, before
 # the runs, but for "readme" (the claim in README's words).
-# Differences are in points of test accuracy: mean of the last five evaluations, or the endpoint
-# that the row names. "last_epoch" is the same test by the last epoch alone.
+# Differences are in the unit of the endpoint: points of test accuracy, or 100 ln of a loss.
 """
-LEAST = 7  # fewest seeds of a row that is judged
-LAST = 5  # evaluations whose mean is the usual endpoint
 MARGIN = 0.5  # points of test accuracy
 DIGITS = 6  # significant digits in the file
 MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
@@ -56,8 +53,9 @@ def write(rows: Sequence[Row]) -> None:
 
 
 def planned_seeds(row: Row) -> range:
-    """The seeds of the protocol."""
-    return range(int(row["seeds"]))
+    """The seeds of the protocol, from 0 on unless the row has another first one."""
+    first = row.get("first_seed", 0)
+    return range(first, first + row["seeds"])
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -88,37 +86,30 @@ def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
 
 
 def endpoint(run: Run, name: str) -> float:
-    """One number of a run, from its records or from what was measured at its end.
-
-    Accuracies are in %. ``end_accuracy`` is of the last epoch.
+    """A number measured at the end of a run, or ``end_accuracy``, of the last epoch. Both in %.
 
     Raises:
         KeyError: the run has no such number.
     """
-    if name in run.after:
-        return run.after[name]
-    if name == "accuracy":
-        return 100 * float(np.mean([record["test/accuracy"] for record in run.epochs[-LAST:]]))
-    return float({"end_accuracy": 100 * run.epochs[-1]["test/accuracy"]}[name])
+    return 100 * run.epochs[-1]["test/accuracy"] if name == "end_accuracy" else run.after[name]
 
 
-def values(
-    row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str | None = None
-) -> Array:
-    """An endpoint of a row's runs, the row's own if none is named: (arms, seeds).
+def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Array:
+    """The endpoint of a row's runs: (arms, seeds).
 
     Raises:
         KeyError: a run is missing, or was not measured.
     """
-    name = name or row.get("endpoint", "accuracy")
-    return np.array([[endpoint(runs[run], name) for run in arm] for arm in names(row, seeds)])
+    return np.array(
+        [[endpoint(runs[name], row["endpoint"]) for name in arm] for arm in names(row, seeds)]
+    )
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows in groups: the p-values of a group are adjusted together."""
     by_family: dict[str, list[Row]] = {}
     for row in rows:
-        by_family.setdefault(str(row.get("family", row["row"])), []).append(row)
+        by_family.setdefault(row["family"], []).append(row)
     return list(by_family.values())
 
 
@@ -127,7 +118,7 @@ def seeds_of(family: Sequence[Row], runs: Mapping[str, Run]) -> range:
     planned = planned_seeds(family[0])
     by_seed = zip(*(arm for row in family for arm in names(row, planned)), strict=True)
     n = [*(all(name in runs for name in of_seed) for of_seed in by_seed), False].index(False)
-    return planned[: n if n >= family[0].get("least", LEAST) else 0]
+    return planned[: n if n >= family[0]["least"] else 0]
 
 
 def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
@@ -136,22 +127,10 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
         seeds = seeds_of(family, runs)
         for row in family:
             row["found"] = None
-        if not seeds:
-            continue
-        found = judged(family, [values(row, runs, seeds) for row in family])
-        if "endpoint" not in family[0]:
-            ends = [values(row, runs, seeds, "end_accuracy") for row in family]
-            for numbers, end in zip(found, judged(family, ends), strict=True):
-                numbers["last_epoch"] = interval(end)
-                for name in ("verdict", "p_adjusted", "p_equal_adjusted"):
-                    numbers[f"last_epoch_{name.removesuffix('_adjusted')}"] = end[name]
-        for row, numbers in zip(family, found, strict=True):
-            row["found"] = _rounded(numbers)
-
-
-def interval(numbers: Numbers) -> list[float]:
-    """The statistic and the ends of its interval."""
-    return [numbers[name] for name in ("statistic", "low", "high")]
+        if seeds:
+            found = judged(family, [values(row, runs, seeds) for row in family])
+            for row, numbers in zip(family, found, strict=True):
+                row["found"] = {name: _rounded(number) for name, number in numbers.items()}
 
 
 def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
@@ -228,8 +207,4 @@ def verdict(test: str, numbers: Numbers) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

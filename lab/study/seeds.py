@@ -20,18 +20,32 @@ from igo.method.plan import Plan
 from igo.runs.assemble import load, prepare, train
 from igo.runs.folder import RunFolder, path_of, state_of
 from igo.runs.terminal import Terminal
-from lab.study import ends, records
+from lab.study import ends, records, table
 from lab.study import rows as study
 from lab.study.records import REVERSED, RUNS, Arm
 from lab.study.rows import Row
 
 
 def seeds(words: list[str]) -> None:
-    """Train the runs of an experiment's rows, and measure their ends; what is archived is done."""
-    rows = study.of_experiment(words[0])
+    """Train the runs of an experiment's rows, and measure their ends; what is archived is done.
+
+    With N other seeds, from FIRST on, this is a study of its own: its rows are judged and printed.
+    """
+    experiment, *other = words
+    rows = study.of_experiment(experiment)
     if not rows:
-        sys.exit(f"error: no row of results/rows.yaml has the experiment {words[0]}")
-    run(rows, study.planned_seeds(rows[0]), records.of_archives(pattern=f"{words[0]}.tar.xz"))
+        sys.exit(f"error: no row of results/rows.yaml has the experiment {experiment}")
+    if not other:
+        done = records.of_archives(pattern=f"{experiment}.tar.xz")
+        run(rows, study.planned_seeds(rows[0]), done)
+        return
+    if len(other) != 2 or not all(word.isdecimal() for word in other) or int(other[1]) < 2:
+        sys.exit(f"error: FIRST N is {' '.join(other)}: two whole numbers, N at least 2")
+    first, n = map(int, other)
+    rows = [{**row, "first_seed": first, "seeds": n, "least": 2} for row in rows]
+    run(rows, study.planned_seeds(rows[0]))
+    study.fill(rows, study.whole_seeds(rows, records.of_study()))
+    print(table.table(rows))
 
 
 def run(rows: Sequence[Row], planned: range, done: Container[str] = ()) -> None:

@@ -209,7 +209,7 @@ def summary(found: Sequence[Any]) -> str:
             e, low, high = estimate(sample)
             said = verdict(low, high, sign_flip(sample[:, 0])) if role == "primary" else "–"
             means = [mean_of(arm) for arm in sample.T]
-            cells = [table.with_interval([mean.value, mean.low, mean.high]) for mean in means]
+            cells = [table.with_interval(mean.value, mean.low, mean.high) for mean in means]
             exponent = "none" if math.isinf(e) else f"{e:.2f} [{low:.2f}, {high:.2f}]"
             lines.append([f"{design} ({role})", f"{rate:g}", f"{len(found)}", *cells,
                           exponent, said])  # fmt: skip
@@ -230,7 +230,7 @@ def readme(found: Sequence[Any]) -> str:
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
         f"| Test loss: b times κ^(−e) for η times κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
-        f" | {len(found)} | e = {exponents} (97.5 %){none} | – | {', '.join(sorted(said))} |\n"
+        f" | {len(found)} | e = {exponents} (97.5 %){none} | {', '.join(sorted(said))} |\n"
     )
 
 

@@ -305,7 +305,7 @@ def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None
     assert [job.label for job in distinct(map(composer.job, lines))] == ["p=0.1", "p=0.5"]
 
 
-NOT_JUDGED = "tuning"  # by the best mean, see results/study.md and results/cifar100.md
+NOT_JUDGED = "tuning"  # by the best mean, see results/cifar100.md
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
