@@ -5,6 +5,7 @@ The subpackages do the work. The settings of each command are in a file of conf/
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -56,6 +57,7 @@ def main() -> None:
     """Run the command, with the arguments after it."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe ends it without a word
         usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
         lines = [f"  {c:<16}{summary(CONF / f'{name}.yaml')}" for c, name in COMMANDS.items()]
         more = "igo COMMAND --help explains every setting of a command."

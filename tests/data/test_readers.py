@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import http.server
+import os
 import shutil
 import threading
 import time
@@ -22,7 +24,7 @@ from torchvision.datasets import CIFAR10, FashionMNIST
 
 from igo.data import readers
 from igo.data.readers import Place, Splits
-from igo.ground.errors import UserError
+from igo.ground.errors import Outside, UserError
 
 IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in
        ("images-idx3", "labels-idx1")]  # fmt: skip
@@ -189,6 +191,23 @@ def test_a_damaged_idx_file_is_named(damage: str, suffix: str, tmp_path: Path) -
     with pytest.raises(UserError, match=words) as caught:
         readers.read("fashion_mnist", Place(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "arrays"])
+def test_a_disk_that_fails_is_no_damage(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a sweep tries its run again."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_fashion(tmp_path / "FashionMNIST" / "raw", "")
+    (file := tmp_path / "mine.npz").touch()
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(Outside, match=os.strerror(errno.EIO)):
+        readers.read(name, Place(tmp_path, file=file))
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:

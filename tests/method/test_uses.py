@@ -107,9 +107,9 @@ def sharded() -> nn.Module:
     return model
 
 
-def own(t: float, *, k: Any) -> float:
+def own(t: float, *, h: Any) -> float:
     """A profile that is given what was typed, a whole number or a list."""
-    return 1 - t / 2 if type(k) in (int, list) else 0
+    return 1 - t / 2 if type(h) in (int, list) else 0
 
 
 DDP = nn.parallel.DistributedDataParallel
@@ -160,4 +160,4 @@ def test_a_use_is_refused_in_a_line(number: int, workers: int) -> None:
 def test_arguments_are_taken_as_they_are() -> None:
     assert sampler(seed=np.int64(3), micro_batch_size=np.int64(3)).seed == 3
     for k in (4, [1, 2]):
-        assert plan(own, k=k).rows[-1].phi_m == pytest.approx(2 / 3)
+        assert plan(own, h=k).rows[-1].phi_m == pytest.approx(2 / 3)

@@ -118,12 +118,12 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     "to lower η, or to raise b, is equivalent to lowering the noise level",
 )
 def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
-    """Compare η/2 and 4b, which halve δ, with the noise as it is and with one another."""
-    lower = [ratio(frames, p, k, less=True) for k in (SLOW, LARGE) for p in POINTS]
+    """Compare η/2 and 4b, which halve δ, with the noise as it is."""
+    alike = (f"{ratio(frames, point, SLOW, LARGE).value:.2f}" for point in POINTS)
     return Seen(
         RAN,
-        [*lower, *(ratio(frames, point, SLOW, LARGE) for point in POINTS)],
+        [ratio(frames, p, k, less=True) for k in (SLOW, LARGE) for p in POINTS],
         [ratio(frames, point, OWN, LARGE, less=True) for point in POINTS],
-        "At one point of the training both smooth alike. The slide does not say that training with "
-        "either ends alike",
+        f"At one point of the training both smooth alike: η/2 gives {', '.join(alike)} of the rise "
+        "of 4b. The slide does not say that training with either ends alike",
     )

@@ -25,7 +25,7 @@ from torchvision.datasets.folder import is_image_file
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data.readers import Missing, Place, digest, stamp, train_and_test
-from igo.ground.errors import ConfigError, Outside, UserError, first_line
+from igo.ground.errors import ConfigError, Outside, UserError, first_line, reading
 from igo.ground.files import durable
 
 GREY = ("1", "L", "LA")  # Pillow's modes
@@ -210,9 +210,8 @@ def opened(path: Path, mode: str | None = None) -> Any:
             if image.mode[0] in "IF":  # Pillow would cut their values off
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
-    except Exception as error:  # of Pillow, of many kinds; with an errno it is the disk's
-        kind = Outside if getattr(error, "errno", None) else UserError
-        raise kind(f"{path} cannot be read ({first_line(error)})") from None
+    except Exception as error:  # of Pillow, of many kinds
+        raise reading(error)(f"{path} cannot be read ({first_line(error)})") from None
 
 
 def in_threads(work: Callable[[int], Any], indices: Sequence[int]) -> Iterator[Any]:
@@ -273,7 +272,7 @@ def kept(
                     _make(folder, images, bar)
         return Stored(folder)
     except OSError as error:
-        raise UserError(
+        raise Outside(
             f"dataset.cache=true: {folder} cannot be used ({error.strerror or error}); make room"
             " or use another data_dir, or dataset.cache=false, which decodes each image in each"
             " epoch"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.ground.errors import UserError, first_line
+from igo.ground.errors import UserError, first_line, reading
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -153,7 +153,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         shape = np.frombuffer(content[4:start], ">i4")
         return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); get it again") from None
+        raise reading(error)(f"{path} is damaged ({first_line(error)}); get it again") from None
 
 
 def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
@@ -211,7 +211,7 @@ def _npz(file: Path) -> Splits:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             held = dict(arrays)
     except Exception as error:  # of zipfile, zlib, NumPy
-        raise UserError(f"{file} cannot be read ({first_line(error)})") from None
+        raise reading(error)(f"{file} cannot be read ({first_line(error)})") from None
     train, test = _npz_split(file, held, ""), None
     if "test_images" in held or "test_labels" in held:
         test = _npz_split(file, held, "test_")

@@ -35,6 +35,11 @@ class ConfigError(UserError):
         super().__init__(f"{setting}={shown} is not allowed: {allowed}")
 
 
+def reading(error: BaseException) -> type[UserError]:
+    """The kind of an error in reading a file: with an errno it is the disk's."""
+    return Outside if getattr(error, "errno", None) else UserError
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -133,18 +133,14 @@ def checked(algorithm3: Mapping[str, Any], own: Mapping[str, Any], **given: Any)
         _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
     _check_names(profile, own, [*given, *notes])
-    rules = {**RULES, **{name: note.rule for name, note in notes.items() if note.rule}}
-    plain: dict[str, Any] = {}
-    for name, value in {**given, **own}.items():
-        if name in notes and notes[name].choices:
-            _check_choice(name, value, notes[name].choices)
-        elif name in rules and (value is not None or name in NEEDED):
-            _check_number(name, value, rules[name])
-            value = int(value) if name in WHOLE else float(value)  # noqa: PLW2901  (NumPy's too)
-        plain[name] = value  # an argument without a range is for your own profile as it is
-    arguments = Arguments(
-        **{name: plain[name] for name in given}, own={name: plain[name] for name in own}
-    )
+    plain = {name: _plain(name, value, RULES.get(name)) for name, value in given.items()}
+    for_profile = dict(own)  # an argument without a range is for your own profile as it is
+    for name in own.keys() & notes.keys():
+        if choices := notes[name].choices:
+            _check_choice(name, own[name], choices)
+        else:
+            for_profile[name] = _plain(name, own[name], notes[name].rule)
+    arguments = Arguments(**plain, own=for_profile)
     _check_together(arguments)
     return arguments
 
@@ -179,6 +175,14 @@ def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collecti
         if parameter.default is parameter.empty and own.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
             raise PlanError(name, None, f"{label} needs it, e.g. {example}")
+
+
+def _plain(name: str, value: Any, rule: Rule | None) -> Any:
+    """The value, checked; a number as Python's own, also if it was NumPy's."""
+    if rule is None or (value is None and name not in NEEDED):
+        return value
+    _check_number(name, value, rule)
+    return int(value) if name in WHOLE else float(value)
 
 
 def _check_number(name: str, value: Any, rule: Rule) -> None:
