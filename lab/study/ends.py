@@ -1,8 +1,8 @@
 """What is measured at the end of a run with new statistics of BatchNorm; kept in after.json.
 
-The statistics are the plain mean over batches of AT_ONCE training images, drawn without replacement
-and not augmented, at the weights that are evaluated. Running statistics are a mean over the last
-updates, each at other weights and of b images.
+The statistics are the plain mean over batches of AT_ONCE training images, drawn without
+replacement, at the weights that are evaluated: of images as they are, and again of augmented ones.
+Running statistics are a mean over the last updates, each at other weights and of b images.
 """
 
 from __future__ import annotations
@@ -51,17 +51,24 @@ def anneal(run: Training, rate: float) -> None:
 
 
 def anew(run: Training, name: str) -> dict[str, float]:
-    """Losses and accuracies, in fp32. NAME_log_loss is 100 ln of the test loss."""
-    network, data = run.network, run.data
+    """Losses and accuracies, in fp32. NAME_log_loss is 100 ln of the test loss.
+
+    With statistics of augmented images they are NAME_augmented_log_loss, and so on.
+    """
+    network, data, found = run.network, run.data, {}
     images = torch.randperm(data.n, generator=generator(0, "statistics")).split(AT_ONCE)
-    update_bn(data.plain_batches(images), network.train())
-    splits = {"": data.test_batches()}
-    if run.config.dataset.validation:
-        splits["validation_"] = data.validation_batches()
-    found = {f"{name}_train_loss": evaluated(network, data.plain_batches(images))[0]}
-    for split, batches in splits.items():
-        loss, found[f"{name}_{split}accuracy"] = evaluated(network, batches)
-        found[f"{name}_{split}log_loss"] = 100 * math.log(loss)
+    seed = derive_seed(run.config.seed, "statistics")
+    statistics = {name: data.plain_batches(images),
+                  f"{name}_augmented": data.train_batches(images, seed)}  # fmt: skip
+    for kind, batches in statistics.items():
+        update_bn(batches, network.train())
+        found[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))
+        splits = {"": data.test_batches()}
+        if run.config.dataset.validation:
+            splits["validation_"] = data.validation_batches()
+        for split, of_split in splits.items():
+            loss, found[f"{kind}_{split}accuracy"] = evaluated(network, of_split)
+            found[f"{kind}_{split}log_loss"] = 100 * math.log(loss)
     return found
 
 

@@ -16,10 +16,13 @@ from lab.study.records import Arm, Run, name_of, reverses
 from lab.study.rows import Row
 
 EXPERIMENTS = {"cifar100_many": "many passes", "cifar100_few": "few passes"}
-HEAD = ("regime, seeds", "arm", "η₁", "updates", "accuracy, %", "loss", "accuracy, annealed",
-        "loss, annealed", "training loss", "accuracy, running statistics")  # fmt: skip
-COLUMNS = ("anew_accuracy", "anew_log_loss", "annealed_accuracy", "annealed_log_loss",
-           "anew_train_loss", "end_accuracy")  # fmt: skip
+COLUMNS = {
+    "accuracy, %": "anew_accuracy", "loss": "anew_log_loss", "training loss": "anew_train_loss",
+    "annealed: accuracy": "annealed_accuracy", "annealed: loss": "annealed_log_loss",
+    "augmented: accuracy": "anew_augmented_accuracy",
+    "annealed, augmented: accuracy": "annealed_augmented_accuracy",
+    "running: accuracy": "end_accuracy",
+}  # fmt: skip
 FIGURE = (
     "![Accuracy, loss, η/√b and δ by epoch and by update, with running statistics](cifar100.png)\n"
 )
@@ -64,15 +67,22 @@ def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     lines = []
     for experiment, regime in EXPERIMENTS.items():
         for arm, of_arm in trained(experiment, rows, runs):
-            means = [np.mean([study.endpoint(run, name) for run in of_arm]) for name in COLUMNS]
             updates = f"{of_arm[0].epochs[-1]['updates']:,}"
-            lines.append([f"{regime}, {len(of_arm)}", title(arm), f"{arm['learning_rate']:g}",
-                          updates, *(f"{mean:.2f}" for mean in means)])  # fmt: skip
+            means = [_mean(of_arm, name) for name in COLUMNS.values()]
+            lines.append([f"{regime}, {len(of_arm)}", title(arm), updates, *means])
     if lines:
-        return f"{table.markdown(HEAD, lines)}\n{FIGURE}"
+        head = ("regime, seeds", "arm", "updates", *COLUMNS)
+        return f"{table.markdown(head, lines)}\n{FIGURE}"
     many = [row for row in rows if row["experiment"] == "cifar100_many"]
     done = len(study.whole_seeds(many, runs)) // len(study.arms(many))
     return f"**{done} seeds have run; {many[0]['least']} are needed.**\n"
+
+
+def _mean(runs: Sequence[Run], name: str) -> str:
+    try:
+        return f"{np.mean([study.endpoint(run, name) for run in runs]):.2f}"
+    except KeyError:  # it was not measured
+        return "–"
 
 
 def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
@@ -85,7 +95,7 @@ def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
         "η/√b": lambda e: e["eta_m"] / e["b_m"] ** 0.5,
         "δ measured": lambda e: e["delta_measured"],
     }  # fmt: skip
-    with drawn(path, 2, 4.7, 2.1, rows=len(panels)) as axes:
+    with drawn(path, 2, 4.7, 1.7, rows=len(panels)) as axes:
         for place, (label, value) in enumerate(panels.items()):
             for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
                 shown = [e["epoch"] - 1 for e in of_arm[0].epochs if e["test/accuracy"] is not None]

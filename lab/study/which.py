@@ -229,7 +229,7 @@ def readme(found: Sequence[Any]) -> str:
     none = "; at equal images none" if all(map(math.isinf, others)) else ""
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
-        f"| Test loss: b times κ^(−e) for η times κ, at equal Σ η: e = 1 or 2? η₁ = {rates}"
+        f"| b times κ^(−e) for η times κ, by loss at equal Σ η: e = 1 or 2? η₁ = {rates}"
         f" | {len(found)} | e = {exponents} (97.5 %){none} | {', '.join(sorted(said))} |\n"
     )
 

@@ -18,6 +18,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 from torch import nn
 
+from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
@@ -127,24 +128,29 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Path) -> None:
 
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
-    """By an evaluation of its own, on all training images as one batch."""
-    forge.run(tmp_path, *TINY, "tracking=none", "engine.precision=fp32").good()
+    """By an evaluation of its own, on all training images as one batch, then on augmented ones."""
+    typed = ("tracking=none", "engine.precision=fp32", "dataset.augment.crop=2")
+    forge.run(tmp_path, *TINY, *typed).good()
     folder = run_folder(tmp_path)
     before = (folder / "checkpoint.pt").read_bytes()
     measured = ends.measure(folder, load_folder(folder))
     assert (folder / "checkpoint.pt").read_bytes() == before
     run = load_folder(folder)
     (images, labels), = run.data.plain_batches([torch.arange(run.data.n)])  # fmt: skip
+    order = torch.randperm(run.data.n, generator=generator(0, "statistics"))
+    (augmented, _), = run.data.train_batches([order], derive_seed(0, "statistics"))  # fmt: skip
     for module in run.network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    with torch.no_grad():
-        run.network.train()(images)
-        logits = run.network.eval()(images)
-        right = [(run.network(x).argmax(1) == y).float() for x, y in run.data.test_batches()]
-    loss = nn.functional.cross_entropy(logits, labels)
-    assert measured["anew_train_loss"] == pytest.approx(float(loss), rel=1e-4)
-    assert measured["anew_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
+    for name, of in (("anew", images), ("anew_augmented", augmented)):
+        with torch.no_grad():
+            run.network.train()(of)
+            logits = run.network.eval()(images)
+            right = [(run.network(x).argmax(1) == y).float() for x, y in run.data.test_batches()]
+        loss = nn.functional.cross_entropy(logits, labels)
+        assert measured[f"{name}_train_loss"] == pytest.approx(float(loss), rel=1e-4)
+        assert measured[f"{name}_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
+    assert measured["anew_augmented_train_loss"] != pytest.approx(measured["anew_train_loss"])
 
 
 def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
