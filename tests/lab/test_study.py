@@ -71,6 +71,8 @@ def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study:
             ends = stats.ttest_rel(first, second).confidence_interval(0.95)
             numbers = [found[name] for name in ("statistic", "low", "high", "sd")]
             np.testing.assert_allclose(numbers, [d.mean(), *ends, d.std(ddof=1)], rtol=1e-4)
+            if row["test"] == "none":  # of few seeds there is no more
+                continue
             margin = row.get("margin", rows.MARGIN)
             p_equal, *_ = DescrStatsW(d).ttost_mean(-margin, margin)
             np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
