@@ -1,80 +1,133 @@
-"""`python -m lab.noise.coverage`: how often a run's interval of C² covers it, by brute force.
+"""`python -m lab.noise.coverage [SETTING=VALUE …]`: C² of an epoch held against brute force.
 
-Weights stand still after 1 and after 30 epochs of the default run on digits. Then the gradients of
-EPOCHS epochs are taken: each epoch gives an interval, and all of them together the true C².
+A run stops after EPOCHS epochs. Then the next epoch is trained REPEATS times from there, each with
+other batches and augmentation, and each pair of updates has a twin. The mean of C² in all twins is
+the truth. It is compared with C² of the pairs alone, and with what the run would have recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from torch import nn
 
 from igo.config.load import load, make_plan
-from igo.ground.files import CONF
-from igo.noise.measure import untouched
+from igo.ground.files import CONF, Record
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule
+from igo.noise.noise import Noise
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
-from igo.train import loop, optimizers
-from igo.train.measure import Pairs
-from igo.train.record import Progress, Training
+from igo.train import loop, measure
+from igo.train.record import Progress, Training, Twin
+from lab.study import table
 
-EPOCHS = 100
-SETTINGS = ("split=1", "engine.precision=fp32", "engine.threads=1", "tracking=none")
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "linear model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
-    "MLP 64-32-10": lambda: nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
-    ),
-}
+EPOCHS, REPEATS = 2, 24
+SETTINGS = ("schedule=constant", "epochs=3", "engine.threads=1", "tracking=none")
 
 
-def trained(network: str, epochs: int) -> Training:
-    """The default run of digits with constant b, and with another network than ResNet-8."""
+class Found(NamedTuple):
+    """C² and ‖∇f‖² of all twins, C² of the pairs alone, the record, and its own twins."""
+
+    variance: float
+    square: float
+    alone: float
+    recorded: Noise
+    twins: int
+
+
+class Checked(measure.Pairs):
+    """Gives each pair a twin, and keeps what all of them say beside what the run would record."""
+
+    def __init__(self, found: list[Found], *given: Any) -> None:
+        super().__init__(*given)
+        self._found, self._due = found, sorted(self._twinned)
+        self._twinned = {*range(len(self._firsts))}
+
+    def noise(self) -> tuple[Noise | None, list[Twin]]:
+        """What the run would record."""
+        norms = torch.stack([*self._pairs, *self._twins.values()]).numpy().astype(float)
+        squares = np.square(norms).reshape(2, len(self._pairs), 3, -1).sum(axis=3)
+        sizes = 1 / np.array(self._sizes, dtype=float).reshape(-1, 2)
+        alone, truth = (squares[..., 2] / sizes.sum(axis=1)).mean(axis=1)
+        square = (squares[1] @ [0.5, 0.5, -0.5]).mean()
+        self._twins = {pair: self._twins[pair] for pair in self._due}
+        recorded, newest = super().noise()
+        if recorded:
+            self._found.append(Found(truth, square, alone, recorded, len(self._due)))
+        return recorded, newest
+
+
+@contextmanager
+def silent(run: Training) -> Iterator[Any]:
+    """A bar that nobody sees."""
+    with Terminal(quiet=True).progress(run.plan) as bar:
+        yield bar
+
+
+def epoch(run: Training, progress: Progress, seed: int) -> None:
+    """Train the next epoch on copies, with batches and augmentation of another seed."""
+    network, optimizer = copy.deepcopy((run.network, run.optimizer))
+    other = replace(
+        run, network=network, optimizer=optimizer, config=replace(run.config, seed=seed)
+    )
+    sampler = BatchSampler(run.plan, range(run.data.n), seed=seed, rank=0, ranks=1)
+    sampler.updates = progress.updates
+    schedule = Schedule(optimizer, sampler)
+    with silent(run) as bar:
+        loop.train_epoch(other, sampler, schedule, bar, lambda: None, progress.twins)
+
+
+def measured(words: list[str]) -> list[Found]:
+    """What each repetition found."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = load(
-            compose("config", [*SETTINGS, f"epochs={epochs}", f"evaluate_every={epochs}"])
-        )
-    training = prepare(config, make_plan(config))
-    if network in NETWORKS:
-        model = NETWORKS[network]()
-        optimizer = optimizers.build(config.optimizer, model.parameters(), config.learning_rate)
-        training = replace(training, network=model, optimizer=optimizer)
-    with Terminal().progress(training.plan) as bar:
-        loop.train(training, Progress(threads=1), bar, lambda _: None, lambda: None)
-    return training
+        config = load(compose("config", [*SETTINGS, *words]))
+    run, progress = prepare(config, make_plan(config)), Progress(threads=1)
+    kept: list[tuple[Training, Progress]] = []
+
+    def done(record: Record) -> None:
+        if record["epoch"] == EPOCHS:
+            kept.append(copy.deepcopy((run, progress)))
+
+    with silent(run) as bar:
+        loop.train(run, progress, bar, done, lambda: None)
+    found: list[Found] = []
+    with mock.patch.object(measure, "Pairs", partial(Checked, found)):
+        for seed in range(1, 1 + REPEATS):
+            epoch(*kept[0], seed)
+    return found
 
 
-def coverage(run: Training) -> tuple[float, float, float]:
-    """C², the share of epochs whose interval has it, and the mean ratio of an interval's ends."""
-    k, found = run.plan.rows[0].batches, []
-    run.network.train()
-    with untouched(run.network, 0):
-        for epoch in range(EPOCHS):
-            order = torch.randperm(run.data.n, generator=torch.manual_seed(epoch)).tensor_split(k)
-            pairs = Pairs(run.engine, run.network, run.optimizer, k)
-            for update, batch in enumerate(run.data.train_batches(list(order), epoch), start=1):
-                run.engine.backward(run.network, *batch)
-                pairs.take(update, len(batch[1]))
-            found.append(pairs.noise())
-    noises = [noise for noise in found if noise and noise.interval]
-    truth = sum(noise.variance for noise in noises) / len(noises)
-    ends = torch.tensor([noise.interval for noise in noises])
-    inside = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-    return truth, float(inside.double().mean()), float((ends[:, 1] / ends[:, 0]).log().mean().exp())
+def row(found: list[Found]) -> list[str]:
+    """The cells of a table."""
+    truth, square, alone = np.array([each[:3] for each in found]).mean(axis=0)
+    records = [each.recorded for each in found]
+    c2, norm = np.mean([(each.variance, each.gradient_square) for each in records], axis=0)
+    return [
+        f"{2 * records[0].batches}", f"{found[0].twins}", f"{truth:.3g}", f"{alone / truth:.2f}",
+        f"{c2 / truth:.2f}", covered(truth, [noise.interval for noise in records]),
+        f"{square:.3g}", f"{norm / square:.2f}",
+        covered(square, [noise.square_interval for noise in records]),
+    ]  # fmt: skip
 
 
-def main() -> None:
-    """Print a row for each network and age."""
-    print("| network | epochs | C² | covered | high/low |\n|---|---|---|---|---|")
-    for network in (*NETWORKS, "ResNet-8 with BatchNorm"):
-        for epochs in (1, 30):
-            truth, share, ratio = coverage(trained(network, epochs))
-            print(f"| {network} | {epochs} | {truth:.3g} | {share:.0%} | {ratio:.2g} |", flush=True)
+def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
+    """How many intervals have the truth."""
+    known = [ends for ends in intervals if ends]
+    inside = sum(low <= truth <= high for low, high in known)
+    return f"{inside} of {len(known)}"
 
 
 if __name__ == "__main__":
-    main()
+    head = ("updates", "twins", "C²", "pairs alone", "recorded", "covered", "‖∇f‖²", "recorded",
+            "covered")  # fmt: skip
+    print(table.markdown(head, [row(measured(sys.argv[1:]))]), end="")

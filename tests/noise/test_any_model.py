@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -45,8 +46,8 @@ def by_hand(batches: list[tuple[Tensor, Tensor]], model: nn.Module, b: int) -> t
     rows = torch.stack([gradient(model, x, y) for x, y in batches])
     k = len(rows)
     raw = float((rows - rows.mean(0)).square().sum()) / (k - 1)
-    left = (N - k * b) / N  # of the variance of the mean, drawn without replacement
-    return b * raw * (N - 1) / N, float(rows.mean(0).square().sum()) - raw / k * left
+    c2 = b * raw * (N - 1) / N
+    return c2, float(rows.mean(0).square().sum()) - c2 / (b * k)
 
 
 def test_no_gradient_is_kept() -> None:
@@ -88,6 +89,29 @@ def test_batches_of_any_form_by_loss_of() -> None:
     variance, square = by_hand(pairs, model, B)
     assert noise.variance == pytest.approx(variance, rel=1e-6)  # its mean is in float64
     assert noise.gradient_square == pytest.approx(square, rel=1e-6)
+
+
+def test_a_gradient_norm_with_dropout_is_not_too_large() -> None:
+    """‖∇f‖² against all masks of all samples; the finite-population factor would double it here."""
+    n, b = 256, 16
+    pairs = data(n)
+    x, y = pairs.tensors
+    model = nn.Sequential(nn.Dropout(0.3), nn.Linear(3, 1))
+    masks = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # (8, 3)
+    weights = (0.7**masks * 0.3 ** (1 - masks)).prod(dim=1)
+    every = [gradient(model[1], x * mask / 0.7, y) for mask in masks]
+    truth = float((weights @ torch.stack(every)).square().sum())
+    loader = DataLoader(pairs, batch_size=b, shuffle=True)
+    found = [
+        [igo.measure_noise(model, mse_loss, loader, n=n, batches=n // b, own_noise=own, seed=seed)
+         for seed in range(60)]
+        for own in (True, False)
+    ]  # fmt: skip
+    with_own, without = ([noise.gradient_square for noise in noises] for noises in found)
+    least = truth - fmean(noise.variance for noise in found[0]) / n
+    error = 3 * stdev(with_own) / 60**0.5
+    assert least - error < fmean(with_own) < truth + error
+    assert fmean(without) > truth + error
 
 
 def in_eval_mode() -> nn.Module:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from conftest import configure
+from conftest import TINY, configure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from trained import prepared, train
 
 import igo
-from igo.config.schema import EngineConfig
 from igo.noise.noise import Noise
-from igo.train import machine, measure
+from igo.train import measure
 from igo.train.record import Training
 
 
@@ -81,62 +83,109 @@ def test_the_last_epoch_of_a_run_has_the_noise_of_its_batches_at_its_weights() -
 
 
 class Stub(nn.Module):
-    """A model of one parameter vector whose gradient the test sets."""
+    """A model of one parameter vector, whose gradient on a "batch" is the vector plus the batch."""
 
     def __init__(self, d: int) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.zeros(d))
 
 
-def test_the_share_of_movement_is_that_of_a_quadratic() -> None:
-    """f = ‖x‖²/2 with noise ξ of variance C²/b, and SGD: x moves by -η g between two gradients.
+@dataclass
+class Quadratic:
+    """An engine of f = ‖x‖²/2."""
 
-    So g_{t+1} - g_t = ξ_{t+1} - (1 + η) ξ_t - η ∇f(x_t), and the mean of its square is
-    ((1 + η)² + 1) C²/b + η² ‖∇f(x_t)‖².
-    """
-    d, b, eta, c2, k = 200, 16, 0.3, 8.0, 512
-    model, random = Stub(d), torch.manual_seed(0)
+    scaler: torch.amp.GradScaler
+
+    def backward(self, model: Stub, noise: Tensor, labels: None, size: int) -> None:
+        model.x.grad = self.scaler.scale(model.x.detach() + noise)
+
+
+def pairs_of(
+    noises: Tensor, sizes: list[int], eta: float, scaled: bool = False, **epoch: Any
+) -> tuple[measure.Pairs, Tensor]:
+    """An epoch of SGD on f, and its points."""
+    model, points = Stub(noises.shape[1]), []
+    engine = Quadratic(torch.amp.GradScaler("cpu", enabled=scaled))
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
-    pairs = measure.Pairs(machine.build(EngineConfig("cpu", "fp32")), model, optimizer, k)
-    slopes = []
-    for update in range(1, k + 1):
-        slope = model.x.detach().clone()
-        if update % 2:
-            slopes.append(float(slope.square().sum()))
-        model.x.grad = slope + torch.randn(d, generator=random) * math.sqrt(c2 / b / d)
-        pairs.take(update, b)
-        optimizer.step()
-    expected = ((1 + eta) ** 2 + 1) / 2 * c2 + eta**2 * np.mean(slopes) * b / 2
-    assert pairs.noise().batches == 256
-    assert pairs.noise().variance == pytest.approx(expected, rel=0.02)
-    assert pairs.noise().interval[0] < expected < pairs.noise().interval[1]
-
-
-def test_pairs_of_unequal_batches_are_weighted_and_a_skipped_update_is_in_none() -> None:
-    """By hand; fp16's scaler skips an update whose gradient is not finite."""
-    for scaled in (False, True):
-        model = Stub(3)
-        built = replace(
-            machine.build(EngineConfig("cpu", "fp32")),
-            scaler=torch.amp.GradScaler("cpu", enabled=scaled),
-        )
-        scale = 65536.0 if scaled else 1.0
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        pairs = measure.Pairs(built, model, optimizer, 7)
-        gradients = torch.tensor(
-            [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5]]
-        )
-        sizes = [4, 2, 8, 8, 1, 1]
+    updates = [SimpleNamespace(number=i, batch=i, batch_size=b) for i, b in enumerate(sizes, 1)]
+    plan = SimpleNamespace(at=lambda number: updates[number - 1])
+    run: Any = SimpleNamespace(network=model, optimizer=optimizer, engine=engine, plan=plan)
+    pairs = measure.Pairs(run, len(sizes), **epoch)
+    for update, following in zip(updates, [*noises[1:], None], strict=True):
+        points.append(model.x.detach().clone())
+        engine.backward(model, noises[update.number - 1], None, update.batch_size)
+        pairs.take(cast(Any, update), None if following is None else (following, None))
         if scaled:
-            gradients[4, 0] = math.inf
-        for update, (gradient, size) in enumerate(zip(gradients, sizes, strict=True), start=1):
-            model.x.grad = gradient * scale
-            pairs.take(update, size)
-        found = [5 / (1 / 4 + 1 / 2), 4 / (1 / 8 + 1 / 8), 66 / 2]
-        products = [0.0, 5.0, 5.0]
-        kept = 2 if scaled else 3
-        noise = pairs.noise()
-        assert noise.variance == pytest.approx(np.mean(found[:kept]), rel=1e-5)
-        assert noise.gradient_square == pytest.approx(np.mean(products[:kept]), rel=1e-5)
-        assert (noise.batches, noise.interval) == (kept, None)
-    assert measure.Pairs(built, model, optimizer, 1).noise() is None
+            model.x.grad /= engine.scaler.get_scale()
+        if model.x.grad.isfinite().all():
+            optimizer.step()
+    return pairs, torch.stack(points)
+
+
+@pytest.mark.parametrize("k", [512, 16])
+def test_movement_has_no_share_in_c2(k: int) -> None:
+    """With it C² would be ((1 + η)² + 1)/2 times as large, and the mean of g_t·g_{t+1} negative.
+
+    A short epoch has one twin of its own, and corrects itself by those of the epochs before.
+    """
+    d, b, eta, c2, epochs = 200, 16, 0.5, 8.0, 8192 // k
+    noises = torch.randn(epochs, k, d, generator=torch.manual_seed(0)) * math.sqrt(c2 / b / d)
+    twins: list[Any] = []
+    found, squares = [], []
+    for epoch in range(epochs):
+        pairs, points = pairs_of(noises[epoch], [b] * k, eta, made=epoch * k, earlier=twins)
+        noise, twins = pairs.noise()
+        assert (noise.batches, noise.sampling) == (k // 2, "consecutive")
+        assert len(twins) == min(8, 8 if k == 512 else 4 + epoch // 2)
+        found.append(noise)
+        squares.append(float(points.square().sum(1).mean()))
+    assert np.mean([noise.variance for noise in found]) == pytest.approx(c2, rel=0.03)
+    inside = [noise.interval[0] < c2 < noise.interval[1] for noise in found]
+    assert np.mean(inside) > 0.85
+    assert np.mean([n.interval[1] - n.interval[0] for n in found]) < 0.5 * c2
+    assert np.mean([n.gradient_square for n in found]) == pytest.approx(np.mean(squares), rel=0.2)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of unequal batches; fp16's scaler skips an update whose gradient is not finite."""
+    noises = torch.tensor(
+        [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
+    )
+    sizes, eta, earlier = [4, 2, 8, 8, 1, 1, 1], 0.5, (-0.25, 0.125)
+    if scaled:
+        noises[4, 0] = math.inf
+    monkeypatch.setattr(measure, "LEAST_TWINS", 2)  # one in the middle, and an earlier one
+    pairs, points = pairs_of(noises, sizes, eta, scaled, earlier=[earlier])
+    first, second = noises[:6:2] + points[:6:2], noises[1::2] + points[1::2]
+    twin, kept = noises[3] + points[2], 2 if scaled else 3
+    moved = (first - second).square().sum(1)[:kept]
+    products = (first * second).sum(1)[:kept]
+    factor = float((first[1] - twin).square().sum() / moved[1])
+    share = float((first[1] @ twin - products[1]) / moved[1])
+    noise, twins = pairs.noise()
+    c2 = float((moved / torch.tensor([3 / 4, 1 / 4, 2.0])[:kept]).mean())
+    assert noise.variance == pytest.approx(c2 * math.sqrt(factor * math.exp(-0.25)), rel=1e-5)
+    square = float(products.mean() + moved.mean() * (share + 0.125) / 2)
+    assert noise.gradient_square == pytest.approx(square, rel=1e-5)
+    assert (noise.batches, noise.interval, noise.square_interval) == (kept, None, None)
+    assert twins == [pytest.approx((math.log(factor), share), rel=1e-5), earlier]
+    assert pairs_of(noises[:1], [1], eta)[0].noise() == (None, [])
+
+
+def test_twins_leave_training_as_it_is() -> None:
+    """To the bit, with BatchNorm, augmentation and dropout."""
+    ends = []
+    for most in (0, 8):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 10)
+        )
+        run = prepared(configure(*TINY, "dataset.augment.crop=1", "engine.precision=fp32"))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        with mock.patch.object(measure, "MOST_TWINS", most):
+            progress = train(replace(run, network=network, optimizer=optimizer))
+        assert len(progress.twins) == min(most, 3)  # a pair an epoch
+        ends.append([*network.state_dict().values()])
+    for without, with_twins in zip(*ends, strict=True):
+        assert torch.equal(without, with_twins)

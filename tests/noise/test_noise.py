@@ -25,7 +25,7 @@ def estimate(gradients: Tensor, **drawn: Any) -> noise.Noise:
     spread = Spread([gradients[0].double()])
     for gradient in gradients:
         spread.add([gradient])
-    return spread.noise(**drawn)
+    return spread.noise(own_noise=False, **drawn)
 
 
 def linear_gradients(n: int = 6, d: int = 3) -> Tensor:

@@ -38,13 +38,13 @@ def spoil(network: nn.Module, number: int) -> list[Tensor]:
 
 def test_it_stops_at_that_update_and_says_all_that_is_needed() -> None:
     training, progress = prepared(configure(*PLAIN)), Progress()
-    seen = spoil(training.network, 2 + 8)
+    seen = spoil(training.network, 2 + 8 + 3)  # three of them twins
     with pytest.raises(UserError) as stopped:
         train(training, progress)
     assert str(stopped.value).startswith(AT_8)
     assert str(stopped.value).endswith("The last good checkpoint is of epoch 2")
     assert [record["epoch"] for record in progress.records] == [1, 2]
-    assert len(seen) == 2 + 8
+    assert len(seen) == 2 + 8 + 3
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> None:
@@ -52,7 +52,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> N
 
     def break_last(gradient: Tensor) -> Tensor:
         calls.append(1)
-        return gradient * (float("inf") if len(calls) == 2 + 3 else 1)  # C² comes first
+        return gradient * (float("inf") if len(calls) == 2 + 4 else 1)  # C² and a twin come first
 
     next(training.network.parameters()).register_hook(break_last)
     with pytest.raises(UserError, match="a parameter is not finite at the end in epoch 1 "):
@@ -77,7 +77,7 @@ def bad_on_one_rank() -> str:
         config = configure(*PLAIN)
         training = assemble.prepare(config, make_plan(config), ranks)
         if ranks.rank:
-            spoil(training.network, 2 + 8)
+            spoil(training.network, 2 + 8 + 3)
         try:
             train(training)
         except UserError as error:

@@ -30,6 +30,7 @@ def measure_noise(
     n: int,
     batches: int = 32,
     sampling: str = "disjoint",
+    own_noise: bool = True,
     loss_of: Callable[[nn.Module, Any], Tensor] | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
@@ -62,6 +63,8 @@ def measure_noise(
         batches: K, how many of the loader's batches to use.
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
+        own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. Without it
+            disjoint batches give ‖∇f‖² without bias; with it too small by C²/n at most.
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
         batch_size: b, samples of a batch; needed with ``loss_of``, and under
             DistributedDataParallel, where it counts the samples of all ranks and each rank draws
@@ -116,7 +119,7 @@ def measure_noise(
             " requires_grad=False if the loss does not use a parameter; under checkpointing use"
             " use_reentrant=False, which needs no input with a gradient"
         )
-    measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling)
+    measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
     if not math.isfinite(measured.variance):
         raise ValueError(f"C² is {measured.variance}: the loss is finite, a gradient is not")
     return measured
@@ -252,7 +255,9 @@ class Spread:
         signed = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
         self._projections.append(signed.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
-    def noise(self, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
+    def noise(
+        self, *, batch_size: int, n: int, sampling: str = "disjoint", own_noise: bool = True
+    ) -> Noise:
         """Unbiased C² and ‖∇f‖², with the interval of C², see ``from_spreads``.
 
         Raises:
@@ -265,8 +270,9 @@ class Spread:
         shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
         shares *= sum(squares) / max(float(shares.sum()), 1e-300)
         return from_spreads(
-            shares.tolist(), mean_square, batch_size=batch_size, n=n, sampling=sampling
-        )
+            shares.tolist(), mean_square,
+            batch_size=batch_size, n=n, sampling=sampling, own_noise=own_noise,
+        )  # fmt: skip
 
 
 def _square(vector: Tensor) -> Tensor:

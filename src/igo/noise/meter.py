@@ -41,7 +41,8 @@ class NoiseMeter:
     Args:
         model: whose parameters' ``.grad`` are read.
         half_life: of the running averages, in samples.
-        n: samples of the data set, if batches are drawn from it without replacement.
+        n: samples of the data set, if batches are drawn from it without replacement and a sample's
+            gradient does not vary. With dropout or augmentation ‖∇f‖² would be too large.
 
     Raises:
         ValueError: ``half_life`` is not above 0, parameters are in 16 bits, or ranks share
@@ -86,7 +87,7 @@ class NoiseMeter:
         interval = None
         if updates > LEAST_FOR_INTERVAL - 0.1 and mean > 0:
             spread = max(self._sums["c2_square"] / weight - mean**2, 0.0)
-            interval = around(mean, math.sqrt(spread / (updates - 1)) / mean, updates)
+            interval = around(mean, (math.sqrt(spread / (updates - 1)) / mean, updates))
         return Noise(mean, interval, square, round(self._size), round(updates), "parts")
 
     def part(self, samples: int) -> None:

@@ -28,8 +28,8 @@ class Noise:
 
     ``variance`` is C², (loss per parameter)², and ``interval`` its 95 % confidence interval, None
     for too few batches. ``gradient_square`` is the unbiased estimate of ‖∇f‖², which chance can
-    make negative. They were measured with K = ``batches`` of b = ``batch_size`` samples, drawn as
-    ``sampling`` says.
+    make negative; an epoch's has an interval, too. They were measured with K = ``batches`` of
+    b = ``batch_size`` samples, drawn as ``sampling`` says.
     """
 
     variance: float
@@ -38,6 +38,7 @@ class Noise:
     batch_size: int
     batches: int
     sampling: str
+    square_interval: tuple[float, float] | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -45,9 +46,23 @@ class Noise:
         return math.sqrt(max(self.gradient_square, 0.0))
 
     @property
+    def norm_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of ‖∇f‖."""
+        ends = self.square_interval
+        return ends and (math.sqrt(max(ends[0], 0.0)), math.sqrt(max(ends[1], 0.0)))
+
+    @property
     def noise_scale(self) -> float | None:
         """B_simple = tr Σ/‖∇f‖² in samples (McCandlish et al. 2018); None without a ‖∇f‖."""
         return self.variance / self.gradient_square if self.gradient_square > 0 else None
+
+    @property
+    def scale_interval(self) -> tuple[float, float] | None:
+        """An interval of B_simple, of 95 % or more: from those of C² and of ‖∇f‖²."""
+        of, ends = self.interval, self.square_interval
+        if of is None or ends is None or ends[1] <= 0:
+            return None
+        return of[0] / ends[1], of[1] / ends[0] if ends[0] > 0 else math.inf
 
 
 def noise_level(
@@ -108,6 +123,7 @@ def from_spreads(
     batch_size: int,
     n: int,
     sampling: str,
+    own_noise: bool = True,
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
@@ -116,7 +132,9 @@ def from_spreads(
 
     - ``with_replacement``: 1 and 1,
     - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
-    - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
+    - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1). Noise that a
+      sample has of its own is not in this G: with ``own_noise`` it is 1, and the mean of ‖∇f‖² is
+      too small by C²/n at most.
 
     The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees. It is
     wider than needed if disjoint batches are a large part of all n samples.
@@ -127,6 +145,8 @@ def from_spreads(
         batch_size: b, samples of each batch.
         n: samples that the batches were drawn from.
         sampling: how, one of SAMPLINGS.
+        own_noise: whether a sample's gradient varies at the same parameters, as by augmentation,
+            dropout, or BatchNorm's other samples.
 
     Raises:
         ValueError: fewer than two batches, an unknown sampling, disjoint batches of more than n
@@ -141,7 +161,7 @@ def from_spreads(
         if k * b > n:
             allowed = f"disjoint pieces need at most n={n} samples"
             raise ValueError(f"batches={k} of {b} samples: {allowed}")
-        f, g = (n - 1) / n, (n - b * k) / (n - 1)
+        f, g = (n - 1) / n, 1.0 if own_noise else (n - b * k) / (n - 1)
     elif sampling == "independent":
         if b >= n:
             raise ValueError(f"batch_size={b}: it must be below n={n}, or batches are equal")
@@ -155,7 +175,7 @@ def from_spreads(
     if k >= LEAST_FOR_INTERVAL:
         # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
         without = [total - spread * (k / (k - 1)) for spread in spreads]
-        interval = around(variance, jackknife(without, total), k)
+        interval = around(variance, (jackknife(without, total), k))
     return Noise(variance, interval, square, b, k, sampling)
 
 
@@ -174,9 +194,14 @@ def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> f
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
-def around(value: float, error: float, k: float) -> tuple[float, float]:
-    """The 95 % interval of a value above 0; its logarithm has the standard error of k terms."""
-    if math.isinf(error):
+def reach(*errors: tuple[float, float]) -> float:
+    """Half a 95 % interval from independent standard errors, each with its number of terms."""
+    return math.hypot(*(float(stdtrit(k - 1, 0.975)) * error for error, k in errors))
+
+
+def around(value: float, *errors: tuple[float, float]) -> tuple[float, float]:
+    """The 95 % interval of a value above 0, from errors of its logarithm as ``reach`` has them."""
+    half = reach(*errors)
+    if math.isinf(half):
         return (0.0, math.inf)
-    reach = float(stdtrit(k - 1, 0.975)) * error
-    return value * math.exp(-reach), value * math.exp(reach)
+    return value * math.exp(-half), value * math.exp(half)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from igo.method.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
-from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
+from igo.train.on_device import Batch
+from igo.train.record import Epoch, Progress, Training, Twin, Watcher, planned_delta, record_of
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
 # Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and
@@ -59,12 +60,13 @@ def train(
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
             first = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first, progress.reference))
-            trained = train_epoch(run, sampler, schedule, bar, check_stop)
+            trained = train_epoch(run, sampler, schedule, bar, check_stop, progress.twins)
             _check_finite(run, trained, progress.reference)
             average_statistics(run.network, ranks)
             evaluated = _evaluate(run, epoch)
             progress.epoch, progress.updates = epoch, sampler.updates
             progress.samples += trained.samples
+            progress.twins = trained.twins
             stage = plan.at(sampler.updates).row
             record = record_of(run, stage, trained, evaluated, progress)
             record["seconds"] = time.perf_counter() - started
@@ -90,8 +92,9 @@ def train_epoch(
     schedule: Schedule,
     bar: Watcher,
     check_stop: Callable[[], None],
+    twins: Sequence[Twin] = (),
 ) -> Epoch:
-    """Make the updates of the sampler's next epoch.
+    """Make the updates of the sampler's next epoch; ``twins`` are those of the epochs before.
 
     Raises:
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
@@ -102,14 +105,14 @@ def train_epoch(
     drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
     stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
-    pairs = measure.Pairs(engine, run.network, run.optimizer, k)
+    pairs = measure.Pairs(run, k, sampler.updates, twins)
     totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     rates: list[float] = []
     one = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
-    for _, batch in zip(drawn, stream, strict=True):
+    for _, (batch, following) in zip(drawn, _with_next(stream), strict=True):
         check_stop()
         update = schedule.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
@@ -117,7 +120,7 @@ def train_epoch(
         totals[update.batch - 1] = made
         if at_once and not math.isfinite(made[0].item()):
             raise NotFinite(f"the loss is not finite at update {update.batch}")
-        pairs.take(update.batch, update.batch_size)
+        pairs.take(update, following)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(one))
         shares.append(len(batch[1]))
@@ -129,6 +132,7 @@ def train_epoch(
         raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
     sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])  # one after the other
     loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
+    noise, newest = pairs.noise()
     return Epoch(
         loss=loss,
         accuracy=correct,
@@ -137,8 +141,18 @@ def train_epoch(
         batch_size=samples / k,
         learning_rate=rates[0] if len({*rates}) == 1 else math.fsum(rates) / k,
         seconds=time.perf_counter() - started,
-        noise=pairs.noise(),
+        noise=noise,
+        twins=newest,
     )
+
+
+def _with_next(stream: Iterator[Batch]) -> Iterator[tuple[Batch, Batch | None]]:
+    """Each batch with the one after it, None after the last."""
+    batch = next(stream)
+    for following in stream:
+        yield batch, following
+        batch = following
+    yield batch, None
 
 
 def _evaluate(run: Training, epoch: int) -> Record:

@@ -1,12 +1,13 @@
 """C² from gradients that are computed as in training: at its start, and of the epoch's own updates.
 
 The gradients that train an epoch have the noise that acts: of whole batches, with BatchNorm and
-dropout, on samples that the parameters have not met in this epoch. Two in a row are independent
-gradients at almost the same parameters, so their difference measures C² (docs/noise.md).
+dropout, on samples that the parameters have not met in this epoch. Two in a row differ by this
+noise and by an update, so their difference measures C² (docs/noise.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +17,18 @@ from torch import Tensor, nn
 from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
 from igo.method import batches as equal
+from igo.method.stages import Update
 from igo.noise import noise
 from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
 from igo.train.engine import Engine
-from igo.train.record import Training
+from igo.train.on_device import Batch
+from igo.train.record import Training, Twin
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
+TWINS = 0.03  # of all gradients
+LEAST_TWINS, MOST_TWINS = 4, 8  # that the corrections are a mean of
 
 
 def size_at_start(config: Config) -> int:
@@ -53,84 +58,115 @@ def at_start(run: Training) -> Noise:
 class Pairs:
     """C² and ‖∇f‖² of an epoch, from disjoint pairs of consecutive gradients g_t, g_{t+1}.
 
-    C² is the mean of ‖g_{t+1} - g_t‖²/(1/b_t + 1/b_{t+1}), and ‖∇f‖² is the mean of g_t·g_{t+1}
-    [derived]. The parameters move between the two gradients. That adds
-    ‖∇f(x_{t+1}) - ∇f(x_t)‖² and more to the first, and makes the second too small, often below 0
-    (docs/noise.md).
+    At one point C² is the mean of ‖g_{t+1} - g_t‖²/(1/b_t + 1/b_{t+1}), and ‖∇f‖² that of
+    g_t·g_{t+1} [derived]. But the update between the two moves the parameters, which makes the
+    first too large and the second too small. So some pairs have a twin: g_t with the gradient of
+    batch t + 1 at the same point, taken before the update. It says by which factor the movement
+    changes ‖g_{t+1} - g_t‖², and how much of it g_t·g_{t+1} lacks. C² of all pairs is multiplied
+    by the geometric mean of the factors, and the mean share is added to ‖∇f‖² (docs/noise.md).
 
-    One gradient is kept, and three norms for each pair and parameter. They stay on the device until
-    ``noise``.
+    Both are means over the newest MOST_TWINS twins, in short epochs also those of earlier ones.
+
+    Two gradients are kept, and three norms for each pair, twin and parameter. They stay on the
+    device until ``noise``.
 
     Args:
-        engine: whose scaler scales the loss in fp16.
-        network: whose gradients are read.
-        optimizer: makes the updates. One that is not PyTorch's may change gradients in place.
+        run: whose gradients are read. An optimizer that is not PyTorch's may change them in place.
         batches: k of the epoch. Of more than 2 MOST_PAIRS, evenly spread pairs are taken.
+        made: updates before the epoch.
+        earlier: twins of earlier epochs, the newest first.
     """
 
     def __init__(
-        self, engine: Engine, network: nn.Module, optimizer: torch.optim.Optimizer, batches: int
+        self, run: Training, batches: int, made: int = 0, earlier: Sequence[Twin] = ()
     ) -> None:
-        self._scaler = engine.scaler
-        self._parameters = [p for p in network.parameters() if p.requires_grad]
-        own = type(optimizer).__module__.startswith("torch.optim.")
-        self._copies = self._scaler.is_enabled() or not own
+        self._run, self._earlier = run, earlier
+        self._parameters = [p for p in run.network.parameters() if p.requires_grad]
+        own = type(run.optimizer).__module__.startswith("torch.optim.")
+        self._copies = run.engine.scaler.is_enabled() or not own
         pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
-        self._firsts = {2 * (i * pairs // taken) + 1 for i in range(taken)}
+        self._firsts = [2 * (i * pairs // taken) + 1 for i in range(taken)]
+        due = int(TWINS * (made + batches)) - int(TWINS * made)
+        twins = min(taken, MOST_TWINS, max(due, LEAST_TWINS - len(earlier)))
+        self._twinned = {(2 * i + 1) * taken // (2 * twins) for i in range(twins)}
         self._kept: list[Tensor] = []
         self._sizes: list[int] = []  # of the batches of all pairs
-        self._norms: list[Tensor] = []  # of g_t, g_{t+1} and their difference, by parameter
+        self._pairs: list[Tensor] = []  # norms, see _norms
+        self._twins: dict[int, Tensor] = {}  # the same, by the pair's number from 0
 
-    def take(self, update: int, size: int) -> None:
+    def take(self, update: Update, following: Batch | None) -> None:
         """Take in the gradient of an update of the epoch, before the optimizer makes it.
 
-        Args:
-            update: its number in the epoch, from 1.
-            size: samples of its batch, over all ranks.
+        ``following`` is this rank's share of the epoch's next batch, None after the last.
         """
-        first = update in self._firsts
-        if not first and update - 1 not in self._firsts:
-            return
+        number = len(self._pairs)
+        if self._kept:
+            self._sizes.append(update.batch_size)
+            self._pairs.append(self._norms())
+            self._kept = []
+        elif number < len(self._firsts) and update.batch == self._firsts[number]:
+            self._sizes.append(update.batch_size)
+            self._kept = self._gradient()
+            if number in self._twinned and following is not None:
+                run, size = self._run, self._run.plan.at(update.number + 1).batch_size
+                with untouched(run.network):  # so dropout is that of the next update
+                    run.engine.backward(run.network, *following, size)
+                    self._twins[number] = self._norms()
+
+    def _gradient(self) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         if self._copies:
-            scale = self._scaler.scale(torch.ones((), device=gradient[0].device))
+            scale = self._run.engine.scaler.scale(torch.ones((), device=gradient[0].device))
             gradient = list(torch._foreach_div(gradient, scale))
-        self._sizes.append(size)
-        if first:
-            self._kept = gradient
-            return
-        norms = torch._foreach_norm([*self._kept, *gradient])
-        torch._foreach_sub_(self._kept, gradient)
-        norms += torch._foreach_norm(self._kept)
-        self._norms.append(torch.stack(norms))
-        self._kept = []
+        return gradient
 
-    def noise(self) -> Noise | None:
-        """C² with its interval, and ‖∇f‖²; None without a pair.
+    def _norms(self) -> Tensor:
+        """By parameter: norms of the kept gradient, of the present one and of their difference."""
+        gradient = self._gradient()
+        norms = torch._foreach_norm([*self._kept, *gradient])
+        norms += torch._foreach_norm(torch._foreach_sub(gradient, self._kept))
+        return torch.stack(norms)
+
+    @np.errstate(all="ignore")  # the loop ends a run whose C² is not finite
+    def noise(self) -> tuple[Noise | None, list[Twin]]:
+        """C² and ‖∇f‖² with intervals, None without a pair; and the newest twins.
 
         An update that fp16's scaler skips has a gradient that is not finite: its pair is left out.
-        The interval is a jackknife of log C² over pairs, with Student's t.
+        An interval has the error of the pairs, for log C² a jackknife's, and that of the twins.
         """
-        if not self._norms:
-            return None
-        norms = torch.stack(self._norms).cpu().numpy().astype(float)
-        with np.errstate(over="ignore"):  # the loop ends a run whose C² is not finite
-            squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
+        if not self._pairs:
+            return None, [*self._earlier]
+        count, twinned = len(self._pairs), [*self._twins]
+        norms = torch.stack([*self._pairs, *self._twins.values()]).cpu().numpy().astype(float)
+        squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
+        changes, products = squares[:, 2], squares @ [0.5, 0.5, -0.5]  # g_t·g_{t+1}
+        lacking = (products[count:] - products[twinned]) / changes[twinned]
+        own = np.stack([np.log(changes[count:] / changes[twinned]), lacking], axis=1)
+        own = own[np.isfinite(own).all(axis=1)]
+        twins = np.concatenate([own, np.reshape(self._earlier, (-1, 2))])[:MOST_TWINS]
         sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
-        if self._scaler.is_enabled():
-            finite = np.isfinite(squares).all(axis=1)
-            squares, sizes = squares[finite], sizes[finite]
-        if not len(squares):
-            return None
-        variances = squares[:, 2] / (1 / sizes).sum(axis=1)
-        variance, pairs, interval = float(variances.mean()), len(variances), None
-        if pairs >= LEAST_PAIRS:
+        changes, products = changes[:count], products[:count]
+        if self._run.engine.scaler.is_enabled():
+            finite = np.isfinite(squares[:count]).all(axis=1)
+            changes, products, sizes = changes[finite], products[finite], sizes[finite]
+        k, of, newest = len(changes), len(twins), [(float(f), float(g)) for f, g in twins]
+        if not k:
+            return None, newest
+        factor, share = twins.mean(axis=0) if of else (0.0, 0.0)
+        variances, change = changes / (1 / sizes).sum(axis=1), changes.mean()
+        variance = float(variances.mean() * np.exp(factor))
+        square = float(products.mean() + share * change)
+        interval = square_interval = None
+        if k >= LEAST_PAIRS and of >= LEAST_TWINS:
+            of_factor, of_share = twins.std(axis=0, ddof=1) / of**0.5
             total = variances.sum()
-            error = noise.jackknife(total - variances, total)
-            interval = noise.around(variance, error, pairs)
-        products = squares @ [0.5, 0.5, -0.5]  # g_t·g_{t+1}
+            of_pairs = noise.jackknife(total - variances, total)
+            interval = noise.around(variance, (of_pairs, k), (of_factor, of))
+            of_products = products.std(ddof=1) / k**0.5
+            half = noise.reach((of_products, k), (of_share * change, of))
+            square_interval = square - half, square + half
         size = round(sizes.mean())
-        return Noise(variance, interval, float(products.mean()), size, pairs, "consecutive")
+        return Noise(variance, interval, square, size, k, "consecutive", square_interval), newest
 
 
 def training_gradient(

@@ -38,6 +38,12 @@ class Watcher(Protocol):
         ...
 
 
+Twin = tuple[
+    float, float
+]  # log of the factor by which ‖g_{t+1} - g_t‖² is smaller at one point, and
+# the share of it that g_t·g_{t+1} lacks; see igo.train.measure.Pairs
+
+
 @dataclass(frozen=True)
 class Training:
     """The parts of a training."""
@@ -61,6 +67,7 @@ class Progress:
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
     threads: int | None = None  # of the CPU; rounding depends on them
     records: list[Record] = field(default_factory=list)
+    twins: list[Twin] = field(default_factory=list)  # the newest, which correct C²
 
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
@@ -83,13 +90,14 @@ class Epoch:
     learning_rate: float  # mean of the updates' η, as the optimizer had it
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
+    twins: list[Twin]  # the newest, also of earlier epochs
 
 
 def record_of(
     run: Training, stage: Row, trained: Epoch, evaluated: Record, progress: Progress
 ) -> Record:
     """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
-    measured, reference = trained.noise, progress.reference
+    measured, reference = _distinct(trained.noise, run.data.n), progress.reference
     eta, beta = trained.learning_rate, run.optimizer.param_groups[0].get("momentum")
     means = replace(stage, eta_m=eta, b_m=trained.batch_size)
     delta = planned_delta(run.config, means, reference)
@@ -101,7 +109,9 @@ def record_of(
         # With δ_m = 0 a batch is all samples: gradient descent on f itself.
         return 0.0 if delta == 0 and found is not None else found
 
-    low, high = measured.interval if measured and measured.interval else (None, None)
+    low, high = (measured and measured.interval) or (None, None)
+    norm_low, norm_high = (measured and measured.norm_interval) or (None, None)
+    scale_low, scale_high = (measured and measured.scale_interval) or (None, None)
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -120,7 +130,11 @@ def record_of(
         "gradient_variance_low": low,
         "gradient_variance_high": high,
         "gradient_norm": (measured.gradient_norm or None) if measured else None,
+        "gradient_norm_low": norm_low,
+        "gradient_norm_high": norm_high,
         "noise_scale": measured.noise_scale if measured else None,
+        "noise_scale_low": scale_low,
+        "noise_scale_high": scale_high,
         "variance_pairs": measured.batches if measured else 0,
         "reference_variance": reference.variance if reference else None,
         "reference_gradient_norm": reference.gradient_norm if reference else None,
@@ -129,6 +143,13 @@ def record_of(
         **evaluated,
         "images_per_second": trained.samples / trained.seconds,
     }
+
+
+def _distinct(measured: Noise | None, n: int) -> Noise | None:
+    """Without a ‖∇f‖² below C²/n, which n samples cannot tell from 0."""
+    if measured and measured.gradient_square < measured.variance / n:
+        return replace(measured, gradient_square=0.0, square_interval=None)
+    return measured
 
 
 def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
