@@ -6,8 +6,11 @@ archive NAME…     writes the runs of sweeps, or of experiments' whole seeds, i
 tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
+path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
+                  for each core
 halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
+ten FIRST N       writes data/ten/SEED.npz of N seeds: ten classes of CIFAR-100 at half its size
 which_tuning RATE…         tunes the study of results/which_exchange.md
 which_exchange FIRST STEP  runs its seeds; 0 2 and 1 2 share them between two cores
 """
@@ -21,7 +24,7 @@ import torch
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, images, methods, records, seeds, table, which
+from lab.study import ends, images, methods, path, records, seeds, table, which
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 
@@ -32,7 +35,7 @@ def archive(names: list[str]) -> None:
     """Write the records of sweeps, or of the whole seeds of experiments, into results/records."""
     for name in names:
         file = RECORDS / f"{name}.tar.xz"
-        if planned := study.of_experiment(name):
+        if planned := _rows_of(name):
             before = records.of_archives(pattern=file.name)
             runs = study.whole_seeds(planned, before | records.of_study())
             if lost := before.keys() - runs.keys():
@@ -43,6 +46,11 @@ def archive(names: list[str]) -> None:
             sys.exit(f"error: there is no whole seed of {name}")
         records.write_archive(file, runs.values())
         print(f"{name}: {len(runs)} runs")
+
+
+def _rows_of(name: str) -> list[study.Row]:
+    own = name == path.EXPERIMENT
+    return path.rows(range(path.SEEDS)) if own else study.of_experiment(name)
 
 
 def tuning(sweeps: list[str]) -> None:
@@ -85,7 +93,8 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
-    "halved": (images.halved, 0), "cifar100": (images.cifar100, 0),
+    "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
+    "halved": (images.halved, 0), "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
     "which_tuning": (which.tune, 1), "which_exchange": (which.exchange, 0),
 }  # fmt: skip
 

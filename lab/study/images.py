@@ -12,6 +12,8 @@ from igo.data.folders import opened
 from igo.data.readers import Place, read
 from igo.ground.files import durable, partial_of
 
+CLASSES, OF_CLASS = 10, 200  # of ``ten``: classes, and training images of each
+
 
 def cifar100(words: list[str]) -> None:
     """Write CIFAR-100, ordered by the names of classes, and in a class by file names.
@@ -44,13 +46,40 @@ def _named(folder: Path, split: str) -> list[tuple[str, str, np.ndarray]]:
 
 
 def halved(_: list[str]) -> None:
-    """Write Fashion-MNIST at half its size: each pixel is the mean of 2×2, rounded."""
+    """Write Fashion-MNIST at half its size."""
     arrays = {}
     for name, split in zip(("", "test_"), read("fashion_mnist", Place(Path("data"))), strict=True):
-        squares = split.images.reshape(-1, 14, 2, 14, 2, 1)
-        arrays[f"{name}images"] = np.rint(squares.mean(axis=(2, 4))).astype(np.uint8)
-        arrays[f"{name}labels"] = split.labels
+        arrays[f"{name}images"], arrays[f"{name}labels"] = _half(split.images), split.labels
     _write("fashion_mnist_14", arrays)
+
+
+def ten(words: list[str]) -> None:
+    """Write ten random classes of CIFAR-100 at half its size for each of N seeds from FIRST on.
+
+    Of the 600 images of a class 200 random ones are for training, and 400 for testing.
+    """
+    first, n = map(int, words)
+    with np.load("data/cifar100.npz") as held:
+        images, labels = (np.concatenate([held[name], held[f"test_{name}"]])
+                          for name in ("images", "labels"))  # fmt: skip
+    for seed in range(first, first + n):
+        random = np.random.default_rng(seed)
+        chosen = [random.permutation(np.flatnonzero(labels == c))
+                  for c in random.choice(100, CLASSES, replace=False)]  # fmt: skip
+        arrays = {}
+        for prefix, part in (("", slice(0, OF_CLASS)), ("test_", slice(OF_CLASS, None))):
+            index = [one[part] for one in chosen]
+            arrays[f"{prefix}images"] = _half(images[np.concatenate(index)])
+            arrays[f"{prefix}labels"] = np.repeat(np.arange(CLASSES), [*map(len, index)])
+        _write(f"ten/{seed}", arrays)
+
+
+def _half(images: np.ndarray) -> np.ndarray:
+    """Each pixel is the mean of 2×2, rounded."""
+    n, height, width, channels = images.shape
+    squares = images.reshape(n, height // 2, 2, width // 2, 2, channels)
+    half: np.ndarray = np.rint(squares.mean(axis=(2, 4))).astype(np.uint8)
+    return half
 
 
 def _write(name: str, arrays: dict[str, np.ndarray]) -> None:

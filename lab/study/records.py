@@ -111,24 +111,24 @@ def reverses(arm: Arm) -> bool:
 
 def name_of(experiment: str, arm: Arm, seed: int) -> str:
     """The name of the run with these settings and this seed."""
-    name = path_of(replace(config(experiment, arm), seed=seed)).name
+    name = path_of(config(experiment, arm, seed)).name
     return f"{name}{TURNED}" if reverses(arm) else name
 
 
-def config(experiment: str, arm: Arm) -> Config:
-    """The configuration of these settings, composed once for all seeds."""
+def config(experiment: str, arm: Arm, seed: int) -> Config:
+    """The configuration of these settings and this seed."""
     settings = {name: value for name, value in arm.items() if name != "order"}
-    return _config(tuple({"experiment": experiment, **settings}.items()))
+    return _config(tuple({"experiment": experiment, **settings, "seed": seed}.items()))
 
 
 @cache
 def _config(settings: tuple[tuple[str, Any], ...]) -> Config:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return _composer().job([f"{name}={value}" for name, value in settings]).config
+    return _composer().job([f"{name}={value}" for name, value in settings]).config
 
 
 @cache
 def _composer() -> Composer:
     """The composer of all runs; it composes each choice of groups once."""
+    GlobalHydra.instance().clear()
+    initialize_config_dir(str(CONF), version_base="1.3")
     return Composer("config")

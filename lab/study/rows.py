@@ -185,10 +185,10 @@ def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | Non
 
 
 def verdict(test: str, numbers: Numbers) -> str:
-    """Confirmed, refuted or undecided, by the protocol.
+    """Confirmed, refuted or undecided, by the protocol; of compare the words of the report.
 
     Args:
-        test: above, below, equal or none.
+        test: above, below, equal, compare or none.
         numbers: with p-values that are adjusted.
     """
     if test == "none":
@@ -198,6 +198,8 @@ def verdict(test: str, numbers: Numbers) -> str:
         for name in ("p_adjusted", "p_equal_adjusted")
     )
     up, down = sure and numbers["statistic"] > 0, sure and numbers["statistic"] < 0
+    if test == "compare":
+        return "higher" if up else "lower" if down else "equal" if equal else "undecided"
     confirmed, refuted = {
         "above": (up, down or equal),
         "below": (down, up or equal),

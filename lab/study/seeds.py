@@ -6,6 +6,7 @@ the same command continues.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -49,24 +50,36 @@ def seeds(words: list[str]) -> None:
 
 
 def run(rows: Sequence[Row], planned: range, done: Container[str] = ()) -> None:
-    """Train the runs of one experiment's rows with these seeds; one that fails stops no other."""
-    experiment = rows[0]["experiment"]
+    """Train the runs of one experiment's rows with these seeds, but for those in ``done``."""
+    train_all(rows[0]["experiment"], study.arms(rows), planned, rows[0].get("anneal"), done)
+
+
+def train_all(
+    experiment: str,
+    arms: Sequence[Arm],
+    planned: range,
+    rate: float | None = None,
+    done: Container[str] = (),
+) -> None:
+    """Train all arms of a seed, then of the next; one that fails stops no other."""
     torch.set_num_threads(1)
-    for seed in planned:
-        for arm in study.arms(rows):
-            if records.name_of(experiment, arm, seed) in done:
-                continue
-            try:
-                one(experiment, arm, seed, rows[0].get("anneal"))
-            except Busy:  # another process trains it
-                pass
-            except UserError as error:
-                print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
+    for seed, arm in itertools.product(planned, arms):
+        if records.name_of(experiment, arm, seed) in done:
+            continue
+        try:
+            one(experiment, arm, seed, rate)
+        except Busy:  # another process trains it
+            pass
+        except UserError as error:
+            print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
 
 
 def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
-    """Train a run as the program does, and with ``rate`` measure its ends, unless this was done."""
-    config = replace(records.config(experiment, arm), seed=seed, runs_dir=str(RUNS))
+    """Train a run as the program does, and measure its ends, unless this was done.
+
+    With ``rate`` they are measured again after an anneal.
+    """
+    config = replace(records.config(experiment, arm, seed), runs_dir=str(RUNS))
     plan = make_plan(config)
     if records.reverses(arm):
         config.runs_dir, plan = str(REVERSED), backwards(plan)
@@ -76,10 +89,9 @@ def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
     with folder.held():
         if (folder.path / ends.FILE).is_file():
             return
-        if rate is not None:
-            training = prepare(config, plan)
-            load(folder.checkpoint, folder.path.name, training)
-            ends.measure(folder.path, training, rate)
+        training = prepare(config, plan)
+        load(folder.checkpoint, folder.path.name, training)
+        ends.measure(folder.path, training, rate)
     print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
 
 

@@ -1,0 +1,8 @@
+"""The arm *late* of results/path.md, as a noise profile."""
+
+from igo.method.profiles import Position
+
+
+def late(at: Position) -> float:
+    """φ = 1, and in the last stage that of Method 2."""
+    return 0.25 if at.m == at.M else 1.0

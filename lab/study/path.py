@@ -1,0 +1,79 @@
+"""The study of results/path.md: does the path of the noise matter, and from what length on?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lab.study import records, seeds, table
+from lab.study import rows as study
+from lab.study.records import Arm
+from lab.study.rows import Row
+
+EXPERIMENT = "path"
+SEEDS, LEAST = 40, 32  # planned; fewest that are judged
+RATES, TUNED, SPREAD = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), range(900, 904), range(904, 910)
+RATE = 0.2  # η_1
+LENGTHS = (5, 20, 40, 80)  # epochs
+ARMS: dict[str, Arm] = {
+    "1": {"schedule": "method1"},
+    "2": {"schedule": "method2"},
+    "3": {"schedule": "method3"},
+    "4": {"schedule": "method4"},
+    "reversed": {"schedule": "method2", "order": "reversed"},
+    "late": {
+        "schedule": "own", "schedule._target_": "lab.study.late.late", "schedule.stages": 5,
+        "split": 1,
+    },
+    "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
+}  # fmt: skip
+JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))  # at 80
+ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
+ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
+
+
+def rows(planned: Sequence[int]) -> list[Row]:
+    """The claims of the protocol, of these seeds."""
+    found = []
+    for epochs in LENGTHS:
+        for endpoint, statistics in ENDPOINTS.items():
+            for first, second in ESTIMATED:
+                judged = (first, second) in JUDGED and endpoint == "end_accuracy"
+                judged = judged and epochs == LENGTHS[-1]
+                found.append({
+                    "claim": f"{epochs} epochs, {statistics}: {first} − {second}",
+                    "test": "compare" if judged else "none",
+                    "experiment": EXPERIMENT, "first_seed": planned[0], "seeds": len(planned),
+                    "least": min(len(planned), LEAST), "endpoint": endpoint,
+                    "family": "judged" if judged else f"{epochs} {statistics}",
+                    "first": ARMS[first] | {"epochs": epochs},
+                    "second": ARMS[second] | {"epochs": epochs},
+                })  # fmt: skip
+    return found
+
+
+def tune(_: list[str]) -> None:
+    """Train Method 1 at each η_1, and print its test accuracy: the mean and each seed's."""
+    arms = [ARMS["1"] | {"learning_rate": rate, "epochs": LENGTHS[-1]} for rate in RATES]
+    seeds.train_all(EXPERIMENT, arms, TUNED)
+    runs = records.of_study()
+    for arm in arms:
+        names = [records.name_of(EXPERIMENT, arm, seed) for seed in TUNED]
+        found = [study.endpoint(runs[name], "end_accuracy") for name in names if name in runs]
+        print(f"{arm['learning_rate']:g}: {np.mean(found):.2f} {np.round(found, 2)}", flush=True)
+
+
+def spread(_: list[str]) -> None:
+    """Train all arms of SPREAD, and print the standard deviations of the differences alone."""
+    claims = rows(SPREAD)
+    seeds.run(claims, SPREAD)
+    study.fill(claims, study.whole_seeds(claims, records.of_study()))
+    found = [(row["claim"], f"{row['found']['sd']:.2f}") for row in claims if row["found"]]
+    print(table.markdown(["difference", "sd"], found))
+
+
+def run(_: list[str]) -> None:
+    """Train the planned seeds; what is archived is done."""
+    done = records.of_archives(pattern=f"{EXPERIMENT}.tar.xz")
+    seeds.run(rows(range(SEEDS)), range(SEEDS), done)
