@@ -63,11 +63,11 @@ def rows(_: list[str]) -> None:
     every, runs = study.read(), records.of_archives()
     study.fill(every, runs)
     study.write(every)
-    text = f"{methods.summary(every, runs)}\n{table.table(every)}"
+    text = methods.summary(every, runs)
     table.put(text, PAGES / "cifar100.md")
     methods.draw(every, runs, PAGES / "cifar100.png")
     found = which.counted(which.recorded())
-    table.put(table.readme(every) + which.readme(found), table.README)
+    table.put(table.readme(every), table.README)
     table.put(which.summary(found), PAGES / "which_exchange.md")
     which.draw(found, PAGES / "which_exchange.png")
     print(text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from igo.ground.files import Record
-from lab.figures import COLOURS, drawn
+from igo.ground.statistics import reach
+from lab.figures import COLOURS, INK, drawn
 from lab.study import rows as study
 from lab.study import table
 from lab.study.records import Arm, Run, name_of, reverses
@@ -17,15 +18,16 @@ from lab.study.rows import Row
 
 EXPERIMENTS = {"cifar100_many": "many passes", "cifar100_few": "few passes"}
 COLUMNS = {
-    "accuracy, %": "anew_accuracy", "loss": "anew_log_loss", "training loss": "anew_train_loss",
-    "annealed: accuracy": "annealed_accuracy", "annealed: loss": "annealed_log_loss",
-    "augmented: accuracy": "anew_augmented_accuracy",
-    "annealed, augmented: accuracy": "annealed_augmented_accuracy",
-    "running: accuracy": "end_accuracy",
+    "running": "end_accuracy", "augmented": "anew_augmented_accuracy", "plain": "anew_accuracy",
+    "augmented, annealed": "annealed_augmented_accuracy", "plain, annealed": "annealed_accuracy",
+    "loss": "anew_log_loss", "annealed": "annealed_log_loss", "train loss": "end_train_loss",
 }  # fmt: skip
-FIGURE = (
-    "![Accuracy, loss, η/√b and δ by epoch and by update, with running statistics](cifar100.png)\n"
-)
+FAMILIES = {
+    "cifar_running": "running statistics", "cifar_augmented": "fresh, augmented images",
+    "cifar_anew": "fresh, plain images",
+}  # fmt: skip
+SHOWN = (*FAMILIES, "cifar_averaging", "cifar_anew_equal", "cifar_annealed")
+FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100.png)\n"
 
 
 def tuning(runs: Iterable[Run]) -> str:
@@ -52,6 +54,12 @@ def title(arm: Arm) -> str:
     return f"Method {arm['schedule'][-1]}{' reversed' * reverses(arm)}"
 
 
+def difference(row: Row) -> str:
+    """The arms of a row by their numbers: ``3 − 1``."""
+    first, second = (title(row[name]).removeprefix("Method ") for name in ("first", "second"))
+    return f"{first} − {second}"
+
+
 def trained(
     experiment: str, rows: Sequence[Row], runs: Mapping[str, Run]
 ) -> list[tuple[Arm, list[Run]]]:
@@ -63,19 +71,16 @@ def trained(
 
 
 def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
-    """A table of means over seeds; "loss" is 100 ln of the test loss."""
+    """Means over seeds, where "loss" is 100 ln of the test loss; the figure; and the rows."""
     lines = []
     for experiment, regime in EXPERIMENTS.items():
         for arm, of_arm in trained(experiment, rows, runs):
             updates = f"{of_arm[0].epochs[-1]['updates']:,}"
             means = [_mean(of_arm, name) for name in COLUMNS.values()]
             lines.append([f"{regime}, {len(of_arm)}", title(arm), updates, *means])
-    if lines:
-        head = ("regime, seeds", "arm", "updates", *COLUMNS)
-        return f"{table.markdown(head, lines)}\n{FIGURE}"
-    many = [row for row in rows if row["experiment"] == "cifar100_many"]
-    done = len(study.whole_seeds(many, runs)) // len(study.arms(many))
-    return f"**{done} seeds have run; {many[0]['least']} are needed.**\n"
+    head = ("regime, seeds", "arm", "updates", *COLUMNS)
+    shown = table.table([row for row in rows if row["family"] in SHOWN])
+    return f"{table.markdown(head, lines)}\n{FIGURE}\n{shown}"
 
 
 def _mean(runs: Sequence[Run], name: str) -> str:
@@ -86,24 +91,38 @@ def _mean(runs: Sequence[Run], name: str) -> str:
 
 
 def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
-    """Accuracy, loss, η/√b and δ by epoch and by update, means over the seeds of many passes."""
+    """The differences by endpoint, and accuracy and η/√b by epoch, of many passes."""
     if not (arms := trained("cifar100_many", rows, runs)):
         return
-    panels: dict[str, Callable[[Record], float]] = {
-        "test accuracy, %": lambda e: 100 * e["test/accuracy"],
-        "test loss": lambda e: e["test/loss"],
-        "η/√b": lambda e: e["eta_m"] / e["b_m"] ** 0.5,
-        "δ measured": lambda e: e["delta_measured"],
-    }  # fmt: skip
-    with drawn(path, 2, 4.7, 1.7, rows=len(panels)) as axes:
-        for place, (label, value) in enumerate(panels.items()):
-            for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
-                shown = [e["epoch"] - 1 for e in of_arm[0].epochs if e["test/accuracy"] is not None]
-                y = np.mean([[value(run.epochs[i]) for i in shown] for run in of_arm], axis=0)
-                for column, name in enumerate(("epoch", "updates")):
-                    x, ax = [of_arm[0].epochs[i][name] for i in shown], axes[2 * place + column]
-                    ax.plot(x, y, color=colour, lw=1.3, label=title(arm))
-                    ax.set_ylabel(label)
-                    ax.set_xlabel(name.rstrip("s") if place == len(panels) - 1 else "")
-                    ax.set_yscale("log" if place > 1 else "linear")
-        axes[0].legend()
+    n = len(arms[0][1])
+    with drawn(path, 3, 3.3, 3.1) as (forest, accuracy, noise):
+        of_claims = {name: [row for row in rows if row["family"] == family and row["found"]]
+                     for family, name in FAMILIES.items()}  # fmt: skip
+        forests(forest, of_claims, f"points of test accuracy, 95 %, {n} seeds")
+        for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
+            shown = [e for e in of_arm[0].epochs if e["test/accuracy"] is not None]
+            epochs = [e["epoch"] for e in shown]
+            y = 100 * np.array([[run.epochs[i - 1]["test/accuracy"] for i in epochs]
+                                for run in of_arm])  # fmt: skip
+            mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
+            accuracy.plot(epochs, mean, color=colour, lw=1.3, label=title(arm))
+            accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+            levels = [e["eta_m"] / e["b_m"] ** 0.5 for e in of_arm[0].epochs]
+            noise.step(range(1, len(levels) + 1), levels, color=colour, lw=1.3, where="mid")
+        accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
+        accuracy.legend()
+        noise.set(xlabel="epoch", ylabel="η/√b", yscale="log")
+
+
+def forests(axes: Axes, of_claims: Mapping[str, Sequence[Row]], label: str) -> None:
+    """Differences with their intervals: a line for each claim, a colour for each group of rows."""
+    for shift, (colour, (name, rows)) in enumerate(zip(COLOURS, of_claims.items(), strict=False)):
+        found = [row["found"] for row in rows]
+        y = -np.arange(len(rows)) - 0.22 * (shift - (len(of_claims) - 1) / 2)
+        x, low, high = (np.array([each[k] for each in found]) for k in ("statistic", "low", "high"))
+        axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
+    axes.axvline(0, color=INK, lw=0.8)
+    first = next(iter(of_claims.values()))
+    axes.set_yticks(-np.arange(len(first)), [difference(row) for row in first])
+    axes.set_xlabel(label)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))

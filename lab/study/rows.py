@@ -86,12 +86,20 @@ def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
 
 
 def endpoint(run: Run, name: str) -> float:
-    """A number measured at the end of a run, or ``end_accuracy``, of the last epoch. Both in %.
+    """A number measured at the end of a run, or one of these, of the last epoch.
+
+    ``end_accuracy`` is by running statistics, ``averaging`` what it is above that by new statistics
+    of augmented images, and ``end_train_loss`` the loss that trained. Accuracies are in %.
 
     Raises:
         KeyError: the run has no such number.
     """
-    return 100 * run.epochs[-1]["test/accuracy"] if name == "end_accuracy" else run.after[name]
+    last = run.epochs[-1]
+    if name == "end_train_loss":
+        return float(last["train/loss"])
+    if name == "averaging":
+        return 100 * last["test/accuracy"] - run.after["anew_augmented_accuracy"]
+    return float(100 * last["test/accuracy"] if name == "end_accuracy" else run.after[name])
 
 
 def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Array:

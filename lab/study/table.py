@@ -64,7 +64,7 @@ def readme(rows: Sequence[Row]) -> str:
     """The rows that README.md shows, in its words, by the order in "readme"."""
     shown = [row for row in rows if "readme" in row and row["found"]]
     shown.sort(key=lambda row: row["readme"][0])
-    head = ["claim", "seeds", "points of test accuracy", "verdict"]
+    head = ["difference", "seeds", "points of test accuracy", "verdict"]
     return markdown(head, [[row["readme"][1], *_cells(row)[1:3], verdict_of(row)] for row in shown])
 
 

@@ -216,24 +216,6 @@ def summary(found: Sequence[Any]) -> str:
     return f"{table.markdown(head, lines)}\n{FIGURE}\n"
 
 
-def readme(found: Sequence[Any]) -> str:
-    """README's row: the primary design at both η_1."""
-    if not found:
-        return ""
-    samples = [differences(found, rate, "equal Σ η") for rate in RATES]
-    estimates = [estimate(sample) for sample in samples]
-    said = {verdict(low, high, sign_flip(sample[:, 0]))
-            for sample, (_, low, high) in zip(samples, estimates, strict=True)}  # fmt: skip
-    exponents = ", ".join(f"{e:.2f} [{low:.2f}, {high:.2f}]" for e, low, high in estimates)
-    others = [estimate(differences(found, rate, "equal images"))[0] for rate in RATES]
-    none = "; at equal images none" if all(map(math.isinf, others)) else ""
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
-    return (
-        f"| b times κ^(−e) for η times κ, by loss at equal Σ η: e = 1 or 2? η₁ = {rates}"
-        f" | {len(found)} | e = {exponents} (97.5 %){none} | {', '.join(sorted(said))} |\n"
-    )
-
-
 def draw(found: Sequence[Any], path: Path) -> None:
     """The mean differences by the exponent, with 95 % intervals."""
     if not found:

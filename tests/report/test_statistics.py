@@ -74,3 +74,13 @@ def test_what_is_detectable_has_its_power_by_statsmodels(level: float) -> None:
         assert power == pytest.approx(0.8, abs=1e-5)
     assert statistics.detectable(1.0, 5) is None  # two of 2^5 signs is more than 5 %
     assert statistics.detectable(1.0, 6, 0.05 / 6) is None
+
+
+@pytest.mark.parametrize("n", [7, 9])
+def test_what_few_seeds_detect_has_the_power_of_the_sign_flip_test(n: int) -> None:
+    """8 pairs at 5 %/4 need all signs alike: P(z > -effect)^8 = 0.8."""
+    alike = stats.norm.ppf(0.8 ** (1 / 8))
+    assert statistics.detectable(1.0, 8, 0.05 / 4) == pytest.approx(alike, rel=0.02)
+    drawn = np.random.default_rng(1).standard_normal((1500, n)) + statistics.detectable(1.0, n)
+    found = [statistics.sign_flip(sample) <= 0.05 for sample in drawn]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.04)
