@@ -98,8 +98,10 @@ def endpoint(run: Run, name: str) -> float:
     if name == "end_train_loss":
         return float(last["train/loss"])
     if name == "averaging":
-        return 100 * last["test/accuracy"] - run.after["anew_augmented_accuracy"]
-    return float(100 * last["test/accuracy"] if name == "end_accuracy" else run.after[name])
+        return float(100 * last["test/accuracy"] - run.after["anew_augmented_accuracy"])
+    if name == "end_accuracy":
+        return float(100 * last["test/accuracy"])
+    return run.after[name]
 
 
 def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Array:

@@ -216,7 +216,7 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
 
     monkeypatch.setattr(Engine, "backward", counted)
     seeds.run([{**row, "second": arms[1]}], range(1))
-    assert sizes == [16] * (2 + 60 + 5) + [32] * 4  # two measure C² before training, five are twins
+    assert sizes == [16] * (2 + 60 + 14) + [32] * 4  # two measure C² before training, 14 are twins
     both = {**row, "second": arms[1]}
     falling, rising = (records.of_study()[name] for (name,) in rows.names(both, range(1)))
     for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):

@@ -136,7 +136,7 @@ def test_movement_has_no_share_in_c2(k: int) -> None:
         pairs, points = pairs_of(noises[epoch], [b] * k, eta, made=epoch * k, earlier=twins)
         noise, twins = pairs.noise()
         assert (noise.batches, noise.sampling) == (k // 2, "consecutive")
-        assert len(twins) == min(8, 8 if k == 512 else 4 + epoch // 2)
+        assert len(twins) == (8 if k == 512 else 4)
         found.append(noise)
         squares.append(float(points.square().sum(1).mean()))
     assert np.mean([noise.variance for noise in found]) == pytest.approx(c2, rel=0.03)
@@ -156,7 +156,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     if scaled:
         noises[4, 0] = math.inf
     monkeypatch.setattr(measure, "LEAST_TWINS", 2)  # one in the middle, and an earlier one
-    pairs, points = pairs_of(noises, sizes, eta, scaled, earlier=[earlier])
+    pairs, points = pairs_of(noises, sizes, eta, scaled, made=14, earlier=[earlier, (9.0, 9.0)])
     first, second = noises[:6:2] + points[:6:2], noises[1::2] + points[1::2]
     twin, kept = noises[3] + points[2], 2 if scaled else 3
     moved = (first - second).square().sum(1)[:kept]

@@ -27,8 +27,8 @@ from igo.train.record import Training, Twin
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
-TWINS = 0.03  # of all gradients
-LEAST_TWINS, MOST_TWINS = 4, 8  # that the corrections are a mean of
+TWINS = 0.03  # of an epoch's gradients; at least one
+LEAST_TWINS, MOST_TWINS = 4, 8  # that corrections are a mean of, and in an epoch
 
 
 def size_at_start(config: Config) -> int:
@@ -65,7 +65,7 @@ class Pairs:
     changes ‖g_{t+1} - g_t‖², and how much of it g_t·g_{t+1} lacks. C² of all pairs is multiplied
     by the geometric mean of the factors, and the mean share is added to ‖∇f‖² (docs/noise.md).
 
-    Both are means over the newest MOST_TWINS twins, in short epochs also those of earlier ones.
+    Both are means over the epoch's twins; if these are few, over the newest LEAST_TWINS.
 
     Two gradients are kept, and three norms for each pair, twin and parameter. They stay on the
     device until ``noise``.
@@ -87,7 +87,8 @@ class Pairs:
         pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
         self._firsts = [2 * (i * pairs // taken) + 1 for i in range(taken)]
         due = int(TWINS * (made + batches)) - int(TWINS * made)
-        twins = min(taken, MOST_TWINS, max(due, LEAST_TWINS - len(earlier)))
+        least = 1 if earlier and made >= 2 * batches else LEAST_TWINS  # in the first two epochs
+        twins = min(taken, MOST_TWINS, max(due, least))
         self._twinned = {(2 * i + 1) * taken // (2 * twins) for i in range(twins)}
         self._kept: list[Tensor] = []
         self._sizes: list[int] = []  # of the batches of all pairs
@@ -143,7 +144,8 @@ class Pairs:
         lacking = (products[count:] - products[twinned]) / changes[twinned]
         own = np.stack([np.log(changes[count:] / changes[twinned]), lacking], axis=1)
         own = own[np.isfinite(own).all(axis=1)]
-        twins = np.concatenate([own, np.reshape(self._earlier, (-1, 2))])[:MOST_TWINS]
+        twins = np.concatenate([own, np.reshape(self._earlier, (-1, 2))])
+        twins = twins[: max(len(own), LEAST_TWINS)]
         sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
         changes, products = changes[:count], products[:count]
         if self._run.engine.scaler.is_enabled():
