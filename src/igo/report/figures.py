@@ -22,8 +22,8 @@ Labels = dict[int, str]  # of settings, by their numbers
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
 APPLIED = {
-    "delta_m": "noise level δₘ, planned",
-    "delta_measured": "noise level δ, measured",
+    "delta_m": "δₘ with C² from before training",
+    "delta_measured": "δ measured",
     "eta_m": "learning rate ηₘ",
     "b_m": "batch size bₘ",
 }
