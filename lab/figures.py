@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,3 +29,17 @@ def drawn(
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         yield list(figure.subplots(rows, columns, squeeze=False).ravel())
         figure.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def forests(
+    axes: Axes, claims: Sequence[str], groups: Mapping[str, Sequence[Mapping[str, float]]]
+) -> None:
+    """Differences with 95 % intervals: a line for each claim, in it a colour for each group."""
+    places = -np.arange(len(claims))
+    for number, ((name, found), colour) in enumerate(zip(groups.items(), COLOURS, strict=False)):
+        x, low, high = (np.array([each[k] for each in found]) for k in ("statistic", "low", "high"))
+        y = places - 0.7 / len(groups) * (number - (len(groups) - 1) / 2)
+        axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
+    axes.axvline(0, color=INK, lw=0.8)
+    axes.set_yticks(places, claims)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

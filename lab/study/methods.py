@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from igo.ground.statistics import reach
-from lab.figures import COLOURS, INK, drawn
+from lab.figures import COLOURS, drawn, forests
 from lab.study import rows as study
 from lab.study import table
 from lab.study.records import Arm, Run, name_of, reverses
@@ -96,9 +95,11 @@ def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
         return
     n = len(arms[0][1])
     with drawn(path, 3, 3.3, 3.1) as (forest, accuracy, noise):
-        of_claims = {name: [row for row in rows if row["family"] == family and row["found"]]
-                     for family, name in FAMILIES.items()}  # fmt: skip
-        forests(forest, of_claims, f"points of test accuracy, 95 %, {n} seeds")
+        found = {name: [row["found"] for row in rows if row["family"] == family]
+                 for family, name in FAMILIES.items()}  # fmt: skip
+        claims = [difference(row) for row in rows if row["family"] in list(FAMILIES)[:1]]
+        forests(forest, claims, found)
+        forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
         for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
             shown = [e for e in of_arm[0].epochs if e["test/accuracy"] is not None]
             epochs = [e["epoch"] for e in shown]
@@ -112,17 +113,3 @@ def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
         accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
         accuracy.legend()
         noise.set(xlabel="epoch", ylabel="η/√b", yscale="log")
-
-
-def forests(axes: Axes, of_claims: Mapping[str, Sequence[Row]], label: str) -> None:
-    """Differences with their intervals: a line for each claim, a colour for each group of rows."""
-    for shift, (colour, (name, rows)) in enumerate(zip(COLOURS, of_claims.items(), strict=False)):
-        found = [row["found"] for row in rows]
-        y = -np.arange(len(rows)) - 0.22 * (shift - (len(of_claims) - 1) / 2)
-        x, low, high = (np.array([each[k] for each in found]) for k in ("statistic", "low", "high"))
-        axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
-    axes.axvline(0, color=INK, lw=0.8)
-    first = next(iter(of_claims.values()))
-    axes.set_yticks(-np.arange(len(first)), [difference(row) for row in first])
-    axes.set_xlabel(label)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))

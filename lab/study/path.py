@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from lab.figures import drawn, forests
 from lab.study import records, seeds, table
 from lab.study import rows as study
-from lab.study.records import Arm
+from lab.study.records import Arm, Run
 from lab.study.rows import Row
 
 EXPERIMENT = "path"
@@ -16,6 +18,7 @@ SEEDS, LEAST = 40, 32  # planned; fewest that are judged
 RATES, TUNED, SPREAD = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), range(900, 904), range(904, 910)
 RATE = 0.2  # η_1
 LENGTHS = (5, 20, 40, 80)  # epochs
+TRAINED = 99  # % train accuracy of both arms, on average, where a claim is judged
 ARMS: dict[str, Arm] = {
     "1": {"schedule": "method1"},
     "2": {"schedule": "method2"},
@@ -31,6 +34,7 @@ ARMS: dict[str, Arm] = {
 JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))  # at 80
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
+FIGURE = "![Differences by training length](path.png)\n"
 
 
 def rows(planned: Sequence[int]) -> list[Row]:
@@ -51,6 +55,58 @@ def rows(planned: Sequence[int]) -> list[Row]:
                     "second": ARMS[second] | {"epochs": epochs},
                 })  # fmt: skip
     return found
+
+
+def fill(runs: Mapping[str, Run]) -> list[Row]:
+    """The rows with their results; without them while too few seeds have run."""
+    claims = rows(range(SEEDS))
+    study.fill(claims, runs)
+    for row in claims:
+        if row["found"] and row["test"] != "none":
+            seeds_of = range(row["found"]["n"])
+            ends = study.values(row | {"endpoint": "end_train_accuracy"}, runs, seeds_of)
+            if ends.mean(axis=1).min() < TRAINED:
+                row["found"]["verdict"] = "not judged: training has not ended"
+    return claims
+
+
+def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    """The arms at each length, the figure, and the rows; or how many seeds have run."""
+    seeds_of = study.seeds_of(claims, runs)
+    if not seeds_of:
+        done = len(study.whole_seeds(claims, runs)) // len(study.arms(claims))
+        return f"**{done} whole seeds have run; {LEAST} are needed.**\n"
+    columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
+    lines = []
+    for arm, settings in ARMS.items():
+        cells = []
+        for epochs in LENGTHS:
+            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
+                      for seed in seeds_of]  # fmt: skip
+            means = (np.mean([study.endpoint(run, end) for run in of_arm])
+                     for end in columns.values())  # fmt: skip
+            cells.append(" / ".join(f"{mean:.1f}" for mean in means))
+        lines.append([arm, *cells])
+    head = [f"arm, {len(seeds_of)} seeds", *(f"{epochs} epochs" for epochs in LENGTHS)]
+    judged = table.table([row for row in claims if row["test"] != "none"])
+    return f"{table.markdown(head, lines)}\n{FIGURE}\n{judged}"
+
+
+def draw(claims: Sequence[Row], file: Path) -> None:
+    """The differences by training length, by both statistics."""
+    if not claims[0]["found"]:
+        return
+    names = [f"{first} − {second}" for first, second in ESTIMATED]
+    with drawn(file, 2, 4.7, 4.2) as axes:
+        for ax, (endpoint, statistics) in zip(axes, ENDPOINTS.items(), strict=True):
+            groups = {
+                f"{epochs} epochs": [row["found"] for row in claims if row["endpoint"] == endpoint
+                                     and row["first"]["epochs"] == epochs]
+                for epochs in LENGTHS
+            }  # fmt: skip
+            forests(ax, names, groups)
+            n = claims[0]["found"]["n"]
+            ax.set_xlabel(f"points of test accuracy, {statistics} statistics, 95 %, {n} seeds")
 
 
 def tune(_: list[str]) -> None:

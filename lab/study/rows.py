@@ -89,7 +89,8 @@ def endpoint(run: Run, name: str) -> float:
     """A number measured at the end of a run, or one of these, of the last epoch.
 
     ``end_accuracy`` is by running statistics, ``averaging`` what it is above that by new statistics
-    of augmented images, and ``end_train_loss`` the loss that trained. Accuracies are in %.
+    of augmented images; ``end_train_accuracy`` and ``end_train_loss`` are those of the updates.
+    Accuracies are in %.
 
     Raises:
         KeyError: the run has no such number.
@@ -99,6 +100,8 @@ def endpoint(run: Run, name: str) -> float:
         return float(last["train/loss"])
     if name == "averaging":
         return float(100 * last["test/accuracy"] - run.after["anew_augmented_accuracy"])
+    if name == "end_train_accuracy":
+        return float(100 * last["train/accuracy"])
     if name == "end_accuracy":
         return float(100 * last["test/accuracy"])
     return run.after[name]

@@ -21,6 +21,7 @@ from igo.runs.folder import read_records
 MEASURED = (  # entries of an epoch's record
     "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "delta_measured",
     "delta_measured_low", "delta_measured_high", "eta_m", "b_m", "gamma_m", "gradient_variance",
+    "gradient_norm", "noise_scale",
 )  # fmt: skip
 KEYS = ("setting", "seed", "epoch")
 ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
