@@ -31,7 +31,7 @@ from igo.train import loop, measure
 from igo.train.record import Progress, Training, Twin
 from lab.study import table
 
-EPOCHS, REPEATS = 2, 24
+EPOCHS, REPEATS = 2, 12
 SETTINGS = ("schedule=constant", "epochs=3", "engine.threads=1", "tracking=none")
 
 
