@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import fcntl
 import importlib.metadata
 import math
 import multiprocessing
+import os
 import shlex
+import shutil
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -19,12 +23,16 @@ from typing import Any
 import pytest
 from conftest import TINY, configure, records, run_folder, status
 from forked import forge
+from recorded import edit
 
 import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
-from igo.ground.errors import Busy, UserError
+from igo.ground.errors import Busy, Outside, UserError
+from igo.report import table
+from igo.runs import checkpoint, sharpness
 from igo.runs.folder import RunFolder, path_of, read_records, signature
+from igo.runs.loggers import wandb
 from igo.runs.manifest import plan_digest
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
@@ -139,6 +147,67 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     found = status(finished)
     assert shlex.split(found["command"])[2:] == [f"runs_dir={finished / 'runs'}", *RUN]
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+def test_a_finished_run_is_sealed(finished: Path, tmp_path: Path) -> None:
+    """Whoever reads its records notices a change. A run of before has no seal, and is as it is."""
+    folder = tmp_path / "runs" / run_folder(finished).name
+    shutil.copytree(run_folder(finished), folder)
+    file, whole = folder / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    digit = whole.replace(b'"train/loss": 2', b'"train/loss": 1', 1)
+    assert digit != whole
+    readers: list[Callable[[], object]] = [
+        lambda: igo.load_run(folder),
+        lambda: checkpoint.export(RunFolder(folder), configure(*RUN)),
+        lambda: sharpness.measure(folder, sharpness.Settings()),
+        lambda: wandb._send(folder),
+    ]
+    for content in (b"", digit, b"".join(lines[:-1]), whole + lines[-1]):
+        file.write_bytes(content)
+        for read in readers:
+            with pytest.raises(UserError, match=rf"^{file} is damaged or missing"):
+                read()
+        assert table.read_run(folder)["state"] == "unreadable"
+    file.write_bytes(digit)
+    assert "is damaged or missing" in forge.run(tmp_path, *RUN).error()
+    edit(folder / "status.json", sealed=None)
+    assert table.read_run(folder)["state"] == "finished"
+    assert "finished before" in forge.run(tmp_path, *RUN).good().stdout
+
+
+def test_a_held_run_alone_knows_its_status(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the file meanwhile, the manifest stays. Else it is one line."""
+    file = folder.path / "status.json"
+    contents = ("", "{", '{"run": "other"}')
+    with folder.held():
+        folder.begin_status(plan="p")
+        for content in contents:
+            file.write_text(content)
+            folder.update_status(state="finished")
+            assert status(folder.path) == {"run": "run", "plan": "p", "state": "finished"}
+    for content in contents:
+        file.write_text(content)
+        with folder.held(), pytest.raises(UserError, match=f"^{file} is .*; it is left as it is"):
+            folder.begin_status()
+        assert file.read_text() == content
+    with folder.held():
+        folder.start_over()
+        folder.begin_status(plan="q")
+    for call, number, reason in (
+        (Path, errno.ESTALE, "status.json cannot be read"), (fcntl, errno.ENOSYS, "has no locks"),
+    ):  # fmt: skip
+
+        def broken(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(call, "read_bytes" if call is Path else "flock", broken)
+            with pytest.raises(Outside, match=reason), folder.held():
+                folder.begin_status()
+    assert status(folder.path)["plan"] == "q"
 
 
 def linger(ready: Any) -> None:
