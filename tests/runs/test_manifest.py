@@ -125,32 +125,28 @@ def test_code_is_that_which_the_losses_depend_on(
         before = code()
 
 
-def test_uncommitted_changes_are_kept_and_can_be_applied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project, clone = tmp_path / "project", tmp_path / "clone"
+def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patch in the run folder brings the commit to what was run, to the byte."""
+    project, place = tmp_path / "project", tmp_path / "place"
+    file, content = project / "model.py", b"width = 9  # \xe9\0\n"
 
-    def git(place: Path, *words: str, given: bytes = b"") -> None:
-        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-C", str(place))
-        subprocess.run(["git", *who, *words], input=given, check=True, capture_output=True)
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
+                       cwd=project, check=True, capture_output=True)  # fmt: skip
 
-    git(tmp_path, "init", "project")
-    (project / "model.py").write_bytes(b"width = 8\n")
-    git(project, "add", ".")
-    git(project, "commit", "--message", "first")
-    git(project, "remote", "add", "origin", "https://me:secret@host/igo.git")
-    git(tmp_path, "clone", str(project), "clone")
-    (project / "model.py").write_bytes(b"width = 9  # \xe9\0\n")
-    place = tmp_path / "place"
+    project.mkdir()
+    file.write_bytes(b"width = 8\n")
+    for line in ("init", "add .", "commit -m one", "remote add origin https://me:secret@host/igo"):
+        git(*line.split())
+    file.write_bytes(content)
     settings: Any = {"igo.runs.manifest.PACKAGE": project}
     forge.run(place, *TINY, "tracking=none", "epochs=1", settings=settings).good()
-    (patch,) = run_folder(place).glob("*.patch")
-    assert patch.name == f"changes-{status(place)['code']}.patch"
-    git(clone, "apply", given=patch.read_bytes())
-    assert (clone / "model.py").read_bytes() == (project / "model.py").read_bytes()
-    assert status(place)["remote"] == "https://host/igo.git"
+    git("checkout", ".")
+    git("apply", str(run_folder(place) / f"changes-{status(place)['code']}.patch"))
+    assert file.read_bytes() == content
+    assert status(place)["remote"] == "https://host/igo"
     monkeypatch.setattr(manifest, "PACKAGE", project)
-    (project / "model.py").write_bytes(os.urandom(2 * manifest.LONGEST_DIFF))
+    file.write_bytes(os.urandom(2 * manifest.LONGEST_DIFF))
     assert manifest.changes.__wrapped__() == b"", "it is too long"
 
 
