@@ -90,7 +90,7 @@ def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
         if (folder.path / ends.FILE).is_file():
             return
         training = prepare(config, plan)
-        load(folder.checkpoint, folder.path.name, training)
+        load(folder.checkpoint, folder.path.name, training, folder.status())
         ends.measure(folder.path, training, rate)
     print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
 

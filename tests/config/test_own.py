@@ -75,7 +75,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     unknown = {name: None for name in ours[0] if name.startswith("delta_m")}  # with its optimizer
     assert ours == [row | unknown for row in theirs]
     assert "mine.sgd(decay=0.001)" in status(folder)["noise_law"]["why_null"]
-    loaded = f"import igo; print(igo.load_run({str(folder)!r}).model)"
+    loaded = f"import igo; print(igo.load_run({str(folder)!r}, trust=True).model)"
     assert "BasicBlock" in python(tmp_path, "-c", loaded).good().stdout
 
     file.write_text(file.read_text() + "# edited\n")
@@ -85,7 +85,9 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert "mine.net(width=5, classes=10, channels=1)" in sweep
     program("runs=runs", "output=report", command="report").good()
     assert "mine.power(exponent=0.3)" in (tmp_path / "report" / "index.html").read_text()
-    measured = program("runs=runs", "samples=8", "steps=1", command="sharpness")
+    few = ("runs=runs", "samples=8", "steps=1")
+    assert "trust=true runs it" in program(*few, command="sharpness").stdout
+    measured = program(*few, "trust=true", command="sharpness")
     assert measured.good().stdout.count("worst case") == 2
 
 

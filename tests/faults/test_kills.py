@@ -45,7 +45,7 @@ BOUNDARIES = [
     Death("igo.train.loop.train_epoch", 3, "before"),  # the second stage
     Death("igo.train.engine.Engine.update", 9, "after"),
     Death("igo.runs.folder.RunFolder.write_records", 4, "after"),  # the first: at the start
-    Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # trained, not called finished
+    Death("igo.runs.folder.RunFolder.update_status", 2, "before"),  # trained, not called finished
 ]
 
 

@@ -202,6 +202,12 @@ DAMAGE = {
     "config.yaml is of another version: this one has no schedule.warm": replace(
         "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
     ),
+    "config.yaml cannot be read (it has an alias)": replace(
+        "config.yaml", "\np: 0.5", "\nq: &p 0.5\np: *p"
+    ),
+    "status.json is damaged (it holds no object)": lambda folder: (
+        folder / "status.json"
+    ).write_text("[]"),
     "status.json cannot be read ('utf-8' codec": replace("status.json", '"here"', '"\\ud800"'),
     "metrics.jsonl cannot be read (a finished run has 0 of 3 epochs)": lambda folder: (
         folder / "metrics.jsonl"
@@ -277,6 +283,7 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     (other,) = record_runs(tmp_path / "more", seeds=[2])
     for name in ("wandb", "sweeps", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
+    (tmp_path / "runs" / "report" / "figures").mkdir(parents=True)  # of `igo report`
     empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
     assert set(find([runs])) == {first, second, empty}
     assert find([str(first)]) == [first]

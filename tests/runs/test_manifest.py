@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,31 @@ def test_code_is_that_which_the_losses_depend_on(
             file.write("# changed\n")
         assert (code() != before) == changes, room
         before = code()
+
+
+def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patch in the run folder brings the commit to what was run, to the byte."""
+    project, place = tmp_path / "project", tmp_path / "place"
+    file, content = project / "model.py", b"width = 9  # \xe9\0\n"
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
+                       cwd=project, check=True, capture_output=True)  # fmt: skip
+
+    project.mkdir()
+    file.write_bytes(b"width = 8\n")
+    for line in ("init", "add .", "commit -m one", "remote add origin https://me:secret@host/igo"):
+        git(*line.split())
+    file.write_bytes(content)
+    settings: Any = {"igo.runs.manifest.PACKAGE": project}
+    forge.run(place, *TINY, "tracking=none", "epochs=1", settings=settings).good()
+    git("checkout", ".")
+    git("apply", str(run_folder(place) / f"changes-{status(place)['code']}.patch"))
+    assert file.read_bytes() == content
+    assert status(place)["remote"] == "https://host/igo"
+    monkeypatch.setattr(manifest, "PACKAGE", project)
+    file.write_bytes(os.urandom(2 * manifest.LONGEST_DIFF))
+    assert manifest.changes.__wrapped__() == b"", "it is too long"
 
 
 def splits(**changes: Any) -> tuple[Split, Split]:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import fcntl
 import importlib.metadata
 import math
 import multiprocessing
+import os
 import shlex
+import shutil
 import statistics
 import time
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from conftest import TINY, configure, records, run_folder, status
 from forked import forge
+from recorded import edit
 
 import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
-from igo.ground.errors import Busy, UserError
-from igo.runs.folder import RunFolder, path_of, signature
+from igo.ground.errors import Busy, Outside, UserError
+from igo.report import table
+from igo.runs import checkpoint, sharpness
+from igo.runs.folder import RunFolder, path_of, read_records, signature
+from igo.runs.loggers import wandb
 from igo.runs.manifest import plan_digest
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
@@ -120,7 +128,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     """Its files, the plan's floats to the bit, a record an epoch, and what ran."""
     folder, plan = run_folder(finished), make_plan(configure(*RUN))
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir() if path.suffix != ".patch"} == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         ".lock",
     }  # fmt: skip
@@ -139,6 +147,53 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
     found = status(finished)
     assert shlex.split(found["command"])[2:] == [f"runs_dir={finished / 'runs'}", *RUN]
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+def test_a_finished_run_is_sealed(finished: Path, tmp_path: Path) -> None:
+    """Whoever reads its records notices a change. A run of before has no seal, and is as it is."""
+    folder = tmp_path / "runs" / run_folder(finished).name
+    shutil.copytree(run_folder(finished), folder)
+    file, whole = folder / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes()
+    digit = whole.replace(b'"train/loss": 2', b'"train/loss": 1', 1)
+    for content in (b"", whole[: whole.rindex(b"{")], whole + b"{}\n", digit):
+        file.write_bytes(content)
+        for read in (
+            igo.load_run, lambda place: checkpoint.export(RunFolder(place), configure(*RUN)),
+            wandb._send, lambda place: sharpness.measure(place, sharpness.Settings()),
+        ):  # fmt: skip
+            with pytest.raises(UserError, match=rf"^{file} is damaged or missing"):
+                read(folder)
+        assert table.read_run(folder)["state"] == "unreadable"
+    assert "is damaged or missing" in forge.run(tmp_path, *RUN).error()
+    edit(folder / "status.json", sealed=None)
+    assert table.read_run(folder)["train/loss"] is not None
+    assert len(igo.load_run(folder).records) == 5
+
+
+def test_a_held_run_alone_knows_its_status(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the file meanwhile, the manifest stays. Else it is one line."""
+    file = folder.path / "status.json"
+    for content in ("", "{", '{"run": "other"}'):
+        with folder.held():
+            folder.start_over()
+            folder.begin_status(plan="p")
+            file.write_text(content)
+            folder.update_status(state="finished")
+        assert status(folder.path)["plan"] == "p"
+        file.write_text(content)
+        with folder.held(), pytest.raises(UserError, match=rf"^{file} is .*; it is left as it is"):
+            folder.begin_status()
+        assert file.read_text() == content
+    broken = Mock(side_effect=OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", broken)
+        with pytest.raises(Outside, match="status.json cannot be read"):
+            folder.status()
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(Outside, match="it has no locks"), folder.held():
+        pass
 
 
 def linger(ready: Any) -> None:
@@ -193,8 +248,8 @@ def test_records_come_back_up_to_a_checkpoint(folder: RunFolder) -> None:
     content = file.read_bytes()
     for torn in (content, content[:-1], content + b'{"epo'):
         file.write_bytes(torn)
-        assert folder.records_until(2) == rows[:2]
+        assert read_records(folder.path, {}, 2) == rows[:2]
     for damaged in (b"", content[content.index(b"\n") + 1 :], b"[" + content[1:]):
         file.write_bytes(damaged)
         with pytest.raises(UserError, match=r"damaged or missing|cannot be read"):
-            folder.records_until(2)
+            read_records(folder.path, {}, 2)

@@ -183,13 +183,13 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     path = tmp_path / "checkpoint.pt"
     for first, second in ((plain, scaled), (scaled, plain)):
         checkpoint.save(path, assemble.snapshot("one run", first, Progress()))
-        assert assemble.load(path, "one run", second) is not None
+        assert assemble.load(path, "one run", second, {}) is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
 
 def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
     """No later start would bring what is missing: finished runs are skipped."""
-    finished = Death("igo.runs.folder.RunFolder.update_status", 2, "after")  # the first: the W&B id
+    finished = Death("igo.runs.folder.RunFolder.update_status", 3, "after")  # start, W&B id, end
     assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
     assert status(tmp_path)["state"] == "finished"
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")

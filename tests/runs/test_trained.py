@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, assert_equal, configure, records, run_folder
-from forked import forge
+from conftest import TINY, assert_equal, configure, records, run_folder, status
+from forked import Death, forge
 from wandb_server import entries
 
 import igo
@@ -58,6 +59,26 @@ def test_a_finished_run_gives_its_model_when_asked_later(finished: Path, tmp_pat
     file.write_bytes(content[:1000])
     assert "finished before" in forge.run(tmp_path, *RUN).stdout
     assert file.read_bytes() == content
+
+
+def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
+    """Of a run that was killed between the two files, and of one with an older checkpoint."""
+    killed = Death("igo.runs.checkpoint.save", 2, "before")
+    assert forge.run(tmp_path, *RUN, death=killed).returncode == -signal.SIGKILL
+    folder = run_folder(tmp_path)
+    assert len(records(folder)) == 2
+    assert [record["epoch"] for record in igo.load_run(folder).records] == [1]
+    older = (folder / "checkpoint.pt").read_bytes()
+    forge.run(tmp_path, *RUN).good()
+    seconds = sum(record["seconds"] for record in records(folder, timings=True))
+    assert status(folder)["seconds"] >= seconds, "those of the killed start are in it"
+    (folder / "checkpoint.pt").write_bytes(older)
+    reason = "checkpoint.pt is older than the finished run, of epoch 1"
+    with pytest.raises(UserError, match=reason):
+        igo.load_run(folder)
+    before = (folder / "model.pt").read_bytes()
+    assert reason in forge.run(tmp_path, *RUN).error()
+    assert (folder / "model.pt").read_bytes() == before
 
 
 def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> None:

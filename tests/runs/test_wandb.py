@@ -108,6 +108,9 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     assert run["display_name"].startswith("graduated p=0.5 split=0.5 seed=1 ")
     assert (run["project"], run["run_group"]) == ("igo", "ours")
     assert_described(run["config"]["update"], folder_of(offline, 1))
+    told = status(folder_of(offline, 1))
+    assert run["git"]["commit"] == told["commit"].removesuffix("+changes")
+    assert run["git"].get("remote_url") == told["remote"]
     summary: dict[str, Any] = {}
     for kind, entry in found:
         summary |= entry["update"] if kind == "summary" else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
@@ -15,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from igo.config import rules
-from igo.config.own import as_calls, is_call
+from igo.config.own import NAMES, as_calls, is_call
 from igo.config.schema import (
+    GONE,
     SETTINGS,
     Config,
     settings_of,
@@ -27,6 +29,7 @@ from igo.config.schema import (
 from igo.data import identity, readers
 from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
+from igo.ground.files import Record, read_bytes
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
@@ -162,34 +165,50 @@ def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, Dic
     return settings, OmegaConf.masked_copy(composed, rest)
 
 
-def read_config(path: Path) -> Config:
-    """The configuration in a run's config.yaml, complete and checked."""
+def read_config(path: Path, trust: bool = False) -> Config:
+    """The configuration in a run's config.yaml, complete and checked. Reading it runs no code.
+
+    Without ``trust`` it is an error if its model, optimizer or schedule is a call.
+    """
     try:
-        values = record_values(path.read_bytes().decode())
+        values = record_values(read_bytes(path).decode())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
-    if not isinstance(values, dict) or "dataset" not in values:
+    if "dataset" not in values:
         raise UserError(f"{path} does not hold a run's configuration")
-    if isinstance(noise := values.get("noise"), dict):  # versions before 0.3 measured otherwise
-        values["noise"] = {k: v for k, v in noise.items() if k not in ("batch_size", "online")}
     try:
-        return load(OmegaConf.create(values))
+        config = load(OmegaConf.create(values))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {explain(error)}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    calls = filter(is_call, (value_of(config, f"{group}.{name}") for group, name in NAMES.items()))
+    if not trust and (call := next(calls, None)):
+        raise UserError(f"{path} names code, {call}; trust=true runs it")
+    return config
 
 
-def record_values(text: str) -> Any:
-    """The values in a run's config.yaml.
+def record_values(text: str) -> Record:
+    """The settings in a run's config.yaml, or in a part of it, without those that are no more.
 
     Raises:
-        ValueError: the text is not plain YAML.
+        ValueError: the text is not plain YAML: an alias can make it endless, and ``${…}`` and
+            ``_target_`` would have OmegaConf read the environment and igo import code.
     """
     try:
-        return yaml.load(text, YAML)
-    except yaml.YAMLError as error:
+        if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
+            raise ValueError("it has an alias")
+        values = yaml.load(text, YAML)
+        if found := re.search(r"\$\{|'_target_'", str(values)):
+            raise ValueError(f"it has {found[0]}")
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
+    if not isinstance(values, dict):
+        return {}
+    for group, _, name in (setting.partition(".") for setting in GONE):
+        if isinstance(values.get(group), dict):
+            values[group].pop(name, None)
+    return values
 
 
 def explain(error: OmegaConfBaseException) -> UserError:

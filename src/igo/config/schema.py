@@ -264,6 +264,8 @@ NO_EFFECT = (
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
+# Settings of earlier versions, which records may have.
+GONE = ("noise.batch_size", "noise.online")
 # Settings that change a result only where another one has this value.
 ONLY_WITH = {
     "engine.memory": ("engine.micro_batch_size", None),  # which memory then decides

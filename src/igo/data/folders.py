@@ -28,6 +28,7 @@ from igo.data.readers import Missing, Place, digest, stamp, train_and_test
 from igo.ground.errors import ConfigError, Outside, UserError, first_line, reading
 from igo.ground.files import durable
 
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of torchvision's names of image files
 GREY = ("1", "L", "LA")  # Pillow's modes
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
 MOST_READ = 1_000  # files whose contents are in a fingerprint, likewise
@@ -206,7 +207,9 @@ def shorter_side(size: int) -> int:
 def opened(path: Path, mode: str | None = None) -> Any:
     """A file as a Pillow image in this mode; without one its size and mode, from its header."""
     try:
-        with Image.open(path) as image:
+        with Image.open(
+            path, formats=FORMATS
+        ) as image:  # others start programs, as PostScript does
             if image.mode[0] in "IF":  # Pillow would cut their values off
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)

@@ -45,6 +45,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """The text with escapes for control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -7,18 +7,49 @@ the package lead to them; a wheel has the folders in place of the links.
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, Outside, UserError, first_line
 
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
+LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file of a run
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. A FIFO or a device, which may never end, is an OSError."""
+    if stat.S_ISFIFO(mode := path.stat().st_mode) or stat.S_ISCHR(mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_bytes()
+
+
+def read_json(path: Path) -> Record:
+    """The object in a JSON file; empty where there is no file.
+
+    Raises:
+        Outside: it cannot be read.
+        UserError: it is damaged, or holds something else.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Outside(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no object); {LEFT}")
+    return content
 
 
 def partial_of(path: Path) -> Path:

@@ -16,7 +16,7 @@ import polars as pl
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.report.table import THEN, averaged, by_setting, read_runs
-from igo.runs.folder import read_records
+from igo.runs.folder import read_records, read_status
 
 MEASURED = (  # entries of an epoch's record
     "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "delta_measured",
@@ -55,7 +55,7 @@ def read(folders: Sequence[Path]) -> Results:
     rows = [
         (setting, seed, record["epoch"], *(_entry(record, n) for n in ("updates", *MEASURED)))
         for folder, (setting, seed, counts) in each
-        for record in (read_records(folder) if counts else ())
+        for record in (read_records(folder, read_status(folder)) if counts else ())
     ]
     kinds = dict.fromkeys(KEYS, int) | dict.fromkeys(("updates", *MEASURED), float)
     epochs = pl.DataFrame(rows, schema=kinds, orient="row")

@@ -21,10 +21,10 @@ import polars as pl
 from igo.config import schema
 from igo.config.load import record_values
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
-from igo.ground.errors import UserError, first_line
-from igo.ground.files import replace_all
+from igo.ground.errors import UserError, first_line, printable
+from igo.ground.files import read_bytes, read_json, replace_all
 from igo.ground.statistics import reach
-from igo.runs.folder import read_records, state_of
+from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
 
 Row = dict[str, Any]
@@ -100,7 +100,7 @@ def read_run(folder: Path) -> Row:
         config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
         over epochs.
     """
-    row: Row = {"run": os.fsencode(folder.name).decode(errors="backslashreplace")}
+    row: Row = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
     if not folder.exists():
         return row | {"state": "new"}
     # The status before the records: a finished run has all of them.
@@ -108,20 +108,20 @@ def read_run(folder: Path) -> Row:
     for name, read in files.items():
         try:
             row |= read(folder, row)
+            continue
         except UserError as error:
             reason = str(error).removeprefix(f"{folder}/")
-            return row | {"state": "unreadable", "error": reason}
         except FileNotFoundError:
-            return row | {"state": "unreadable", "error": f"{name} is missing"}
+            reason = f"{name} is missing"
         except Exception as error:  # whatever it holds, it must not end the table of all runs
             reason = f"{name} cannot be read ({first_line(error)})"
-            return row | {"state": "unreadable", "error": reason}
+        return row | {"state": "unreadable", "error": printable(reason)}
     return row
 
 
 def _settings(folder: Path, _row: Row) -> Row:
     """Every setting by its full name. A setting that the record does not have has its default."""
-    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    text = read_bytes(folder / "config.yaml").decode()
     # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
     before, mark, rest = text.partition("\nseed:")
     seed, _, after = rest.partition("\n")
@@ -136,7 +136,7 @@ def _settings(folder: Path, _row: Row) -> Row:
 @cache
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
-    values = dict(_leaves(record_values(text) or {}))
+    values = dict(_leaves(record_values(text)))
     if empty := [name for name in SETTINGS.keys() - NULLABLE if values.get(name, "") is None]:
         raise ValueError(f"{empty[0]} is null")
     return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values.items()}
@@ -158,7 +158,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if kind is str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         text.encode()  # half of a surrogate pair is no text
-        return text
+        return printable(text)
     typed = kind(value)
     if not math.isfinite(typed) or (kind is int and abs(typed) >= 2**63):
         raise ValueError(f"{name} is {typed:g}")
@@ -166,11 +166,13 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def _status(folder: Path, row: Row) -> Row:
-    status = json.loads((folder / "status.json").read_bytes())
-    state = str(status["state"])
+    status = read_status(folder)
+    if not status:
+        raise FileNotFoundError
+    state = status.get("state") or "new"
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
-    starts = [*status.get("earlier", ()), status]
+    starts = [*(status.get("earlier") or ()), status]
     command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
@@ -204,7 +206,7 @@ def _then(values: Iterable[str | None]) -> str | None:
 
 def _results(folder: Path, row: Row) -> Row:
     """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
-    records = read_records(folder)
+    records = read_records(folder, read_status(folder))
     if [record["epoch"] for record in records] != list(range(1, len(records) + 1)):
         raise ValueError("its epochs are not 1, 2, 3, …")
     planned = row["epochs"] + row["schedule.final_updates"]
@@ -223,9 +225,9 @@ def _results(folder: Path, row: Row) -> Row:
         "test/accuracy_best_epoch": best,
         "images_per_second": statistics.median(rates) if rates else None,
     }
-    with suppress(OSError, ValueError, LookupError, TypeError):  # it is no part of the run
-        content = json.loads((folder / "sharpness.json").read_bytes())
-        found["worst_case"] = float(content["worst_case"])
+    with suppress(UserError, ValueError, LookupError, TypeError):  # it is no part of the run
+        worst = float(read_json(folder / "sharpness.json")["worst_case"])
+        found["worst_case"] = worst if math.isfinite(worst) else None
     return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
 
 

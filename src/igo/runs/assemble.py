@@ -22,7 +22,7 @@ from igo.data import folders
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
 from igo.ground.errors import ConfigError, UserError, counted, first_line
-from igo.ground.files import Record
+from igo.ground.files import LEFT, Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
@@ -79,10 +79,10 @@ def snapshot(signature: str, run: Training, now: Progress) -> dict[str, Any]:
     }
 
 
-def load(path: Path, signature: str, run: Training) -> Progress | None:
-    """Bring a run to its checkpoint. Only rank 0 reads the file.
+def load(path: Path, signature: str, run: Training, recorded: Record) -> Progress | None:
+    """Bring a run to its checkpoint. Only rank 0 reads the file, and needs what is recorded.
 
-    Its recorded data and plan must be those of the training.
+    The data and the plan in the run's status must be those of the training.
 
     Returns:
         The run's progress without its records, None where there is no checkpoint.
@@ -90,10 +90,8 @@ def load(path: Path, signature: str, run: Training) -> Progress | None:
     ranks = run.engine.ranks
     state = checkpoint.load(path, signature) if ranks.first else None
     if state and run.identity:
-        recorded = read_status(path.parent)
-        if recorded.get("run") == signature:  # else it is another run's
-            manifest.check_data(path.parent, recorded, run.identity)
-            manifest.check_plan(path.parent, recorded, run.plan)
+        manifest.check_data(path.parent, recorded, run.identity)
+        manifest.check_plan(path.parent, recorded, run.plan)
     state = ranks.broadcast(state)
     if state is None:
         return None
@@ -104,26 +102,24 @@ def load(path: Path, signature: str, run: Training) -> Progress | None:
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        edited = manifest.differences(read_status(path.parent)) if ranks.first else ""
-        raise UserError(
-            f"{path} does not fit this program ({first_line(error)}); it"
-            f" {f'was written under {edited}' if edited else 'is left as it is'}. fresh=true starts"
-            " over"
-        ) from None
+        raise UserError(f"{path} does not fit this program ({first_line(error)}); {LEFT}") from None
 
 
-def load_folder(folder: Path, move: Callable[[Config], None] = lambda _: None) -> Training:
+def load_folder(
+    folder: Path, move: Callable[[Config], None] = lambda _: None, trust: bool = False
+) -> Training:
     """Load a finished run, to measure it.
 
     Args:
         folder: the run's folder.
         move: changes the device and the precision in the run's configuration.
+        trust: see ``read_config``.
     """
-    config = read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml", trust=trust)
     name = path_of(config).name  # before `move`: named as trained
     move(config)
     training = prepare(config, make_plan(config))
-    progress = load(folder / "checkpoint.pt", name, training)
+    progress = load(folder / "checkpoint.pt", name, training, read_status(folder))
     if progress is None or progress.epoch < training.plan.epochs:
         raise UserError(f"{folder} has no checkpoint of its last epoch; the same command trains it")
     return training
@@ -156,7 +152,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
             with folder.held():
                 _train_recorded(training, folder, terminal, check_stop)
         else:  # it gets rank 0's state, and writes nothing
-            progress = load(folder.checkpoint, folder.path.name, training)
+            progress = load(folder.checkpoint, folder.path.name, training, {})
             with terminal.progress(plan) as bar:
                 loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
@@ -167,12 +163,12 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         with folder.writing():
             folder.start_over()
     before = folder.status()
-    progress = load(folder.checkpoint, folder.path.name, training) or Progress()
+    progress = load(folder.checkpoint, folder.path.name, training, before) or Progress()
     if progress.epoch:
         progress.records = folder.records_until(progress.epoch)
         if not before:
             lost = folder.path / "status.json"
-            terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
+            terminal.warn(f"{lost} is missing: data, plan and code were not compared")
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     machine.settle_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
@@ -180,6 +176,8 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         terminal.warn(f"the run began under {other}")
     with folder.writing():
         folder.write_plan(training.config, training.plan)
+        if diff := manifest.changes():  # beside those of other starts
+            replace_all({folder.path / f"changes-{here['code']}.patch": diff})
         folder.write_records(progress.records)
         folder.begin_status(
             state="running",
@@ -196,7 +194,8 @@ def _train_recorded(
 ) -> None:
     """Train, and write into status.json and to the logger how it ended, whatever ended it."""
     progress = _begin(training, folder, terminal)
-    started, spent = time.perf_counter(), float(folder.status().get("seconds", 0))
+    spent = sum(record.get("seconds") or 0.0 for record in progress.records)
+    started = time.perf_counter()
     epochs = _Epochs(training, folder, progress)
 
     def times() -> Record:
@@ -216,7 +215,7 @@ def _train_recorded(
             epochs.logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
         raise
     with folder.writing():
-        folder.update_status(state="finished", **times())
+        folder.update_status(state="finished", sealed=folder.digest, **times())
 
 
 class _Epochs:

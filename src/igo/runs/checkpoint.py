@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from igo.config.load import read_config
-from igo.config.schema import Config
+from igo.config.schema import Config, total_epochs
 from igo.ground.errors import Outside, UserError
-from igo.ground.files import Record, durable, partial_of
-from igo.runs.folder import RunFolder, path_of, read_records
+from igo.ground.files import LEFT, Record, durable, partial_of, read_bytes
+from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
 VERSION = 2  # of the format
@@ -55,7 +55,7 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         Outside: it cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -63,7 +63,6 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
             f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
             " it is. Once it can be read, the same command continues; fresh=true starts over"
         ) from None
-    left = "it is left as it is. fresh=true starts over"
     try:
         # torch.load does not notice changed numbers.
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
@@ -73,13 +72,13 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise UserError(f"{path} is damaged ({reason}); {left}") from None
+        raise UserError(f"{path} is damaged ({reason}); {LEFT}") from None
     version = state.get("version") if isinstance(state, dict) else None
     if version != VERSION:
-        raise UserError(f"{path} is not a checkpoint of this version of igo; {left}")
+        raise UserError(f"{path} is not a checkpoint of this version of igo; {LEFT}")
     if state.get("signature") != signature:
         raise UserError(
-            f"{path} is the checkpoint of another run, {state.get('signature')}; {left}"
+            f"{path} is the checkpoint of another run, {state.get('signature')}; {LEFT}"
         )
     return dict(state)
 
@@ -89,7 +88,7 @@ class TrainedRun:
     """A run at its newest checkpoint.
 
     ``model`` maps normalised images (b, C, H, W) float32 to logits (b, classes); it is on the CPU,
-    in eval mode. ``records`` has an entry for each epoch.
+    in eval mode. ``records`` has an entry for each epoch up to the checkpoint's.
     """
 
     model: nn.Module
@@ -97,7 +96,7 @@ class TrainedRun:
     records: list[Record]
 
 
-def load_run(folder: str | Path) -> TrainedRun:
+def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     """The trained model of a run folder, its configuration and its records. Needs no data.
 
     For a run that is not finished, it is the model of the last complete epoch::
@@ -105,18 +104,21 @@ def load_run(folder: str | Path) -> TrainedRun:
         run = igo.load_run("runs/digits-resnet8-…")
         logits = run.model(images)  # normalised (b, C, H, W) float32 to (b, classes)
 
+    Code of the user's own that the folder names (``model._target_``) runs only with ``trust``.
+
     Raises:
-        UserError: no run folder, no usable checkpoint, or one of an earlier version.
+        UserError: no run folder, no usable checkpoint, one of an earlier version, or code.
     """
     folder = Path(folder).resolve()
-    config = read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml", trust=trust)
+    parameters, records = _trained(folder, config)
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
     try:
-        network.load_state_dict(_parameters(folder, config))
+        network.load_state_dict(parameters)
     except RuntimeError:
         raise UserError(f"{folder} holds another model than {config.model.name}") from None
-    return TrainedRun(network.eval(), config, read_records(folder))
+    return TrainedRun(network.eval(), config, records)
 
 
 def export(folder: RunFolder, config: Config) -> Path:
@@ -125,7 +127,7 @@ def export(folder: RunFolder, config: Config) -> Path:
     ``torch.load(path, weights_only=True)`` reads it.
     """
     file = folder.path / FILE
-    state = _parameters(folder.path, config)
+    state, _ = _trained(folder.path, config)
     with folder.writing():
         with durable(partial := partial_of(file)) as output:
             torch.save(state, output)
@@ -133,8 +135,14 @@ def export(folder: RunFolder, config: Config) -> Path:
     return file
 
 
-def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:
+def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Record]]:
+    """The parameters of a run's checkpoint, and the records up to it."""
     state = load(folder / "checkpoint.pt", path_of(config).name)
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    return {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    status, epoch = read_status(folder), state["progress"]["epoch"]
+    if status.get("state") == "finished" and epoch < total_epochs(config):
+        older = f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}"
+        raise UserError(f"{older}; {LEFT}")
+    parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    return parameters, read_records(folder, status, epoch)

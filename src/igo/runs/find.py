@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import ListConfig
 
 from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import read_json
 
 MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
+MADE = ("table.csv", "figures")  # in the folders of tables and reports
 
 
 def named(runs: object) -> list[str]:
@@ -63,16 +64,16 @@ def _runs_of(path: Path) -> list[Path]:
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
+        and (is_run(folder) or not any((folder / name).exists() for name in MADE))
     ]  # fmt: skip
     return inside if any(map(is_run, inside)) else [path]
 
 
 def _runs_of_sweep(manifest: Path) -> list[str]:
     try:
-        content = json.loads(manifest.read_bytes().decode())
-        return [str(entry["run"]) for entry in content["runs"]]
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise UserError(f"{manifest} is not the record of a sweep ({error})") from None
+        return [str(entry["run"]) for entry in read_json(manifest)["runs"]]
+    except (UserError, TypeError, LookupError):
+        raise UserError(f"{manifest} is not the record of a sweep") from None
 
 
 def is_run(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -27,11 +28,16 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground.errors import Busy, Outside, UserError, first_line
-from igo.ground.files import Record, make_writable, write_atomically
+from igo.ground.files import LEFT, Record, make_writable, read_bytes, read_json, write_atomically
 from igo.method.plan import Plan
 from igo.runs.stopping import Stopped
 
-KEPT = ("wandb_id", "seconds")  # entries of status.json that a new start keeps
+# The kinds of those entries of status.json, and of the earlier starts in it, that are used.
+ENTRIES: dict[str, Any] = {
+    **dict.fromkeys(("state", "error", "command", "commit"), str | None),
+    **dict.fromkeys(("own_code", "versions", "hardware", "data"), dict | None),
+    "seconds": float | int | None, "after_epoch": int | None, "earlier": list | None,
+}  # fmt: skip
 
 _locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -58,12 +64,15 @@ def path_of(config: Config) -> Path:
 
 
 class RunFolder:
-    """Reads and writes the files of one run."""
+    """Reads and writes the files of one run. While it is held, it alone knows the run's status."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = self.path / "checkpoint.pt"
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
+        self._held = False
+        self._status: Record | None = None  # while it is held, from the first time it is read on
+        self.digest = ""  # SHA-256 of the records that were written
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -79,9 +88,11 @@ class RunFolder:
             with self.writing():
                 self._take(lock)
             _locks.add(lock)
+            self._held = True
             try:
                 yield
             finally:
+                self._held, self._status = False, None
                 _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
@@ -98,8 +109,9 @@ class RunFolder:
         try:
             yield
         except OSError as error:
+            why = "it has no locks" if error.errno == errno.ENOSYS else error.strerror or error
             raise Outside(
-                f"{self.path} cannot be written in ({error.strerror or error}); once it can, the"
+                f"{self.path} cannot be written in ({why}); once it can, the"
                 " same command continues after the last epoch that is complete there"
             ) from error
 
@@ -115,6 +127,7 @@ class RunFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+        self._status = {}
 
     def write_plan(self, config: Config, plan: Plan) -> None:
         """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
@@ -128,34 +141,37 @@ class RunFolder:
 
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
-        write_atomically(self._records, "".join(_line(record) for record in records))
+        text = "".join(_line(record) for record in records)
+        write_atomically(self._records, text)
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
 
     def records_until(self, epoch: int) -> list[Record]:
         """The records up to a checkpoint, or to the end of a finished run."""
-        records = read_records(self.path)[:epoch]
-        if [record.get("epoch") for record in records] != list(range(1, epoch + 1)):
-            raise UserError(
-                f"{self._records} is damaged or missing: it does not have the epochs 1 to {epoch}."
-                " It is left as it is; fresh=true starts over"
-            )
-        return records
+        return read_records(self.path, self.status(), epoch)
 
     def status(self) -> Record:
-        """The content of status.json, see ``read_status``; empty if it names another run."""
+        """See ``read_status``. While held it is read once. Another run's is a UserError."""
+        if self._status is not None:
+            return self._status
         status = read_status(self.path)
-        return status if status.get("run", self.path.name) == self.path.name else {}
+        if (run := status.get("run") or self.path.name) != self.path.name:
+            raise UserError(f"{self._status_file} is of another run, {run}; {LEFT}")
+        if self._held:
+            self._status = status
+        return status
 
     def begin_status(self, **entries: object) -> None:
-        """Write a new status.json with the KEPT entries of an earlier start."""
-        kept = {key: value for key, value in self.status().items() if key in KEPT}
+        """Write a new status.json. It keeps the W&B run of an earlier start."""
+        kept = {key: value for key, value in self.status().items() if key == "wandb_id"}
         (self.path / "error.txt").unlink(missing_ok=True)
-        status = {"run": self.path.name, **kept, **entries}
-        write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
+        self._status = {"run": self.path.name, **kept}
+        self.update_status(**entries)
 
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""
         status = {**self.status(), **changes}
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
+        self._status = status if self._held else None
 
     def write_failure(self, error: BaseException, **entries: object) -> None:
         """Write into status.json what ended the run, and an error's traceback into error.txt.
@@ -183,29 +199,34 @@ def _line(record: Record) -> str:
 
 
 def read_status(folder: Path) -> Record:
-    """The content of a run's status.json, empty where there is none or it cannot be read."""
+    """The content of a run's status.json, empty where there is none; see ``read_json``."""
+    status = read_json(file := folder / "status.json")
     try:
-        status = json.loads((folder / "status.json").read_bytes().decode())
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
+        for start in (status, *(status.get("earlier") or ())):
+            if wrong := [n for n, kind in ENTRIES.items() if not isinstance(start.get(n), kind)]:
+                raise TypeError(f"{wrong[0]} is of a wrong kind")
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}); {LEFT}") from None
+    return status
 
 
 def state_of(folder: Path) -> str:
-    """The state of a run: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
+    """The state of a run: new, running, interrupted, failed, finished; damaged: its status is.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
     was killed.
     """
-    state = str(read_status(folder).get("state", "new"))
-    if state == "finished":
-        return state
     try:
-        with (folder / ".lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        state = str(read_status(folder).get("state") or "new")
+    except UserError:
+        return "damaged"
+    try:
+        if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
+            with (folder / ".lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return "running"
-    except OSError:  # no lock file: never started, or another machine's copy
+    except OSError:
         pass
     return "interrupted" if state == "running" else state
 
@@ -217,12 +238,21 @@ def last_record(folder: Path) -> Record:
     return {}
 
 
-def read_records(folder: Path) -> list[Record]:
-    """The records in a run's metrics.jsonl, without a torn line; none if there is no such file."""
+def read_records(folder: Path, status: Record, until: int | None = None) -> list[Record]:
+    """The records in a run's metrics.jsonl, without a torn line; none if there is no such file.
+
+    A finished run's must be those that it was sealed with. With ``until``, an epoch, all up to it
+    must be there; later ones, which are trained again, are left out.
+    """
     file = folder / "metrics.jsonl"
     try:
-        return [dict(json.loads(line)) for line in file.read_bytes().split(b"\n")[:-1]]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
+        content = read_bytes(file) if file.exists() else b""
+        records = [dict(json.loads(line)) for line in content.split(b"\n")[:-1]][:until]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
+    whole = status.get("sealed") in (None, hashlib.sha256(content).hexdigest())
+    if until is not None:
+        whole &= [record.get("epoch") for record in records] == list(range(1, until + 1))
+    if not whole:
+        raise UserError(f"{file} is damaged or missing: epochs lack, or are not as written; {LEFT}")
+    return records

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -36,7 +37,8 @@ if TYPE_CHECKING:  # torch
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
-NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error")
+NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed")
+LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 _identify = cache(identify)  # a sweep asks for each finished run
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
 
@@ -50,6 +52,7 @@ def of_training(training: Training) -> Record:
         "command": command(),
         "directory": str(Path.cwd()),
         "commit": commit(),
+        "remote": remote(),
         "code": code(),
         "own_code": own_code(training.config),
         "python": platform.python_version(),
@@ -90,7 +93,7 @@ def check_plan(place: Path, recorded: Record, plan: Plan) -> None:
 def check_data(place: Path, recorded: Record, here: Identity) -> None:
     """Raise a UserError if a run was trained on other data than those here, as ``check_plan``."""
     data = recorded.get("data")
-    if not isinstance(data, Mapping) or data.get("fingerprint") == here.fingerprint:
+    if not data or data.get("fingerprint") == here.fingerprint:
         return
     before = Identity(**{field.name: data.get(field.name, "?") for field in fields(Identity)})
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(here.name, "data_dir")
@@ -118,26 +121,27 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
     differing = []
     here = {name: _version(name) for name in COMPUTING}
     here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
-    for start in (*recorded.get("earlier", ()), recorded):
+    for start in (*(recorded.get("earlier") or ()), recorded):
         if start.get("code") not in (None, code()):
             known = [start.get("commit") or "unknown", commit() or "unknown"]
             short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
             differing.append("commit {}, now {}".format(*short))
         for call, digits in (start.get("own_code") or {}).items():
-            if own.digest(call) != digits:
+            there = call.partition(".")[0] in sys.modules  # a record shall not have it imported
+            if there and own.digest(call) != digits:
                 differing.append(f"another version of {call.partition('(')[0]}'s file")
-        there = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
+        before = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
         for name, now in here.items():
-            if name in there and there[name] != now:
-                differing.append(f"{name} {there[name]}, now {now}")
+            if name in before and before[name] != now:
+                differing.append(f"{name} {before[name]}, now {now}")
     return "; ".join(dict.fromkeys(differing))
 
 
 def earlier(recorded: Record, epoch: int) -> list[Record]:
     """The manifests, of a status.json, of the starts that trained the epochs up to this one."""
     last = {name: value for name, value in recorded.items() if name not in NOT_OF_A_START}
-    starts = [*recorded.get("earlier", ()), last]
-    return [start for start in starts if start.get("after_epoch", 0) < epoch]
+    starts = [*(recorded.get("earlier") or ()), last]
+    return [start for start in starts if (start.get("after_epoch") or 0) < epoch]
 
 
 def command() -> str:
@@ -151,14 +155,30 @@ def command() -> str:
 @cache  # a sweep asks before its first run begins: the code may change while it trains
 def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
-    git = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--exclude=*"]
+    found = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+    return found.decode().strip() or None
+
+
+def remote() -> str | None:
+    """Where the project was cloned from, without a user and a password."""
+    found = _git("remote", "get-url", "origin").decode(errors="replace").strip()
+    return re.sub(r"(?<=://)[^/@]*@", "", found) or None
+
+
+@cache  # as ``commit``
+def changes() -> bytes:
+    """What the working tree changes in its commit, for ``git apply``; empty if it is too long."""
+    found = _git("diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD")
+    return found if len(found) <= LONGEST_DIFF else b""
+
+
+def _git(*words: str) -> bytes:
+    """What git says of the project; nothing where there is no git or no commit."""
     try:
-        found = subprocess.run(
-            [*git, "--dirty=+changes"], capture_output=True, text=True, check=True
-        )
+        said = subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+        return b""
+    return said.stdout
 
 
 @cache

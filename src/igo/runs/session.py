@@ -11,7 +11,7 @@ from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
 from igo.runs import loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_records
+from igo.runs.folder import RunFolder, path_of, read_records, state_of
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
 
@@ -45,7 +45,7 @@ def run(config: Config) -> Path:
                 return folder.path
             finished = ranks.first and not config.fresh and _has_finished(config, folder, plan)
             if ranks.broadcast(finished):
-                other = manifest.differences(folder.status())
+                other = manifest.differences(folder.status()) if ranks.first else ""
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
                 # To W&B only for a `wandb agent`; `make sync` sends the others.
@@ -53,7 +53,7 @@ def run(config: Config) -> Path:
                 if ranks.first and (of_agent or config.tracking.tool not in ("wandb", "none")):
                     loggers.check(config)
                     with folder.held():
-                        records = read_records(folder.path)
+                        records = read_records(folder.path, folder.status())
                         loggers.start(config, folder, records, terminal.warn).close()
             else:
                 from igo.runs import assemble  # imports torch, which a dry run does not need
@@ -61,7 +61,7 @@ def run(config: Config) -> Path:
                 assemble.train(config, plan, folder, terminal, ranks)
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
-        finished = folder.status().get("state") == "finished"
+        finished = state_of(folder.path) == "finished"
         hint = "" if finished else f"; the same command{fresh} continues"
         terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
@@ -88,7 +88,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
         from igo.runs import checkpoint
 
         checkpoint.export(folder, config)
-    records = read_records(folder.path)
+    records = read_records(folder.path, folder.status())
     tested = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")

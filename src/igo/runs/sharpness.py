@@ -14,19 +14,19 @@ from omegaconf import DictConfig
 
 from igo.config.load import split_off
 from igo.config.schema import Config
-from igo.ground.errors import UserError, first_line
-from igo.ground.files import write_atomically
+from igo.ground.errors import UserError, first_line, printable
+from igo.ground.files import read_json, write_atomically
 from igo.ground.seeds import generator
 from igo.method.profiles import AT_LEAST_ONE, POSITIVE
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
-from igo.runs.folder import last_record, state_of
+from igo.runs.folder import read_records, read_status, state_of
 from igo.train import machine
 
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
-NO_EFFECT = ("runs", "adaptive", "batch_size", "batches", "data_dir", "fresh", "engine")
+NO_EFFECT = ("runs", "adaptive", "batch_size", "batches", "data_dir", "fresh", "trust", "engine")
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Settings:
     batches: bool = False
     data_dir: str | None = None
     fresh: bool = False
+    trust: bool = False
     engine: EngineChoice = field(default_factory=EngineChoice)
 
     def of_result(self) -> dict[str, Any]:
@@ -84,17 +85,18 @@ def run(composed: DictConfig) -> None:
                 failed += 1
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 said = f"failed: {kind}{first_line(error)}"
-        print(f"[{place}/{len(folders)}] {folder.name}: {said}", flush=True)
+        print(f"[{place}/{len(folders)}] {printable(f'{folder.name}: {said}')}", flush=True)
     if failed:
         raise SystemExit(1)
 
 
 def _measured_before(folder: Path, settings: Settings) -> bool:
     try:
-        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return bool((content["version"], content["settings"]) == (VERSION, settings.of_result()))
-    except (OSError, ValueError, LookupError, TypeError):  # missing, damaged, or another content
+        content = read_json(folder / FILE)
+    except UserError:  # damaged: it is measured again
         return False
+    here = VERSION, settings.of_result()
+    return (content.get("version"), content.get("settings")) == here
 
 
 def measure(folder: Path, settings: Settings) -> dict[str, Any]:
@@ -102,8 +104,8 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     started = time.perf_counter()
     if not is_run(folder):
         raise UserError("it has no files of a run")
+    epoch = len(read_records(folder, read_status(folder)))
     if (state := state_of(folder)) != "finished":
-        epoch = last_record(folder).get("epoch", 0)
         raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
 
     def move(config: Config) -> None:
@@ -112,7 +114,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
-    training = assemble.load_folder(folder, move)
+    training = assemble.load_folder(folder, move, settings.trust)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
     drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
     parts = drawn[: settings.samples].split(settings.batch_size)

@@ -127,8 +127,9 @@ def execute(job: Job, *, log: bool = False) -> None:
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
     sys.argv = [program, *job.overrides]  # the command for status.json
-    before = job.folder.status()
+    before: Record | None = None
     try:
+        before = job.folder.status()
         if log:
             _log_output(job.folder)
         run(job.config)
@@ -151,11 +152,11 @@ def _log_output(folder: RunFolder) -> None:
     os.close(log)
 
 
-def _record_failure(job: Job, error: Exception, before: Record) -> None:
+def _record_failure(job: Job, error: Exception, before: Record | None) -> None:
     """Record an error that came before the run began to record, so that the sweep can show it."""
     folder = job.folder
     with suppress(OSError, UserError), folder.held():  # the run's error comes first
-        if folder.status() == before and before.get("state") != "finished":
+        if before is not None and before == folder.status() and before.get("state") != "finished":
             if not before:
                 folder.write_plan(job.config, make_plan(job.config))
                 folder.begin_status()

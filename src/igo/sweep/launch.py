@@ -87,7 +87,10 @@ def counts(states: Mapping[str, str]) -> str:
 
 def why(folder: Path) -> str:
     """The reason, by its record, why a run has not finished."""
-    status = read_status(folder)
+    try:
+        status = read_status(folder)
+    except UserError as error:
+        return str(error)
     stopped = f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
     return str(status.get("error") or stopped)
 

@@ -15,8 +15,9 @@ from igo.runs import manifest
 NOT_OF_A_RUN = ("adapters", "report")
 
 os.setpgrp()  # what stops the sweep, such as Ctrl-C, must not end the server before its runs
-manifest.code()  # kept, as is the commit, for all forks
+manifest.code()  # kept, as are the commit and the changes in it, for all forks
 manifest.commit()
+manifest.changes()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):
     if module.name.split(".")[1] not in NOT_OF_A_RUN:
         with contextlib.suppress(ImportError):  # it needs a package that is not installed

@@ -91,10 +91,11 @@ class Reader:
                         raise piece
                     pixels[start : start + PIECE] = piece
                 yield pixels
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
-            why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
+            reason = first_line(error).rstrip(". ")
+            why = f"a worker that reads images was killed, or cannot start ({reason})"
             raise Outside(f"{why}; the same command continues") from None
 
 

@@ -27,8 +27,8 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, UserError, counted, first_line
-from igo.ground.files import Record
+from igo.ground.errors import ConfigError, UserError, counted, first_line, printable
+from igo.ground.files import Record, read_bytes
 from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
 from igo.runs.terminal import Terminal
@@ -119,17 +119,18 @@ class WandB(Logger):
         model, profile = (s.partition("(")[0] for s in (config.model.name, config.schedule.profile))
         p = "" if config.p is None else f" p={config.p:g}"
         title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
-        with (folder.path / "plan.csv").open(newline="") as file:
-            plan: list[Record] = [
-                {name: float(cell) if cell else None for name, cell in row.items()}
-                for row in csv.DictReader(file)
-            ]
+        plan: list[Record] = [
+            {name: float(cell) if cell else None for name, cell in row.items()}
+            for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
+        ]
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
         task = f"{config.dataset.name}-{model}-{profile}"
         settings = wandb.Settings(
             silent=True,
             console="off",
-            disable_git=True,  # the manifest has the commit
+            disable_git=True,  # W&B would look where the run was started, not where igo's code is
+            git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
+            git_remote_url=status.get("remote"),
             disable_code=True,
             x_disable_stats=mode == "offline" or not stats,
             init_timeout=INIT_TIMEOUT,
@@ -225,7 +226,7 @@ def run(composed: DictConfig) -> None:
         raise ConfigError("runs_dir", settings.runs_dir, "there is no such folder")
     terminal, failed = Terminal(), 0
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
-    folders = [folder for folder in folders if "wandb_id" in read_status(folder)]
+    folders = [f for f in folders if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
     prepare(root)
     if folders and not knows_key():
         raise UserError(
@@ -237,7 +238,7 @@ def run(composed: DictConfig) -> None:
             outcome = _send(folder)
         except (UserError, OSError) as error:
             outcome, failed = f"failed: {error}", failed + 1
-        terminal.say(f"[{number}/{len(folders)}] {folder.name}: {outcome}")
+        terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
         terminal.say(f"nothing to send: no run of {root} was tracked by W&B")
     if failed:
@@ -248,8 +249,9 @@ def _send(place: Path) -> str:
     """Send one run; return the outcome."""
     if state_of(place) == "running":
         return "skipped: it is running"
-    config = read_config(place / "config.yaml")
-    folder, status, records = RunFolder(place), read_status(place), read_records(place)
+    config = read_config(place / "config.yaml", trust=True)  # nothing that it names is called
+    folder, status = RunFolder(place), read_status(place)
+    records = read_records(place, status)
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"

@@ -1,0 +1,131 @@
+"""A run folder from somebody else: nothing in it runs code, reads the environment, or hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, run_folder
+from forked import forge
+from omegaconf import OmegaConf
+from PIL import EpsImagePlugin, Image
+from recorded import edit
+
+import igo
+from igo.config.load import read_config
+from igo.data.folders import opened
+from igo.ground.errors import UserError
+from igo.report import page, summary, table
+from igo.runs import manifest, sharpness
+from igo.runs.folder import read_status
+from igo.train import models
+
+CALL = "os.mkdir(path='ran')"
+CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
+    "model": ("  name: resnet8", f"  name: {CALL}", "names code"),
+    "optimizer": ("  name: sgd", f"  name: {CALL}", "names code"),
+    "schedule": ("  profile: graduated", f"  profile: {CALL}", "names code"),
+    "target": ("model:\n", "model:\n  _target_: evil.f\n", "it has '_target_'"),
+    "variable": ("data_dir: data", "data_dir: ${oc.env:SECRET}", "it has ${"),
+    "escaped": ("data_dir: data", 'data_dir: "\\u0024{oc.env:SECRET}"', "it has ${"),
+    "alias": ("data_dir: data", "data_dir: &a data\nruns_dir: *a", "it has an alias"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("finished")
+    forge.run(place, *TINY, "tracking=none").good()
+    return run_folder(place)
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, beside code that proves that it was run."""
+    shutil.copytree(finished, tmp_path / "runs" / finished.name)
+    (tmp_path / "evil.py").write_text("import os\nos.mkdir('ran')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", "s3cret")
+    return tmp_path / "runs" / finished.name
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_what_a_record_names_is_neither_called_nor_resolved(
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old, new, reason), file = CONFIGS[kind], folder / "config.yaml"
+    file.write_text(file.read_text().replace(old, new))
+    edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
+    for program in (summary, page):
+        program.run(OmegaConf.create({"runs": "runs", "output": "out"}))
+    edit(folder / "status.json", state="finished")
+    for load in (igo.load_run, lambda place: sharpness.measure(place, sharpness.Settings())):
+        with pytest.raises(UserError, match=re.escape(reason)):
+            load(folder)
+    assert not manifest.differences(read_status(folder))
+    shown = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
+    shown.append(capsys.readouterr().out)
+    assert not any("s3cret" in text or "\x1b[2J" in text for text in shown)
+    assert not Path("ran").exists()
+    if reason == "names code":  # `igo sync` reads it, and calls nothing
+        config = read_config(file, trust=True)
+        assert not Path("ran").exists()
+        if kind == "model":
+            with pytest.raises(UserError, match="no Module"):
+                models.build(config.model, config.dataset)
+            assert Path("ran").exists(), "it was a working trap"
+    assert "evil" not in sys.modules
+
+
+def test_files_that_never_end_are_not_read(folder: Path) -> None:
+    for name in ("config.yaml", "status.json", "metrics.jsonl", "checkpoint.pt"):
+        (folder / name).rename(folder / "whole")
+        os.mkfifo(folder / name)
+        table.read_run(folder)
+        with pytest.raises(UserError, match="it is no file"):
+            igo.load_run(folder)
+        (folder / "whole").rename(folder / name)
+    edit(folder / "status.json", state="running")
+    (folder / ".lock").unlink()
+    os.mkfifo(folder / ".lock")
+    assert table.read_run(folder)["state"] == "interrupted"
+
+
+def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow knows a file by its content, and has Ghostscript draw PostScript."""
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: started.append(given))
+    file = tmp_path / "0.png"
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    with pytest.raises(UserError, match="cannot be read"):
+        opened(file, "RGB")
+    assert not started
+    for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
+        Image.new("RGB", (8, 8)).save(file, kind)
+        assert opened(file, "L").size == (8, 8)
+
+
+def test_a_wrong_content_of_a_status_is_one_line(folder: Path) -> None:
+    """Each entry of each kind, in the status and in an earlier start."""
+    file, wrong = folder / "status.json", []
+    whole = json.loads(file.read_text())
+    values: list[Any] = [None, True, 1.5, "x", [], [1], {}, {"x": [1]}]
+    made = [{**whole, name: value} for name in whole for value in values]
+    made += [{**whole, "earlier": [content]} for content in made]
+    contents = [json.dumps(content) for content in (*values, *made, {**whole, "earlier": [1]})]
+    for content in (*contents, "", "{", "[" * 10**5, "\xff"):
+        file.write_text(content)
+        try:
+            manifest.earlier(read_status(folder), 1)
+            manifest.differences(read_status(folder), {})
+        except UserError as error:
+            wrong.append(str(error))
+        table.read_run(folder)
+    assert len(wrong) > 100
+    assert all(re.fullmatch(rf"{file} is damaged \(.*\); it is left as it is.*", w) for w in wrong)
