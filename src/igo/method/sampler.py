@@ -7,7 +7,7 @@ epoch, however many batches workers fetch ahead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from itertools import islice
 from numbers import Integral
@@ -22,12 +22,16 @@ from igo.ground.seeds import generator
 from igo.method import batches
 from igo.method.arguments import PlanError
 from igo.method.plan import Plan
+from igo.method.seeded import Indices
 from igo.method.stages import Update
 
+GIVE = (
+    "give the DataLoader batch_sampler=batches, and keep it from accelerator.prepare and"
+    " skip_first_batches (in Lightning it is graduated.loader())"
+)
 NOT_GIVEN = (
-    "an update was counted and the sampler gave no batch for it: give the DataLoader"
-    " batch_sampler=batches (in Lightning it is graduated.loader()), and count each batch once, by"
-    " schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
+    f"an update was counted and the sampler gave no batch for it: {GIVE}, and count each batch"
+    " once, by schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
     " micro_batch_size="
 )
 
@@ -207,7 +211,7 @@ class Counter:
         """The number of updates made, and the identity of their plan."""
         return {"updates": self.updates, **self.plan.identity}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called.
 
         Raises:
@@ -313,7 +317,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
         for update in to_come:
             self._given[update.number, update.part] = update
             start, ranks = update.start, update.ranks
-            yield order[start : start + update.own * ranks : ranks].tolist()
+            indices = Indices(order[start : start + update.own * ranks : ranks].tolist())
+            indices.seed, indices.epoch = self.seed, epoch
+            yield indices
             if update.ends_epoch:
                 return
 
@@ -321,7 +327,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """The number of updates made, the identity of their plan, and the seed."""
         return {**super().state_dict(), "seed": self.seed}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called, with its seed.
 
         Raises:

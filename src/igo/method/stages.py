@@ -64,7 +64,8 @@ class Update:
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
     This part has ``own`` samples on this rank: of the epoch's permutation ``start`` and each
-    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if the plan has no learning rate.
+    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if it is ``relative``, of a plan without
+    a learning rate; a ``Schedule``'s update has η as it was set.
     ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
     """
 
@@ -80,6 +81,7 @@ class Update:
     ranks: int = 1
     part: int = 1
     parts: int = 1
+    relative: bool = False
 
     @property
     def stage(self) -> int:
@@ -108,7 +110,8 @@ class Update:
     def __str__(self) -> str:
         """The place of the update, its η and b, and the planned noise of its stage."""
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
+        rate = "η/η_1" if self.relative else "η"
+        rates = f"{rate} {self.learning_rate:.5g}, b {self.batch_size:,}"
         return f"{place}, stage {self.stage}: δ_m/δ_1 {self.row.phi_m:.4f}, {rates}"
 
 
@@ -224,7 +227,10 @@ class Plan:
         if trained < self.warmup:
             rate *= trained / self.warmup
         size, start = high - low, row.start + low
-        return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
+        return Update(
+            update, epoch, before + batch + 1, total, size, rate, row, start, size,
+            relative=self.learning_rate == 1,
+        )  # fmt: skip
 
     def smallest_from(self, update: int) -> int:
         """The smallest batch from the row of an update, counted from 1, on."""
