@@ -27,8 +27,9 @@ def main(epochs: int = 10) -> float:
     batches = igo.BatchSampler(plan, train, seed=0, micro_batch_size=MEMORY)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):  # parts of batches
+        for images, labels in loader:  # parts of batches
             update = schedule.update
             assert len(images) == update.own <= MEMORY / 2
             with nullcontext() if update.ends else model.no_sync():

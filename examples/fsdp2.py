@@ -24,8 +24,9 @@ def main(epochs: int = 6) -> float:
     batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), micro_batch_size=32)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):
+        for images, labels in loader:
             update = schedule.update
             model.set_requires_gradient_sync(update.ends)
             (cross_entropy(model(images), labels) * update.weight).backward()
