@@ -28,9 +28,9 @@ def main(epochs: int = 6) -> float:
     for epoch in batches.epochs():
         for images, labels in loader:
             update = schedule.update
-            model.set_requires_gradient_sync(update.ends)
+            model.set_requires_gradient_sync(update.is_last_part)
             (cross_entropy(model(images), labels) * update.weight).backward()
-            if update.ends:
+            if update.is_last_part:
                 optimizer.step()
                 optimizer.zero_grad()
         share = accuracy(model, test)  # on all ranks: each has a part of the parameters

@@ -63,19 +63,8 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if name != "load_run":
             raise
-        return _not_installed(str(missing.name))
-
-
-def _not_installed(missing: str) -> Any:
-    """A stand-in for ``load_run`` if its packages are missing, so that ``help(igo)`` works."""
-
-    def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
-        """The trained model of a run folder. It needs ``pip install '.[train,report]'``."""
-        raise ModuleNotFoundError(
-            f"{missing} is missing: pip install '.[train,report]' in the clone"
-        )
-
-    return load_run
+        needs = f"pip install '.[train,report]' in the clone: {missing.name} is missing"
+        raise AttributeError(f"igo.load_run needs {needs}") from None  # so that help(igo) works
 
 
 def __dir__() -> list[str]:

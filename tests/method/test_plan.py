@@ -181,7 +181,10 @@ def test_plain_numbers_whatever_they_came_as() -> None:
     typed: dict[str, Any] = {"n": np.int64(64), "epochs": 3.0, "batch_size": np.int32(8)}
     other = igo.plan("graduated", **typed, learning_rate=np.float64(0.1), p=np.float64(0.5))
     assert other == plain
-    numbers = [value for row in other.table() for value in row.values()] + [other.n, other.warmup]
+    numbers = [value for row in other.table() for value in row.values()] + [
+        other.n,
+        other.warmup_samples,
+    ]
     assert {type(number) for number in numbers} <= {int, float, type(None)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -39,36 +40,22 @@ class WholePlan(Sampler[list[int]]):
                 yield indices
 
 
-class Scheduler:
-    """The schedule as Trainer's scheduler, whose step comes after the update and does nothing."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.get_last_lr, self.state_dict = schedule.get_last_lr, schedule.state_dict
-        self.load_state_dict = schedule.load_state_dict
-
-    def step(self) -> None: ...
-
-
 class GraduatedTrainer(Trainer):
     """A Trainer with the batches of a plan, and its η_m before each update.
 
-    η_1 is ``TrainingArguments.learning_rate``, or the rates of your own optimizer. ``max_steps`` is
-    the plan's updates unless you give fewer. For Trainer the plan is one epoch, so evaluate and
-    save by steps. Trainer's checkpoints have the schedule's state; a resume goes on with the next
-    sample, with the random numbers that Trainer saves.
-
-    If processes have unequal shares of a batch, their mean losses are weighted so that the average
-    is the whole batch's; a loss that Trainer itself divides by all tokens is left as it is.
+    η_1 is ``TrainingArguments.learning_rate``, or that of your own optimizer. To Trainer the plan
+    is one epoch: evaluate and save by steps. Its checkpoints have the schedule's state; a resume
+    goes on with the next sample and the random numbers that Trainer saves. If processes have
+    unequal shares of a batch, their mean losses are weighted, so that the average is the whole
+    batch's; a loss that Trainer divides by the tokens of all is left as it is. ``update`` is the
+    newest update.
 
     Args:
         plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``.
-        arguments, named: Trainer's.
-
-    Attributes:
-        update: the newest update.
+        arguments, named: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
 
     Raises:
-        PlanError: the data set does not have n samples.
+        PlanError: in ``train``, if the data set does not have n samples.
         UserError: gradients are accumulated, or ``max_steps`` is above the plan's updates.
     """
 
@@ -85,19 +72,21 @@ class GraduatedTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         theirs = super().get_train_dataloader()  # without the columns that the model does not take
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        same = (
-            "collate_fn", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor",
-            "multiprocessing_context", "worker_init_fn",
-        )  # fmt: skip
+        same = ("collate_fn", "num_workers", "pin_memory", "persistent_workers", "worker_init_fn")
         return DataLoader(
             theirs.dataset,
             batch_sampler=WholePlan(BatchSampler(self.plan, theirs.dataset, seed=seed)),
             **{name: getattr(theirs, name) for name in same},
         )
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Scheduler:
-        self.schedule = Schedule(optimizer or self.optimizer, Counter(self.plan))
-        self.lr_scheduler = Scheduler(self.schedule)
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        schedule = self.schedule = Schedule(optimizer or self.optimizer, Counter(self.plan))
+        self.lr_scheduler = SimpleNamespace(
+            step=lambda: None,  # Trainer calls it after the update
+            get_last_lr=schedule.get_last_lr,
+            state_dict=schedule.state_dict,
+            load_state_dict=schedule.load_state_dict,
+        )
         return self.lr_scheduler
 
     def training_step(self, *given: Any, **named: Any) -> Tensor:

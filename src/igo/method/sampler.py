@@ -128,8 +128,8 @@ class Counter:
             if self._gives:
                 raise RuntimeError(NOT_GIVEN)
             update = next(self._to_come(self.updates, self._part))
-        self.updates = update.number if update.ends else update.number - 1
-        self._part = 0 if update.ends else update.part
+        self.updates = update.number if update.is_last_part else update.number - 1
+        self._part = 0 if update.is_last_part else update.part
         return update
 
     def _to_come(self, made: int, counted: int) -> Iterator[Update]:
@@ -148,8 +148,8 @@ class Counter:
             for part in range(counted, parts):
                 low, high = batches.bounds(share, parts, part)  # of these samples
                 yield replace(
-                    update, start=update.start + rank + ranks * low, own=high - low, ranks=ranks,
-                    part=part + 1, parts=parts,
+                    update, start=update.start + rank + ranks * low, samples=high - low,
+                    ranks=ranks, part=part + 1, parts=parts,
                 )  # fmt: skip
             counted = 0
 
@@ -198,8 +198,8 @@ class Counter:
         stream, make = iter(samples), collate or default_collate
         self._gives = True
         for update in self._to_come(self.updates, self._part):
-            batch = list(islice(stream, update.own))
-            if len(batch) < update.own:
+            batch = list(islice(stream, update.samples))
+            if len(batch) < update.samples:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
@@ -267,7 +267,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         data: the data set, which has the plan's n samples.
         seed: of the permutations, the same on all processes.
         rank, ranks, group, micro_batch_size: see ``igo.Counter``. With ``micro_batch_size`` a
-            loader yields parts of batches, and ``update.ends`` says when to step the optimizer.
+            loader yields parts of batches; step the optimizer after ``update.is_last_part``.
 
     Attributes:
         updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -317,7 +317,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         for update in to_come:
             self._given[update.number, update.part] = update
             start, ranks = update.start, update.ranks
-            indices = Indices(order[start : start + update.own * ranks : ranks].tolist())
+            indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:

@@ -20,24 +20,22 @@ class Indices(list[int]):
 
 
 class Seeded:
-    """A data set for a ``BatchSampler``'s loader, whose random numbers a resume has again.
+    """A data set whose random augmentation a resume has again, for a ``BatchSampler``'s loader.
 
-    They are those of ``torch``, ``random`` and ``numpy.random`` while a sample is made, and depend
-    on the sampler's seed, the epoch and the sample's index alone. So a run with workers, one with
-    none, on any number of ranks, and one resumed in mid-epoch see the same augmented samples. The
-    loop's own random numbers are not used up. Generators of a library's own are not seeded.
+    While a sample is made, ``torch``, ``random`` and ``numpy.random`` are seeded by the sampler's
+    seed, the epoch and the sample's index; after it they go on as before. So a run with workers,
+    without, on any number of ranks, or resumed in mid-epoch sees the same samples. A library's own
+    generators are not seeded.
 
-    >>> class Noisy:
-    ...     __len__ = lambda self: 4
-    ...     __getitem__ = lambda self, index: index + torch.rand(())
-    >>> batches = igo.BatchSampler(igo.plan("constant", n=4, epochs=1, batch_size=2), Noisy())
-    >>> loader = torch.utils.data.DataLoader(igo.Seeded(Noisy()), batch_sampler=batches)
+    >>> class Noisy(list):
+    ...     __getitem__ = lambda self, index: torch.rand(())
+    >>> batches = igo.BatchSampler(igo.plan("constant", n=4, epochs=1, batch_size=2), range(4))
+    >>> loader = torch.utils.data.DataLoader(igo.Seeded(Noisy("abcd")), batch_sampler=batches)
     >>> torch.equal(torch.cat([*loader]), torch.cat([*loader]))
     True
 
     Args:
-        data: the data set, with a length; samples are taken by ``data[index]``. Other attributes
-            are passed on.
+        data: the data set: ``len(data)`` and ``data[index]``. Other attributes are passed on.
 
     Raises:
         TypeError: in a loader without a ``BatchSampler``; give it ``data`` itself.
@@ -57,8 +55,7 @@ class Seeded:
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         if not isinstance(indices, Indices):
             raise TypeError(
-                "igo.Seeded needs batch_sampler=igo.BatchSampler(…); give other loaders the data"
-                " set that it was made with"
+                "igo.Seeded is for igo.BatchSampler; give other loaders the data itself"
             )
         states, samples = (random.getstate(), np.random.get_state()), []
         with torch.random.fork_rng(devices=[]):
