@@ -18,13 +18,15 @@ def main(epochs: int = 10) -> float:
     network = small_network()
     model, optimizer = accelerator.prepare(network, torch.optim.SGD(network.parameters(), lr=0.1))
     plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
-    # The sampler shares each batch among the processes; accelerator.prepare(loader) would, too.
+    # The sampler shares each batch among the processes, and resumes by itself: this loader needs
+    # neither accelerator.prepare, which would share it once more, nor skip_first_batches.
     batches = igo.BatchSampler(plan, train, seed=0)
     loader = DataLoader(train, batch_sampler=batches)
-    accelerator.register_for_checkpointing(batches)
     schedule = igo.Schedule(optimizer, batches)
+    accelerator.register_for_checkpointing(schedule)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):
+        for images, labels in loader:
             update = schedule.update
             device = accelerator.device
             loss = cross_entropy(model(images.to(device)), labels.to(device))

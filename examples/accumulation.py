@@ -27,13 +27,14 @@ def main(epochs: int = 10) -> float:
     batches = igo.BatchSampler(plan, train, seed=0, micro_batch_size=MEMORY)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):  # parts of batches
+        for images, labels in loader:  # parts of batches
             update = schedule.update
-            assert len(images) == update.own <= MEMORY / 2
-            with nullcontext() if update.ends else model.no_sync():
+            assert len(images) == update.samples <= MEMORY / 2
+            with nullcontext() if update.is_last_part else model.no_sync():
                 (cross_entropy(model(images), labels) * update.weight).backward()
-            if update.ends:
+            if update.is_last_part:
                 optimizer.step()
                 optimizer.zero_grad()
         if dist.get_rank() == 0:

@@ -24,12 +24,13 @@ def main(epochs: int = 6) -> float:
     batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), micro_batch_size=32)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):
+        for images, labels in loader:
             update = schedule.update
-            model.set_requires_gradient_sync(update.ends)
+            model.set_requires_gradient_sync(update.is_last_part)
             (cross_entropy(model(images), labels) * update.weight).backward()
-            if update.ends:
+            if update.is_last_part:
                 optimizer.step()
                 optimizer.zero_grad()
         share = accuracy(model, test)  # on all ranks: each has a part of the parameters

@@ -32,6 +32,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 batches = igo.BatchSampler(plan, train, seed=0)
 loader = DataLoader(train, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
+loader = schedule(loader)
 draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # equal batches, for the measurement
 
 
@@ -41,7 +42,7 @@ def measure(epoch: int) -> igo.Noise:
 
 measured = [measure(0)]
 for epoch in batches.epochs():
-    for images, labels in schedule(loader):
+    for images, labels in loader:
         loss = cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()

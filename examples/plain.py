@@ -22,8 +22,9 @@ def main(epochs: int = 10) -> float:
     batches = igo.BatchSampler(plan, train, seed=0)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for images, labels in schedule(loader):  # sets η_m before each update
+        for images, labels in loader:  # sets η_m before each update
             loss = cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()

@@ -6,8 +6,9 @@ In your own training loop (docs/own-loop.md):
     batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
+    loader = schedule(loader)
     for epoch in batches.epochs():
-        for inputs, targets in schedule(loader):  # sets η_m before each update
+        for inputs, targets in loader:  # sets η_m before each update
             ...
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.sampler import Counter as Counter
     from igo.method.schedule import Schedule as Schedule
+    from igo.method.seeded import Seeded as Seeded
     from igo.method.stages import Update as Update
     from igo.noise.measure import measure_noise as measure_noise
     from igo.noise.meter import NoiseMeter as NoiseMeter
@@ -41,6 +43,7 @@ PUBLIC = {
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
+    "Seeded": "igo.method.seeded",
     "Update": "igo.method.stages",
     "load_run": "igo.runs.checkpoint",
     "measure_noise": "igo.noise.measure",
@@ -51,6 +54,8 @@ __all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("igo")
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -58,20 +63,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if name != "load_run":
             raise
-        return _not_installed(str(missing.name))
-
-
-def _not_installed(missing: str) -> Any:
-    """A stand-in for ``load_run`` if its packages are missing, so that ``help(igo)`` works."""
-
-    def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
-        """The trained model of a run folder. It needs ``pip install '.[train,report]'``."""
-        raise ModuleNotFoundError(
-            f"{missing} is missing: pip install '.[train,report]' in the clone"
-        )
-
-    return load_run
+        needs = f"pip install '.[train,report]' in the clone: {missing.name} is missing"
+        raise AttributeError(f"igo.load_run needs {needs}") from None  # so that help(igo) works
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC})
+    return [*PUBLIC, "__version__"]

@@ -23,7 +23,7 @@ def make() -> Iterator[Callable[..., Config]]:
 
 ALONE = {  # a setting, and values just outside of what it may be
     "p": "1.5 0 nan null",
-    "split": "1.2 -0.1 abc",
+    "split": "1.2 abc",
     "epochs": "0 1000001 2.5",
     "evaluate_every": "0 null",
     "checkpoint_seconds": "-1",

@@ -36,7 +36,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine_power", {"power": 1}, "power", "above 1"),
     ("diminishing", {"form": "inverse"}, "form", "Did you mean 'inverse_time'?"),
     ("diminishing", {"a": 0}, "a", "above 0"),
-    ("cosine", {"split": 1.5}, "split", "[0, 1]"),
+    ("cosine", {"split": 1.5}, "split", "at most 1"),
     ("cosine", {"batch_size": 101}, "batch_size", "[1, 100], the training samples"),
     ("cosine", {"batch_size": 0}, "batch_size", "1 or more"),
     ("cosine", {"batch_size": 2.5}, "batch_size", "a whole number"),

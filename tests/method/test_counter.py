@@ -97,13 +97,13 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
                 parts = [next(loop) for loop in loops]
                 updates = [sampler.advance() for sampler in each]
                 delivered += 1
-                assert [len(part) for part in parts] == [step.own for step in updates]
+                assert [len(part) for part in parts] == [step.samples for step in updates]
                 assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= most
-                assert len({(s.part, s.parts, s.ends, s.number) for s in updates}) == 1
+                assert len({(s.part, s.parts, s.is_last_part, s.number) for s in updates}) == 1
                 for part, step in zip(parts, updates, strict=True):
                     mean += float(values[part].mean()) * step.weight / ranks
                     seen += part
-                ends = updates[0].ends
+                ends = updates[0].is_last_part
             assert {s.batch_size for s in updates} == {update.batch_size}
             assert updates[0].number == update.number
             assert sorted(seen) == sorted(batch)

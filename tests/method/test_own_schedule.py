@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import lr_scheduler
 
 import igo
@@ -63,32 +70,62 @@ def test_each_group_follows_pytorchs_own_scheduler(
         assert mine.param_groups[1]["lr"] is held
 
 
-@pytest.mark.parametrize("schedule_first", [True, False])
-def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bool) -> None:
-    def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
-        groups: Any = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.02}]
-        return torch.optim.SGD(groups, lr=0.1), igo.Counter(plan())
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("first", ["schedule", "optimizer"])
+def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(first: str, tmp_path: Path) -> None:
+    """Through torch.distributed.checkpoint, which loads only what the new optimizer has already."""
 
-    optimizer, batches = training()
-    schedule = igo.Schedule(optimizer, batches)
-    for _ in range(8):
-        schedule.step()
-    saved = copy.deepcopy((optimizer.state_dict(), batches.state_dict()))
-    rates = []
-    while not batches.done:
-        schedule.step()
-        rates.append([group["lr"] for group in optimizer.param_groups])
+    def training() -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Linear(1, 1)
+        groups: Any = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.02}]
+        return model, torch.optim.SGD(groups, lr=0.1)
 
-    again, its_batches = training()
-    if schedule_first:
-        resumed = igo.Schedule(again, its_batches)
-    again.load_state_dict(saved[0])
-    its_batches.load_state_dict(saved[1])
-    if not schedule_first:
-        resumed = igo.Schedule(again, its_batches)
-    for wanted in rates:
-        resumed.step()
-        assert [group["lr"] for group in again.param_groups] == wanted
+    def run(optimizer: torch.optim.Optimizer, schedule: igo.Schedule, steps: int) -> list[Any]:
+        rates = []
+        for _ in range(steps):
+            rates.append((schedule.step().learning_rate, schedule.get_last_lr()))
+            optimizer.step()
+        return rates
+
+    model, optimizer = training()
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    run(optimizer, schedule, 8)
+    save({"optimizer": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path)
+    torch.save(schedule.state_dict(), tmp_path / "schedule.pt")
+    rates = run(optimizer, schedule, 7)
+
+    model, again = training()
+    fresh: Any = get_optimizer_state_dict(model, again)
+    if first == "schedule":
+        resumed = igo.Schedule(again, igo.Counter(plan()))
+        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
+        fresh = get_optimizer_state_dict(model, again)
+    load({"optimizer": fresh}, checkpoint_id=tmp_path)
+    set_optimizer_state_dict(model, again, fresh)
+    if first == "optimizer":
+        resumed = igo.Schedule(again, igo.Counter(plan()))
+        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
+    assert run(again, resumed, 7) == rates
+
+
+def test_timms_layer_decay_is_applied() -> None:
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model.group_matcher = lambda coarse: {"0": r"^0", "1": r"^1"}
+    timm = pytest.importorskip("timm.optim")
+    optimizer = timm.create_optimizer_v2(model, "sgd", lr=0.1, weight_decay=0.1, layer_decay=0.5)
+    theirs = pytest.importorskip("timm.scheduler").PolyLRScheduler(
+        optimizer, t_initial=5, power=0.5
+    )
+    wanted = []
+    for epoch in range(5):
+        theirs.step(epoch)
+        wanted += 3 * [[group["lr"] for group in optimizer.param_groups]]
+    theirs.step(0)
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    for rates in wanted:
+        assert schedule.step().learning_rate == schedule.learning_rate
+        assert schedule.get_last_lr() == pytest.approx(rates, rel=1e-12)
+    assert len({*rates}) == 2
 
 
 def test_several_optimizers_have_one_schedule_and_each_may_have_another_one_later() -> None:

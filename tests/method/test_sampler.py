@@ -36,7 +36,7 @@ def test_every_epoch_is_all_samples_once_in_equal_batches(
         for batch in batches:
             update = batches.advance()
             assert (update.epoch, update.row) == (epoch, stage)
-            assert update.batch_size == update.own == len(batch)
+            assert update.batch_size == update.samples == len(batch)
             assert abs(len(batch) - n / stage.batches) < 1
             seen += batch
         assert sorted(seen) == list(range(n))

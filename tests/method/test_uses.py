@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from itertools import chain, count, islice, pairwise
+import random
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count, islice, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 import igo
 from igo.ground.seeds import generator
@@ -31,14 +33,27 @@ def sampler(**given: Any) -> igo.BatchSampler:
 
 
 class Loop:
-    def __init__(self, workers: int, **given: Any) -> None:
-        self.model = nn.BatchNorm1d(1)
+    def __init__(self, workers: int, model: Any = None, data: Any = DATA) -> None:
+        self.model = model or nn.BatchNorm1d(1)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=RATE)
-        self.batches = sampler(**given)
+        self.batches = sampler()
         self.loader: DataLoader[Tensor] = DataLoader(
-            DATA, batch_sampler=self.batches, num_workers=workers, persistent_workers=workers > 0
+            data, batch_sampler=self.batches, num_workers=workers, persistent_workers=workers > 0
         )
         self.schedule = igo.Schedule(self.optimizer, self.batches)
+
+
+def by_next(loop: Loop) -> Iterator[Tensor]:
+    """As a loop without epochs, over a view that is like the loader."""
+    view = loop.schedule(loop.loader)
+    assert (view.dataset is DATA, len(view)) == (True, len(loop.loader))
+    batches = iter(view)
+    for _ in range(plan().updates):
+        try:
+            yield next(batches)
+        except StopIteration:
+            batches = iter(view)
+            yield next(batches)
 
 
 def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
@@ -47,15 +62,6 @@ def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
             yield batch
             copies = copy.deepcopy(loop.batches), pickle.loads(pickle.dumps(loop.batches))
             assert [[*copied] for copied in copies] == [[*loop.batches]] * 2
-
-
-def resumed_with_other_workers(loop: Loop) -> Iterator[Tensor]:
-    yield from islice(loop.schedule(loop.loader), 3)
-    again = Loop(workers=2 - loop.loader.num_workers, seed=1)
-    again.optimizer.load_state_dict(loop.optimizer.state_dict())
-    again.batches.load_state_dict(loop.batches.state_dict())
-    loop.optimizer = again.optimizer
-    yield from RIGHT["the five lines"](again)
 
 
 def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
@@ -67,9 +73,17 @@ def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
     assert sorted(torch.cat([*loop.loader]).flatten().tolist()) == list(range(N))
 
 
+def again_and_again(x: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
+    """One view, wrapped before the loop."""
+    view = x.schedule(x.loader)
+    return islice((batch for _ in passes for batch in tqdm(view, disable=True)), plan().updates)
+
+
 RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
-    "the five lines": lambda x: (b for _ in x.batches.epochs() for b in x.schedule(x.loader)),
-    "under range": lambda x: (b for _ in range(EPOCHS) for b in x.schedule(x.loader)),
+    "the five lines": lambda x: again_and_again(x, x.batches.epochs()),
+    "under range": lambda x: again_and_again(x, range(EPOCHS)),
+    "in a cycle": lambda x: again_and_again(x, repeat(None)),
+    "by next": by_next,
     "called back": lambda x: (b for _ in range(EPOCHS) for b in x.loader if x.schedule.step()),
     "around zip": lambda x: (
         b for _ in range(EPOCHS) for b, _ in x.schedule(zip(x.loader, count()))
@@ -81,7 +95,6 @@ RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
         b for _ in x.batches.epochs() for b in islice(x.schedule(x.loader), 3)
     ),
     "copied, and a look at the loader": copied_and_looked_at,
-    "resumed in mid-epoch with other workers": resumed_with_other_workers,
     "statistics of all samples": with_statistics_of_all_samples,
 }
 
@@ -116,14 +129,25 @@ DDP = nn.parallel.DistributedDataParallel
 SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
 WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
-NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches .*count each batch once"
+NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches, .*count each batch once"
+OTHER = r"the loader has a BatchSampler, .*batch_sampler=batches, .* from accelerator\.prepare"
 WRONGLY: Any = igo  # with what its types refuse
 REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: [x.schedule.step() for _ in x.schedule(x.loader)], NOT_GIVEN),
-    (lambda x: [*x.schedule(DataLoader(DATA, 8, shuffle=True))], NOT_GIVEN),
+    (lambda x: [x.schedule.step() for _ in DataLoader(DATA, 8, shuffle=True)], NOT_GIVEN),
     (lambda x: [x.batches.load_state_dict(START) for _ in x.schedule(x.loader)], NOT_GIVEN),
     (lambda x: [b for _ in x.batches.epochs() for b in x.loader], r"loop over schedule\(loader\)"),
     (lambda x: [b for _ in range(4) for b in x.schedule(x.loader)], "all 11 updates of the plan"),
+    (lambda x: x.schedule(DataLoader(DATA, 8, shuffle=True)), OTHER),
+    (lambda x: x.schedule(DataLoader(DATA, sampler=x.batches)), OTHER),
+    (lambda x: x.optimizer.step(), r"came before .*loop over schedule\(loader\)"),
+    (lambda x: update_bn(x.schedule(x.loader), x.model), "gradients are off: to evaluate"),
+    (
+        lambda x: igo.Schedule(x.optimizer, igo.Counter(plan(learning_rate=0.3))).step(),
+        "learning_rate=0.3 .* was made with 0.1",
+    ),
+    (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders the data set"),
+    (lambda _: igo.Schedule([], sampler()), "optimizers=.* at least one"),
     (lambda _: igo.Schedule(SGD, plan()), "batches is a Plan"),
     (lambda _: WRONGLY.Schedule(sampler(), SGD), "batches is a SGD"),
     (lambda _: igo.Schedule([DATA], sampler()), "optimizer is a Tensor"),
@@ -155,6 +179,50 @@ def test_a_use_is_refused_in_a_line(number: int, workers: int) -> None:
     with pytest.raises((RuntimeError, TypeError, ValueError), match=words) as raised:
         use(Loop(workers))
     assert "\n" not in str(raised.value)
+
+
+class Augmented:
+    """By every generator that transforms use."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> Tensor:
+        return DATA[index] + torch.rand(1) + random.random() + np.random.rand()
+
+
+def trained(workers: int, device: str, stop: int = -1, saved: Any = None) -> tuple[Any, Any]:
+    """States and weights after ``stop`` updates, or all; a new process has another random state."""
+    at_random = {"cpu": torch, "cuda": torch.cuda}[device]
+    for seed in (torch.manual_seed, random.seed, np.random.seed):
+        seed(0 if saved is None else 1)
+    model = nn.Sequential(nn.Dropout(), nn.Linear(1, 1)).to(device)
+    loop = Loop(workers, model, igo.Seeded(Augmented()))
+    loader = loop.schedule(loop.loader)
+    parts: Any = {"model": model, "optimizer": loop.optimizer, "schedule": loop.schedule}
+    if saved:
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        at_random.set_rng_state(saved["random"])
+    for batch in (b for _ in loop.batches.epochs() for b in loader):
+        loop.optimizer.zero_grad()
+        (model(batch.to(device)).square().mean() / 1000).backward()
+        loop.optimizer.step()
+        if loop.batches.updates == stop:
+            break
+    states = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    states["random"] = at_random.get_rng_state()
+    return states, [parameter.tolist() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_resume_has_the_same_bits(device: str) -> None:
+    """In mid-epoch, at its end, and with other workers."""
+    whole = trained(0, device)[1]
+    assert trained(2, device)[1] == whole
+    for before, stop, after in ((2, 7, 2), (2, 5, 0), (0, 7, 2)):
+        saved, _ = trained(before, device, stop)
+        assert trained(after, device, saved=saved)[1] == whole
 
 
 def test_arguments_are_taken_as_they_are() -> None:

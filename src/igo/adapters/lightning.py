@@ -98,7 +98,7 @@ class Graduated(Callback):
             raise UserError("accumulate_grad_batches must be 1: the plan sets the batch sizes")
         self.update = self._schedule.step()
         values = {"eta_m": self._schedule.learning_rate, "b_m": float(self.update.batch_size)}
-        pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.own)
+        pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.samples)
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor

@@ -128,7 +128,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
         allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
         raise ConfigError("schedule.gamma", schedule.gamma, allowed)
-    split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
+    split = min(1.0, math.log(kappa) / math.log(gamma) + 0.0)  # not -0.0
     if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
         allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
         raise ConfigError("split", config.split, allowed)

@@ -30,7 +30,6 @@ from igo.method.profiles import (
 )
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
-KAPPA: Rule = (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]")
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
 BETA: Rule = (lambda b: 0 <= b < 1, "β must be in [0, 1)")
@@ -175,7 +174,7 @@ class ScheduleConfig:
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
     epsilon: Annotated[float | None, RULES["epsilon"]] = None
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
-    kappa: Annotated[float | None, KAPPA, "κ"] = None
+    kappa: Annotated[float | None, POSITIVE, "κ"] = None
     lam: Annotated[float | None, LAMBDA, "λ"] = None
     a: float | None = None
     decay: float | None = None

@@ -33,8 +33,9 @@ RULES: dict[str, Rule] = {
     "learning_rate": POSITIVE,
     "batch_size": AT_LEAST_ONE,
     "split": (
-        lambda s: 0 <= s <= 1,
-        "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
+        lambda s: s <= 1,
+        "it must be at most 1: 1 = all of the decay in the learning rate, 0 = all in the batch,"
+        " below 0 the learning rate rises and the batch grows faster",
     ),
     "stages": AT_LEAST_ONE,
     "warmup_samples": NOT_NEGATIVE,

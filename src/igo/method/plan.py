@@ -80,8 +80,8 @@ def plan(
         batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉.
         learning_rate: η_1, for a plan that shows η_m itself. ``Schedule`` does not need it: it
             multiplies the rates that the optimizer was made with by η_m/η_1.
-        split: s in [0, 1], the learning rate's share of the decay: 1 all of it, 0 none; 1/2 by
-            default, but the paper's methods have their own.
+        split: s ≤ 1, the learning rate's share of the decay: 1 all of it, 0 none; below 0 η rises,
+            and b grows faster. 1/2 by default, but the paper's methods have their own.
         stages: M, by default one for each epoch. If there are more stages than epochs, or the last
             epoch is not whole, stages begin inside epochs.
         warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends

@@ -7,7 +7,7 @@ epoch, however many batches workers fetch ahead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from itertools import islice
 from numbers import Integral
@@ -22,12 +22,16 @@ from igo.ground.seeds import generator
 from igo.method import batches
 from igo.method.arguments import PlanError
 from igo.method.plan import Plan
+from igo.method.seeded import Indices
 from igo.method.stages import Update
 
+GIVE = (
+    "give the DataLoader batch_sampler=batches, and keep it from accelerator.prepare and"
+    " skip_first_batches (in Lightning it is graduated.loader())"
+)
 NOT_GIVEN = (
-    "an update was counted and the sampler gave no batch for it: give the DataLoader"
-    " batch_sampler=batches (in Lightning it is graduated.loader()), and count each batch once, by"
-    " schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
+    f"an update was counted and the sampler gave no batch for it: {GIVE}, and count each batch"
+    " once, by schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
     " micro_batch_size="
 )
 
@@ -124,8 +128,8 @@ class Counter:
             if self._gives:
                 raise RuntimeError(NOT_GIVEN)
             update = next(self._to_come(self.updates, self._part))
-        self.updates = update.number if update.ends else update.number - 1
-        self._part = 0 if update.ends else update.part
+        self.updates = update.number if update.is_last_part else update.number - 1
+        self._part = 0 if update.is_last_part else update.part
         return update
 
     def _to_come(self, made: int, counted: int) -> Iterator[Update]:
@@ -144,8 +148,8 @@ class Counter:
             for part in range(counted, parts):
                 low, high = batches.bounds(share, parts, part)  # of these samples
                 yield replace(
-                    update, start=update.start + rank + ranks * low, own=high - low, ranks=ranks,
-                    part=part + 1, parts=parts,
+                    update, start=update.start + rank + ranks * low, samples=high - low,
+                    ranks=ranks, part=part + 1, parts=parts,
                 )  # fmt: skip
             counted = 0
 
@@ -194,8 +198,8 @@ class Counter:
         stream, make = iter(samples), collate or default_collate
         self._gives = True
         for update in self._to_come(self.updates, self._part):
-            batch = list(islice(stream, update.own))
-            if len(batch) < update.own:
+            batch = list(islice(stream, update.samples))
+            if len(batch) < update.samples:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
@@ -207,7 +211,7 @@ class Counter:
         """The number of updates made, and the identity of their plan."""
         return {"updates": self.updates, **self.plan.identity}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called.
 
         Raises:
@@ -263,7 +267,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         data: the data set, which has the plan's n samples.
         seed: of the permutations, the same on all processes.
         rank, ranks, group, micro_batch_size: see ``igo.Counter``. With ``micro_batch_size`` a
-            loader yields parts of batches, and ``update.ends`` says when to step the optimizer.
+            loader yields parts of batches; step the optimizer after ``update.is_last_part``.
 
     Attributes:
         updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -313,7 +317,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
         for update in to_come:
             self._given[update.number, update.part] = update
             start, ranks = update.start, update.ranks
-            yield order[start : start + update.own * ranks : ranks].tolist()
+            indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
+            indices.seed, indices.epoch = self.seed, epoch
+            yield indices
             if update.ends_epoch:
                 return
 
@@ -321,7 +327,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """The number of updates made, the identity of their plan, and the seed."""
         return {**super().state_dict(), "seed": self.seed}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called, with its seed.
 
         Raises:

@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from igo.ground.seeds import derive_seed
 from igo.method.arguments import PlanError
-from igo.method.sampler import Counter
+from igo.method.sampler import GIVE, BatchSampler, Counter
 from igo.method.stages import Update
 
 Batch = TypeVar("Batch")
+SAME = 1e-6  # relative: what float32 makes of a learning rate
+EARLY = (
+    "optimizer.step() came before the schedule's first update: unlike a scheduler of PyTorch's it"
+    " sets each update before it is made; loop over schedule(loader), or call schedule.step()"
+    " before each update"
+)
+WATCHED: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()  # until their first update
+
+
+class Batches(Generic[Batch]):
+    """What ``schedule(loader)`` returns: the loader, with an update counted before each batch.
+
+    Each pass is an epoch, or the rest of one. Its length and other attributes are the loader's.
+    ``loader`` is the loader itself, which counts nothing.
+    """
+
+    loader: Any = None  # so that a copy in the making has one
+
+    def __init__(self, schedule: Schedule, loader: Iterable[Batch]) -> None:
+        self.schedule, self.loader = schedule, loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not torch.is_grad_enabled():
+            raise RuntimeError(
+                "each batch of schedule(loader) is an update, and gradients are off: to evaluate,"
+                " loop over the loader that it was made with"
+            )
+        counter = self.schedule.batches
+        # A loader draws its workers' seed. It depends on the epoch, and no number of the loop's own
+        # stream is used up: after a resume in mid-epoch there is a pass more.
+        with torch.random.fork_rng(devices=[]):
+            seed = derive_seed(torch.initial_seed(), "workers", counter.updates, counter.rank)
+            torch.default_generator.manual_seed(seed)
+            batches = iter(self.loader)
+        for batch in batches:
+            self.schedule.step()
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 class Schedule:
     """Sets η of each update in optimizers, and counts the update in the sampler.
 
-    ``for batch in schedule(loader):`` does both before each batch. η_m/η_1 multiplies the rate that
+    A loop over ``schedule(loader)`` does both before each batch. η_m/η_1 multiplies the rate that
     each parameter group was made with, as PyTorch's LambdaLR does; the group keeps that rate as
-    ``initial_lr`` in the optimizer's state. The schedule has no state to save: the sampler holds
-    the count. So a checkpoint needs the sampler's and the optimizer's state, loaded in any order.
+    ``initial_lr`` in the optimizer's state. timm's ``lr_scale`` multiplies it too.
 
     >>> plan = igo.plan("graduated", n=10, epochs=2, batch_size=5, p=1, split=1)
     >>> batches = igo.BatchSampler(plan, range(10))
@@ -31,10 +78,10 @@ class Schedule:
     ...     [{"params": head.parameters()}, {"params": body.parameters(), "lr": 0.01}], lr=0.1
     ... )
     >>> schedule = igo.Schedule(optimizer, batches)
+    >>> loader = schedule(loader)
     >>> for epoch in batches.epochs():
-    ...     for batch in schedule(loader):
-    ...         rates = [group["lr"] for group in optimizer.param_groups]
-    ...         print(schedule.update.number, schedule.update.stage, rates)
+    ...     for batch in loader:
+    ...         print(schedule.update.number, schedule.update.stage, schedule.get_last_lr())
     1 1 [0.1, 0.01]
     2 1 [0.1, 0.01]
     3 2 [0.05, 0.005]
@@ -47,15 +94,18 @@ class Schedule:
         batches: the loader's sampler; for your own loader, an ``igo.Counter``.
 
     Attributes:
-        update: the ``Update`` that is being made, None before the first.
+        update: the ``Update`` that is being made, with η of the first group; None before the first.
 
     Raises:
-        PlanError: a group has no learning rate.
+        PlanError: there is no optimizer, or a group has no learning rate.
         TypeError: an optimizer is none of torch.optim, or ``batches`` is no sampler or counter.
+        RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before.
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
         given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
+        if not given:
+            raise PlanError("optimizers", "[]", "give at least one")
         self.optimizers = [_bare(optimizer) for optimizer in given]
         _check("batches", batches, Counter, "an igo.BatchSampler or igo.Counter")
         for optimizer in self.optimizers:
@@ -64,24 +114,34 @@ class Schedule:
                 _made_with(group)
         self.batches = batches
         self.update: Update | None = None
+        for optimizer in self.optimizers:
+            _unwatch(optimizer)
+            WATCHED[optimizer] = optimizer.register_step_pre_hook(_refuse)
 
     @property
     def learning_rate(self) -> float:
         """η of the newest update in the first parameter group; on a GPU it waits for the device."""
-        return float(self.optimizers[0].param_groups[0]["lr"])
+        return self.get_last_lr()[0]
 
-    def __call__(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield what ``loader`` gives, each after ``step()``.
+    def get_last_lr(self) -> list[float]:
+        """η of the newest update in each parameter group, as from a scheduler of PyTorch's."""
+        return [float(group["lr"]) for each in self.optimizers for group in each.param_groups]
 
-        Let it be the outermost: ``schedule(tqdm(loader))``. What you leave early, by ``break`` at
-        the end of the body, the next loop over the loader finishes.
+    def __call__(self, loader: Iterable[Batch]) -> Batches[Batch]:
+        """The loader, which now calls ``step()`` before it gives a batch.
+
+        It is used as before, in each epoch again. What you leave early, by ``break`` at the end of
+        the body, the next loop over it finishes.
 
         Raises:
-            RuntimeError: as ``step``.
+            TypeError: the loader has another batch sampler.
+            RuntimeError: in a loop, as ``step``; or gradients are off.
         """
-        for batch in loader:
-            self.step()
-            yield batch
+        theirs = getattr(loader, "batch_sampler", None)
+        if isinstance(self.batches, BatchSampler) and theirs not in (None, self.batches):
+            kind = type(theirs).__name__
+            raise TypeError(f"the loader has a {kind}, not this schedule's sampler: {GIVE}")
+        return Batches(self, loader)
 
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η.
@@ -89,14 +149,16 @@ class Schedule:
         A trainer that calls back does this before each update, or before each part of one.
 
         Returns:
-            The update: its number, epoch, stage and batch size.
+            The update: its number, epoch, stage, batch size, and η of the first group.
 
         Raises:
+            PlanError: at the first update, if the plan has a learning rate that no group has.
             RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
         """
         made, plan = self.batches.updates, self.batches.plan
-        self.update = update = self.batches.advance()
+        update = self.batches.advance()
         first, eta = plan.learning_rate, update.learning_rate
+        initials, rates = [], []
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
@@ -105,11 +167,47 @@ class Schedule:
                     initial = _made_with(group, optimizer.defaults.get("lr"), factor)
                 # if it is η_1, the rate has the very bits of the plan's η_m
                 rate = eta if initial == first else eta * (initial / first)
+                rate *= group.get("lr_scale", 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)  # in place: compiled steps read this tensor
                 else:
                     group["lr"] = rate
-        return update
+                initials.append(initial)
+                rates.append(rate)
+        if self.update is None:
+            if first != 1 and not any(math.isclose(first, x, rel_tol=SAME) for x in initials):
+                allowed = f"the optimizer was made with {initials[0]:g}; give one of them alone"
+                raise PlanError("learning_rate", first, allowed)
+            for optimizer in self.optimizers:
+                _unwatch(optimizer)
+        self.update = replace(update, learning_rate=rates[0], relative=False)
+        return self.update
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampler's state, and the rates that parameter groups were made with."""
+        rates = [[group.get("initial_lr") for group in o.param_groups] for o in self.optimizers]
+        return {**self.batches.state_dict(), "base_lrs": rates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was called; load the optimizer's state before or after.
+
+        Raises:
+            PlanError: it is of another plan, or of no schedule.
+        """
+        self.batches.load_state_dict(state)
+        for optimizer, rates in zip(self.optimizers, state.get("base_lrs", []), strict=False):
+            for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                group["initial_lr"] = rate
+
+
+def _refuse(optimizer: Optimizer, *_: Any) -> None:
+    if any(group["lr"] for group in optimizer.param_groups):  # with 0 its state is made
+        raise RuntimeError(EARLY)
+
+
+def _unwatch(optimizer: Optimizer) -> None:
+    if optimizer in WATCHED:
+        WATCHED.pop(optimizer).remove()
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:

@@ -63,8 +63,9 @@ class Update:
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
-    This part has ``own`` samples on this rank: of the epoch's permutation ``start`` and each
-    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if the plan has no learning rate.
+    This part has ``samples`` samples on this rank: of the epoch's permutation ``start`` and each
+    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if it is ``relative``, of a plan without
+    a learning rate; a ``Schedule``'s update has η as it was set.
     ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
     """
 
@@ -76,10 +77,11 @@ class Update:
     learning_rate: float
     row: Row
     start: int
-    own: int
+    samples: int
     ranks: int = 1
     part: int = 1
     parts: int = 1
+    relative: bool = False
 
     @property
     def stage(self) -> int:
@@ -90,25 +92,26 @@ class Update:
     def weight(self) -> float:
         """The factor of a part's mean loss if ranks average gradients (DDP).
 
-        It is own · ranks / batch_size: 1 for one part and equal shares. With it, the average over
+        It is samples · ranks / batch_size: 1 for one part and equal shares. With it, the average over
         ranks, summed over parts, is the gradient of the whole batch's mean loss.
         """
-        return self.own * self.ranks / self.batch_size
+        return self.samples * self.ranks / self.batch_size
 
     @property
-    def ends(self) -> bool:
+    def is_last_part(self) -> bool:
         """Whether this is the last part. Call ``optimizer.step()`` after the last part only."""
         return self.part == self.parts
 
     @property
     def ends_epoch(self) -> bool:
         """Whether this is the last part of the epoch's last update."""
-        return self.ends and self.batch == self.batches
+        return self.is_last_part and self.batch == self.batches
 
     def __str__(self) -> str:
         """The place of the update, its η and b, and the planned noise of its stage."""
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
+        rate = "η/η_1" if self.relative else "η"
+        rates = f"{rate} {self.learning_rate:.5g}, b {self.batch_size:,}"
         return f"{place}, stage {self.stage}: δ_m/δ_1 {self.row.phi_m:.4f}, {rates}"
 
 
@@ -118,13 +121,13 @@ class Plan:
 
     ``n`` is the number of training samples; of a stream, all its samples. ``learning_rate`` is η_1:
     1, unless ``igo.plan`` was given one, so that η_m is η_m/η_1. η rises from 0 over the first
-    ``warmup`` samples. ``arguments`` are those of ``igo.plan``, for messages.
+    ``warmup_samples``. ``arguments`` are those of ``igo.plan``, for messages.
     """
 
     rows: tuple[Row, ...]
     n: int
     learning_rate: float = 1.0
-    warmup: int = 0
+    warmup_samples: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -150,8 +153,8 @@ class Plan:
             half = MOST_ROWS // 2
             shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
         total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
-        if self.warmup:
-            total += f", η warms up over {self.warmup:,} samples"
+        if self.warmup_samples:
+            total += f", η warms up over {self.warmup_samples:,} samples"
         return "\n".join([*_aligned(shown), total])
 
     @property
@@ -221,10 +224,13 @@ class Plan:
         low, high = batches.bounds(row.samples, row.batches, batch)
         rate = row.eta_m
         trained = (epoch - 1) * self.n + row.start + high  # samples, with this update
-        if trained < self.warmup:
-            rate *= trained / self.warmup
+        if trained < self.warmup_samples:
+            rate *= trained / self.warmup_samples
         size, start = high - low, row.start + low
-        return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
+        return Update(
+            update, epoch, before + batch + 1, total, size, rate, row, start, size,
+            relative=self.learning_rate == 1,
+        )  # fmt: skip
 
     def smallest_from(self, update: int) -> int:
         """The smallest batch from the row of an update, counted from 1, on."""
@@ -264,7 +270,9 @@ class Plan:
             for values in (etas, phis)
             for weights in (repeat(1), [row.updates for row in self.rows], count(1))
         ]
-        digest = hashlib.sha256(repr((self.n, self.warmup, whole)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(repr((self.n, self.warmup_samples, whole)).encode()).hexdigest()[
+            :16
+        ]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:

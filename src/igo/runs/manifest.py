@@ -69,7 +69,7 @@ def of_training(training: Training) -> Record:
 def plan_digest(plan: Plan) -> str:
     """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
     values = [value for row in plan.rows for value in asdict(row).values()]
-    values += [plan.warmup] * bool(plan.warmup)
+    values += [plan.warmup_samples] * bool(plan.warmup_samples)
     plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
 

@@ -1,15 +1,17 @@
-"""A loop of one's own and Lightning train exactly the plan's batches at the plan's rates.
+"""A loop of one's own, Lightning and Transformers train the plan's batches at its rates.
 
 60 samples in four epochs of 8, 8, 4 and 4 batches: η falls and b rises after the second one.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,13 +33,17 @@ DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i
 
 @dataclass(frozen=True)
 class Job:
-    """What to train. ``stop``: save a checkpoint after that many updates, and go no further."""
+    """What to train. ``stop``: save a checkpoint after that many updates, and go no further.
+
+    With ``dropout`` there are random numbers of the loop's, too.
+    """
 
     folder: Path
     workers: int = 0
     stop: int | None = None
     resume: bool = False
     gamma: float = 0.5
+    dropout: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -73,8 +79,8 @@ def network() -> nn.Module:
     return model
 
 
-def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
-    return model(batch / 100).square().mean()
+def loss_of(model: nn.Module, batch: Tensor, job: Job) -> Tensor:
+    return model(nn.functional.dropout(batch / 100, training=job.dropout)).square().mean()
 
 
 def ranks() -> int:
@@ -82,24 +88,36 @@ def ranks() -> int:
 
 
 def plain(job: Job) -> Ran:
-    """The five lines, on two ranks."""
-    model = inner = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    if ranks() > 1:
+    """The five lines, on two ranks. They stop and resume, each with its own random state."""
+    if ranks() > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-        model = DistributedDataParallel(model)
-    batches = igo.BatchSampler(job.plan, DATA, seed=0)
-    loader = DataLoader(DATA, batch_sampler=batches)
-    schedule = igo.Schedule(optimizer, batches)
-    ran = Ran()
-    for _ in batches.epochs():
-        for batch in schedule(loader):
+    ran, saved = Ran(), None
+    torch.manual_seed(0)
+    while not ran.weights:
+        model = inner = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+        if ranks() > 1:
+            model = DistributedDataParallel(model)
+        batches = igo.BatchSampler(job.plan, DATA, seed=0)
+        schedule = igo.Schedule(optimizer, batches)
+        loader = schedule(DataLoader(DATA, batch_sampler=batches))
+        if saved:
+            for part, state in zip((inner, optimizer, schedule), saved, strict=False):
+                part.load_state_dict(state)
+            torch.set_rng_state(saved[-1])
+        for batch in chain.from_iterable(loader for _ in batches.epochs()):
             update: Any = schedule.update
             optimizer.zero_grad()
-            (loss_of(model, batch) * update.weight).backward()
+            (loss_of(model, batch, job) * update.weight).backward()
             optimizer.step()
             ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
-    ran.weights = [parameter.item() for parameter in inner.parameters()]
+            if batches.updates == job.stop:
+                states = [part.state_dict() for part in (inner, optimizer, schedule)]
+                saved = copy.deepcopy([*states, torch.get_rng_state()])
+                torch.manual_seed(1)
+                break
+        else:
+            ran.weights = [parameter.item() for parameter in inner.parameters()]
     return ran
 
 
@@ -132,10 +150,11 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
             self.network = network()
 
         def training_step(self, batch: Tensor) -> Tensor:
-            return loss_of(self.network, batch)
+            torch.manual_seed(self.global_step)
+            return loss_of(self.network, batch, job)
 
         def test_step(self, batch: Tensor) -> None:
-            self.log("loss", loss_of(self.network, batch))
+            self.log("loss", loss_of(self.network, batch, Job(job.folder)))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=RATE)
@@ -152,10 +171,10 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
             ran.add(batch, float(metrics["b_m"]), group["lr"])
 
+    at_stop = {"filename": "last", "every_n_train_steps": STOP} if job.stop else {}
     given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
-    given["callbacks"] = [
-        graduated, ModelCheckpoint(job.folder, **(saving or {})), Recorder(), *given["callbacks"],
-    ]  # fmt: skip
+    checkpoints = ModelCheckpoint(job.folder, **(saving or at_stop))
+    given["callbacks"] = [graduated, checkpoints, Recorder(), *given["callbacks"]]
     trainer = Trainer(
         accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
         use_distributed_sampler=False, logger=False, enable_progress_bar=False,
@@ -172,23 +191,65 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
     return ran
 
 
+def transformers(job: Job, **settings: Any) -> Ran:
+    """The adapter's Trainer; ``settings`` are its arguments."""
+    from transformers import TrainingArguments
+
+    from igo.adapters.transformers import GraduatedTrainer
+
+    ran = Ran()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"loss": loss_of(self.network, x, job)}
+
+    class Recorded(GraduatedTrainer):
+        def training_step(self, model: Any, inputs: Any, *given: Any) -> Any:
+            if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
+                raise Killed
+            loss = super().training_step(model, inputs, *given)
+            rate = self.optimizer.param_groups[0]["lr"]
+            assert self.schedule.learning_rate == rate
+            ran.add(inputs["x"], self.update.batch_size, rate)
+            return loss
+
+    arguments = TrainingArguments(
+        str(job.folder), learning_rate=RATE, optim="sgd", max_grad_norm=0.0, save_steps=STOP,
+        save_strategy="steps" if job.stop else "no", dataloader_num_workers=job.workers,
+        remove_unused_columns=False, report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
+        **settings,
+    )  # fmt: skip
+    model, data = Model(), [{"x": sample} for sample in DATA]
+    trainer = Recorded(model, arguments, train_dataset=data, plan=job.plan)
+    with suppress(Killed):
+        trainer.train(str(job.folder / f"checkpoint-{STOP}") if job.resume else None)
+    ran.weights = [parameter.item() for parameter in model.parameters()]
+    return ran
+
+
 Way = Callable[[Job], Ran]
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
 
 
 @pytest.fixture
-def _lightning() -> None:
+def _theirs() -> None:
     warnings.simplefilter("ignore")
     pytest.importorskip("lightning")
+    pytest.importorskip("transformers")
 
 
 @pytest.mark.examples
-@pytest.mark.usefixtures("_lightning")
+@pytest.mark.usefixtures("_theirs")
 @pytest.mark.parametrize("workers", [0, 4])
-def test_batches_and_rates_are_the_plans(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [lightning, transformers])
+def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
     """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
     job = Job(tmp_path, workers=workers)
-    rows, stages = lightning(job).rows, job.plan.rows
+    rows, stages = way(job).rows, job.plan.rows
     assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
     planned = [stage for stage in stages for _ in range(stage.updates)]
     for row, stage in zip(rows, planned, strict=True):
@@ -204,11 +265,10 @@ LAST = {"save_last": True}
 
 
 @pytest.mark.examples
-@pytest.mark.usefixtures("_lightning")
+@pytest.mark.usefixtures("_theirs")
 @pytest.mark.parametrize(
     ("saving", "stop", "settings"),
     [
-        ({"filename": "last", "every_n_train_steps": STOP}, STOP, {}),  # killed where it was saved
         (LAST, STOP, {}),  # killed later
         (LAST, None, {"max_epochs": 2}),
         (LAST, None, {"max_steps": 5}),  # in the first epoch
@@ -230,14 +290,35 @@ def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
     assert len(before) + len(after) - len(whole) == again
 
 
+@pytest.mark.examples
+@pytest.mark.usefixtures("_theirs")
+@pytest.mark.parametrize("way", [plain, lightning, transformers])
+def test_a_resume_in_mid_epoch_has_the_same_bits(way: Way, tmp_path: Path) -> None:
+    """With Dropout: Lightning's is seeded in each step, Transformers saves the random state."""
+    whole = way(Job(tmp_path, workers=2, dropout=True))
+    if way is plain:
+        assert plain(Job(tmp_path, stop=STOP, dropout=True)) == whole
+        return
+    before = way(Job(tmp_path, stop=STOP, dropout=True))
+    after = way(Job(tmp_path, workers=2, dropout=True, resume=True))
+    assert (before.rows + after.rows, after.weights) == (whole.rows, whole.weights)
+    with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
+        way(Job(tmp_path, resume=True, gamma=0.25))
+
+
+def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
+    more = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}  # torchrun's
+    return forge.results(folder, 2, "test_trainers.of_a_rank", way, str(folder), *arguments, **more)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [plain, pytest.param(lightning, marks=pytest.mark.examples)])
+@pytest.mark.parametrize(
+    "way",
+    [plain, *(pytest.param(way, marks=pytest.mark.examples) for way in (lightning, transformers))],
+)
 def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
-    alone = way(Job(tmp_path))
-    function, more = "test_lightning.of_a_rank", {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    more |= {"TORCHELASTIC_RUN_ID": "ways"}  # as torchrun
-    ranks = forge.results(tmp_path, 2, function, way.__name__, str(tmp_path), **more)
+    alone, ranks = way(Job(tmp_path)), on_two_ranks(tmp_path, way.__name__)
     shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == whole.samples
@@ -246,15 +327,51 @@ def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
         assert share.weights == pytest.approx(alone.weights, rel=1e-12)
 
 
-def of_a_rank(way: str, folder: str) -> tuple[list[tuple[Any, ...]], list[float]]:
+def of_a_rank(way: str, folder: str) -> Any:
     """What a rank saw, in plain containers."""
     warnings.simplefilter("ignore")
-    ran = {"plain": plain, "lightning": lightning}[way](Job(Path(folder)))
+    if way == "prepared":
+        return prepared()
+    if way == "resumed":
+        job = Job(Path(folder), dropout=True)
+        return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
+    ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
+    ran = ways[way](Job(Path(folder)))
     return [tuple(row) for row in ran.rows], ran.weights
 
 
+@pytest.mark.slow
+def test_ranks_resume_each_with_its_random_state(tmp_path: Path) -> None:
+    for whole, resumed in on_two_ranks(tmp_path, "resumed"):
+        assert whole == resumed
+
+
+def prepared() -> list[str]:
+    """What is said to a loader that Accelerate would share among ranks once more, or would skip."""
+    import accelerate
+
+    batches, words = igo.BatchSampler(Job(Path()).plan, DATA), []
+    schedule = igo.Schedule(torch.optim.SGD(network().parameters(), lr=RATE), batches)
+    loader = DataLoader(DATA, batch_sampler=batches)
+    theirs = accelerate.Accelerator(cpu=True).prepare(loader)
+    for other in (theirs, accelerate.skip_first_batches(loader, 2)):
+        with pytest.raises(TypeError) as raised:
+            schedule(other)
+        words.append(str(raised.value))
+    return words
+
+
+@pytest.mark.slow
 @pytest.mark.examples
-@pytest.mark.usefixtures("_lightning")
+@pytest.mark.usefixtures("_theirs")
+def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
+    for words in on_two_ranks(tmp_path, "prepared"):
+        assert [text.split()[4] for text in words] == ["BatchSamplerShard,", "SkipBatchSampler,"]
+        assert all("keep it from accelerator.prepare and skip_first_batches" in t for t in words)
+
+
+@pytest.mark.examples
+@pytest.mark.usefixtures("_theirs")
 def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
     from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
@@ -268,3 +385,6 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
     ):
         with pytest.raises((UserError, RuntimeError), match=name):
             lightning(Job(tmp_path), **settings)
+    for settings in ({"gradient_accumulation_steps": 2}, {"max_steps": 25}):
+        with pytest.raises(UserError, match=rf"{next(iter(settings))}=.* the plan"):
+            transformers(Job(tmp_path), **settings)

@@ -1,0 +1,73 @@
+"""Random augmentation that depends on (seed, epoch, sample) alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from igo.ground.seeds import derive_seed
+
+
+class Indices(list[int]):
+    """The samples of a batch, with what their random numbers depend on."""
+
+    seed: int
+    epoch: int
+
+
+class Seeded:
+    """A data set whose random augmentation a resume has again, for a ``BatchSampler``'s loader.
+
+    While a sample is made, ``torch``, ``random`` and ``numpy.random`` are seeded by the sampler's
+    seed, the epoch and the sample's index; after it they go on as before. So a run with workers,
+    without, on any number of ranks, or resumed in mid-epoch sees the same samples. A library's own
+    generators are not seeded.
+
+    >>> class Noisy(list):
+    ...     __getitem__ = lambda self, index: torch.rand(())
+    >>> batches = igo.BatchSampler(igo.plan("constant", n=4, epochs=1, batch_size=2), range(4))
+    >>> loader = torch.utils.data.DataLoader(igo.Seeded(Noisy("abcd")), batch_sampler=batches)
+    >>> torch.equal(torch.cat([*loader]), torch.cat([*loader]))
+    True
+
+    Args:
+        data: the data set: ``len(data)`` and ``data[index]``. Other attributes are passed on.
+
+    Raises:
+        TypeError: in a loader without a ``BatchSampler``; give it ``data`` itself.
+    """
+
+    data: Any = None  # so that a copy in the making has one
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.data[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        if not isinstance(indices, Indices):
+            raise TypeError(
+                "igo.Seeded is for igo.BatchSampler; give other loaders the data itself"
+            )
+        states, samples = (random.getstate(), np.random.get_state()), []
+        with torch.random.fork_rng(devices=[]):
+            for index in indices:
+                seed = derive_seed(indices.seed, "sample", indices.epoch, index)
+                torch.default_generator.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                samples.append(self.data[index])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        return samples
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.data, name)
