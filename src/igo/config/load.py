@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from igo.config import rules
 from igo.config.own import as_calls, is_call
 from igo.config.schema import (
+    GONE,
     SETTINGS,
     Config,
     settings_of,
@@ -170,8 +171,6 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
     if not isinstance(values, dict) or "dataset" not in values:
         raise UserError(f"{path} does not hold a run's configuration")
-    if isinstance(noise := values.get("noise"), dict):  # versions before 0.3 measured otherwise
-        values["noise"] = {k: v for k, v in noise.items() if k not in ("batch_size", "online")}
     try:
         return load(OmegaConf.create(values))
     except OmegaConfBaseException as error:
@@ -181,15 +180,19 @@ def read_config(path: Path) -> Config:
 
 
 def record_values(text: str) -> Any:
-    """The values in a run's config.yaml.
+    """The values in a run's config.yaml, without settings that are no more.
 
     Raises:
         ValueError: the text is not plain YAML.
     """
     try:
-        return yaml.load(text, YAML)
+        values = yaml.load(text, YAML)
     except yaml.YAMLError as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
+    for group, _, name in (setting.partition(".") for setting in GONE):
+        if isinstance(values, dict) and isinstance(values.get(group), dict):
+            values[group].pop(name, None)
+    return values
 
 
 def explain(error: OmegaConfBaseException) -> UserError:

@@ -27,12 +27,12 @@ from igo.config.schema import EngineConfig
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.noise.measure import untouched
-from igo.train import models
 from igo.train.engine import Engine
 from igo.train.record import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
+MOST_AT_ONCE = 1024  # samples; no machine gains from more
 TRIAL = 0.2  # seconds for a number of threads
 TRIAL_BATCH = 32  # most images of a gradient of the trial
 WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
@@ -71,7 +71,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or models.MOST  # null: later from models.micro_batch_size
+    size = config.micro_batch_size or MOST_AT_ONCE
     compiled = torch.compile(_call, dynamic=True) if config.compile else None
     return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
 
