@@ -149,10 +149,8 @@ def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) 
 def arrays(place: Place) -> Source:
     """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
     file = place.file
-    if file is None:
-        raise Missing("dataset=arrays needs dataset.file, an .npz of images and labels")
-    if not file.is_file():
-        raise Missing(f"dataset.file={file} is missing")
+    if file is None or not file.is_file():
+        raise Missing(f"dataset.file={file} is missing: an .npz of images and labels")
     return Source(str(file), (file,), partial(_npz, file))
 
 

@@ -7,7 +7,6 @@ a run begins, and kept when it continues.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
@@ -226,9 +225,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
 
 def _gpu() -> dict[str, str | int]:
     """The GPU, and the versions of its driver and libraries."""
-    driver = None
-    with contextlib.suppress(OSError):
-        driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text())
+    driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()) if DRIVER.exists() else None
     facts = {
         "gpu": torch.cuda.get_device_name(),
         "driver": driver and driver.group(),
