@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import rounding
 import torch
-from conftest import TINY, configure, epoch_batches
+from conftest import TINY, assert_equal, configure, epoch_batches
 from torch import Tensor, nn
-from trained import prepared, train
+from trained import prepared, timeless, train
 
 from igo.config.schema import Config, rule
 from igo.train import machine, models
@@ -191,6 +191,22 @@ def test_each_epoch_has_its_own_augmentation_and_dropout(monkeypatch: pytest.Mon
             for epoch in (1, 2)
         ]
     )
+
+
+@pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 5]), (100, [5])])
+def test_evaluated_less_often_a_training_has_the_same_bits(
+    every: int, evaluated: list[int]
+) -> None:
+    run = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
+    often, seldom = (prepared(configure(*run, f"evaluate_every={n}")) for n in (1, every))
+    wanted, some = timeless(train(often).records), timeless(train(seldom).records)
+    assert_equal(seldom.network.state_dict(), often.network.state_dict())
+    for record in wanted:
+        if record["epoch"] not in evaluated:
+            record |= {
+                f"{part}/{n}": None for part in ("test", "validation") for n in ("loss", "accuracy")
+            }
+    assert some == wanted
 
 
 @pytest.mark.slow
