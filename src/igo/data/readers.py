@@ -129,7 +129,8 @@ def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) 
 
     It verifies checksums of what it downloads. ``get`` is told whether it may.
     """
-    failed, kind = "", Missing
+    kind: type[UserError] = Missing
+    failed = ""
     with suppress(Exception):  # of many kinds, where a file is damaged
         return get(False)
     if place.download:
