@@ -57,7 +57,6 @@ ALONE = {  # a setting, and values just outside of what it may be
     "engine.device": "gpu",
     "engine.precision": "fp8",
     "engine.micro_batch_size": "0",
-    "engine.memory": "0",
     "engine.threads": "0 1025 1.5",
     "tracking.tool": "mlflow",
     "tracking.mode": "onlin",
@@ -105,7 +104,6 @@ TOGETHER = {  # what is typed: the setting that is named
     "optimizer=adamw optimizer.eps=0": "optimizer.eps",
     "optimizer=shb optimizer.momentum=1": "optimizer.momentum",
     "+optimizer.beta1=0.5": "optimizer.beta1",
-    "engine.micro_batch_size=64 engine.memory=4": "engine.memory",
 }
 
 

@@ -107,7 +107,7 @@ def test_what_is_missing_too_much_or_closed_is_named(
 
     with monkeypatch.context() as patched:  # root may list every folder
         patched.setattr(os, "scandir", refuse)
-        with pytest.raises(UserError, match=rf"{closed} cannot be read \(Permission denied\)"):
+        with pytest.raises(UserError, match=rf"no images .*Permission denied: '{closed}'"):
             found(copied)
     for folder in (val, train):
         shutil.rmtree(folder)
@@ -293,10 +293,6 @@ def test_images_are_cached_once_for_the_same_files_and_size(
     assert made(copied) == [*["imagenet-test"] * 2, "imagenet-train"]
     cached(copied, size=14)
     assert len(made(copied)) == 5
-    file = next(copied.glob(f"cache/imagenet-train-*/{folders.PIXELS}"))
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"{file.parent} is damaged .*; delete it"):
-        [cached(copied, size) for size in (14, 28)]
 
 
 def test_a_process_killed_meanwhile_leaves_no_cache(copied: Path, tmp_path: Path) -> None:

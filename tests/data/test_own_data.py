@@ -182,7 +182,7 @@ def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
 def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     nowhere, root = tmp_path / "nowhere", write_images(tmp_path / "mine", val=2)
     for name, place, wanted in (
-        ("arrays", Place(tmp_path), "needs dataset.file"),
+        ("arrays", Place(tmp_path), "dataset.file=None is missing: an .npz of"),
         ("arrays", Place(tmp_path, file=nowhere), f"dataset.file={nowhere} is missing"),
         ("folder", Place(tmp_path, nowhere), f"no images to read in {nowhere}/train"),
     ):

@@ -90,6 +90,23 @@ def test_curves_are_means_with_students_interval_and_lie_in_their_axes(tmp_path:
         assert planned[label] == pytest.approx(start / 2, rel=1e-12)
 
 
+def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
+    """And runs that were evaluated at other epochs are of one setting."""
+    folders = [*record_runs(tmp_path, "p=0.5", "split=1"), *record_runs(tmp_path, "p=1", "split=1")]
+    for folder in folders:
+        rows = records(folder, timings=True)
+        rows[0] |= {"test/accuracy": None, "test/loss": None}
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "metrics.jsonl").write_text(text)
+    file = folders[0] / "config.yaml"
+    file.write_text(file.read_text().replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
+    found = runs.read(folders)
+    assert found.settings["n"].to_list() == [3, 3]
+    (section,) = content.compared(found)
+    lines = section.figures[0].drawing.axes[0].get_lines()
+    assert [np.ravel(line.get_xdata()).tolist() for line in lines] == [[2, 3]] * 2
+
+
 def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
     drawn = random.Random(1)
     truth = {p: [drawn.uniform(0.7, 0.9) for _ in range(5)] for p in ("0.25", "0.5", "1")}

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from recorded import edit, record_runs
 from scipy import stats
 
+from igo.config.load import read_config
 from igo.config.schema import SETTINGS
 from igo.report import page, summary, table
 from igo.runs.find import find
@@ -276,6 +277,16 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     summary.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
+
+
+def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> None:
+    (folder,) = record_runs(tmp_path, seeds=[0])
+    file = folder / "config.yaml"
+    before = table.read_run(folder), read_config(file)
+    for group, gone in (("engine", "memory: 4"), ("noise", "online: true")):
+        file.write_text(file.read_text().replace(f"\n{group}:\n", f"\n{group}:\n  {gone}\n"))
+    assert "memory: 4" in file.read_text()
+    assert (table.read_run(folder), read_config(file)) == before
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:

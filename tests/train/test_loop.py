@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -10,11 +12,12 @@ from unittest import mock
 import pytest
 import rounding
 import torch
-from conftest import TINY, configure, epoch_batches
-from trained import prepared, train
+from conftest import TINY, assert_equal, configure, epoch_batches
+from torch import Tensor, nn
+from trained import prepared, timeless, train
 
-from igo.config.schema import Config
-from igo.train import machine, measure
+from igo.config.schema import Config, rule
+from igo.train import machine, measure, models
 from igo.train.record import Progress
 
 
@@ -133,6 +136,79 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
     close = rounding.bound(10, 96)
     assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=close)
     assert progress.records[0]["train/accuracy"] == pytest.approx(sum(right) / 96, rel=1e-6)
+
+
+class Dropped(nn.Module):
+    """Dropout by uniform numbers, which every machine draws alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.rand(x.shape) < 0.8).to(x.device) if self.training else x
+
+
+def in_double(*_: object) -> nn.Module:
+    """A network in float64 but for the loss: rounding hardly grows from update to update."""
+    layers = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), Dropped(),
+        nn.Linear(96, 10),
+    ).double()  # fmt: skip
+    layers.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
+    return layers
+
+
+SEVEN = (
+    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32", "engine.threads=1",
+    "dataset.augment.flip=true", "dataset.augment.crop=1", "optimizer=shb",
+)  # fmt: skip
+PINNED = {2: (2.1428335507710776, 1.8768832736545138)}  # losses of training and test, by ``rule``
+
+
+def test_two_epochs_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses that change for good raise ``rule``. Each update may be rounded otherwise."""
+    monkeypatch.setattr(models, "build", in_double)
+    config = configure(*SEVEN)
+    last = train(prepared(config)).records[-1]
+    close = last["updates"] * rounding.bound(10)
+    wanted = pytest.approx(PINNED[rule(config)], rel=close)
+    assert (last["train/loss"], last["test/loss"]) == wanted
+
+
+def test_each_epoch_has_its_own_augmentation_and_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds are digits of a SHA-256 of the run's seed, the purpose and the epoch."""
+    training, seen = prepared(configure(*SEVEN)), []
+    batches = training.data.train_batches
+
+    def look(drawn: Sequence[Tensor], seed: int) -> Iterator[Any]:
+        seen.append((seed, torch.initial_seed()))
+        return batches(drawn, seed)
+
+    monkeypatch.setattr(training.data, "train_batches", look)
+    train(training)
+    assert (
+        seen[1:]
+        == [  # C² comes first
+            tuple(
+                int(hashlib.sha256(f"7/{purpose}/{epoch}".encode()).hexdigest()[:16], 16) >> 1
+                for purpose in ("epoch", "dropout")
+            )
+            for epoch in (1, 2)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 5]), (100, [5])])
+def test_evaluated_less_often_a_training_has_the_same_bits(
+    every: int, evaluated: list[int]
+) -> None:
+    run = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
+    often, seldom = (prepared(configure(*run, f"evaluate_every={n}")) for n in (1, every))
+    wanted, some = timeless(train(often).records), timeless(train(seldom).records)
+    assert_equal(seldom.network.state_dict(), often.network.state_dict())
+    for record in wanted:
+        if record["epoch"] not in evaluated:
+            record |= {
+                f"{part}/{n}": None for part in ("test", "validation") for n in ("loss", "accuracy")
+            }
+    assert some == wanted
 
 
 @pytest.mark.slow

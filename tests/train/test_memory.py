@@ -1,4 +1,4 @@
-"""The automatic micro-batch size, against a closed form and real tensors; running out of memory."""
+"""Running out of memory: the error names the size that fits."""
 
 from __future__ import annotations
 
@@ -14,43 +14,8 @@ from torch import nn
 from trained import prepared, train
 
 from igo.ground.errors import Outside
-from igo.train import models, optimizers
+from igo.train import optimizers
 from igo.train.record import Progress
-
-
-def test_a_chain_keeps_the_inputs_of_its_layers() -> None:
-    """A linear layer keeps its input; ReLU its output, which is the next layer's input."""
-    pixels, hidden = 64, 100
-    chain = nn.Sequential(
-        nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10), nn.Sigmoid()
-    )
-    assert models.bytes_per_sample(chain, configure().dataset) == 4 * (pixels + hidden + 10)
-
-
-@pytest.mark.parametrize("model", ["resnet8", "resnet18"])
-def test_the_count_is_that_of_real_tensors_and_the_largest_power_of_two_fits(model: str) -> None:
-    config = configure(f"model={model}")
-    network = models.build(config.model, config.dataset)
-    held = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    b = 16
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = network(torch.randn(b, 1, 8, 8))
-    real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in held)
-    del logits
-    each = models.bytes_per_sample(network, config.dataset)
-    assert real / b == pytest.approx(each, rel=0.03)  # BatchNorm's statistics are in it
-    for gib in (1e-9, 0.001, 0.01, 8, 1e6):
-        sized = replace(config, engine=replace(config.engine, memory=gib))
-        size, allowed = models.micro_batch_size(sized, network), gib * 2**30
-        assert size in [2**k for k in range(11)]
-        assert size * each <= allowed or size == 1
-        assert 2 * size * each > allowed or size == models.MOST
 
 
 class Small(nn.Module):

@@ -139,11 +139,9 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
 def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
     schedule, b_1 = config.schedule, config.batch_size
-    free = config.engine.micro_batch_size is None
     for name, counts, allowed in (
         ("schedule.a", schedule.form != "inverse_sqrt", "only schedule.form=inverse_time has it"),
         ("schedule.h", schedule.lengths != "equal", "only schedule.lengths=algorithm3 has it"),
-        ("engine.memory", free, "engine.micro_batch_size is set instead; leave one out"),
     ):
         require(counts or name not in typed, name, value_of(config, name), allowed)
     n, validation = training_samples(config), config.dataset.validation

@@ -201,12 +201,11 @@ class NoiseConfig:
 
 @dataclass
 class EngineConfig:
-    """Where and in which precision a step runs; ``memory`` is in GiB."""
+    """Where and in which precision a step runs."""
 
     device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
     precision: Annotated[str, ("auto", "fp32", "bf16", "fp16")] = "auto"
     micro_batch_size: Annotated[int | None, AT_LEAST_ONE] = None
-    memory: Annotated[float, POSITIVE] = 8.0
     threads: Annotated[
         int | str | None, (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]")
     ] = "auto"
@@ -264,10 +263,9 @@ NO_EFFECT = (
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 # Settings of earlier versions, which records may have.
-GONE = ("noise.batch_size", "noise.online")
+GONE = ("noise.batch_size", "noise.online", "engine.memory")
 # Settings that change a result only where another one has this value.
 ONLY_WITH = {
-    "engine.memory": ("engine.micro_batch_size", None),  # which memory then decides
     "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images
 }
 # Runs that differ in these alone are repetitions of one setting.

@@ -148,14 +148,13 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, n
             pass  # ImageFolder leaves out what cannot be listed
         found = ImageFolder(str(folder), is_valid_file=wanted)
         stamps = np.array([stamp(path) for path, _ in found.samples], dtype=np.int64)
-    except FileNotFoundError as error:
-        raise Missing(
+    except OSError as error:
+        kind = Missing if isinstance(error, FileNotFoundError) else Outside
+        raise kind(
             f"no images to read in {folder} ({first_line(error)}); put its class folders there, as"
             f" {part}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a folder"
             " that has them"
         ) from None
-    except OSError as error:
-        raise Outside(f"{error.filename} cannot be read ({error.strerror or error})") from None
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
     return found.classes, names, np.array(found.targets, dtype=np.int64), stamps
 
@@ -187,11 +186,7 @@ def content(splits: Sequence[Images]) -> Iterator[bytes]:
     for index in np.argsort(names):
         yield b"%b\0%d\n" % (names[index], sizes[index])
     for name in names[spread(names, MOST_READ)]:
-        path = splits[0].root / os.fsdecode(name)
-        try:
-            yield path.read_bytes()
-        except OSError as error:
-            raise Outside(f"{path} cannot be read ({error.strerror})") from None
+        yield (splits[0].root / os.fsdecode(name)).read_bytes()
 
 
 def spread(names: np.ndarray, most: int) -> np.ndarray:
@@ -232,8 +227,6 @@ class Stored:
         self._shapes = np.load(folder / SHAPES, allow_pickle=False)
         self._ends = self._shapes.prod(axis=1).cumsum()
         self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))  # torch may not write
-        if len(self._pixels) != self._ends[-1]:
-            raise ValueError("its length is wrong")
 
     def __reduce__(self) -> tuple[type[Stored], tuple[Path]]:
         """Pickle the folder's name: a worker that is not forked maps the file itself."""
@@ -280,8 +273,6 @@ def kept(
             " or use another data_dir, or dataset.cache=false, which decodes each image in each"
             " epoch"
         ) from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{folder} is damaged ({error}); delete it") from None
 
 
 def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:

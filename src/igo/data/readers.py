@@ -1,31 +1,24 @@
-"""Where each data set is, and its arrays; torchvision downloads, and knows CIFAR's files."""
+"""Where each data set is, and its arrays; torchvision downloads and reads the published ones."""
 
 from __future__ import annotations
 
 import fcntl
 import gzip
 import hashlib
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from igo.ground.errors import UserError, first_line, reading
+from igo.ground.errors import Outside, UserError, first_line, reading
+from igo.ground.files import replace_all
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 MOST_CLASSES = 2**20
 TEST_SHARE = 0.2  # for the user's data without a test set
 
@@ -108,81 +101,37 @@ def _digits() -> Splits:
     return Split(parts[0], parts[2]), Split(parts[1], parts[3])
 
 
-def fashion_mnist(place: Place) -> Source:
-    """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
-    ours = place.data_dir / "FashionMNIST" / "raw"
-    folder = DEBIAN_FASHION_MNIST if _absent(ours) and not _absent(DEBIAN_FASHION_MNIST) else ours
-    if absent := _absent(folder):
-
-        def fetch(download: bool) -> None:
-            from torchvision.datasets import FashionMNIST
-
-            FashionMNIST(str(place.data_dir), download=download)
-
-        cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files"
-        _fetched(place, fetch, f"{ours / absent[0]} is missing", f"{cure} there")
-    files = [_idx_file(folder, name) for name in FASHION_MNIST_FILES]
-
-    def split(images_file: Path, labels_file: Path) -> Split:
-        images, labels = _idx(images_file, 3), _idx(labels_file, 1)
-        if len(images) != len(labels):
-            raise UserError(f"{folder}: {len(images)} images, {len(labels)} labels; get it again")
-        return Split(images[..., None], labels)
-
-    return Source(str(folder), tuple(files), lambda: (split(*files[:2]), split(*files[2:])))
-
-
-def _absent(folder: Path) -> list[str]:
-    return [name for name in FASHION_MNIST_FILES if not _idx_file(folder, name).is_file()]
-
-
-def _idx_file(folder: Path, name: str) -> Path:
-    """The file, plain like torchvision's or compressed like Debian's."""
-    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
-
-
-def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """An idx file: two zero bytes, the type (8: uint8), the dimensions, their sizes, the values."""
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        if content[:4] != bytes([0, 0, 8, dimensions]):
-            raise ValueError(f"it does not begin like {dimensions}-dimensional uint8")
-        start = 4 + 4 * dimensions
-        shape = np.frombuffer(content[4:start], ">i4")
-        return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise reading(error)(f"{path} is damaged ({first_line(error)}); get it again") from None
-
-
-def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
-    """CIFAR-10 or -100 in torchvision's format under data_dir; downloaded if missing."""
+def published(kind: str, folder: str, cure: str, place: Place) -> Source:
+    """A data set of torchvision's, in its format under data_dir; downloaded if it is missing."""
     inside = place.data_dir / folder
 
-    def get(train: bool) -> Any:
+    def get(train: bool, download: bool) -> Any:
         from torchvision import datasets
 
-        make = partial(getattr(datasets, kind), str(place.data_dir), train=train)
-        cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
-        return _fetched(place, lambda d: make(download=d), f"{inside} is missing or damaged", cure)
+        if download and kind == "FashionMNIST":
+            inside.mkdir(parents=True, exist_ok=True)
+            packed = DEBIAN_FASHION_MNIST.glob("*.gz")
+            replace_all({inside / f.stem: gzip.decompress(f.read_bytes()) for f in packed})
+        return getattr(datasets, kind)(str(place.data_dir), train=train, download=download)
 
-    def splits() -> Splits:
-        train, test = get(True), get(False)
-        return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
+    def split(train: bool) -> Split:
+        found = _fetched(place, inside, partial(get, train), cure)
+        images = np.asarray(found.data)
+        return Split(images.reshape(*images.shape[:3], -1), np.asarray(found.targets))
 
     if not any(inside.glob("*")):
-        get(True)
-    return Source(str(inside), tuple(sorted(inside.glob("*"))), splits)
+        split(True)
+    return Source(str(inside), tuple(sorted(inside.glob("*"))), lambda: (split(True), split(False)))
 
 
-def _fetched(place: Place, get: Callable[[bool], Any], problem: str, cure: str) -> Any:
-    """Let torchvision find the data or, in one process at a time, download them.
+def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) -> Any:
+    """Let torchvision find the data or, in one process at a time, unpack or download them.
 
-    It verifies checksums before it reads a file. ``get`` is told whether it may download.
+    It verifies checksums of what it downloads. ``get`` is told whether it may.
     """
+    kind: type[UserError] = Missing
     failed = ""
-    with suppress(OSError, RuntimeError):
+    with suppress(Exception):  # of many kinds, where a file is damaged
         return get(False)
     if place.download:
         try:
@@ -190,19 +139,19 @@ def _fetched(place: Place, get: Callable[[bool], Any], problem: str, cure: str) 
             with (place.data_dir / ".lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 return get(True)
-        except (OSError, RuntimeError, HTTPException) as error:
+        except Exception as error:
             reason = " ".join(str(error).split())  # torchvision's has several lines
             failed = f" and could not be downloaded ({reason})"
-    raise Missing(f"{problem}{failed}; {cure}, or point data_dir=… at a folder that has it")
+            kind = Outside if reading(error) is Outside else Missing
+    where = "or point data_dir=… at a folder that has it"
+    raise kind(f"{inside} is missing or damaged{failed}; {cure}, {where}")
 
 
 def arrays(place: Place) -> Source:
     """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
     file = place.file
-    if file is None:
-        raise Missing("dataset=arrays needs dataset.file, an .npz of images and labels")
-    if not file.is_file():
-        raise Missing(f"dataset.file={file} is missing")
+    if file is None or not file.is_file():
+        raise Missing(f"dataset.file={file} is missing: an .npz of images and labels")
     return Source(str(file), (file,), partial(_npz, file))
 
 
@@ -287,11 +236,13 @@ def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(np.arange(len(labels)), test), test
 
 
+CIFAR = "download cifar-{}-python.tar.gz elsewhere and unpack it in data_dir"
+CLOTHES = "delete it, then put the idx files there or install Debian's dataset-fashion-mnist"
 READERS: dict[str, Callable[[Place], Source]] = {
     "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": partial(cifar, "CIFAR10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
-    "cifar100": partial(cifar, "CIFAR100", "cifar-100-python", "cifar-100-python.tar.gz"),
+    "fashion_mnist": partial(published, "FashionMNIST", "FashionMNIST/raw", CLOTHES),
+    "cifar10": partial(published, "CIFAR10", "cifar-10-batches-py", CIFAR.format(10)),
+    "cifar100": partial(published, "CIFAR100", "cifar-100-python", CIFAR.format(100)),
     "arrays": arrays,
 }
 FOLDERS = ("folder", "imagenet")  # see igo.data.folders

@@ -97,6 +97,16 @@ def make_writable(folder: Path) -> None:
         raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
 
 
+def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write all files of a report or a table, or none; make their folders."""
+    try:
+        for place in {folder, *((folder / name).parent for name in contents)}:
+            place.mkdir(parents=True, exist_ok=True)
+        replace_all({folder / name: data for name, data in contents.items()})
+    except OSError as error:
+        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
+
+
 def output_folder(output: object) -> Path:
     """The folder that the setting ``output`` names. It need not exist."""
     if not isinstance(output, str) or not output or Path(output).is_file():

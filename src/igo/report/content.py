@@ -18,7 +18,7 @@ from igo.report.table import Row, names_in
 # Settings with other data, another model or another length of training are not compared.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
-MOST_PAIRS = 6  # in the section "In brief"
+MOST_BRIEF = 6  # pairs in the section "In brief"
 MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
 
 
@@ -49,7 +49,7 @@ class Section:
     @property
     def brief(self) -> list[Pair]:
         """The pairs of "In brief", in accuracy: those of the first setting first."""
-        return self.pairs["test/accuracy"][:MOST_PAIRS]
+        return self.pairs["test/accuracy"][:MOST_BRIEF]
 
     @property
     def detectable(self) -> float | None:

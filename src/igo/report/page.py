@@ -17,8 +17,8 @@ from markupsafe import Markup
 from omegaconf import DictConfig
 
 from igo.config.schema import has_effect
-from igo.ground.errors import ConfigError, UserError, counted
-from igo.ground.files import output_folder, replace_all
+from igo.ground.errors import ConfigError, counted
+from igo.ground.files import output_folder, write_output
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
@@ -40,7 +40,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin <= 100:
         raise ConfigError("margin", margin, "it must be points of test accuracy, above 0")
     folders = find(names)
-    _write(output, {})  # a folder that cannot be written ends the command before it reads
+    write_output(output, {})  # a folder that cannot be written ends the command before it reads
     results = results or read(folders)
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
@@ -58,7 +58,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     html = render(sections, results, shlex.join(typed), output)
-    _write(output, files | {PAGE: html.encode()})
+    write_output(output, files | {PAGE: html.encode()})
     say(f"wrote {output / PAGE}")
     return sections
 
@@ -71,16 +71,6 @@ def _tables(results: Results) -> dict[str, bytes]:
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
     return {name: table.write_csv().encode() for name, table in tables.items()}
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write each file whole, the page last."""
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            replace_all({folder / name: data})
-    except OSError as error:
-        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def render(sections: Sequence[Section], results: Results, command: str, folder: Path) -> str:

@@ -22,7 +22,7 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import read_bytes, read_json, replace_all
+from igo.ground.files import read_bytes, read_json, write_output
 from igo.ground.statistics import reach
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
@@ -341,14 +341,9 @@ def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[
     ``runs`` and ``settings`` are as in ``by_setting``.
     """
     runs = runs.drop("setting", "counted", "folder", strict=False)
-    paths = [folder / name for name in FILES]
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     summary = summarise(settings).write_csv()
     contents = (runs.write_csv().encode(), parquet.getvalue(), summary.encode())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_all(dict(zip(paths, contents, strict=True)))
-    except OSError as error:
-        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
-    return paths
+    write_output(folder, dict(zip(FILES, contents, strict=True)))
+    return [folder / name for name in FILES]

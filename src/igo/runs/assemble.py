@@ -46,7 +46,6 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    built = replace(built, micro_batch_size=models.micro_batch_size(config, network))
     smallest = built.smallest_part(sizes)
     if models.check_model(network, config.model.name, config.dataset, smallest):
         built = machine.without_bf16(built)

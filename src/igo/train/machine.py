@@ -7,7 +7,6 @@ a run begins, and kept when it continues.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import platform
@@ -27,12 +26,12 @@ from igo.config.schema import EngineConfig
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.noise.measure import untouched
-from igo.train import models
 from igo.train.engine import Engine
 from igo.train.record import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
+MOST_AT_ONCE = 1024  # samples; no machine gains from more
 TRIAL = 0.2  # seconds for a number of threads
 TRIAL_BATCH = 32  # most images of a gradient of the trial
 WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
@@ -71,7 +70,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or models.MOST  # null: later from models.micro_batch_size
+    size = config.micro_batch_size or MOST_AT_ONCE
     compiled = torch.compile(_call, dynamic=True) if config.compile else None
     return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
 
@@ -226,9 +225,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
 
 def _gpu() -> dict[str, str | int]:
     """The GPU, and the versions of its driver and libraries."""
-    driver = None
-    with contextlib.suppress(OSError):
-        driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text())
+    driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()) if DRIVER.exists() else None
     facts = {
         "gpu": torch.cuda.get_device_name(),
         "driver": driver and driver.group(),

@@ -1,7 +1,4 @@
-"""Models by name, never pretrained; and whether one takes the images, and how many at once.
-
-The second is found from shapes alone, on the meta device.
-"""
+"""Models by name, never pretrained; and whether one takes the images, from shapes alone."""
 
 from __future__ import annotations
 
@@ -16,11 +13,10 @@ from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
 
 from igo.config import own
-from igo.config.schema import Config, DatasetConfig, ModelConfig
+from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError, first_line, nearest
 
 LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU has
-MOST = 1024  # samples; no machine gains from more
 
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
@@ -192,44 +188,6 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
         raise ConfigError(setting, name, allowed)
     return any(single_pixels)
-
-
-def micro_batch_size(config: Config, network: nn.Module) -> int:
-    """The configured size, or the largest power of two up to MOST that engine.memory allows.
-
-    It depends on the configuration alone, not on the machine: BatchNorm's statistics, and so the
-    result, depend on it.
-    """
-    if config.engine.micro_batch_size is not None:
-        return config.engine.micro_batch_size
-    try:
-        allowed = config.engine.memory * 2**30 / bytes_per_sample(network, config.dataset)
-    except Exception:  # check_model is called next, and raises the error
-        return MOST
-    whole = int(max(1, min(allowed, MOST)))
-    return 1 << (whole.bit_length() - 1)
-
-
-def bytes_per_sample(network: nn.Module, dataset: DatasetConfig) -> float:
-    """Bytes for each sample that a forward pass in fp32 saves for its backward pass.
-
-    It is the difference between batches of two and of four, so parameters do not count.
-    """
-    copied, size = _on_meta(network), dataset.image_size
-    saved: dict[int, Tensor] = {}  # by storage, as several operations may save the same tensor
-
-    def save(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    sums = []
-    for samples in (2, 4):
-        images = torch.empty(samples, dataset.channels, size, size, device="meta")
-        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-            copied(images)
-        sums.append(sum(tensor.untyped_storage().nbytes() for tensor in saved.values()))
-        saved.clear()
-    return (sums[1] - sums[0]) / 2
 
 
 def _on_meta(network: nn.Module) -> nn.Module:

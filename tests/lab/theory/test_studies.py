@@ -64,11 +64,6 @@ def test_rounds_grow_as_theorem_3_4_says(power):
     assert slope == pytest.approx(1 / power, rel=0.1)
 
 
-def test_fitted_exponent_of_a_power_law():
-    errors = np.array([0.1, 0.05, 0.02, 0.01])
-    assert fitted_exponent(3 * errors**-1.7, errors)[0] == pytest.approx(1.7)
-
-
 def test_printed_rule_shrinks_and_hazans_grows():
     levels = 0.5 ** np.arange(6)
     assert [explicit.printed_steps(320.0, d) for d in levels[:3]] == [10, 2.5, 0.625]
