@@ -1,1 +1,1 @@
-"""The studies of results/: cifar100.md from records of runs, which_exchange.md."""
+"""The studies of results/: cifar100.md and path.md, from records of runs."""

@@ -8,11 +8,8 @@ rows              writes results/rows.yaml, and the tables and figures, from the
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
 path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
                   for each core
-halved            writes Fashion-MNIST at half its size into data
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
 ten FIRST N       writes data/ten/SEED.npz of N seeds: ten classes of CIFAR-100 at half its size
-which_tuning RATE…         tunes the study of results/which_exchange.md
-which_exchange FIRST STEP  runs its seeds; 0 2 and 1 2 share them between two cores
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ import torch
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, images, methods, path, records, seeds, table, which
+from lab.study import ends, images, methods, path, records, seeds, table
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 
@@ -69,10 +66,7 @@ def rows(_: list[str]) -> None:
     claims = path.fill(runs)
     table.put(path.summary(claims, runs), PAGES / "path.md")
     path.draw(claims, PAGES / "path.png")
-    found = which.counted(which.recorded())
     table.put(table.readme(every), table.README)
-    table.put(which.summary(found), PAGES / "which_exchange.md")
-    which.draw(found, PAGES / "which_exchange.png")
     print(text)
 
 
@@ -97,8 +91,7 @@ COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
     "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
-    "halved": (images.halved, 0), "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
-    "which_tuning": (which.tune, 1), "which_exchange": (which.exchange, 0),
+    "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
 }  # fmt: skip
 
 

@@ -45,14 +45,6 @@ def _named(folder: Path, split: str) -> list[tuple[str, str, np.ndarray]]:
     return list(zip(classes, held["filenames"], images, strict=True))
 
 
-def halved(_: list[str]) -> None:
-    """Write Fashion-MNIST at half its size."""
-    arrays = {}
-    for name, split in zip(("", "test_"), read("fashion_mnist", Place(Path("data"))), strict=True):
-        arrays[f"{name}images"], arrays[f"{name}labels"] = _half(split.images), split.labels
-    _write("fashion_mnist_14", arrays)
-
-
 def ten(words: list[str]) -> None:
     """Write ten random classes of CIFAR-100 at half its size for each of N seeds from FIRST on.
 
