@@ -91,7 +91,8 @@ def plain(job: Job) -> Ran:
     """The five lines, on two ranks. They stop and resume, each with its own random state."""
     if ranks() > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-    ran, saved = Ran(), None
+    ran = Ran()
+    saved: Any = None
     torch.manual_seed(0)
     while not ran.weights:
         model = inner = network()
@@ -102,7 +103,8 @@ def plain(job: Job) -> Ran:
         schedule = igo.Schedule(optimizer, batches)
         loader = schedule(DataLoader(DATA, batch_sampler=batches))
         if saved:
-            for part, state in zip((inner, optimizer, schedule), saved, strict=False):
+            parts: Any = inner, optimizer, schedule
+            for part, state in zip(parts, saved, strict=False):
                 part.load_state_dict(state)
             torch.set_rng_state(saved[-1])
         for batch in chain.from_iterable(loader for _ in batches.epochs()):

@@ -146,7 +146,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
         lambda x: igo.Schedule(x.optimizer, igo.Counter(plan(learning_rate=0.3))).step(),
         "learning_rate=0.3 .* was made with 0.1",
     ),
-    (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders the data set"),
+    (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders its data"),
     (lambda _: igo.Schedule([], sampler()), "optimizers=.* at least one"),
     (lambda _: igo.Schedule(SGD, plan()), "batches is a Plan"),
     (lambda _: WRONGLY.Schedule(sampler(), SGD), "batches is a SGD"),

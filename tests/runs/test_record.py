@@ -67,7 +67,8 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
     own: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
     plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **own)
     assert any(row.batches == 1 for row in plan.rows)
-    assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(replace(plan, warmup=39))
+    other = replace(plan, warmup_samples=39)
+    assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(other)
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]
     for row in records(run_folder(tmp_path)):
         of_epoch = [update for update in updates if update.epoch == row["epoch"]]

@@ -54,9 +54,7 @@ class Seeded:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         if not isinstance(indices, Indices):
-            raise TypeError(
-                "igo.Seeded is for igo.BatchSampler; give other loaders the data itself"
-            )
+            raise TypeError("igo.Seeded needs an igo.BatchSampler; give other loaders its data")
         states, samples = (random.getstate(), np.random.get_state()), []
         with torch.random.fork_rng(devices=[]):
             for index in indices:

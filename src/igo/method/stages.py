@@ -92,8 +92,8 @@ class Update:
     def weight(self) -> float:
         """The factor of a part's mean loss if ranks average gradients (DDP).
 
-        It is samples · ranks / batch_size: 1 for one part and equal shares. With it, the average over
-        ranks, summed over parts, is the gradient of the whole batch's mean loss.
+        It is samples · ranks / batch_size: 1 for one part and equal shares. With it, the average
+        over ranks, summed over parts, is the gradient of the whole batch's mean loss.
         """
         return self.samples * self.ranks / self.batch_size
 
@@ -270,9 +270,8 @@ class Plan:
             for values in (etas, phis)
             for weights in (repeat(1), [row.updates for row in self.rows], count(1))
         ]
-        digest = hashlib.sha256(repr((self.n, self.warmup_samples, whole)).encode()).hexdigest()[
-            :16
-        ]
+        counts = repr((self.n, self.warmup_samples, whole))
+        digest = hashlib.sha256(counts.encode()).hexdigest()[:16]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
