@@ -34,7 +34,7 @@ def test_notes_say_what_the_numbers_do_not() -> None:
     assert notes("epochs=5", "batch_size=64") == ""
     assert "one stage" in notes("epochs=1")
     assert "no noise" in notes("epochs=5", "batch_size=512", "split=0")
-    assert "δ_m/δ_1 is that of SGD" in notes("epochs=5", "optimizer=shb")
+    assert "φ_m is SGD's" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
 
 

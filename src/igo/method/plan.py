@@ -47,12 +47,12 @@ def plan(
 
     >>> plan = igo.plan("graduated", n=50_000, epochs=5, batch_size=32, p=0.5)
     >>> print(plan)
-    stage  epochs  batches  updates  δ_m/δ_1     κ_m     λ_m  η_m/η_1   b_m
-        1       1    1,563    1,563   1.0000  0.9457  1.1180        1  32.0
-        2       2    1,398    1,398   0.8944  0.9305  1.1544  0.94574  35.8
-        3       3    1,211    1,211   0.7746  0.9035  1.2245     0.88  41.3
-        4       4      989      989   0.6325  0.8411  1.4149  0.79508  50.6
-        5       5      699      699   0.4472                  0.66874  71.5
+    stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1   b_m
+        1       1    1,563    1,563  1.0000  0.9457  1.1180        1  32.0
+        2       2    1,398    1,398  0.8944  0.9305  1.1544  0.94574  35.8
+        3       3    1,211    1,211  0.7746  0.9035  1.2245     0.88  41.3
+        4       4      989      989  0.6325  0.8411  1.4149  0.79508  50.6
+        5       5      699      699  0.4472                  0.66874  71.5
     5 epochs of 50,000 samples: 5,860 updates
     >>> plan.updates, plan.batches_of_epoch(2), round(plan.rows[1].b_m, 2)
     (5860, 1398, 35.77)
@@ -63,10 +63,10 @@ def plan(
     A single pass over a stream has as many stages as you like:
 
     >>> print(igo.plan("cosine", samples=10**6, stages=3, batch_size=100))
-    stage  epochs  batches  updates  δ_m/δ_1     κ_m     λ_m  η_m/η_1    b_m  samples
-        1       1    3,334    3,334   1.0000  0.8659  1.3331        1  100.0  333,333
-        2       1    2,501    2,501   0.7500  0.5772  2.9988  0.86594  133.3  333,334
-        3       1      834      834   0.2500                  0.49985  399.7  333,333
+    stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1    b_m  samples
+        1       1    3,334    3,334  1.0000  0.8659  1.3331        1  100.0  333,333
+        2       1    2,501    2,501  0.7500  0.5772  2.9988  0.86594  133.3  333,334
+        3       1      834      834  0.2500                  0.49985  399.7  333,333
     1 epochs of 1,000,000 samples: 6,669 updates
 
     Args:

@@ -112,7 +112,7 @@ class Update:
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
         rate = "η/η_1" if self.relative else "η"
         rates = f"{rate} {self.learning_rate:.5g}, b {self.batch_size:,}"
-        return f"{place}, stage {self.stage}: δ_m/δ_1 {self.row.phi_m:.4f}, {rates}"
+        return f"{place}, stage {self.stage}: φ {self.row.phi_m:.4f}, {rates}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Plan:
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
-        noise: tuple[str, ...] = ("δ_m/δ_1", "κ_m", "λ_m", rate, "b_m")
+        noise: tuple[str, ...] = ("φ_m", "κ_m", "λ_m", rate, "b_m")
         shown = [("stage", "epochs", "batches", "updates", *noise, "samples")]
         same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
         for _, group in groupby(self.rows, key=same):  # equal stages are one row

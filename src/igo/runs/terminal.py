@@ -21,6 +21,10 @@ from igo.method.plan import Plan, notes
 from igo.method.profiles import paper_method
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
+RELATIVE = (
+    "φ_m is η/√b relative to its start, as planned; δ = η√(C²/b) also changes with C², as the model"
+    " learns"
+)
 EPOCH = (  # the entry of the record; its title, width and format
     ("epoch", "epoch", 5, "d"),
     ("delta_m", "δ_m", 9, ".4g"),
@@ -60,7 +64,7 @@ class Terminal:
         """Print the plan as ``print(plan)`` does, between its title and its notes."""
         self.say(plan_title(config, plan), wrap=True)
         self.say(str(plan))
-        self.say("η/√b is planned; δ = η√(C²/b) follows with C², which changes as the model learns")
+        self.say(RELATIVE, wrap=True)
         for note in plan_notes(config, plan):
             self.say(note, wrap=True)
 
@@ -156,7 +160,7 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     first, last = decaying[0], decaying[-1]
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
         texts.append(
-            f"δ_m/δ_1 is that of SGD: with {optimizer.name} a growing b does not lower the part of"
+            f"φ_m is SGD's: with {optimizer.name} a growing b does not lower the part of"
             " δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"
         )
     return [*texts, optimizer.why_null] if optimizer.why_null else texts
