@@ -10,7 +10,7 @@ from lab.figures import AMBER, BLUE, COLOURS, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
-from lab.theory.smoothing import BALL, Array
+from lab.theory.smoothing import BALL, Array, in_ball
 
 STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
 SAMPLES = 200_000
@@ -23,8 +23,8 @@ def sample_widths(
     rng: np.random.Generator, a: float, dimension: int = 2
 ) -> tuple[Array, Array, Array]:
     """Draw x in N(x*; a) and u in the unit ball, r = 1; |δ⁻|, d_m = a/|δ⁻|, cos θ if δ⁻ is real."""
-    offset = a * BALL.sample(SAMPLES, dimension, rng)
-    u = BALL.sample(SAMPLES, dimension, rng)
+    offset = a * in_ball(SAMPLES, dimension, rng)
+    u = in_ball(SAMPLES, dimension, rng)
     distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
     cosine = (offset * u).sum(1) / (distance * length)
     delta = props.delta_minus(distance, length, cosine, 1.0, a)

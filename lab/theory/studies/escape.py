@@ -14,7 +14,7 @@ import polars as pl
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap
-from lab.theory.smoothing import BALL, Array
+from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("escape")
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
@@ -63,7 +63,7 @@ def descend(method: Method, first: float, start: Array, slow: int, seed: int) ->
     radius = first * np.sqrt((d + 2) / 3)
     for level, speed in zip(method.levels, method.rates, strict=True):
         for _ in range(STEPS // STAGES * slow):
-            noise = radius * level * BALL.sample(len(x), d, rng) if first > 0 else 0.0
+            noise = radius * level * in_ball(len(x), d, rng) if first > 0 else 0.0
             x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
     for _ in range(LAST * slow):
         x = x - ETA / slow * method.rates[-1] * PROBLEM.gradient(x)

@@ -17,13 +17,11 @@ RESULTS = ROOT / "results" / "theory"
 
 
 def test_algorithm_3_by_hand():
-    stages = implicit.plan(8, 0.25)
     phi = (1 - np.arange(8) / 8) ** 0.25
-    np.testing.assert_allclose([s.noise_level for s in stages], 0.2 * phi)
-    np.testing.assert_allclose([s.learning_rate for s in stages], 0.1 * phi)
     sigma = (3.3 / 2 - 0.35) / 0.2
     steps = 10 * (sigma * 0.2) ** 2 / (sigma * 0.2 * phi) ** 2
-    np.testing.assert_allclose([s.steps for s in stages], np.ceil(steps - 1e-9))
+    by_hand = np.repeat(phi, np.ceil(steps - 1e-9).astype(int))
+    np.testing.assert_allclose(implicit.plan(8, 0.25), by_hand)
 
 
 def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
@@ -37,10 +35,10 @@ def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
 
 
 def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
-    stages = implicit.plan(20, 1.0)
-    last = implicit.run(stages, np.array([-0.2, 0.2]), exact=True)
+    phi = implicit.plan(20, 1.0)
+    last = implicit.run(phi, np.array([-0.2, 0.2]), "exact")
     minimum = optimize.minimize_scalar(
-        lambda x: float(implicit.PROBLEM.value(np.array(x), stages[-1].noise_level)),
+        lambda x: float(implicit.PROBLEM.value(np.array(x), 0.2 * phi[-1])),
         bounds=(-0.05, 0.05),
         method="bounded",
         options={"xatol": 1e-10},
@@ -49,11 +47,9 @@ def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
 
 
 def test_sgd_is_the_exact_step_in_expectation():
-    stage = implicit.plan(1, 1.0)[0]
-    stages = [implicit.Stage(stage.learning_rate, stage.noise_level, 1)]
-    start = np.full(400_000, 0.07)
-    moved = implicit.run(stages, start, exact=False, seed=3)
-    exact = implicit.run(stages, start[:1], exact=True)[0]
+    one, start = implicit.plan(1, 1.0)[:1], np.full(400_000, 0.07)
+    moved = implicit.run(one, start, "sgd", seed=3)
+    exact = implicit.run(one, start[:1], "exact")[0]
     assert abs(moved.mean() - exact) < 4 * moved.std() / np.sqrt(moved.size)
 
 
@@ -69,10 +65,8 @@ def test_fitted_exponent_of_a_power_law():
     assert fitted_exponent(3 * errors**-1.7, errors)[0] == pytest.approx(1.7)
 
 
-def test_printed_rule_shrinks_and_hazans_grows():
-    levels = 0.5 ** np.arange(6)
-    assert [explicit.printed_steps(320.0, d) for d in levels[:3]] == [10, 2.5, 0.625]
-    steps = [explicit.hazan_steps(1.0, 2.0, d) for d in levels]
+def test_hazans_steps_grow():
+    steps = [explicit.hazan_steps(1.0, 2.0, d) for d in 0.5 ** np.arange(6)]
     assert steps == [128 * 4**m for m in range(6)]
 
 
