@@ -226,11 +226,11 @@ def readme(found: Sequence[Any]) -> str:
             for sample, (_, low, high) in zip(samples, estimates, strict=True)}  # fmt: skip
     exponents = ", ".join(f"{e:.2f} [{low:.2f}, {high:.2f}]" for e, low, high in estimates)
     others = [estimate(differences(found, rate, "equal images"))[0] for rate in RATES]
-    none = "; at equal images none" if all(map(math.isinf, others)) else ""
+    none = "; equal images: none" if all(map(math.isinf, others)) else ""
     rates = ", ".join(f"{rate:g}" for rate in RATES)
     return (
-        f"| b times κ^(−e) for η times κ, by loss at equal Σ η: e = 1 or 2? η₁ = {rates}"
-        f" | {len(found)} | e = {exponents} (97.5 %){none} | {', '.join(sorted(said))} |\n"
+        "| One network's first pass: b times κ^(−e), equal Σ η, for η times κ: e = 1 or 2? η₁ = "
+        f"{rates} | {len(found)} | e = {exponents} (97.5 %){none} | {', '.join(sorted(said))} |\n"
     )
 
 
