@@ -101,7 +101,7 @@ def printed_step_rule(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*")
+@STUDY.statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*, f(x) − f(x*) ≤ ε")
 def theorem_5_1(frames: Frames) -> Seen:
     """Fit the exponent of total steps against the error."""
     hazan = frames["algorithm1"].filter(rule="hazan").filter(pl.col("stage") > 2)

@@ -130,7 +130,10 @@ def _fall(frames: Frames, power: float, mode: str) -> float:
     return float(error[-1] / error[0] * (rounds[-1] / rounds[0]) ** power)
 
 
-@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) rounds, p ∈ (0, 1]")
+NEAR = "the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p})"
+
+
+@STUDY.statement("定理 3.4", f"{NEAR} rounds, p ∈ (0, 1]")
 def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
     fall = "fall of the error over that of M^−p"
@@ -145,11 +148,12 @@ def rounds_against_error(frames: Frames) -> Seen:
             Check(f"{fall}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
             for mode in ("constant noise", "no noise")
         ],
-        "f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows",
+        "f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows. On either "
+        "side of x* f − f* is proportional to ‖x − x*‖ near x*",
     )
 
 
-@STUDY.statement("定理 3.4", "f(x_{M+2}) − f(x*) ≤ ε after O(1/ε^{1/p}) gradient steps")
+@STUDY.statement("定理 3.4", f"{NEAR} gradient steps")
 def steps_against_error(frames: Frames) -> Seen:
     """Fit the exponent of gradient steps against the error for every p."""
     return Seen(

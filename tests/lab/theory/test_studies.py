@@ -113,14 +113,21 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
         assert abs((np.abs(x) < 0.5).mean() - share) < 4 * error
 
 
-def test_the_success_of_constant_noise_at_the_ripples_is_that_of_another_simulation():
+@pytest.mark.parametrize(
+    ("method", "level"),
+    [(escape.CONSTANT, escape.TUNED), ("Algorithm 3, b grows, p = 0.5", escape.WHOLE)],
+)
+def test_the_success_at_the_ripples_is_that_of_another_simulation(method, level):
     """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
-    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=escape.CONSTANT, level="tuned")
+    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
     first, won, chains = table.select("delta_1", "successes", "chains").row(0)
+    ends = np.cumsum(1 / np.arange(400, 0, -1))  # of stages with φ² = 400/400, 399/400, …
+    stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
+    falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, 1000)
-    for t in range(escape.STEPS + escape.LAST):
-        y = x - (first if t < escape.STEPS else 0) * rng.uniform(-1, 1, 1000)
+    for delta in [*first * falls, *np.zeros(400)]:
+        y = x - delta * rng.uniform(-1, 1, 1000)
         x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
     share = won / chains
     error = np.sqrt(2 * share * (1 - share) / 1000)
