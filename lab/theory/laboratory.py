@@ -108,7 +108,7 @@ def write_page(tables: Path, folder: Path) -> None:
             f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study}.py)',
             f"{row.stated} ({row.source})",
             f"**{result.verdict}**",
-            f"{check.what}: {check.number} (asked: {check.asked})",
+            f"{check.what}: {check.number} ({check.asked})",
         ]
         table.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         note = f" {result.note}." if result.note else ""

@@ -20,16 +20,6 @@ class Kernel:
 
     name: Literal["ball", "gaussian"]
 
-    def sample(self, count: int, dimension: int, rng: np.random.Generator) -> Array:
-        """Draw u, shape (count, dimension)."""
-        points = rng.random((count, dimension + (self.name == "ball")))
-        points = np.clip(points, 2.0**-53, 1 - 2.0**-53)
-        z: Array = special.ndtri(points[:, :dimension])
-        if self.name == "gaussian":
-            return z
-        z /= np.maximum(np.sqrt((z**2).sum(1, keepdims=True)), 1e-300)
-        return z * points[:, -1:] ** (1 / dimension)
-
     def second_moment(self, dimension: int) -> float:
         """Return E[u_i²] of one coordinate."""
         return 1 / (dimension + 2) if self.name == "ball" else 1.0
@@ -43,6 +33,14 @@ class Kernel:
         order = dimension / 2
         value = special.gamma(order + 1) * (2 / safe) ** order * special.jv(order, safe)
         return np.where(t == 0, 1.0, value)
+
+
+def in_ball(count: int, dimension: int, rng: np.random.Generator) -> Array:
+    """Draw u uniform in the unit ball, shape (count, dimension)."""
+    points = np.clip(rng.random((count, dimension + 1)), 2.0**-53, 1 - 2.0**-53)
+    z: Array = special.ndtri(points[:, :dimension])
+    z /= np.maximum(np.sqrt((z**2).sum(1, keepdims=True)), 1e-300)
+    return z * points[:, -1:] ** (1 / dimension)
 
 
 BALL, GAUSSIAN = Kernel("ball"), Kernel("gaussian")

@@ -6,25 +6,26 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lab.figures import AMBER, BLUE, COLOURS, INK, VERMILION, drawn
+from lab.figures import AMBER, BLUE, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
-from lab.theory.smoothing import BALL, Array
+from lab.theory.smoothing import BALL, Array, in_ball
 
 STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
 SAMPLES = 200_000
 DIMENSIONS = (2, 3, 10, 100)
 A_WIDTHS, A_PROBABILITY = np.linspace(1.42, 6, 60), np.linspace(1.42, 4, 40)
 SLACK = 1e-5  # relative, for six printed digits
+RADII, SHARE = (0.1, 0.01, 0.001), 0.9  # r, and σ over its largest value on B(x*; r)
 
 
 def sample_widths(
     rng: np.random.Generator, a: float, dimension: int = 2
 ) -> tuple[Array, Array, Array]:
     """Draw x in N(x*; a) and u in the unit ball, r = 1; |δ⁻|, d_m = a/|δ⁻|, cos θ if δ⁻ is real."""
-    offset = a * BALL.sample(SAMPLES, dimension, rng)
-    u = BALL.sample(SAMPLES, dimension, rng)
+    offset = a * in_ball(SAMPLES, dimension, rng)
+    u = in_ball(SAMPLES, dimension, rng)
     distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
     cosine = (offset * u).sum(1) / (distance * length)
     delta = props.delta_minus(distance, length, cosine, 1.0, a)
@@ -85,7 +86,7 @@ def _curvature() -> pl.DataFrame:
     """
     function = rastrigin(BALL, 1)
     records = []
-    shares = product((0.2, 0.02), np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
+    shares = product(RADII, np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
     for r, a, share in shares:
         sigma = float(function.curvature(np.array([[r]]), 0.0)[0])
         level = float(r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1))))
@@ -120,24 +121,7 @@ def draw_widths(frames: Frames, path: Path) -> None:
         right.legend()
 
 
-def draw_probability(frames: Frames, path: Path) -> None:
-    """The share of directions with a real δ⁻, and the printed formula p(a_m)."""
-    with drawn(path, 1, 6, 3.8) as (axis,):
-        of_dimensions = frames["existence_probability"].partition_by("d", maintain_order=True)
-        for rows, colour in zip(of_dimensions, COLOURS, strict=False):
-            label = f"sampled, d = {rows['d'][0]}"
-            axis.plot(rows["a"], rows["sampled"], ".", color=colour, label=label)
-        formula = of_dimensions[0]  # the same for all
-        axis.plot(formula["a"], formula["formula"], color=INK, label=r"$p(a_m)$")
-        title = r"$\|x^* - x\| \to a_m r$, $\|u\| = 1$: the best case"
-        axis.set(xlabel=r"$a_m$", ylabel="P(δ⁻ is real)", title=title)
-        axis.legend()
-
-
-STUDY.figures |= {
-    "delta_minus_and_width.png": draw_widths,
-    "existence_probability.png": draw_probability,
-}
+STUDY.figures |= {"delta_minus_and_width.png": draw_widths}
 
 
 def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
@@ -175,19 +159,25 @@ def width_is_bounded(frames: Frames) -> Seen:
 
 @STUDY.statement(
     "命題 3.1",
-    "f σ-strongly convex on B(x*; r), |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on N(x*; a_m r)",
+    "f σ-strongly convex on B(x*; r), r small enough, |δ_m| = |δ⁻| "
+    "⇒ f̂_δm σ-strongly convex on N(x*; a_m r)",
 )
 def smoothing_keeps_convexity(frames: Frames) -> Seen:
     """Count the pairs (a_m, δ) whose smoothed function is σ-strongly convex."""
-    parts = []
-    for (r,), rows in frames["strong_convexity"].group_by("r", maintain_order=True):
-        strong = float((rows["smallest_curvature"] >= rows["sigma_of_f"]).mean())  # type: ignore[arg-type]
-        convex = float((rows["smallest_curvature"] >= 0).mean())  # type: ignore[arg-type]
-        parts.append(Check(f"r = {r}: share that is σ-strongly convex", strong, low=1))
-        parts.append(Check(f"r = {r}: share that is convex at all", convex, low=1))
+
+    def check(r: float, share: float, what: str) -> Check:
+        rows = frames["strong_convexity"].filter(r=r)
+        strong = rows["smallest_curvature"] >= share * rows["sigma_of_f"]
+        return Check(f"r = {r:g}{what}", float(strong.to_numpy().mean()), low=1)
+
     return Seen(
-        "Rastrigin, ball, d = 1: pairs of a_m in [1.45, 4] and |δ⁻| over its range",
-        parts,
+        "Rastrigin, ball, d = 1: pairs of a_m in [1.45, 4] and |δ⁻| over its range, σ at "
+        f"{SHARE} of its largest",
+        [
+            check(RADII[-1], 1.0, ", σ at its largest: share that is σ-strongly convex"),
+            *(check(r, SHARE, ": share that is σ-strongly convex") for r in RADII),
+            check(RADII[0], 0.0, ": share that is convex at all"),
+        ],
         note="|δ⁻| depends on x and u; f̂_δ averages over all u with one δ",
     )
 

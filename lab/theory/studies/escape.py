@@ -3,70 +3,73 @@
 f(x) = Σ g(x_i), where g is a ripple with three minima. Starts are uniform in [−1, 1]^d. The ball's
 radius grows as √((d + 2)/3), so that the noise of a coordinate has the same variance for every d.
 Every SGD method has one number to tune, its first noise level: on one grid, refined at its best
-point, by chains of another seed.
+point, by chains of another seed. Algorithm 3 has M by M^p = 1/(α_0 ε), and stages as long as
+T_F = H_4/ε_m (H_3 = 0). Stages of one length are another algorithm: *equal stages*.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from igo.method.algorithm3 import stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap
-from lab.theory.smoothing import BALL, Array
+from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("escape")
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
 CHAINS = {1: 1000, 2: 1000, 10: 300}  # by dimension
-ETA, STAGES, STEPS = 0.01, 20, 4000
-LAST = 400  # steps of plain descent at the end of every method
+ETA, STEPS = 0.01, 4000
+LAST = 400  # steps of plain descent at the end of every method: Algorithm 3's stage M + 1
 SMALL = {10: 4}  # in these dimensions η is so much smaller, and the steps are so many more
 GRID = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)  # first noise levels, in units of the domain
-POWERS = (0.5, 1.0, 2.0)
+ACCURACY = 20  # 1/(α_0 ε): M = 400 for p = 1/2, 20 for p = 1, 5 for p = 2
+POWERS = (0.5, 1.0, 2.0)  # Algorithm 3 has p ≤ 1
+EQUAL = ((0.5, 20), (0.5, 400), (1.0, 20), (2.0, 20))  # p and M of equal stages
 WHOLE, TUNED = "whole domain", "tuned"  # first noise levels
 DESCENT, CONSTANT, GROWING = "gradient descent", "constant noise", "growing noise"
+Method = tuple[Array, Array]  # noise and learning rate of each step, over their first values
 
 
-@dataclass(frozen=True)
-class Method:
-    """Noise and learning rate of each stage over their first values."""
-
-    levels: Array
-    rates: Array
+def falling(p: float, stages: int | None = None) -> Array:
+    """Return φ of each step: of Algorithm 3, or of so many equal stages."""
+    phi = optimal_levels(1.0, stages or stages_for(1 / ACCURACY, 1.0, p), p)
+    lengths = np.ones_like(phi) if stages else phi**-2  # T_F ∝ 1/ε_m, ε_m = σ²δ_m²
+    ends = np.round(STEPS * lengths.cumsum() / lengths.sum()).astype(int)
+    return np.repeat(phi, np.diff(ends, prepend=0))
 
 
 def methods() -> dict[str, Method]:
     """Return the methods with a noise level; all have the same number of steps."""
-    ones, phi = np.ones(STAGES), optimal_levels(1.0, STAGES, 1.0)
+    ones = np.ones(STEPS)
     return {
-        CONSTANT: Method(ones, ones),
-        **{falling(p): Method(optimal_levels(1.0, STAGES, p), ones) for p in POWERS},
-        "Algorithm 3, η falls, p = 1": Method(phi, phi),
-        GROWING: Method(phi[::-1], ones),
+        CONSTANT: (ones, ones),
+        **{named(p): (falling(p), ones) for p in POWERS},
+        **{named(p, "η falls"): (falling(p), falling(p)) for p in POWERS[:2]},
+        **{f"{m} equal stages, p = {p:g}": (falling(p, m), ones) for p, m in EQUAL},
+        GROWING: (falling(1, ACCURACY)[::-1], ones),
     }
 
 
-def falling(p: float) -> str:
-    """Return the name of Algorithm 3 with a growing batch."""
-    return f"Algorithm 3, b grows, p = {p:g}"
+def named(p: float, how: str = "b grows") -> str:
+    """Return the name of Algorithm 3."""
+    return f"Algorithm 3, {how}, p = {p:g}"
 
 
 def descend(method: Method, first: float, start: Array, slow: int, seed: int) -> Array:
-    """Run the stages from the noise level `first`, then plain descent, from `start` (n, d).
+    """Run the method from the noise level `first`, then plain descent, from `start` (n, d).
 
     `slow` divides η and multiplies the steps, at the same noise levels.
     """
     rng = np.random.default_rng(seed)
     x, d = start.copy(), start.shape[1]
     radius = first * np.sqrt((d + 2) / 3)
-    for level, speed in zip(method.levels, method.rates, strict=True):
-        for _ in range(STEPS // STAGES * slow):
-            noise = radius * level * BALL.sample(len(x), d, rng) if first > 0 else 0.0
-            x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
+    for level, speed in np.repeat(method, slow, axis=1).T:
+        noise = radius * level * in_ball(len(x), d, rng) if first > 0 else 0.0
+        x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
     for _ in range(LAST * slow):
-        x = x - ETA / slow * method.rates[-1] * PROBLEM.gradient(x)
+        x = x - ETA / slow * method[1][-1] * PROBLEM.gradient(x)
     return x
 
 
@@ -91,7 +94,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     records = []
     for d, chains in CHAINS.items():
         slow = SMALL.get(d, 1)
-        still = Method(np.zeros(STAGES), np.ones(STAGES))
+        still = (np.zeros(STEPS), np.ones(STEPS))
         runs = [(DESCENT, "none", still, 0.0)]
         runs += [(name, WHOLE, method, 1.0) for name, method in methods().items()]
         runs += [
@@ -121,8 +124,8 @@ def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
 
 
 RAN = (
-    f"Ripples with three minima, {CHAINS[1]:,} starts (d = 10: {CHAINS[10]}), {STAGES} stages, "
-    "first noise levels tuned alike"
+    f"Ripples with three minima, {CHAINS[1]:,} starts (d = 10: {CHAINS[10]}), M^p = {ACCURACY}, "
+    "T_F ∝ 1/ε_m, δ_1 tuned"
 )
 
 
@@ -132,7 +135,7 @@ RAN = (
 )
 def reaches_the_global_minimum(frames: Frames) -> Seen:
     """Check that nearly every chain succeeds."""
-    ours = ("Algorithm 3, η falls, p = 1", falling(1))
+    ours = [named(p, how) for how in ("η falls", "b grows") for p in POWERS[:2]]
     return Seen(
         RAN,
         [_success(frames, d, name, low=0.9) for name in ours for d in CHAINS],
@@ -146,31 +149,28 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
     "falling noise reaches it more often than plain descent and than constant noise",
 )
 def falling_beats_constant(frames: Frames) -> Seen:
-    """Compare Algorithm 3 (p = 1, b grows) with plain descent and with constant noise."""
-    rivals = (DESCENT, CONSTANT)
+    """Compare Algorithm 3 (b grows) with plain descent and with constant noise."""
+    pairs = [(named(p), rival) for p in POWERS[:2] for rival in (DESCENT, CONSTANT)]
     return Seen(
         RAN,
-        [_gap(frames, d, falling(1), rival) for d in CHAINS for rival in rivals],
+        [_gap(frames, d, name, rival) for d in CHAINS for name, rival in pairs],
         [_gap(frames, d, GROWING, CONSTANT) for d in (1, 2)],
     )
 
 
 @STUDY.statement("最適なノイズスケジューリング", "the optimal decay of the noise has p in (0, 1]")
 def powers_up_to_one_are_best(frames: Frames) -> Seen:
-    """Compare p = 1/2 and 1 with p = 2."""
-    others = [_gap(frames, d, falling(p), falling(2)) for d in CHAINS for p in (0.5, 1)]
+    """Compare p = 1/2 and 1 with p = 2, each with its own M."""
+    names = {"descent": DESCENT} | {f"p = {p:g}": named(p) for p in POWERS}
+    names |= {name: name for name in methods() if "equal" in name}
+    ran = ((1, WHOLE), (2, WHOLE), (10, WHOLE), (10, TUNED))
     found = "; ".join(
-        f"d = {d}: " + ", ".join(
-            f"{name} {_success(frames, d, method, WHOLE).value:.3f}"
-            for name, method in (
-                *((f"p = {p:g}", falling(p)) for p in POWERS), ("plain descent", DESCENT)
-            )
-        )
-        for d in (1, 2)
-    )  # fmt: skip
+        f"{short} {'/'.join(f'{_success(frames, d, name, level).value:.2f}' for d, level in ran)}"
+        for short, name in names.items()
+    )
     return Seen(
         RAN,
-        others,
-        note="Untuned, from δ_1 as large as the domain, p = 0.5, the default, reaches the minimum "
-        f"less often than plain descent, and p = 2 most often: {found}",
+        [_gap(frames, d, named(p), named(2)) for d in CHAINS for p in POWERS[:2]],
+        note=f"Success from δ_1 as large as the domain, d = 1/2/10, and tuned, d = 10: {found}. "
+        "Equal stages are not Algorithm 3",
     )

@@ -83,13 +83,10 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     return {"sgd_is_smoothed_descent": frame(records)}
 
 
-def _z(rows: pl.DataFrame) -> pl.Series:
-    return (rows["mean_step"] - rows["predicted"]) / rows["standard_error"]
-
-
 def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
-    z = _z(frames["sgd_is_smoothed_descent"].filter(case=label)).abs()
+    rows = frames["sgd_is_smoothed_descent"].filter(case=label)
+    z = ((rows["mean_step"] - rows["predicted"]) / rows["standard_error"]).abs()
     what = f"{label}: points within 95 %"
     return Check(what, float((z <= 1.96).mean()), WITHIN)  # type: ignore[arg-type]
 

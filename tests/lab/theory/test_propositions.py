@@ -118,7 +118,7 @@ def test_minimisers_are_those_of_a_bounded_search(draw, level):
 
 def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():
     rng = np.random.default_rng(7)
-    for c in [case for _ in range(50) if (case := movement.case_of_3_2(rng))]:
+    for c in [case for _ in range(50) if (case := movement.case_of_3_2(rng, 0.1))]:
         along = (c["delta"] ** 2 + c["r"] ** 2 * (c["a"] ** 2 - 1)) / (2 * c["delta"])
         assert along <= c["a"] * c["r"] * (1 + 1e-9)
         assert props.delta_minus(along, 1.0, 1.0, c["r"], c["a"]) == pytest.approx(c["delta"])

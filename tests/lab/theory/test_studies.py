@@ -17,13 +17,11 @@ RESULTS = ROOT / "results" / "theory"
 
 
 def test_algorithm_3_by_hand():
-    stages = implicit.plan(8, 0.25)
     phi = (1 - np.arange(8) / 8) ** 0.25
-    np.testing.assert_allclose([s.noise_level for s in stages], 0.2 * phi)
-    np.testing.assert_allclose([s.learning_rate for s in stages], 0.1 * phi)
     sigma = (3.3 / 2 - 0.35) / 0.2
     steps = 10 * (sigma * 0.2) ** 2 / (sigma * 0.2 * phi) ** 2
-    np.testing.assert_allclose([s.steps for s in stages], np.ceil(steps - 1e-9))
+    by_hand = np.repeat(phi, np.ceil(steps - 1e-9).astype(int))
+    np.testing.assert_allclose(implicit.plan(8, 0.25), by_hand)
 
 
 def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
@@ -37,10 +35,10 @@ def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
 
 
 def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
-    stages = implicit.plan(20, 1.0)
-    last = implicit.run(stages, np.array([-0.2, 0.2]), exact=True)
+    phi = implicit.plan(20, 1.0)
+    last = implicit.run(phi, np.array([-0.2, 0.2]), "exact")
     minimum = optimize.minimize_scalar(
-        lambda x: float(implicit.PROBLEM.value(np.array(x), stages[-1].noise_level)),
+        lambda x: float(implicit.PROBLEM.value(np.array(x), 0.2 * phi[-1])),
         bounds=(-0.05, 0.05),
         method="bounded",
         options={"xatol": 1e-10},
@@ -49,11 +47,9 @@ def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
 
 
 def test_sgd_is_the_exact_step_in_expectation():
-    stage = implicit.plan(1, 1.0)[0]
-    stages = [implicit.Stage(stage.learning_rate, stage.noise_level, 1)]
-    start = np.full(400_000, 0.07)
-    moved = implicit.run(stages, start, exact=False, seed=3)
-    exact = implicit.run(stages, start[:1], exact=True)[0]
+    one, start = implicit.plan(1, 1.0)[:1], np.full(400_000, 0.07)
+    moved = implicit.run(one, start, "sgd", seed=3)
+    exact = implicit.run(one, start[:1], "exact")[0]
     assert abs(moved.mean() - exact) < 4 * moved.std() / np.sqrt(moved.size)
 
 
@@ -64,10 +60,8 @@ def test_rounds_grow_as_theorem_3_4_says(power):
     assert slope == pytest.approx(1 / power, rel=0.1)
 
 
-def test_printed_rule_shrinks_and_hazans_grows():
-    levels = 0.5 ** np.arange(6)
-    assert [explicit.printed_steps(320.0, d) for d in levels[:3]] == [10, 2.5, 0.625]
-    steps = [explicit.hazan_steps(1.0, 2.0, d) for d in levels]
+def test_hazans_steps_grow():
+    steps = [explicit.hazan_steps(1.0, 2.0, d) for d in 0.5 ** np.arange(6)]
     assert steps == [128 * 4**m for m in range(6)]
 
 
@@ -114,14 +108,21 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
         assert abs((np.abs(x) < 0.5).mean() - share) < 4 * error
 
 
-def test_the_success_of_constant_noise_at_the_ripples_is_that_of_another_simulation():
+@pytest.mark.parametrize(
+    ("method", "level"),
+    [(escape.CONSTANT, escape.TUNED), ("Algorithm 3, b grows, p = 0.5", escape.WHOLE)],
+)
+def test_the_success_at_the_ripples_is_that_of_another_simulation(method, level):
     """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
-    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=escape.CONSTANT, level="tuned")
+    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
     first, won, chains = table.select("delta_1", "successes", "chains").row(0)
+    ends = np.cumsum(1 / np.arange(400, 0, -1))  # of stages with φ² = 400/400, 399/400, …
+    stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
+    falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, 1000)
-    for t in range(escape.STEPS + escape.LAST):
-        y = x - (first if t < escape.STEPS else 0) * rng.uniform(-1, 1, 1000)
+    for delta in [*first * falls, *np.zeros(400)]:
+        y = x - delta * rng.uniform(-1, 1, 1000)
         x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
     share = won / chains
     error = np.sqrt(2 * share * (1 - share) / 1000)
