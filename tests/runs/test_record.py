@@ -189,7 +189,7 @@ def test_a_held_run_alone_knows_its_status(
     broken = Mock(side_effect=OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)))
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_bytes", broken)
-        with pytest.raises(Outside, match="status.json cannot be read"):
+        with pytest.raises(Outside, match=r"status.json cannot be read"):
             folder.status()
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(Outside, match="it has no locks"), folder.held():
