@@ -92,7 +92,7 @@ def test_batches_of_any_form_by_loss_of() -> None:
 
 
 def test_a_gradient_norm_with_dropout_is_not_too_large() -> None:
-    """‖∇f‖² against all masks of all samples; with the finite-population factor it is C²/n or so."""
+    """‖∇f‖² against all masks of all samples; the finite-population factor adds C²/n."""
     n, b = 256, 16
     pairs = data(n)
     x, y = pairs.tensors

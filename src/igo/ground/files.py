@@ -26,25 +26,31 @@ Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.js
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. A FIFO or a device, which may never end, is an OSError."""
-    if stat.S_ISFIFO(mode := path.stat().st_mode) or stat.S_ISCHR(mode):
-        raise OSError(errno.EINVAL, "it is no file", str(path))
-    return path.read_bytes()
+    """The content of a run's file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Outside: it cannot be read. A FIFO or a device, which may never end, is not.
+    """
+    try:
+        if stat.S_ISFIFO(mode := path.stat().st_mode) or stat.S_ISCHR(mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Outside(
+            f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
+            " it is. Once it can be read, the same command continues; fresh=true starts over"
+        ) from None
 
 
 def read_json(path: Path) -> Record:
-    """The object in a JSON file; empty where there is no file.
-
-    Raises:
-        Outside: it cannot be read.
-        UserError: it is damaged, or holds something else.
-    """
+    """The object in a run's JSON file, empty where there is no file; damage is a UserError."""
     try:
         content = json.loads(read_bytes(path))
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise Outside(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
     if not isinstance(content, dict):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
-from igo.ground.errors import Outside, UserError
+from igo.ground.errors import UserError
 from igo.ground.files import LEFT, Record, durable, partial_of, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
@@ -58,11 +58,6 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         content = read_bytes(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise Outside(
-            f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
-            " it is. Once it can be read, the same command continues; fresh=true starts over"
-        ) from None
     try:
         # torch.load does not notice changed numbers.
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:

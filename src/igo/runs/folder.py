@@ -248,7 +248,7 @@ def read_records(folder: Path, status: Record, until: int | None = None) -> list
     try:
         content = read_bytes(file) if file.exists() else b""
         records = [dict(json.loads(line)) for line in content.split(b"\n")[:-1]][:until]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
     whole = status.get("sealed") in (None, hashlib.sha256(content).hexdigest())
     if until is not None:
