@@ -36,7 +36,7 @@ def read_bytes(path: Path) -> bytes:
         if stat.S_ISFIFO(mode := path.stat().st_mode) or stat.S_ISCHR(mode):
             raise OSError(errno.EINVAL, "it is no file")
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise Outside(
@@ -49,7 +49,7 @@ def read_json(path: Path) -> Record:
     """The object in a run's JSON file, empty where there is no file; damage is a UserError."""
     try:
         content = json.loads(read_bytes(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
