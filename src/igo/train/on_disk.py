@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, dataloader
 from torch.utils.data._utils import signal_handling
 from torchvision.transforms import v2
 
@@ -31,6 +32,8 @@ SHARED = Path("/dev/shm")
 
 # PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
 signal_handling._SIGCHLD_handler_set = True
+# What is interrupted as it starts its workers lacks this, and could not end those that it has.
+dataloader._MultiProcessingDataLoaderIter._workers_status = defaultdict(lambda: True)
 
 
 class Transformed(Dataset[Tensor | UserError]):
@@ -91,11 +94,15 @@ class Reader:
                         raise piece
                     pixels[start : start + PIECE] = piece
                 yield pixels
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
-            why = f"a worker that reads images was killed ({first_line(error).rstrip('. ')})"
-            raise Outside(f"{why}; the same command continues") from None
+            started = isinstance(error, RuntimeError | ConnectionError | EOFError)
+            how = (
+                f"{'was killed' if started else 'cannot start'} ({first_line(error).rstrip('. ')})"
+            )
+            why = f"a worker that reads images {how}; the same command continues"
+            raise Outside(why) from None
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
