@@ -119,6 +119,7 @@ class SlurmLauncher(SweepLauncher):
         from igo.config.load import split_off
         from igo.sweep.slurm import Slurm, check, submit
 
-        settings, others = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
+        settings, rest = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
+        others = {str(name): value for name, value in rest.items()}
         check(settings, others)
         return self.go(job_overrides, lambda sweep: submit(sweep, settings, others))

@@ -95,11 +95,11 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
     (runs[1] / "metrics.jsonl").write_text("")
-    ended = program(*sweep, "split=0,1,0.5")
-    assert ended.returncode == 1
-    assert "6 runs, 3 finished, 1 damaged, 2 to go" in ended.stdout
-    assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", ended.stdout, re.M)
-    assert ended.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
+    more = program(*sweep, "split=0,1,0.5")
+    assert more.returncode == 1
+    assert "6 runs, 3 finished, 1 damaged, 2 to go" in more.stdout
+    assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", more.stdout, re.M)
+    assert more.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
 
 
 def test_it_ends_with_difference_interval_verdict_and_report(

@@ -16,7 +16,6 @@ from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from omegaconf import DictConfig
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
@@ -51,7 +50,7 @@ class Slurm:
     additional: dict[str, Any] | None = None
 
 
-def check(settings: Slurm, others: DictConfig) -> None:
+def check(settings: Slurm, others: Mapping[str, Any]) -> None:
     """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
     lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
@@ -69,7 +68,7 @@ def check(settings: Slurm, others: DictConfig) -> None:
         )
 
 
-def submit(sweep: Sweep, settings: Slurm, others: DictConfig) -> None:
+def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
     """Submit the sweep's runs to SLURM; ``others`` go to submitit as they are."""
     options = {**asdict(settings), **others}
     per_job, array_size = settings.runs_per_job, settings.array_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ SHARED = Path("/dev/shm")
 # PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
 signal_handling._SIGCHLD_handler_set = True
 # What is interrupted as it starts its workers lacks this, and could not end those that it has.
-dataloader._MultiProcessingDataLoaderIter._workers_status = defaultdict(lambda: True)
+dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 
 
 class Transformed(Dataset[Tensor | UserError]):
