@@ -5,21 +5,23 @@ Hydra imports this module at every start, so the module imports little; igo.swee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from igo.config.own import with_options
 from igo.ground.files import CONF, LAUNCH
 
 # What GROUP=own begins with: settings that may have any name.
@@ -37,45 +39,37 @@ class GroupFolders(SearchPathPlugin):
                 search_path.append("igo", f"file://{folder}")
 
 
-class GridSweeper(Sweeper):
-    """All combinations of one grid or of several: ``hydra.sweeper.grids``, a list of
-    {setting: value or list of values}. Overrides on the command line apply to each grid.
+class GridSweeper(BasicSweeper):
+    """Hydra's basic sweeper. It leaves words as they are typed, composes no run and writes no file.
+
+    So a run is that of its words, in their order and with their +, ++ and ~.
     """
 
-    def __init__(self, grids: Sequence[Mapping[str, Any]]) -> None:
-        self._grids = [dict(grid) for grid in grids] or [{}]
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Called by Hydra."""
-        self._context = hydra_context
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
     def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each run. Typed ones replace settings of the grids."""
-        lines: list[list[str]] = []
-        for grid in self._grids:
-            settings = [f"{name}={_listed(value)}" for name, value in grid.items()]
-            overrides = parser.parse_overrides([*settings, *arguments])
-            lines += BasicSweeper.split_arguments(overrides, None)[0]
-        return lines
+        """The words of each run. Of ``params``, those that are not typed as well."""
+        params = self._parse_config()
+        words = [*params, *(word for word in arguments if not word.startswith("sweep="))]
+        overrides = parser.parse_overrides(words)
+        names = [override.get_key_element().lstrip("+~") for override in overrides]
+        choices = []
+        for place, override in enumerate(overrides):
+            several = override.is_sweep_override()
+            if names[place] in names[place + 1 :] and (several or place < len(params)):
+                continue
+            values = self.split_arguments([override], None)[0] if several else [[words[place]]]
+            choices.append([line for (line,) in values])
+        return [with_options(line) for line in itertools.product(*choices)]
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Called by Hydra: launch every combination."""
-        parser = OverridesParser.create(config_loader=self._context.config_loader)
-        results = self._launcher.launch(self.lines(parser, arguments), initial_job_idx=0)
+        assert self.hydra_context
+        assert self.launcher
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        results = self.launcher.launch(self.lines(parser, arguments), initial_job_idx=0)
         for result in results:
-            _ = result.return_value  # raises the error of the run
+            with redirect_stderr(io.StringIO()):  # its line beside that of the error
+                _ = result.return_value  # raises the error of the run
         return results
-
-
-def _listed(value: Any) -> str:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return "null" if value is None else str(value)
-    return ",".join(map(_listed, value))
 
 
 class SweepLauncher(Launcher):
@@ -108,12 +102,11 @@ class LocalLauncher(SweepLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Called by Hydra."""
-        from igo.sweep.launch import check_counts
-        from igo.sweep.local import run_all
+        from igo.config.load import split_off
+        from igo.sweep.local import Local, run_all
 
-        unset = {"parallel"} if self._settings["parallel"] is None else set()
-        check_counts({k: v for k, v in self._settings.items() if k not in unset})
-        return self.go(job_overrides, lambda sweep: run_all(sweep, **self._settings))
+        settings, _ = split_off(OmegaConf.create(self._settings), Local, "hydra.launcher.")
+        return self.go(job_overrides, lambda sweep: run_all(sweep, settings))
 
 
 class SlurmLauncher(SweepLauncher):
@@ -123,7 +116,10 @@ class SlurmLauncher(SweepLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Called by Hydra."""
-        from igo.sweep.slurm import check, submit
+        from igo.config.load import split_off
+        from igo.sweep.slurm import Slurm, check, submit
 
-        check(self._settings)
-        return self.go(job_overrides, lambda sweep: submit(sweep, self._settings))
+        settings, rest = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
+        others = {str(name): value for name, value in rest.items()}
+        check(settings, others)
+        return self.go(job_overrides, lambda sweep: submit(sweep, settings, others))

@@ -13,6 +13,8 @@ from data_files import write_images
 from forked import Death
 
 MINE = """
+import math
+
 import torch
 from torch import nn
 
@@ -20,7 +22,8 @@ from igo.config.schema import DatasetConfig, ModelConfig
 from igo.train import models
 
 
-def net(classes, channels, width=16):  # the very parameters of model=resnet8
+def net(classes, channels, width=16, limits=(), act=None):  # the very parameters of model=resnet8
+    assert not act or (limits == [math.inf, -math.inf] and str(act()) == "GELU(approximate='none')")
     data = DatasetConfig("x", classes, channels, 8, 2, [0.5], [0.5])
     return models.build(ModelConfig("resnet8", width=width), data)
 
@@ -46,7 +49,8 @@ RUN = ("tracking=none", "epochs=3", "batch_size=32", "dataset.samples=96", "nois
 OWN = (
     "model._target_=mine.net", "model.width=4", "model.classes=${dataset.classes}",
     "model.channels=${dataset.channels}", "optimizer._target_=mine.sgd", "optimizer.decay=0.001",
-    "schedule._target_=mine.power", "schedule.exponent=0.3",
+    "schedule._target_=mine.power", "schedule.exponent=0.3", "model.limits=[inf,-inf]",
+    "model.act._target_=torch.nn.GELU", "model.act._partial_=true",
 )  # fmt: skip
 SAME = ("model.width=4", "optimizer.weight_decay=0.001", "p=0.3")
 
@@ -82,7 +86,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert "finished before under another version of mine.net's file;" in program(*RUN, *OWN).stdout
     sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
     assert re.search(r"^started model.width=5$", sweep, re.M)  # the other has finished
-    assert "mine.net(width=5, classes=10, channels=1)" in sweep
+    assert "mine.net(width=5, classes=10, channels=1, limits=[inf, -inf], act={" in sweep
     program("runs=runs", "output=report", command="report").good()
     assert "mine.power(exponent=0.3)" in (tmp_path / "report" / "index.html").read_text()
     few = ("runs=runs", "samples=8", "steps=1")
@@ -118,6 +122,8 @@ WRONG = {  # what is typed; what is said after the setting
     "model._target_=min.net": r"No module named 'min'; neither installed nor in the current folder",
     "model._target_=mine.power model.widht=3 model.t=1": r"'widht'; it takes t, exponent",
     "model._target_=mine.number": r"it makes a int, and no Module",
+    "model._target_=mine.number model.width={_target_:mine.nett}": r"no attribute 'nett'. Did you",
+    "model._target_=mine.number model.width={_target_:mine.power}": r"TypeError: .* 't'",
     "model._target_=mine.Peeks": r"cannot take a batch of .*cannot be called on meta tensors",
     "model._target_=torch.nn.Linear model.in_features=a model.out_features=2": r"TypeError: empty",
     "optimizer._target_=torch.optim.LBFGS": r"missing a required argument: 'closure'",

@@ -9,6 +9,7 @@ import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -146,6 +147,9 @@ def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) ->
     """And not anywhere, by a handler of PyTorch's for SIGCHLD."""
     before, handler = multiprocessing.active_children(), signal.getsignal(signal.SIGCHLD)
     data = imagenet(data_dir, "dataset.workers=2")
+    full = patch("os.fork", side_effect=BlockingIOError(errno.EAGAIN, "no room"))
+    with full, pytest.raises(Outside, match=r"^a worker .* cannot start \(.*no room\); the same"):
+        next(data.train_batches(epoch_batches(21, 21, 0, 1), seed=4))
     stream = data.train_batches(epoch_batches(21, 21, 0, 1), seed=4)
     next(stream)
     assert signal.getsignal(signal.SIGCHLD) == handler

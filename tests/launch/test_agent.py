@@ -94,11 +94,14 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
         assert server.runs[run].received == [1, 2]
         of_agent: dict[str, Any] = {
             "WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "theirs", "WANDB_PROJECT": "igo",
-            "WANDB_ENTITY": "team", **server.online,
+            "WANDB_ENTITY": "team", "WANDB_RUN_GROUP": "ours", "WANDB_NAME": "mine",
+            "WANDB_TAGS": "a#1,two words", **server.online,
         }  # fmt: skip
-        ended = forge.run(tmp_path, *TINY, "tracking.group=ours", **of_agent).good()
+        ended = forge.run(tmp_path, *TINY, **of_agent).good()
         assert ended.stderr == ""
         assert "continuing after epoch 2" in ended.stdout
         assert set(server.runs) == {run, "theirs"}
-        assert server.runs["theirs"].settings["groupName"] == "ours"
+        sent = server.runs["theirs"].settings
+        assert (sent["groupName"], sent["displayName"]) == ("ours", "mine")
+        assert sent["tags"] == ["a#1", "two words", "graduated"]
         assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace as Namespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -28,12 +30,15 @@ from conftest import ROOT, TINY, Program, clean_environment, command, configure,
 from forked import Death, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from recorded import edit
 from rich.console import Console
 
-from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
-from igo.ground.errors import ConfigError, Outside
+from igo.config.schema import Config
+from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
@@ -88,6 +93,13 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in again.stdout
     assert "1 run of c0ffeec+changes (igo 0000000000)" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
+
+    (runs[1] / "metrics.jsonl").write_text("")
+    more = program(*sweep, "split=0,1,0.5")
+    assert more.returncode == 1
+    assert "6 runs, 3 finished, 1 damaged, 2 to go" in more.stdout
+    assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", more.stdout, re.M)
+    assert more.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
 
 
 def test_it_ends_with_difference_interval_verdict_and_report(
@@ -233,6 +245,8 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
     run.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool, (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = program("-m", *SMALL, "seed=1,0", "fresh=true")
+        assert "is being worked on by another process; fresh=true has removed" in fresh.error()
         done = pool.submit(program, "-m", *SMALL, "seed=0")
         with pytest.raises(TimeoutError):
             done.result(timeout=8)
@@ -263,6 +277,27 @@ def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
     assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
 
 
+@pytest.mark.parametrize(("launcher", "code"), [("basic", 2), ("local", 1)])
+def test_every_launcher_trains_every_run_and_the_command_of_a_run_is_the_run(
+    launcher: str, code: int, program: Program, tmp_path: Path
+) -> None:
+    """Also that of Hydra, and beside a run that fails. A file is in a folder of the user's."""
+    file = tmp_path / "own" / "experiment" / "near.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nseed: 7\n")
+    typed = ("++learning_rate=0.1,1e30", "experiment=near", *SMALL, "--config-dir", "own")
+    ended = program("-m", f"hydra/launcher={launcher}", *typed)
+    assert ended.returncode == code
+    error = r"^error: the run .*=1e\+30 .*: the loss is not finite" if launcher == "basic" else "$"
+    assert re.match(error, ended.stderr)
+    assert ended.stderr.count("\n") == (launcher == "basic")
+    runs = {folder: status(folder) for folder in folders(tmp_path)}
+    assert {run["state"] for run in runs.values()} == {"failed", "finished"}
+    for folder, run in runs.items():
+        again = program(*shlex.split(run["command"])[2:], bare=True)
+        assert f"run {folder}" in again.stdout
+
+
 @pytest.fixture
 def composer() -> Iterator[Composer]:
     """For one test: Hydra can be initialized once at a time."""
@@ -270,31 +305,49 @@ def composer() -> Iterator[Composer]:
         yield Composer("config")
 
 
-LINES = [
-    [],
-    ["p=0.3", "split=0", "seed=7"],
-    ["experiment=fashion_mnist", "schedule=method4", "seed=1"],
-    ["schedule=step", "schedule.kappa=0.9", "schedule.lam=1.5", "epochs=7"],
-    ["dataset.mean=[0.25]", "tracking.tags=[a,b]", "engine.threads=2", "max_batch_size=64"],
-    ["experiment=cifar100", "schedule=polynomial", "p=4", "batch_size=64"],
-    ["optimizer=shb", "optimizer.momentum=0.5"],
-    ["p=1", "tracking.project=7", "dataset.mean=[1]", "learning_rate='0.1'"],
-]
+def lines_of(params: dict[str, str], typed: list[str]) -> list[list[str]]:
+    """The words of a sweep's runs. Hydra loads its plugins anew when it is initialized."""
+    from hydra_plugins.igo_launchers import GridSweeper
+
+    return GridSweeper(None, params).lines(OverridesParser.create(), typed)
 
 
-def test_composing_many_runs_gives_what_hydra_and_omegaconf_give_for_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+SETTINGS = [
+    "learning_rate=0.1", "learning_rate='0.3'", "seed=1", "seed=2", "p=0.3", "p=1", "split=0",
+    "noise.batches=3", "noise.batches=4", "noise={batches:5}", "tracking.tags=[a]", "schedule=step",
+    "schedule=graduated", "schedule.stages=2", "experiment=fashion_mnist", "experiment=cifar100",
+    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.threads=2", "max_batch_size=64",
+]  # fmt: skip
+PREFIXES = ("", "", "", "++", "++", "+", "~")
+WORDS = st.tuples(st.sampled_from(PREFIXES), st.sampled_from(SETTINGS)).map("".join)
+FILES = st.lists(st.sampled_from(SETTINGS), max_size=3)
+
+
+@settings(max_examples=12)
+@given(FILES, st.lists(WORDS, max_size=6))
+@example(["learning_rate=0.1"], ["++learning_rate=0.3"])
+@example([], ["++seed=1", "seed=2", "++seed=3", "noise={batches:5}", "noise.batches=3"])
+@example(["tracking.tags=[7]"], ["p=1", "learning_rate='0.3'", "seed=2", "~schedule"])
+def test_a_sweep_of_one_is_the_single_run(words: list[str], typed: list[str]) -> None:
+    """Of the words of its file and then the typed ones, as Hydra and OmegaConf compose them."""
+
+    @cache
+    def single(*words: str) -> Config:
+        named = [word.partition("=")[0].lstrip("+~") for word in words]
+        with patch("igo.config.load._as_it_is", None):  # OmegaConf converts every value
+            return load(compose("config", list(words)), named)
+
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        with monkeypatch.context() as patch:
-            patch.setattr("igo.config.load._as_it_is", None)  # OmegaConf converts every value
-            wanted = [
-                load(compose("config", line), [override.split("=")[0] for override in line])
-                for line in LINES
-            ]
-        shared = Composer("config")
-        jobs = [shared.job(line) for line in LINES * 2]
-    assert [job.config for job in jobs] == wanted * 2
+        params = dict(word.split("=") for word in words)
+        (line,) = lines_of(params, typed)
+        try:
+            wanted = single(*map("=".join, params.items()), *typed)
+        except (HydraException, UserError):
+            with pytest.raises((HydraException, UserError)):
+                Composer("config").job(line)
+            return
+        job = Composer("config").job(line)
+        assert wanted == job.config == single(*job.overrides)  # which status.json has
 
 
 def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None:
@@ -311,15 +364,14 @@ NOT_JUDGED = "tuning"  # by the best mean, see results/cifar100.md
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
 def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) -> None:
     check_file(composer, path.stem)
-    content = yaml.safe_load(path.read_text())
-    sweeper = GridSweeper(content["hydra"]["sweeper"]["grids"])
-    lines = sweeper.lines(OverridesParser.create(), [])
+    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    lines = lines_of(params, [])
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
     one = [line for line in lines if not seeds or seeds[0] in line]  # seeds are alike
     jobs = distinct(map(composer.job, one))
     if not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
-    replaced = sweeper.lines(OverridesParser.create(), ["seed=4,5"])
+    replaced = lines_of(params, ["seed=4,5"])
     assert {override for line in replaced for override in line if "seed=" in override} == {
         "seed=4", "seed=5"
     }  # fmt: skip
@@ -366,7 +418,7 @@ def run_jobs(
     monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
     sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs
-    local.run_all(sweep, parallel=1, threads=1, runs_per_gpu=1)
+    local.run_all(sweep, local.Local(parallel=1))
     return reads
 
 
@@ -392,4 +444,4 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
     on_cpu = [composer.job(["engine.device=cpu"])]
     table = {(None, 1): 8, (None, 3): 2, (None, 16): 1, (3, 1): 3}
     for (parallel, threads), runs in table.items():
-        assert local.rooms(on_cpu, parallel, threads, 1) == [None] * runs
+        assert local.rooms(on_cpu, local.Local(parallel, threads)) == [None] * runs

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Program, configure, status
 
-from igo.ground.errors import ConfigError
 from igo.runs.folder import path_of
-from igo.sweep import slurm
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
 StandIn = Callable[..., str]
@@ -37,7 +35,10 @@ def stand_in(tmp_path: Path) -> StandIn:
 def test_sbatch_is_asked_for_what_was_set(
     program: Program, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    """Read from the script that sbatch gets, by the names of sbatch's own manual."""
+    """Read from the script that sbatch gets, by the names of sbatch's own manual.
+
+    By default it is one GPU, but none for runs on the CPU; a line of bash need be no list.
+    """
     path = stand_in(
         sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
         srun="exit 1", squeue="exit 1",
@@ -70,16 +71,11 @@ def test_sbatch_is_asked_for_what_was_set(
     (sweep,) = tmp_path.glob("runs/sweeps/*/sweep.json")
     assert asked["job-name"] == sweep.parent.name
     assert list(json.loads(sweep.read_text())["queue"].values()) == ["7_0", "7_1", "7_2"]
-
-
-def test_a_run_that_needs_a_gpu_asks_for_one_and_for_a_day() -> None:
-    asked = slurm.with_needs({"gpus_per_node": None, "time": None}, [configure("dataset=cifar100")])
-    assert asked == {"gpus_per_node": 1, "time": 1440}
-    none = {"gpus_per_node": 0, "time": None}
-    with pytest.raises(ConfigError, match=r"gpus_per_node=0 .* a run on cifar100 needs a GPU"):
-        slurm.with_needs(none, [configure("dataset=cifar100")])
-    for typed in (("dataset=cifar100", "engine=cpu"), ("dataset=digits",)):
-        assert slurm.with_needs(none, [configure(*typed)]) == {"gpus_per_node": 0, "time": 240}
+    for typed, gpus in ((("seed=3",), ["1"]), (("seed=4", "engine=cpu"), [])):
+        program(*SWEEP, *typed, "hydra.launcher.setup=module load cuda", PATH=path).good()
+        script = (tmp_path / "script").read_text()
+        assert re.findall(r"--gpus-per-node=(.*)", script) == gpus
+        assert "\nmodule load cuda\n" in script
 
 
 def test_wrong_use_is_one_line_and_submits_nothing(
@@ -93,6 +89,12 @@ def test_wrong_use_is_one_line_and_submits_nothing(
         ("hydra.launcher.partition=nowhere", "invalid partition specified: nowhere"),
         ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is not allowed"),
         ("hydra.launcher.time=soon", "hydra.launcher.time=soon is not allowed"),
+        ("hydra.launcher.mem_gb=inf", "hydra.launcher.mem_gb=inf is not allowed"),
+        ("hydra.launcher.nodes=0", "hydra.launcher.nodes=0 is not allowed"),
+        ("hydra.launcher.setup=5", "setup=5 is not allowed: it must be a line of bash"),
+        ("hydra.launcher.additional=5", "hydra.launcher.additional: Cannot assign int"),
+        ("hydra.launcher.qos='a\nb'", "hydra.launcher.qos='a\\nb' is not allowed"),
+        ("hydra.launcher.retry_failed=no", "hydra.launcher.retry_failed=no is not allowed"),
         ("+hydra.launcher.nonsense=1", "nonsense"),
     ):
         assert named in program(*SWEEP, typed, PATH=path).error()
@@ -109,6 +111,11 @@ def test_what_is_in_slurm_is_left_alone(
     stand_in(squeue="echo no controller >&2; exit 1")
     assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
+    old = tmp_path / "runs" / "sweeps" / "old" / "sweep.json"  # by a clock that was ahead
+    old.parent.mkdir()
+    (file,) = tmp_path.glob("runs/sweeps/*/sweep.json")
+    old.write_text(file.read_text().replace("7_", "3_"))
+    os.utime(old, (2**32, 2**32))
     tried = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
     tried.mkdir()
     (tried / "status.json").write_text(json.dumps({"run": tried.name, "state": "failed"}))

@@ -6,12 +6,10 @@ import errno
 import io
 import os
 import re
-import shutil
 import signal
 import sys
-import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -25,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.load import explain
-from igo.config.own import with_options
+from igo.config.own import NAMES, with_options
 from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
@@ -36,6 +34,7 @@ from igo.ground.ranks import Ranks
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 ALIASES = {  # what settings are called elsewhere
     "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
@@ -45,7 +44,6 @@ ALIASES = {  # what settings are called elsewhere
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
 SETTING = re.compile(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?")
-SECOND_COLUMN = 26  # characters before it
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
@@ -58,18 +56,18 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     _prepare_process()
     words = with_options(sys.argv[1:])
     asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
+    if asked:
+        topic = asked[0].partition("=")[2]
+        _reported(lambda: print(help_text(Path(sys.argv[0]).name, config, topic)))
+    else:
+        _reported(lambda: _start(program, config, words))
+
+
+def _reported(function: Callable[[], object]) -> None:
+    """Call a function; what the user can fix ends the process with one line."""
     failure = ""
     try:
-        if asked:
-            topic, width = asked[0].partition("=")[2], shutil.get_terminal_size().columns
-            print(help_text(Path(sys.argv[0]).name, config, topic, width))
-        elif composed := _compose(config, words):
-            settings, of_hydra = composed
-            if sweep := of_hydra.runtime.choices.get("sweep"):
-                allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
-                raise ConfigError("sweep", sweep, allowed)
-            overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
-            program(settings, [line.split("=")[0].lstrip("+~") for line in overrides])
+        function()
         sys.stdout.flush()  # output that cannot be written raises here, not at the exit
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
@@ -96,8 +94,9 @@ def _prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ
-    if not os.environ.get("WANDB_MODE"):
-        os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        if not os.environ[name]:  # it is as unset, but W&B refuses an empty mode
+            del os.environ[name]
     # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
     os.environ.pop("OMP_DYNAMIC", None)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors
@@ -117,29 +116,60 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _compose(config: Path, words: Sequence[str]) -> tuple[DictConfig, HydraConf] | None:
-    """The settings and Hydra's own; None if Hydra has done all, as for --cfg or a sweep.
-
-    The program is called with them later, so that Hydra's errors and the program's stay apart.
-    """
+def _start(
+    program: Callable[[DictConfig, list[str]], object], config: Path, words: Sequence[str]
+) -> None:
+    """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     for word in words:
-        if word.startswith("-") and word.split("=")[0] not in FLAGS:
+        name, _, value = word.partition("=")
+        if word.startswith("-") and name not in FLAGS:
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+        if name in VALUED and word == f"{name}=":
+            raise UserError(f"the flag {name} has no value")
+        if name in FOLDERS:
+            raise ConfigError(name, value, "each run has its own folder, in runs_dir")
     # argparse takes no flag, and no value of one, between two settings.
     pairs = pairwise(["", *words])
     flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
     sys.argv[1:] = [*(word for word in words if word not in flags), *flags]
-    composed = []
+    script, begun = sys.argv[0], False
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> None:
-        composed.append((settings, HydraConfig.get()))
+        nonlocal begun
+        of_hydra = HydraConfig.get()
+        overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
+        typed = [line.split("=")[0].lstrip("+~") for line in overrides]
+        if not OmegaConf.is_missing(
+            of_hydra.job, "num"
+        ):  # a run of a sweep, in a launcher of Hydra's
+            sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
+            try:
+                program(settings, typed)
+            except Exception as error:
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                text = f"the run {' '.join(overrides)}: {first_line(error)}"
+                raise UserError(text) from None  # which survives the launcher's pickle
+            return
+        begun = True
+        if sweep := of_hydra.runtime.choices.get("sweep"):
+            allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+            raise ConfigError("sweep", sweep, allowed)
+        _reported(lambda: program(settings, typed))
 
     try:
         main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        if begun:  # it is the program's
+            raise
         raise _explained(error, config) from None
-    return composed[0] if composed else None
+
+
+def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:
+    """The flags that a command needs to find the files of settings that this one found."""
+    sources = of_hydra.runtime.config_sources
+    return [f"--config-dir={each.path}" for each in sources if each.provider == "command-line"]
 
 
 def _explained(error: Exception, config: Path) -> UserError:
@@ -155,9 +185,7 @@ def _explained(error: Exception, config: Path) -> UserError:
         problem = getattr(error, "problem", None) or first_line(error)
         return UserError(f"{where}: {problem}; it must be YAML")
     if isinstance(error, UnicodeDecodeError):
-        frames = (frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__))
-        file = next((f["full_path"] for f in frames if "full_path" in f), "a file of settings")
-        return UserError(f"{file}: {error.reason}; it must be UTF-8")
+        return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
     text = " ".join(str(error).split())
     unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
     if unknown and unknown[1] == "append":
@@ -173,9 +201,10 @@ def _explained(error: Exception, config: Path) -> UserError:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
-    if name.endswith("._target_"):
-        group = name.partition(".")[0]
-        return f"leave {group}= out: {name} takes its place"
+    if name == "dataset._target_":
+        return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
+    if name.endswith("._target_") and name.partition(".")[0] in NAMES:
+        return f"leave {name.partition('.')[0]}= out: {name} takes its place"
     if owners := options_with(name):
         return f"{name} is no setting here: it belongs to {', '.join(owners)}"
     known = [*settings_in(config)]
@@ -190,51 +219,34 @@ def summary(config: Path) -> str:
     return config.read_text().partition("\n")[0].removeprefix("# ")
 
 
-def help_text(program: str, config: Path, topic: str, width: int) -> str:
-    """Explain a program.
+def help_text(program: str, config: Path, topic: str) -> str:
+    """Explain a program by its files of settings and their comments.
 
     Args:
         program: what is typed to start it.
         config: the file of its defaults, such as conf/config.yaml.
-        topic: a group of settings: its files as they are; ``all``: those of all groups. Empty:
-            the settings in ``config``, and the options of each group.
-        width: characters in a line, wrapped between words.
+        topic: a group of settings: its files; ``all``: those of all groups. Empty: ``config``, and
+            the options of each group.
     """
     groups: dict[str, str] = dict(GROUP.findall(config.read_text()))
-    settings, topics = settings_in(config), ["all", *group_names()]
+    text = DEFAULTS.sub("", config.read_text()).partition("\nhydra:")[0]
     if topic:
+        topics = ["all", *group_names()]
         if topic not in topics:
             raise ConfigError("--help", topic, right_options("--help", topic, topics))
-        shared = {n: s for n, s in settings.items() if topic == "all" or n.startswith(f"{topic}.")}
+        if topic != "all":
+            text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
         files = [
             f"--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
             for group in (groups if topic == "all" else [topic]) for path in options(group)
         ]  # fmt: skip
-        return "\n".join([*_lines(shared), "", *files])
+        return "\n".join([text, *files])
     typed = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
-    lines = [summary(config), "", f"usage: {program} {typed} ..."]
-    if groups:
-        lines += [
-            "  -m              sweeps: a run for each value of seed=0,1,2",
-            "  --help=GROUP    the options and settings of a group; --help=all: of all groups",
-        ]
-    lines += ["  --cfg job       the settings as composed; --hydra-help: what Hydra offers", ""]
-    lines += [*_lines(settings), ""]
-    others = {g: ", ".join(o.stem for o in options(g) if o.stem != d) for g, d in groups.items()}
-    lines += _lines({g: (d, f"or {others[g]}" if others[g] else "") for g, d in groups.items()})
-    indent = " " * (SECOND_COLUMN + 3)
-    return "\n".join(
-        textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
-        for line in lines
-    )
-
-
-def _lines(settings: Mapping[str, tuple[str, str]]) -> list[str]:
-    """``  name=value    comment``."""
-    return [
-        f"  {f'{name}={value}':<{SECOND_COLUMN}} {comment}".rstrip()
-        for name, (value, comment) in settings.items()
+    chosen = [
+        f"{f'{group}={default}':<22}# {', '.join(option.stem for option in options(group))}"
+        for group, default in groups.items()
     ]
+    return "\n".join([f"usage: {program} {typed} ...\n", text, *chosen])
 
 
 def settings_in(file: Path) -> dict[str, tuple[str, str]]:

@@ -151,16 +151,21 @@ def make_plan(config: Config) -> Plan:
         raise ConfigError(setting, value, error.allowed) from None
 
 
-def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:
-    """Type and check the settings that are fields of ``kind``; return them and the rest."""
+def split_off(
+    composed: DictConfig, kind: type[Settings], group: str = ""
+) -> tuple[Settings, DictConfig]:
+    """Type and check the settings that are fields of ``kind``; return them and the rest.
+
+    ``group`` begins the names of the settings in errors, such as ``hydra.launcher.``.
+    """
     names = {field.name for field in fields(kind)}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
         settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise explain(error) from None
+        raise explain(error, group) from None
     for name, setting in settings_of(kind):
-        rules.check(name, value_of(settings, name), setting.notes)
+        rules.check(group + name, value_of(settings, name), setting.notes)
     rest = [str(name) for name in composed if name not in names]
     return settings, OmegaConf.masked_copy(composed, rest)
 
@@ -211,9 +216,9 @@ def record_values(text: str) -> Record:
     return values
 
 
-def explain(error: OmegaConfBaseException) -> UserError:
-    """One readable line for an error of OmegaConf's about a key or a value."""
-    name = error.full_key or ""
+def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
+    """One readable line for an error of OmegaConf's about a key or a value in a group."""
+    name = group + (error.full_key or "")
     if isinstance(error, ConfigKeyError) and name in ("experiment", "debug", "sweep"):
         return UserError(f"the file of {name}=… must begin with the line # @package _global_")
     if isinstance(error, ConfigKeyError):

@@ -1,7 +1,7 @@
 """A model, an optimizer and a noise profile of the user's own, by ``_target_`` as in Hydra.
 
 ``model._target_=my_model.MyCNN model.width=8`` is kept as the name of the model, written as a call:
-``my_model.MyCNN(width=8)``.
+``my_model.MyCNN(width=8)``. Hydra makes what has a ``_target_`` within its arguments.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import math
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
@@ -62,6 +67,8 @@ def _check(group: str, call: str) -> None:
     with reported(group, call):
         target, arguments = _read(call)
         signature = inspect.signature(find(target))
+        for inner in re.findall(r"'_target_': '([^']+)'", call):
+            find(inner)
         try:
             signature.bind(*given[group], **arguments, **rate)
         except TypeError as error:
@@ -72,7 +79,11 @@ def made_by(group: str, call: str, kind: type, *given: object, **named: object) 
     """What a call with these further arguments makes; its errors are ConfigErrors."""
     with reported(group, call):
         target, arguments = _read(call)
-        made = find(target)(*given, **arguments, **named)
+        make = find(target)
+        for key, value in arguments.items():
+            if "_target_" in repr(value):
+                arguments[key] = instantiate(value, _convert_="all")
+        made = make(*given, **arguments, **named)
         if not isinstance(made, kind):
             raise TypeError(f"it makes a {type(made).__name__}, and no {kind.__name__}")
         return made
@@ -89,8 +100,15 @@ def find(target: str) -> Any:
 def _read(call: str) -> tuple[str, dict[str, Any]]:
     """Target and arguments of a call."""
     target, _, given = call.partition("(")
-    tree: Any = ast.parse(f"_({given}", mode="eval").body
+    tree: Any = _Infinity().visit(ast.parse(f"_({given}", mode="eval")).body
     return target, {each.arg: ast.literal_eval(each.value) for each in tree.keywords}
+
+
+class _Infinity(ast.NodeTransformer):
+    """Python writes infinity as a name, which is no literal."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(math.inf) if node.id == "inf" else node
 
 
 @contextmanager
@@ -100,7 +118,9 @@ def reported(group: str, call: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except Exception as raised:
+        inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
+        error: Any = inner or raised
         more = line_of(error, call)
         if isinstance(error, ModuleNotFoundError):
             more += f"; neither installed nor in the current folder, {Path.cwd()}"

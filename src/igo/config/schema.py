@@ -222,6 +222,7 @@ class TrackingConfig:
     project: str | None = None  # conf/tracking/wandb.yaml has the default
     entity: str | None = None
     group: str | None = None
+    name: str | None = None
     tags: list[str] = field(default_factory=list)
     artifact: bool = False
 

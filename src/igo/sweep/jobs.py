@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import fail
 from igo.config.load import load, make_plan
-from igo.config.own import with_options
 from igo.config.schema import Config, value_of
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import PACKAGE, Record
@@ -52,9 +51,9 @@ class Composer:
     that differ only in values share the result: Hydra applies values last too.
     """
 
-    def __init__(self, config_name: str) -> None:
+    def __init__(self, config_name: str, flags: Sequence[str] = ()) -> None:
         loader = GlobalHydra.instance().config_loader()
-        self._config_name = config_name
+        self._config_name, self._flags = config_name, flags  # of the commands, see cli.config_dirs
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
         self._composed: dict[tuple[str, ...], bytes] = {}
@@ -67,11 +66,12 @@ class Composer:
             make_plan(config)
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from error
-        return Job(tuple(overrides), config)
+        return Job((*overrides, *self._flags), config)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration that Hydra composes from a command line."""
-        overrides = with_options(overrides)
+        if any(override[0] in "+~" for override in overrides):  # whose order Hydra keeps
+            return compose(self._config_name, list(overrides))
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
         if groups not in self._composed:
@@ -87,7 +87,7 @@ class Composer:
 
     def _is_value(self, line: str) -> bool:
         name = line.partition("=")[0]
-        return name not in self._groups and name[0] not in "+~" and not {"/", "@"} & set(name)
+        return name not in self._groups and not {"/", "@"} & set(name)
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:

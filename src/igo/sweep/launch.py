@@ -15,22 +15,25 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from igo.config.cli import config_dirs
+from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import ConfigError, UserError, counted
+from igo.ground.errors import Busy, ConfigError, UserError, counted
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import last_record, read_status, setting_of, state_of
-from igo.runs.manifest import check_data_here, command, differences, now
+from igo.runs.manifest import check_data_here, check_plan, command, differences, now
 from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # a job of SLURM's queue, waiting or running, has the run
-STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", "new")
+DAMAGED = "damaged"  # finished, but its records are not whole
+STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "new")
 
 
 class Sweep:
@@ -49,14 +52,16 @@ class Sweep:
         self.runs, self.console = runs, console
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
-        known: dict[str, str] = {}  # the newest SLURM job of each run, whichever sweep submitted it
+        self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
+        known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
         files = self.folder.parent.glob("*/sweep.json")
         for file in sorted(files, key=lambda path: path.stat().st_mtime):
-            with suppress(OSError, ValueError, TypeError, LookupError):
-                known |= json.loads(file.read_bytes())["queue"]
-        self.queue = {run: known[run] for run in names if run in known}
-        there = _jobs_in_queue() if self.queue and shutil.which("squeue") else set()
-        self.in_slurm = {run for run, job_id in self.queue.items() if job_id in there}
+            with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+                queue = json.loads(file.read_bytes())["queue"]
+                known += [(run, str(queue[run])) for run in names if run in queue]
+        there = _jobs_in_queue() if known and shutil.which("squeue") else set()
+        queued = {run: job_id for run, job_id in known if job_id in there}
+        self.queue, self.in_slurm = dict(known) | queued, set(queued)
 
     def write(self) -> None:
         """Write sweep.json."""
@@ -72,7 +77,7 @@ class Sweep:
         """The state of each run: one of STATES."""
         states = {job.name: state_of(job.folder.path) for job in self.runs}  # in their order
         waiting = {run for run in self.in_slurm if states[run] != "finished"}
-        return states | dict.fromkeys(waiting, IN_SLURM)
+        return states | dict.fromkeys(waiting, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
 
 
 def counts(states: Mapping[str, str]) -> str:
@@ -104,14 +109,6 @@ def _jobs_in_queue() -> set[str]:
     return set(answer.stdout.split())
 
 
-def check_counts(settings: Mapping[str, Any]) -> None:
-    """Raise a ConfigError if one of these settings of a launcher is no whole number, 1 or more."""
-    for name, value in settings.items():
-        if not isinstance(value, int) or value is True or value < 1:
-            allowed = "it must be a whole number, 1 or more"
-            raise ConfigError(f"hydra.launcher.{name}", value, allowed)
-
-
 def launch(
     hydra: DictConfig,
     retry_failed: object,
@@ -122,13 +119,16 @@ def launch(
 
     Args:
         hydra: Hydra's own configuration.
-        retry_failed: True runs failed runs again.
+        retry_failed: whether failed runs are run again.
         lines: the overrides of each run.
         runner: executes or submits the ``jobs`` of a sweep.
 
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
     """
+    if not isinstance(retry_failed, bool):
+        allowed = "it must be true or false"
+        raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
     if Ranks.of_environment().size > 1:
         raise UserError(
             "start a sweep in one process: it starts those of its runs. For runs of several"
@@ -137,11 +137,10 @@ def launch(
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if len(lines) >= 200:  # which takes seconds
         console.print(f"checking {len(lines):,} runs")
-    composer, choices = Composer(hydra.job.config_name), hydra.runtime.choices
+    composer, choices = Composer(hydra.job.config_name, config_dirs(hydra)), hydra.runtime.choices
     if choices.get("sweep"):
         check_file(composer, choices["sweep"])
-    without_name = [[o for o in line if not o.startswith("sweep=")] for line in lines]
-    runs = distinct(composer.job(line) for line in without_name)
+    runs = distinct(map(composer.job, lines))
     if few := too_few_seeds(runs):
         console.print(few)
     sweep = Sweep(str(choices.get("sweep") or "sweep"), runs, console)
@@ -151,14 +150,14 @@ def launch(
         return
     if runs[0].config.fresh:
         _start_over(sweep)
-    skipped = {"finished", IN_SLURM} | ({"failed"} if retry_failed is not True else set())
+    skipped = {"finished", DAMAGED, IN_SLURM} | (set() if retry_failed else {"failed"})
     if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
         skipped.add("running")
     _choose(sweep, skipped)
     sweep.write()
     if sweep.jobs:
         runner(sweep)
-    if {"failed", "interrupted", "new"} & set(show(sweep).values()):
+    if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
         raise SystemExit(1)
 
 
@@ -168,13 +167,17 @@ def check_file(composer: Composer, name: str) -> None:
     plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
     if stray := [key for key in chosen if key not in plain or chosen[key] != plain[key]]:
         allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
-        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.grids"
+        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
         raise ConfigError("sweep", name, allowed)
 
 
 def _start_over(sweep: Sweep) -> None:
     """Remove what the runs have recorded."""
     states = sweep.states()
+    for job in sweep.runs:
+        if states[job.name] == "running":
+            busy = f"{job.folder.path} is being worked on by another process"
+            raise Busy(f"{busy}; fresh=true has removed nothing")
     for job in sweep.runs:
         job.config.fresh = False  # so that a restart continues it
         if states[job.name] != IN_SLURM:
@@ -189,10 +192,16 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
         if states[job.name] == "finished":
-            status = job.folder.status()
+            status, plan = job.folder.status(), make_plan(job.config)
+            check_plan(job.folder.path, status, plan)
             check_data_here(job.folder.path, status, job.config)
+            try:
+                job.folder.records_until(plan.epochs)
+            except UserError as error:
+                sweep.damaged[job.name] = str(error)
             others[differences(status)] += 1
     del others[""]
+    states = sweep.states()
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
     if others:
         more = "; and more" if len(others) > 1 else ""
@@ -231,8 +240,9 @@ def show(sweep: Sweep) -> dict[str, str]:
     states, console = sweep.states(), sweep.console
     for job in sweep.runs:
         state, folder = states[job.name], job.folder.path
-        if state in ("failed", "interrupted"):
-            console.print(f"{state}: {job.label}: {why(folder)} ({folder})")
+        if state in ("failed", "interrupted", DAMAGED):
+            reason = sweep.damaged.get(job.name) or f"{why(folder)} ({folder})"
+            console.print(f"{state}: {job.label}: {reason}")
         elif state != "finished" and read_status(folder).get("state") == "running":
             epoch = last_record(folder).get("epoch", 0)
             console.print(f"running: {job.label}: epoch {epoch}/{total_epochs(job.config)}")

@@ -11,14 +11,17 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Annotated
 
 from rich.progress import Progress
 
 from igo.config.schema import total_epochs
 from igo.ground.errors import Outside
 from igo.ground.ranks import allowed_cores
+from igo.method.profiles import AT_LEAST_ONE
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute
@@ -29,17 +32,24 @@ LOST = 255  # multiprocessing's exit code of a process whose server was killed
 GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
 
 
-def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: int) -> None:
-    """Run every job, as many at a time as there is room for; a job that fails stops no other.
+@dataclass
+class Local:
+    """The settings of conf/hydra/launcher/local.yaml, which explains them."""
 
-    The arguments after the sweep are those of conf/hydra/launcher/local.yaml.
+    parallel: Annotated[int | None, AT_LEAST_ONE] = None
+    threads: Annotated[int, AT_LEAST_ONE] = 1
+    runs_per_gpu: Annotated[int, AT_LEAST_ONE] = 1
+
+
+def run_all(sweep: Sweep, settings: Local) -> None:
+    """Run every job, as many at a time as there is room for; a job that fails stops no other.
 
     Raises:
         Outside: the server was killed.
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
-    free = rooms(sweep.jobs, parallel, threads, runs_per_gpu)
+    free = rooms(sweep.jobs, settings)
     waiting = list(sweep.jobs)
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     arrived: list[int] = []  # signals
@@ -53,7 +63,7 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
         while running or (waiting and not arrived):
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()
-                process = context.Process(target=_work, args=(job, threads, gpu))
+                process = context.Process(target=_work, args=(job, settings.threads, gpu))
                 try:
                     process.start()
                 except (EOFError, OSError):
@@ -82,9 +92,7 @@ def run_all(sweep: Sweep, *, parallel: int | None, threads: int, runs_per_gpu: i
         raise SystemExit(128 + arrived[0])
 
 
-def rooms(
-    jobs: Sequence[Job], parallel: int | None, threads: int, runs_per_gpu: int
-) -> list[str | None]:
+def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
     """The GPU of each run that there is room for at a time; on a CPU, None for each.
 
     Default: a run for each GPU, or cores / threads runs on a CPU.
@@ -94,8 +102,8 @@ def rooms(
     if torch.cuda.is_available() and any(job.config.engine.device != "cpu" for job in jobs):
         all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
-        return [*(gpus * runs_per_gpu)[:parallel]]
-    return [None] * (parallel or max(1, allowed_cores() // threads))
+        return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
+    return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))
 
 
 def _server() -> ForkServerContext:

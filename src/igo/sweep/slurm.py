@@ -13,28 +13,53 @@ import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
-from igo.config.schema import Config
 from igo.ground.errors import ConfigError, UserError, counted, first_line
 from igo.ground.ranks import Ranks
+from igo.method.profiles import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute
-from igo.sweep.launch import Sweep, check_counts
-
-FOR_GPUS = ("cifar10", "cifar100", "imagenet")  # data sets whose runs take days on a CPU
-MINUTES, MINUTES_FOR_GPUS = 240, 1440  # of a job, where hydra.launcher.time is null
+from igo.sweep.launch import Sweep
 
 
-def check(settings: Mapping[str, Any]) -> None:
-    """Raise a UserError if SLURM is missing, or a count in slurm.yaml is none."""
-    names = ("runs_per_job", "array_size", "cpus_per_task", "time")
-    check_counts({name: settings[name] for name in names if settings[name] is not None})
+@dataclass
+class Slurm:
+    """The settings of conf/hydra/launcher/slurm.yaml, which explains them."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time: Annotated[int, AT_LEAST_ONE] = 1440
+    mem_gb: Annotated[float | None, POSITIVE] = None
+    cpus_per_task: Annotated[int, AT_LEAST_ONE] = 4
+    gpus_per_node: Annotated[int | None, NOT_NEGATIVE] = None
+    nodes: Annotated[int, AT_LEAST_ONE] = 1
+    tasks_per_node: Annotated[int, AT_LEAST_ONE] = 1
+    runs_per_job: Annotated[int, AT_LEAST_ONE] = 1
+    array_parallelism: Annotated[int | None, AT_LEAST_ONE] = None
+    array_size: Annotated[int, AT_LEAST_ONE] = 1000
+    max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
+    setup: Any = field(default_factory=list)  # a line or several
+    additional: dict[str, Any] | None = None
+
+
+def check(settings: Slurm, others: Mapping[str, Any]) -> None:
+    """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
+    lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        allowed = "it must be a line of bash, or a list of lines"
+        raise ConfigError("hydra.launcher.setup", settings.setup, allowed)
+    settings.setup = lines
+    for name, value in {**asdict(settings), **(settings.additional or {}), **others}.items():
+        if isinstance(value, str) and not value.isprintable():
+            raise ConfigError(f"hydra.launcher.{name}", repr(value), "it must be one line")
     missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
     if missing:
         raise UserError(
@@ -43,32 +68,18 @@ def check(settings: Mapping[str, Any]) -> None:
         )
 
 
-def with_needs(settings: Mapping[str, Any], configs: Sequence[Config]) -> dict[str, Any]:
-    """The settings with a GPU and a day for runs that need these, if they do not say other values.
-
-    Raises:
-        ConfigError: such a run would get no GPU.
-    """
-    need = [c for c in configs if c.dataset.name in FOR_GPUS and c.engine.device != "cpu"]
-    if need and settings["gpus_per_node"] == 0:
-        allowed = f"a run on {need[0].dataset.name} needs a GPU: use 1, or type engine=cpu"
-        raise ConfigError("hydra.launcher.gpus_per_node", 0, allowed)
-    needs = {"gpus_per_node": int(bool(need)), "time": MINUTES_FOR_GPUS if need else MINUTES}
-    return {name: needs.get(name) if v is None else v for name, v in settings.items()}
-
-
-def submit(sweep: Sweep, settings: Mapping[str, Any]) -> None:
-    """Submit the sweep's runs to SLURM."""
-    settings = with_needs(settings, [job.config for job in sweep.jobs])
-    per_job, array_size = settings["runs_per_job"], settings["array_size"]
+def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
+    """Submit the sweep's runs to SLURM; ``others`` go to submitit as they are."""
+    options = {**asdict(settings), **others}
+    per_job, array_size = settings.runs_per_job, settings.array_size
     works = [
-        Work(sweep.jobs[first : first + per_job], settings["cpus_per_task"])
+        Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
         for first in range(0, len(sweep.jobs), per_job)
     ]
     submitted = []
     for first in range(0, len(works), array_size):
         array = works[first : first + array_size]
-        ids = _submit_array(sweep, settings, array)
+        ids = _submit_array(sweep, options, array)
         queue = {job.name: id_ for work, id_ in zip(array, ids, strict=True) for job in work.jobs}
         sweep.queue |= queue
         sweep.in_slurm |= queue.keys()
@@ -85,22 +96,24 @@ def submit(sweep: Sweep, settings: Mapping[str, Any]) -> None:
         sweep.console.print(line)
 
 
-def _submit_array(sweep: Sweep, settings: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
+def _submit_array(sweep: Sweep, given: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
     """Submit a job array; return the ids of its jobs."""
-    options = {name: value for name, value in settings.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
     array_size, timeouts = options.pop("array_size"), options.pop("max_num_timeout")
     del options["runs_per_job"]
     more = {"requeue": True, **options.pop("additional", {})}
+    on_gpu = any(job.config.engine.device != "cpu" for work in array for job in work.jobs)
     options |= {
         "job_name": sweep.name,
         "ntasks_per_node": options.pop("tasks_per_node"),
-        "gpus_per_node": options["gpus_per_node"] or None,
+        "gpus_per_node": options.get("gpus_per_node", int(on_gpu)) or None,
         "array_parallelism": options.get("array_parallelism") or array_size,
-        "setup": list(options["setup"]),
         "stderr_to_stdout": True,
         # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
         "srun_args": [f"--cpus-per-task={options['cpus_per_task']}"],
-        "additional_parameters": {k: v for k, v in more.items() if v is not False},
+        "additional_parameters": {
+            name: value for name, value in more.items() if value is not None and value is not False
+        },
     }
     if "mem_gb" in options:
         options["mem"] = f"{round(1024 * options.pop('mem_gb'))}M"

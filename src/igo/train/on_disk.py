@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, dataloader
 from torch.utils.data._utils import signal_handling
 from torchvision.transforms import v2
 
@@ -31,6 +31,8 @@ SHARED = Path("/dev/shm")
 
 # PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
 signal_handling._SIGCHLD_handler_set = True
+# What is interrupted as it starts its workers lacks this, and could not end those that it has.
+dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 
 
 class Transformed(Dataset[Tensor | UserError]):

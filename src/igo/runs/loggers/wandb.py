@@ -125,6 +125,7 @@ class WandB(Logger):
         ]
         self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
         task = f"{config.dataset.name}-{model}-{profile}"
+        tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -146,8 +147,8 @@ class WandB(Logger):
                 project=tracking.project,
                 entity=tracking.entity,
                 group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task,
-                tags=[*tracking.tags, profile],
-                name=title[:LONGEST_NAME],
+                tags=[*filter(None, tags), profile],
+                name=(tracking.name or title)[:LONGEST_NAME],
                 id=status["wandb_id"],
                 config={
                     **asdict(config),
