@@ -123,12 +123,12 @@ def config(experiment: str, arm: Arm, seed: int) -> Config:
 
 @cache
 def _config(settings: tuple[tuple[str, Any], ...]) -> Config:
-    return _composer().job([f"{name}={value}" for name, value in settings]).config
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return _composer().job([f"{name}={value}" for name, value in settings]).config
 
 
 @cache
 def _composer() -> Composer:
     """The composer of all runs; it composes each choice of groups once."""
-    GlobalHydra.instance().clear()
-    initialize_config_dir(str(CONF), version_base="1.3")
     return Composer("config")
