@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from igo.config.cli import hydra_program
 from igo.config.load import split_off
@@ -60,7 +59,7 @@ class Settings:
 
 def default_project() -> str:
     """The W&B project in which runs are by default."""
-    return str(yaml.safe_load((CONF / "tracking" / "wandb.yaml").read_text())["project"])
+    return str(OmegaConf.load(CONF / "tracking" / "wandb.yaml").project)  # reads WANDB_PROJECT
 
 
 def dashboard(project: str, entity: str) -> Workspace:

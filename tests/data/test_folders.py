@@ -135,7 +135,7 @@ def test_a_disk_that_fails_is_no_fault_of_an_image(
 ) -> None:
     """So a sweep tries its run again."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Image, "open", fail)

@@ -54,7 +54,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     spec = saved(tmp_path)
-    assert forge.run(tmp_path, *TINY, "epochs=1").returncode == 0
+    slow = "learning_rate=0.001"  # so that ‖∇f‖² is far above C²/n, and there is a noise_scale
+    assert forge.run(tmp_path, *TINY, "epochs=1", slow).returncode == 0
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
     summary: dict[str, Any] = {}

@@ -40,7 +40,7 @@ RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 WITHOUT_EFFECT = {
     "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
-    "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
+    "tracking.group", "tracking.tags", "tracking.name", "data_dir", "runs_dir", "dry_run", "fresh",
     "save_model", "checkpoint_seconds", "tracking.artifact", "dataset.root", "dataset.file",
     "dataset.cache",  # of imagenet alone
 }  # fmt: skip

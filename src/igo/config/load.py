@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
@@ -204,8 +203,10 @@ def record_values(text: str) -> Record:
         if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
             raise ValueError("it has an alias")
         values = yaml.load(text, YAML)
-        if found := re.search(r"\$\{|'_target_'", str(values)):
-            raise ValueError(f"it has {found[0]}")
+        if "${" in str(values):
+            raise ValueError("it has ${")
+        if _has_target(values):
+            raise ValueError("it has '_target_'")
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
     if not isinstance(values, dict):
@@ -214,6 +215,12 @@ def record_values(text: str) -> Record:
         if isinstance(values.get(group), dict):
             values[group].pop(name, None)
     return values
+
+
+def _has_target(values: Any) -> bool:
+    parts = values.values() if isinstance(values, dict) else values
+    inner = isinstance(values, dict | list) and any(map(_has_target, parts))
+    return inner or (isinstance(values, dict) and "_target_" in values)
 
 
 def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
