@@ -71,7 +71,6 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "--config-dir=": r"the flag --config-dir has no value",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",
-    "-m hydra/launcher=basic seed=0 p=2": r"the run .*p=2: p=2 .*polynomial",
     "tracking.project=${oc.env:IGO_NONE}": r"tracking.project: .*'IGO_NONE' not found",
 }  # fmt: skip
 
@@ -153,8 +152,11 @@ PACKAGE_LINE = b"# @package _global_\n"
             PACKAGE_LINE + b"p: 1\nepochs: 3\n",
             r"sweep=.*sets p, epochs where no run reads it.*params",
         ),
+        (
+            PACKAGE_LINE + b"hydra: {sweeper: {params: {p: [1, 2]}}}\n",
+            r"sweep.*p=\[1, 2\] .*typed.*",
+        ),
         (b"hydra: {sweeper: {params: {p: 1}}}\n", r"sweep=.*sets sweep .*_global_.*params"),
-        (PACKAGE_LINE + b"hydra: {sweeper: {params: {p: [1]}}}\n", r"sweep/own.*params.p.*"),
     ],
 )
 def test_a_mistake_in_ones_own_file_is_one_line(

@@ -127,7 +127,7 @@ WRONG = {  # what is typed; what is said after the setting
     "optimizer._target_=torch.optim.LBFGS": r"missing a required argument: 'closure'",
     "optimizer._target_=torch.optim.RMSprop optimizer.lr=1": r"multiple values for .*'lr'",
     "optimizer._target_=torch.optim.RMSprop optimizer.alpha=-1": r"Invalid alpha value: -1",
-    "schedule._target_=mine.power schedule.exponent=a": r"TypeError: .* \(mine.py, line 19\)",
+    "schedule._target_=mine.power schedule.exponent=a": r"TypeError: .* \(mine.py, line 22\)",
     "schedule._target_=mine.power schedule.exponent=-1": r"δ_m/δ_1 must be in \(0, 1\]",
     "schedule._target_=mine.number": r"φ is 0 in stage 1",
     "schedule._target_=mine.number schedule.p=1": r"'p'; it takes width",

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=miss
 
 SILENT = (*TINY, "tracking=none")
 LONG = (*SILENT, "dataset.samples=512", "model.width=8", "batch_size=16", "epochs=30")
-SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.gpus_per_node=0")
 LOCAL = ("hydra/launcher=local", "hydra.launcher.parallel=2")
 MIDDLE = 3  # epochs after which a run is disturbed
 
@@ -167,7 +167,7 @@ def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> 
     short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
     runs = (*short, "learning_rate=1e30,0.1,0.11,0.12,0.13")
     sweep(
-        tmp_path, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2",
+        tmp_path, *SLURM, "hydra.launcher.cpus_per_task=2",
         "hydra.launcher.runs_per_job=2", "hydra.launcher.array_size=2", *runs,
     ).good()  # fmt: skip
     jobs = list(queue(tmp_path).values())
