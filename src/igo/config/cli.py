@@ -126,7 +126,7 @@ def _start(
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
         if name in VALUED and word == f"{name}=":
             raise UserError(f"the flag {name} has no value")
-        if name in FOLDERS:
+        if name.lstrip("+") in FOLDERS:
             raise ConfigError(name, value, "each run has its own folder, in runs_dir")
     # argparse takes no flag, and no value of one, between two settings.
     pairs = pairwise(["", *words])
@@ -140,9 +140,8 @@ def _start(
         of_hydra = HydraConfig.get()
         overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
         typed = [line.split("=")[0].lstrip("+~") for line in overrides]
-        if not OmegaConf.is_missing(
-            of_hydra.job, "num"
-        ):  # a run of a sweep, in a launcher of Hydra's
+        alone = OmegaConf.is_missing(of_hydra.job, "num")
+        if not alone:  # a run of a sweep, in a launcher of Hydra's
             sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
             try:
                 program(settings, typed)
