@@ -131,7 +131,7 @@ def test_an_output_that_is_full_is_one_line_and_one_that_is_closed_none(
 
 @pytest.mark.slow
 def test_output_in_another_encoding(interpreter: Program) -> None:
-    assert "\\u03b4_m" in interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
+    assert "\\u03c6_m" in interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
 
 
 PACKAGE_LINE = b"# @package _global_\n"

