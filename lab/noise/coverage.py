@@ -29,7 +29,6 @@ from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
 from igo.train.record import Progress, Training, Twin
-from lab.study import table
 
 EPOCHS, REPEATS = 2, 12
 SETTINGS = ("schedule=constant", "epochs=3", "engine.threads=1", "tracking=none")
@@ -130,4 +129,5 @@ def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
 if __name__ == "__main__":
     head = ("updates", "twins", "C²", "pairs alone", "recorded", "covered", "‖∇f‖²", "recorded",
             "covered")  # fmt: skip
-    print(table.markdown(head, [row(measured(sys.argv[1:]))]), end="")
+    for line in (head, ["---"] * len(head), row(measured(sys.argv[1:]))):
+        print(f"| {' | '.join(line)} |")
