@@ -100,6 +100,9 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert "6 runs, 3 finished, 1 damaged, 2 to go" in more.stdout
     assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", more.stdout, re.M)
     assert more.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
+    (runs[0] / "status.json").write_text((runs[1] / "status.json").read_text())
+    other = program(*sweep, "split=0,1,0.5").stdout
+    assert re.search(f"^damaged: .*: {runs[0]}/status.json is of another run", other, re.M)
 
 
 def test_it_ends_with_difference_interval_verdict_and_report(

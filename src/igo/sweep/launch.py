@@ -192,7 +192,12 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
         if states[job.name] == "finished":
-            status, plan = job.folder.status(), make_plan(job.config)
+            plan = make_plan(job.config)
+            try:
+                status = job.folder.status()
+            except UserError as error:  # it is another run's
+                sweep.damaged[job.name] = str(error)
+                continue
             check_plan(job.folder.path, status, plan)
             check_data_here(job.folder.path, status, job.config)
             try:
