@@ -210,7 +210,7 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     seeds.run([{**row, "second": arms[0]}], range(1))
     backward = Engine.backward
 
-    def counted(*given: Any) -> torch.Tensor:
+    def counted(*given: Any) -> tuple[torch.Tensor, ...]:
         sizes.append(len(given[3]))
         return backward(*given)
 

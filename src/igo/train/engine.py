@@ -49,8 +49,13 @@ class Engine:
         return cast(nn.Module, moved)
 
     def backward(
-        self, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
-    ) -> Tensor:
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        size: int | None = None,
+        parameters: Iterable[nn.Parameter] | None = None,
+    ) -> tuple[Tensor, ...]:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
         DistributedDataParallel averages gradients over R ranks. So each rank's mean loss has the
@@ -62,21 +67,23 @@ class Engine:
             images: this rank's share of the batch, at least one.
             labels: of these images.
             size: samples of the whole batch; None with one rank.
+            parameters: a list of the model's, for a loop: to find them takes as long as a layer.
 
         Returns:
-            (2,) float32 on the device: the sum of this rank's losses, and its correct answers.
+            Two float32 scalars on the device: this rank's sum of losses, and its correct answers.
         """
-        for parameter in network.parameters():
+        for parameter in network.parameters() if parameters is None else parameters:
             parameter.grad = None
         size = size or len(labels)
         count = self.count_parts(size)
-        totals = torch.zeros(2, device=self.device)
+        totals: tuple[Tensor, ...] = ()
         for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
             alone = self.parallel is None or number == count
             with nullcontext() if alone else self.parallel.no_sync():  # type: ignore[union-attr]
                 loss, correct = self._forward(network, part, answers)
-                self.scaler.scale(loss / (size / self.ranks.size)).backward()
-            totals += torch.stack((loss.detach(), correct))
+                loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
+            made = loss.detach(), correct
+            totals = tuple(map(torch.add, totals, made)) if totals else made
         return totals
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:

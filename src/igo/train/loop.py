@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
@@ -106,7 +107,8 @@ def train_epoch(
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
     stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
     pairs = measure.Pairs(run, k, sampler.updates, twins)
-    totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
+    parameters = [*run.network.parameters()]
+    totals: list[Tensor] = []  # the loss of each batch, and its correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     rates: list[float] = []
@@ -116,8 +118,8 @@ def train_epoch(
         check_stop()
         update = schedule.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
-        made = engine.backward(run.network, *batch, update.batch_size)
-        totals[update.batch - 1] = made
+        made = engine.backward(run.network, *batch, update.batch_size, parameters)
+        totals += made
         if at_once and not math.isfinite(made[0].item()):
             raise NotFinite(f"the loss is not finite at update {update.batch}")
         pairs.take(update, following)
@@ -126,7 +128,7 @@ def train_epoch(
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
     sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
-    rows, samples = totals.cpu(), int(sizes.sum())
+    rows, samples = torch.stack(totals).view(k, 2).cpu(), int(sizes.sum())
     wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
     if len(wrong):
         raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")

@@ -115,7 +115,7 @@ class Pairs:
                     self._twins[number] = self._norms()
 
     def _gradient(self) -> list[Tensor]:
-        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
         if self._copies:
             scale = self._run.engine.scaler.scale(torch.ones((), device=gradient[0].device))
             gradient = list(torch._foreach_div(gradient, scale))
