@@ -71,6 +71,8 @@ def train(
             stage = plan.at(sampler.updates).row
             record = record_of(run, stage, trained, evaluated, progress)
             record["seconds"] = time.perf_counter() - started
+            if run.engine.device.type == "cuda":
+                record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
         except Outside:
