@@ -78,7 +78,7 @@ bench: $(READY)-dev  ## compare speed with a plain script, Lightning and the bar
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
-	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
+	PYTHONPATH="src$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m benchmarks.gpu $(ARGS)
 
 # Tests run in parallel, with one thread each. They start many programs, so bytecode is kept. LONG:
 # more time for one test, and a list of the slowest tests.

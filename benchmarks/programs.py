@@ -13,21 +13,24 @@ ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")
 
 
+def environment() -> dict[str, str]:
+    """This one without the user's W&B settings, and with this checkout's packages first."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    paths = str(ROOT / "src"), str(ROOT), kept.get("PYTHONPATH", "")
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def run(
     command: Sequence[str], seconds: float, *, capture: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; then kill what is left of its process group.
-
-    It has the environment without the user's W&B settings, with this checkout's packages first.
+    """Run a program to its end in ``environment()``; then kill what is left of its process group.
 
     Raises:
         subprocess.TimeoutExpired: it took longer; ``output`` has its text until then.
     """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     pipe = subprocess.PIPE if capture else None
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe,
+        command, cwd=ROOT, env=environment(), text=True, stdout=pipe, stderr=pipe,
         start_new_session=True,
     )  # fmt: skip
     try:

@@ -1,6 +1,6 @@
 """`make gpu`: the parts check, speed and real, each with a process and a time; JSON and a table.
 
-    python -m benchmarks.gpu [dry] [check] [speed] [real] [out=FOLDER]
+    python -m benchmarks.gpu [dry] [check] [speed] [real] [out=FOLDER] [data=FILE.npz]
 
 Needs torch, torchvision, numpy, scipy, hydra-core, omegaconf and rich; no network, no W&B.
 """
@@ -23,27 +23,29 @@ def main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return 0
-    unknown = {word for word in words if not word.startswith("out=")} - {*MINUTES, "dry", "part"}
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    unknown = {word for word in words if "=" not in word} - {*MINUTES, "dry", "part"}
+    unknown |= settings.keys() - {"out", "data"}
     if unknown:
-        choices = ", ".join(("dry", *MINUTES, "out=FOLDER"))
+        choices = ", ".join(("dry", *MINUTES, "out=FOLDER", "data=FILE.npz"))
         print(f"error: {' '.join(sorted(unknown))}: it must be one of {choices}")
         return 2
-    out = Path(next((word[4:] for word in words if word.startswith("out=")), "gpu"))
+    out, data = Path(settings.get("out", "gpu")), settings.get("data")
     names = [name for name in MINUTES if name in words] or [*MINUTES]
     if "part" in words:
-        return one_part(names[0], out, dry="dry" in words)
+        return one_part(names[0], out, data, dry="dry" in words)
     import torch
 
     if "dry" not in words and not torch.cuda.is_available():
         print("error: PyTorch finds no GPU here; `make gpu ARGS=dry` tries the program on a CPU")
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    dry = ["dry"] if "dry" in words else []
-    minutes = {name: BUSY * most if dry else most for name, most in MINUTES.items()}
+    shared = [word for word in words if word not in MINUTES]
+    minutes = {name: BUSY * most if "dry" in words else most for name, most in MINUTES.items()}
     failed = 0
     for name in names:
         print(f"--- {name}, at most {minutes[name]} minutes; {out / name}.json", flush=True)
-        command = [sys.executable, "-m", "benchmarks.gpu", "part", name, f"out={out}", *dry]
+        command = [sys.executable, "-m", "benchmarks.gpu", "part", name, *shared]
         try:
             failed |= programs.run(command, minutes[name] * 60 + 20, capture=False).returncode
         except subprocess.TimeoutExpired:
@@ -52,14 +54,14 @@ def main(words: list[str]) -> int:
     return int(failed != 0)
 
 
-def one_part(name: str, out: Path, *, dry: bool) -> int:
+def one_part(name: str, out: Path, data: str | None, *, dry: bool) -> int:
     """Run a part in this process; return 1 if an item failed."""
     import importlib
 
     from benchmarks.gpu.part import Part, workplace
 
     began = time.perf_counter()
-    part = Part(name, out, MINUTES[name] * 60 * (BUSY if dry else 1), dry, began)
+    part = Part(name, out, MINUTES[name] * 60 * (BUSY if dry else 1), dry, data, began)
     with workplace(dry) as folder:
         importlib.import_module(f"benchmarks.gpu.{name}").items(part, folder)
     return int(any(item["state"] == "failed" for item in part.items))

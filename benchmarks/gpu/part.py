@@ -24,14 +24,6 @@ from igo.train.record import Training
 Result = dict[str, Any]
 
 
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
-
-
 @dataclass
 class Part:
     """The items of a part and their file; ``dry`` is a short form for any CPU."""
@@ -40,6 +32,7 @@ class Part:
     out: Path
     seconds: float
     dry: bool
+    data: str | None = None  # the user's images, an .npz
     began: float = field(default_factory=time.perf_counter)
     items: list[Result] = field(default_factory=list)
 

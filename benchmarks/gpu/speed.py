@@ -1,57 +1,65 @@
-"""Speed: images a second with and without determinism, and the parts of an epoch."""
+"""Speed: images a second of igo's loop beside bare PyTorch, and the parts of an epoch."""
 
 from __future__ import annotations
 
-import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule
 from igo.runs import assemble, checkpoint
-from igo.train.record import Progress, Training
+from igo.runs.terminal import Terminal
+from igo.train import loop
+from igo.train.record import Epoch, Progress, Training, Twin
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
 COMPILED = [("resnet18", 128), ("resnet8", 16)]  # compiling takes up to a minute
-# An epoch's steps must reach this share of the speed of a bare loop. The bare loop has one batch on
-# the device; the steps also make each batch from the data set. Chosen, not measured on a GPU.
+EPOCHS = 4  # of an item; the first is the warm-up
+# An epoch's updates must reach this share of the speed of bare PyTorch, which has one batch on the
+# device and computes no C². Chosen, not measured on a GPU.
 BESIDE_BARE = 0.8
 
 
 def items(part: Part, folder: Path) -> None:
-    """Steps beside those of a bare loop, then the other parts of an epoch, then the kernels."""
+    """The loop beside bare PyTorch, then the other parts of an epoch, then the kernels."""
+    if part.dry:
+        torch.compiler.set_stance("force_eager")
     for model, b in [("resnet8", 8)] if part.dry else CELLS:
         beside_bare(part, folder, model, b)
-        compiled = part.dry or (model, b) in COMPILED
-        if compiled:
-            config = _cell_config(part, folder, model, b)
-            part.item(
-                f"{model} b {b}, bare, compiled",
-                lambda c=config: bare_steps(part, c, compiled=True),
-            )
     config = _cell_config(part, folder, "resnet18", 128)
     part.item("an epoch's parts, resnet18", lambda: parts(part, config, folder))
-    part.item("kernels, resnet18", lambda: profile(config, 2 if part.dry else 20))
+    few = "dataset.samples=160" if part.dry else "dataset.samples=2560"
+    short = _cell_config(part, folder, "resnet18", 128, few)
+    part.item("kernels, resnet18", lambda: profile(short))
 
 
 def beside_bare(part: Part, folder: Path, model: str, b: int) -> None:
-    """Images a second in each precision, beside such a bare loop."""
-    name, least = f"{model} b {b}", 0.0 if part.dry else 15.0
+    """Images a second of the loop in each precision, without determinism, and compiled."""
+    free, least = "engine.deterministic=false", 0.0 if part.dry else 15.0
+
+    def measure(name: str, function: Callable[..., Result], *settings: str, **more: Any) -> Result:
+        config = _cell_config(part, folder, model, b, *settings)
+        return part.item(f"{model} b {b}, {name}", lambda: function(part, config, **more), least)
+
     for precision in ("auto",) if part.dry else ("auto", "fp16"):
-        config = _cell_config(part, folder, model, b, precision=precision)
-        bare = part.item(f"{name}, bare, {precision}", lambda c=config: bare_steps(part, c), least)
-        part.item(
-            f"{name}, {precision}", lambda c=config, r=bare: judged(steps(part, c), r, part), least
-        )
-    if not part.dry:
-        config = _cell_config(part, folder, model, b, deterministic=False)
-        part.item(f"{name}, not deterministic", lambda: steps(part, config), least)
+        typed = f"engine.precision={precision}"
+        bare = measure(f"bare, {precision}", bare_epochs, typed, free)
+        measure(precision, loop_epochs, typed, bare=bare)
+        if precision == "auto":
+            measure("not deterministic", loop_epochs, free, bare=bare)
+    if part.dry or (model, b) in COMPILED:
+        measure("bare, CUDA graphs", bare_epochs, free, mode="reduce-overhead")
+        measure("engine.compile", loop_epochs, free, "engine.compile=true", bare=bare)
 
 
 def judged(result: Result, bare: Result, part: Part) -> Result:
@@ -62,48 +70,60 @@ def judged(result: Result, bare: Result, part: Part) -> Result:
     return {**({} if part.dry else {"ok": share >= BESIDE_BARE}), **result, "of bare": share}
 
 
-def _cell_config(
-    part: Part, folder: Path, model: str, b: int, *, precision: str = "auto",
-    deterministic: bool = True,
-) -> Config:  # fmt: skip
-    config = configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
-                  f"engine.precision={precision}", "noise.batches=2")  # fmt: skip
-    return replace(config, engine=replace(config.engine, deterministic=deterministic))
+def _cell_config(part: Part, folder: Path, model: str, b: int, *settings: str) -> Config:
+    return configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
+                      f"epochs={EPOCHS}", "noise.batches=2", *settings)  # fmt: skip
 
 
-def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
-    """A run, and the call of its next step on new images."""
+def epochs(training: Training, before_update: Callable[[], None] = lambda: None) -> Iterator[Epoch]:
+    """Make epochs of the loop, each when it is asked for, with a bar as in a terminal."""
+    training.network.train()
+    sampler = BatchSampler(training.plan, range(training.data.n), seed=training.config.seed)
+    schedule = Schedule(training.optimizer, sampler)
+    twins: list[Twin] = []
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        Terminal(console=Console(file=nowhere, force_terminal=True)).progress(training.plan) as bar,
+    ):
+        for epoch in sampler.epochs():
+            bar.begin_epoch(epoch, None)
+            trained = loop.train_epoch(training, sampler, schedule, bar, before_update, twins)
+            twins = trained.twins
+            yield trained
+
+
+def loop_epochs(part: Part, config: Config, *, bare: Result) -> Result:
+    """Images a second of the loop's epochs."""
     training = prepared(config)
-    network, engine = training.network.train(), training.engine
-    n = training.data.n // b * b
-
-    def updates() -> Iterator[torch.Tensor]:
-        for epoch in itertools.count(1):
-            for batch in training.data.train_batches(list(torch.randperm(n).split(b)), epoch):
-                totals = engine.backward(network, *batch, b)
-                engine.update(training.optimizer)
-                yield totals
-
-    return training, updates().__next__
+    with closing(epochs(training)) as made:
+        return judged(timed(part, made.__next__, training.data.n), bare, part)
 
 
-def steps(part: Part, config: Config) -> Result:
-    """Images a second of steps with their data."""
-    _, step = _ready(config, config.batch_size)
-    return timed(part, step, config.batch_size)
-
-
-def bare_steps(part: Part, config: Config, *, compiled: bool = False) -> Result:
-    """Images a second of forward, backward and optimizer step alone, on one batch."""
+def bare_epochs(part: Part, config: Config, *, mode: str | None = None) -> Result:
+    """Images a second of as many bare updates as an epoch has."""
     training = prepared(config)
-    engine, network = training.engine, training.network.train()
+    update, count = bare_update(training, mode), training.data.n // config.batch_size
+
+    def turn() -> None:
+        for _ in range(count):
+            update()
+
+    return timed(part, turn, count * config.batch_size)
+
+
+def bare_update(training: Training, mode: str | None = None) -> Callable[[], object]:
+    """Forward, backward and step by plain PyTorch at its fastest, on one batch on the device.
+
+    In the training's precision and layout; with a ``mode`` of torch.compile, compiled.
+    """
+    engine, network, config = training.engine, training.network.train(), training.config
     (batch,) = training.data.plain_batches([torch.arange(config.batch_size)])
-    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
-    if compiled:
-        network = torch.compile(network, backend="eager" if part.dry else "inductor")
+    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
+    if mode:
+        network = torch.compile(network, mode=mode)  # type: ignore[assignment]
     scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.scaler.is_enabled())
 
-    def update() -> torch.Tensor:
+    def update() -> object:
         optimizer.zero_grad()
         with torch.autocast(engine.device.type, engine.autocast, enabled=bool(engine.autocast)):
             logits = network(batch[0])
@@ -111,38 +131,31 @@ def bare_steps(part: Part, config: Config, *, compiled: bool = False) -> Result:
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        return loss.detach()
 
-    return timed(part, update, config.batch_size)
+    return update
 
 
-def timed(part: Part, step: Callable[[], object], b: int) -> Result:
-    """Median and extremes of images a second, in five turns after a warm-up."""
-    began = time.perf_counter()
-    for _ in range(5):
-        step()
-    synchronise()
-    warm = time.perf_counter() - began
-    count, turns = (2, 2) if part.dry else (max(20, 16_384 // b), 5)
+def timed(part: Part, turn: Callable[[], object], images: int) -> Result:
+    """Median and extremes of images a second, in turns of so many images after a warm-up."""
     rates = []
-    for _ in range(turns):
+    for number in range(2 if part.dry else EPOCHS):
         began = time.perf_counter()
-        for _ in range(count):
-            step()
+        turn()
         synchronise()
-        rates.append(count * b / (time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        if number:
+            rates.append(images / seconds)
+        else:
+            warm = seconds
     rates.sort()
     return {"images/s": rates[len(rates) // 2], "from": rates[0], "to": rates[-1],
-            "first 5 steps s": warm}  # fmt: skip
+            "first turn s": warm}  # fmt: skip
 
 
 def parts(part: Part, config: Config, folder: Path) -> Result:
     """Seconds of the other parts of an epoch, each measured the second time."""
-    training, step = _ready(config, 8)
-    step()
-    progress = Progress()
-    where = folder / "checkpoint.pt"
-    state = assemble.snapshot("run", training, progress)
+    training = prepared(config)
+    where, state = folder / "checkpoint.pt", assemble.snapshot("run", training, Progress())
     calls: dict[str, Callable[[], object]] = {
         "evaluation": lambda: training.engine.evaluate(
             training.network, training.data.test_batches()
@@ -160,15 +173,14 @@ def parts(part: Part, config: Config, folder: Path) -> Result:
     return result
 
 
-def profile(config: Config, count: int) -> Result:
-    """The fifteen operations that take most time in the steps."""
-    _, step = _ready(config, config.batch_size if count > 2 else 8)
-    step()
-    synchronise()
-    with torch.profiler.profile() as profiler:
-        for _ in range(count):
-            step()
+def profile(config: Config) -> Result:
+    """The fifteen operations that take most time in an epoch's updates."""
+    with closing(epochs(prepared(config))) as made:
+        next(made)
         synchronise()
+        with torch.profiler.profile() as profiler:
+            next(made)
+            synchronise()
     key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60)
-    return {"profile": table.splitlines(), "steps": count}
+    return {"profile": table.splitlines()}
