@@ -155,7 +155,7 @@ def test_a_compiled_model_trains_as_it_is_to_rounding() -> None:
         )
         return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
 
-    compiled = machine.compiled(backend)
+    compiled = torch.compile(machine._call, backend=backend)
     training = replace(training, engine=replace(training.engine, compiled=compiled))
     records = train(training).records
     assert len(training.plan.batch_sizes) > 1

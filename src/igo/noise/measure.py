@@ -200,10 +200,9 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     Inside, torch draws from ``seed``; without one, from its present state. Gradients are computed
     also under ``no_grad`` and ``inference_mode``.
     """
-    parameters = [*network.parameters()]
-    gpus = {p.device for p in parameters if p.device.type == "cuda"}
+    gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
     buffers = [buffer.clone() for buffer in network.buffers()]
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [parameter.grad for parameter in network.parameters()]
     forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
     with torch.inference_mode(mode=False), torch.enable_grad(), forked:
         if seed is not None:
@@ -213,7 +212,7 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
         finally:
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
 
 

@@ -49,13 +49,9 @@ class Engine:
         return cast(nn.Module, moved)
 
     def backward(
-        self,
-        network: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        size: int | None = None,
+        self, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None,
         parameters: Iterable[nn.Parameter] | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
         DistributedDataParallel averages gradients over R ranks. So each rank's mean loss has the
@@ -132,6 +128,8 @@ class Engine:
         precision = self.autocast
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             compiled = self.compiled if trains else None
+            if compiled:  # one graph for all batch sizes from 2; on a CPU those below 16 are apart
+                torch._dynamo.maybe_mark_dynamic(images, 0)
             logits = compiled(model, images) if compiled else model(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     size = config.micro_batch_size or models.MOST  # null: later from models.micro_batch_size
-    call = compiled() if config.compile else None
-    return Engine(device, autocast, scaler, size, note, ranks, compiled=call)
+    compiled = torch.compile(_call) if config.compile else None
+    return Engine(device, autocast, scaler, size, note, ranks, compiled=compiled)
 
 
 def _on_gpu(device: str, ranks: Ranks) -> bool:
@@ -132,15 +132,8 @@ def _set_options(precision: str, deterministic: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def compiled(backend: str | Callable[..., Any] = "inductor") -> Callable[..., Tensor]:
-    """A call of the model by torch.compile: one graph for all batch sizes from 2, on a CPU two."""
-    forward = torch.compile(lambda network, images: network(images), backend=backend)
-
-    def call(network: nn.Module, images: Tensor) -> Tensor:
-        torch._dynamo.maybe_mark_dynamic(images, 0)  # the others are fixed, for fast layouts
-        return cast(Tensor, forward(network, images))
-
-    return call
+def _call(network: nn.Module, images: Tensor) -> Tensor:
+    return cast(Tensor, network(images))
 
 
 def keep_freed_memory() -> None:
