@@ -36,19 +36,19 @@ def items(part: Part, folder: Path) -> None:
         torch.compiler.set_stance("force_eager")
     for model, b in [("resnet8", 8)] if part.dry else CELLS:
         beside_bare(part, folder, model, b)
-    config = _cell_config(part, folder, "resnet18", 128)
-    part.item("an epoch's parts, resnet18", lambda: parts(part, config, folder))
-    few = "dataset.samples=160" if part.dry else "dataset.samples=2560"
-    short = _cell_config(part, folder, "resnet18", 128, few)
-    part.item("kernels, resnet18", lambda: profile(short))
+    whole = _cell_config(part, folder, "resnet18", 128)
+    part.item("an epoch's parts, resnet18", lambda: parts(whole, folder))
+    settings = ("resnet18", 128, f"dataset.samples={160 if part.dry else 2560}")
+    part.item("kernels, resnet18", lambda: profile(_cell_config(part, folder, *settings)))
 
 
 def beside_bare(part: Part, folder: Path, model: str, b: int) -> None:
     """Images a second of the loop in each precision, without determinism, and compiled."""
-    free, least = "engine.deterministic=false", 0.0 if part.dry else 15.0
+    free = "engine.deterministic=false"
 
     def measure(name: str, function: Callable[..., Result], *settings: str, **more: Any) -> Result:
         config = _cell_config(part, folder, model, b, *settings)
+        least = 0.0 if part.dry else 15.0
         return part.item(f"{model} b {b}, {name}", lambda: function(part, config, **more), least)
 
     for precision in ("auto",) if part.dry else ("auto", "fp16"):
@@ -152,7 +152,7 @@ def timed(part: Part, turn: Callable[[], object], images: int) -> Result:
             "first turn s": warm}  # fmt: skip
 
 
-def parts(part: Part, config: Config, folder: Path) -> Result:
+def parts(config: Config, folder: Path) -> Result:
     """Seconds of the other parts of an epoch, each measured the second time."""
     training = prepared(config)
     where, state = folder / "checkpoint.pt", assemble.snapshot("run", training, Progress())
@@ -162,7 +162,7 @@ def parts(part: Part, config: Config, folder: Path) -> Result:
         ),
         "write": lambda: checkpoint.save(where, state),
     }
-    result: Result = {"device": part.device}
+    result: Result = {}
     for name, call in calls.items():
         call()
         synchronise()

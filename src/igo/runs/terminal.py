@@ -111,8 +111,8 @@ class ProgressBar:
         """Show the epoch and δ."""
         level = "" if delta is None else f"  δ {delta:.3g}"
         self._where = f"epoch {epoch}/{self._plan.epochs}{level}"
-        self._start, self._images = time.perf_counter(), 0
-        self._before = self._plan.n * (epoch - 1)
+        self._start = time.perf_counter()
+        self._images = self._before = self._plan.n * (epoch - 1)
         self._bar.update(self._task, completed=self._before, description=self._where)
 
     def advance(self, images: int) -> None:
@@ -120,11 +120,10 @@ class ProgressBar:
         self._images += images
         now = time.perf_counter()
         if now - self._shown > SHOWN_EVERY:
-            self._shown = now
-            rate = self._images / max(now - self._start, 1e-9)
+            rate = (self._images - self._before) / max(now - self._start, 1e-9)
             text = f"{self._where}  {rate:,.0f} images/s"
-            done = self._before + self._images
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=self._images, description=text)
+            self._shown = now
 
     def end_epoch(self, record: Record) -> None:
         """Print a line that stays, with a heading every HEADING_EVERY epochs.

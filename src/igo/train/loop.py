@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice, tee
 
 import numpy as np
 import torch
@@ -107,7 +108,8 @@ def train_epoch(
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
     drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
-    stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
+    stream, ahead = tee(run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch)))
+    next_ones: Iterator[Batch | None] = chain(islice(ahead, 1, None), [None])
     pairs = measure.Pairs(run, k, sampler.updates, twins)
     parameters = [*run.network.parameters()]
     totals: list[Tensor] = []  # the loss of each batch, and its correct answers
@@ -116,7 +118,7 @@ def train_epoch(
     rates: list[float] = []
     one = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
-    for _, (batch, following) in zip(drawn, _with_next(stream), strict=True):
+    for _, batch, following in zip(drawn, stream, next_ones, strict=True):
         check_stop()
         update = schedule.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
@@ -148,15 +150,6 @@ def train_epoch(
         noise=noise,
         twins=newest,
     )
-
-
-def _with_next(stream: Iterator[Batch]) -> Iterator[tuple[Batch, Batch | None]]:
-    """Each batch with the one after it, None after the last."""
-    batch = next(stream)
-    for following in stream:
-        yield batch, following
-        batch = following
-    yield batch, None
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
