@@ -1,7 +1,7 @@
-# The commands of the project; `make help` lists them. Settings: PYTHON (which Python makes .venv),
+# The commands of the project; `make help` lists them. Settings: PYTHON (which Python makes .venv), VENV,
 # ARGS, SWEEP (a file of launch/sweep/), LAUNCHER (local or slurm), RUNS (a folder of runs) and OUT.
 PYTHON ?= python3
-VENV   ?= .venv
+VENV   ?= $(if $(filter igo,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.venv)
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SHELL  := bash
@@ -62,7 +62,7 @@ sharpness: setup  ## sharpness of the loss at the end of each run, into its fold
 	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
 dashboard: setup  ## save a dashboard of your runs in W&B (once before: wandb login)
-	$(BIN)/python launch/dashboard.py $(ARGS)
+	$(BIN)/igo dashboard $(ARGS)
 
 sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
 	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)
@@ -122,4 +122,4 @@ lock: $(READY)-dev  ## lock the newest versions of all dependencies into require
 	VENV=$(VENV) requirements/lock.sh $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ and data/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

@@ -1,4 +1,4 @@
-"""The W&B dashboard in code. `python launch/dashboard.py --help` explains its settings.
+"""The W&B dashboard in code. `igo dashboard --help` explains its settings.
 
 A new dashboard replaces the view that this program saved before.
 """
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from igo.config.cli import hydra_program
 from igo.config.load import split_off
-from igo.ground.errors import UserError, first_line
+from igo.ground.errors import UserError, first_line, install
 from igo.ground.files import CONF
 from igo.runs.loggers.wandb import knows_key
 
@@ -127,15 +126,11 @@ def save(workspace: Workspace) -> str:
         raise UserError(f"W&B did not take the dashboard ({first_line(error)})") from None
 
 
-def program(composed: DictConfig, _typed: list[str]) -> None:
+def run(composed: DictConfig) -> None:
     """Save the dashboard."""
     settings, _ = split_off(composed, Settings)
     try:
         workspace = dashboard(settings.project or default_project(), settings.entity or "")
     except ImportError as error:
-        raise UserError(f"{error}: pip install -e '.[dashboard]' brings it") from None
+        raise UserError(f"{error}: {install('dashboard')} brings it") from None
     print(f"saved {save(workspace)}")
-
-
-if __name__ == "__main__":
-    hydra_program(program, CONF / "dashboard.yaml")

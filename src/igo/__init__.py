@@ -63,8 +63,10 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if name != "load_run":
             raise
-        needs = f"pip install '.[train,report]' in the clone: {missing.name} is missing"
-        raise AttributeError(f"igo.load_run needs {needs}") from None  # so that help(igo) works
+        from igo.ground.errors import install
+
+        cure = f"{missing.name} is missing: {install('train,report')}"
+        raise AttributeError(f"igo.load_run: {cure}") from None  # so that help(igo) works
 
 
 def __dir__() -> list[str]:

@@ -9,18 +9,15 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
-try:
+from igo.ground.errors import install, nearest
+from igo.ground.files import CONF
+
+if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from igo.config.cli import fail, hydra_program, summary
-except ModuleNotFoundError as missing:
-    cure = "source .venv/bin/activate, or pip install '.[train,report]' in the clone of igo"
-    print(f"error: {missing.name} is missing: {cure}", file=sys.stderr)
-    raise SystemExit(2) from None
-
-from igo.ground.errors import nearest
-from igo.ground.files import CONF
+EXTRAS = "train,report"  # of pyproject.toml: what the commands need
 
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
@@ -49,8 +46,24 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "table": _run_of("igo.report.summary"),
     "report": _run_of("igo.report.page"),
     "sharpness": _run_of("igo.runs.sharpness"),
+    "dashboard": _run_of("igo.launch.dashboard"),
 }
 COMMANDS = {"train": "config"} | {name: name for name in PROGRAMS if name != "config"}
+
+
+def start(config: str) -> None:
+    """Run the program of a configuration, with the arguments of the command line."""
+    try:
+        from igo.config.cli import hydra_program
+    except ModuleNotFoundError as missing:
+        cure = f"source .venv/bin/activate, or {install(EXTRAS)}"
+        _fail(f"{missing.name} is missing: {cure}")
+    hydra_program(PROGRAMS[config], CONF / f"{config}.yaml")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def main() -> None:
@@ -59,17 +72,20 @@ def main() -> None:
     if command in ("--help", "-h"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe ends it without a word
         usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
-        lines = [f"  {c:<16}{summary(CONF / f'{name}.yaml')}" for c, name in COMMANDS.items()]
-        more = "igo COMMAND --help explains every setting of a command."
+        files = {name: (CONF / f"{config}.yaml").read_text() for name, config in COMMANDS.items()}
+        lines = [f"  {name:<16}{text.splitlines()[0][2:]}" for name, text in files.items()]
+        more = "igo COMMAND --help explains every setting of a command. igo --version"
         print("\n".join([usage, "", *lines, "", more]))
-        return
-    if {"-sc", "--shell-completion"} & set(sys.argv):
-        fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")
-    if command not in COMMANDS:
-        fail(f"there is no command '{command}'.{nearest(command, COMMANDS)} (igo --help lists all)")
-    sys.argv[:2] = [f"igo {command}"]
-    config_name = COMMANDS[command]
-    hydra_program(PROGRAMS[config_name], CONF / f"{config_name}.yaml")
+    elif command == "--version":
+        print(f"igo {import_module('igo').__version__}")
+    elif {"-sc", "--shell-completion"} & set(sys.argv):
+        _fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")
+    elif command not in COMMANDS:
+        near = nearest(command, COMMANDS)
+        _fail(f"there is no command '{command}'.{near} (igo --help lists all)")
+    else:
+        sys.argv[:2] = [f"igo {command}"]
+        start(COMMANDS[command])
 
 
 if __name__ == "__main__":

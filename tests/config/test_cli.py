@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, TINY, Program, command, python, ran
 
 from igo.__main__ import COMMANDS
-from igo.config.cli import fail, summary
+from igo.config.cli import fail
 from igo.config.schema import SETTINGS
 
 
@@ -175,6 +175,7 @@ def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:
     here = {"PYTHONPATH": str(ROOT / "src")}
     lines = python(tmp_path, "-m", "igo", **here).good().stdout.splitlines()[2:-2]
     for line, (typed, name) in zip(lines, COMMANDS.items(), strict=True):
-        assert line.split(maxsplit=1) == [typed, summary(ROOT / "conf" / f"{name}.yaml")]
+        summary = (ROOT / "conf" / f"{name}.yaml").read_text().splitlines()[0]
+        assert line.split(maxsplit=1) == [typed, summary.removeprefix("# ")]
     error = python(tmp_path, "-m", "igo", "tabel", **here).error()
     assert "no command 'tabel'. Did you mean 'table'?" in error

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, TINY, Ended
+from conftest import TINY, Ended
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
 
 
-def program_as_typed(*arguments: str) -> None:
-    """launch/dashboard.py in a process that has wandb already (see forked.Forge)."""
-    script = str(ROOT / "launch" / "dashboard.py")
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
-
-
 def dashboard(place: Path, *arguments: str, **environment: Any) -> Ended:
-    function = "test_dashboard.program_as_typed"
-    return forge.run(place, *arguments, function=function, **environment)
+    return forge.run(place, *arguments, command="dashboard", **environment)
 
 
 def saved(place: Path) -> dict[str, Any]:

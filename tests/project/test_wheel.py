@@ -44,9 +44,13 @@ def test_alone_it_imports_and_says_what_its_programs_need(wheel: Path, tmp_path:
     code = "import igo; print(igo.__file__)"
     ended = done(tmp_path, empty / "bin" / "python", "-c", code).good()
     assert Path(ended.stdout.strip()).is_relative_to(empty)
-    error = done(tmp_path, empty / "bin" / "igo", "train").error()
-    assert error.startswith("error: omegaconf is missing: ")
-    assert "pip install '.[train,report]'" in error
+    igo = empty / "bin" / "igo"
+    assert "\n  train " in done(tmp_path, igo, "--help").good().stdout
+    version = wheel.name.split("-")[1]
+    assert done(tmp_path, igo, "--version").good().stdout == f"igo {version}\n"
+    error = done(tmp_path, igo, "train").error()
+    assert error.startswith("error: hydra is missing: ")
+    assert error.endswith(f"pip install '{wheel}[train,report]'")
 
 
 def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
@@ -78,4 +82,5 @@ def test_it_explains_itself_trains_sweeps_and_reports(wheel: Path, tmp_path: Pat
     assert len(commands) == 3
     assert all(command.startswith("igo train ") for command in commands)
     done(tmp_path, igo, "report", "runs=runs", "output=report").good()
+    assert "no W&B key" in done(tmp_path, igo, "dashboard").error()
     assert "</html>" in (tmp_path / "report" / "index.html").read_text()

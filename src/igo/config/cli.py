@@ -213,11 +213,6 @@ def _unknown_setting(name: str, config: Path) -> str:
     return f"there is no setting '{name}'.{hint} (see --help)"
 
 
-def summary(config: Path) -> str:
-    """What a program does: the first line of its file, such as conf/config.yaml."""
-    return config.read_text().partition("\n")[0].removeprefix("# ")
-
-
 def help_text(program: str, config: Path, topic: str) -> str:
     """Explain a program by its files of settings and their comments.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
+from importlib.metadata import distributions
+from urllib.parse import unquote, urlsplit
 
 
 class UserError(Exception):
@@ -54,6 +57,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def install(extras: str) -> str:
+    """The command that installs this package once more from where it came, with extras."""
+    for found in distributions(name="igo"):
+        if origin := json.loads(found.read_text("direct_url.json") or "{}"):  # a folder or a wheel
+            edited = "-e " if origin.get("dir_info", {}).get("editable") else ""
+            return f"pip install {edited}'{unquote(urlsplit(origin['url']).path)}[{extras}]'"
+    return f"pip install 'igo[{extras}]'"
 
 
 def counted(number: int, noun: str) -> str:

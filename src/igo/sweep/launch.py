@@ -23,7 +23,7 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, ConfigError, UserError, counted
+from igo.ground.errors import Busy, ConfigError, UserError, counted, install
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -253,7 +253,7 @@ def show(sweep: Sweep) -> dict[str, str]:
             console.print(f"running: {job.label}: epoch {epoch}/{total_epochs(job.config)}")
     if "finished" in states.values():
         if find_spec("polars") is None:
-            console.print("no table: polars is not installed (pip install '.[report]')")
+            console.print(f"no table: polars is not installed ({install('report')})")
         else:
             _show_results(sweep)
     console.print(f"sweep {sweep.name}: {counts(states)}")
