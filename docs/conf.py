@@ -52,6 +52,11 @@ CONTENTS = {
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
 }
 
+# Code, which stays as it is, or the spaces of a formula, where no line may break.
+FORMULA = re.compile(
+    r"(```.*?```|`[^`]*`|^ {4}[^\n]*)|(?<=\S) ([=≈<>≤≥∝∈·×+−/]) (?=\S)| (?=√)", re.S | re.M
+)
+
 
 def with_targets(_: Sphinx, docname: str, source: list[str]) -> None:
     """Fit a page to the site.
@@ -60,6 +65,7 @@ def with_targets(_: Sphinx, docname: str, source: list[str]) -> None:
     notebook. README has the contents.
     """
     text = re.sub(r"\[([^\]]+)\]\([^):]+/\)", r"\1", source[0])
+    text = FORMULA.sub(lambda m: m[1] or (f"\u00a0{m[2]}\u00a0" if m[2] else "\u00a0"), text)
     if (page := f"{Path(docname).name}.md") in RUNS:
         text += f'\n<a href="{page.removesuffix(".md")}.ipynb">This page as a notebook</a>\n'
     if docname == root_doc:
