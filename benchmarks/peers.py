@@ -28,7 +28,7 @@ def network(config: Config) -> nn.Module:
 
 def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | None]:
     """The device and autocast type that this project would choose, without determinism."""
-    chosen = machine.build(replace(config.engine, deterministic=False), config.dataset.image_size)
+    chosen = machine.choose(replace(config.engine, deterministic=False), config.dataset.image_size)
     return chosen.device, chosen.autocast
 
 

@@ -43,7 +43,7 @@ def facts(command: str) -> Row:
         "command": command,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": commit or None,
-        "hardware": machine.hardware(machine.build(EngineConfig())),
+        "hardware": machine.hardware(machine.choose(EngineConfig())),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "note": NOTE,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from igo.report import page
+from igo.report import report
 
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "results" / "records" / "cifar100_many.tar.xz"
@@ -31,7 +31,7 @@ def make(place: Path) -> Path:
         ours = [entry for entry in tar if "-reversed/" not in entry.name]
         tar.extractall(runs, ours, filter="data")
     output = place / "report"
-    page.run(OmegaConf.create({"runs": str(runs), "output": str(output)}))
+    report.run(OmegaConf.create({"runs": str(runs), "output": str(output)}))
     return output / "index.html"
 
 

@@ -55,7 +55,7 @@ def items(part: Part, folder: Path) -> None:
 
 def choices(part: Part) -> Result:
     """Versions, and the choices of the engine."""
-    chosen = machine.build(EngineConfig(device=part.device))
+    chosen = machine.choose(EngineConfig(device=part.device))
     return {"torch": torch.__version__, **machine.hardware(chosen)}
 
 

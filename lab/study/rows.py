@@ -17,7 +17,7 @@ from scipy.special import ndtr, stdtrit
 from scipy.stats import chi
 
 from igo.ground.files import write_atomically
-from igo.ground.statistics import LEAST_PAIRS, LEVEL, NO_SPREAD, POWER, Array
+from igo.ground.statistics import LEAST_SEEDS, LEVEL, NO_SPREAD, POWER, Array
 from igo.report import comparison
 from lab.study.records import ROOT, Arm, Run, name_of
 
@@ -189,9 +189,9 @@ def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | Non
     None above MOST_SEEDS.
     """
     if sd < NO_SPREAD:
-        return LEAST_PAIRS
+        return LEAST_SEEDS
     n = bisect.bisect_left(
-        range(MOST_SEEDS + 1), True, lo=LEAST_PAIRS,
+        range(MOST_SEEDS + 1), True, lo=LEAST_SEEDS,
         key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
     )  # fmt: skip
     return n if n <= MOST_SEEDS else None

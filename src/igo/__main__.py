@@ -43,8 +43,8 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
 PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
     "sync": _run_of("igo.runs.loggers.wandb"),
-    "table": _run_of("igo.report.summary"),
-    "report": _run_of("igo.report.page"),
+    "table": _run_of("igo.report.table"),
+    "report": _run_of("igo.report.report"),
     "sharpness": _run_of("igo.runs.sharpness"),
     "dashboard": _run_of("igo.launch.dashboard"),
 }

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.report import page
+from igo.report import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
@@ -83,7 +83,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(mixed: Path) -> Path:
     """The folder of their report."""
     output = mixed.parent / "report"
-    page.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
+    report.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
     return output
 
 

@@ -25,7 +25,7 @@ from scipy import stats
 
 from igo.config.load import read_config
 from igo.config.schema import SETTINGS
-from igo.report import page, summary, table
+from igo.report import reading, report, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder
 
@@ -58,7 +58,7 @@ def make_run(
 
 
 def summary_of(folders: list[Path]) -> pl.DataFrame:
-    return table.summarise(table.by_setting(table.read_runs(folders))[1])
+    return reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
 
 
 def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "optimizer.weight_decay=1e-5", "tracking.group='12:30'", "tracking.tags=[a,'1']",
         seed=3, seconds=12.5,
     )  # fmt: skip
-    (row,) = table.read_runs([folder]).to_dicts()
+    (row,) = reading.read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
     for name in SETTINGS:
         value = OmegaConf.select(config, name)
@@ -139,12 +139,12 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
             tmp_path / name, "dataset=arrays", place, "epochs=3", "schedule.stages=3", tiny=False
         ):
             edit(folder / "status.json", data={"fingerprint": name})
-    runs = table.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    found, settings = table.by_setting(runs)
-    differing = table.summarise(settings)
+    runs = reading.read_runs(sorted(tmp_path.glob("*/arrays-*")))
+    found, settings = reading.by_setting(runs)
+    differing = reading.summarise(settings)
     assert differing["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert differing["n"].to_list() == [3, 3]
-    summary.show(found, settings)
+    table.show(found, settings)
     shown = capsys.readouterr().out
     assert "clean.npz" in shown
     assert "noisy.npz" in shown
@@ -169,7 +169,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     ]  # fmt: skip
     with (running / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        runs = table.read_runs(folders)
+        runs = reading.read_runs(folders)
     assert runs["state"].to_list() == [
         "finished", "running", "failed", "interrupted", "failed", "interrupted", "new",
     ]  # fmt: skip
@@ -178,7 +178,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None]
     assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None]
     assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None]
-    first, second = table.summarise(table.by_setting(runs)[1]).iter_rows(named=True)
+    first, second = reading.summarise(reading.by_setting(runs)[1]).iter_rows(named=True)
     assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 4)
     assert (first["test/accuracy_mean"], first["test/loss_mean"]) == (0.625, None)
     assert (second["p"], second["n"], second["unfinished"]) == (1.0, 0, 1)
@@ -234,13 +234,13 @@ def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
         folder = make_run(root, seed=seed)
         damage(folder)
         damaged[folder.name] = reason
-    for program in (summary, page):
+    for program in (table, report):
         program.run(OmegaConf.create({"runs": str(root), "output": str(tmp_path / "out")}))
         lines = capsys.readouterr().out.splitlines()
         for name, reason in damaged.items():
             assert [line for line in lines if line.startswith(f"unreadable: {name}: {reason}")]
     assert not (tmp_path / "ran").exists()
-    runs, settings = table.by_setting(table.read_runs(find([str(root)])))
+    runs, settings = reading.by_setting(reading.read_runs(find([str(root)])))
     assert runs.filter("counted")["run"].sort().to_list() == sorted(names)
     assert settings["n"].to_list() == [2]
     unknown = sum(reason.startswith("config.yaml") for reason in DAMAGE)  # of no setting
@@ -260,7 +260,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
     line = "1 run of c0ffee1+changes (igo bbbbbbbbbb), 2 runs of c0ffee1 (igo aaaaaaaaaa)"
-    for program in (summary, page):
+    for program in (table, report):
         program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
         assert f"{mixed}{line}" in capsys.readouterr().out
     shown = (out / "index.html").read_text()
@@ -268,13 +268,13 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     assert "<code>c0ffee1+changes</code>" in shown
     earlier = [{"commit": "decade5", "code": "d" * 10, **torch}]
     edit(plain[2] / "status.json", earlier=earlier, code="a" * 10, commit="c0ffee1")
-    summary.run(OmegaConf.create({"runs": str(root), "output": None}))
+    table.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of decade5 then c0ffee1 (igo dddddddddd then igo aaaaaaaaaa), 2"
     assert f"{mixed}{line}" in capsys.readouterr().out
     same = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
     for folder, file in zip(plain, "xyy", strict=True):
         edit(folder / "status.json", own_code={"my.net(width=8)": file, "my.curve()": "z"}, **same)
-    summary.run(OmegaConf.create({"runs": str(root), "output": None}))
+    table.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
 
@@ -282,11 +282,11 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
 def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> None:
     (folder,) = record_runs(tmp_path, seeds=[0])
     file = folder / "config.yaml"
-    before = table.read_run(folder), read_config(file)
+    before = reading.read_run(folder), read_config(file)
     for group, gone in (("engine", "memory: 4"), ("noise", "online: true")):
         file.write_text(file.read_text().replace(f"\n{group}:\n", f"\n{group}:\n  {gone}\n"))
     assert "memory: 4" in file.read_text()
-    assert (table.read_run(folder), read_config(file)) == before
+    assert (reading.read_run(folder), read_config(file)) == before
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
@@ -339,5 +339,5 @@ def test_the_table_needs_no_torch(tmp_path: Path) -> None:
     here = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
     done = python(tmp_path, "-m", "igo", "table", **here).good()
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "igo.report.table" in imported
+    assert "igo.report.reading" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}

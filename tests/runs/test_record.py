@@ -29,7 +29,7 @@ import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.ground.errors import Busy, Outside, UserError
-from igo.report import table
+from igo.report import reading
 from igo.runs import checkpoint, sharpness
 from igo.runs.folder import RunFolder, path_of, read_records, signature
 from igo.runs.loggers import wandb
@@ -164,10 +164,10 @@ def test_a_finished_run_is_sealed(finished: Path, tmp_path: Path) -> None:
         ):  # fmt: skip
             with pytest.raises(UserError, match=rf"^{file} is damaged or missing"):
                 read(folder)
-        assert table.read_run(folder)["state"] == "unreadable"
+        assert reading.read_run(folder)["state"] == "unreadable"
     assert "is damaged or missing" in forge.run(tmp_path, *RUN).error()
     edit(folder / "status.json", sealed=None)
-    assert table.read_run(folder)["train/loss"] is not None
+    assert reading.read_run(folder)["train/loss"] is not None
     assert len(igo.load_run(folder).records) == 5
 
 

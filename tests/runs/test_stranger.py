@@ -21,7 +21,7 @@ import igo
 from igo.config.load import read_config
 from igo.data.folders import opened
 from igo.ground.errors import UserError
-from igo.report import page, summary, table
+from igo.report import reading, report, table
 from igo.runs import manifest, sharpness
 from igo.runs.folder import read_status
 from igo.train import models
@@ -62,7 +62,7 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     (old, new, reason), file = CONFIGS[kind], folder / "config.yaml"
     file.write_text(file.read_text().replace(old, new))
     edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
-    for program in (summary, page):
+    for program in (table, report):
         program.run(OmegaConf.create({"runs": "runs", "output": "out"}))
     edit(folder / "status.json", state="finished")
     for load in (igo.load_run, lambda place: sharpness.measure(place, sharpness.Settings())):
@@ -87,14 +87,14 @@ def test_files_that_never_end_are_not_read(folder: Path) -> None:
     for name in ("config.yaml", "status.json", "metrics.jsonl", "checkpoint.pt"):
         (folder / name).rename(folder / "whole")
         os.mkfifo(folder / name)
-        table.read_run(folder)
+        reading.read_run(folder)
         with pytest.raises(UserError, match="it is no file"):
             igo.load_run(folder)
         (folder / "whole").rename(folder / name)
     edit(folder / "status.json", state="running")
     (folder / ".lock").unlink()
     os.mkfifo(folder / ".lock")
-    assert table.read_run(folder)["state"] == "interrupted"
+    assert reading.read_run(folder)["state"] == "interrupted"
 
 
 def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +126,6 @@ def test_a_wrong_content_of_a_status_is_one_line(folder: Path) -> None:
             manifest.differences(read_status(folder), {})
         except UserError as error:
             wrong.append(str(error))
-        table.read_run(folder)
+        reading.read_run(folder)
     assert len(wrong) > 100
     assert all(re.fullmatch(rf"{file} is damaged \(.*\); it is left as it is.*", w) for w in wrong)

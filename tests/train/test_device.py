@@ -82,7 +82,7 @@ def both(fp16: str) -> Any:
     for device in ("cpu", "pretended"):
         scaler = torch.amp.GradScaler(device, enabled=bool(fp16))
         on = Engine(torch.device(device), None, scaler, micro_batch_size=20)
-        with Pretended(), mock.patch("igo.train.machine.build", return_value=on):
+        with Pretended(), mock.patch("igo.train.machine.choose", return_value=on):
             # A CPU computes, without the detour of models.unstrided: width 16 needs none.
             run = prepared(configure(*TINY, *MOVED, "optimizer=shb", "model.width=16"))
             records.append(timeless(train(run, bar=bar).records))

@@ -144,7 +144,7 @@ def test_steps_follow_the_formula_while_eta_changes(
     name: str, momentum: float, weight_decay: float, device: str
 ) -> None:
     """Written out in float64; where there is no momentum, all are SGD to the bit."""
-    machine.build(EngineConfig(device="cpu"))  # what was never written is NaN, as in a run
+    machine.choose(EngineConfig(device="cpu"))  # what was never written is NaN, as in a run
     config = OptimizerConfig(name, momentum, weight_decay)
     ours, plain = small(device), small(device)
     for parameters, each in ((ours, config), (plain, OptimizerConfig("sgd", 0.0, weight_decay))):

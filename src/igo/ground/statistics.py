@@ -20,7 +20,7 @@ from scipy.special import stdtr, stdtrit
 Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test
-LEAST_PAIRS = 6  # for a verdict: with fewer the sign-flip test cannot reach LEVEL, see least_p
+LEAST_SEEDS = 6  # for a verdict: with fewer the sign-flip test cannot reach LEVEL, see least_p
 POWER = 0.8  # of "detectable"
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # a smaller spread comes from rounding

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from igo.ground import statistics
-from igo.ground.statistics import LEAST_PAIRS, LEVEL, Array
+from igo.ground.statistics import LEAST_SEEDS, LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are equal
 
@@ -27,7 +27,7 @@ class Pair:
         sd: standard deviation of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
         p_equal: p of the hypothesis that the difference is not within ±margin (TOST); None for
-            n < LEAST_PAIRS or without a margin.
+            n < LEAST_SEEDS or without a margin.
         first: the number of the setting from whose values those of ``second`` are subtracted.
         second: the number of the other setting.
         p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
@@ -90,7 +90,7 @@ def pair(sample: Array, margin: float | None) -> Pair:
         mean.high,
         float(sample.std(ddof=1)) if apart else 0.0,
         statistics.sign_flip(sample),
-        statistics.equivalence(sample, margin) if margin and n >= LEAST_PAIRS else None,
+        statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
     )
 
 

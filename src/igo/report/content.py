@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.names import labels, method, shared
+from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
-from igo.report.table import Row, names_in
 
 # Settings with other data, another model or another length of training are not compared.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
@@ -103,7 +104,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     )
 
 
-def headline(names: dict[int, str], ranked: list[Row], pairs: list[Pair], margin: float) -> str:
+def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], margin: float) -> str:
     """What the pairs of test accuracies say of the best setting, in the words of their verdicts.
 
     Args:

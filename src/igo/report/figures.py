@@ -15,8 +15,8 @@ from igo.ground.statistics import reach
 from igo.report import draw
 from igo.report.comparison import in_range, signed
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
+from igo.report.reading import averaged, names_in, statistics_of
 from igo.report.results import Results
-from igo.report.table import averaged, names_in, statistics_of
 
 Labels = dict[int, str]  # of settings, by their numbers
 

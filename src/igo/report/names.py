@@ -10,8 +10,9 @@ import polars as pl
 from igo.config.own import is_call
 from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
 from igo.ground.errors import counted
+from igo.ground.files import Record
 from igo.method.profiles import PROFILES, paper_method, parameters
-from igo.report.table import DEFAULTS, FINGERPRINT, Row, names_in
+from igo.report.reading import DEFAULTS, FINGERPRINT, names_in
 
 SHORT = {name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text}
 SHORT["schedule.gamma"] = "γ"
@@ -32,19 +33,19 @@ SCHEDULE = {"schedule.profile", "split", "schedule.kappa", "schedule.lam"}.union
 )
 
 
-def data_set(row: Row) -> str:
+def data_set(row: Record) -> str:
     """A data set's name; for the user's own data, the name of the file or folder if it is known."""
     return str(row.get("data") or DATASETS.get(row["dataset.name"], row["dataset.name"]))
 
 
-def method(row: Row) -> str | None:
+def method(row: Record) -> str | None:
     """The name of one of the paper's Methods 1 to 4; None for other schedules."""
     profile = row.get("schedule.profile")
     name = paper_method(profile, row.get("schedule.gamma"), row.get("split"))
     return "Method 1 (constant)" if name == "Method 1" else name
 
 
-def schedule_name(row: Row) -> str:
+def schedule_name(row: Record) -> str:
     """A schedule by its profile and parameters: ``p = 0.5``, ``wsd 0.2``, ``Method 2``."""
     profile = str(row["schedule.profile"])
     if name := method(row):
@@ -58,7 +59,7 @@ def schedule_name(row: Row) -> str:
     return " ".join([profile.replace("_", " "), *shown])
 
 
-def phrase(row: Row, name: str) -> str:
+def phrase(row: Record, name: str) -> str:
     """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
     value = row[name]
     short = SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
@@ -77,7 +78,7 @@ def phrase(row: Row, name: str) -> str:
     return f"{short} {shown}"
 
 
-def words(row: Row, names: Collection[str], *, every: bool = False) -> list[str]:
+def words(row: Record, names: Collection[str], *, every: bool = False) -> list[str]:
     """The values of some settings in words; a schedule and its parameters are one phrase.
 
     Of defaults only those of ALWAYS, and nothing that is null, but with ``every``.
@@ -97,7 +98,7 @@ def words(row: Row, names: Collection[str], *, every: bool = False) -> list[str]
     return shown
 
 
-def shared(row: Row, names: Collection[str]) -> list[str]:
+def shared(row: Record, names: Collection[str]) -> list[str]:
     """What settings have in common, in words; a schedule only if all of it is common."""
     skipped = {FINGERPRINT, *FACTS}
     profile = str(row.get("schedule.profile"))

@@ -15,7 +15,7 @@ import polars as pl
 
 from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.report.table import THEN, averaged, by_setting, read_runs
+from igo.report.reading import THEN, averaged, by_setting, read_runs
 from igo.runs.folder import read_records, read_status
 
 MEASURED = (  # entries of an epoch's record

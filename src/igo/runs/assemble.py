@@ -42,7 +42,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
             f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
         )
         raise ConfigError("batch_size", config.batch_size, allowed)
-    built = machine.build(config.engine, config.dataset.image_size, ranks)
+    built = machine.choose(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)

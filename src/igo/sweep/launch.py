@@ -261,19 +261,19 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 
 def _show_results(sweep: Sweep) -> None:
-    from igo.report import page, results, summary, table  # they import polars
+    from igo.report import reading, report, results, table  # they import polars
     from igo.report.comparison import p_value
 
     folders = [job.folder.path for job in sweep.runs]
     found = results.read(sorted(folders))
-    table.write(found.runs, found.settings, sweep.folder)
-    summary.show(found.runs, found.settings)
+    reading.write(found.runs, found.settings, sweep.folder)
+    table.show(found.runs, found.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     output = str(sweep.folder / "report")
     composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
-    for section in page.run(composed, found):
+    for section in report.run(composed, found):
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
-            over = f"{page.difference(pair)} points over {counted(pair.n, 'seed')}"
+            over = f"{report.difference(pair)} points over {counted(pair.n, 'seed')}"
             p = "" if pair.p_holm is None else f" (p {p_value(pair.p_holm)})"
             sweep.console.print(f"{names}: {over}: {pair.verdict}{p}")

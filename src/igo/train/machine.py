@@ -46,7 +46,7 @@ NOT_IN_JOB = (
 )
 
 
-def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
+def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
     """Choose device, precision and threads. Each process takes a GPU of its machine.
 
     For images of very few pixels a side (``image_size``) it is one thread.
@@ -173,7 +173,7 @@ def settle_threads(run: Training, progress: Progress, say: Callable[[str], None]
     """Set the number of threads of ``engine.threads=auto``, and note it in ``progress``.
 
     A run that continues keeps its number, as another number changes rounding. With several
-    processes or a GPU, the number stays as ``build`` has set it.
+    processes or a GPU, the number stays as ``choose`` has set it.
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return

@@ -23,9 +23,9 @@ from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.names import data_set, labels, without_delta
+from igo.report.reading import constants
 from igo.report.results import Results, read, short
-from igo.report.summary import say, show_errors
-from igo.report.table import constants
+from igo.report.table import say, show_errors
 from igo.runs.find import find, named
 
 HERE = Path(__file__).parent

@@ -1,0 +1,347 @@
+"""Run folders as a table, a row for each, and their settings with means over seeds."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import shlex
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import MISSING
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import polars as pl
+
+from igo.config import schema
+from igo.config.load import record_values
+from igo.config.schema import ONLY_WITH, REPEATED, has_effect
+from igo.ground.errors import UserError, first_line, printable
+from igo.ground.files import Record, read_bytes, read_json, write_output
+from igo.ground.statistics import reach
+from igo.runs.folder import read_records, read_status, state_of
+from igo.runs.manifest import COMPUTING
+
+# Entries of the last record that are the results of the whole run.
+LAST: dict[str, type] = {
+    "updates": int, "samples": int,
+    **dict.fromkeys((
+        "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
+        "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
+}  # fmt: skip
+# The digest of the user's own data; a run's name does not depend on their place.
+FINGERPRINT = "dataset.fingerprint"
+# Columns of a row before and after its settings.
+HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
+RESULTS: dict[str, type] = {
+    "epochs_done": int,
+    **LAST,
+    "test/accuracy_best": float,
+    "test/accuracy_best_epoch": int,
+    "seconds": float,
+    "images_per_second": float,
+    "worst_case": float,  # of sharpness.json
+    "commit": str,  # of each start of the run whose epochs count, where they differ
+    "code": str,  # likewise, the digest of the sources, and the versions that losses depend on
+    "host": str,
+    "device": str,
+    "started": str,
+    "command": str,  # without the seed and the folders
+    "hardware": str,
+    "software": str,
+}
+THEN = " then "  # between the values of a run's starts, where they differ
+# Words of a command that change no result.
+LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
+METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
+           "validation/accuracy", "validation/loss")  # fmt: skip
+FILES = ("table.csv", "table.parquet", "summary.csv")
+
+
+def _type(setting: schema.Setting) -> type:
+    """The type of a column: str for a list (JSON) and for several types, such as int or "auto"."""
+    kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
+    return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
+
+
+SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
+DEFAULTS = {
+    name: json.dumps(setting.default) if isinstance(setting.default, list) else setting.default
+    for name, setting in schema.SETTINGS.items()
+    if setting.default is not MISSING
+}
+NULLABLE = {name for name, s in schema.SETTINGS.items() if type(None) in get_args(s.kind)}
+KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
+
+
+def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
+    """Read run folders, also damaged ones, a row for each (see ``read_run``).
+
+    Columns: run, state, error; the settings by their full names; the results.
+    """
+    runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
+    return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
+
+
+def read_run(folder: Path) -> Record:
+    """Read one run folder; what is missing or damaged makes ``state`` unreadable.
+
+    Returns:
+        ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
+        first line, or why it is unreadable); every setting by its full name, lists as JSON;
+        FINGERPRINT; and RESULTS. There are no settings if there is no folder yet (``new``), or if
+        config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
+        over epochs.
+    """
+    row: Record = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
+    if not folder.exists():
+        return row | {"state": "new"}
+    # The status before the records: a finished run has all of them.
+    files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results}
+    for name, read in files.items():
+        try:
+            row |= read(folder, row)
+            continue
+        except UserError as error:
+            reason = str(error).removeprefix(f"{folder}/")
+        except FileNotFoundError:
+            reason = f"{name} is missing"
+        except Exception as error:  # whatever it holds, it must not end the table of all runs
+            reason = f"{name} cannot be read ({first_line(error)})"
+        return row | {"state": "unreadable", "error": printable(reason)}
+    return row
+
+
+def _settings(folder: Path, _row: Record) -> Record:
+    """Every setting by its full name. A setting that the record does not have has its default."""
+    text = read_bytes(folder / "config.yaml").decode()
+    # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
+    before, mark, rest = text.partition("\nseed:")
+    seed, _, after = rest.partition("\n")
+    row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
+    if missing := sorted(SETTINGS.keys() - row.keys()):
+        raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
+    if unknown := sorted(row.keys() - SETTINGS.keys()):
+        raise UserError(f"config.yaml is of another version: this one has no {unknown[0]}")
+    return row
+
+
+@cache
+def _values(text: str) -> Record:
+    """The settings in a part of a config.yaml, by their full names."""
+    values = dict(_leaves(record_values(text)))
+    if empty := [name for name in SETTINGS.keys() - NULLABLE if values.get(name, "") is None]:
+        raise ValueError(f"{empty[0]} is null")
+    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values.items()}
+
+
+def _leaves(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield full name, such as ``a.b``, and value of each entry of nested dictionaries."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """The value as its column has it; a ValueError if the column cannot hold it."""
+    if value is None:
+        return None
+    if kind is str:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text.encode()  # half of a surrogate pair is no text
+        return printable(text)
+    typed = kind(value)
+    if not math.isfinite(typed) or (kind is int and abs(typed) >= 2**63):
+        raise ValueError(f"{name} is {typed:g}")
+    return typed
+
+
+def _status(folder: Path, row: Record) -> Record:
+    status = read_status(folder)
+    if not status:
+        raise FileNotFoundError
+    state = status.get("state") or "new"
+    hardware = status.get("hardware") or {}
+    software = {"Python": status.get("python"), **(status.get("versions") or {})}
+    starts = [*(status.get("earlier") or ()), status]
+    command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
+    found = {
+        "state": state_of(folder) if state == "running" else state,  # its process may be dead
+        "error": (status.get("error") or "").partition("\n")[0] or None,
+        "device": hardware.get("device"),
+        "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
+        "commit": _then(start.get("commit") for start in starts),
+        "code": _then(map(_code, starts)),
+        "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
+        "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
+        **{name: status.get(name) for name in ("seconds", "host", "started")},
+    }
+    if row["dataset.file"] or row["dataset.root"]:
+        found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
+    return {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+
+
+def _code(start: Record) -> str:
+    """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
+    versions = start.get("versions") or {}
+    known = {name: versions[name] for name in COMPUTING if versions.get(name)}
+    own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
+    code = {"igo": start.get("code"), **own, **known}
+    return ", ".join(f"{name} {value or 'unknown'}" for name, value in code.items())
+
+
+def _then(values: Iterable[str | None]) -> str | None:
+    """The value of all starts of a run; where they differ, theirs in order."""
+    return THEN.join(dict.fromkeys(filter(None, values))) or None
+
+
+def _results(folder: Path, row: Record) -> Record:
+    """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
+    records = read_records(folder, read_status(folder))
+    if [record["epoch"] for record in records] != list(range(1, len(records) + 1)):
+        raise ValueError("its epochs are not 1, 2, 3, …")
+    planned = row["epochs"] + row["schedule.final_updates"]
+    if row["state"] == "finished" and len(records) < planned:
+        raise ValueError(f"a finished run has {len(records)} of {planned} epochs")
+    if not records:
+        return {"epochs_done": 0}
+    accuracies = {record["epoch"]: record.get("test/accuracy") for record in records}
+    known = {epoch: float(share) for epoch, share in accuracies.items() if share is not None}
+    best = max(known, key=lambda epoch: known[epoch], default=None)
+    rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
+    found = {
+        "epochs_done": len(records),
+        **{name: records[-1].get(name) for name in LAST},
+        "test/accuracy_best": known.get(best),
+        "test/accuracy_best_epoch": best,
+        "images_per_second": statistics.median(rates) if rates else None,
+    }
+    with suppress(UserError, ValueError, LookupError, TypeError):  # it is no part of the run
+        worst = float(read_json(folder / "sharpness.json")["worst_case"])
+        found["worst_case"] = worst if math.isfinite(worst) else None
+    return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
+
+
+def constants(settings: pl.DataFrame) -> Record:
+    """What all settings have in common, without null."""
+    values = {name: settings[name].unique() for name in names_in(settings)}
+    return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
+
+
+def names_in(settings: pl.DataFrame) -> list[str]:
+    """The columns of ``by_setting``'s settings that are settings."""
+    return settings.columns[1 : settings.columns.index("data")]
+
+
+def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs with the numbers of their settings, and a row for each setting.
+
+    Runs of one setting differ in REPEATED alone, or in values that change no result.
+
+    Returns:
+        The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
+        ``counted`` (finished, and the first run of its seed). The settings in the order of their
+        values: ``setting``; each setting that changes a result; ``data``, the name of the user's
+        own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
+        counted already); ``n`` and the statistics of METRICS over the counted runs.
+    """
+    runs, settings = _numbered(runs)
+    finished = pl.col("state") == "finished"
+    first = pl.struct("setting", "seed", finished).is_first_distinct()
+    counted = finished & first & pl.col("setting").is_not_null()
+    runs = runs.with_columns(counted.alias("counted"))
+    groups = runs.drop_nulls("setting").group_by("setting")
+    file = pl.coalesce("dataset.file", "dataset.root").first()
+    others = groups.agg(
+        file.str.extract("([^/]+)/*$").alias("data"),
+        (~finished).sum().cast(pl.Int64).alias("unfinished"),
+        (finished & ~pl.col("counted")).sum().cast(pl.Int64).alias("repeated"),
+    )
+    of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
+    for table in (others, of_counted):
+        settings = settings.join(table, on="setting", how="left", maintain_order="left")
+    return runs, settings.with_columns(pl.col("n").fill_null(0))
+
+
+def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs with ``setting``, and the values of each setting that change a result."""
+    acting = runs.with_columns(  # null where the value has no effect
+        pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
+        for name, (other, value) in ONLY_WITH.items()
+    )
+    names = [
+        name
+        for name in runs.columns
+        if name in {*SETTINGS, FINGERPRINT} - {*REPEATED}
+        and has_effect(name)
+        and (name not in ONLY_WITH or acting[name].count())
+    ]
+    acting = acting.select(names)
+    known = acting.drop_nulls("schedule.profile")  # it is null where config.yaml cannot be read
+    settings = known.unique().sort(names, nulls_last=True).with_row_index("setting")
+    settings = settings.cast({"setting": pl.Int64})
+    numbered = acting.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return runs.with_columns(numbered["setting"]), settings
+
+
+def summarise(settings: pl.DataFrame) -> pl.DataFrame:
+    """The settings that differ, with ``data`` if its content differs, and the statistics."""
+    varied = [name for name in names_in(settings) if settings[name].n_unique() > 1]
+    if FINGERPRINT in varied:
+        varied = ["data", *varied]
+    return settings.select(*varied, "n", "unfinished", "repeated", *statistics_of(METRICS))
+
+
+def statistics_of(metrics: Iterable[str]) -> list[str]:
+    """The columns of ``averaged``, without n."""
+    return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
+
+
+def averaged(rows: pl.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pl.DataFrame:
+    """``n``, the rows that are alike in ``by``, and for each metric its statistics over them.
+
+    They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
+    interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss overflowed,
+    there is no mean. With n = 1 there is no deviation and no interval. Intervals are cut at 0, and
+    for accuracies also at 1. An accuracy that is the same in all rows has no interval: accuracies
+    come in steps, and 0 is no estimate of their spread.
+    """
+    centre, ends = [], []
+    for metric in metrics:
+        values = pl.col(metric)
+        whole = pl.when(values.null_count() == 0)
+        centre += [
+            whole.then(values.mean()).alias(f"{metric}_mean"),
+            whole.then(values.std()).alias(f"{metric}_sd"),
+        ]
+    groups = rows.group_by(by).agg(pl.len().cast(pl.Int64).alias("n"), *centre)
+    half = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
+    for metric in metrics:
+        deviation, largest = pl.col(f"{metric}_sd"), None
+        if "accuracy" in metric:
+            deviation, largest = pl.when(deviation > 0).then(deviation), 1.0
+        for sign, end in ((-1, "low"), (1, "high")):
+            value = pl.col(f"{metric}_mean") + sign * half * deviation
+            ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
+    return groups.with_columns(ends)
+
+
+def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[Path]:
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
+
+    ``runs`` and ``settings`` are as in ``by_setting``.
+    """
+    runs = runs.drop("setting", "counted", "folder", strict=False)
+    parquet = io.BytesIO()
+    runs.write_parquet(parquet)
+    summary = summarise(settings).write_csv()
+    contents = (runs.write_csv().encode(), parquet.getvalue(), summary.encode())
+    write_output(folder, dict(zip(FILES, contents, strict=True)))
+    return [folder / name for name in FILES]
