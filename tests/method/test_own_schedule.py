@@ -140,7 +140,9 @@ def test_several_optimizers_have_one_schedule_and_each_may_have_another_one_late
             second.step()
             rates = [optimizer.param_groups[0]["lr"] for optimizer in (first, second)]
             assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
+    igo.Schedule(second, igo.Counter(the_plan))  # as in a notebook's cell that runs again
     igo.Schedule(second, igo.Counter(the_plan)).step()  # from the rate that it was made with
+    second.step()
     assert second.param_groups[0]["lr"] == 0.1
 
 

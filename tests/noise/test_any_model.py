@@ -155,7 +155,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "sum": (nn.MSELoss(reduction="sum"), {}, "reduction='sum'"),
     "no loss": (None, {}, "give loss .* or loss_of"),
     "two losses": (mse_loss, {"loss_of": lambda *_: 0}, "give loss .* or loss_of"),
-    "no size": (None, {"loss_of": lambda *_: 0}, "batch_size=None.*with loss_of"),
+    "no size": (None, {"loss_of": lambda *_: 0}, "batch_size=None: give the samples of a batch"),
     "nan": (lambda out, y: mse_loss(out, y) * float("nan"), {}, "loss of batch 1 is nan"),
     "not a number": (lambda out, y: (out - y).square(), {}, "(?s)loss of batch 1 .*finite mean"),
     "a gradient of nan": (lambda out, y: (0 * out).sum().sqrt(), {}, "C² is nan: the loss is fin"),

@@ -65,11 +65,9 @@ def stages_of(
     """
     if epsilon is None and alpha_0 is None:
         return epochs if stages is None else stages
-    if epsilon is None:
-        raise PlanError("epsilon", None, "alpha_0 chooses the stages together with epsilon")
-    if alpha_0 is None:
-        allowed = "epsilon needs it; igo.method.algorithm3.alpha_0 gives it from L_f, d̄, σ and C²"
-        raise PlanError("alpha_0", None, allowed)
+    if epsilon is None or alpha_0 is None:
+        allowed = "it is needed with the other one; igo.method.algorithm3.alpha_0 gives alpha_0"
+        raise PlanError("epsilon" if epsilon is None else "alpha_0", None, allowed)
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)

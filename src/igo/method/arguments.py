@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
@@ -110,21 +111,19 @@ class Arguments:
         return self.samples or (self.n or 0) * (self.epochs or 0)
 
 
-def checked(algorithm3: Mapping[str, Any], own: Mapping[str, Any], **given: Any) -> Arguments:
-    """Refuse arguments from which no plan can be made, before anything is computed.
-
-    Args:
-        algorithm3: see ``Algorithm3``.
-        own: the profile's parameters.
-        given: the other arguments of ``plan``, by name.
+def checked(
+    algorithm3: Algorithm3 | None, of_profile: Mapping[str, Any], **given: Any
+) -> Arguments:
+    """Refuse arguments of ``plan`` from which none can be made, before anything is computed.
 
     Raises:
         PlanError: an argument is wrong or missing.
     """
-    if unknown := algorithm3.keys() - Algorithm3.__annotations__.keys():
+    own, more = of_profile, algorithm3 or {}
+    if unknown := more.keys() - Algorithm3.__annotations__.keys():
         known = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
-    given |= algorithm3
+    given |= more
     if isinstance(given["profile"], str) and given["profile"] in SPLITS:
         given, own = _paper_method(given, own)
     elif given["split"] is None:
@@ -182,48 +181,40 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
     """The value, checked; a number as Python's own, also if it was NumPy's."""
     if rule is None or (value is None and name not in NEEDED):
         return value
-    _check_number(name, value, rule)
-    return int(value) if name in WHOLE else float(value)
-
-
-def _check_number(name: str, value: Any, rule: Rule) -> None:
     holds, allowed = rule
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, (bool, str)) or not math.isfinite(number):
-        raise PlanError(name, repr(value), f"it must be a number; {allowed}")
-    if name in WHOLE and number != int(number):
-        raise PlanError(name, value, f"it must be a whole number; {allowed}")
+    whole, is_number = name in WHOLE, isinstance(value, Real) and not isinstance(value, bool)
+    number = float(value) if is_number else math.nan
+    if not math.isfinite(number) or (whole and number % 1):
+        kind = "whole number" if whole else "number"
+        raise PlanError(name, repr(value), f"it must be a {kind}; {allowed}")
     if not holds(number):
         raise PlanError(name, value, allowed)
+    return int(value) if whole else number
 
 
 def _check_together(given: Arguments) -> None:
     """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
     n, epochs, samples, total = given.n, given.epochs, given.samples, given.total
-    b_1, b_max, warmup = given.batch_size, given.max_batch_size, given.warmup_samples
-    if epochs is None and samples is None:
-        raise PlanError("epochs", None, "say how long to train: epochs with n, or samples")
-    if epochs is not None and samples is not None:
-        raise PlanError("samples", samples, f"epochs={epochs} says that too; leave one out")
-    if n is None and samples is None:
-        raise PlanError("n", None, "give the training samples; for a stream give samples instead")
-    if n is not None and samples is not None and samples > n * MOST_EPOCHS:
-        raise PlanError("samples", samples, f"it must be at most {MOST_EPOCHS:,} epochs of n={n}")
-    most = min(n or total, total)
-    if b_1 > most:
-        raise PlanError("batch_size", b_1, f"it must be in [1, {most}], the training samples")
-    if b_max is not None and b_max < b_1:
-        raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
-    if given.stages is not None and given.stages * b_1 > total:
-        allowed = f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each"
-        raise PlanError("stages", given.stages, allowed)
-    if warmup >= total:
-        raise PlanError(
-            "warmup_samples", warmup, f"it must be below the {total} samples of the plan"
-        )
-    if 0 < warmup <= b_1:
-        allowed = f"it is in samples; it ends within the first batch, of {b_1}, and does nothing"
-        raise PlanError("warmup_samples", warmup, allowed)
+    b_1, b_max, stages = given.batch_size, given.max_batch_size, given.stages
+    warmup, most = given.warmup_samples, min(n or total, total)
+    for argument, is_wrong, allowed in (
+        ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
+        ("samples", epochs and samples, f"epochs={epochs} says that too; leave one out"),
+        ("n", not (n or samples), "give the training samples; for a stream give samples instead"),
+        ("samples", n and total > n * MOST_EPOCHS, f"at most {MOST_EPOCHS:,} epochs of n={n}"),
+        ("batch_size", b_1 > most, f"it must be in [1, {most}], the training samples"),
+        ("max_batch_size", b_max and b_max < b_1, f"it must be at least batch_size={b_1}"),
+        (
+            "stages",
+            stages and stages * b_1 > total,
+            f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each",
+        ),
+        ("warmup_samples", warmup >= total, f"it must be below the {total} samples of the plan"),
+        (
+            "warmup_samples",
+            0 < warmup <= b_1,
+            f"it is in samples; it ends within the first batch, of {b_1}, and does nothing",
+        ),
+    ):
+        if is_wrong:
+            raise PlanError(argument, getattr(given, argument), allowed)

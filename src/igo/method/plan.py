@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from igo.method.stages import COLUMNS, Plan, Row
 
 __all__ = ["COLUMNS", "Plan", "Row", "plan"]
 
+LEAST_PHI = 1e-300  # below it η could underflow to 0
 PLAIN = (int, float, str, bool)  # types that a checkpoint may hold, see torch.load(weights_only=)
 
 
@@ -97,22 +99,7 @@ def plan(
     Raises:
         PlanError: it names the argument, its value and which values are right.
     """
-    given = arguments.checked(
-        algorithm3 or {},
-        of_profile,
-        profile=profile,
-        n=n,
-        epochs=epochs,
-        samples=samples,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        split=split,
-        stages=stages,
-        warmup_samples=warmup_samples,
-        max_batch_size=max_batch_size,
-        batch_multiple=batch_multiple,
-    )
-    made = _plan(given)
+    made = _plan(arguments.checked(**locals()))
     for note in notes(made):
         warnings.warn(note, PlanWarning, stacklevel=2)
     return made
@@ -188,24 +175,23 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
         # epochs before the stage, without those of the warm-up
         before = start // n - warmup // n if whole else max(start - warmup, 0) / n
         value: Any = profile(Position(m, count, max(before, 0)), **given.own)
-        try:
+        phi = math.nan
+        with suppress(TypeError, ValueError):
             phi = float(value)
-        except (TypeError, ValueError):
-            allowed = f"it returned {value!r}; it must return φ, a number in (0, 1]"
-            raise PlanError("profile", name, allowed) from None
-        if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
-            allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
-            raise PlanError("profile", name, allowed)
-        if not 0 < phi <= 1:
-            cure = (
-                "φ may not rise above φ(0) = 1" if phi > 1 else "use fewer stages or a slower decay"
-            )
-            allowed = (
-                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
-                f" must be in (0, 1]; {cure}"
-            )
-            raise PlanError("profile", name, allowed)
         phis.append(phi)
+        if math.isnan(phi):
+            fault = f"it returned {value!r}; it must return φ, a number in (0, 1]"
+        elif m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
+            fault = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
+        elif not LEAST_PHI < phi <= 1:
+            rises = "φ may not rise above φ(0) = 1"
+            fault = (
+                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
+                f" must be in (0, 1]; {rises if phi > 1 else 'use fewer stages or a slower decay'}"
+            )
+        else:
+            continue
+        raise PlanError("profile", name, fault)
     return phis
 
 
@@ -236,11 +222,7 @@ def _applied(
         k = next((j for j in range(k, before + 1) if not batches.count(size, j) % multiple), k)
         latest[size] = k
         root = math.pow(size * k_1 / (n_1 * k), 0.5)  # sqrt would change a plan's last bits
-        eta = given.learning_rate * phi * root
-        if eta == 0:
-            allowed = f"it underflows to η = 0 in stage {segment.stage}; use a larger one"
-            raise PlanError("learning_rate", given.learning_rate, allowed)
-        applied.append((k, eta))
+        applied.append((k, given.learning_rate * phi * root))
     return applied
 
 
@@ -248,11 +230,8 @@ def _lengthened(
     given: Arguments, h: float, n: int, phis: Sequence[float], whole: bool
 ) -> list[int]:
     """The starts of stages whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
-    if given.profile == "exponential":
-        allowed = "exponential decays by the epoch, so the lengths of its stages are fixed"
-        raise PlanError("h", h, allowed)
-    if not whole or given.warmup_samples:
-        allowed = "it needs whole epochs, at least one for each stage, and no warm-up"
+    if not whole or given.warmup_samples or given.profile == "exponential":
+        allowed = "it needs whole epochs, at least one a stage, no warm-up, and not exponential"
         raise PlanError("h", h, allowed)
     an_epoch_each = [Segments(m, m, 1, 0, n) for m in range(1, len(phis) + 1)]
     ks, etas = zip(*_applied(given, n, phis, an_epoch_each), strict=True)

@@ -188,11 +188,8 @@ def name_of(profile: str | Profile) -> str:
 
 def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """A profile's parameters, by name: the keyword-only ones."""
-    try:
-        signature = inspect.signature(function(profile))
-    except ValueError:  # some built-in functions have no signature
-        return {}
-    return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+    every = inspect.signature(function(profile)).parameters
+    return {name: p for name, p in every.items() if p.kind is p.KEYWORD_ONLY}
 
 
 class Declared(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from itertools import islice
-from numbers import Integral
+from operator import index
 from typing import Any
 
 import torch
@@ -72,17 +72,16 @@ class Counter:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
-        micro: Any = plan.n if micro_batch_size is None else micro_batch_size
-        if not isinstance(micro, Integral) or int(micro) < 1:
-            raise PlanError("micro_batch_size", micro, "it must be a whole number, 1 or more")
-        if (rank is None) != (ranks is None):
-            raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
-        if rank is not None and not 0 <= rank < (ranks or 0):
-            raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
-        if rank is not None and group is not None:
-            raise PlanError("group", "…", "give rank and ranks, or group, not both")
-        self.plan, self.updates = plan, 0
-        self._rank, self._ranks, self._group, self._micro = rank, ranks, group, int(micro)
+        micro = plan.n if micro_batch_size is None else index(micro_batch_size)
+        if micro < 1:
+            raise PlanError("micro_batch_size", micro, "it must be 1 or more")
+        self._place: tuple[int, int] | None = None
+        if rank is not None or ranks is not None:
+            if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
+                allowed = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
+                raise PlanError("rank", rank, allowed)
+            self._place = rank, ranks
+        self.plan, self.updates, self._group, self._micro = plan, 0, group, micro
         self._part = 0  # parts of the update in progress that have been counted
         self._epoch = 0  # the newest that has begun; 0: none since the start or a resume
         self._given: dict[tuple[int, int], Update] = {}  # not counted yet; by number and part
@@ -91,16 +90,18 @@ class Counter:
     @property
     def rank(self) -> int:
         """This process, from 0."""
-        if self._rank is not None:
-            return self._rank
-        return dist.get_rank(self._group) if _is_distributed() else 0
+        return self._of_ranks[0]
 
     @property
     def ranks(self) -> int:
         """How many processes share each batch."""
-        if self._ranks is not None:
-            return self._ranks
-        return dist.get_world_size(self._group) if _is_distributed() else 1
+        return self._of_ranks[1]
+
+    @property
+    def _of_ranks(self) -> tuple[int, int]:
+        if self._place is None and dist.is_available() and dist.is_initialized():
+            return dist.get_rank(self._group), dist.get_world_size(self._group)
+        return self._place or (0, 1)
 
     @property
     def samples(self) -> int:
@@ -134,10 +135,12 @@ class Counter:
 
     def _to_come(self, made: int, counted: int) -> Iterator[Update]:
         """Yield what follows ``made`` updates and ``counted`` parts of the next one."""
-        ranks, rank = self.ranks, self.rank
-        smallest = self.plan.smallest_from(min(made + 1, self.plan.updates))
-        if ranks > smallest:
-            raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
+        rank, ranks = self._of_ranks
+        if ranks > 1 and made < self.plan.updates:
+            left = self.plan.rows[self.plan.rows.index(self.plan.at(made + 1).row) :]
+            smallest = min(row.samples // row.batches for row in left)
+            if ranks > smallest:
+                raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
         for number in range(made + 1, self.plan.updates + 1):
             update = self.plan.at(number)
             parts = batches.parts(update.batch_size, self._micro, ranks)
@@ -274,7 +277,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             continues with the next sample, on any number of ranks, with workers or without.
 
     Raises:
-        PlanError: the data set has another length, or the seed is no whole number.
+        PlanError: the data set has another length.
     """
 
     def __init__(
@@ -292,10 +295,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             plan, rank=rank, ranks=ranks, group=group, micro_batch_size=micro_batch_size
         )
         check_length(plan, data)
-        given: Any = seed  # NumPy's integers are no int
-        if not isinstance(given, Integral):
-            raise PlanError("seed", seed, "it must be a whole number")
-        self.seed, self._gives = int(given), True
+        self.seed, self._gives = index(seed), True
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -339,12 +339,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
 def check_length(plan: Plan, data: object) -> None:
     """Raise a PlanError unless the data set has the plan's n samples."""
-    if not isinstance(data, Sized):
-        raise PlanError("data", "…", "a stream has no length; use igo.Counter for it")
-    if len(data) != plan.n:
-        allowed = f"the data set has {len(data)} samples; make the plan with n=len(data)"
-        raise PlanError("n", plan.n, allowed)
-
-
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    found = len(data) if isinstance(data, Sized) else "no number of"
+    if found != plan.n:
+        cure = "make the plan with n=len(data); a stream, without a length, takes igo.Counter"
+        raise PlanError("n", plan.n, f"the data set has {found} samples; {cure}")

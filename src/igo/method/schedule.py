@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -24,7 +25,6 @@ EARLY = (
     " sets each update before it is made; loop over schedule(loader), or call schedule.step()"
     " before each update"
 )
-WATCHED: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()  # until their first update
 
 
 class Batches(Generic[Batch]):
@@ -97,26 +97,26 @@ class Schedule:
         update: the ``Update`` that is being made, with η of the first group; None before the first.
 
     Raises:
-        PlanError: there is no optimizer, or a group has no learning rate.
-        TypeError: an optimizer is none of torch.optim, or ``batches`` is no sampler or counter.
+        PlanError: a group has no learning rate.
+        TypeError: there is no optimizer of torch.optim, or ``batches`` is no sampler or counter.
         RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before.
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
         given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
-        if not given:
-            raise PlanError("optimizers", "[]", "give at least one")
         self.optimizers = [_bare(optimizer) for optimizer in given]
-        _check("batches", batches, Counter, "an igo.BatchSampler or igo.Counter")
-        for optimizer in self.optimizers:
-            _check("optimizer", optimizer, Optimizer, "of torch.optim")
-            for group in optimizer.param_groups:
-                _made_with(group)
+        known = given and all(isinstance(optimizer, Optimizer) for optimizer in self.optimizers)
+        if not (known and isinstance(batches, Counter)):
+            kinds = ", ".join(type(each).__name__ for each in (*self.optimizers, batches))
+            wanted = "one of torch.optim or several, and an igo.BatchSampler or igo.Counter"
+            raise TypeError(f"igo.Schedule(optimizer, batches) takes {wanted}, not {kinds}")
         self.batches = batches
         self.update: Update | None = None
         for optimizer in self.optimizers:
-            _unwatch(optimizer)
-            WATCHED[optimizer] = optimizer.register_step_pre_hook(_refuse)
+            for group in optimizer.param_groups:
+                _made_with(group)
+        early = partial(_refuse_early, ref(self))  # as long as this schedule is in use
+        self._early = [each.register_step_pre_hook(early) for each in self.optimizers]
 
     @property
     def learning_rate(self) -> float:
@@ -178,9 +178,9 @@ class Schedule:
             if first != 1 and not any(math.isclose(first, x, rel_tol=SAME) for x in initials):
                 allowed = f"the optimizer was made with {initials[0]:g}; give one of them alone"
                 raise PlanError("learning_rate", first, allowed)
-            for optimizer in self.optimizers:
-                _unwatch(optimizer)
-        self.update = replace(update, learning_rate=rates[0], relative=False)
+            for hook in self._early:
+                hook.remove()
+        self.update = replace(update, learning_rate=rates[0])
         return self.update
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,14 +200,9 @@ class Schedule:
                 group["initial_lr"] = rate
 
 
-def _refuse(optimizer: Optimizer, *_: Any) -> None:
-    if any(group["lr"] for group in optimizer.param_groups):  # with 0 its state is made
+def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
+    if schedule() and any(group["lr"] for group in optimizer.param_groups):  # with 0 state is made
         raise RuntimeError(EARLY)
-
-
-def _unwatch(optimizer: Optimizer) -> None:
-    if optimizer in WATCHED:
-        WATCHED.pop(optimizer).remove()
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
@@ -222,12 +217,6 @@ def _made_with(group: dict[str, Any], default: float | None = None, factor: floa
             rate = rate / factor
     group["initial_lr"] = float(rate)
     return float(rate)
-
-
-def _check(name: str, value: object, kind: type, wanted: str) -> None:
-    if not isinstance(value, kind):
-        found = f"{name} is a {type(value).__name__}, and must be {wanted}"
-        raise TypeError(f"igo.Schedule(optimizer, batches): {found}")
 
 
 def _bare(optimizer: Any) -> Optimizer:

@@ -64,8 +64,8 @@ class Update:
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
     This part has ``samples`` samples on this rank: of the epoch's permutation ``start`` and each
-    ``ranks``-th after it. ``learning_rate`` is η, or η/η_1 if it is ``relative``, of a plan without
-    a learning rate; a ``Schedule``'s update has η as it was set.
+    ``ranks``-th after it. ``learning_rate`` is η; of a plan without a learning rate
+    η/η_1, and of a ``Schedule``'s update as it was set.
     ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
     """
 
@@ -81,7 +81,6 @@ class Update:
     ranks: int = 1
     part: int = 1
     parts: int = 1
-    relative: bool = False
 
     @property
     def stage(self) -> int:
@@ -110,8 +109,7 @@ class Update:
     def __str__(self) -> str:
         """The place of the update, its η and b, and the planned noise of its stage."""
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        rate = "η/η_1" if self.relative else "η"
-        rates = f"{rate} {self.learning_rate:.5g}, b {self.batch_size:,}"
+        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
         return f"{place}, stage {self.stage}: φ {self.row.phi_m:.4f}, {rates}"
 
 
@@ -227,14 +225,7 @@ class Plan:
         if trained < self.warmup_samples:
             rate *= trained / self.warmup_samples
         size, start = high - low, row.start + low
-        return Update(
-            update, epoch, before + batch + 1, total, size, rate, row, start, size,
-            relative=self.learning_rate == 1,
-        )  # fmt: skip
-
-    def smallest_from(self, update: int) -> int:
-        """The smallest batch from the row of an update, counted from 1, on."""
-        return self._smallest[bisect_right(self._ends, update - 1)]
+        return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
 
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
@@ -249,11 +240,6 @@ class Plan:
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(row.updates for row in self.rows))
-
-    @cached_property
-    def _smallest(self) -> list[int]:
-        """For each row: the smallest batch from it on."""
-        return [*accumulate((row.samples // row.batches for row in reversed(self.rows)), min)][::-1]
 
     @cached_property
     def identity(self) -> dict[str, Any]:

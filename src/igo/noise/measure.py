@@ -16,7 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
 from igo.ground.seeds import derive_seed
-from igo.noise.noise import Noise, from_spreads
+from igo.noise.noise import Noise, from_spreads, refuse
 
 WIDTH = 1024  # numbers that stand for a gradient, see Spread
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
@@ -82,14 +82,13 @@ def measure_noise(
             ``batch_size``, an unknown sampling, a loss that is not one finite number, a parameter
             that gets no gradient.
     """
-    if batches < 2:
-        raise ValueError(f"batches={batches}: a variance needs 2 or more")
-    if (loss is None) == (loss_of is None):
-        raise ValueError("give loss (of outputs and targets) or loss_of (of model and batch)")
+    both = "give loss (of outputs and targets) or loss_of (of model and batch)"
+    refuse((loss is None) == (loss_of is None), both)
+    refuse(batches < 2, f"batches={batches}: a variance needs 2 or more")
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)
     group: Any = network.process_group if ddp else None
     ranks = group.size() if group else 1
-    _check_measurable(network, loss, loader, batch_size, ranks)
+    _check_measurable(network, loss, loader)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with untouched(network, seed):
         spread, sizes, missed = Spread(named.values()), set[int](), set(named)
@@ -110,43 +109,33 @@ def measure_noise(
             value.backward()
             spread.add([parameter.grad for parameter in named.values()])
             missed -= {name for name, parameter in named.items() if parameter.grad is not None}
-    if spread.count < batches:
-        raise ValueError(f"batches={batches}: the loader has only {spread.count}")
-    if missed:
-        names = [name for name in named if name in missed]
-        raise ValueError(
-            f"no gradient reaches {', '.join(names[:3])}{' …' if names[3:] else ''}: set"
-            " requires_grad=False if the loss does not use a parameter; under checkpointing use"
-            " use_reentrant=False, which needs no input with a gradient"
-        )
+    refuse(spread.count < batches, f"batches={batches}: the loader has only {spread.count}")
+    names = [name for name in named if name in missed]
+    refuse(
+        missed,
+        f"no gradient reaches {', '.join(names[:3])}{' …' if names[3:] else ''}: set"
+        " requires_grad=False if the loss does not use a parameter; under checkpointing use"
+        " use_reentrant=False, which needs no input with a gradient",
+    )
     measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
-    if not math.isfinite(measured.variance):
-        raise ValueError(f"C² is {measured.variance}: the loss is finite, a gradient is not")
+    c2 = measured.variance
+    refuse(not math.isfinite(c2), f"C² is {c2}: the loss is finite, a gradient is not")
     return measured
 
 
-def _check_measurable(
-    network: nn.Module, loss: Any, loader: Any, batch_size: int | None, ranks: int
-) -> None:
+def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     """Refuse what would give a wrong C² without an error, and warn of what may."""
-    if getattr(loss, "reduction", "mean") not in ("mean", "batchmean"):
-        raise ValueError(f"loss has reduction={loss.reduction!r}: C² needs the mean of a batch")
-    parameters = list(network.parameters())
-    if any(hasattr(p, "device_mesh") for p in parameters):
-        raise ValueError("parameters are sharded over ranks: measure the whole model")
-    if not any(p.requires_grad for p in parameters):
-        raise ValueError("no parameter requires a gradient")
-    if batch_size is None and (loss is None or ranks > 1):
-        why = "over all ranks, whose gradients are averaged" if ranks > 1 else "with loss_of"
-        raise ValueError(f"batch_size=None: give the size of a batch, {why}")
-    if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
-        raise ValueError("a parameter has a post_accumulate_grad hook: backward would train it")
+    summed = getattr(loss, "reduction", "mean") == "sum"
+    refuse(summed, "loss has reduction='sum': C² needs the mean of a batch")
+    refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
+    trained = any(p.requires_grad for p in network.parameters())
+    refuse(not trained, "no parameter requires a gradient")
     sampler = getattr(loader, "batch_sampler", None)
-    if getattr(sampler, "updates", 0) and not getattr(sampler, "done", True):  # igo.BatchSampler
-        raise ValueError(
-            "loader gives the batches of a training in progress, which this would disturb: measure"
-            " with another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
-        )
+    refuse(
+        getattr(sampler, "updates", 0) and not getattr(sampler, "done", True),  # igo.BatchSampler
+        "loader gives the batches of a training in progress, which this would disturb: measure with"
+        " another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)",
+    )
     if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
         _warn("the loader gives the samples in order: C² needs shuffled ones, shuffle=True")
     if not network.training and any(isinstance(m, _DropoutNd) for m in network.modules()):
@@ -162,8 +151,8 @@ def _loss_of_pair(network: nn.Module, loss: Any, batch: Any, *, first: bool) -> 
 
     The losses of its two halves add up to a sum, and to twice a mean.
     """
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    refuse(not is_pair, "loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
     outputs = network(inputs)
     value: Tensor = loss(outputs, targets)
@@ -182,14 +171,11 @@ def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
     if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
         inputs, targets = batch
         seen = len(targets) if len(inputs) == len(targets) else None
-    size = batch_size or seen
-    if size is None:
-        raise ValueError(
-            "batch_size=None: give the size of a batch, which this loader does not say"
-        )
-    if seen not in (None, size // ranks, -(-size // ranks)):
-        each = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise ValueError(f"batch_size={size}: the loader gives {seen} samples{each}")
+    size = batch_size or (0 if ranks > 1 else seen) or 0
+    refuse(not size, "batch_size=None: give the samples of a batch, over all ranks")
+    each = f" on each of {ranks} ranks" if ranks > 1 else ""
+    fits = seen in (None, size // ranks, -(-size // ranks))
+    refuse(not fits, f"batch_size={size}: the loader gives {seen} samples{each}")
     return size
 
 
@@ -215,6 +201,11 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
                 buffer.copy_(before)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether ranks share the parameters, as with FSDP or tensor parallelism."""
+    return any(hasattr(parameter, "device_mesh") for parameter in network.parameters())
 
 
 class Spread:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around
+from igo.noise.measure import is_sharded
+from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around, refuse
 
 
 class NoiseMeter:
@@ -50,17 +51,14 @@ class NoiseMeter:
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
-        if not half_life > 0:
-            raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
-        ddp = isinstance(model, nn.parallel.DistributedDataParallel)
-        if ddp or any(hasattr(p, "device_mesh") for p in model.parameters()):
-            raise ValueError(
-                "no part has its own gradient under FSDP or DDP; with DDP use igo.measure_noise"
-            )
+        refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
+        shared = isinstance(model, nn.parallel.DistributedDataParallel) or is_sharded(model)
+        cure = "with DDP use igo.measure_noise"
+        refuse(shared, f"no part has its own gradient under FSDP or DDP; {cure}")
         self._half_life, self._n = half_life, n
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        if any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters):
-            raise ValueError("parameters in 16 bits add rounding noise: use torch.autocast")
+        short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
+        refuse(short, "parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._size = 0.0  # samples of a part
         self._begin()

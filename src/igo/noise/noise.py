@@ -96,24 +96,28 @@ def noise_level(
         ValueError: an unknown optimizer, a momentum with optimizer="sgd" or outside [0, 1), a
             momentum without ``gradient_norm``, or a batch size that is not above 0.
     """
-    if not batch_size > 0:
-        raise ValueError(f"batch_size={batch_size}: it must be above 0")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
-    if optimizer == "sgd" and momentum:
-        cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
-        raise ValueError(f'momentum={momentum} has no effect with optimizer="sgd": {cure}')
-    if momentum and gradient_norm is None:
-        raise ValueError("gradient_norm is missing: δ with a momentum depends on ‖∇f‖")
+    refuse(not batch_size > 0, f"batch_size={batch_size}: it must be above 0")
+    refuse(not 0 <= momentum < 1, f"momentum={momentum}: it must be in [0, 1)")
+    known = optimizer in ("sgd", "shb", "nshb")
+    refuse(not known, f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
+    cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
+    unused = f'momentum={momentum} has no effect with optimizer="sgd": {cure}'
+    refuse(optimizer == "sgd" and momentum, unused)
+    missing = momentum and gradient_norm is None
+    refuse(missing, "gradient_norm is missing: δ with a momentum depends on ‖∇f‖")
     per_batch, k_squared = variance / batch_size, (gradient_norm or 0.0) ** 2
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
     if optimizer == "shb":
         factor = momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
         return learning_rate * math.sqrt((1 + factor) * per_batch + factor * k_squared)
-    if optimizer == "nshb":
-        return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
-    raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
+    return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
+
+
+def refuse(is_wrong: object, words: str) -> None:
+    """Raise a ValueError with these words if something is wrong."""
+    if is_wrong:
+        raise ValueError(words)
 
 
 def from_spreads(
@@ -153,21 +157,17 @@ def from_spreads(
             samples, or independent batches of all n samples, which are equal.
     """
     k, b = len(spreads), batch_size
-    if k < 2:
-        raise ValueError(f"batches={k}: a variance needs 2 or more")
-    if sampling == "with_replacement":
-        f, g = 1.0, 1.0
-    elif sampling == "disjoint":
-        if k * b > n:
-            allowed = f"disjoint pieces need at most n={n} samples"
-            raise ValueError(f"batches={k} of {b} samples: {allowed}")
+    refuse(k < 2, f"batches={k}: a variance needs 2 or more")
+    known = f"it must be one of {', '.join(SAMPLINGS)}"
+    refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {known}")
+    f, g = 1.0, 1.0
+    if sampling == "disjoint":
+        most = f"disjoint pieces need at most n={n} samples"
+        refuse(k * b > n, f"batches={k} of {b} samples: {most}")
         f, g = (n - 1) / n, 1.0 if own_noise else (n - b * k) / (n - 1)
     elif sampling == "independent":
-        if b >= n:
-            raise ValueError(f"batch_size={b}: it must be below n={n}, or batches are equal")
+        refuse(b >= n, f"batch_size={b}: it must be below n={n}, or batches are equal")
         f, g = (n - 1) / (n - b), (n - b) / (n - 1)
-    else:
-        raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
     total = math.fsum(spreads)
     variance = b * total / (k - 1) * f
     square = mean_square - variance / (b * k) * g

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from igo.config import own
 from igo.config.schema import OptimizerConfig
 from igo.ground.errors import ConfigError, first_line
+from igo.method.schedule import SAME
 
 
 def build(
@@ -50,6 +52,10 @@ def _own(call: str, parameters: list[nn.Parameter], learning_rate: float) -> Opt
     made: Optimizer = own.made_by("optimizer", call, Optimizer, parameters, lr=learning_rate)
     with own.reported("optimizer", call):
         inspect.signature(made.step).bind()  # without a closure
+        rates = [group["lr"] for group in made.param_groups]
+        if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):
+            shown = ", ".join(map(str, rates[:3]))
+            raise ValueError(f"its groups have lr {shown}; pass the argument lr={learning_rate} on")
     return made
 
 
