@@ -68,7 +68,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "--p=0.9": r"no flag --p=0.9; settings are written NAME=VALUE",
     "--help=modl": r"--help=modl.*Did you mean 'model'",
     "-m dataset=digits,null": r".*NoneType",
-    "--config-dir=": r"the flag --config-dir has no value",
+    "--config-dir=": r"no flag --config-dir=; settings",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",
     "tracking.project=${oc.env:IGO_NONE}": r"tracking.project: .*'IGO_NONE' not found",
@@ -107,7 +107,10 @@ def test_a_file_name_of_two_lines_is_shown_in_one(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(
     ("folder", "said"),
-    [("file", "error: runs_dir: file/.* cannot be made"), ("x" * 300, ".*File name too long")],
+    [
+        ("file", "error: runs_dir: file/.* cannot be written in"),
+        ("x" * 300, ".*File name too long"),
+    ],
 )
 def test_a_runs_dir_that_cannot_be_made_is_refused(
     folder: str, said: str, program: Program, tmp_path: Path

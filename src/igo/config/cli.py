@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
@@ -26,7 +25,7 @@ from igo.config.load import explain
 from igo.config.own import NAMES, with_options
 from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
-from igo.ground.errors import ConfigError, UserError, first_line, nearest
+from igo.ground.errors import ConfigError, UserError, first_line, nearest, require, told
 from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
@@ -35,7 +34,6 @@ FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", 
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 ALIASES = {  # what settings are called elsewhere
     "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
     "amp": "engine.precision", "gpu": "engine.device", "max_epochs": "epochs",
@@ -43,15 +41,14 @@ ALIASES = {  # what settings are called elsewhere
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
-SETTING = re.compile(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?")
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
-    The program gets the composed configuration and the names of the settings that were typed. A
-    UserError, or an error in the configuration, ends in one line on stderr and exit code 2. A
-    closed pipe ends the program silently.
+    The program gets the composed configuration and the names of the settings that were typed. An
+    error that the user can fix (see ``told``) ends in one line on stderr and exit code 2. A closed
+    pipe ends the program silently.
     """
     _prepare_process()
     words = with_options(sys.argv[1:])
@@ -74,12 +71,10 @@ def _reported(function: Callable[[], object]) -> None:
             raise  # it is not rich's, which answers a closed pipe so
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
         raise SystemExit(128 + signal.SIGPIPE) from None
-    except UserError as error:
-        failure = str(error)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except Exception as error:
+        failure = told(error)
+        if not failure:
             raise
-        failure = f"{error.filename or 'output'} cannot be written ({error.strerror})"
     if failure:  # the error is gone, and with it the tensors of its traceback: the exit has room
         fail(failure)
 
@@ -122,12 +117,10 @@ def _start(
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     for word in words:
         name, _, value = word.partition("=")
-        if word.startswith("-") and name not in FLAGS:
+        if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-        if name in VALUED and word == f"{name}=":
-            raise UserError(f"the flag {name} has no value")
-        if name.lstrip("+") in FOLDERS:
-            raise ConfigError(name, value, "each run has its own folder, in runs_dir")
+        own = "each run has its own folder, in runs_dir"
+        require(name.lstrip("+") not in FOLDERS, name, value, own)
     # argparse takes no flag, and no value of one, between two settings.
     pairs = pairwise(["", *words])
     flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
@@ -146,15 +139,15 @@ def _start(
             try:
                 program(settings, typed)
             except Exception as error:
-                if not isinstance(error, UserError):
+                if not told(error):
                     traceback.print_exc()
-                text = f"the run {' '.join(overrides)}: {first_line(error)}"
+                text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
                 raise UserError(text) from None  # which survives the launcher's pickle
             return
         begun = True
-        if sweep := of_hydra.runtime.choices.get("sweep"):
-            allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
-            raise ConfigError("sweep", sweep, allowed)
+        sweep = of_hydra.runtime.choices.get("sweep")
+        allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+        require(not sweep, "sweep", sweep, allowed)
         _reported(lambda: program(settings, typed))
 
     try:
@@ -226,8 +219,7 @@ def help_text(program: str, config: Path, topic: str) -> str:
     text = DEFAULTS.sub("", config.read_text()).partition("\nhydra:")[0]
     if topic:
         topics = ["all", *group_names()]
-        if topic not in topics:
-            raise ConfigError("--help", topic, right_options("--help", topic, topics))
+        require(topic in topics, "--help", topic, right_options("--help", topic, topics))
         if topic != "all":
             text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
         files = [
@@ -243,17 +235,11 @@ def help_text(program: str, config: Path, topic: str) -> str:
     return "\n".join([f"usage: {program} {typed} ...\n", text, *chosen])
 
 
-def settings_in(file: Path) -> dict[str, tuple[str, str]]:
-    """Value and comment of the settings in a YAML file, by name."""
-    settings, parent = {}, ""
-    for line in DEFAULTS.sub("", file.read_text()).partition("\nhydra:")[0].splitlines():
-        if match := SETTING.fullmatch(line):
-            indent, key, value, comment = match.groups()
-            if not indent:
-                parent = "" if value else f"{key}."
-            if value:
-                settings[f"{parent if indent else ''}{key}"] = value, comment or ""
-    return settings
+def settings_in(file: Path) -> set[str]:
+    """The names of the settings in a YAML file."""
+    groups = (yaml.safe_load(file.read_text()) or {}).items()
+    inner = {f"{key}.{name}" for key, held in groups if isinstance(held, dict) for name in held}
+    return inner | {name for name, held in groups if not isinstance(held, dict)} - {"defaults"}
 
 
 def options(group: str) -> list[Path]:
@@ -271,4 +257,4 @@ def options_with(setting: str) -> list[str]:
     """The options of a group that have this setting, as typed: ``schedule=step``."""
     group, _, name = setting.partition(".")
     names = {setting, name}  # a file has the full name if its package is global
-    return [f"{group}={path.stem}" for path in options(group) if names & settings_in(path).keys()]
+    return [f"{group}={path.stem}" for path in options(group) if names & settings_in(path)]

@@ -136,18 +136,17 @@ def make_plan(config: Config) -> Plan:
                 **{name: value for name, value in own.items() if value is not None},
             )
     except PlanError as error:
-        if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
-            raise ConfigError("schedule.lengths", schedule.lengths, error.allowed) from None
-        if error.argument == "warmup_samples":
-            allowed = f"{error.value} samples; {error.allowed.removeprefix('it is in samples; ')}"
-            raise ConfigError("schedule.warmup", schedule.warmup, allowed) from None
-        chosen = "schedule._target_" if is_call(schedule.profile) else "schedule"
-        setting, value = error.argument, error.value
-        if setting == "profile":
-            setting, value = chosen, schedule.profile
-        if setting not in SETTINGS and setting != chosen:
-            setting = f"schedule.{setting}"
-        raise ConfigError(setting, value, error.allowed) from None
+        setting, value, allowed = error.argument, error.value, error.allowed
+        if setting == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
+            setting, value = "lengths", schedule.lengths
+        elif setting == "warmup_samples":
+            allowed = f"{value} samples; {allowed.removeprefix('it is in samples; ')}"
+            setting, value = "warmup", schedule.warmup
+        elif setting == "profile":
+            setting, value = "_target_" if is_call(schedule.profile) else "", schedule.profile
+        if setting not in SETTINGS:
+            setting = f"schedule.{setting}".removesuffix(".")
+        raise ConfigError(setting, value, allowed) from None
 
 
 def split_off(
@@ -174,18 +173,11 @@ def read_config(path: Path, trust: bool = False) -> Config:
 
     Without ``trust`` it is an error if its model, optimizer or schedule is a call.
     """
+    content = read_bytes(path)
     try:
-        values = record_values(read_bytes(path).decode())
-    except (OSError, ValueError) as error:
+        config = load(OmegaConf.create(record_values(content.decode())))
+    except (UserError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
-    if "dataset" not in values:
-        raise UserError(f"{path} does not hold a run's configuration")
-    try:
-        config = load(OmegaConf.create(values))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {explain(error)}") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
     calls = filter(is_call, (value_of(config, f"{group}.{name}") for group, name in NAMES.items()))
     if not trust and (call := next(calls, None)):
         raise UserError(f"{path} names code, {call}; trust=true runs it")

@@ -21,19 +21,13 @@ from igo.config.schema import (
     value_of,
     warmup_samples,
 )
-from igo.ground.errors import ConfigError, nearest
+from igo.ground.errors import ConfigError, nearest, require
 from igo.ground.files import CONF
 from igo.method.algorithm3 import stages_of
 from igo.method.arguments import PlanError
 from igo.method.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
-
-
-def require(holds: bool, setting: str, value: object, allowed: str) -> None:
-    """Raise a ConfigError unless a rule holds."""
-    if not holds:
-        raise ConfigError(setting, value, allowed)
 
 
 def right_options(group: str, value: str, options: Collection[str]) -> str:
@@ -82,9 +76,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
     if "p" not in parameters(schedule.phi):
-        if "p" in typed:
-            allowed = f"the profile '{schedule.profile}' has no p; leave it out"
-            raise ConfigError("p", config.p, f"{allowed}, or use schedule=graduated")
+        allowed = f"the profile '{schedule.profile}' has no p; leave it out"
+        require("p" not in typed, "p", config.p, f"{allowed}, or use schedule=graduated")
         config.p = None
     if schedule.profile == "linear":
         schedule.profile, config.p = "polynomial", 1.0  # as runs are named
@@ -92,9 +85,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
-        if "split" in typed:
-            allowed = "constant noise has no decay to split; leave it out"
-            raise ConfigError("split", config.split, allowed)
+        allowed = "constant noise has no decay to split; leave it out"
+        require("split" not in typed, "split", config.split, allowed)
         config.split = 1.0
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:
@@ -125,13 +117,13 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
     allowed = f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or use schedule=constant"
     require(0 < gamma < 1, "schedule.kappa", schedule.kappa, allowed)
-    if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
-        allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
-        raise ConfigError("schedule.gamma", schedule.gamma, allowed)
+    same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
+    allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
+    require(same, "schedule.gamma", schedule.gamma, allowed)
     split = min(1.0, math.log(kappa) / math.log(gamma) + 0.0)  # not -0.0
-    if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
-        allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
-        raise ConfigError("split", config.split, allowed)
+    same = "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9)
+    allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
+    require(same, "split", config.split, allowed)
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
     config.split = split
 

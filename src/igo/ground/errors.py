@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 from collections.abc import Iterable
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
+
+OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # may come without a file's name
 
 
 class UserError(Exception):
@@ -24,6 +27,10 @@ class Busy(Outside):
     """Another process is working on the same run."""
 
 
+class Damaged(UserError):
+    """A file of a run that is not as it was written, or is another run's."""
+
+
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot be run.
 
@@ -36,6 +43,19 @@ class ConfigError(UserError):
     def __init__(self, setting: str, value: object, allowed: str) -> None:
         shown = "null" if value is None else value
         super().__init__(f"{setting}={shown} is not allowed: {allowed}")
+
+
+def require(holds: bool, setting: str, value: object, allowed: str) -> None:
+    """Raise a ConfigError unless a rule holds."""
+    if not holds:
+        raise ConfigError(setting, value, allowed)
+
+
+def told(error: BaseException) -> str:
+    """What a person is told of an error that they can fix; empty for a mistake of the program."""
+    if isinstance(error, OSError) and (error.filename or error.errno in OF_OUTPUT):
+        return f"{error.filename or 'output'}: {error.strerror}"
+    return str(error) if isinstance(error, UserError) else ""
 
 
 def reading(error: BaseException) -> type[UserError]:

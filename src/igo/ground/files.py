@@ -10,13 +10,12 @@ import contextlib
 import errno
 import json
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from igo.ground.errors import ConfigError, Outside, UserError, first_line
+from igo.ground.errors import Damaged, Outside, first_line, require
 
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
@@ -33,12 +32,12 @@ def read_bytes(path: Path) -> bytes:
         Outside: it cannot be read. A FIFO or a device, which may never end, is not.
     """
     try:
-        if stat.S_ISFIFO(mode := path.stat().st_mode) or stat.S_ISCHR(mode):
-            raise OSError(errno.EINVAL, "it is no file")
+        if path.is_fifo() or path.is_char_device():
+            raise OSError("it is no file")
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise
         raise Outside(
             f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
             " it is. Once it can be read, the same command continues; fresh=true starts over"
@@ -46,15 +45,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Record:
-    """The object in a run's JSON file, empty where there is no file; damage is a UserError."""
+    """The object in a run's JSON file, empty where there is no file; else it is Damaged."""
     try:
         content = json.loads(read_bytes(path))
+        if not isinstance(content, dict):
+            raise TypeError("it holds no object")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (it holds no object); {LEFT}")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Damaged(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
     return content
 
 
@@ -93,28 +92,37 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
         partial_of(path).replace(path)
 
 
+@contextmanager
+def writing(setting: str, folder: Path) -> Iterator[None]:
+    """Turn an OSError in the body, which writes into the folder of a setting, into one line."""
+    try:
+        yield
+    except OSError as error:
+        why = "it has no locks" if error.errno == errno.ENOSYS else error.strerror or error
+        raise Outside(
+            f"{setting}: {folder} cannot be written in ({why}); once it can, the same command"
+            " continues, a run after its last complete epoch"
+        ) from error
+
+
 def make_writable(folder: Path) -> None:
     """Make a folder under runs_dir, and check that it is writable."""
-    try:
+    with writing("runs_dir", folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
-    except OSError as error:
-        raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
+            raise PermissionError("no permission to write")
 
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files of a report or a table, or none; make their folders."""
-    try:
+    with writing("output", folder):
         for place in {folder, *((folder / name).parent for name in contents)}:
             place.mkdir(parents=True, exist_ok=True)
         replace_all({folder / name: data for name, data in contents.items()})
-    except OSError as error:
-        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def output_folder(output: object) -> Path:
     """The folder that the setting ``output`` names. It need not exist."""
-    if not isinstance(output, str) or not output or Path(output).is_file():
-        raise ConfigError("output", output, "it must be the name of a folder")
-    return Path(output)
+    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
+    require(is_name, "output", output, "it must be the name of a folder")
+    return Path(str(output))

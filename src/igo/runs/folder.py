@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import fcntl
 import hashlib
 import io
@@ -27,7 +26,8 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 
 from igo.config.schema import REPEATED, Config, result_settings, rule
-from igo.ground.errors import Busy, Outside, UserError, first_line
+from igo.ground import files
+from igo.ground.errors import Busy, Damaged, Outside, first_line
 from igo.ground.files import LEFT, Record, make_writable, read_bytes, read_json, write_atomically
 from igo.method.plan import Plan
 from igo.runs.stopping import Stopped
@@ -103,17 +103,9 @@ class RunFolder:
             time.sleep(0.05)
         raise Busy(f"{self.path} is being worked on by another process")
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> contextlib.AbstractContextManager[None]:
         """Turn an OSError in the body into an error that says what to do."""
-        try:
-            yield
-        except OSError as error:
-            why = "it has no locks" if error.errno == errno.ENOSYS else error.strerror or error
-            raise Outside(
-                f"{self.path} cannot be written in ({why}); once it can, the"
-                " same command continues after the last epoch that is complete there"
-            ) from error
+        return files.writing("runs_dir", self.path)
 
     def start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
@@ -121,11 +113,9 @@ class RunFolder:
         for file in (self._status_file, self.checkpoint):
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
-            if entry.name == ".lock":
-                continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            else:
+            elif entry.name != ".lock":
                 entry.unlink()
         self._status = {}
 
@@ -150,12 +140,12 @@ class RunFolder:
         return read_records(self.path, self.status(), epoch)
 
     def status(self) -> Record:
-        """See ``read_status``. While held it is read once. Another run's is a UserError."""
+        """See ``read_status``. While held it is read once. Another run's is Damaged."""
         if self._status is not None:
             return self._status
         status = read_status(self.path)
         if (run := status.get("run") or self.path.name) != self.path.name:
-            raise UserError(f"{self._status_file} is of another run, {run}; {LEFT}")
+            raise Damaged(f"{self._status_file} is of another run, {run}; {LEFT}")
         if self._held:
             self._status = status
         return status
@@ -201,13 +191,14 @@ def _line(record: Record) -> str:
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none; see ``read_json``."""
     status = read_json(file := folder / "status.json")
-    try:
-        for start in (status, *(status.get("earlier") or ())):
-            if wrong := [n for n, kind in ENTRIES.items() if not isinstance(start.get(n), kind)]:
-                raise TypeError(f"{wrong[0]} is of a wrong kind")
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({first_line(error)}); {LEFT}") from None
+    if not (_right(status) and all(map(_right, status.get("earlier") or ()))):
+        raise Damaged(f"{file} is damaged (an entry is of a wrong kind); {LEFT}")
     return status
+
+
+def _right(start: Any) -> bool:
+    kinds = ENTRIES.items()
+    return isinstance(start, dict) and all(isinstance(start.get(n), kind) for n, kind in kinds)
 
 
 def state_of(folder: Path) -> str:
@@ -218,16 +209,15 @@ def state_of(folder: Path) -> str:
     """
     try:
         state = str(read_status(folder).get("state") or "new")
-    except UserError:
+    except (Damaged, Outside):
         return "damaged"
     try:
         if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
             with (folder / ".lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "running"
-    except OSError:
-        pass
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            return "running"
     return "interrupted" if state == "running" else state
 
 
@@ -249,10 +239,10 @@ def read_records(folder: Path, status: Record, until: int | None = None) -> list
         content = read_bytes(file) if file.exists() else b""
         records = [dict(json.loads(line)) for line in content.split(b"\n")[:-1]][:until]
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read ({error})") from None
+        raise Damaged(f"{file} cannot be read ({error})") from None
     whole = status.get("sealed") in (None, hashlib.sha256(content).hexdigest())
     if until is not None:
         whole &= [record.get("epoch") for record in records] == list(range(1, until + 1))
     if not whole:
-        raise UserError(f"{file} is damaged or missing: epochs lack, or are not as written; {LEFT}")
+        raise Damaged(f"{file} is damaged or missing: epochs lack, or are not as written; {LEFT}")
     return records

@@ -43,7 +43,7 @@ def run(config: Config) -> Path:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
-            finished = ranks.first and not config.fresh and _has_finished(config, folder, plan)
+            finished = ranks.first and not config.fresh and has_finished(config, folder, plan)
             if ranks.broadcast(finished):
                 other = manifest.differences(folder.status()) if ranks.first else ""
                 under = f" under {other}" if other else ""
@@ -71,8 +71,8 @@ def run(config: Config) -> Path:
     return folder.path
 
 
-def _has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
-    """Whether the run has finished, with this plan and the data that are here."""
+def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
+    """Whether the run has finished; its records must be whole, and plan and data those here."""
     status = folder.status()
     if status.get("state") != "finished":
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.cli import fail
 from igo.config.load import load, make_plan
 from igo.config.schema import Config, value_of
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import UserError, require, told
 from igo.ground.files import PACKAGE, Record
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, path_of
@@ -101,10 +102,9 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
         other = first.setdefault(job.name, job)
         for setting in ("dataset.file", "dataset.root", "data_dir"):
             value = value_of(job.config, setting)
-            if value != value_of(other.config, setting):
-                allowed = "it is not part of a run folder's name, so two runs would share a folder;"
-                allowed += " run a sweep for each value, with its own runs_dir"
-                raise ConfigError(setting, value, allowed)
+            allowed = "it is not part of a run folder's name, so two runs would share a folder;"
+            allowed += " run a sweep for each value, with its own runs_dir"
+            require(value == value_of(other.config, setting), setting, value, allowed)
     runs = list(first.values())
     lines = [set(job.overrides) for job in runs]
     common = set.intersection(*lines) if len(runs) > 1 else set()
@@ -136,9 +136,10 @@ def execute(job: Job, *, log: bool = False) -> None:
     except Exception as error:
         if Ranks.of_environment().first:
             _record_failure(job, error, before)
-        if not isinstance(error, UserError):
-            raise
-        fail(str(error))
+        if line := told(error):
+            fail(line)
+        traceback.print_exc()
+        raise SystemExit(1) from None
 
 
 def _log_output(folder: RunFolder) -> None:

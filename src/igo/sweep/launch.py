@@ -23,12 +23,13 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, ConfigError, UserError, counted, install
+from igo.ground.errors import Busy, Damaged, Outside, UserError, counted, install, require
 from igo.ground.files import Record, make_writable, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import last_record, read_status, setting_of, state_of
-from igo.runs.manifest import check_data_here, check_plan, command, differences, now
+from igo.runs.manifest import command, differences, now
+from igo.runs.session import has_finished
 from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # a job of SLURM's queue, waiting or running, has the run
@@ -126,9 +127,8 @@ def launch(
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
     """
-    if not isinstance(retry_failed, bool):
-        allowed = "it must be true or false"
-        raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
+    is_bool = isinstance(retry_failed, bool)
+    require(is_bool, "hydra.launcher.retry_failed", retry_failed, "it must be true or false")
     if Ranks.of_environment().size > 1:
         raise UserError(
             "start a sweep in one process: it starts those of its runs. For runs of several"
@@ -165,10 +165,10 @@ def check_file(composer: Composer, name: str) -> None:
     """Raise a ConfigError if a sweep's file sets what no run would read."""
     both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
     plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
-    if stray := [key for key in chosen if key not in plain or chosen[key] != plain[key]]:
-        allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
-        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
-        raise ConfigError("sweep", name, allowed)
+    stray = [key for key in chosen if key not in plain or chosen[key] != plain[key]]
+    allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+    allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
+    require(not stray, "sweep", name, allowed)
 
 
 def _start_over(sweep: Sweep) -> None:
@@ -192,19 +192,11 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
         if states[job.name] == "finished":
-            plan = make_plan(job.config)
             try:
-                status = job.folder.status()
-            except UserError as error:  # it is another run's
+                has_finished(job.config, job.folder, make_plan(job.config))
+                others[differences(job.folder.status())] += 1
+            except (Damaged, Outside) as error:
                 sweep.damaged[job.name] = str(error)
-                continue
-            check_plan(job.folder.path, status, plan)
-            check_data_here(job.folder.path, status, job.config)
-            try:
-                job.folder.records_until(plan.epochs)
-            except UserError as error:
-                sweep.damaged[job.name] = str(error)
-            others[differences(status)] += 1
     del others[""]
     states = sweep.states()
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")

@@ -10,7 +10,6 @@ import io
 import os
 import shutil
 import signal
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field
@@ -20,7 +19,7 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
-from igo.ground.errors import ConfigError, UserError, counted, first_line
+from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.ranks import Ranks
 from igo.method.profiles import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
 from igo.runs.stopping import Stopped
@@ -53,13 +52,13 @@ class Slurm:
 def check(settings: Slurm, others: Mapping[str, Any]) -> None:
     """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
     lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        allowed = "it must be a line of bash, or a list of lines"
-        raise ConfigError("hydra.launcher.setup", settings.setup, allowed)
+    right = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+    allowed = "it must be a line of bash, or a list of lines"
+    require(right, "hydra.launcher.setup", settings.setup, allowed)
     settings.setup = lines
     for name, value in {**asdict(settings), **(settings.additional or {}), **others}.items():
-        if isinstance(value, str) and not value.isprintable():
-            raise ConfigError(f"hydra.launcher.{name}", repr(value), "it must be one line")
+        one_line = not isinstance(value, str) or value.isprintable()
+        require(one_line, f"hydra.launcher.{name}", repr(value), "it must be one line")
     missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
     if missing:
         raise UserError(
@@ -126,10 +125,8 @@ def _submit_array(sweep: Sweep, given: Mapping[str, Any], array: Sequence[Work])
         executor.update_parameters(**options)
         with redirect_stderr(io.StringIO()):  # the error has the same text
             return [job.job_id for job in executor.submit_array(array)]
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, TypeError, ValueError, FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"hydra.launcher: submitit says: {first_line(error)}") from None
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(first_line(error)) from None
 
 
 @dataclass(frozen=True)
@@ -155,16 +152,13 @@ class Work(Checkpointable):
                 job.config.engine.threads = self.threads
             try:
                 execute(job, log=ranks.first)
-            except Stopped as stop:
+            except SystemExit as ended:
                 # SLURM sends USR2 before a time-out or a preemption. The run's record is complete
                 # by now. submitit's handler, in place again, queues the job again and exits.
-                if stop.signal_name == "SIGUSR2":
-                    signal.raise_signal(signal.SIGUSR2)
-                raise
-            except SystemExit:
-                failed = True
-            except Exception:
-                traceback.print_exc()
+                if isinstance(ended, Stopped):
+                    if ended.signal_name == "SIGUSR2":
+                        signal.raise_signal(signal.SIGUSR2)
+                    raise
                 failed = True
             if failed and ranks.size > 1:
                 break
