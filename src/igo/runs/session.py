@@ -99,4 +99,6 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
             "the test loss is not a number: the model's outputs are not finite, so that its"
             " accuracy means nothing; a smaller learning_rate may help"
         )
+    if (config.tracking.tool, config.tracking.mode) == ("wandb", "offline"):
+        terminal.say(f"W&B is offline; to send it: igo sync runs_dir={config.runs_dir}")
     terminal.say(f"run {folder.path}")
