@@ -16,7 +16,7 @@ from lab.study.rows import Row
 EXPERIMENT = "path"
 SEEDS, LEAST = 40, 32  # planned; fewest that are judged
 RATES, TUNED, SPREAD = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), range(900, 904), range(904, 910)
-RATE = 0.2  # η_1
+RATE = 0.8  # η_1, tuned
 LENGTHS = (5, 20, 40, 80)  # epochs
 TRAINED = 99  # % train accuracy of both arms, on average, where a claim is judged
 ARMS: dict[str, Arm] = {
