@@ -12,9 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +27,11 @@ NOTE = (
     " 32x32x3 with its own ten labels. The peers' workers outlive a change of batch size. A turn is"
     " an epoch of a part of the data; ratios are taken within a round."
 )
-COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "ours": "#D55E00", "bare": "#777777"}
+OTHERS = {  # what a figure calls a contender, and its colour
+    "plain": ("plain script", "#0072B2"),
+    "lightning_trainer": ("Lightning", "#D55E00"),
+    "bare": ("bare limit", "#777777"),
+}
 
 
 def facts(command: str) -> Row:
@@ -81,38 +83,35 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 
 def draw(results: Path, names: Sequence[str]) -> None:
-    """Write contenders.png: images a second with quartiles, a panel for each cell that is there."""
+    """Write contenders.png: a row for each cell that is there, a dot for each ratio of ours."""
     files = [path for name in names if (path := results / f"{name}.json").is_file()]
     if not files:
         return
-    mpl.use("Agg")
-    results_of_cells = [json.loads(path.read_text()) for path in files]
-    cells, facts = [path.stem for path in files], results_of_cells[0]["facts"]
-    columns = min(len(cells), 5)
-    lines = -(-len(cells) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.6 * lines + 0.4), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, cell, result in zip(panels, cells, results_of_cells, strict=False):
-        _draw_cell(axes, cell, result["contenders"])
-    for axes in panels[len(cells) :]:
-        axes.axis("off")
-    hardware = facts["hardware"]
+    records = [json.loads(path.read_text()) for path in files]
+    hardware = records[0]["facts"]["hardware"]
     name = hardware.get("gpu") or f"{hardware['cpu']}, {hardware.get('instructions', 'AVX512')}"
-    machine = f"{name}, {hardware['threads']} CPU thread(s)"
-    figure.suptitle(f"Images a second (median and quartiles), {machine}", fontsize=10)
-    figure.savefig(results / "contenders.png", dpi=150)
-
-
-def _draw_cell(axes: Axes, cell: str, rows: Sequence[Row]) -> None:
-    for place, row in enumerate(rows):
-        rate = Spread(**row["images_per_second"])
-        error = [[rate.median - rate.low], [rate.high - rate.median]]
-        axes.barh(place, rate.median, xerr=error, color=COLOURS[row["contender"]], ecolor="#333333")
-    axes.set_yticks(range(len(rows)), [row["contender"].replace("_", " ") for row in rows])
-    axes.tick_params(labelsize=7)
+    figure = Figure(figsize=(7.5, 0.4 * len(files) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(1, color="#333333", linewidth=1)
+    rates = []
+    for place, record in enumerate(records):
+        rows = {row["contender"]: row for row in record["contenders"]}
+        rates.append(Spread(**rows["ours"]["images_per_second"]).median)
+        for i, (contender, (label, colour)) in enumerate(OTHERS.items()):
+            ratio = Spread(**rows[contender]["ours_over_it"])
+            error = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
+            look = {"color": colour, "fmt": "o", "markersize": 5, "capsize": 2}
+            look["label"] = label if place == 0 else "_"
+            axes.errorbar(ratio.median, place + 0.22 * (i - 1), xerr=error, **look)
+    ticks = [f"{path.stem}: {rate:,.0f}/s" for path, rate in zip(files, rates, strict=True)]
+    axes.set_yticks(range(len(files)), ticks)
     axes.invert_yaxis()
-    axes.set_title(cell, fontsize=9)
+    axes.set_xlabel("igo’s images a second over those of another program: median and quartiles")
+    axes.set_title(f"{name}, {hardware['threads']} CPU thread(s)", fontsize=10, loc="left")
+    axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(OTHERS), frameon=False)
+    figure.savefig(results / "contenders.png", dpi=150)
 
 
 def _cell(value: object) -> str:

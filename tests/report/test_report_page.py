@@ -35,8 +35,13 @@ FRAME = """<!doctype html><body style="margin:0">
 addEventListener("load", () => setTimeout(() => {
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
   page.querySelectorAll("details").forEach((node) => { node.open = true; });
-  const drawn = [...page.querySelectorAll(".drawing svg")].map((svg) => svg.getBBox().width > 100);
-  const seen = { wide: [root.clientWidth, root.scrollWidth], drawn };
+  const all = (what, does) => [...page.querySelectorAll(what)].every(does);
+  const seen = {
+    wide: [root.clientWidth, root.scrollWidth],
+    drawn: all(".drawing svg", (svg) => svg.getBBox().width > 100),
+    whole: all(".drawing svg, td", (part) => part.getBoundingClientRect().right <= 390),
+    shown: all("td", (cell) => cell.offsetParent),
+  };
   document.body.dataset.probe = JSON.stringify(seen);
 }, 200));
 </script></body>"""
@@ -154,7 +159,7 @@ def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on the path: apt-get install chromium")
 def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
-    """Nothing to scroll sideways, figures are drawn, and the console has no word."""
+    """Nothing is hidden or to scroll sideways, and the console has no word."""
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.replace("PAGE", (site / "index.html").as_uri()))
     done = subprocess.run(
@@ -164,4 +169,5 @@ def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     assert "CONSOLE" not in done.stderr
     probe = re.search(r'data-probe="([^"]*)"', done.stdout)
     assert probe is not None, "the probe ended early"
-    assert json.loads(html.unescape(probe[1])) == {"wide": [390, 390], "drawn": [True, True]}
+    seen = json.loads(html.unescape(probe[1]))
+    assert seen == {"wide": [390, 390], "drawn": True, "whole": True, "shown": True}

@@ -125,7 +125,7 @@ def test_it_ends_with_difference_interval_verdict_and_report(
     expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, mean - half, mean + half)]
     (line,) = (x for x in lines if x.startswith("Method 3 − Method 1 (constant): "))
     assert re.findall(r"[+−]\d+\.\d+", line) == expected
-    assert line.endswith("over 2 seeds: too few seeds (p 0.5)")
+    assert line.endswith("over 2 seeds: undecided (p 0.5)")
 
 
 def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:

@@ -50,27 +50,12 @@ class Pair:
     detectable: float | None = None
 
     @property
-    def decided(self) -> bool:
-        """Whether the test says which is higher."""
-        return self.p_holm is not None and self.p_holm <= LEVEL
-
-    @property
-    def equal(self) -> bool:
-        """Whether the equivalence test says that the difference is within the margin."""
-        return self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
-
-    @property
     def verdict(self) -> str:
-        """The result for ``first``, in a word or two."""
-        if self.n < 2 or self.difference is None:
-            return f"{'one' if self.n else 'no'} seed in common"
-        if self.sd == 0 and self.difference == 0:
-            return "identical"
-        if self.decided:
-            return ("higher" if self.difference > 0 else "lower") + ", within ±" * self.equal
-        if self.equal:
-            return "equal"
-        return "too few seeds" if self.detectable is None else "undecided"
+        """``higher`` or ``lower``, of ``first``; ``equal``, also if all are; or ``undecided``."""
+        if self.p_holm is not None and self.p_holm <= LEVEL:
+            return "higher" if (self.difference or 0) > 0 else "lower"
+        within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
+        return "equal" if within or self.sd == self.difference == 0 else "undecided"
 
 
 def pair(sample: Array, margin: float | None) -> Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,10 +61,14 @@ class Section:
 
 
 def compared(results: Results, margin: float = MARGIN) -> list[Section]:
-    """A section for each task; ``margin`` of equivalence is in points of test accuracy."""
+    """A section for each task, those with settings to compare first.
+
+    ``margin`` of equivalence is in points of test accuracy.
+    """
     usable = results.settings.filter(pl.col("n") > 0)
     alike = [name for name in names_in(usable) if name.startswith(TASK)]
     tasks = usable.partition_by(alike, maintain_order=True) if len(usable) else []
+    tasks.sort(key=lambda task: len(task) == 1)
     return [_section(results, task, i, margin) for i, task in enumerate(tasks, 1)]
 
 
@@ -99,7 +104,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
         },
-        figures=figures.of_task(results, task, named, number),
+        figures=figures.of_task(results, task, named, accuracy, number),
         commands=commands(results.runs, list(named)),
     )
 
@@ -118,17 +123,13 @@ def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], mar
     least = least_seeds(len(pairs))
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
-    identical = [pair for pair in pairs if pair.verdict == "identical"]
-    known = identical or any(pair.equal for pair in pairs)
-    if max(pair.n for pair in of_best) < least and not known:
+    undecided = all(pair.verdict == "undecided" for pair in pairs)
+    if undecided and max(pair.n for pair in of_best) < least:
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    lower = sum(pair.decided for pair in of_best)
-    same = sum(pair in identical for pair in of_best)
-    equal = sum(pair.equal and not pair.decided for pair in of_best if pair not in identical)
-    counts = {"lower": lower, f"equal within ±{margin:g} points": equal, "identical": same}
-    counts["undecided"] = len(of_best) - sum(counts.values())
-    found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+    counts = Counter(pair.verdict.replace("higher", "lower") for pair in of_best)
+    said = {"lower": "", "equal": f" within ±{margin:g} points", "undecided": ""}
+    found = ", ".join(f"{counts[word]} {word}{more}" for word, more in said.items() if counts[word])
     others = "The other" if len(of_best) == 1 else f"The {len(of_best)} others"
     return f"{names[best]}, {100 * mean:.2f} %{interval}, is highest. {others}: {found}."

@@ -17,6 +17,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 
 class Colour(NamedTuple):
@@ -54,7 +55,7 @@ LOOK: Any = {
     "text.parse_math": False,  # a $ in the name of a file begins no formula
 }  # fmt: skip
 
-WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
+WIDTH, HEIGHT = 8.0, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
 MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its characters
 SCALE = {"test/accuracy": 100}  # shown in per cent
@@ -83,12 +84,36 @@ class Figure:
         csv = self.table.write_csv().encode()
         return {"png": png.getvalue(), "pdf": pdf.getvalue(), "csv": csv}
 
-    def svg(self) -> str:
-        """The figure as an element of the page, in the colours of the reader's screen."""
+    @property
+    def columns(self) -> int:
+        """How many panels are side by side."""
+        return int(self.drawing.axes[0].get_gridspec().ncols)  # type: ignore[union-attr]
+
+    def svg(self) -> list[str]:
+        """Each panel, all of one size, and the legend: elements for the page to arrange."""
+        panels, legends = self.drawing.axes, self.drawing.legends
+        inner = np.array([ax.get_window_extent().get_points() for ax in panels])
+        outer = np.array([ax.get_tightbbox().get_points() for ax in panels])  # type: ignore[union-attr]
+        boxes = inner + np.array([[-1], [1]]) * np.abs(outer - inner).max(axis=0)
+        boxes = [*boxes, *(legend.get_window_extent().get_points() for legend in legends)]
+        parts = [*panels, *legends]
+        found = []
+        for part, box in zip(parts, boxes, strict=True):
+            for other in parts:
+                other.set_visible(other is part)
+            found.append(self._svg(Bbox(box / self.drawing.dpi)))
+        for part in parts:
+            part.set_visible(True)
+        return found
+
+    def _svg(self, inches: Bbox) -> str:
+        """A part of the figure, in the colours of the reader's screen."""
         text = io.StringIO()
         with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            self.drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
+            self.drawing.savefig(
+                text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
+            )
         svg = text.getvalue()
         for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
@@ -96,9 +121,11 @@ class Figure:
         return svg[svg.index("<svg") :]
 
 
-def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
-    """An empty figure of the page's width, and its panels row by row."""
-    drawing = Drawing(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
+def panels(
+    columns: int, rows: int, height: float = HEIGHT, width: float = WIDTH
+) -> tuple[Drawing, list[Axes]]:
+    """An empty figure, of the page's width, and its panels row by row."""
+    drawing = Drawing(figsize=(width, height * rows + 0.3), layout="constrained")
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
 
 
@@ -211,6 +238,6 @@ def finish(drawing: Drawing, ax: Axes) -> None:
     """Add the legend of a panel's lines, and find the layout once for all files."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
-        drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+        drawing.legend(handles, labels, loc="outside lower center", ncols=2)
     drawing.draw_without_rendering()
     drawing.set_layout_engine("none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics as standard
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 
+from igo.ground.errors import counted
 from igo.ground.statistics import reach
 from igo.report import draw
-from igo.report.comparison import in_range, signed
+from igo.report.comparison import Pair, in_range, signed
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
 from igo.report.reading import averaged, names_in, statistics_of
 from igo.report.results import Results
@@ -35,20 +35,23 @@ NOISE = {
 
 
 @mpl.rc_context(LOOK)
-def of_task(results: Results, task: pl.DataFrame, labels: Labels, number: int) -> list[Figure]:
+def of_task(
+    results: Results, task: pl.DataFrame, labels: Labels, pairs: Sequence[Pair], number: int
+) -> list[Figure]:
     """Every figure that the settings of a task allow.
 
     Args:
         results: what was read.
         task: the rows of its settings.
         labels: of the settings that have curves, in their order.
+        pairs: of these settings, in test accuracy.
         number: of the task on its page, for the names of files.
     """
     end = f"_{number}" if number > 1 else ""
     found = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
     if _are_a_grid(decays, "p", "split"):
-        found.append(grid(decays, f"map{end}"))
+        found.append(grid(decays, pairs, f"map{end}"))
     constants = task.filter(pl.col("schedule.profile") == "constant")
     if _are_a_grid(constants, "learning_rate", "batch_size"):
         found.append(constant(results, constants, f"delta{end}"))
@@ -126,38 +129,45 @@ def _means(counts: Sequence[int]) -> str:
     return f"Means over seeds (n = {n}) with 95 % intervals."
 
 
-def grid(settings: pl.DataFrame, name: str) -> Figure:
-    """Final test accuracy over p × split, each cell with its interval."""
+def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
+    """Final test accuracy over p × split, shaded if the tests find a difference between cells."""
     table = settings.drop_nulls("test/accuracy_mean").sort("p", "split")
     powers, splits = (sorted(settings[axis].unique()) for axis in ("p", "split"))
     values = np.full((len(powers), len(splits)), np.nan)
-    halves = [0.0]
-    drawing, (ax,) = draw.panels(1, 1, max(2.6, 0.5 * len(powers) + 1.2))
+    cells = set(table["setting"])
+    compared = [pair for pair in pairs if {pair.first, pair.second} <= cells]
+    decided = sum(pair.verdict in ("higher", "lower") for pair in compared)
+    size = {"height": max(2.6, 0.5 * len(powers) + 1.2), "width": max(3.8, 0.7 * len(splits) + 1)}
+    drawing, (ax,) = draw.panels(1, 1, **size)
     for row in table.iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]
         text = f"{values[i, j]:.2f}"
         if row["test/accuracy_low"] is not None:
-            halves.append(100 * float(reach(row["test/accuracy_sd"], row["n"])))
-            text += f"\n± {halves[-1]:.2f}"
+            text += f"\n± {100 * float(reach(row['test/accuracy_sd'], row['n'])):.2f}"
         # Black is read on the map's light half, whatever the colours of the screen.
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
-    if len(table):  # colours span at least a usual interval, so that noise is no contrast
-        middle = (np.nanmin(values) + np.nanmax(values)) / 2
-        span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
-        shares = 0.5 + (values - middle) / span
-        ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
+    shades = 0 * values
+    if decided:
+        shades = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
+    ax.pcolormesh(shades, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
     ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
     ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
     ax.invert_yaxis()
-    ax.set(title=REACHED["test/accuracy"], xlabel="split: share of the decay carried by η")
-    ax.set_ylabel("p")
+    title = REACHED["test/accuracy"] + ", no two cells told apart" * (not decided)
+    ax.set(title=title, xlabel="split: share of the decay carried by η", ylabel="p")
     ax.grid(visible=False)
     draw.finish(drawing, ax)
     caption = (
         f"Means over seeds (n = {in_range(settings['n'].to_list())}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
-        " size alone. δₘ is the same along each row."
+        " size alone. δₘ is the same along each row. "
+    )
+    caption += (
+        f"The tests tell {decided} of {counted(len(compared), 'pair')} of cells apart."
+        if decided
+        else "The tests tell no two cells apart: differences like these may be noise, so all cells"
+        " have one shade."
     )
     table = table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean")
     return Figure(name, "Final accuracy over p × split", caption, table, drawing)
