@@ -160,18 +160,6 @@ def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) ->
         list(stream)
 
 
-def test_workers_that_cannot_start_are_one_line(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> int:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    data = imagenet(data_dir, "dataset.workers=2")
-    monkeypatch.setattr(os, "fork", fail)
-    with pytest.raises(Outside, match=r"cannot start \(.*Resource temporarily unavailable\)"):
-        list(data.test_batches())
-
-
 @pytest.mark.parametrize("moment", ["igo.train.engine.Engine.update", "igo.runs.checkpoint.save"])
 def test_a_signal_to_all_processes_of_a_run_is_one_signal(
     moment: str, data_dir: Path, tmp_path: Path

@@ -176,19 +176,18 @@ def test_what_cannot_be_measured_is_refused_and_the_model_is_as_before(case: str
 
 
 def test_other_batches_and_models_are_refused() -> None:
-    ragged = DataLoader(data(12), B, shuffle=True)
-    frozen = net(torch.float32).requires_grad_(requires_grad=False)
-    sharded: Any = net(torch.float32)
-    next(sharded.parameters()).device_mesh = "as of FSDP"
-    triples = [(*data()[:B], torch.arange(B))] * 2
-    for model, batches, words in (
-        (net(torch.float32), ragged, "one size"),
-        (net(torch.float32), triples, r"batches of \(inputs, targets\)"),
+    ragged, triples = DataLoader(data(12), B, shuffle=True), [(*data()[:B], torch.arange(B))] * 2
+    model, frozen = nn.Linear(3, 1), nn.Linear(3, 1).requires_grad_(requires_grad=False)
+    sharded: Any = nn.Linear(3, 1)
+    sharded.weight.device_mesh = "as of FSDP"
+    for measured, batches, words in (
+        (model, ragged, "one size"),
+        (model, triples, r"batches of \(inputs, targets\)"),
         (frozen, loader(), "no parameter requires a gradient"),
         (sharded, loader(), "sharded over ranks"),
     ):
         with pytest.raises(ValueError, match=words):
-            igo.measure_noise(model, mse_loss, batches, n=N, batches=2)
+            igo.measure_noise(measured, mse_loss, batches, n=N, batches=2)
 
 
 class Checkpointed(nn.Module):

@@ -38,13 +38,6 @@ def timms(name: str, **more: Any) -> Callable[[Parameters, float], Optimizer]:
     return build
 
 
-def heavy_ball(parameters: Parameters, rate: float) -> Optimizer:
-    optimizer = SGD(parameters, lr=rate, momentum=0.9, fused=True)
-    for parameter in parameters:
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
-
-
 class Case(NamedTuple):
     """What is typed, and the same optimizer made by hand."""
 
@@ -55,7 +48,6 @@ class Case(NamedTuple):
 
 CASES = {
     "sgd": Case(("optimizer=sgd",), 0.1, partial(SGD, fused=True)),
-    "shb": Case(("optimizer=shb", "learning_rate=0.02"), 0.02, heavy_ball),
     "adamw": Case(
         ("optimizer=adamw", "optimizer.beta2=0.99"), 0.003,
         partial(AdamW, betas=(0.9, 0.99), weight_decay=0.01, fused=True),

@@ -161,21 +161,21 @@ def _npz(file: Path) -> Splits:
             held = dict(arrays)
     except Exception as error:  # of zipfile, zlib, NumPy
         raise reading(error)(f"{file} cannot be read ({first_line(error)})") from None
-    train, test = _npz_split(file, held, ""), None
-    if "test_images" in held or "test_labels" in held:
+    train, fault = _npz_split(file, held, ""), ""
+    if given := "test_images" in held or "test_labels" in held:
         test = _npz_split(file, held, "test_")
-        if train.images.shape[1:] != test.images.shape[1:]:
-            raise UserError(f"{file}: images and test_images differ in size or channels")
-        if new := {*test.labels.tolist()} - {*train.labels.tolist()}:
-            raise UserError(f"{file}: test_labels has {min(new)}, a class that labels has not")
-    low = min(split.labels.min() for split in (train, test or train))
-    if low > 0:
-        raise UserError(f"{file}: labels has no 0; it has {low} upwards: subtract {low}")
-    if test is None:
-        kept, tested = (
-            Split(train.images[i], train.labels[i]) for i in train_and_test(train.labels)
-        )
-        return kept, tested
+    else:
+        parts = train_and_test(train.labels)
+        train, test = (Split(train.images[i], train.labels[i]) for i in parts)
+    low = min(train.labels.min(), test.labels.min())
+    if train.images.shape[1:] != test.images.shape[1:]:
+        fault = "images and test_images differ in size or channels"
+    elif given and (new := {*test.labels.tolist()} - {*train.labels.tolist()}):
+        fault = f"test_labels has {min(new)}, a class that labels has not"
+    elif low > 0:
+        fault = f"labels has no 0; it has {low} upwards: subtract {low}"
+    if fault:
+        raise UserError(f"{file}: {fault}")
     return train, test
 
 

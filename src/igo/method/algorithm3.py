@@ -8,6 +8,8 @@ from typing import Any
 
 from igo.method.arguments import PlanError
 
+MOST_LOG = 700.0  # of a float
+
 
 def alpha_0(
     *,
@@ -71,10 +73,8 @@ def stages_of(
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)
-    try:
-        count: float = stages_for(epsilon, alpha_0, p)
-    except (OverflowError, ValueError):  # α_0 ε is too small for a float
-        count = math.inf
+    log_m = -(math.log(alpha_0) + math.log(epsilon)) / p
+    count = stages_for(epsilon, alpha_0, p) if log_m < MOST_LOG else math.inf
     if count > most:
         allowed = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"

@@ -20,11 +20,6 @@ from igo.method.stages import Update
 
 Batch = TypeVar("Batch")
 SAME = 1e-6  # relative: what float32 makes of a learning rate
-EARLY = (
-    "optimizer.step() came before the schedule's first update: unlike a scheduler of PyTorch's it"
-    " sets each update before it is made; loop over schedule(loader), or call schedule.step()"
-    " before each update"
-)
 
 
 class Batches(Generic[Batch]):
@@ -202,7 +197,11 @@ class Schedule:
 
 def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
     if schedule() and any(group["lr"] for group in optimizer.param_groups):  # with 0 state is made
-        raise RuntimeError(EARLY)
+        raise RuntimeError(
+            "optimizer.step() came before the schedule's first update: unlike a scheduler of"
+            " PyTorch's it sets each update before it is made; loop over schedule(loader), or call"
+            " schedule.step() before each update"
+        )
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:

@@ -9,7 +9,7 @@ device and for every batch size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from torch import Tensor
 from igo.config.schema import AugmentConfig
 
 
-@dataclass(frozen=True)
-class Moves:
+class Moves(NamedTuple):
     """The augmentation of each of n images.
 
     ``shift`` (n, 2) int64: rows and columns by which the crop is moved, in [-crop, crop];
@@ -31,13 +30,7 @@ class Moves:
 
     def of(self, index: Tensor | slice) -> Moves:
         """The moves of the images with these indices (b,) int64, or of a slice."""
-        picked = (None if t is None else t[index] for t in (self.shift, self.flip, self.angle))
-        return Moves(*picked)
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to do."""
-        return not (self.shift is None and self.flip is None and self.angle is None)
+        return Moves(*(None if t is None else t[index] for t in self))
 
 
 def draw_moves(
@@ -65,7 +58,7 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
     Returns:
         (b, C, H, W) uint8 in channels_last memory; pixels outside an image are 0.
     """
-    if not moves.any:
+    if all(part is None for part in moves):
         return images[index].permute(0, 3, 1, 2)
     _, height, width, channels = images.shape
     rows, columns, inside = _sources(height, width, moves, index.device)

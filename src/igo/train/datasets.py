@@ -8,7 +8,7 @@ READERS and one file in conf/dataset/.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
     from igo.data import folders
 
     images = folders.splits(config.dataset.name, place_of(config))
-    _check_classes(config.dataset, *(split.labels for split in images))
+    _check_facts(config.dataset, [split.labels for split in images])
     return images, shares(images[0].labels, config.dataset, draw_of(config))
 
 
@@ -91,7 +91,7 @@ def open_data(config: Config, device: torch.device) -> Data:
         train, test = (Split(kept.together(), of) for kept, of in zip(stored, labels, strict=True))
     else:
         train, test = readers.read(dataset.name, place_of(config))
-        _check_facts(dataset, train, test)
+        _check_facts(dataset, [train.labels, test.labels], train.images, test.images)
         used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
     if len(used) < len(train.labels):
@@ -109,17 +109,13 @@ def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
     return np.delete(used, held), used[held]
 
 
-def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
-    _check_classes(dataset, *(split.labels for split in splits))
+def _check_facts(dataset: DatasetConfig, labels: Sequence[np.ndarray], *images: Any) -> None:
+    classes = max(int(part.max()) for part in labels) + 1
+    if dataset.classes != classes:
+        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
     wanted = (dataset.image_size, dataset.image_size, dataset.channels)
-    for shape in (split.images.shape[1:] for split in splits):
+    for shape in (part.shape[1:] for part in images):
         if shape != wanted:
             size = "x".join(map(str, shape))
             allowed = f"the files hold images of {size} (height x width x channels)"
             raise ConfigError("dataset.image_size", dataset.image_size, allowed)
-
-
-def _check_classes(dataset: DatasetConfig, *labels: np.ndarray) -> None:
-    classes = max(int(part.max()) for part in labels) + 1
-    if dataset.classes != classes:
-        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")

@@ -125,14 +125,14 @@ def train_epoch(
         made = engine.backward(run.network, *batch, update.batch_size, parameters)
         totals += made
         if at_once and not math.isfinite(made[0].item()):
-            raise NotFinite(f"the loss is not finite at update {update.batch}")
+            break
         pairs.take(update, following)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(one))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
     sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
-    rows, samples = torch.stack(totals).view(k, 2).cpu(), int(sizes.sum())
+    rows, samples = torch.stack(totals).view(-1, 2).cpu(), int(sizes.sum())
     wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
     if len(wrong):
         raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
@@ -171,13 +171,17 @@ def _evaluate(run: Training, epoch: int) -> Record:
 
 
 def _check_finite(run: Training, trained: Epoch, reference: Noise) -> None:
-    for measured in (trained.noise, reference):
-        if measured and not math.isfinite(measured.variance):
-            raise NotFinite(f"C² is {measured.variance}")
-    if not torch.stack([p.isfinite().all() for p in run.network.parameters()]).all():
-        raise NotFinite("a parameter is not finite at the end")
-    if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
-        raise NotFinite("the gradient overflows fp16 at any scale of the loss")
+    variances = [measured.variance for measured in (trained.noise, reference) if measured]
+    scaler = run.engine.scaler
+    fault = ""
+    if not math.isfinite(sum(variances)):
+        fault = f"C² is {sum(variances)}"
+    elif not torch.stack([p.isfinite().all() for p in run.network.parameters()]).all():
+        fault = "a parameter is not finite at the end"
+    elif scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:
+        fault = "the gradient overflows fp16 at any scale of the loss"
+    if fault:
+        raise NotFinite(fault)
 
 
 def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:

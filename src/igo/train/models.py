@@ -175,21 +175,14 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
 
     setting = "model._target_" if own.is_call(name) else "model.name"
     try:
-        copied = _on_meta(network)
+        copied = copy.deepcopy(network).to("meta").train()  # with shapes and no content
         for module in copied.modules():
             module.register_forward_pre_hook(look)
-        shape = copied(images).shape
+        shape = tuple(copied(images).shape)
+        fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
     except Exception as error:  # whatever a model raises for images that it cannot take
-        allowed = (
-            f"it cannot take a batch of {batch}: {first_line(error)}{own.line_of(error, name)}"
-        )
-        raise ConfigError(setting, name, allowed) from None
-    if tuple(shape) != (smallest, dataset.classes):
-        allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
-        raise ConfigError(setting, name, allowed)
+        shape, place = (), own.line_of(error, name)
+        fault = f"it cannot take a batch of {batch}: {first_line(error)}{place}"
+    if shape != (smallest, dataset.classes):
+        raise ConfigError(setting, name, fault)
     return any(single_pixels)
-
-
-def _on_meta(network: nn.Module) -> nn.Module:
-    """A copy in train mode, whose tensors have shapes and no content."""
-    return copy.deepcopy(network).to("meta").train()

@@ -36,12 +36,7 @@ dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 
 
 class Transformed(Dataset[Tensor | UserError]):
-    """Transformed images, in pieces of a batch.
-
-    Args:
-        images: Pillow's, by index.
-        transform: gives images of one size.
-    """
+    """Transformed images, all of one size, in pieces of a batch."""
 
     def __init__(self, images: Images | Stored, transform: Callable[[Any], Any]) -> None:
         self._images, self._transform = images, transform
@@ -116,9 +111,7 @@ def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
 class OnHost:
     """A batch on the host: a slice of it is made on the device, so that a large one is in parts.
 
-    Args:
-        pixels: (b, H, W, C) uint8 in the host's memory.
-        make: makes images (b', C, H, W) float32 on the device from some pixels and their slice.
+    ``make`` makes images (b', C, H, W) float32 on the device from some pixels and their slice.
     """
 
     def __init__(self, pixels: Tensor, make: Callable[[Tensor, slice], Tensor]) -> None:
@@ -134,12 +127,8 @@ class OnHost:
 class DiskData:
     """Images of dataset=folder or dataset=imagenet that do not fit in memory; see Data.
 
-    Args:
-        dataset: its settings.
-        splits: images for training and for testing.
-        labels: (n,) int64, theirs.
-        parts: indices of training images in use, and of those held out.
-        device: for the batches.
+    ``splits`` and ``labels`` are for training and for testing; ``parts`` are indices of training
+    images in use, and of those held out.
     """
 
     def __init__(

@@ -70,8 +70,6 @@ def _timm(config: OptimizerConfig, parameters: list[nn.Parameter], rate: float) 
             raise ValueError("it needs second derivatives, which training does not compute")
         if betas and not (info.has_betas and info.num_betas == len(betas)):
             raise ValueError("beta1 and beta2 go together, and it may have neither")
-        if config.eps is not None and not info.has_eps:
-            raise ValueError("it has no eps")
         made: Optimizer = factory.create_optimizer_v2(
             parameters, config.name, rate, config.weight_decay, **options
         )

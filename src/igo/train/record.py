@@ -38,10 +38,9 @@ class Watcher(Protocol):
         ...
 
 
-Twin = tuple[
-    float, float
-]  # log of the factor by which ‖g_{t+1} - g_t‖² is smaller at one point, and
-# the share of it that g_t·g_{t+1} lacks; see igo.train.measure.Pairs
+# log of the factor by which ‖g_{t+1} - g_t‖² is smaller at one point, and the share of it that
+# g_t·g_{t+1} lacks; see igo.train.measure.Pairs
+Twin = tuple[float, float]
 
 
 @dataclass(frozen=True)
