@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, TINY, Program, command, python, ran
 
 from igo.__main__ import COMMANDS
-from igo.config.cli import fail, summary
+from igo.config.cli import _reported, summary
 from igo.config.schema import SETTINGS
 
 
@@ -99,15 +99,23 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_file_name_of_two_lines_is_shown_in_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        fail("the images\nof mine cannot be read")
-    assert capsys.readouterr().err == "error: the images\\nof mine cannot be read\n"
+def test_a_file_that_vanishes_is_one_line_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also a name of two lines."""
+    file = tmp_path / "my\nimage.png"
+    with pytest.raises(SystemExit, match="2"):
+        _reported(file.read_bytes)
+    line = f"error: {tmp_path}/my\\nimage.png: No such file or directory\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(
     ("folder", "said"),
-    [("file", "error: runs_dir: file/.* cannot be written in"), ("x" * 300, ".*File name too long")],
+    [
+        ("file", "error: runs_dir: file/.* cannot be written in"),
+        ("x" * 300, ".*File name too long"),
+    ],
 )
 def test_a_runs_dir_that_cannot_be_made_is_refused(
     folder: str, said: str, program: Program, tmp_path: Path
@@ -117,7 +125,7 @@ def test_a_runs_dir_that_cannot_be_made_is_refused(
     assert re.match(said, done.error())
 
 
-FULL = "error: the output of a run cannot be written (No space left on device)\n"
+FULL = "error: output: No space left on device\n"
 
 
 @pytest.mark.parametrize(("output", "ended"), [("/dev/full", (2, FULL)), ("&-", (0, ""))])
