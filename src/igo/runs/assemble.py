@@ -27,7 +27,7 @@ from igo.ground.files import LEFT, Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_status
+from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, engine, loop, machine, measure, models, optimizers
@@ -107,13 +107,7 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
 def load_folder(
     folder: Path, move: Callable[[Config], None] = lambda _: None, trust: bool = False
 ) -> Training:
-    """Load a finished run, to measure it.
-
-    Args:
-        folder: the run's folder.
-        move: changes the device and the precision in the run's configuration.
-        trust: see ``read_config``.
-    """
+    """Load a finished run, to measure it, on the device to which ``move`` changes its settings."""
     config = read_config(folder / "config.yaml", trust=trust)
     name = path_of(config).name  # before `move`: named as trained
     move(config)
@@ -164,7 +158,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     before = folder.status()
     progress = load(folder.checkpoint, folder.path.name, training, before) or Progress()
     if progress.epoch:
-        progress.records = folder.records_until(progress.epoch)
+        progress.records = read_records(folder.path, before, progress.epoch)
         if not before:
             lost = folder.path / "status.json"
             terminal.warn(f"{lost} is missing: data, plan and code were not compared")

@@ -135,10 +135,6 @@ class RunFolder:
         write_atomically(self._records, text)
         self.digest = hashlib.sha256(text.encode()).hexdigest()
 
-    def records_until(self, epoch: int) -> list[Record]:
-        """The records up to a checkpoint, or to the end of a finished run."""
-        return read_records(self.path, self.status(), epoch)
-
     def status(self) -> Record:
         """See ``read_status``. While held it is read once. Another run's is Damaged."""
         if self._status is not None:

@@ -38,12 +38,9 @@ STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "ne
 
 
 class Sweep:
-    """A set of runs. Its name comes from the set, as a run's name comes from its configuration.
+    """A set of runs; those to train are put into ``jobs``.
 
-    Args:
-        choice: the first part of the name.
-        runs: all runs; those to train are put into ``jobs``.
-        console: where to print.
+    Its name comes from the set, as a run's name comes from its configuration.
     """
 
     def __init__(self, choice: str, runs: Sequence[Job], console: Console) -> None:
@@ -116,13 +113,7 @@ def launch(
     lines: Sequence[Sequence[str]],
     runner: Callable[[Sweep], None],
 ) -> None:
-    """Run these command lines, except runs that are skipped; then print the results.
-
-    Args:
-        hydra: Hydra's own configuration.
-        retry_failed: whether failed runs are run again.
-        lines: the overrides of each run.
-        runner: executes or submits the ``jobs`` of a sweep.
+    """Have ``runner`` execute or submit these runs, but those that are skipped; print the results.
 
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
