@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import pickle
@@ -129,17 +128,6 @@ def test_what_another_program_run_or_version_saved_is_refused(kind: str, path: P
     content = signed(path, OTHERS[kind])
     assert_refused(path, content[: -checkpoint.DIGEST_BYTES], "is damaged")
     assert_refused(path, content, "is of another version or run")
-
-
-def test_one_that_cannot_be_read_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", broken)
-        with pytest.raises(UserError, match=f"^{path} cannot be read"):
-            checkpoint.load(path, OWNER)
-    assert_state_of(2, checkpoint.load(path, OWNER))
 
 
 @pytest.mark.parametrize("save", [torch.save, pickle.dump])

@@ -205,15 +205,14 @@ def state_of(folder: Path) -> str:
     """
     try:
         state = str(read_status(folder).get("state") or "new")
-    except (Damaged, Outside):
-        return "damaged"
-    try:
         if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
             with (folder / ".lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            return "running"
+    except BlockingIOError:
+        return "running"
+    except (OSError, Damaged, Outside) as error:
+        if not isinstance(error, OSError):
+            return "damaged"
     return "interrupted" if state == "running" else state
 
 

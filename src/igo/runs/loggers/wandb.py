@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.ground.errors import UserError, counted, first_line, printable, require
+from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
 from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
@@ -196,8 +196,7 @@ def _or_teardown() -> Iterator[None]:
     except Exception:
         import wandb
 
-        with contextlib.suppress(Exception):
-            wandb.teardown()
+        wandb.teardown()
         raise
 
 
@@ -229,8 +228,9 @@ def run(composed: DictConfig) -> None:
     for number, folder in enumerate(folders, 1):
         try:
             outcome = _send(folder)
-        except (UserError, OSError) as error:
-            outcome, failed = f"failed: {error}", failed + 1
+        except Exception as error:  # such as CommError, or any other after a strange answer
+            reason = told(error) or first_line(error)
+            outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
         terminal.say(f"nothing to send: no run of {root} was tracked by W&B")
@@ -248,11 +248,8 @@ def _send(place: Path) -> str:
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
-    try:
-        sending = WandB("online", config, folder, records, stats=False)
-        sending.close(int(status.get("state") != "finished"))
-    except Exception as error:  # CommError, or any other after a strange answer
-        raise UserError(f"{first_line(error)}; it is kept, start this again") from None
+    sending = WandB("online", config, folder, records, stats=False)
+    sending.close(int(status.get("state") != "finished"))
     sent = counted(len(records) - there, "epoch")
     return f"{sent} sent{f', {there} were there' if there else ''}"
 
