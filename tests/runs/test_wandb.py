@@ -167,20 +167,10 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert ended.stderr == ""
     assert "wandb" not in ended.stdout
     assert list(server.runs.values()) == [run], "it is the same run"
-    folder = run_folder(tmp_path)
-    assert_rows(run.rows, records(folder))
+    assert_rows(run.rows, records(run_folder(tmp_path)))
     assert (len(run.rows), run.exit_code) == (6, 0)
     assert run.settings["groupName"] == "digits-resnet8-graduated"
-    assert run.settings["displayName"].endswith(f" seed=0 {folder.name}")
-    sent = json.loads(run.settings["config"])
-    assert_described(
-        {name: entry["value"] for name, entry in sent.items() if "value" in entry}, folder
-    )
     assert "system" in json.dumps(run.events), "W&B measures the machine"
-    accuracies = [record["test/accuracy"] for record in records(folder)]
-    summary = run.files["wandb-summary.json"]
-    assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
-    assert summary.get("gamma_m") is None, "as in the last stage"
     assert_key_is_nowhere(tmp_path)
 
 
