@@ -10,7 +10,7 @@ import numpy as np
 
 from igo.data.folders import opened
 from igo.data.readers import Place, read
-from igo.ground.files import durable, partial_of
+from igo.ground.files import durable
 
 CLASSES, OF_CLASS = 10, 200  # of ``ten``: classes, and training images of each
 
@@ -77,7 +77,6 @@ def _half(images: np.ndarray) -> np.ndarray:
 def _write(name: str, arrays: dict[str, np.ndarray]) -> None:
     path = Path("data", f"{name}.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable(partial_of(path)) as file:
+    with durable(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    partial_of(path).replace(path)
     print(f"{path}: {', '.join(f'{key} {array.shape}' for key, array in arrays.items())}")

@@ -21,47 +21,44 @@ def make() -> Iterator[Callable[..., Config]]:
         yield configure
 
 
-ALONE = {  # a setting, and values just outside of what it may be
-    "p": "1.5 0 nan null",
-    "split": "1.2 abc",
-    "epochs": "0 1000001 2.5",
-    "evaluate_every": "0 null",
-    "checkpoint_seconds": "-1",
-    "seed": "-1 4294967296 {a:1} ???",
-    "learning_rate": "0 inf",
-    "batch_size": "0 1438",
-    "max_batch_size": "0 8",
-    "schedule.batch_multiple": "0",
-    "schedule.stages": "0 2695",
-    "schedule.warmup": "-1 nan 0.001 30",
-    "schedule.final_updates": "-1 1000001",
-    "schedule.lengths": "even",
-    "schedule.h": "-1 0.1",
-    "schedule.profile": "gradated null",
-    "dataset.name": "cifar11",
-    "dataset.validation": "1 -0.1 0.0003 0.9997",
-    "dataset.classes": "1",
-    "dataset.channels": "0",
-    "dataset.image_size": "0",
-    "dataset.samples": "1",
-    "dataset.augment.crop": "8 -1",
-    "dataset.augment.rotation": "181 -1",
-    "dataset.mean": "[0.1,0.2] 0.3 [nan] [-0.1] [1.1]",
-    "dataset.std": "[0.1,0.2] [0] [inf]",
-    "model.width": "0 1025",
-    "model.name": "resnet18 resnet50",
-    "optimizer.name": "adam",
-    "optimizer.momentum": "0.9",
-    "optimizer.weight_decay": "-1",
-    "noise.batches": "1 1438",
-    "engine.device": "gpu",
-    "engine.precision": "fp8",
-    "engine.micro_batch_size": "0",
-    "engine.threads": "0 1025 1.5",
-    "tracking.tool": "mlflow",
-    "tracking.mode": "onlin",
-    "tracking.project": "a/b ''",
-    "dry_run": "maybe",
+ALONE = {  # a value, and the settings that it is just outside of
+    "-1": "checkpoint_seconds seed schedule.warmup schedule.final_updates schedule.h"
+    " dataset.augment.crop dataset.augment.rotation optimizer.weight_decay",
+    "0": "p epochs evaluate_every learning_rate batch_size max_batch_size schedule.batch_multiple"
+    " schedule.stages dataset.channels dataset.image_size model.width engine.micro_batch_size"
+    " engine.threads",
+    "1": "dataset.validation dataset.classes dataset.samples noise.batches",
+    "8": "max_batch_size dataset.augment.crop",
+    "1.5": "p epochs split engine.threads",
+    "1025": "model.width engine.threads",
+    "1438": "batch_size noise.batches",
+    "1000001": "epochs schedule.final_updates",
+    "2695": "schedule.stages",
+    "4294967296": "seed",
+    "0.1": "schedule.h",
+    "0.9": "optimizer.momentum",
+    "0.0003": "dataset.validation",
+    "0.9997": "dataset.validation",
+    "0.001": "schedule.warmup",
+    "30": "schedule.warmup",
+    "181": "dataset.augment.rotation",
+    "nan": "p schedule.warmup",
+    "inf": "learning_rate",
+    "null": "p evaluate_every schedule.profile",
+    "abc": "split dry_run schedule.lengths schedule.profile dataset.name model.name optimizer.name"
+    " engine.device engine.precision tracking.tool tracking.mode",
+    "resnet18": "model.name",
+    "[0.1,0.2]": "dataset.mean dataset.std",
+    "0.3": "dataset.mean",
+    "[nan]": "dataset.mean",
+    "[-0.1]": "dataset.mean",
+    "[1.1]": "dataset.mean",
+    "[0]": "dataset.std",
+    "[inf]": "dataset.std",
+    "a/b": "tracking.project",
+    "''": "tracking.project",
+    "{a:1}": "seed",
+    "???": "seed",
 }
 
 TOGETHER = {  # what is typed: the setting that is named
@@ -107,7 +104,7 @@ TOGETHER = {  # what is typed: the setting that is named
 }
 
 
-EACH = [(f"{name}={value}", name) for name, values in ALONE.items() for value in values.split()]
+EACH = [(f"{name}={value}", name) for value, names in ALONE.items() for name in names.split()]
 
 
 @pytest.mark.parametrize(("typed", "setting"), [*EACH, *TOGETHER.items()])

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only, broken or gone, and two starts of one run at one time."""
+"""Disks that are full, read-only or broken."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Ended, records, run_folder
+from conftest import TINY, Ended, run_folder
 from forked import Death, forge
-from resumed import KINDS, assert_continues, assert_whole, start
+from resumed import assert_continues, assert_whole, start
 
 pytestmark = pytest.mark.faults
 
@@ -102,25 +101,3 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
         if call % 4 == 0:
             assert_continues(place, "sgd")
     assert broken >= 12
-
-
-def test_two_starts_of_one_run_at_one_time(tmp_path: Path) -> None:
-    """Whoever is second by a hair says so; or continues, where the first had come to its end."""
-    refused = 0
-    arguments = (*KINDS["sgd"], "epochs=20")
-    for attempt in range(2):
-        place = tmp_path / str(attempt)
-        places = [place, place / "second"]  # outputs apart, runs together
-        with ThreadPoolExecutor(2) as pool:
-            both = [
-                pool.submit(forge.run, where, *arguments, f"runs_dir={place}/runs", bare=True)
-                for where in places
-            ]
-            ended = sorted((end.result() for end in both), key=lambda end: end.returncode)
-        assert ended[0].returncode == 0, ended
-        assert ended[1].returncode in (0, 2), ended
-        if ended[1].returncode == 2:
-            refused += 1
-            assert "is being worked on by another process" in ended[1].error()
-        assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 21))
-    assert refused

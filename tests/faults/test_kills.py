@@ -1,4 +1,4 @@
-"""SIGKILL at every write, at every boundary and at random; SIGTERM and SIGINT at random.
+"""SIGKILL at every write and at random; SIGTERM and SIGINT at random.
 
 Each disturbed run is continued by the same command and ends with the same bits.
 """
@@ -39,22 +39,6 @@ def test_killed_inside_each_write_of_a_run(tmp_path: Path, function: str, moment
         kills += 1
         assert_continues(place, "sgd")
     assert 8 <= kills < MOST - 1
-
-
-BOUNDARIES = [
-    Death("igo.train.loop.train_epoch", 3, "before"),  # the second stage
-    Death("igo.train.engine.Engine.update", 9, "after"),
-    Death("igo.runs.folder.RunFolder.write_records", 4, "after"),  # the first: at the start
-    Death("igo.runs.folder.RunFolder.update_status", 2, "before"),  # trained, not called finished
-]
-
-
-@pytest.mark.parametrize("kind", ["momentum, augmentation, final stage", "W&B"])
-def test_killed_at_the_boundaries_of_stages_and_epochs(tmp_path: Path, kind: str) -> None:
-    for number, death in enumerate(BOUNDARIES):
-        place = tmp_path / str(number)
-        assert start(place, kind, death).returncode == -signal.SIGKILL, death
-        assert_continues(place, kind)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import pickle
@@ -117,30 +116,18 @@ def signed(path: Path, content: object, save: Callable[..., None] = torch.save) 
 
 
 OTHERS = {
-    "weights": ({"model": {"weight": torch.ones(2)}}, "is not a checkpoint of this version"),
-    "tensor": (torch.ones(3), "is not a checkpoint of this version"),
-    "another run": ({**state_of(9), "version": checkpoint.VERSION, "signature": "x"}, "is the .*x"),
-    "later": ({**state_of(9), "version": checkpoint.VERSION + 1}, "is not a checkpoint of this"),
+    "weights": {"model": {"weight": torch.ones(2)}},
+    "tensor": torch.ones(3),
+    "another run": {**state_of(9), "version": checkpoint.VERSION, "signature": "x"},
+    "later": {**state_of(9), "version": checkpoint.VERSION + 1},
 }
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_what_another_program_run_or_version_saved_is_refused(kind: str, path: Path) -> None:
-    foreign, reason = OTHERS[kind]
-    content = signed(path, foreign)
+    content = signed(path, OTHERS[kind])
     assert_refused(path, content[: -checkpoint.DIGEST_BYTES], "is damaged")
-    assert_refused(path, content, reason)
-
-
-def test_one_that_cannot_be_read_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", broken)
-        with pytest.raises(UserError, match=f"^{path} cannot be read"):
-            checkpoint.load(path, OWNER)
-    assert_state_of(2, checkpoint.load(path, OWNER))
+    assert_refused(path, content, "is of another version or run")
 
 
 @pytest.mark.parametrize("save", [torch.save, pickle.dump])

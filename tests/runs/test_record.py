@@ -31,7 +31,7 @@ from igo.config.schema import SETTINGS
 from igo.ground.errors import Busy, Outside, UserError
 from igo.report import reading
 from igo.runs import checkpoint, sharpness
-from igo.runs.folder import RunFolder, path_of, read_records, signature
+from igo.runs.folder import RunFolder, path_of, signature
 from igo.runs.loggers import wandb
 from igo.runs.manifest import plan_digest
 
@@ -238,19 +238,3 @@ def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: 
         folder.write_failure(error)
     assert folder.status()["state"] == "interrupted"
     assert folder.status()["error"]
-
-
-def test_records_come_back_up_to_a_checkpoint(folder: RunFolder) -> None:
-    """Lines after it are of an epoch that is trained again."""
-    rows: list[dict[str, Any]] = [{"epoch": 1}, {"epoch": 2, "x": 0.1}, {"epoch": 3}]
-    folder.path.mkdir()
-    folder.write_records(rows)
-    file = folder.path / "metrics.jsonl"
-    content = file.read_bytes()
-    for torn in (content, content[:-1], content + b'{"epo'):
-        file.write_bytes(torn)
-        assert read_records(folder.path, {}, 2) == rows[:2]
-    for damaged in (b"", content[content.index(b"\n") + 1 :], b"[" + content[1:]):
-        file.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"damaged or missing|cannot be read"):
-            read_records(folder.path, {}, 2)

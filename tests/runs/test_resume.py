@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 from conftest import (
     TINY,
     Program,
-    assert_equal,
     clean_environment,
     command,
     configure,
@@ -25,14 +23,12 @@ from conftest import (
     status,
 )
 from forked import Death, forge
-from resumed import BASE, KINDS, SILENT, assert_same, assert_whole, outcome, start, undisturbed
-from torch import nn
-from trained import prepared, timeless, train
+from resumed import KINDS, SILENT, assert_same, assert_whole, outcome, start, undisturbed
+from trained import prepared
 from wandb_server import exit_codes, history
 
 from igo.runs import assemble, checkpoint, stopping
-from igo.train import optimizers
-from igo.train.record import Progress, Training
+from igo.train.record import Progress
 
 
 def test_fp16_moves_the_scaler_and_a_resume_brings_it_back(tmp_path: Path) -> None:
@@ -195,28 +191,6 @@ def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     assert [row["epoch"] for row in history(folder)] == [1, 2, 3]
     assert exit_codes(folder) == [0]
-
-
-def test_dropout_draws_the_same_after_a_resume() -> None:
-    config = configure(*BASE, SILENT)
-
-    def training() -> Training:
-        torch.manual_seed(0)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
-        optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-        return replace(prepared(config), network=network, optimizer=optimizer)
-
-    straight = training()
-    wanted = train(straight)
-    first = training()
-    progress = train(first, until=2)
-    second = training()
-    second.network.load_state_dict(first.network.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
-    torch.rand(7)  # where PyTorch's own generator stands does not matter
-    train(second, progress)
-    assert_equal(second.network.state_dict(), straight.network.state_dict())
-    assert timeless(progress.records) == timeless(wanted.records)
 
 
 def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,57 +61,21 @@ def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(
     assert rise <= exact * (1 + 1e-9)
 
 
-def corners(rise: Callable[[np.ndarray], float], sides: np.ndarray) -> float:
-    """The largest rise over all corners of the box, where a convex function has its maximum."""
-    signs = itertools.product([-1, 1], repeat=len(sides))
-    return max(rise(sides * np.array(corner)) for corner in signs)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) -> None:
-    a, g, w, function = quadratic(10, seed)
-    exact = corners(lambda move: float(g @ move + move @ a @ move / 2), 0.3 * np.abs(w))
-    rise = worst_rise(function, torch.from_numpy(w), 0.3, "inf", 40, adaptive=True)
-    assert rise == pytest.approx(exact, rel=1e-9)
-
-
 @pytest.mark.parametrize("adaptive", [True, False])
 def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(adaptive: bool) -> None:
     """Cross-entropy is convex in the weights: the maximum is at one of 2^9 corners."""
     torch.manual_seed(1)
     network = nn.Linear(3, 3, bias=False).double()
-    function, w = surface(network, [(torch.randn(20, 3).double(), torch.randint(3, (20,)))])
-    before, _ = function(w)
-
-    def rise(move: np.ndarray) -> float:
-        return function(w + torch.from_numpy(move))[0] - before
-
+    x, y = torch.randn(20, 3).double(), torch.randint(3, (20,))
+    batches = list(zip(x.split(8), y.split(8), strict=True))  # a ragged last batch
+    function, w = surface(network, batches)
+    assert function(w)[0] == pytest.approx(cross_entropy(network(x), y).item())
+    sides = 0.2 * scale_of(w.numpy(), adaptive)
+    corners = (torch.from_numpy(sides * signs) for signs in itertools.product([-1, 1], repeat=9))
+    exact = max(function(w + move)[0] for move in corners) - function(w)[0]
     largest = worst_rise(function, w, 0.2, "inf", 20, adaptive)
-    exact = corners(rise, 0.2 * scale_of(w.numpy(), adaptive))
     assert largest == pytest.approx(exact, rel=1e-9)
     assert torch.equal(network.weight.detach().flatten(), w)
-
-
-@pytest.mark.parametrize("norm", ["inf", "2"])
-def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
-    """w_1 to 5 w_1 and w_2 to w_2/5: the same function, and the same adaptive sharpness."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).double()
-    torch.manual_seed(1)
-    x, y = torch.randn(11, 12, dtype=torch.float64), torch.randint(3, (11,))
-    batches = list(zip(x.split(4), y.split(4), strict=True))  # a ragged last batch
-    function, w = surface(network, batches)
-    loss, _ = function(w)
-    assert loss == pytest.approx(cross_entropy(network(x), y).item())
-    rises = []
-    for factor in (1.0, 5.0):
-        with torch.no_grad():
-            for name, scale in ("0.weight", factor), ("0.bias", factor), ("2.weight", 1 / factor):
-                network.get_parameter(name).mul_(scale)
-        at = surface(network, batches)
-        rises.append(worst_rise(*at, 0.05, norm, 20, adaptive=True))
-    assert rises[0] == pytest.approx(rises[1], rel=1e-6)
-    assert rises[0] > 0
 
 
 def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
@@ -148,8 +111,6 @@ def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
     again, written = measured("norm=2", "batch_size=16", "fresh=true")
     assert written
     assert {**again, "seconds": 0} == {**first, "seconds": 0}, "the same seeds, the same numbers"
-    file.write_text(file.read_text()[:100])
-    assert measured("norm=2")[1]
     apart, written = measured("norm=2", "batch_size=16", "batches=true")
     assert written
     assert apart["loss"] == first["loss"]

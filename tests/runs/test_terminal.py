@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import io
 import os
 import pty
 import re
@@ -17,10 +15,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure
-from rich.console import Console
 
 from igo.config.load import make_plan
-from igo.ground.errors import Outside
 from igo.runs import terminal
 
 
@@ -36,17 +32,6 @@ def test_notes_say_what_the_numbers_do_not() -> None:
     assert "no noise" in notes("epochs=5", "batch_size=512", "split=0")
     assert "φ_m is SGD's" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
-
-
-def test_an_output_that_is_full_is_no_fault_of_the_run() -> None:
-    """So a sweep tries it again."""
-
-    class Full(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(Outside, match="No space left"):
-        terminal.Terminal(console=Console(file=Full())).say("words")
 
 
 def in_terminal(width: int, arguments: list[str], folder: Path) -> str:

@@ -143,30 +143,8 @@ def test_online_without_a_key_is_an_error_before_any_compute(tmp_path: Path) -> 
 
 
 def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
-    """Also without a home that can be written."""
-    with WandbServer() as server:
-        ended = forge.run(tmp_path, *TINY, **{**server.online, "HOME": "/proc/nowhere"}).good()
-    assert ended.stderr == ""
-    assert "wandb" not in ended.stdout
-    (run,) = server.runs.values()
-    folder = run_folder(tmp_path)
-    assert_whole(run, folder, 3)
-    assert run.exit_code == 0
-    assert run.settings["groupName"] == "digits-resnet8-graduated"
-    assert run.settings["displayName"].endswith(f" seed=0 {folder.name}")
-    sent = json.loads(run.settings["config"])
-    assert_described(
-        {name: entry["value"] for name, entry in sent.items() if "value" in entry}, folder
-    )
-    assert "system" in json.dumps(run.events), "W&B measures the machine"
-    accuracies = [record["test/accuracy"] for record in records(folder)]
-    summary = run.files["wandb-summary.json"]
-    assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
-    assert summary.get("gamma_m") is None, "as in the last stage"
-    assert_key_is_nowhere(tmp_path)
+    """Of a run that is killed, and goes on without a home that can be written."""
 
-
-def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
     def kill() -> None:
         """The process that stands still at PAUSE, once the server has three rows."""
         server.enough_rows.wait()
@@ -185,10 +163,15 @@ def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
         assert ended.returncode == -signal.SIGKILL
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
-        forge.run(tmp_path, *LONGER, **server.online).good()
+        ended = forge.run(tmp_path, *LONGER, **{**server.online, "HOME": "/proc/nowhere"}).good()
+    assert ended.stderr == ""
+    assert "wandb" not in ended.stdout
     assert list(server.runs.values()) == [run], "it is the same run"
     assert_rows(run.rows, records(run_folder(tmp_path)))
     assert (len(run.rows), run.exit_code) == (6, 0)
+    assert run.settings["groupName"] == "digits-resnet8-graduated"
+    assert "system" in json.dumps(run.events), "W&B measures the machine"
+    assert_key_is_nowhere(tmp_path)
 
 
 def test_a_logger_that_cannot_start_ends_no_training(tmp_path: Path) -> None:

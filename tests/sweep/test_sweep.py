@@ -42,7 +42,7 @@ from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
-from igo.sweep.jobs import Composer, Job, distinct
+from igo.sweep.jobs import Composer, distinct
 from igo.sweep.launch import Sweep, check_file, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
@@ -407,39 +407,18 @@ class Ended:
             raise self.error
 
 
-def run_jobs(
-    jobs: list[Job], process: Callable[[], Ended], monkeypatch: pytest.MonkeyPatch
-) -> list[Path]:
-    """Run jobs as such processes, one at a time; the folders whose records were read."""
-    reads: list[Path] = []
-
-    def read(folder: Path) -> dict[str, object]:
-        reads.append(folder)
-        return {}
-
-    monkeypatch.setattr(local, "last_record", read)
-    monkeypatch.setattr(local, "_server", lambda: Namespace(Process=lambda **_: process()))
-    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
-    sweep.jobs = jobs
-    local.run_all(sweep, local.Local(parallel=1))
-    return reads
-
-
-def test_a_look_reads_the_records_of_what_runs_alone(
-    composer: Composer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 200 short runs: when one has ended its record is read, and never again."""
-    jobs = [composer.job(["engine=cpu"])] * 200
-    assert len(run_jobs(jobs, lambda: Ended(1), monkeypatch)) <= 2 * len(jobs)
-
-
 @pytest.mark.parametrize("killed", [(0, EOFError), (0, ConnectionRefusedError), (local.LOST,)])
 def test_a_server_that_is_killed_is_one_line(
     killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Amid a start, between two, or while its runs go on."""
+    started = Namespace(Process=lambda **_: Ended(*killed))
+    monkeypatch.setattr(local, "_server", lambda: started)
+    jobs = [composer.job(["engine=cpu"])] * 2
+    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
+    sweep.jobs = jobs
     with pytest.raises(Outside, match="was killed; those that have begun go on"):
-        run_jobs([composer.job(["engine=cpu"])] * 2, lambda: Ended(*killed), monkeypatch)
+        local.run_all(sweep, local.Local(parallel=1))
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

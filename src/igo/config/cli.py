@@ -197,8 +197,10 @@ def _unknown_setting(name: str, config: Path) -> str:
         return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
     if name.endswith("._target_") and name.partition(".")[0] in NAMES:
         return f"leave {name.partition('.')[0]}= out: {name} takes its place"
-    if owners := options_with(name):
-        return f"{name} is no setting here: it belongs to {', '.join(owners)}"
+    group, _, rest = name.partition(".")  # a file has the full name if its package is global
+    if owners := [file for file in options(group) if {name, rest} & settings_in(file)]:
+        typed = ", ".join(f"{group}={file.stem}" for file in owners)
+        return f"{name} is no setting here: it belongs to {typed}"
     known = [*settings_in(config)]
     if config.stem == "config":  # of the training, which has groups
         known += [*SETTINGS, *group_names()]
@@ -207,13 +209,9 @@ def _unknown_setting(name: str, config: Path) -> str:
 
 
 def help_text(program: str, config: Path, topic: str) -> str:
-    """Explain a program by its files of settings and their comments.
+    """Explain a program by the comments in the file of its defaults, and the options of each group.
 
-    Args:
-        program: what is typed to start it.
-        config: the file of its defaults, such as conf/config.yaml.
-        topic: a group of settings: its files; ``all``: those of all groups. Empty: ``config``, and
-            the options of each group.
+    With a group of settings as ``topic``: by its files; with ``all``: by those of all groups.
     """
     groups: dict[str, str] = dict(GROUP.findall(config.read_text()))
     text = DEFAULTS.sub("", config.read_text()).partition("\nhydra:")[0]
@@ -251,10 +249,3 @@ def group_names() -> list[str]:
     """All groups, in conf/ and launch/."""
     parents = {(root, path.parent) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")}
     return sorted(str(folder.relative_to(root)) for root, folder in parents)
-
-
-def options_with(setting: str) -> list[str]:
-    """The options of a group that have this setting, as typed: ``schedule=step``."""
-    group, _, name = setting.partition(".")
-    names = {setting, name}  # a file has the full name if its package is global
-    return [f"{group}={path.stem}" for path in options(group) if names & settings_in(path)]

@@ -192,15 +192,13 @@ def record_values(text: str) -> Record:
             ``_target_`` would have OmegaConf read the environment and igo import code.
     """
     try:
-        if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
-            raise ValueError("it has an alias")
-        values = yaml.load(text, YAML)
-        if "${" in str(values):
-            raise ValueError("it has ${")
-        if _has_target(values):
-            raise ValueError("it has '_target_'")
+        alias = "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML))
+        values = {} if alias else yaml.load(text, YAML)
+        names = {"an alias": alias, "${": "${" in str(values), "'_target_'": _has_target(values)}
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
+    if wrong := [name for name, there in names.items() if there]:
+        raise ValueError(f"it has {wrong[0]}")
     if not isinstance(values, dict):
         return {}
     for group, _, name in (setting.partition(".") for setting in GONE):

@@ -116,9 +116,9 @@ def reported(group: str, call: str) -> Iterator[None]:
     """Turn an error of the user's own code into a line with the target and the place in it."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as raised:
+        if isinstance(raised, UserError):
+            raise
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised
         more = line_of(error, call)

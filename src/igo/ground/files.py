@@ -57,20 +57,17 @@ def read_json(path: Path) -> Record:
     return content
 
 
-def partial_of(path: Path) -> Path:
-    """The temporary path that a file has while it is written."""
-    return path.with_name(f".{path.name}.partial")
-
-
 @contextmanager
-def durable(partial: Path) -> Iterator[IO[bytes]]:
-    """Open a new file. After the body it is on the disk; an OSError or RuntimeError removes it."""
+def durable(path: Path) -> Iterator[IO[bytes]]:
+    """Replace a file by what the body writes, once that is on the disk; or leave the old one."""
+    partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
         with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        partial.replace(path)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # a full disk needs the space
@@ -80,16 +77,18 @@ def durable(partial: Path) -> Iterator[IO[bytes]]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content: readers see the old content or the new one, never a part."""
-    replace_all({path: text.encode()})
+    with durable(path) as file:
+        file.write(text.encode())
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
     """Write all new files to the disk, then replace the old ones: none if a write fails."""
-    for path, data in contents.items():
-        with durable(partial_of(path)) as file:
+    with contextlib.ExitStack() as replaced:
+        for path, data in contents.items():
+            file = replaced.enter_context(durable(path))
             file.write(data)
-    for path in contents:
-        partial_of(path).replace(path)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextmanager

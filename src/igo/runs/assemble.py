@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from igo.config.schema import Config, place_of
 from igo.data import folders
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
-from igo.ground.errors import ConfigError, UserError, counted, first_line
+from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import LEFT, Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_status
+from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, engine, loop, machine, measure, models, optimizers
@@ -36,12 +37,11 @@ from igo.train.record import Progress, Training
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     """Read the data, build model and optimizer, and check that they fit."""
     sizes = [*plan.batch_sizes, measure.size_at_start(config)]
-    if min(sizes) < ranks.size:
-        allowed = (
-            f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
-            f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
-        )
-        raise ConfigError("batch_size", config.batch_size, allowed)
+    allowed = (
+        f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
+        f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
+    )
+    require(min(sizes) >= ranks.size, "batch_size", config.batch_size, allowed)
     built = machine.choose(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
@@ -107,13 +107,7 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
 def load_folder(
     folder: Path, move: Callable[[Config], None] = lambda _: None, trust: bool = False
 ) -> Training:
-    """Load a finished run, to measure it.
-
-    Args:
-        folder: the run's folder.
-        move: changes the device and the precision in the run's configuration.
-        trust: see ``read_config``.
-    """
+    """Load a finished run, to measure it, on the device to which ``move`` changes its settings."""
     config = read_config(folder / "config.yaml", trust=trust)
     name = path_of(config).name  # before `move`: named as trained
     move(config)
@@ -164,7 +158,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     before = folder.status()
     progress = load(folder.checkpoint, folder.path.name, training, before) or Progress()
     if progress.epoch:
-        progress.records = folder.records_until(progress.epoch)
+        progress.records = read_records(folder.path, before, progress.epoch)
         if not before:
             lost = folder.path / "status.json"
             terminal.warn(f"{lost} is missing: data, plan and code were not compared")
@@ -206,12 +200,10 @@ def _train_recorded(
             loop.train(training, progress, bar, epochs.done, check_stop)
         epochs.logger.close()  # first: a run that is called finished sends W&B no more rows
     except BaseException as error:
-        with contextlib.suppress(Exception):  # such as a full disk, which may be the error itself
-            epochs.write()
-        with contextlib.suppress(UserError):
-            folder.write_failure(error, **times())
-        with contextlib.suppress(Exception):  # the run's own error is raised instead
-            epochs.logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
+        for write in (epochs.write, partial(folder.write_failure, error, **times())):
+            with contextlib.suppress(Exception):  # such as a full disk, maybe the error itself
+                write()
+        epochs.logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
         raise
     with folder.writing():
         folder.update_status(state="finished", sealed=folder.digest, **times())

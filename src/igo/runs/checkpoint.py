@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import UserError
-from igo.ground.files import LEFT, Record, durable, partial_of, read_bytes
+from igo.ground.files import LEFT, Record, durable, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
@@ -27,12 +27,10 @@ FILE = "model.pt"  # the parameters of a trained model
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint. At whatever moment the process dies, the old or the new one is whole."""
-    partial = partial_of(path)
-    with durable(partial) as file:
+    with durable(path) as file:
         torch.save({"version": VERSION, **state}, file)
         file.seek(0)
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
-    partial.replace(path)
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)  # the rename survives a power cut
@@ -63,19 +61,16 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
             raise ValueError("its SHA-256 differs")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
+        if isinstance(error, MemoryError):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise UserError(f"{path} is damaged ({reason}); {LEFT}") from None
-    version = state.get("version") if isinstance(state, dict) else None
-    if version != VERSION:
-        raise UserError(f"{path} is not a checkpoint of this version of igo; {LEFT}")
-    if state.get("signature") != signature:
-        raise UserError(
-            f"{path} is the checkpoint of another run, {state.get('signature')}; {LEFT}"
-        )
-    return dict(state)
+    known: dict[str, Any] = state if isinstance(state, dict) else {}
+    found = known.get("version"), known.get("signature")
+    if found != (VERSION, signature):
+        raise UserError(f"{path} is of another version or run, {found}; {LEFT}")
+    return known
 
 
 @dataclass(frozen=True)
@@ -102,17 +97,15 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     Code of the user's own that the folder names (``model._target_``) runs only with ``trust``.
 
     Raises:
-        UserError: no run folder, no usable checkpoint, one of an earlier version, or code.
+        UserError: no usable configuration or checkpoint, one of an earlier version, or code.
+        FileNotFoundError: no run folder.
     """
     folder = Path(folder).resolve()
     config = read_config(folder / "config.yaml", trust=trust)
     parameters, records = _trained(folder, config)
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
-    try:
-        network.load_state_dict(parameters)
-    except RuntimeError:
-        raise UserError(f"{folder} holds another model than {config.model.name}") from None
+    network.load_state_dict(parameters)
     return TrainedRun(network.eval(), config, records)
 
 
@@ -123,10 +116,8 @@ def export(folder: RunFolder, config: Config) -> Path:
     """
     file = folder.path / FILE
     state, _ = _trained(folder.path, config)
-    with folder.writing():
-        with durable(partial := partial_of(file)) as output:
-            torch.save(state, output)
-        partial.replace(file)
+    with folder.writing(), durable(file) as output:
+        torch.save(state, output)
     return file
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import ListConfig
 
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import UserError, require
 from igo.ground.files import read_json
 
 MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
@@ -21,8 +21,8 @@ def named(runs: object) -> list[str]:
     """The folders and globs of the setting ``runs``, which is one name or a list."""
     given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
     names = [name for name in given if isinstance(name, str) and name]
-    if not names or len(names) < len(given):
-        raise ConfigError("runs", runs, "it must be a folder, or a list of folders")
+    all_names = bool(names) and len(names) == len(given)
+    require(all_names, "runs", runs, "it must be a folder, or a list of folders")
     return names
 
 
@@ -36,23 +36,19 @@ def find(names: Sequence[str]) -> list[Path]:
     unique: dict[Path, Path] = {}
     for name in names:
         folders = [folder for path in _paths(name) for folder in _runs_of(path)]
-        if not any(is_run(folder) for folder in folders):
-            raise ConfigError("runs", name, "it holds no runs (folders with a config.yaml)")
+        some = any(map(is_run, folders))
+        require(some, "runs", name, "it holds no runs (folders with a config.yaml)")
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
 
 
 def _paths(name: str) -> list[Path]:
-    path = Path(name)
-    if path.is_dir():
-        return [path]
-    if path.exists():
-        raise ConfigError("runs", name, "it is a file; it must be a folder of runs")
+    if Path(name).is_dir():
+        return [Path(name)]
     matches = [Path(match) for match in glob.glob(name)]  # noqa: PTH207 (takes absolute patterns)
-    matches = [match for match in matches if match.is_dir()]
-    if not matches:
-        raise ConfigError("runs", name, "there is no such folder")
-    return matches
+    folders = [match for match in matches if match.is_dir()]
+    require(bool(folders), "runs", name, "there is no such folder")
+    return folders
 
 
 def _runs_of(path: Path) -> list[Path]:

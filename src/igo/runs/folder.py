@@ -135,10 +135,6 @@ class RunFolder:
         write_atomically(self._records, text)
         self.digest = hashlib.sha256(text.encode()).hexdigest()
 
-    def records_until(self, epoch: int) -> list[Record]:
-        """The records up to a checkpoint, or to the end of a finished run."""
-        return read_records(self.path, self.status(), epoch)
-
     def status(self) -> Record:
         """See ``read_status``. While held it is read once. Another run's is Damaged."""
         if self._status is not None:
@@ -209,15 +205,14 @@ def state_of(folder: Path) -> str:
     """
     try:
         state = str(read_status(folder).get("state") or "new")
-    except (Damaged, Outside):
-        return "damaged"
-    try:
         if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
             with (folder / ".lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            return "running"
+    except BlockingIOError:
+        return "running"
+    except (OSError, Damaged, Outside) as error:
+        if not isinstance(error, OSError):
+            return "damaged"
     return "interrupted" if state == "running" else state
 
 

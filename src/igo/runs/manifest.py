@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -75,13 +76,7 @@ def plan_digest(plan: Plan) -> str:
 
 
 def check_plan(place: Path, recorded: Record, plan: Plan) -> None:
-    """Raise a UserError if a run's recorded plan is another one than this code makes.
-
-    Args:
-        place: the run's folder.
-        recorded: the content of its status.json.
-        plan: the plan of its configuration, made here.
-    """
+    """Raise a UserError if a run's recorded plan is another one than this code makes."""
     if recorded.get("plan") not in (None, plan_digest(plan)):
         raise UserError(
             f"{place} has another plan than this version of igo makes"
@@ -174,11 +169,9 @@ def changes() -> bytes:
 
 def _git(*words: str) -> bytes:
     """What git says of the project; nothing where there is no git or no commit."""
-    try:
-        said = subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return b""
-    return said.stdout
+    ask = ["git", "-C", str(PACKAGE), *words]
+    there = shutil.which("git") is not None
+    return subprocess.run(ask, capture_output=True, check=False).stdout if there else b""
 
 
 @cache

@@ -77,7 +77,7 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     if status.get("state") != "finished":
         return False
     manifest.check_plan(folder.path, status, plan)
-    folder.records_until(plan.epochs)
+    read_records(folder.path, status, plan.epochs)
     manifest.check_data_here(folder.path, status, config)
     return True
 

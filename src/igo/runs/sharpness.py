@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 
 from igo.config.load import split_off
 from igo.config.schema import Config
-from igo.ground.errors import UserError, first_line, printable
+from igo.ground.errors import UserError, first_line, printable, told
 from igo.ground.files import read_json, write_atomically
 from igo.ground.seeds import generator
 from igo.method.profiles import AT_LEAST_ONE, POSITIVE
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
-from igo.runs.find import find, is_run, named
+from igo.runs.find import find, named
 from igo.runs.folder import read_records, read_status, state_of
 from igo.train import machine
 
@@ -72,38 +72,27 @@ def run(composed: DictConfig) -> None:
     folders = find(named(settings.runs))
     failed = 0
     for place, folder in enumerate(folders, 1):
-        if not settings.fresh and _measured_before(folder, settings):
-            said = "measured before"
-        else:
-            try:
+        try:
+            before = {} if settings.fresh else read_json(folder / FILE)
+            if (before.get("version"), before.get("settings")) == (VERSION, settings.of_result()):
+                said = "measured before"
+            else:
                 result = measure(folder, settings)
                 text = json.dumps(result, indent=2, allow_nan=False)
                 write_atomically(folder / FILE, text + "\n")
                 rise = f"worst case +{result['worst_case']:.4g} ({result['seconds']:.1f} s)"
                 said = f"loss {result['loss']:.4g}, {rise}"
-            except Exception as error:  # it does not stop the other runs
-                failed += 1
-                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                said = f"failed: {kind}{first_line(error)}"
+        except Exception as error:  # it does not stop the other runs
+            failed += 1
+            said = f"failed: {told(error) or f'{type(error).__name__}: {first_line(error)}'}"
         print(f"[{place}/{len(folders)}] {printable(f'{folder.name}: {said}')}", flush=True)
     if failed:
         raise SystemExit(1)
 
 
-def _measured_before(folder: Path, settings: Settings) -> bool:
-    try:
-        content = read_json(folder / FILE)
-    except UserError:  # damaged: it is measured again
-        return False
-    here = VERSION, settings.of_result()
-    return (content.get("version"), content.get("settings")) == here
-
-
 def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     """The content of sharpness.json for a finished run."""
     started = time.perf_counter()
-    if not is_run(folder):
-        raise UserError("it has no files of a run")
     epoch = len(read_records(folder, read_status(folder)))
     if (state := state_of(folder)) != "finished":
         raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
@@ -122,15 +111,13 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     batches = list(training.data.plain_batches(list(parts)))
     function, weights = surface(network, batches)
     loss, gradient = function(weights)
-    if not math.isfinite(loss):
-        raise UserError(f"its loss is {loss}: the run diverged")
     functions = [function]
     if settings.batches:
         functions = [surface(network, [batch])[0] for batch in batches]
     ball = settings.radius, settings.norm, settings.steps, settings.adaptive
     rise = sum(worst_rise(each, weights, *ball) for each in functions) / len(functions)
-    if not math.isfinite(rise):
-        raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
+    if not math.isfinite(loss + rise):
+        raise UserError(f"the loss, {loss:g}, overflows within radius={settings.radius:g}")
     moved = "delta/|w|" if settings.adaptive else "delta"
     return {
         "version": VERSION,

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from igo.config.schema import Config
-from igo.ground.errors import Outside, counted
+from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.method.plan import Plan, notes
 from igo.method.profiles import paper_method
@@ -49,10 +49,7 @@ class Terminal:
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
         """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
         unbroken = not (wrap and self._console.is_terminal)
-        try:
-            self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
-        except OSError as error:
-            raise Outside(f"the output of a run cannot be written ({error.strerror})") from None
+        self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""

@@ -117,11 +117,8 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 def execute(job: Job, *, log: bool = False) -> None:
     """Train one run in this process, as ``igo train OVERRIDES`` would.
 
-    If the run does not finish, the process ends with the exit code of that command.
-
-    Args:
-        job: the run.
-        log: append what this process prints from now on to output.log in the run's folder.
+    If the run does not finish, the process ends with the exit code of that command. With ``log``
+    all that it prints from now on is appended to output.log in the run's folder.
     """
     from igo.runs.session import run  # imports torch
 

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -24,7 +23,7 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
 from igo.ground.errors import Busy, Damaged, Outside, UserError, counted, install, require
-from igo.ground.files import Record, make_writable, write_atomically
+from igo.ground.files import Record, make_writable, read_json, write_atomically
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import last_record, read_status, setting_of, state_of
@@ -38,12 +37,9 @@ STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "ne
 
 
 class Sweep:
-    """A set of runs. Its name comes from the set, as a run's name comes from its configuration.
+    """A set of runs; those to train are put into ``jobs``.
 
-    Args:
-        choice: the first part of the name.
-        runs: all runs; those to train are put into ``jobs``.
-        console: where to print.
+    Its name comes from the set, as a run's name comes from its configuration.
     """
 
     def __init__(self, choice: str, runs: Sequence[Job], console: Console) -> None:
@@ -57,9 +53,8 @@ class Sweep:
         known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
         files = self.folder.parent.glob("*/sweep.json")
         for file in sorted(files, key=lambda path: path.stat().st_mtime):
-            with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-                queue = json.loads(file.read_bytes())["queue"]
-                known += [(run, str(queue[run])) for run in names if run in queue]
+            queue = read_json(file).get("queue") or {}
+            known += [(run, str(queue[run])) for run in names if run in queue]
         there = _jobs_in_queue() if known and shutil.which("squeue") else set()
         queued = {run: job_id for run, job_id in known if job_id in there}
         self.queue, self.in_slurm = dict(known) | queued, set(queued)
@@ -116,13 +111,7 @@ def launch(
     lines: Sequence[Sequence[str]],
     runner: Callable[[Sweep], None],
 ) -> None:
-    """Run these command lines, except runs that are skipped; then print the results.
-
-    Args:
-        hydra: Hydra's own configuration.
-        retry_failed: whether failed runs are run again.
-        lines: the overrides of each run.
-        runner: executes or submits the ``jobs`` of a sweep.
+    """Have ``runner`` execute or submit these runs, but those that are skipped; print the results.
 
     Raises:
         SystemExit: a run did not finish; the exit code is 1.

@@ -4,7 +4,6 @@ A run is a fork of the server. So all runs of a sweep have, and record, the code
 if a source is edited meanwhile.
 """
 
-import contextlib
 import importlib
 import os
 import pkgutil
@@ -20,5 +19,4 @@ manifest.commit()
 manifest.changes()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):
     if module.name.split(".")[1] not in NOT_OF_A_RUN:
-        with contextlib.suppress(ImportError):  # it needs a package that is not installed
-            importlib.import_module(module.name)
+        importlib.import_module(module.name)

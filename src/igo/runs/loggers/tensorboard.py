@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError
+from igo.ground.errors import require
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import Logger
@@ -41,9 +41,9 @@ class TensorBoard(Logger):
 
 def check(config: Config) -> None:
     """Raise a ConfigError if TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
-        raise ConfigError("tracking.tool", config.tracking.tool, allowed)
+    installed = importlib.util.find_spec("tensorboard") is not None
+    allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
+    require(installed, "tracking.tool", config.tracking.tool, allowed)
 
 
 def start(

@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, UserError, counted, first_line, printable
+from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
 from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
@@ -61,11 +61,9 @@ def prepare(root: Path) -> None:
 def check(config: Config) -> None:
     """Raise a ConfigError if an online run has no key to log in with."""
     prepare(Path(config.runs_dir).resolve())
-    if config.tracking.mode == "online" and not knows_key():
-        raise ConfigError(
-            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
-            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
-        )  # fmt: skip
+    allowed = "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
+    allowed += " tracking.mode=offline and `make sync` later"
+    require(config.tracking.mode != "online" or knows_key(), "tracking.mode", "online", allowed)
 
 
 def start(
@@ -92,12 +90,7 @@ def start(
 class WandB(Logger):
     """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
-    Args:
-        mode: online, or offline.
-        config: the run's settings.
-        folder: the run's folder.
-        records: the run's records so far; those that W&B lacks are sent.
-        stats: whether W&B measures the machine, when online.
+    The records so far that W&B lacks are sent. With ``stats`` and online, W&B measures the machine.
 
     Raises:
         Exception: no server answers, or it refuses the run: CommError, or any other.
@@ -203,8 +196,7 @@ def _or_teardown() -> Iterator[None]:
     except Exception:
         import wandb
 
-        with contextlib.suppress(Exception):
-            wandb.teardown()
+        wandb.teardown()
         raise
 
 
@@ -223,8 +215,7 @@ def run(composed: DictConfig) -> None:
     """
     settings, _ = split_off(composed, SyncSettings)
     root = Path(settings.runs_dir).resolve()
-    if not root.is_dir():
-        raise ConfigError("runs_dir", settings.runs_dir, "there is no such folder")
+    require(root.is_dir(), "runs_dir", settings.runs_dir, "there is no such folder")
     terminal, failed = Terminal(), 0
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
     folders = [f for f in folders if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
@@ -237,8 +228,9 @@ def run(composed: DictConfig) -> None:
     for number, folder in enumerate(folders, 1):
         try:
             outcome = _send(folder)
-        except (UserError, OSError) as error:
-            outcome, failed = f"failed: {error}", failed + 1
+        except Exception as error:  # such as CommError, or any other after a strange answer
+            reason = told(error) or first_line(error)
+            outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
         terminal.say(f"nothing to send: no run of {root} was tracked by W&B")
@@ -256,11 +248,8 @@ def _send(place: Path) -> str:
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
-    try:
-        sending = WandB("online", config, folder, records, stats=False)
-        sending.close(int(status.get("state") != "finished"))
-    except Exception as error:  # CommError, or any other after a strange answer
-        raise UserError(f"{first_line(error)}; it is kept, start this again") from None
+    sending = WandB("online", config, folder, records, stats=False)
+    sending.close(int(status.get("state") != "finished"))
     sent = counted(len(records) - there, "epoch")
     return f"{sent} sent{f', {there} were there' if there else ''}"
 
