@@ -139,7 +139,7 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
     for dataset in ((), ("dataset.samples=64",)):
         for p, split in itertools.product((0.5, 1), (0, 1)):
             record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
-    record_runs(tmp_path, "optimizer=shb", "schedule=constant", "epochs=2", seeds=[0])
+    record_runs(tmp_path, "schedule=constant", "epochs=2", seeds=[0])
     found = {section.title: section for section in sections_of(tmp_path)}
     assert [len(section.labels) for section in found.values()] == [4, 4, 1]
     assert sorted(found) == [f"digits, {task}" for task in (
