@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from conftest import python
-from forked import forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -146,14 +145,6 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     assert len(rows) == 10
     assert sum(row["counted"] == "true" for row in rows.values()) == 8
     assert str(mixed.parent) not in (site / "runs.csv").read_text()
-
-
-def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
-    typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
-    assert forge.run(tmp_path, *typed, command="report").error() == (
-        f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)"
-    )
-    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.slow

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import math
 import os
 import random
 import re
 import statistics
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ROOT, TINY, Program, python, records
-from forked import forge
+from conftest import ROOT, python
 from omegaconf import OmegaConf
 from recorded import edit, record_runs
 from scipy import stats
 
 from igo.config.load import read_config
 from igo.config.schema import SETTINGS
+from igo.ground.errors import UserError
 from igo.report import reading, report, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder
@@ -55,10 +55,6 @@ def make_run(
     RunFolder(folder).write_records(rows)
     edit(folder / "status.json", **status)
     return folder
-
-
-def summary_of(folders: list[Path]) -> pl.DataFrame:
-    return reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
 
 
 def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> None:
@@ -102,12 +98,14 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
     drawn, folders, truth = random.Random(0), [], []
     for place, settings in enumerate(grid):
         truth.append([round(drawn.random(), 4) for _ in range(1 + place % 4)])
+        if place == 5:
+            truth[-1] = [0.625] * 2
         for seed, accuracy in enumerate(truth[-1]):
             more = ("engine=cpu", "tracking.group=g", "engine.threads=1") if seed == 1 else ()
             accuracies = (0.1, 0.2, accuracy)
             folders.append(make_run(tmp_path, *settings, *more, seed=seed, accuracies=accuracies))
     folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time
-    differing = summary_of(folders)
+    differing = reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
     varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
     assert differing.columns[:7] == [*varied, "n", "unfinished", "repeated"]
     assert sum(differing["repeated"]) == 1
@@ -120,10 +118,10 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
         (row,) = (row for found, row in rows.items() if found == pytest.approx(mean, rel=1e-12))
         spread = [row[f"test/accuracy_{what}"] for what in ("sd", "low", "high")]
         assert row["n"] == n
-        if n == 1:
-            assert spread == [None] * 3
+        deviation = statistics.stdev(values) if n > 1 else None
+        if not deviation:  # accuracies come in steps, and 0 is no estimate of their spread
+            assert spread == [deviation, None, None]
             continue
-        deviation = statistics.stdev(values)
         low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=deviation / math.sqrt(n))
         within = [max(low, 0.0), min(high, 1.0)]  # an accuracy is a share
         assert spread == pytest.approx([deviation, *within], rel=1e-9)
@@ -200,7 +198,7 @@ DAMAGE = {
     "config.yaml cannot be read (could not determine a constructor": replace(
         "config.yaml", "\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]"
     ),
-    "config.yaml is of another version: this one has no schedule.warm": replace(
+    "config.yaml is of no run, or of another version: see schedule.warm": replace(
         "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
     ),
     "config.yaml cannot be read (it has an alias)": replace(
@@ -210,7 +208,7 @@ DAMAGE = {
         folder / "status.json"
     ).write_text("[]"),
     "status.json cannot be read ('utf-8' codec": replace("status.json", '"here"', '"\\ud800"'),
-    "metrics.jsonl cannot be read (a finished run has 0 of 3 epochs)": lambda folder: (
+    "metrics.jsonl cannot be read (it has not the epochs 1 to 3)": lambda folder: (
         folder / "metrics.jsonl"
     ).unlink(),
     "metrics.jsonl cannot be read (Expecting": replace(
@@ -302,42 +300,26 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     assert set(find([f"{tmp_path}/*/digits-*"])) == {first, second, other}
     assert set(find([f"{tmp_path}/*"])) == {first, second, empty, other}
     assert len(find([runs, str(first), str(tmp_path / "more")])) == 4
+    with pytest.raises(UserError, match="it holds no runs"):
+        find([str(tmp_path / "runs" / "report")])
 
 
-def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path) -> None:
-    """A spread of 0 comes from the steps of accuracy: an interval without a width is wrong."""
-    folders = record_runs(tmp_path, seeds=range(2), accuracies=[0.625] * 2)
-    (row,) = summary_of(folders).to_dicts()
-    assert (row["test/accuracy_mean"], row["test/accuracy_sd"]) == (0.625, 0)
-    assert (row["test/accuracy_low"], row["test/accuracy_high"]) == (None, None)
-
-
-def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:
-    program("-m", *TINY, "tracking=none", "p=0.5,1", "seed=0,1").good()
-    program(*TINY, "tracking=none", "epochs=1", "seed=7")  # beside the sweep
-    (sweep,) = (path.parent for path in (tmp_path / "runs" / "sweeps").glob("*/sweep.json"))
-    sweep = sweep.relative_to(tmp_path)
-    lines = forge.run(tmp_path, f"runs={sweep}", command="table").good().stdout.splitlines()
-    assert lines[0] == "4 runs (4 finished), 2 settings"
-    assert lines[-1] == f"wrote {sweep}/table.csv, {sweep}/table.parquet, {sweep}/summary.csv"
-    by_p: dict[str, list[float]] = defaultdict(list)
-    for row in pl.read_csv(tmp_path / sweep / "table.csv").to_dicts():
-        last = records(tmp_path / "runs" / row["run"])[-1]
-        assert (row["test/accuracy"], row["updates"]) == (last["test/accuracy"], last["updates"])
-        by_p[str(row["p"])].append(row["test/accuracy"])
-    (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-    for p, line in zip(("0.5", "1.0"), lines[title + 1 : title + 3], strict=True):
-        mean, sd = (100 * f(by_p[p]) for f in (statistics.fmean, statistics.stdev))
-        cells = [f"p = {float(p):g}", "2", f"{mean:.2f} ± {sd:.2f}"]
-        assert re.split(r" {2,}", line.strip())[:3] == cells
-    everything = forge.run(tmp_path, command="table")  # runs=runs
-    assert everything.stdout.splitlines()[0] == "5 runs (5 finished), 3 settings"
-
-
-def test_the_table_needs_no_torch(tmp_path: Path) -> None:
-    record_runs(tmp_path / "runs", seeds=[0])
+def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:
+    truth = {"0.5": [0.5, 0.75], "1": [0.625, 0.5]}
+    for p, values in truth.items():
+        record_runs(tmp_path / "runs", f"p={p}", seeds=range(2), accuracies=values)
     here = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
     done = python(tmp_path, "-m", "igo", "table", **here).good()
+    lines = done.stdout.splitlines()
+    assert lines[0] == "4 runs (4 finished), 2 settings"
+    assert lines[-1] == "wrote runs/table.csv, runs/table.parquet, runs/summary.csv"
+    written = pl.read_csv(tmp_path / "runs" / "table.csv").sort("p", "seed")
+    assert written["test/accuracy"].to_list() == list(itertools.chain(*truth.values()))
+    (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
+    for (p, values), line in zip(truth.items(), lines[title + 1 : title + 3], strict=True):
+        mean, sd = (100 * f(values) for f in (statistics.fmean, statistics.stdev))
+        cells = [f"p = {p}", "2", f"{mean:.2f} ± {sd:.2f}"]
+        assert re.split(r" {2,}", line.strip())[:3] == cells
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "igo.report.reading" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}

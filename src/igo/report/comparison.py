@@ -97,13 +97,9 @@ def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
 def compare(
     runs: pl.DataFrame, settings: Sequence[int], metric: str, margin: float | None = None
 ) -> list[Pair]:
-    """Every pair of settings, over their common seeds.
+    """Every pair of settings, over the common seeds of their counted runs.
 
-    Args:
-        runs: as in igo.report.results.Results; only counted runs are used.
-        settings: their numbers.
-        metric: a column of runs.
-        margin: of equivalence, in the unit of the metric; None for no such test.
+    ``margin`` of equivalence is in the unit of the metric; None for no such test.
     """
     by_seed: dict[int, dict[int, float]] = {setting: {} for setting in settings}
     usable = runs.filter("counted", pl.col(metric).is_not_null())

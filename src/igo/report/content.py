@@ -26,25 +26,14 @@ MARGIN = 0.5  # points of test accuracy, within which settings may be called equ
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: the settings of one task.
+    """A part of the page: the settings of one task."""
 
-    Attributes:
-        name: of its place in the page.
-        title: the task in words.
-        shared: what else all its settings have in common.
-        labels: by its number, what tells each setting from the others.
-        headline: what was found, and whether code was mixed, in sentences; "" if neither.
-        pairs: all pairs of settings, by the metric that is compared.
-        figures: what there is to draw.
-        commands: that made its runs.
-    """
-
-    name: str
-    title: str
-    shared: str
-    labels: dict[int, str]
-    headline: str
-    pairs: dict[str, list[Pair]]
+    name: str  # of its place in the page
+    title: str  # the task in words
+    shared: str  # what else all its settings have in common
+    labels: dict[int, str]  # by its number, what tells each setting from the others
+    headline: str  # what was found, and whether code was mixed; "" if neither
+    pairs: dict[str, list[Pair]]  # all pairs of settings, by the metric that is compared
     figures: Sequence[Figure]
     commands: Sequence[str]
 
@@ -110,14 +99,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
 
 
 def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], margin: float) -> str:
-    """What the pairs of test accuracies say of the best setting, in the words of their verdicts.
-
-    Args:
-        names: the label of each setting.
-        ranked: the settings, the best first.
-        pairs: all pairs of them.
-        margin: of equivalence, in points.
-    """
+    """What the pairs say of the best of the ``ranked`` settings, in the words of their verdicts."""
     if len(ranked) < 2:
         return ""
     least = least_seeds(len(pairs))

@@ -89,36 +89,30 @@ class Figure:
         """How many panels are side by side."""
         return int(self.drawing.axes[0].get_gridspec().ncols)  # type: ignore[union-attr]
 
-    def svg(self) -> list[str]:
+    def svg(self) -> str:
         """Each panel, all of one size, and the legend: elements for the page to arrange."""
         panels, legends = self.drawing.axes, self.drawing.legends
         inner = np.array([ax.get_window_extent().get_points() for ax in panels])
         outer = np.array([ax.get_tightbbox().get_points() for ax in panels])  # type: ignore[union-attr]
-        boxes = inner + np.array([[-1], [1]]) * np.abs(outer - inner).max(axis=0)
-        boxes = [*boxes, *(legend.get_window_extent().get_points() for legend in legends)]
-        parts = [*panels, *legends]
-        found = []
-        for part, box in zip(parts, boxes, strict=True):
+        margins = np.abs(outer - inner).max(axis=0)
+        boxes = [*(inner + [[-1], [1]] * margins), *(x.get_window_extent() for x in legends)]
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        found = ""
+        for part, box in zip(parts := [*panels, *legends], boxes, strict=True):
             for other in parts:
                 other.set_visible(other is part)
-            found.append(self._svg(Bbox(box / self.drawing.dpi)))
+            text, inches = io.StringIO(), Bbox(np.asarray(box) / self.drawing.dpi)
+            with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+                self.drawing.savefig(
+                    text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
+                )
+            found += text.getvalue()[text.getvalue().index("<svg") :]
         for part in parts:
             part.set_visible(True)
-        return found
-
-    def _svg(self, inches: Bbox) -> str:
-        """A part of the figure, in the colours of the reader's screen."""
-        text = io.StringIO()
-        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            self.drawing.savefig(
-                text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
-            )
-        svg = text.getvalue()
-        for colour in (*PALETTE, TEXT, SOFT, GRID):
+        for colour in (*PALETTE, TEXT, SOFT, GRID):  # in the colours of the reader's screen
             light = colour.light.lower()
-            svg = svg.replace(light, f"light-dark({light}, {colour.dark.lower()})")
-        return svg[svg.index("<svg") :]
+            found = found.replace(light, f"light-dark({light}, {colour.dark.lower()})")
+        return found
 
 
 def panels(
@@ -219,19 +213,9 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     place = -NAME
     for below, i in enumerate(np.argsort(heights, kind="stable")):
         place = max(heights[i], place + NAME)
-        highest = 1 - NAME * (len(names) - 1 - below)
         colour = looks[ends["label"][int(i)]]["color"]
-        line = {"arrowstyle": "-", "color": colour, "lw": 1, "relpos": (0, 0.5)}
-        ax.annotate(
-            names[i],
-            xy=(1, heights[i]),
-            xytext=(1.05, min(place, highest)),
-            xycoords="axes fraction",
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-            arrowprops=line | {"shrinkA": 1, "shrinkB": 0},
-        )
+        y = min(place, 1 - NAME * (len(names) - 1 - below))
+        ax.text(1.03, y, names[i], color=colour, fontsize=8, va="center", transform=ax.transAxes)
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

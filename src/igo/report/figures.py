@@ -15,7 +15,7 @@ from igo.ground.statistics import reach
 from igo.report import draw
 from igo.report.comparison import Pair, in_range, signed
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
-from igo.report.reading import averaged, names_in, statistics_of
+from igo.report.reading import averaged, differing, statistics_of
 from igo.report.results import Results
 
 Labels = dict[int, str]  # of settings, by their numbers
@@ -38,22 +38,17 @@ NOISE = {
 def of_task(
     results: Results, task: pl.DataFrame, labels: Labels, pairs: Sequence[Pair], number: int
 ) -> list[Figure]:
-    """Every figure that the settings of a task allow.
+    """Every figure that the settings of a task allow; those with ``labels`` have curves.
 
-    Args:
-        results: what was read.
-        task: the rows of its settings.
-        labels: of the settings that have curves, in their order.
-        pairs: of these settings, in test accuracy.
-        number: of the task on its page, for the names of files.
+    ``pairs`` are of these, in test accuracy. ``number`` is the task's, for the names of files.
     """
     end = f"_{number}" if number > 1 else ""
     found = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
-    if _are_a_grid(decays, "p", "split"):
+    if {*differing(decays)} == {"p", "split"}:
         found.append(grid(decays, pairs, f"map{end}"))
     constants = task.filter(pl.col("schedule.profile") == "constant")
-    if _are_a_grid(constants, "learning_rate", "batch_size"):
+    if {*differing(constants)} == {"learning_rate", "batch_size"}:
         found.append(constant(results, constants, f"delta{end}"))
     if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # a point is no curve
         found.append(training(results, labels, f"training{end}"))
@@ -61,11 +56,6 @@ def of_task(
     if (of_runs := sharpness(results, task, f"sharpness{end}")) is not None:
         found.append(of_runs)
     return found
-
-
-def _are_a_grid(settings: pl.DataFrame, *axes: str) -> bool:
-    """Whether settings differ in both axes and in nothing else."""
-    return {name for name in names_in(settings) if settings[name].n_unique() > 1} == set(axes)
 
 
 def training(results: Results, labels: Labels, name: str) -> Figure:
@@ -201,13 +191,12 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
 
 def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
-    level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
-    runs = runs.join(level, on=["setting", "seed"], how="left").drop_nulls("worst_case")
-    if runs["setting"].n_unique() < 2:
+    points = averaged(runs.drop_nulls("worst_case"), ["setting"], ("worst_case", "test/accuracy"))
+    if len(points) < 2:
         return None
-    metrics = ("delta", "worst_case", "test/accuracy")
-    points = averaged(runs, ["setting"], metrics).sort("setting").with_columns(label=pl.lit(""))
+    level = results.curves.group_by("setting").agg(pl.col("delta_m_mean").mean().alias("delta"))
+    points = points.join(level, on="setting").sort("setting").with_columns(label=pl.lit(""))
     caption = (
         f"Measured after training. A point for each of {len(points)} settings: the mean over its"
         f" seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."
@@ -220,7 +209,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "worst-case sharpness"
     drawing, (left, right) = draw.panels(2, 1)
-    draw.points(left, points, "delta_mean", "worst_case", look)
+    draw.points(left, points, "delta", "worst_case", look)
     left.set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
     draw.plain_log(left.xaxis)
     draw.points(right, points, "worst_case_mean", "test/accuracy", look)

@@ -12,7 +12,7 @@ from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.method.profiles import PROFILES, paper_method, parameters
-from igo.report.reading import DEFAULTS, FINGERPRINT, names_in
+from igo.report.reading import DEFAULTS, FINGERPRINT, differing
 
 SHORT = {name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text}
 SHORT["schedule.gamma"] = "γ"
@@ -111,7 +111,7 @@ def shared(row: Record, names: Collection[str]) -> list[str]:
 
 def labels(settings: pl.DataFrame) -> dict[int, str]:
     """By its number, what tells each setting from the others; of one setting its schedule."""
-    differ = [name for name in names_in(settings) if settings[name].n_unique() > 1]
+    differ = differing(settings)
     if settings["data"].n_unique() > 1 or "dataset.name" in differ:
         follows = {"dataset.name", FINGERPRINT, *FACTS}
         differ = ["dataset.name", *(name for name in differ if name not in follows)]

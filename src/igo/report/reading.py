@@ -10,7 +10,6 @@ import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -60,7 +59,6 @@ THEN = " then "  # between the values of a run's starts, where they differ
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
-FILES = ("table.csv", "table.parquet", "summary.csv")
 
 
 def _type(setting: schema.Setting) -> type:
@@ -75,7 +73,6 @@ DEFAULTS = {
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-NULLABLE = {name for name, s in schema.SETTINGS.items() if type(None) in get_args(s.kind)}
 KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
 
 
@@ -102,7 +99,8 @@ def read_run(folder: Path) -> Record:
     if not folder.exists():
         return row | {"state": "new"}
     # The status before the records: a finished run has all of them.
-    files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results}
+    files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results,
+             "sharpness.json": _sharpness}  # fmt: skip
     for name, read in files.items():
         try:
             row |= read(folder, row)
@@ -124,20 +122,16 @@ def _settings(folder: Path, _row: Record) -> Record:
     before, mark, rest = text.partition("\nseed:")
     seed, _, after = rest.partition("\n")
     row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
-    if missing := sorted(SETTINGS.keys() - row.keys()):
-        raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
-    if unknown := sorted(row.keys() - SETTINGS.keys()):
-        raise UserError(f"config.yaml is of another version: this one has no {unknown[0]}")
+    if other := sorted(SETTINGS.keys() ^ row.keys()):
+        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
     return row
 
 
 @cache
 def _values(text: str) -> Record:
     """The settings in a part of a config.yaml, by their full names."""
-    values = dict(_leaves(record_values(text)))
-    if empty := [name for name in SETTINGS.keys() - NULLABLE if values.get(name, "") is None]:
-        raise ValueError(f"{empty[0]} is null")
-    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values.items()}
+    values = _leaves(record_values(text))
+    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values}
 
 
 def _leaves(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -205,28 +199,29 @@ def _then(values: Iterable[str | None]) -> str | None:
 def _results(folder: Path, row: Record) -> Record:
     """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
     records = read_records(folder, read_status(folder))
-    if [record["epoch"] for record in records] != list(range(1, len(records) + 1)):
-        raise ValueError("its epochs are not 1, 2, 3, …")
-    planned = row["epochs"] + row["schedule.final_updates"]
-    if row["state"] == "finished" and len(records) < planned:
-        raise ValueError(f"a finished run has {len(records)} of {planned} epochs")
+    finished = row["state"] == "finished"
+    last = row["epochs"] + row["schedule.final_updates"] if finished else len(records)
+    if [record["epoch"] for record in records] != list(range(1, last + 1)):
+        raise ValueError(f"it has not the epochs 1 to {last}")
     if not records:
         return {"epochs_done": 0}
-    accuracies = {record["epoch"]: record.get("test/accuracy") for record in records}
-    known = {epoch: float(share) for epoch, share in accuracies.items() if share is not None}
-    best = max(known, key=lambda epoch: known[epoch], default=None)
+    evaluated = [record for record in records if record.get("test/accuracy") is not None]
+    best = max(evaluated, key=lambda record: float(record["test/accuracy"]), default={})
     rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
     found = {
         "epochs_done": len(records),
         **{name: records[-1].get(name) for name in LAST},
-        "test/accuracy_best": known.get(best),
-        "test/accuracy_best_epoch": best,
+        "test/accuracy_best": best.get("test/accuracy"),
+        "test/accuracy_best_epoch": best.get("epoch"),
         "images_per_second": statistics.median(rates) if rates else None,
     }
-    with suppress(UserError, ValueError, LookupError, TypeError):  # it is no part of the run
-        worst = float(read_json(folder / "sharpness.json")["worst_case"])
-        found["worst_case"] = worst if math.isfinite(worst) else None
     return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
+
+
+def _sharpness(folder: Path, _row: Record) -> Record:
+    """Of `igo sharpness`, if it has measured this run."""
+    worst = read_json(folder / "sharpness.json").get("worst_case")
+    return {"worst_case": _typed("worst_case", worst, float)}
 
 
 def constants(settings: pl.DataFrame) -> Record:
@@ -238,6 +233,11 @@ def constants(settings: pl.DataFrame) -> Record:
 def names_in(settings: pl.DataFrame) -> list[str]:
     """The columns of ``by_setting``'s settings that are settings."""
     return settings.columns[1 : settings.columns.index("data")]
+
+
+def differing(settings: pl.DataFrame) -> list[str]:
+    """The settings that are not the same in all rows."""
+    return [name for name in names_in(settings) if settings[name].n_unique() > 1]
 
 
 def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -293,7 +293,7 @@ def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def summarise(settings: pl.DataFrame) -> pl.DataFrame:
     """The settings that differ, with ``data`` if its content differs, and the statistics."""
-    varied = [name for name in names_in(settings) if settings[name].n_unique() > 1]
+    varied = differing(settings)
     if FINGERPRINT in varied:
         varied = ["data", *varied]
     return settings.select(*varied, "n", "unfinished", "repeated", *statistics_of(METRICS))
@@ -341,7 +341,10 @@ def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[
     runs = runs.drop("setting", "counted", "folder", strict=False)
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
-    summary = summarise(settings).write_csv()
-    contents = (runs.write_csv().encode(), parquet.getvalue(), summary.encode())
-    write_output(folder, dict(zip(FILES, contents, strict=True)))
-    return [folder / name for name in FILES]
+    contents = {
+        "table.csv": runs.write_csv().encode(),
+        "table.parquet": parquet.getvalue(),
+        "summary.csv": summarise(settings).write_csv().encode(),
+    }
+    write_output(folder, contents)
+    return [folder / name for name in contents]

@@ -25,7 +25,7 @@ from igo.report.content import Section
 from igo.report.names import data_set, labels, without_delta
 from igo.report.reading import constants
 from igo.report.results import Results, read, short
-from igo.report.table import say, show_errors
+from igo.report.table import show_errors, states
 from igo.runs.find import find, named
 
 HERE = Path(__file__).parent
@@ -46,11 +46,11 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
     runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
-    say(f"{runs}; {counted(len(figures), 'figure')}")
+    print(f"{runs}; {counted(len(figures), 'figure')}")
     show_errors(results.runs)
     for section in sections:
         if section.headline:
-            say(f"{section.title}: {section.headline}")
+            print(f"{section.title}: {section.headline}")
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
@@ -59,7 +59,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     html = render(sections, results, shlex.join(typed), output)
     write_output(output, files | {PAGE: html.encode()})
-    say(f"wrote {output / PAGE}")
+    print(f"wrote {output / PAGE}")
     return sections
 
 
@@ -74,14 +74,7 @@ def _tables(results: Results) -> dict[str, bytes]:
 
 
 def render(sections: Sequence[Section], results: Results, command: str, folder: Path) -> str:
-    """The page of a report.
-
-    Args:
-        sections: its sections in order.
-        results: the runs that it was made of.
-        command: the command that makes the page again.
-        folder: the page's folder, for links to the run folders.
-    """
+    """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -98,7 +91,7 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
-        "svg": lambda figure: Markup("".join(figure.svg())),
+        "svg": lambda figure: Markup(figure.svg()),
     }
     names = labels(results.settings)
     runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
@@ -135,7 +128,6 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
 def _facts(results: Results) -> dict[str, Any]:
     """The numbers at the head of the page."""
     runs, settings = results.runs, results.settings
-    states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     return {
         "runs": len(runs),
         "counted": int(runs["counted"].sum()),
@@ -144,7 +136,7 @@ def _facts(results: Results) -> dict[str, Any]:
         "datasets": ", ".join(sorted({data_set(row) for row in settings.to_dicts()})) or "–",
         "models": ", ".join(settings["model.name"].unique().sort()) or "–",
         "time": f"{float(runs['seconds'].sum()) / 60:,.1f} min",
-        "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),
+        "states": states(runs),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import Counter
@@ -14,18 +13,15 @@ from pathlib import Path
 import polars as pl
 
 from igo.ground.errors import counted
-from igo.ground.files import Record
 from igo.report.reading import THEN, averaged, by_setting, read_runs
 from igo.runs.folder import read_records, read_status
 
-MEASURED = (  # entries of an epoch's record
-    "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "delta_measured",
-    "delta_measured_low", "delta_measured_high", "eta_m", "b_m", "gamma_m", "gradient_variance",
-    "gradient_norm", "noise_scale",
+AVERAGED = (  # entries of an epoch's record
+    "updates", "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m",
+    "delta_measured", "eta_m", "b_m", "gamma_m", "gradient_variance", "gradient_norm",
+    "noise_scale",
 )  # fmt: skip
-KEYS = ("setting", "seed", "epoch")
 ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
-AVERAGED = ("updates", *(name for name in MEASURED if name not in ENDS))
 
 
 @dataclass(frozen=True)
@@ -33,16 +29,14 @@ class Results:
     """The data that a report reads.
 
     Attributes:
-        runs: a row for each run, see table.by_setting, with its ``folder``.
-        settings: a row for each setting, see table.by_setting.
-        epochs: a row for each epoch of each counted run, with KEYS, ``updates`` and MEASURED.
-        curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED. For
-            n = 1 the interval of the measured δ is the recorded one.
+        runs: a row for each run, see reading.by_setting, with its ``folder``.
+        settings: a row for each setting, see reading.by_setting.
+        curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED over
+            the counted runs. For n = 1 the interval of the measured δ is the recorded one.
     """
 
     runs: pl.DataFrame
     settings: pl.DataFrame
-    epochs: pl.DataFrame
     curves: pl.DataFrame
 
 
@@ -51,23 +45,14 @@ def read(folders: Sequence[Path]) -> Results:
     runs, settings = by_setting(read_runs(folders))
     places = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]
     runs = runs.with_columns(pl.Series("folder", places, pl.String))
-    each = zip(folders, runs.select(*KEYS[:2], "counted").rows(), strict=True)
+    kinds = {"epoch": int} | dict.fromkeys((*AVERAGED, *ENDS), float)
     rows = [
-        (setting, seed, record["epoch"], *(_entry(record, n) for n in ("updates", *MEASURED)))
-        for folder, (setting, seed, counts) in each
+        (setting, *map(record.get, kinds))
+        for folder, setting, counts in zip(folders, runs["setting"], runs["counted"], strict=True)
         for record in (read_records(folder, read_status(folder)) if counts else ())
     ]
-    kinds = dict.fromkeys(KEYS, int) | dict.fromkeys(("updates", *MEASURED), float)
-    epochs = pl.DataFrame(rows, schema=kinds, orient="row")
-    return Results(runs, settings, epochs, _curves(epochs))
-
-
-def _entry(record: Record, name: str) -> float | None:
-    """An entry as a finite number; None for anything else."""
-    value = record.get(name)
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
+    epochs = pl.DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
+    return Results(runs, settings, _curves(epochs))
 
 
 def _curves(epochs: pl.DataFrame) -> pl.DataFrame:

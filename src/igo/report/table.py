@@ -36,16 +36,22 @@ def run(composed: DictConfig) -> None:
     show(runs, settings)
     show_errors(runs)
     if paths:
-        say(f"wrote {', '.join(str(path) for path in paths)}")
+        print(f"wrote {', '.join(str(path) for path in paths)}")
     else:
-        say("not written: runs is not one folder of runs (output=tables writes it)")
+        print("not written: runs is not one folder of runs (output=tables writes it)")
+
+
+def states(runs: pl.DataFrame) -> str:
+    """How many runs have each state, the most first."""
+    counts = runs["state"].value_counts().sort("count", "state", descending=[True, False])
+    return ", ".join(f"{count:,} {state}" for state, count in counts.iter_rows())
 
 
 def show_errors(runs: pl.DataFrame) -> None:
     """Print a line for each run that failed or cannot be read."""
     broken = runs.filter(pl.col("error").is_not_null())
     for name, state, error in broken.select("run", "state", "error").rows():
-        say(f"{state}: {name}: {error}")
+        print(f"{state}: {name}: {error}")
 
 
 def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
@@ -53,9 +59,7 @@ def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:  # lines of any length
         console = Console(highlight=False, width=100_000)
-    states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
-    counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
-    say(f"{counted(len(runs), 'run')} ({counts}), {counted(len(settings), 'setting')}")
+    print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
     if common := constants(settings):
         text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
         console.print(text, soft_wrap=not console.is_terminal)
@@ -77,12 +81,7 @@ def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
         )
     console.print(table)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
-        say(line)
-
-
-def say(text: str) -> None:
-    """Print a line and flush."""
-    print(text, flush=True)
+        print(line)
 
 
 def _shown(row: Record, name: str, form: str, factor: int = 1) -> str:
