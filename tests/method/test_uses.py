@@ -216,7 +216,10 @@ def trained(workers: int, device: str, stop: int = -1, saved: Any = None) -> tup
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_resume_has_the_same_bits(device: str) -> None:
-    """In mid-epoch, at its end, and with other workers."""
+    """In mid-epoch, at its end, and with other workers. Each epoch draws anew."""
+    loop = Loop(0, data=igo.Seeded(Augmented()))
+    first, second = (torch.cat([*loop.schedule(loop.loader)]).sort(dim=0)[0] for _ in range(2))
+    assert not (first == second).any()
     whole = trained(0, device)[1]
     assert trained(2, device)[1] == whole
     for before, stop, after in ((2, 7, 2), (2, 5, 0), (0, 7, 2)):

@@ -59,15 +59,16 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> N
         train(training)
 
 
-def test_updates_that_fp16_skips_are_counted() -> None:
-    """The scale begins so high that each gradient of nine updates overflows."""
+@pytest.mark.parametrize(("scale", "skipped"), [(2.0**60, 3), (1.0, 0)])
+def test_updates_that_fp16_skips_are_counted(scale: float, skipped: int) -> None:
+    """Of a scale so high that each gradient overflows, or so low that it grows at each update."""
     training = prepared(configure(*PLAIN, "engine.precision=fp16"))
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1)
     training = replace(training, engine=replace(training.engine, scaler=scaler))
     before = [parameter.clone() for parameter in training.network.parameters()]
     progress = train(training)
-    assert [record["skipped"] for record in progress.records] == [3, 3, 3]
-    assert all(map(torch.equal, training.network.parameters(), before))
+    assert [record["skipped"] for record in progress.records] == [skipped] * 3
+    assert all(map(torch.equal, training.network.parameters(), before)) is (skipped > 0)
 
 
 def bad_on_one_rank() -> str:

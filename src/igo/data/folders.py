@@ -104,7 +104,10 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
         raise ConfigError("dataset.channels", place.channels, allowed)
     imagenet = name == "imagenet"
     root = place.data_dir / name if imagenet else place.root or place.data_dir
-    classes, train = _found(root, "train", place, square=not imagenet)
+    size, channels = place.image_size or 0, place.channels or 0
+    form: dict[str, Any] = {"size": size, "channels": channels, "square": not imagenet}
+    classes, train = _listed(root.absolute(), "train")
+    train = replace(train, **form)
     tests = ["val"] if imagenet else tests_in(root)
     if not tests:
         trained, tested = (
@@ -112,13 +115,13 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
             for i in train_and_test(train.labels)
         )
         return trained, tested
-    tested_classes, test = _found(root, tests[0], place, square=not imagenet)
+    tested_classes, test = _listed(root.absolute(), tests[0])
     if different := {*classes} ^ {*tested_classes}:
         raise UserError(
             f"{root / 'train'} and {root / tests[0]} must hold the same class folders;"
             f" {min(different)} is in one of them only"
         )
-    return train, test
+    return train, replace(test, **form)
 
 
 def tests_in(root: Path) -> list[str]:
@@ -126,15 +129,9 @@ def tests_in(root: Path) -> list[str]:
     return [part for part in ("val", "test") if (root / part).is_dir()]
 
 
-def _found(root: Path, part: str, place: Place, *, square: bool) -> tuple[list[str], Images]:
-    classes, names, labels, stamps = _listed(root.absolute(), part)
-    size, channels = place.image_size or 0, place.channels or 0
-    return classes, Images(root, names, labels, stamps, size, channels, square)
-
-
 @functools.cache  # a start asks four times, and on a network's disk a listing takes minutes
-def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Classes of a split, and names, labels and stamps of its images, listed once a process."""
+def _listed(root: Path, part: str) -> tuple[list[str], Images]:
+    """Classes of a split, and its images in whatever form, listed once a process."""
     folder = root / part
 
     def refuse(error: OSError) -> None:
@@ -156,7 +153,8 @@ def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, n
             " that has them"
         ) from None
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
-    return found.classes, names, np.array(found.targets, dtype=np.int64), stamps
+    labels = np.array(found.targets, dtype=np.int64)
+    return found.classes, Images(root, names, labels, stamps, 0, 0, square=True)
 
 
 def with_form(images: Images) -> Images:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from lab.theory import propositions as props
-from lab.theory.functions import Ripple, smoothed
 from lab.theory.studies import movement
 from lab.theory.studies.convexity import sample_widths
 from lab.theory.studies.decay_rates import SCHEDULES, decay_rates, length_shares
@@ -24,24 +23,6 @@ def test_delta_minus_is_the_smaller_root_of_its_quadratic(a, share, r):
         return
     roots = np.roots([1.0, -2 * along, r**2 * (a**2 - 1)]).real
     assert delta == pytest.approx(roots.min(), rel=1e-5)
-
-
-def test_the_noise_of_proposition_3_1_brings_the_point_into_the_ball():
-    """What δ⁻ is for: x moved by δ⁻u (θ < π/2) lies in B(x*; r)."""
-    rng = np.random.default_rng(0)
-    for a in (1.5, 2.0, 4.0):
-        to_star = rng.standard_normal((50_000, 3))
-        length = a * rng.random((50_000, 1))
-        to_star *= length / np.linalg.norm(to_star, axis=1, keepdims=True)
-        u = rng.standard_normal((50_000, 3))
-        u *= rng.random((50_000, 1)) / np.linalg.norm(u, axis=1, keepdims=True)
-        norms = np.linalg.norm(u, axis=1)
-        cosine = (to_star * u).sum(1) / (length[:, 0] * norms)
-        delta = props.delta_minus(length[:, 0], norms, cosine, 1.0, a)
-        kept = np.isfinite(delta) & (cosine > 0)
-        moved = to_star[kept] - delta[kept, None] * u[kept]
-        assert kept.sum() > 0
-        assert np.linalg.norm(moved, axis=1).max() <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("a", [1.42, 1.7, 2.0, 4.0])
@@ -122,18 +103,6 @@ def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():
         along = (c["delta"] ** 2 + c["r"] ** 2 * (c["a"] ** 2 - 1)) / (2 * c["delta"])
         assert along <= c["a"] * c["r"] * (1 + 1e-9)
         assert props.delta_minus(along, 1.0, 1.0, c["r"], c["a"]) == pytest.approx(c["delta"])
-
-
-def test_a_bowl_whose_minimiser_is_known_starts_outside_where_gamma_is_below_1_over_d():
-    """x*_δ of x²/2 + right·max(x, 0) + left·max(−x, 0), |x| < δ: by hand."""
-    right, left = 0.1, 4.0
-    function = smoothed(Ripple(right, left, wave_slope=0.0, bowl=1.0))
-    for level in (0.1, 0.01):
-        by_hand = (left - right) / 2 / ((left + right) / (2 * level) + 1)
-        assert movement.minimiser(function, level) == pytest.approx(by_hand, rel=1e-9)
-        assert by_hand > 0.85 * level  # outside d δ_{m+1} for d = 1.2, γ = 0.7 < 1/d
-        assert by_hand > 1.2 * 0.7 * level
-        assert by_hand < 1.2 * 0.84 * level  # γ > 1/d: inside
 
 
 def test_stage_lengths_by_hand():
