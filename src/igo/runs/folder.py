@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground import files
 from igo.ground.errors import Busy, Damaged, Outside, first_line
-from igo.ground.files import LEFT, Record, make_writable, read_bytes, read_json, write_atomically
+from igo.ground.files import LEFT, Record, read_bytes, read_json, write_atomically
 from igo.method.plan import Plan
 from igo.runs.stopping import Stopped
 
@@ -81,8 +81,8 @@ class RunFolder:
         Raises:
             Busy: another process has the lock.
         """
-        make_writable(self.path)
         with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("ab")
         with lock:
             with self.writing():
