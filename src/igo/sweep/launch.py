@@ -22,7 +22,7 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, Damaged, Outside, UserError, counted, require
+from igo.ground.errors import Busy, Damaged, UserError, counted, require
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -185,7 +185,7 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
                 others[differences(job.folder.status())] += 1
-            except (Damaged, Outside) as error:
+            except Damaged as error:
                 sweep.damaged[job.name] = str(error)
     del others[""]
     states = sweep.states()
