@@ -22,7 +22,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config.own import with_options
-from igo.ground.errors import ConfigError
+from igo.ground.errors import require
 from igo.ground.files import CONF, LAUNCH
 
 # What GROUP=own begins with: settings that may have any name.
@@ -49,9 +49,9 @@ class GridSweeper(BasicSweeper):
     def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
         """The words of each run. Of ``params``, those that are not typed as well."""
         for name, value in self.params.items():
-            if not isinstance(value, str | int | float):  # as Hydra's own schema has it
-                allowed = "it must be as typed, such as 0.1,0.5 or range(8)"
-                raise ConfigError(f"hydra.sweeper.params.{name}", value, allowed)
+            as_typed = isinstance(value, str | int | float)  # as Hydra's own schema has it
+            allowed = "it must be as typed, such as 0.1,0.5 or range(8)"
+            require(as_typed, f"hydra.sweeper.params.{name}", value, allowed)
         params = self._parse_config()
         words = [*params, *(word for word in arguments if not word.startswith("sweep="))]
         overrides = parser.parse_overrides(words)

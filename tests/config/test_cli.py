@@ -59,7 +59,6 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "schedule.kappa=0.5": r"schedule.kappa .*belongs to .*schedule=step",
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
-    "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
     "model=resnet50": r"model=resnet50 .*model=timm model.name=resnet50",
     "p=0.1,0.5": r"p=0.1,0.5' .*add --multirun",
     "epochs=abc": r"epochs=abc .*it must be a whole number",

@@ -70,7 +70,7 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
         ended = start(tmp_path, "sgd")
-        assert_says_so(ended, "no permission to write")
+        assert_says_so(ended, "Read-only file system")
         assert "epoch 3" not in ended.stdout
         assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

@@ -28,7 +28,7 @@ from recorded import edit
 import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
-from igo.ground.errors import Busy, Outside, UserError
+from igo.ground.errors import Outside, UserError
 from igo.report import reading
 from igo.runs import checkpoint, sharpness
 from igo.runs.folder import RunFolder, path_of, signature
@@ -229,12 +229,3 @@ def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
             assert line == f"error: {folder} is being worked on by another process"
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     forge.run(tmp_path, *arguments, "epochs=1").good()
-
-
-@pytest.mark.parametrize("error", [Busy("busy"), MemoryError(), OSError(28, "No space")])
-def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: RunFolder) -> None:
-    """A sweep tries interrupted runs again, and failed ones only when it is told to."""
-    with folder.held():
-        folder.write_failure(error)
-    assert folder.status()["state"] == "interrupted"
-    assert folder.status()["error"]

@@ -52,15 +52,6 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(
     assert_equal(dict(state), dict(run.model.state_dict()))
 
 
-def test_a_finished_run_gives_its_model_when_asked_later(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "runs", tmp_path / "runs")
-    file = run_folder(tmp_path) / "model.pt"
-    content = file.read_bytes()
-    file.write_bytes(content[:1000])
-    assert "finished before" in forge.run(tmp_path, *RUN).stdout
-    assert file.read_bytes() == content
-
-
 def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
     """Of a run that was killed between the two files, and of one with an older checkpoint."""
     killed = Death("igo.runs.checkpoint.save", 2, "before")

@@ -104,14 +104,6 @@ def writing(setting: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def make_writable(folder: Path) -> None:
-    """Make a folder under runs_dir, and check that it is writable."""
-    with writing("runs_dir", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("no permission to write")
-
-
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files of a report or a table, or none; make their folders."""
     with writing("output", folder):

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground import files
 from igo.ground.errors import Busy, Damaged, Outside, first_line
-from igo.ground.files import LEFT, Record, make_writable, read_bytes, read_json, write_atomically
+from igo.ground.files import LEFT, Record, read_bytes, read_json, write_atomically
 from igo.method.plan import Plan
 from igo.runs.stopping import Stopped
 
@@ -81,8 +81,8 @@ class RunFolder:
         Raises:
             Busy: another process has the lock.
         """
-        make_writable(self.path)
         with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("ab")
         with lock:
             with self.writing():
@@ -193,6 +193,7 @@ def read_status(folder: Path) -> Record:
 
 
 def _right(start: Any) -> bool:
+    """Whether the entries of a start that are used are of their kinds."""
     kinds = ENTRIES.items()
     return isinstance(start, dict) and all(isinstance(start.get(n), kind) for n, kind in kinds)
 
@@ -208,11 +209,11 @@ def state_of(folder: Path) -> str:
         if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
             with (folder / ".lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "running"
-    except (OSError, Damaged, Outside) as error:
-        if not isinstance(error, OSError):
-            return "damaged"
+    except (Damaged, Outside):
+        return "damaged"
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            return "running"
     return "interrupted" if state == "running" else state
 
 

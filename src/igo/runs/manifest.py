@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,9 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import own
-from igo.config.schema import Config, place_of
+from igo.config.schema import Config
 from igo.data.identity import Identity, identify
-from igo.data.readers import Missing
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
 from igo.method.plan import Plan
@@ -40,7 +38,7 @@ COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed")
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
-_identify = cache(identify)  # a sweep asks for each finished run
+identified = cache(identify)  # a sweep asks for each finished run
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
 
 
@@ -97,13 +95,6 @@ def check_data(place: Path, recorded: Record, here: Identity) -> None:
         " the place of the run's data, or train on these: in the same folder with fresh=true, or in"
         " another runs_dir"
     )
-
-
-def check_data_here(place: Path, recorded: Record, config: Config) -> None:
-    """As ``check_data``, of a finished run. If its data are not here, nothing is compared."""
-    with suppress(Missing):
-        here = _identify(config.dataset.name, place_of(config, download=False))
-        check_data(place, recorded, here)
 
 
 def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from igo.config.load import make_plan
-from igo.config.schema import Config
+from igo.config.schema import Config, place_of
+from igo.data.readers import Missing
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.method.plan import Plan
@@ -78,7 +80,9 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
         return False
     manifest.check_plan(folder.path, status, plan)
     read_records(folder.path, status, plan.epochs)
-    manifest.check_data_here(folder.path, status, config)
+    with suppress(Missing):  # then nothing is compared
+        here = manifest.identified(config.dataset.name, place_of(config, download=False))
+        manifest.check_data(folder.path, status, here)
     return True
 
 

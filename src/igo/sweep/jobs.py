@@ -142,12 +142,11 @@ def execute(job: Job, *, log: bool = False) -> None:
 def _log_output(folder: RunFolder) -> None:
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        log = os.open(folder.path / "output.log", flags, 0o666)
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        stream.flush()
-        os.dup2(log, number)
-    os.close(log)
+        log = (folder.path / "output.log").open("ab")
+    with log:
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            stream.flush()
+            os.dup2(log.fileno(), number)
 
 
 def _record_failure(job: Job, error: Exception, before: Record | None) -> None:

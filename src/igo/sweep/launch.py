@@ -22,8 +22,8 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, Damaged, Outside, UserError, counted, install, require
-from igo.ground.files import Record, make_writable, read_json, write_atomically
+from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
+from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import last_record, read_status, setting_of, state_of
@@ -65,9 +65,10 @@ class Sweep:
             {"run": job.name, "overrides": job.overrides, "label": job.label} for job in self.runs
         ]
         content = {"name": self.name, "command": command(), "started": now(), "runs": runs}
-        make_writable(self.folder)
         text = json.dumps({**content, "queue": self.queue}, indent=1)
-        write_atomically(self.folder / "sweep.json", text + "\n")
+        with writing("runs_dir", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / "sweep.json", text + "\n")
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
@@ -184,7 +185,7 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
                 others[differences(job.folder.status())] += 1
-            except (Damaged, Outside) as error:
+            except Damaged as error:
                 sweep.damaged[job.name] = str(error)
     del others[""]
     states = sweep.states()
