@@ -180,11 +180,14 @@ def test_other_batches_and_models_are_refused() -> None:
     model, frozen = nn.Linear(3, 1), nn.Linear(3, 1).requires_grad_(requires_grad=False)
     sharded: Any = nn.Linear(3, 1)
     sharded.weight.device_mesh = "as of FSDP"
+    hooked = nn.Linear(3, 1)  # an optimizer in the backward pass
+    hooked.weight.register_post_accumulate_grad_hook(lambda _: None)
     for measured, batches, words in (
         (model, ragged, "one size"),
         (model, triples, r"batches of \(inputs, targets\)"),
         (frozen, loader(), "no parameter requires a gradient"),
         (sharded, loader(), "sharded over ranks"),
+        (hooked, loader(), "backward would train it"),
     ):
         with pytest.raises(ValueError, match=words):
             igo.measure_noise(measured, mse_loss, batches, n=N, batches=2)

@@ -130,6 +130,8 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
     trained = any(p.requires_grad for p in network.parameters())
     refuse(not trained, "no parameter requires a gradient")
+    hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
+    refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
     sampler = getattr(loader, "batch_sampler", None)
     refuse(
         getattr(sampler, "updates", 0) and not getattr(sampler, "done", True),  # igo.BatchSampler
