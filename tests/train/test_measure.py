@@ -155,7 +155,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     noises = torch.tensor(
         [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
     )
-    sizes, eta, earlier = [4, 2, 8, 8, 1, 1, 1], 0.5, (-0.25, 0.125)
+    sizes, eta, earlier = [4, 2, 8, 4, 1, 1, 1], 0.5, (-0.25, 0.125)
     if scaled:
         noises[4, 0] = math.inf
     monkeypatch.setattr(measure, "LEAST_TWINS", 2)  # one in the middle, and an earlier one
@@ -167,7 +167,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     factor = float((first[1] - twin).square().sum() / moved[1])
     share = float((first[1] @ twin - products[1]) / moved[1])
     noise, twins = pairs.noise()
-    c2 = float((moved / torch.tensor([3 / 4, 1 / 4, 2.0])[:kept]).mean())
+    c2 = float((moved / torch.tensor([3 / 4, 3 / 8, 2.0])[:kept]).mean())
     assert noise.variance == pytest.approx(c2 * math.sqrt(factor * math.exp(-0.25)), rel=1e-5)
     square = float(products.mean() + moved.mean() * (share + 0.125) / 2)
     assert noise.gradient_square == pytest.approx(square, rel=1e-5)
