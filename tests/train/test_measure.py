@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, configure
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from trained import prepared, train
@@ -96,7 +97,8 @@ class Quadratic:
 
     scaler: torch.amp.GradScaler
 
-    def backward(self, model: Stub, noise: Tensor, labels: None, size: int) -> None:
+    def backward(self, model: Stub, noise: Tensor, of: int, size: int) -> None:
+        assert size == of
         model.x.grad = self.scaler.scale(model.x.detach() + noise)
 
 
@@ -111,10 +113,11 @@ def pairs_of(
     plan = SimpleNamespace(at=lambda number: updates[number - 1])
     run: Any = SimpleNamespace(network=model, optimizer=optimizer, engine=engine, plan=plan)
     pairs = measure.Pairs(run, len(sizes), **epoch)
-    for update, following in zip(updates, [*noises[1:], None], strict=True):
+    batches = [*zip(noises, sizes, strict=True)]
+    for update, batch, following in zip(updates, batches, [*batches[1:], None], strict=True):
         points.append(model.x.detach().clone())
-        engine.backward(model, noises[update.number - 1], None, update.batch_size)
-        pairs.take(cast(Any, update), None if following is None else (following, None))
+        engine.backward(model, *batch, update.batch_size)
+        pairs.take(cast(Any, update), cast(Any, following))
         if scaled:
             model.x.grad /= engine.scaler.get_scale()
         if model.x.grad.isfinite().all():
@@ -152,7 +155,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     noises = torch.tensor(
         [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
     )
-    sizes, eta, earlier = [4, 2, 8, 8, 1, 1, 1], 0.5, (-0.25, 0.125)
+    sizes, eta, earlier = [4, 2, 8, 4, 1, 1, 1], 0.5, (-0.25, 0.125)
     if scaled:
         noises[4, 0] = math.inf
     monkeypatch.setattr(measure, "LEAST_TWINS", 2)  # one in the middle, and an earlier one
@@ -164,7 +167,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     factor = float((first[1] - twin).square().sum() / moved[1])
     share = float((first[1] @ twin - products[1]) / moved[1])
     noise, twins = pairs.noise()
-    c2 = float((moved / torch.tensor([3 / 4, 1 / 4, 2.0])[:kept]).mean())
+    c2 = float((moved / torch.tensor([3 / 4, 3 / 8, 2.0])[:kept]).mean())
     assert noise.variance == pytest.approx(c2 * math.sqrt(factor * math.exp(-0.25)), rel=1e-5)
     square = float(products.mean() + moved.mean() * (share + 0.125) / 2)
     assert noise.gradient_square == pytest.approx(square, rel=1e-5)
@@ -174,11 +177,28 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pairs of four have the mean size; of updates 151 to 200, 3 % are twins in two."""
-    noises = torch.randn(50, 3, generator=torch.manual_seed(0))
-    _, twins = pairs_of(noises, [1] * 50, 0.1, made=150, earlier=[(9.0, 9.0)] * 4)[0].noise()
-    assert twins[2:] == [(9.0, 9.0)] * 2
-    assert (9.0, 9.0) not in twins[:2]
+    """Two pairs of four have the mean size; 3 % of 50 updates are twins, in the first two epochs 4.
+
+    Of updates 151 to 200 they are int(6.0) - int(4.5).
+    """
+    noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), (0.25, 0.125)
+    for made, own in ((60, 4), (150, 2)):
+        pairs, points = pairs_of(noises, [1] * 50, 0.1, made=made, earlier=[before] * 4)
+        noise, twins = pairs.noise()
+        assert twins.count(before) == 4 - own
+        first, second = ((noises + points)[i::2].double().numpy() for i in (0, 1))
+        changes, products = np.square(first - second).sum(1), (first * second).sum(1)
+        logs = np.log(changes.sum() - changes)  # each pair left out
+        jackknife = math.sqrt(24 / 25 * np.square(logs - logs.mean()).sum())
+        factor, share = np.std(twins, axis=0, ddof=1) / 2
+        of_pairs, of_twins = stats.t.ppf(0.975, 24), stats.t.ppf(0.975, 3)
+        half = math.hypot(of_pairs * jackknife, of_twins * factor)
+        ends = noise.variance * math.exp(-half), noise.variance * math.exp(half)
+        assert noise.interval == pytest.approx(ends, rel=1e-5)
+        half = of_pairs * products.std(ddof=1) / 5
+        half = math.hypot(half, of_twins * share * changes.mean())
+        ends = noise.gradient_square - half, noise.gradient_square + half
+        assert noise.square_interval == pytest.approx(ends, rel=1e-5)
     monkeypatch.setattr(measure, "MOST_PAIRS", 2)
     assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
 
