@@ -8,7 +8,7 @@ import pytest
 
 import igo
 
-pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:one stage")
+pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = 1")
 GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
 
 
@@ -55,7 +55,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     (lambda t: 1.1 - t, {}, "profile", "divide φ by its value at t = 0"),
     (lambda t: 1 - 2 * t, {}, "profile", "must be in (0, 1]"),
     (lambda t: None, {}, "profile", "it returned None; it must return φ, a number in (0, 1]"),
-    (lambda t, *, q: 1 - q * t, {}, "q", "q is missing"),
+    (lambda t, q: 1 - q * t, {}, "q", "q is missing"),
     ("cosine", {"learning_rate": 0}, "learning_rate", "above 0"),
     ("cosine", {"algorithm3": {"H": 1}}, "algorithm3", "it has epsilon, alpha_0, h, final_updates"),
     ("cosine", {"batch_size": None}, "batch_size", "it must be a whole number"),

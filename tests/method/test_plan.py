@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import igo
 
-QUIET = ("ignore:b reaches n", "ignore:one stage")
+QUIET = ("ignore:b reaches n", "ignore:M = 1")
 THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}
 
 
@@ -201,8 +201,10 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
 
 def test_what_is_perhaps_not_meant_is_said() -> None:
     given: dict[str, Any] = {"n": 64, "learning_rate": 0.1, "batch_size": 8, "p": 1, "split": 0}
-    with pytest.warns(igo.PlanWarning, match="one stage: .* more stages"):
+    with pytest.warns(igo.PlanWarning, match="M = 1: .* more stages"):
         igo.plan("graduated", **given, epochs=1)
+    with pytest.warns(igo.PlanWarning, match="M = 5: .* more stages"):
+        igo.plan("wsd", n=64, batch_size=8, epochs=5)
     with pytest.warns(igo.PlanWarning, match="b reaches n = 64 in stage 4 of 4"):
         igo.plan("graduated", **given, epochs=4)
     igo.plan("graduated", **given, epochs=4, max_batch_size=64)

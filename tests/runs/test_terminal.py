@@ -28,7 +28,7 @@ def test_notes_say_what_the_numbers_do_not() -> None:
         return "\n".join(terminal.plan_notes(config, make_plan(config)))
 
     assert notes("epochs=5", "batch_size=64") == ""
-    assert "one stage" in notes("epochs=1")
+    assert "M = 1" in notes("epochs=1")
     assert "no noise" in notes("epochs=5", "batch_size=512", "split=0")
     assert "φ_m is SGD's" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""

@@ -109,9 +109,9 @@ def notes(plan: Plan) -> list[str]:
     """What is perhaps not meant in a plan that can be trained."""
     noisy = [row for row in plan.rows if row.phi_m > 0]  # not those of stage M + 1
     last, found = noisy[-1].stage, []
-    if last == 1 and plan.arguments.get("profile") != "constant":
+    if math.isclose(noisy[-1].phi_m, 1) and plan.arguments.get("profile") != "constant":
         found.append(
-            "one stage: the noise stays at δ_1, so profile and split do nothing; more stages"
+            f"M = {last}: the noise stays at δ_1, so profile and split do nothing; more stages"
             " would lower it"
         )
     full = next((row.stage for row in noisy if row.b_m == plan.n), None)

@@ -187,9 +187,9 @@ def name_of(profile: str | Profile) -> str:
 
 
 def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """A profile's parameters, by name: the keyword-only ones."""
-    every = inspect.signature(function(profile)).parameters
-    return {name: p for name, p in every.items() if p.kind is p.KEYWORD_ONLY}
+    """A profile's parameters after the position, by name."""
+    more = [*inspect.signature(function(profile)).parameters.values()][1:]
+    return {p.name: p for p in more if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
 
 
 class Declared(NamedTuple):

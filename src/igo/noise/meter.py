@@ -31,8 +31,9 @@ class NoiseMeter:
     True
 
     The parts of a batch give independent gradients g_k at the same parameters, of s_k samples. With
-    ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) and ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k are
-    unbiased [derived; for two halves it is McCandlish et al. 2018, appendix A.1].
+    ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) is unbiased, and so is
+    ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k, but for C²/n without ``n`` [derived; for two halves it is McCandlish et
+    al. 2018, appendix A.1].
 
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
     loss by its share of the samples. C² is of the samples that training draws at that time. In
