@@ -45,7 +45,7 @@ $(READY)-dev: requirements/dev.lock $(READY)-train
 	@touch $@
 
 train: setup  ## train a small ResNet on digits (more: make train dataset=fashion_mnist epochs=5)
-	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
+	$(BIN)/python src/train.py $(ARGS)
 
 sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm seed=0,1; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
@@ -65,7 +65,7 @@ dashboard: setup  ## save a dashboard of your runs in W&B (once before: wandb lo
 	$(BIN)/igo dashboard $(ARGS)
 
 sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
-	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)
+	$(BIN)/igo sync "runs=$(RUNS)" $(ARGS)
 
 noise: setup  ## Lemma 2.1 on networks, into results/noise: minutes on one free core
 	$(BIN)/python -m lab.noise dataset=digits epochs=3 $(ARGS)

@@ -165,6 +165,7 @@ def pytest(seconds: float, *arguments: str) -> Result:
     files = (ROOT / "tests").rglob("test_*.py")
     tests = [str(file) for file in files if "DEVICES" in file.read_text()]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider",
+               "-W", "ignore::pytest.PytestUnknownMarkWarning",
                "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *tests]  # fmt: skip
     try:
         done = programs.run(command, seconds)

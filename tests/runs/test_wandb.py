@@ -226,5 +226,5 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: 
 
 def test_no_runs_are_one_line(tmp_path: Path) -> None:
     """As a user starts it."""
-    line = python(tmp_path, "-m", "igo", "sync", "runs_dir=nowhere").error()
-    assert line == "error: runs_dir=nowhere is not allowed: there is no such folder"
+    line = python(tmp_path, "-m", "igo", "sync", "runs=nowhere").error()
+    assert line == "error: runs=nowhere is not allowed: there is no such folder"

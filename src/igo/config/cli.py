@@ -35,8 +35,9 @@ FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", 
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
 ALIASES = {  # what settings are called elsewhere
-    "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
-    "amp": "engine.precision", "gpu": "engine.device", "max_epochs": "epochs",
+    "lr": "learning_rate", "optimizer.lr": "learning_rate", "bs": "batch_size",
+    "wd": "optimizer.weight_decay", "amp": "engine.precision", "gpu": "engine.device",
+    "max_epochs": "epochs",
 }  # fmt: skip
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
@@ -147,8 +148,12 @@ def _start(
         begun = True
         sweep = of_hydra.runtime.choices.get("sweep")
         allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
-        require(not sweep, "sweep", sweep, allowed)
-        _reported(lambda: program(settings, typed))
+
+        def start() -> None:
+            require(not sweep, "sweep", sweep, allowed)
+            program(settings, typed)
+
+        _reported(start)
 
     try:
         main()

@@ -160,7 +160,8 @@ def _npz(file: Path) -> Splits:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             held = dict(arrays)
     except Exception as error:  # of zipfile, zlib, NumPy
-        raise reading(error)(f"{file} cannot be read ({first_line(error)})") from None
+        fault = f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
+        raise reading(error)(fault) from None
     train, fault = _npz_split(file, held, ""), ""
     if given := "test_images" in held or "test_labels" in held:
         test = _npz_split(file, held, "test_")

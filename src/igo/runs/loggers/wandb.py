@@ -29,6 +29,7 @@ from igo.config.load import read_config, split_off
 from igo.config.schema import Config
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
+from igo.runs.find import find, named
 from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
 from igo.runs.terminal import Terminal
@@ -204,7 +205,7 @@ def _or_teardown() -> Iterator[None]:
 class SyncSettings:
     """The settings of `igo sync` (conf/sync.yaml)."""
 
-    runs_dir: str = "runs"
+    runs: Any = "runs"  # see find
 
 
 def run(composed: DictConfig) -> None:
@@ -214,12 +215,10 @@ def run(composed: DictConfig) -> None:
         SystemExit: 1 if a run could not be sent; the others were sent.
     """
     settings, _ = split_off(composed, SyncSettings)
-    root = Path(settings.runs_dir).resolve()
-    require(root.is_dir(), "runs_dir", settings.runs_dir, "there is no such folder")
     terminal, failed = Terminal(), 0
-    folders = [file.parent for file in sorted(root.glob("*/status.json"))]
-    folders = [f for f in folders if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
-    prepare(root)
+    every = [folder.resolve() for folder in find(named(settings.runs))]
+    folders = [f for f in every if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
+    prepare(every[0].parent)
     if folders and not knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
@@ -233,7 +232,7 @@ def run(composed: DictConfig) -> None:
             outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
-        terminal.say(f"nothing to send: no run of {root} was tracked by W&B")
+        terminal.say(f"nothing to send: no run of {settings.runs} was tracked by W&B")
     if failed:
         raise SystemExit(1)
 
