@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
 
@@ -51,6 +53,7 @@ def ten(words: list[str]) -> None:
     Of the 600 images of a class 200 random ones are for training, and 400 for testing.
     """
     first, n = map(int, words)
+    require(["cifar100"], "cifar100 FOLDER")
     with np.load("data/cifar100.npz") as held:
         images, labels = (np.concatenate([held[name], held[f"test_{name}"]])
                           for name in ("images", "labels"))  # fmt: skip
@@ -64,6 +67,13 @@ def ten(words: list[str]) -> None:
             arrays[f"{prefix}images"] = _half(images[np.concatenate(index)])
             arrays[f"{prefix}labels"] = np.repeat(np.arange(CLASSES), [*map(len, index)])
         _write(f"ten/{seed}", arrays)
+
+
+def require(names: Iterable[object], command: str) -> None:
+    """End the program if one of these files of data/ is missing; the command writes them."""
+    for file in (Path("data", f"{name}.npz") for name in names):
+        if not file.is_file():
+            sys.exit(f"error: {file} is missing; first: python -m lab.study {command}")
 
 
 def _half(images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lab.figures import drawn, forests
-from lab.study import records, seeds, table
+from lab.study import images, records, seeds, table
 from lab.study import rows as study
 from lab.study.records import Arm, Run
 from lab.study.rows import Row
@@ -112,6 +112,7 @@ def draw(claims: Sequence[Row], file: Path) -> None:
 def tune(_: list[str]) -> None:
     """Train Method 1 at each η_1, and print its test accuracy: the mean and each seed's."""
     arms = [ARMS["1"] | {"learning_rate": rate, "epochs": LENGTHS[-1]} for rate in RATES]
+    _has_images(TUNED)
     seeds.train_all(EXPERIMENT, arms, TUNED)
     runs = records.of_study()
     for arm in arms:
@@ -124,6 +125,7 @@ def spread(_: list[str]) -> None:
     """Train what the rule for the seeds reads; print the standard deviations alone."""
     second = ARMS["2"] | {"epochs": LENGTHS[-1]}
     claims = [row for row in rows(SPREAD) if row["second"] == second and row["test"] != "none"]
+    _has_images(SPREAD)
     seeds.run(claims, SPREAD)
     study.fill(claims, study.whole_seeds(claims, records.of_study()))
     found = [(row["claim"], f"{row['found']['sd']:.2f}") for row in claims if row["found"]]
@@ -132,5 +134,10 @@ def spread(_: list[str]) -> None:
 
 def run(_: list[str]) -> None:
     """Train the planned seeds; what is archived is done."""
+    _has_images(range(SEEDS))
     done = records.of_archives(pattern=f"{EXPERIMENT}.tar.xz")
     seeds.run(rows(range(SEEDS)), range(SEEDS), done)
+
+
+def _has_images(planned: range) -> None:
+    images.require((f"ten/{seed}" for seed in planned), f"ten {planned[0]} {len(planned)}")
