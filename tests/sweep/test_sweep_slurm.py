@@ -116,6 +116,9 @@ def test_what_is_in_slurm_is_left_alone(
     (file,) = tmp_path.glob("runs/sweeps/*/sweep.json")
     old.write_text(file.read_text().replace("7_", "3_"))
     os.utime(old, (2**32, 2**32))
+    torn = old.parents[1] / "torn" / "sweep.json"  # is passed over
+    torn.parent.mkdir()
+    torn.write_text("{")
     tried = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
     tried.mkdir()
     (tried / "status.json").write_text(json.dumps({"run": tried.name, "state": "failed"}))

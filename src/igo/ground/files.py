@@ -35,9 +35,9 @@ def read_bytes(path: Path) -> bytes:
         if path.is_fifo() or path.is_char_device():
             raise OSError("it is no file")
         return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise
         raise Outside(
             f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
             " it is. Once it can be read, the same command continues; fresh=true starts over"

@@ -200,10 +200,11 @@ def _train_recorded(
             loop.train(training, progress, bar, epochs.done, check_stop)
         epochs.logger.close()  # first: a run that is called finished sends W&B no more rows
     except BaseException as error:
-        for write in (epochs.write, partial(folder.write_failure, error, **times())):
+        code = int(error.code or 1) if isinstance(error, Stopped) else 1
+        fail = partial(folder.write_failure, error, **times())
+        for last in (epochs.write, fail, partial(epochs.logger.close, code)):
             with contextlib.suppress(Exception):  # such as a full disk, maybe the error itself
-                write()
-        epochs.logger.close(int(error.code or 1) if isinstance(error, Stopped) else 1)
+                last()
         raise
     with folder.writing():
         folder.update_status(state="finished", sealed=folder.digest, **times())

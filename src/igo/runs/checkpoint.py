@@ -61,9 +61,9 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
             raise ValueError("its SHA-256 differs")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
-        if isinstance(error, MemoryError):
-            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise UserError(f"{path} is damaged ({reason}); {LEFT}") from None
     known: dict[str, Any] = state if isinstance(state, dict) else {}

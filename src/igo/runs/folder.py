@@ -211,9 +211,10 @@ def state_of(folder: Path) -> str:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (Damaged, Outside):
         return "damaged"
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            return "running"
+    except BlockingIOError:
+        return "running"
+    except OSError:  # the lock cannot be opened: another user's
+        pass
     return "interrupted" if state == "running" else state
 
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -53,8 +54,9 @@ class Sweep:
         known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
         files = self.folder.parent.glob("*/sweep.json")
         for file in sorted(files, key=lambda path: path.stat().st_mtime):
-            queue = read_json(file).get("queue") or {}
-            known += [(run, str(queue[run])) for run in names if run in queue]
+            with suppress(UserError):  # of another sweep, which cannot be read
+                queue = read_json(file).get("queue") or {}
+                known += [(run, str(queue[run])) for run in names if run in queue]
         there = _jobs_in_queue() if known and shutil.which("squeue") else set()
         queued = {run: job_id for run, job_id in known if job_id in there}
         self.queue, self.in_slurm = dict(known) | queued, set(queued)
