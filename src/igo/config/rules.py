@@ -192,4 +192,6 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
     settings = {name for each in OPTIMIZERS.values() for name in each}
     for name in sorted(settings - optimizer.settings.keys()):
         value = getattr(optimizer, name)
-        require(not value, f"optimizer.{name}", value, f"{optimizer.typed} has no {name}")
+        having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
+        allowed = f"{optimizer.typed} has no {name}; these have: {having}"
+        require(not value, f"optimizer.{name}", value, allowed)
