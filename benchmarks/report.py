@@ -7,7 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def folder() -> Path:
 def save(result: Row, path: Path) -> None:
     """Write a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1, ensure_ascii=False, default=_plain)
+    text = json.dumps(result, indent=1, ensure_ascii=False, default=asdict)
     write_atomically(path, text + "\n")
 
 
@@ -100,7 +100,7 @@ def draw(results: Path, names: Sequence[str]) -> None:
         for i, (contender, (label, colour)) in enumerate(OTHERS.items()):
             ratio = Spread(**rows[contender]["ours_over_it"])
             error = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
-            look = {"color": colour, "fmt": "o", "markersize": 5, "capsize": 2}
+            look: Any = {"color": colour, "fmt": "o", "markersize": 5, "capsize": 2}
             look["label"] = label if place == 0 else "_"
             axes.errorbar(ratio.median, place + 0.22 * (i - 1), xerr=error, **look)
     ticks = [f"{path.stem}: {rate:,.0f}/s" for path, rate in zip(files, rates, strict=True)]
@@ -124,9 +124,3 @@ def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return str(value)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    raise TypeError(f"{type(value)} is not JSON")

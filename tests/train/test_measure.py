@@ -179,7 +179,8 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
 def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two pairs of four have the mean size; 3 % of 50 updates are twins, in the first two epochs 4.
 
-    Of updates 151 to 200 they are int(6.0) - int(4.5).
+    Of updates 151 to 200 they are int(6.0) - int(4.5). Of epochs of 4 updates each of the first ten
+    has one, later each at which 3 % of all updates pass a whole number.
     """
     noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), (0.25, 0.125)
     for made, own in ((60, 4), (150, 2)):
@@ -199,6 +200,9 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
         half = math.hypot(half, of_twins * share * changes.mean())
         ends = noise.gradient_square - half, noise.gradient_square + half
         assert noise.square_interval == pytest.approx(ends, rel=1e-5)
+    for epoch, own in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
+        of_short = pairs_of(noises[:4], [1] * 4, 0.1, made=4 * epoch, earlier=[before] * 4)
+        assert of_short[0].noise()[1].count(before) == 4 - own
     monkeypatch.setattr(measure, "MOST_PAIRS", 2)
     assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
 

@@ -27,8 +27,9 @@ from igo.train.record import Training, Twin
 
 MOST_PAIRS = 256  # of an epoch
 LEAST_PAIRS = 8  # for an interval
-TWINS = 0.03  # of an epoch's gradients; at least one
+TWINS = 0.03  # of a run's gradients
 LEAST_TWINS, MOST_TWINS = 4, 8  # that corrections are a mean of, and in an epoch
+EARLY = 10  # epochs, in which the movement changes fast: each has a twin, the first two LEAST_TWINS
 
 
 def size_at_start(config: Config) -> int:
@@ -87,7 +88,9 @@ class Pairs:
         pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
         self._firsts = [2 * (i * pairs // taken) + 1 for i in range(taken)]
         due = int(TWINS * (made + batches)) - int(TWINS * made)
-        least = 1 if earlier and made >= 2 * batches else LEAST_TWINS  # in the first two epochs
+        least = int(made < EARLY * batches)
+        if made < 2 * batches or not earlier:
+            least = LEAST_TWINS
         twins = min(taken, MOST_TWINS, max(due, least))
         self._twinned = {(2 * i + 1) * taken // (2 * twins) for i in range(twins)}
         self._kept: list[Tensor] = []
