@@ -203,6 +203,7 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
     for epoch, own in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
         of_short = pairs_of(noises[:4], [1] * 4, 0.1, made=4 * epoch, earlier=[before] * 4)
         assert of_short[0].noise()[1].count(before) == 4 - own
+    assert len(pairs_of(noises[:4], [1] * 4, 0.1, made=80)[0].noise()[1]) == 2  # none before
     monkeypatch.setattr(measure, "MOST_PAIRS", 2)
     assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
 
