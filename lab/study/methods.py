@@ -25,7 +25,8 @@ FAMILIES = {
     "cifar_running": "running statistics", "cifar_augmented": "fresh, augmented images",
     "cifar_anew": "fresh, plain images",
 }  # fmt: skip
-SHOWN = (*FAMILIES, "cifar_averaging", "cifar_anew_equal", "cifar_annealed")
+SHOWN = (*FAMILIES, "cifar_averaging", "cifar_anew_equal", "cifar_annealed",
+         "cifar_annealed_reversed")  # fmt: skip
 FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100.png)\n"
 
 

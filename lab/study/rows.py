@@ -1,23 +1,20 @@
 """The rows of results/rows.yaml: the runs they compare, what these came to, and the verdicts.
 
-``igo.report.comparison`` compares two arms, as the report does. Differences are in the unit of the
-row's endpoint: points of test accuracy, or 100 ln of a loss.
+``igo.report.comparison`` compares and judges two arms, as in the report; a row with "test: none" is
+not judged. Differences are in the unit of the row's endpoint: points of test accuracy, or 100 ln of
+a loss.
 """
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import yaml
-from scipy.special import ndtr, stdtrit
-from scipy.stats import chi
 
 from igo.ground.files import write_atomically
-from igo.ground.statistics import LEAST_SEEDS, LEVEL, NO_SPREAD, POWER, Array
+from igo.ground.statistics import Array
 from igo.report import comparison
 from lab.study.records import ROOT, Arm, Run, name_of
 
@@ -32,7 +29,6 @@ HEAD = """\
 """
 MARGIN = 0.5  # points of test accuracy
 DIGITS = 6  # significant digits in the file
-MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
 
 
 def read() -> list[Row]:
@@ -152,73 +148,17 @@ def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
     pairs = comparison.adjusted(
         [comparison.pair(x - y, m) for (x, y), m in zip(results, margins, strict=True)]
     )
-    level = LEVEL / max(1, sum(pair.p is not None for pair in pairs))
     found = []
-    for row, pair, margin, arm in zip(family, pairs, margins, results, strict=True):
+    for row, pair, arm in zip(family, pairs, results, strict=True):
         numbers = {
             "n": pair.n, "first": float(arm[0].mean()), "second": float(arm[1].mean()),
             "statistic": pair.difference, "low": pair.low, "high": pair.high, "sd": pair.sd,
             "p": pair.p, "p_equal": pair.p_equal, "p_adjusted": pair.p_holm,
             "p_equal_adjusted": pair.p_equal_holm, "detectable": pair.detectable,
-            "seeds_to_equate": seeds_to_equate(margin, pair.sd or 0.0, level),
         }  # fmt: skip
-        found.append({"verdict": verdict(row["test"], numbers)} | numbers)
+        verdict = "no verdict" if row["test"] == "none" else pair.verdict
+        found.append({"verdict": verdict} | numbers)
     return found
-
-
-def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that TOST says "within ±margin" where the true difference is 0.
-
-    P(|mean| + t s/√n < margin), where the mean is normal and (n - 1) s²/σ² is χ²: an integral over
-    s.
-    """
-    free, quantile = n - 1, float(stdtrit(n - 1, 1 - level))
-    standard_errors = margin * math.sqrt(n) / sd  # the margin, in standard errors of the mean
-
-    def within(root: float) -> float:
-        return float(2 * ndtr(standard_errors - quantile * root / math.sqrt(free)) - 1)
-
-    # Above the first limit TOST never says so. Above the second χ has almost no probability.
-    highest = min(standard_errors / quantile * math.sqrt(free), math.sqrt(free) + 12)
-    return float(chi.expect(within, args=(free,), lb=0, ub=highest, limit=200))
-
-
-def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
-    """The number of pairs with which TOST finds equal settings equal with a chance of POWER.
-
-    None above MOST_SEEDS.
-    """
-    if sd < NO_SPREAD:
-        return LEAST_SEEDS
-    n = bisect.bisect_left(
-        range(MOST_SEEDS + 1), True, lo=LEAST_SEEDS,
-        key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
-    )  # fmt: skip
-    return n if n <= MOST_SEEDS else None
-
-
-def verdict(test: str, numbers: Numbers) -> str:
-    """Confirmed, refuted or undecided, by the protocol; of compare the words of the report.
-
-    Args:
-        test: above, below, equal, compare or none.
-        numbers: with p-values that are adjusted.
-    """
-    if test == "none":
-        return "no verdict"
-    sure, equal = (
-        numbers.get(name) is not None and numbers[name] <= LEVEL
-        for name in ("p_adjusted", "p_equal_adjusted")
-    )
-    up, down = sure and numbers["statistic"] > 0, sure and numbers["statistic"] < 0
-    if test == "compare":
-        return "higher" if up else "lower" if down else "equal" if equal else "undecided"
-    confirmed, refuted = {
-        "above": (up, down or equal),
-        "below": (down, up or equal),
-        "equal": (equal, sure),
-    }[test]
-    return "confirmed" if confirmed else "refuted" if refuted else "undecided"
 
 
 def _rounded(value: Any) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igo.ground.files import write_atomically
-from igo.ground.statistics import LEVEL
 from igo.report.comparison import p_value, signed
 from lab.study.records import ROOT
 from lab.study.rows import Row
@@ -16,7 +15,7 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
+    """The rows: adjusted p, and what n seeds can detect."""
     head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
     return markdown(head, [_cells(row) for row in rows])
 
@@ -36,22 +35,10 @@ def _cells(row: Row) -> list[str]:
         return [row["claim"], str(numbers["n"]), difference, "", "", "", numbers["verdict"]]
     power = numbers["detectable"]
     text = "–" if power is None else f"{power:.2g}"
-    if row["test"] == "equal":
-        text = f"{numbers['seeds_to_equate']} seeds"
     return [
         row["claim"], str(numbers["n"]), difference, p_value(numbers["p_adjusted"]),
-        p_value(numbers["p_equal_adjusted"]), text, verdict_of(row),
+        p_value(numbers["p_equal_adjusted"]), text, numbers["verdict"],
     ]  # fmt: skip
-
-
-def verdict_of(row: Row) -> str:
-    """The verdict. Settings can be equal within the margin and also different."""
-    numbers = row["found"]
-    p = numbers.get("p_adjusted")
-    both = row["test"] == "equal" and numbers["verdict"] == "confirmed"
-    return (
-        "confirmed, and different" if both and p is not None and p <= LEVEL else numbers["verdict"]
-    )
 
 
 def with_interval(*numbers: float) -> str:
@@ -65,7 +52,11 @@ def readme(rows: Sequence[Row]) -> str:
     shown = [row for row in rows if "readme" in row and row["found"]]
     shown.sort(key=lambda row: row["readme"][0])
     head = ["difference", "seeds", "points of test accuracy", "verdict"]
-    return markdown(head, [[row["readme"][1], *_cells(row)[1:3], verdict_of(row)] for row in shown])
+    lines = []
+    for row in shown:
+        _, n, difference, *_, verdict = _cells(row)
+        lines.append([row["readme"][1], n, difference, verdict])
+    return markdown(head, lines)
 
 
 def between(text: str) -> str:
