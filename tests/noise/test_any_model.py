@@ -151,7 +151,7 @@ def test_a_likely_mistake_is_one_line_of_warning(case: str) -> None:
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "twice the size": (mse_loss, {"batch_size": 16}, "^batch_size=16: the loader gives 8 samples$"),
     "one batch": (mse_loss, {"batches": 1}, "a variance needs 2 or more"),
-    "too few": (mse_loss, {"batches": 9}, "the loader has only 8"),
+    "too few": (mse_loss, {"batches": 9}, "batches=9: the loader has only 8"),
     "sum": (nn.MSELoss(reduction="sum"), {}, "reduction='sum'"),
     "no loss": (None, {}, "give loss .* or loss_of"),
     "two losses": (mse_loss, {"loss_of": lambda *_: 0}, "give loss .* or loss_of"),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trained import prepared, timeless, train
 
 from igo.config.schema import Config, rule
-from igo.train import machine, measure, models
+from igo.train import loop, machine, measure, models
 from igo.train.record import Progress
 
 
@@ -206,6 +206,14 @@ def test_evaluated_less_often_a_training_has_the_same_bits(
                 f"{part}/{n}": None for part in ("test", "validation") for n in ("loss", "accuracy")
             }
     assert some == wanted
+
+
+def test_ranks_average_their_running_statistics_before_each_evaluation() -> None:
+    calls, together = ("average_statistics", "_evaluate"), mock.Mock()
+    with mock.patch.multiple(loop, **{name: getattr(together, name) for name in calls}):
+        together._evaluate.return_value = {"test/accuracy": None}
+        train(prepared(configure(*TINY, "epochs=2")))
+    assert [call[0] for call in together.mock_calls] == [*calls, *calls]
 
 
 @pytest.mark.slow

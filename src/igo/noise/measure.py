@@ -19,6 +19,7 @@ from igo.ground.seeds import derive_seed
 from igo.noise.noise import Noise, from_spreads, refuse
 
 WIDTH = 1024  # numbers that stand for a gradient, see Spread
+MOST = 32  # batches, unless the caller gives another number
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -28,7 +29,7 @@ def measure_noise(
     loader: Iterable[Any],
     *,
     n: int,
-    batches: int = 32,
+    batches: int | None = None,
     sampling: str = "disjoint",
     own_noise: bool = True,
     loss_of: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -60,7 +61,7 @@ def measure_noise(
         loader: shuffled batches of one size, as of a DataLoader with ``drop_last``. With ``loss``
             each is (inputs, targets), whose first dimension is the batch.
         n: training samples that the loader draws from.
-        batches: K, how many of the loader's batches to use.
+        batches: K, how many of the loader's batches to use; by default 32, or all if it has fewer.
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
         own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. Without it
@@ -84,7 +85,8 @@ def measure_noise(
     """
     both = "give loss (of outputs and targets) or loss_of (of model and batch)"
     refuse((loss is None) == (loss_of is None), both)
-    refuse(batches < 2, f"batches={batches}: a variance needs 2 or more")
+    least = 2 if batches is None else batches
+    refuse(least < 2, f"batches={batches}: a variance needs 2 or more")
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)
     group: Any = network.process_group if ddp else None
     ranks = group.size() if group else 1
@@ -95,7 +97,7 @@ def measure_noise(
         if group:  # each rank draws batches and dropout of its own
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
-        for number, batch in enumerate(itertools.islice(loader, batches), start=1):
+        for number, batch in enumerate(itertools.islice(loader, batches or MOST), start=1):
             network.zero_grad()
             if loss_of is not None:
                 value = loss_of(network, batch)
@@ -109,7 +111,7 @@ def measure_noise(
             value.backward()
             spread.add([parameter.grad for parameter in named.values()])
             missed -= {name for name, parameter in named.items() if parameter.grad is not None}
-    refuse(spread.count < batches, f"batches={batches}: the loader has only {spread.count}")
+    refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
     names = [name for name in named if name in missed]
     refuse(
         missed,
