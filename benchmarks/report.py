@@ -117,10 +117,6 @@ def draw(results: Path, names: Sequence[str]) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, Spread):
         return f"{value.median:,.4g} [{value.low:,.4g}, {value.high:,.4g}]"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return str(value)
