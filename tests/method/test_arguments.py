@@ -54,7 +54,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("wsd", {"shape": "lin"}, "shape", "Did you mean 'linear'?"),
     (lambda t: 1.1 - t, {}, "profile", "divide φ by its value at t = 0"),
     (lambda t: 1 - 2 * t, {}, "profile", "must be in (0, 1]"),
-    (lambda t: None, {}, "profile", "it returned None; it must return φ, a number in (0, 1]"),
+    (lambda t: None, {}, "profile", "at t = 0 it returned None; φ is a number in (0, 1]"),
     (lambda t, q: 1 - q * t, {}, "q", "q is missing"),
     ("cosine", {"learning_rate": 0}, "learning_rate", "above 0"),
     ("cosine", {"algorithm3": {"H": 1}}, "algorithm3", "it has epsilon, alpha_0, h, final_updates"),

@@ -180,7 +180,7 @@ def _noise_levels(given: Arguments, n: int, starts: Sequence[int], whole: bool) 
             phi = float(value)
         phis.append(phi)
         if math.isnan(phi):
-            fault = f"it returned {value!r}; it must return φ, a number in (0, 1]"
+            fault = f"at t = {(m - 1) / count:g} it returned {value!r}; φ is a number in (0, 1]"
         elif m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
             fault = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
         elif not LEAST_PHI < phi <= 1:
