@@ -61,6 +61,13 @@ def test_no_gradient_is_kept() -> None:
     assert [reference() for reference in kept] == [None] * 4
 
 
+def test_of_a_short_loader_all_batches_are_taken() -> None:
+    model = net(torch.float32)
+    asked = igo.measure_noise(model, mse_loss, loader(), n=N, batches=8, seed=0)
+    every = igo.measure_noise(model, mse_loss, loader(), n=N, seed=0)
+    assert every == asked
+
+
 def test_torchs_randomness_is_as_before_and_seed_says_what_is_drawn() -> None:
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     torch.manual_seed(5)
