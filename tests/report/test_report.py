@@ -224,22 +224,22 @@ FAR = [0.5 + 0.001 * i + np.random.default_rng(i).normal(0, 0.02, size=8) for i 
 FOUND = {
     "higher": (
         [BEST, BASE, NEAR],
-        " is highest. The 2 others: 2 lower.",
+        " is highest. Lower: p = 0.5; p = 1.",
         ["equal", "higher", "higher"],
     ),
-    "equal": ([BASE, NEAR], "The other: 1 equal within ±0.5 points.", ["equal"]),
+    "equal": ([BASE, NEAR], " is highest. Equal within ±0.5 points: p = 0.5.", ["equal"]),
     "both": (
         [BEST, NEXT, BASE],
-        " is highest. The 2 others: 1 lower, 1 equal within ±0.5 points.",
+        " is highest. Lower: p = 1. Equal within ±0.5 points: p = 0.25.",
         ["equal", "higher", "higher"],
     ),
-    "undecided": (FAR, ": 2 undecided.", ["undecided"] * 3),
+    "undecided": (FAR, " is highest. Undecided: p = 0.5; p = 1.", ["undecided"] * 3),
     "few": (
         [values[:5] for values in FAR],
         "it needs 7 seeds that two settings share.",
         ["undecided"] * 3,
     ),
-    "identical": ([np.full(2, 0.7)] * 2, "The other: 1 equal within ±0.5 points.", ["equal"]),
+    "identical": ([np.full(2, 0.7)] * 2, "highest. Equal within ±0.5 points: p = 0.5.", ["equal"]),
 }
 
 

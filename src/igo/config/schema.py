@@ -166,7 +166,7 @@ class ScheduleConfig:
     """
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
-    stages: Annotated[int | None, RULES["stages"], "M"] = None
+    stages: Annotated[int | None, RULES["stages"]] = None
     warmup: Annotated[float, NOT_NEGATIVE, "warm-up"] = 0.0
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     final_updates: Annotated[int, RULES["final_updates"]] = 0
@@ -196,7 +196,7 @@ class ScheduleConfig:
 class NoiseConfig:
     """How C² is measured before training: K mini-batches."""
 
-    batches: Annotated[int, TWO, "noise K"] = 8  # a variance needs two
+    batches: Annotated[int, TWO, "noise batches"] = 8  # a variance needs two
 
 
 @dataclass

@@ -151,7 +151,8 @@ def arrays(place: Place) -> Source:
     """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
     file = place.file
     if file is None or not file.is_file():
-        raise Missing(f"dataset.file={file} is missing: an .npz of images and labels, by np.savez")
+        seen = file and file.absolute()
+        raise Missing(f"dataset.file={seen} is missing: an .npz of images and labels, by np.savez")
     return Source(str(file), (file,), partial(_npz, file))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from igo.report.results import Results, commands, mixed
 # Settings with other data, another model or another length of training are not compared.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
+MOST_NAMED = 4  # in the headline, of each verdict
 MOST_BRIEF = 6  # pairs in the section "In brief"
 MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
 
@@ -110,8 +110,12 @@ def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], mar
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    counts = Counter(pair.verdict.replace("higher", "lower") for pair in of_best)
-    said = {"lower": "", "equal": f" within ±{margin:g} points", "undecided": ""}
-    found = ", ".join(f"{counts[word]} {word}{more}" for word, more in said.items() if counts[word])
-    others = "The other" if len(of_best) == 1 else f"The {len(of_best)} others"
-    return f"{names[best]}, {100 * mean:.2f} %{interval}, is highest. {others}: {found}."
+    said = {"lower": "Lower", "equal": f"Equal within ±{margin:g} points", "undecided": "Undecided"}
+    found = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
+    for verdict, word in said.items():
+        alike = [pair for pair in of_best if pair.verdict.replace("higher", "lower") == verdict]
+        others = [names[pair.first if pair.second == best else pair.second] for pair in alike]
+        if others:
+            named = "; ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} settings"
+            found.append(f"{word}: {named}.")
+    return " ".join(found)
