@@ -38,8 +38,19 @@ def test_sign_flips_by_hand(n: int) -> None:
     assert statistics.sign_flip(np.arange(1.0, n + 1)) == statistics.least_p(n) == 2 ** (1 - n)
 
 
+@pytest.mark.parametrize("n", [23, 40])
+def test_sign_flips_are_those_that_a_convolution_counts(n: int) -> None:
+    drawn = np.random.default_rng(n).integers(-30, 50, size=n)
+    counts = np.array([1], dtype=object)  # of each sum from −Σ|d| to Σ|d|
+    for d in np.abs(drawn):
+        counts = np.convolve(counts, [1, *[0] * (2 * d - 1), 1] if d else [2])
+    sums = np.arange(len(counts)) - np.abs(drawn).sum()
+    wanted = counts[np.abs(sums) >= abs(drawn.sum())].sum() / 2**n
+    assert statistics.sign_flip(drawn) == wanted
+
+
 def test_sign_flips_of_many_are_drawn_and_of_none_are_nothing() -> None:
-    drawn = np.random.default_rng(0).normal(0.4, size=30)
+    drawn = np.random.default_rng(0).normal(0.4, size=60)
     by_t = stats.ttest_1samp(drawn, 0).pvalue
     assert statistics.sign_flip(drawn) == pytest.approx(by_t, rel=0.1, abs=1e-3)
     assert statistics.sign_flip(drawn) == statistics.sign_flip(-drawn)
