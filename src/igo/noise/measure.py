@@ -52,8 +52,8 @@ def measure_noise(
     True
 
     A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
-    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, and ‖∇f‖² = ‖ḡ‖² minus the
-    variance of ḡ: both unbiased (docs/noise.md).
+    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased. ‖∇f‖² is ‖ḡ‖²
+    minus the variance of ḡ (docs/noise.md).
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).

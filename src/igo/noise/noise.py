@@ -27,7 +27,7 @@ class Noise:
     2560.0
 
     ``variance`` is C², (loss per parameter)², and ``interval`` its 95 % confidence interval, None
-    for too few batches. ``gradient_square`` is the unbiased estimate of ‖∇f‖², which chance can
+    for too few batches. ``gradient_square`` is the estimate of ‖∇f‖², which chance can
     make negative; an epoch's has an interval, too. They were measured with K = ``batches`` of
     b = ``batch_size`` samples, drawn as ``sampling`` says.
     """
@@ -185,7 +185,7 @@ def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> f
     ``without`` has K sums, each without one of the terms.
 
     For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
-    less with them: about 73 % for a gradient norm of tail index 3 (docs/noise.md).
+    less with them: about 73 % for a gradient norm of tail index 3.
     """
     k = len(without)
     if total <= 0 or min(without) <= ROUNDING * total:

@@ -95,7 +95,7 @@ class Epoch:
 def record_of(
     run: Training, stage: Row, trained: Epoch, evaluated: Record, progress: Progress
 ) -> Record:
-    """The record of a finished epoch, as docs/training.md lists it, without its seconds."""
+    """The record of a finished epoch, without its seconds."""
     measured, reference = _distinct(trained.noise, run.data.n), progress.reference
     eta, beta = trained.learning_rate, run.optimizer.param_groups[0].get("momentum")
     means = replace(stage, eta_m=eta, b_m=trained.batch_size)
