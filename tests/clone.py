@@ -39,14 +39,13 @@ def clone(place: Path) -> Path:
     return place
 
 
-def run(place: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(place: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in a clone, with its .venv active, without a display or a W&B key."""
     changes = {
         "MAKEFLAGS": "READY=.ready",  # Makefile's stamps; those of .venv belong to another clone
         "PATH": f"{place}/.venv/bin:{os.environ['PATH']}",
         "PYTHONPATH": str(place / "src"),
         "HOME": str(place / "home"),
-        **environment,
     }
     kept = clean_environment(**changes)
     of_make = ("MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")  # of the make that runs the tests
@@ -62,12 +61,3 @@ def run(place: Path, command: str, **environment: str) -> subprocess.CompletedPr
             os.killpg(started.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, started.returncode, out, error)
-
-
-def succeed(place: Path, command: str, **environment: str) -> str:
-    """Run a line of bash that must end with exit code 0 and without a traceback; its output."""
-    done = run(place, command, **environment)
-    output = f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert done.returncode == 0, output
-    assert "Traceback" not in done.stdout + done.stderr, output
-    return done.stdout

@@ -82,7 +82,7 @@ class Death:
                 _write_half(original, *arguments, **named)
             elif self.moment == "torn":
                 with contextlib.suppress(OSError):  # a folder
-                    _tear(arguments[0])
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
             elif self.moment == "after":
                 result = original(*arguments, **named)
             self.strike()
@@ -249,11 +249,6 @@ def _owner(function: str) -> tuple[Any, str]:
     except ModuleNotFoundError:
         module, _, class_name = path.rpartition(".")
         return getattr(importlib.import_module(module), class_name), name
-
-
-def _tear(descriptor: int) -> None:
-    """Cut off half of what is not on the disk yet."""
-    os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
 
 
 def _write_half(original: Any, *arguments: Any, **named: Any) -> None:

@@ -26,11 +26,12 @@ def main(*arguments: str) -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def network() -> nn.Module:
+def network(*before_the_last: nn.Module) -> nn.Module:
     """10 logits of 8x8 images; it takes float32."""
     layers = nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
-    ).double()
+        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
+        *before_the_last, nn.Linear(96, 10),
+    ).double()  # fmt: skip
     layers.register_forward_pre_hook(lambda _, inputs: tuple(x.double() for x in inputs))
     return layers
 

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -309,8 +310,9 @@ def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> N
         assert {key: row.get(key) for key in record} == record
 
 
+@cache
 def entries(folder: Path) -> Entries:
-    """Type and content of each entry in a local W&B run folder, as wandb itself reads it."""
+    """Type and content of each entry in a closed local run folder, as wandb itself reads it."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     inspected = subprocess.run(command, capture_output=True, text=True, check=False)
     read = []

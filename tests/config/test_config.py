@@ -10,7 +10,6 @@ from conftest import ROOT, configure
 
 from igo.config import rules
 from igo.config.load import make_plan
-from igo.config.schema import place_of
 from igo.method.profiles import parameters
 from igo.train import models
 
@@ -46,10 +45,6 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
 def test_epsilon_chooses_the_stages_of_a_run() -> None:
     chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
     assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
-
-
-def test_whoever_asks_for_no_download_gets_none() -> None:
-    assert not place_of(configure(), download=False).download
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])

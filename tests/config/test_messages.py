@@ -65,6 +65,7 @@ TOGETHER = {  # what is typed: the setting that is named. tests/method has more 
     "p=-1 schedule=polynomial": "p",
     "schedule=linear p=0.7": "p",
     "schedule=method3 p=0.5": "p",
+    "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",
     "schedule.epsilon=0.125 schedule.alpha_0=2 schedule.stages=5": "schedule.stages",
     "batch_size=2 schedule.batch_multiple=8": "batch_size",

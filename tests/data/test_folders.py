@@ -160,17 +160,19 @@ def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) ->
         list(stream)
 
 
-@pytest.mark.parametrize("moment", ["igo.train.engine.Engine.update", "igo.runs.checkpoint.save"])
+@pytest.mark.parametrize(
+    ("moment", "name"),
+    [("igo.train.engine.Engine.update", "SIGHUP"), ("igo.runs.checkpoint.save", "SIGUSR2")],
+)
 def test_a_signal_to_all_processes_of_a_run_is_one_signal(
-    moment: str, data_dir: Path, tmp_path: Path
+    moment: str, name: str, data_dir: Path, tmp_path: Path
 ) -> None:
-    """As ``timeout`` sends it: the record is closed, and the exit code is the signal's."""
-    death = Death(moment, signal=signal.SIGTERM, group=True)
+    """As a terminal and SLURM send it: the record is closed, and the exit code is the signal's."""
+    death = Death(moment, signal=signal.Signals[name], group=True)
     typed = (*SHORT, "dataset.workers=2", f"data_dir={data_dir}")
     ended = forge.run(tmp_path, *typed, death=death)
-    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
-    record = status(tmp_path)
-    assert (record["state"], record["signal"]) == ("interrupted", "SIGTERM")
+    assert (ended.returncode, ended.stderr) == (128 + signal.Signals[name], "")
+    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", name)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -263,6 +265,8 @@ def test_two_ranks_share_the_images_and_make_the_cache_once(copied: Path, tmp_pa
     death = Death("igo.data.folders.opened", 31, error="opened again")  # of 21 + 9 = 30 images
     forge.run(tmp_path, *typed, ranks=2, death=death).good()
     assert made(copied) == ["imagenet-test", "imagenet-train"]
+    other = Death("igo.data.folders.opened", error="opened again", rank=1)
+    forge.run(tmp_path, *typed, "fresh=true", ranks=2, death=other).good()
     for record in records(run_folder(tmp_path)):
         assert record["samples"] == 21 * record["epoch"]
 

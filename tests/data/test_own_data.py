@@ -84,16 +84,12 @@ def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_pa
 def test_the_test_set_is_in_val_or_else_in_test(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", val=4)
     (root / "val").rename(root / "test")
-    typed = (*SHORT, "dataset=folder", f"dataset.root={root}", "epochs=1")
     counts = [len(images) for images in folders.splits("folder", Place(tmp_path, root))]
     assert counts == [60, 12]
-    assert "not read" not in forge.run(tmp_path, *typed).good().stdout
     shutil.copytree(root / "test", root / "val")
     (root / "val" / "cat" / "000.png").unlink()
     counts = [len(images) for images in folders.splits("folder", Place(tmp_path, root))]
     assert counts == [60, 11]
-    told = forge.run(tmp_path, *typed, "fresh=true").good().stdout
-    assert told.count("evaluated on the images in val; those in test are not read") == 1
 
 
 def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
@@ -194,24 +190,6 @@ def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((12, 12), dtype=np.uint16)).save(root / "train/cow/003.png")
     with pytest.raises(UserError, match=r"003.png cannot be read .Pillow's mode I;16"):
         identity.find_facts("folder", Place(tmp_path, root))
-
-
-def test_what_is_found_in_files_is_kept_and_found_again_if_it_is_damaged(tmp_path: Path) -> None:
-    found: list[int] = []
-
-    def find() -> dict[str, object]:
-        found.append(1)
-        return {"mean": [0.5, 0.25], "n": 3}
-
-    file = tmp_path / "cache" / "facts.json"
-    for damage in (lambda: None, lambda: file.write_text("{"), file.unlink):
-        for _ in range(2):
-            assert identity.remembered(file, find) == {"mean": [0.5, 0.25], "n": 3}
-        damage()
-    assert len(found) == 2
-    unwritable = tmp_path / "a file"
-    unwritable.write_text("")
-    assert identity.remembered(unwritable / "facts.json", find)["n"] == 3
 
 
 def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:

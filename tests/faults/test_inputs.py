@@ -1,4 +1,4 @@
-"""Configurations at the ends of what the documentation allows: each trains a step.
+"""Configurations at the ends of what the documentation allows: each trains an epoch.
 
 That any plan is made is tested in tests/method/test_schedule.py; what is wrong is in
 tests/config/test_messages.py.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Quiet, configure
+from conftest import configure
 from trained import prepared, train
 
 pytestmark = pytest.mark.faults
@@ -27,24 +27,12 @@ RIGHT = (
 )
 
 
-class OneStep(Exception):
-    """The first update is made."""
-
-
-class Once(Quiet):
-    """A progress bar that ends training at its first update."""
-
-    def advance(self, *_: object) -> None:
-        raise OneStep
-
-
 @pytest.mark.parametrize("typed", RIGHT)
-def test_right_configurations_train_a_step(typed: str, tmp_path: Path) -> None:
+def test_right_configurations_train_an_epoch(typed: str, tmp_path: Path) -> None:
     own = (f"data_dir={tmp_path}", "dataset.samples=128", "model.width=4", "noise.batches=2")
     training = prepared(configure(*own, *typed.split()))
     before = [p.detach().clone() for p in training.network.parameters()]
-    with pytest.raises(OneStep):
-        train(training, bar=Once())
+    train(training, until=1)
     after = list(training.network.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(bool(parameter.isfinite().all()) for parameter in after)

@@ -15,9 +15,6 @@ from conftest import ROOT, TINY, ran, records, run_folder
 from forked import Death, forge
 from wandb_server import KEY, OnlineRun, WandbServer, assert_rows
 
-LAUNCH = ROOT / "launch" / "wandb_sweep.yaml"
-EPOCHS = [1, 2, 3]
-
 
 def wandb(server: WandbServer, place: Path, *arguments: str) -> str:
     """A command line of wandb's in the repository, with the environment's python first."""
@@ -27,19 +24,6 @@ def wandb(server: WandbServer, place: Path, *arguments: str) -> str:
         WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, WANDB_DIR=str(place),
     ).good()  # fmt: skip
     return done.stdout + done.stderr
-
-
-def tiny_sweep(place: Path) -> Path:
-    """launch/wandb_sweep.yaml with two combinations of tiny runs below a folder."""
-    sweep = yaml.safe_load(LAUNCH.read_text())
-    assert set(sweep["parameters"]) == {"p", "split", "seed"}
-    sweep["parameters"] = {
-        "p": {"values": [0.25, 1.0]}, "split": {"values": [0.75]}, "seed": {"values": [3]}
-    }  # fmt: skip
-    sweep["command"] += [*TINY, f"runs_dir={place / 'runs'}"]
-    file = place / "sweep.yaml"
-    file.write_text(yaml.safe_dump(sweep))
-    return file
 
 
 def folder_of(place: Path, p: float) -> Path:
@@ -53,14 +37,21 @@ def folder_of(place: Path, p: float) -> Path:
 
 def assert_row_for_row(run: OnlineRun, folder: Path) -> None:
     """The W&B run has each record of the folder, once, and is finished."""
-    assert run.received == EPOCHS
+    assert run.received == [1, 2, 3]
     assert_rows(run.rows, records(folder, timings=True))
     assert run.exit_code == 0
 
 
 @pytest.mark.slow
 def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_path: Path) -> None:
-    file = tiny_sweep(tmp_path)
+    """What launch/wandb_sweep.yaml asks for, but two combinations of tiny runs."""
+    asked, file = ROOT / "launch" / "wandb_sweep.yaml", tmp_path / "sweep.yaml"
+    sweep = yaml.safe_load(asked.read_text())
+    assert set(sweep["parameters"]) == {"p", "split", "seed"}
+    values = {"p": [0.25, 1.0], "split": [0.75], "seed": [3]}
+    sweep["parameters"] = {name: {"values": given} for name, given in values.items()}
+    sweep["command"] += [*TINY, f"runs_dir={tmp_path / 'runs'}"]
+    file.write_text(yaml.safe_dump(sweep))
     with WandbServer() as server:
         assert "wandb agent team/igo/sweep1" in wandb(server, tmp_path, "sweep", str(file))
         wandb(server, tmp_path, "agent", "--count", "2", "team/igo/sweep1")

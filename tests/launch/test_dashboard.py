@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conftest import TINY, Ended
+from conftest import TINY
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
 
-
-def dashboard(place: Path, *arguments: str, **environment: Any) -> Ended:
-    return forge.run(place, *arguments, command="dashboard", **environment)
-
-
-def saved(place: Path) -> dict[str, Any]:
-    """What W&B has after the dashboard was saved twice: one view."""
-    with WandbServer() as server:
-        online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        for _ in range(2):
-            ended = dashboard(place, **online).good()
-            assert ended.stderr == ""
-            assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
-        line = dashboard(place, "project=other", **online).error()
-        assert "Project `team/other` not found" in line
-        ((name, view),) = server.views.items()
-    assert name == "nw-igodashboard-v"
-    assert (view["entityName"], view["projectName"]) == ("team", "igo")
-    found: dict[str, Any] = json.loads(view["spec"])
-    return found
+dashboard = partial(forge.run, command="dashboard")
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -43,7 +25,19 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
-    spec = saved(tmp_path)
+    """Saved twice it is one view."""
+    with WandbServer() as server:
+        online: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        for _ in range(2):
+            ended = dashboard(tmp_path, **online).good()
+            assert ended.stderr == ""
+            assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
+        line = dashboard(tmp_path, "project=other", **online).error()
+        assert "Project `team/other` not found" in line
+        ((name, view),) = server.views.items()
+    assert name == "nw-igodashboard-v"
+    assert (view["entityName"], view["projectName"]) == ("team", "igo")
+    spec = json.loads(view["spec"])
     assert forge.run(tmp_path, *TINY, "epochs=1").returncode == 0
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}

@@ -114,11 +114,6 @@ def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_i
     bare = igo.plan("cosine", **THOUSAND, split=1)
     warm = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=300)
     assert warm.rows == bare.rows
-    assert [warm.at(i).learning_rate for i in range(1, 32)] == pytest.approx(
-        [0.1 * min(1, i / 30) for i in range(1, 32)], rel=1e-12
-    )
-    shortest = igo.plan("cosine", **THOUSAND, warmup_samples=11)  # 10 samples are the first batch
-    assert shortest.at(1).learning_rate == pytest.approx(0.1 * 10 / 11, rel=1e-12)
     two = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=2000)
     assert [stage.epochs for stage in two.rows] == [3, 1, 1, 1]  # two of them warm up
     assert not warm.is_that_of(bare.identity)
@@ -179,11 +174,9 @@ def test_plain_numbers_whatever_they_came_as() -> None:
     typed: dict[str, Any] = {"n": np.int64(64), "epochs": 3.0, "batch_size": np.int32(8)}
     other = igo.plan("graduated", **typed, learning_rate=np.float64(0.1), p=np.float64(0.5))
     assert other == plain
-    numbers = [value for row in other.table() for value in row.values()] + [
-        other.n,
-        other.warmup_samples,
-    ]
-    assert {type(number) for number in numbers} <= {int, float, type(None)}
+    numbers = [value for row in other.table() for value in row.values()]
+    kinds = {type(number) for number in (*numbers, other.n, other.warmup_samples)}
+    assert kinds <= {int, float, type(None)}
 
 
 def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not() -> None:

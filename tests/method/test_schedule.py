@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -22,20 +21,6 @@ from igo.config.schema import Config
 from igo.ground.errors import ConfigError
 from igo.method.plan import Plan
 from igo.method.profiles import paper_method
-
-
-def pytorch_rates(
-    make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler], steps: int
-) -> list[float]:
-    """Learning rates of a PyTorch scheduler, before its first step and after each next one."""
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
-    scheduler, rates = make(optimizer), []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return rates
-
 
 PYTORCH = {
     "schedule=graduated p=0.3": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.3),
@@ -61,7 +46,12 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
     split = [] if "constant" in overrides else ["split=1"]
     config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
     plan = make_plan(config)
-    wanted = pytorch_rates(PYTORCH[overrides], 20)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    scheduler, wanted = PYTORCH[overrides](optimizer), []
+    for _ in range(20):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
     assert [stage.eta_m for stage in plan.rows] == pytest.approx(wanted, rel=1e-12)
     assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 

@@ -227,6 +227,24 @@ def test_a_resume_has_the_same_bits(device: str) -> None:
         assert trained(after, device, saved=saved)[1] == whole
 
 
+class Broken(Augmented):
+    def __getitem__(self, index: int) -> Tensor:
+        raise OSError(f"sample {index} of {super().__getitem__(index)}")
+
+
+def test_a_sample_that_raises_leaves_the_random_numbers_as_they_were() -> None:
+    loop = Loop(0, data=igo.Seeded(Broken()))
+    drawn: list[tuple[float, float]] = []
+    for _ in range(2):
+        random.seed(0)
+        np.random.seed(0)
+        if not drawn:
+            with pytest.raises(OSError, match="sample"):
+                next(iter(loop.loader))
+        drawn.append((random.random(), np.random.rand()))
+    assert drawn[0] == drawn[1]
+
+
 def test_arguments_are_taken_as_they_are() -> None:
     assert sampler(seed=np.int64(3), micro_batch_size=np.int64(3)).seed == 3
     for k in (4, [1, 2]):

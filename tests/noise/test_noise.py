@@ -1,4 +1,4 @@
-"""C² and δ: against the enumeration of every mini-batch, and the published values."""
+"""C² and δ: against the enumeration of every mini-batch, SciPy, and formulas by hand."""
 
 from __future__ import annotations
 
@@ -35,11 +35,6 @@ def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
     y = torch.randn(n, generator=generator, dtype=torch.float64)
     w = torch.randn(d, generator=generator, dtype=torch.float64)
     return (x @ w - y).unsqueeze(1) * x
-
-
-@pytest.mark.parametrize(("b", "delta"), [(16, 0.894), (32, 0.632), (128, 0.316), (256, 0.224)])
-def test_published_noise_levels(b: int, delta: float) -> None:
-    assert noise.noise_level(0.1, b, 1280.0) == pytest.approx(delta, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +123,26 @@ def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -
     assert 0 < three[0] < 7 / 3 * 0.99 < three[1] < math.inf
     assert interval(1.0, 1.0, 1.0) == (0.0, math.inf)
     assert interval(1.0, 1.0, 3.0) == (0.0, math.inf)  # without the third there is no variance
+
+
+@pytest.mark.parametrize(
+    ("square", "of_c2", "of_square", "norms", "scale", "scales"),  # C² = 96
+    [
+        (4, (48, 192), (1, 16), (1, 4), 24, (3, 192)),
+        (4, (48, 192), (0, 16), (0, 4), 24, (3, math.inf)),
+        (0, (48, 192), (-9, 16), (0, 4), None, (3, math.inf)),
+        (-4, (48, 192), (-9, 0), (0, 0), None, None),
+        (4, None, (1, 16), (1, 4), 24, None),
+        (4, (48, 192), None, None, 24, None),
+    ],
+)
+def test_the_noise_scale_is_a_quotient_and_so_are_the_ends_of_its_interval(
+    square: float, of_c2: Any, of_square: Any, norms: Any, scale: float | None, scales: Any
+) -> None:
+    """The least C² over the largest ‖∇f‖², and the other way round."""
+    measured = noise.Noise(96, of_c2, square, 32, 8, "disjoint", of_square)
+    assert (measured.norm_interval, measured.noise_scale) == (norms, scale)
+    assert measured.scale_interval == scales
 
 
 def test_what_cannot_be_measured_is_said() -> None:

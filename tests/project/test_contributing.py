@@ -35,16 +35,6 @@ def follow(recipe: str, tree: Path) -> None:
         (tree / place).write_text(re.sub(opening, rf"\1\n    {entry}", content, flags=re.M))
 
 
-def save_stripes(folder: Path) -> None:
-    """What the recipe's data set reads."""
-    folder.mkdir()
-    upright = np.tile(np.array([0, 255], dtype=np.uint8), (60, 6, 3))[..., None]
-    images = np.where(np.arange(60)[:, None, None, None] % 2, upright, upright.swapaxes(1, 2))
-    labels = np.arange(60) % 2
-    np.savez(folder / "stripes.npz", x=images[:48], y=labels[:48],
-             test_x=images[48:], test_y=labels[48:])  # fmt: skip
-
-
 @pytest.mark.slow
 def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None:
     for part in ("src", "conf", "launch"):
@@ -59,7 +49,12 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
         follow(recipe, tmp_path / "tree")
     assert run("train", "dry_run=true").good().stdout.splitlines()[0] == name  # as before
 
-    save_stripes(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    upright = np.tile(np.array([0, 255], dtype=np.uint8), (60, 6, 3))[..., None]
+    images = np.where(np.arange(60)[:, None, None, None] % 2, upright, upright.swapaxes(1, 2))
+    labels = np.arange(60) % 2
+    np.savez("data/stripes.npz", x=images[:48], y=labels[:48], test_x=images[48:],
+             test_y=labels[48:])  # fmt: skip
     sweep = run("train", "-m", *OWN, "schedule.a=1", "seed=0,1", "hydra/launcher=inline")
     assert "2 finished" in sweep.good().stdout  # by the launcher
     run("report", "runs=runs", "output=report").good()

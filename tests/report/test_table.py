@@ -300,8 +300,9 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     assert set(find([f"{tmp_path}/*/digits-*"])) == {first, second, other}
     assert set(find([f"{tmp_path}/*"])) == {first, second, empty, other}
     assert len(find([runs, str(first), str(tmp_path / "more")])) == 4
-    with pytest.raises(UserError, match="it holds no runs"):
-        find([str(tmp_path / "runs" / "report")])
+    for name, fault in (("report", "it holds no runs"), ("nowhere", "there is no such folder")):
+        with pytest.raises(UserError, match=f"{name} is not allowed: {fault}"):
+            find([f"{runs}/{name}"])
 
 
 def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:

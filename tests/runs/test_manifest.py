@@ -60,9 +60,11 @@ def test_a_finished_run_does_not_answer_for_other_data(finished: Path, tmp_path:
     ended = forge.run(tmp_path, *few, command="sharpness")  # nor is anything measured on them
     assert (ended.returncode, data["fingerprint"] in ended.stdout) == (1, True)
     shutil.copytree(finished / "a", tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
-    again = start(tmp_path, tmp_path / "moved").good()  # the same data elsewhere
-    assert "finished before;" in again.stdout
-    assert not again.stderr
+    downloads = Death("torchvision.datasets.FashionMNIST.download")
+    for name in ("moved", "missing"):  # the same data elsewhere, and none
+        again = start(tmp_path, tmp_path / name, downloads).good()
+        assert "finished before;" in again.stdout
+        assert not again.stderr
 
 
 def other_versions(file: Path) -> None:
@@ -178,8 +180,13 @@ def test_a_fingerprint_is_found_once_for_files_that_stay(
     monkeypatch.setitem(readers.READERS, "made", reader)
     file.write_text("a")
     first = identity.identify("made", Place(tmp_path))
+    (kept,) = (tmp_path / "cache").iterdir()
+    damage = (lambda: kept.write_text("{"), kept.unlink, lambda: os.utime(file, ns=(1, 1)))
+    for found, change in enumerate([lambda: None, *damage], start=1):
+        change()
+        for _ in range(2):
+            assert identity.identify("made", Place(tmp_path)) == first
+        assert len(reads) == found
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").touch()  # nothing can be kept
     assert identity.identify("made", Place(tmp_path)) == first
-    assert len(reads) == 1
-    os.utime(file, ns=(1, 1))
-    assert identity.identify("made", Place(tmp_path)) == first
-    assert len(reads) == 2

@@ -5,6 +5,7 @@ Processes are forks of one (see forked), joined by gloo; torchrun is tried at th
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -20,8 +21,6 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY, Ended, clean_environment, records, run_folder, status
 from forked import Death, forge
-from hypothesis import given
-from hypothesis import strategies as st
 from test_engine import gradient, samples
 from torch import nn
 
@@ -66,28 +65,6 @@ def test_a_process_learns_who_it_is_from_what_started_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert Ranks.of_environment() == wanted
-
-
-@given(b=st.integers(1, 60), size=st.integers(1, 9), micro=st.integers(1, 70))
-def test_ranks_have_equally_many_parts_of_a_batch_and_none_is_empty(
-    b: int, size: int, micro: int
-) -> None:
-    b = max(b, size)
-    off = torch.amp.GradScaler("cpu", enabled=False)
-    seen: list[int] = []
-    for rank in range(size):
-        run = Engine(torch.device("cpu"), None, off, micro, ranks=Ranks(rank, size))
-        share = torch.arange(b)[rank::size]
-        count = run.count_parts(b)
-        parts = [part.tolist() for part, _ in run.parts(share, share, count)]
-        assert len(parts) == count
-        assert micro * (count - 1) < b  # one part fewer would not hold them
-        assert size > 1 or max(map(len, parts)) <= micro
-        assert all(parts)
-        assert min(map(len, parts)) >= run.smallest_part([b])
-        for part in parts:
-            seen += part
-    assert sorted(seen) == list(range(b))
 
 
 def network(norm: type[nn.Module]) -> nn.Module:
@@ -153,6 +130,7 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
         rounding.assert_close(result["gradient"], total, terms)
         rounding.assert_close(result["mean"], means, terms)
         assert result["names"] == list(network(nn.BatchNorm2d).state_dict())
+    assert engine_of(Ranks(1, 2)).smallest_part([6, 17]) == 1  # of 3 samples in two parts
 
 
 def test_an_overflow_on_one_rank_skips_the_step_on_all(steps: list[dict[str, Any]]) -> None:
@@ -305,14 +283,27 @@ def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def wait_for_an_epoch(started: subprocess.Popen[str]) -> None:
+    next(line for line in started.stdout if re.match(r" *1 .*%", line))  # not of the plan
+
+
+@pytest.mark.slow
+def test_torchrun_ends_all_if_one_process_dies(tmp_path: Path) -> None:
+    with torchrun(tmp_path, *BASE, "epochs=4000") as started:
+        wait_for_an_epoch(started)
+        workers = subprocess.check_output(["pgrep", "-P", str(started.pid)], text=True).split()
+        os.kill(int(workers[1]), signal.SIGKILL)
+        started.communicate()  # until none has its output open
+    assert started.returncode != 0
+    assert len(workers) == 2
+
+
 @pytest.mark.slow
 def test_torchrun_is_stopped_and_continues(tmp_path: Path, alone: Path) -> None:
     """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
     with torchrun(tmp_path, *BASE) as started:
-        for line in started.stdout:
-            if line.split()[:1] == ["1"] and "%" in line:  # not of the plan
-                started.send_signal(signal.SIGTERM)
-                break
+        wait_for_an_epoch(started)
+        started.send_signal(signal.SIGTERM)
         assert "stopped by SIGTERM" in started.stdout.read()
         started.stderr.read()
         assert started.wait() != 0

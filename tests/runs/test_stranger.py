@@ -16,6 +16,7 @@ from forked import forge
 from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
 from recorded import edit
+from wandb_server import WandbServer
 
 import igo
 from igo.config.load import read_config
@@ -73,14 +74,17 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     shown.append(capsys.readouterr().out)
     assert not any("s3cret" in text or "\x1b[2J" in text for text in shown)
     assert not Path("ran").exists()
-    if reason == "names code":  # `igo sync` reads it, and calls nothing
-        config = read_config(file, trust=True)
-        assert not Path("ran").exists()
-        if kind == "model":
-            with pytest.raises(UserError, match="no Module"):
-                models.build(config.model, config.dataset)
-            assert Path("ran").exists(), "it was a working trap"
     assert "evil" not in sys.modules
+    if kind == "model":
+        edit(folder / "status.json", wandb_id="theirs")
+        with WandbServer() as server:
+            sent = forge.run(folder.parents[1], command="sync", **server.online).good()
+        assert "3 epochs sent" in sent.stdout
+        assert not Path("ran").exists()
+        config = read_config(file, trust=True)
+        with pytest.raises(UserError, match="no Module"):
+            models.build(config.model, config.dataset)
+        assert Path("ran").exists(), "it was a working trap"
 
 
 def test_files_that_never_end_are_not_read(folder: Path) -> None:

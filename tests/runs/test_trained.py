@@ -83,16 +83,10 @@ def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> No
     (folder / "checkpoint.pt").unlink()
     with pytest.raises(UserError, match="no checkpoint yet"):
         igo.load_run(folder)
-    config, none = (folder / "config.yaml").read_bytes(), "config.yaml cannot be read \\(dataset"
-    for content, reason in (
-        *((text, none) for text in (b"[1]", b"", b"null", b"a")),
-        (b"p: \xff", r"config.yaml cannot be read \('utf-8' codec"),
-        (config + b"p: !!python/object/apply:os.mkdir [ran]\n", "not determine a constructor"),
-    ):
+    for content, reason in ((b"[1]", "dataset"), (b"p: \xff", "'utf-8' codec")):
         (folder / "config.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=reason):
+        with pytest.raises(UserError, match=rf"config.yaml cannot be read \({reason}"):
             igo.load_run(folder)
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

@@ -126,3 +126,7 @@ def test_what_is_in_slurm_is_left_alone(
     assert "3 runs, 2 in SLURM, 1 to go" in program(*local, PATH=path).good().stdout
     (record,) = tmp_path.glob("runs/*/metrics.jsonl")
     assert " seed=2 " in status(record.parent)["command"]
+    (tried / "status.json").write_text("{")
+    ended = program(*local, PATH=path)
+    assert (ended.returncode, f"damaged: seed=1: {tried}" in ended.stdout) == (1, True)
+    assert "1 finished, 1 in SLURM, 1 damaged" in ended.stdout

@@ -28,12 +28,6 @@ KINDS = {
 }
 
 
-def some_images(n: int, height: int, width: int, channels: int) -> Tensor:
-    """Noise without zeros, so that every lost or misplaced pixel shows."""
-    shape = (n, height, width, channels)
-    return torch.randint(1, 256, shape, generator=generator(0, "images"), dtype=torch.uint8)
-
-
 def clear_angles(n: int, height: int, width: int, limit: float) -> Tensor:
     """Uniform angles for which no pixel's source lies halfway between two pixels.
 
@@ -83,8 +77,10 @@ def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
 def test_moves_equal_torchvision_bit_for_bit(
     kind: str, size: tuple[int, int], channels: int, device: str
 ) -> None:
-    n = 48
-    images, moves = some_images(n, *size, channels), some_moves(n, *size, kind)
+    """Of noise without zeros, so that every lost or misplaced pixel shows."""
+    n, draw = 48, generator(0, "images")
+    images = torch.randint(1, 256, (n, *size, channels), generator=draw, dtype=torch.uint8)
+    moves = some_moves(n, *size, kind)
     index = torch.randperm(n, generator=generator(0, "index"))[: n - 5]
     drawn = (getattr(moves.of(index), part) for part in ("shift", "flip", "angle"))
     there = Moves(*(None if part is None else part.to(device) for part in drawn))

@@ -23,28 +23,24 @@ from igo.train import measure
 from igo.train.record import Training
 
 
-def whole_batches(training: Training, epoch: int, b: int) -> list[tuple[Tensor, Tensor]]:
-    """An epoch's augmented batches, drawn anew."""
-    order = torch.randperm(training.data.n, generator=torch.manual_seed(epoch))
-    full = training.data.n // b * b
-    return list(training.data.train_batches(list(order[:full].view(-1, b)), epoch))
-
-
 def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
-    """C² of whole batches of b at a training's weights, by ``igo.measure_noise``.
+    """C² of whole, augmented batches of b at a training's weights, by ``igo.measure_noise``.
 
     BatchNorm sees the parts of a batch, as in training.
     """
-    parts = -(-b // training.engine.micro_batch_size)
+    parts, n = -(-b // training.engine.micro_batch_size), training.data.n
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         pairs = zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)
         losses = (cross_entropy(model(x), y, reduction="sum") for x, y in pairs)
         return sum(losses, torch.zeros(())) / b
 
-    batches = [batch for epoch in range(epochs) for batch in whole_batches(training, epoch, b)]
+    batches: list[tuple[Tensor, Tensor]] = []
+    for epoch in range(epochs):
+        order = torch.randperm(n, generator=torch.manual_seed(epoch))[: n // b * b]
+        batches += training.data.train_batches(order.split(b), epoch)
     return igo.measure_noise(
-        training.network.train(), None, batches, n=training.data.n, batches=len(batches),
+        training.network.train(), None, batches, n=n, batches=len(batches),
         sampling="independent", loss_of=loss, batch_size=b,
     )  # fmt: skip
 
@@ -75,6 +71,7 @@ def test_weights_that_stand_still_have_the_noise_of_whole_batches(
     assert record["gradient_norm"] == pytest.approx(whole.gradient_norm, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_last_epoch_of_a_run_has_the_noise_of_its_batches_at_its_weights() -> None:
     """δ within a factor of 2; with pieces of eight samples it was off by more than ten here."""
     training = prepared(configure("epochs=24", "engine.precision=fp32", "evaluate_every=24"))

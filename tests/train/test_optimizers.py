@@ -21,7 +21,6 @@ from trained import prepared
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
 from igo.train import machine, optimizers
-from igo.train.record import Training
 
 Parameters = list[nn.Parameter]
 # Three epochs of 3, 3 and 2 batches on 96 digits.
@@ -61,20 +60,6 @@ CASES = {
 }  # fmt: skip
 
 
-def plainly(run: Training, optimizer: Optimizer, stages: list[dict[str, str]]) -> None:
-    """Train as a loop of PyTorch's own does, by the rows of a plan."""
-    network = run.network.train()
-    for row in stages:
-        for group in optimizer.param_groups:
-            group["lr"] = float(row["eta_m"])
-        indices = epoch_batches(96, int(row["batches"]), run.config.seed, int(row["first_epoch"]))
-        for images, labels in run.data.train_batches(indices, 0):  # nothing is augmented here
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(images), labels, reduction="sum")
-            (loss / len(labels)).backward()
-            optimizer.step()
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     name: str, program: Program, tmp_path: Path
@@ -84,8 +69,18 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     run = prepared(configure(*SMALL, *case.typed))
     stages = list(csv.DictReader((run_folder(tmp_path) / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
-    plainly(run, case.build(list(run.network.parameters()), case.rate), stages)
-    assert_equal(dict(outcome(tmp_path).state["model"]), dict(run.network.state_dict()))
+    network = run.network.train()
+    optimizer = case.build(list(network.parameters()), case.rate)
+    for row in stages:
+        for group in optimizer.param_groups:
+            group["lr"] = float(row["eta_m"])
+        indices = epoch_batches(96, int(row["batches"]), run.config.seed, int(row["first_epoch"]))
+        for images, labels in run.data.train_batches(indices, 0):  # nothing is augmented here
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(images), labels, reduction="sum")
+            (loss / len(labels)).backward()
+            optimizer.step()
+    assert_equal(dict(outcome(tmp_path).state["model"]), dict(network.state_dict()))
 
 
 def small(device: str = "cpu") -> Parameters:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -51,7 +52,9 @@ def as_calls(values: dict[str, Any]) -> None:
             target, kept = settings.pop("_target_"), {}
             if group == "schedule":
                 kept = {key: settings.pop(key) for key in OF_SCHEDULES if key in settings}
-            call = f"{target}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+            # pformat sorts dictionaries: typed in another order, it is the same run
+            shown = {key: pformat(value, width=sys.maxsize) for key, value in settings.items()}
+            call = f"{target}({', '.join(f'{key}={shown[key]}' for key in sorted(shown))})"
             _check(group, call)
             values[group] = {**kept, name: call}
 

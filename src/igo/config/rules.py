@@ -98,6 +98,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
 def _stages(config: Config) -> int:
     """M, which a run is named after."""
     schedule, n = config.schedule, max(training_samples(config), 1)
+    known = config.p is not None or schedule.profile != "graduated"
+    require(known, "p", None, "graduated needs it, e.g. p=0.5")
     try:
         return stages_of(
             schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,

@@ -108,7 +108,7 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
     form: dict[str, Any] = {"size": size, "channels": channels, "square": not imagenet}
     classes, train = _listed(root.absolute(), "train")
     train = replace(train, **form)
-    tests = ["val"] if imagenet else tests_in(root)
+    tests = ["val"] if imagenet else [p for p in ("val", "test") if (root / p).is_dir()]
     if not tests:
         trained, tested = (
             replace(train, names=train.names[i], labels=train.labels[i], stamps=train.stamps[i])
@@ -122,11 +122,6 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
             f" {min(different)} is in one of them only"
         )
     return train, replace(test, **form)
-
-
-def tests_in(root: Path) -> list[str]:
-    """Those of ``val`` and ``test`` that are there: epochs are evaluated on the first alone."""
-    return [part for part in ("val", "test") if (root / part).is_dir()]
 
 
 @functools.cache  # a start asks four times, and on a network's disk a listing takes minutes

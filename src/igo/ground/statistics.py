@@ -84,8 +84,8 @@ def sign_flip(differences: ArrayLike) -> float | None:
     first, second = (np.sort(_sums(half)) for half in np.array_split(d, 2))
     nearer = np.searchsorted(second, bound - first)
     nearer -= np.searchsorted(second, -bound - first, "right")
-    every = 2 ** len(d)
-    return (every - int(nearer.sum())) / every
+    every = 2.0 ** len(d)
+    return (every - float(nearer.sum())) / every
 
 
 def _sums(differences: Array) -> Array:

@@ -56,15 +56,17 @@ class Seeded:
         if not isinstance(indices, Indices):
             raise TypeError("igo.Seeded needs an igo.BatchSampler; give other loaders its data")
         states, samples = (random.getstate(), np.random.get_state()), []
-        with torch.random.fork_rng(devices=[]):
-            for index in indices:
-                seed = derive_seed(indices.seed, "sample", indices.epoch, index)
-                torch.default_generator.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                samples.append(self.data[index])
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+        try:
+            with torch.random.fork_rng(devices=[]):
+                for index in indices:
+                    seed = derive_seed(indices.seed, "sample", indices.epoch, index)
+                    torch.default_generator.manual_seed(seed)
+                    random.seed(seed)
+                    np.random.seed(seed % 2**32)
+                    samples.append(self.data[index])
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
         return samples
 
     def __getattr__(self, name: str) -> Any:

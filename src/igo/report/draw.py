@@ -136,9 +136,7 @@ def curves(
     for rows in groups:
         label, at = rows["label"][0], rows[x].to_numpy()
         y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
-        (line,) = ax.plot(at, y, label=label, **looks[label])
-        if steps:
-            line.set_drawstyle("steps-mid")
+        ax.plot(at, y, label=label, drawstyle="steps-mid" if steps else None, **looks[label])
         colour = looks[label]["color"]
         if len(groups) <= MOST_BANDS:
             ax.fill_between(at, low, high, color=colour, alpha=0.14, lw=0, step=step)

@@ -19,7 +19,6 @@ import torch
 
 from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
-from igo.data import folders
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
 from igo.ground.errors import UserError, counted, first_line, require
@@ -88,7 +87,7 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
     """
     ranks = run.engine.ranks
     state = checkpoint.load(path, signature) if ranks.first else None
-    if state and run.identity:
+    if state:
         manifest.check_data(path.parent, recorded, run.identity)
         manifest.check_plan(path.parent, recorded, run.plan)
     state = ranks.broadcast(state)
@@ -133,9 +132,6 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
         if training.engine.note:
             terminal.warn(training.engine.note)
         terminal.show_plan(config, plan)
-        place = place_of(config)
-        if config.dataset.name == "folder" and folders.tests_in(place.root or place.data_dir)[1:]:
-            terminal.say("epochs are evaluated on the images in val; those in test are not read")
         parts = training.engine.micro_batch_size
         if ranks.size > 1 and training.engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
-from igo.ground.errors import UserError
+from igo.ground.errors import UserError, first_line
 from igo.ground.files import LEFT, Record, durable, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
@@ -64,8 +64,7 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise UserError(f"{path} is damaged ({reason}); {LEFT}") from None
+        raise UserError(f"{path} is damaged ({first_line(error)[:80]}); {LEFT}") from None
     known: dict[str, Any] = state if isinstance(state, dict) else {}
     found = known.get("version"), known.get("signature")
     if found != (VERSION, signature):

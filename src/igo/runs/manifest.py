@@ -60,7 +60,7 @@ def of_training(training: Training) -> Record:
         "pid": os.getpid(),
         "plan": plan_digest(training.plan),
         "hardware": machine.hardware(training.engine),
-        "data": asdict(training.identity) if training.identity else None,
+        "data": asdict(training.identity),
         "noise_law": {"delta": optimizer.formula, "why_null": optimizer.why_null},
     }
 

@@ -75,7 +75,7 @@ class Sweep:
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
         states = {job.name: state_of(job.folder.path) for job in self.runs}  # in their order
-        waiting = {run for run in self.in_slurm if states[run] != "finished"}
+        waiting = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
         return states | dict.fromkeys(waiting, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
 
 

@@ -53,7 +53,7 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     engine: Engine
-    identity: Identity | None = None  # of the data; None without a record
+    identity: Identity  # of the data
 
 
 @dataclass
@@ -121,6 +121,8 @@ def record_of(
         "b_m": trained.batch_size,
         "beta_m": beta,
         "gamma_m": stage.gamma_m,
+        "kappa_m": stage.kappa_m,
+        "lambda_m": stage.lambda_m,
         "delta_m": delta,
         "delta_measured": level(measured.variance if measured else None),
         "delta_measured_low": level(low),

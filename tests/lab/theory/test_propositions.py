@@ -9,7 +9,7 @@ from scipy import optimize, stats
 from lab.theory import propositions as props
 from lab.theory.studies import movement
 from lab.theory.studies.convexity import sample_widths
-from lab.theory.studies.decay_rates import SCHEDULES, decay_rates, length_shares
+from lab.theory.studies.decay_rates import SCHEDULES, decay_rates
 
 A = st.floats(1.4143, 50)
 
@@ -103,13 +103,3 @@ def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():
         along = (c["delta"] ** 2 + c["r"] ** 2 * (c["a"] ** 2 - 1)) / (2 * c["delta"])
         assert along <= c["a"] * c["r"] * (1 + 1e-9)
         assert props.delta_minus(along, 1.0, 1.0, c["r"], c["a"]) == pytest.approx(c["delta"])
-
-
-def test_stage_lengths_by_hand():
-    phi, rates = np.array([1.0, 0.5]), np.array([1.0, 1.0])
-    np.testing.assert_allclose(length_shares(phi, rates, 0.0), [1 / 5, 4 / 5])
-    # 1/(1 − 0.2) = 1.25 and 1/(0.25 − 0.2) = 20
-    np.testing.assert_allclose(length_shares(phi, rates, 0.2), [1.25 / 21.25, 20 / 21.25])
-    # with the decay in η: 1/(0.25 − 0.2·0.5) = 1/0.15
-    shares = length_shares(phi, phi, 0.2)
-    np.testing.assert_allclose(shares[1] / shares[0], (1 - 0.2) / 0.15)

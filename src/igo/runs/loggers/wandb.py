@@ -117,7 +117,6 @@ class WandB(Logger):
             {name: float(cell) if cell else None for name, cell in row.items()}
             for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
         ]
-        self._rates = {int(row["stage"]): (row["kappa_m"], row["lambda_m"]) for row in plan}
         task = f"{config.dataset.name}-{model}-{profile}"
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
@@ -167,12 +166,10 @@ class WandB(Logger):
         if step <= self._logged:
             return
         self._logged = step
-        kappa, lam = self._rates[metrics["stage"]]  # None in the last stage
-        row = {**metrics, "kappa_m": kappa, "lambda_m": lam}
         with _or_teardown():
-            self._run.log({key: value for key, value in row.items() if value is not None})
+            self._run.log({key: value for key, value in metrics.items() if value is not None})
             # Else W&B's summary keeps an earlier stage's value; a null accuracy is not new.
-            if gone := [key for key, value in row.items() if value is None and "/" not in key]:
+            if gone := [key for key, value in metrics.items() if value is None and "/" not in key]:
                 self._run.summary.update(dict.fromkeys(gone))
 
     def close(self, exit_code: int = 0) -> None:
