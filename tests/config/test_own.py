@@ -115,7 +115,7 @@ def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Pat
         (tmp_path / "own" / f"{name}.yaml").write_text(text)
         typed = (*data, "--config-dir", "own", name.replace("/", "="), "dry_run=true")
         shown = program(*typed).good().stdout
-        assert "with my_model.cnn(classes=3, channels=3) and sgd" in shown
+        assert "with my_model.cnn(channels=3, classes=3) and sgd" in shown
 
 
 WRONG = {  # what is typed; what is said after the setting
