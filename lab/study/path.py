@@ -1,4 +1,4 @@
-"""The study of results/path.md: does the path of the noise matter, and from what length on?"""
+"""The study of results/path.md: falling noise at four training lengths."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "qui
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
 FIGURE = "![Differences by training length](path.png)\n"
+NOTE = (
+    "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
+    "Detectable: in points, with 80 % power.\n"
+)
+ESTIMATES = "Estimates with 95 % intervals, without a verdict but for the six above:\n"
 
 
 def rows(planned: Sequence[int]) -> list[Row]:
@@ -66,7 +71,8 @@ def fill(runs: Mapping[str, Run]) -> list[Row]:
             seeds_of = range(row["found"]["n"])
             ends = study.values(row | {"endpoint": "end_train_accuracy"}, runs, seeds_of)
             if ends.mean(axis=1).min() < TRAINED:
-                row["found"]["verdict"] = "not judged: training has not ended"
+                untold = {"p_adjusted": None, "p_equal_adjusted": None, "detectable": None}
+                row["found"] |= untold | {"verdict": "not judged: training has not ended"}
     return claims
 
 
@@ -77,6 +83,7 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
         done = len(study.whole_seeds(claims, runs)) // len(study.arms(claims))
         return f"**{done} whole seeds have run; {LEAST} are needed.**\n"
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
+    lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
     for arm, settings in ARMS.items():
         cells = []
@@ -85,11 +92,31 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
                       for seed in seeds_of]  # fmt: skip
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
-            cells.append(" / ".join(f"{mean:.1f}" for mean in means))
-        lines.append([arm, *cells])
-    head = [f"arm, {len(seeds_of)} seeds", *(f"{epochs} epochs" for epochs in LENGTHS)]
+            cells.append(" / ".join(f"{mean:.2f}" for mean in means))
+        level = np.median([run.epochs[-1]["delta_measured"] for run in of_arm])
+        lines.append([arm, *cells, f"{level:.2g}"])
+    arms = table.markdown([f"arm, {len(seeds_of)} seeds", *lengths, "δ, last epoch"], lines)
     judged = table.table([row for row in claims if row["test"] != "none"])
-    return f"{table.markdown(head, lines)}\n{FIGURE}\n{judged}"
+    estimates = "\n".join(
+        table.markdown([f"{statistics} statistics", *lengths], [
+            [f"{first} − {second}", *(_estimate(claims, epochs, end, first, second)
+                                      for epochs in LENGTHS)]
+            for first, second in ESTIMATED
+        ])
+        for end, statistics in ENDPOINTS.items()
+    )  # fmt: skip
+    said = f"Means in %: {' / '.join(columns)}; δ is the median of the longest runs'.\n"
+    return f"{judged}\n{NOTE}\n{FIGURE}\n{said}\n{arms}\n{ESTIMATES}\n{estimates}"
+
+
+def _estimate(claims: Sequence[Row], epochs: int, endpoint: str, first: str, second: str) -> str:
+    """The difference of two arms at a length, with its interval."""
+    (row,) = (
+        row for row in claims
+        if (row["endpoint"], row["first"], row["second"])
+        == (endpoint, ARMS[first] | {"epochs": epochs}, ARMS[second] | {"epochs": epochs})
+    )  # fmt: skip
+    return table.with_interval(*(row["found"][name] for name in ("statistic", "low", "high")))
 
 
 def draw(claims: Sequence[Row], file: Path) -> None:

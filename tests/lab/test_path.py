@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
             for epochs in path.LENGTHS:
                 right = (50 + seed + SHIFT[arm] + random.normal() / 10) / 100
                 train = 0.5 if epochs == 5 else 0.98 if arm == "quiet" else 0.995
-                record = {"test/accuracy": right, "train/accuracy": train, "train/loss": 0.1}
+                record = {"test/accuracy": right, "train/accuracy": train, "train/loss": 0.1,
+                          "delta_measured": epochs * 10 ** (seed - 6)}  # fmt: skip
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
                 after = json.dumps({"anew_accuracy": 100 * right})
                 files = {"metrics.jsonl": json.dumps(record), "status.json": status}
@@ -41,8 +43,13 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
         "4 − 2": "lower", "2 − quiet": "not judged: training has not ended",
     }.items()}  # fmt: skip
     page = path.summary(claims, runs)
-    assert "| 2 | 50.0 /" in page
+    assert "| 2 | 50.00 /" in page
+    assert "| 44 |\n" in page  # between 8 and 80
     assert "80 epochs, running: 4 − 2 | 12 | −3." in page
+    (unjudged,) = re.findall(r"^\| 80 epochs, running: 2 − quiet .*$", page, re.M)
+    assert unjudged.endswith("| – | – | – | not judged: training has not ended |")
+    estimates = re.findall(r"^\| 2 − late (.*)$", page, re.M)  # of running statistics, and of fresh
+    assert [line.count("| +1.0") + line.count("| +0.9") for line in estimates] == [4, 4]
     path.draw(claims, tmp_path / "path.png")
     assert (tmp_path / "path.png").stat().st_size > 10_000
 
