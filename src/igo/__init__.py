@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from igo.noise.noise import noise_level as noise_level
     from igo.runs.checkpoint import load_run as load_run
 
+    __version__: str
+
 # Each name is imported at its first use, so that `import igo` is fast and a plan needs no torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
@@ -53,20 +55,22 @@ PUBLIC = {
 __all__ = list(PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return import_module("importlib.metadata").version("igo")
-    if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(PUBLIC[name]), name)
-    except ModuleNotFoundError as missing:
-        if name != "load_run":
-            raise
-        from igo.ground.errors import install
+if not TYPE_CHECKING:  # which then knows the names above alone
 
-        cure = f"{missing.name} is missing: {install('train,report')}"
-        raise AttributeError(f"igo.load_run: {cure}") from None  # so that help(igo) works
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("igo")
+        if name not in PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(import_module(PUBLIC[name]), name)
+        except ModuleNotFoundError as missing:
+            if name != "load_run":
+                raise
+            from igo.ground.errors import install
+
+            cure = f"{missing.name} is missing: {install('train,report')}"
+            raise AttributeError(f"igo.load_run: {cure}") from None  # so that help(igo) works
 
 
 def __dir__() -> list[str]:

@@ -219,6 +219,10 @@ def transformers(job: Job, **settings: Any) -> Ran:
             ran.add(inputs["x"], self.update.batch_size, rate)
             return loss
 
+        def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+            named["return_outputs"] = True  # as one that looks at the outputs
+            return super().compute_loss(model, inputs, *given, **named)[0]
+
     arguments = TrainingArguments(
         str(job.folder), learning_rate=RATE, optim="sgd", max_grad_norm=0.0, save_steps=STOP,
         save_strategy="steps" if job.stop else "no", dataloader_num_workers=job.workers,
@@ -227,6 +231,7 @@ def transformers(job: Job, **settings: Any) -> Ran:
     )  # fmt: skip
     model, data = Model(), [{"x": sample} for sample in DATA]
     trainer = Recorded(model, arguments, train_dataset=data, plan=job.plan)
+    assert arguments.max_steps == settings.get("max_steps", -1)
     with suppress(Killed):
         trainer.train(str(job.folder / f"checkpoint-{STOP}") if job.resume else None)
     ran.weights = [parameter.item() for parameter in model.parameters()]
@@ -374,6 +379,8 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
     ):
         with pytest.raises((UserError, RuntimeError), match=name):
             lightning(Job(tmp_path), **settings)
+    with pytest.warns(igo.PlanWarning, match="after 3 of the plan's 24 updates"):
+        transformers(Job(tmp_path), max_steps=3)
     for settings in ({"gradient_accumulation_steps": 2}, {"max_steps": 25}):
         with pytest.raises(UserError, match=rf"{next(iter(settings))}=.* the plan"):
             transformers(Job(tmp_path), **settings)

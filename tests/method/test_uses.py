@@ -120,6 +120,11 @@ def sharded() -> nn.Module:
     return model
 
 
+def cooling(t: float, stages: int = 4) -> float:
+    """A profile whose argument would be the plan's."""
+    return 0.5 ** int(stages * t)
+
+
 def own(t: float, *, h: Any) -> float:
     """A profile that is given what was typed, a whole number or a list."""
     return 1 - t / 2 if type(h) in (int, list) else 0
@@ -162,6 +167,11 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: sampler(rank=0, ranks=2, group=object()), "rank=0 .* or group"),
     (lambda _: plan("graduated", p=[1]), r"p=\[1\] .* must be a number"),
     (lambda _: plan(lr=0.1), "lr=0.1 .* Did you mean 'learning_rate'"),
+    (lambda _: plan(cooling), "profile=cooling .*: its argument stages is one of plan"),
+    (
+        lambda x: igo.measure_noise(x.model, nn.MSELoss(), x.schedule(x.loader), n=N),
+        "loader counts an update with each batch",
+    ),
     (lambda _: igo.NoiseMeter(DDP.__new__(DDP), 10), "no part has its own gradient"),
     (lambda _: igo.NoiseMeter(sharded(), 10), "no part has its own gradient"),
 ]
@@ -178,6 +188,7 @@ def test_a_use_is_refused_in_a_line(number: int, workers: int) -> None:
     with pytest.raises((RuntimeError, TypeError, ValueError), match=words) as raised:
         use(Loop(workers))
     assert "\n" not in str(raised.value)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # of a process
 
 
 class Augmented:

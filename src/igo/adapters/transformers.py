@@ -8,8 +8,9 @@ For another trainer, such as TRL's: ``class Mine(GraduatedTrainer, SFTTrainer): 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from copy import deepcopy
+from copy import copy, deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
 from igo.ground.errors import UserError
+from igo.method.arguments import PlanWarning
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler, Counter
 from igo.method.schedule import Schedule
@@ -61,6 +63,7 @@ class GraduatedTrainer(Trainer):
 
     def __init__(self, *arguments: Any, plan: Plan, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.args: Any = copy(self.args)  # yours stay as they are
         args, self.plan = self.args, plan
         if args.gradient_accumulation_steps != 1:
             wrong = f"gradient_accumulation_steps={args.gradient_accumulation_steps}"
@@ -68,6 +71,9 @@ class GraduatedTrainer(Trainer):
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
         args.max_steps = args.max_steps if args.max_steps > 0 else plan.updates
+        if args.max_steps < plan.updates:
+            early = f"the trainer ends after {args.max_steps} of the plan's {plan.updates} updates"
+            warnings.warn(early, PlanWarning, stacklevel=2)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         theirs = super().get_train_dataloader()  # without the columns that the model does not take
@@ -99,4 +105,6 @@ class GraduatedTrainer(Trainer):
         of_all = self.args.average_tokens_across_devices  # divided by the tokens of all ranks
         if not model.training or (of_all and named.get("num_items_in_batch") is not None):
             return result
+        if isinstance(result, tuple):  # with the outputs
+            return result[0] * self.update.weight, *result[1:]
         return result * self.update.weight

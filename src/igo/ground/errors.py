@@ -41,8 +41,11 @@ class ConfigError(UserError):
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
-        shown = "null" if value is None else value
-        super().__init__(f"{setting}={shown} is not allowed: {allowed}")
+        super().__init__(setting, value, allowed)
+
+    def __str__(self) -> str:
+        setting, value, allowed = self.args
+        return f"{setting}={'null' if value is None else value} is not allowed: {allowed}"
 
 
 def require(holds: bool, setting: str, value: object, allowed: str) -> None:

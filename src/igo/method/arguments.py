@@ -60,9 +60,14 @@ class PlanError(ValueError):
     """
 
     def __init__(self, argument: str, value: object, allowed: str) -> None:
+        super().__init__(argument, value, allowed)
         self.argument, self.value, self.allowed = argument, value, allowed
-        fault = " is missing" if value is None else f"={value} is not allowed"
-        super().__init__(allowed if argument == "plan" else f"{argument}{fault}: {allowed}")
+
+    def __str__(self) -> str:
+        if self.argument == "plan":
+            return self.allowed
+        fault = " is missing" if self.value is None else f"={self.value} is not allowed"
+        return f"{self.argument}{fault}: {self.allowed}"
 
 
 class PlanWarning(UserWarning):
@@ -132,6 +137,9 @@ def checked(
     if not callable(profile):
         _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
+    for name in parameters(profile).keys() & given.keys() - more.keys():
+        allowed = f"its argument {name} is one of plan's, too; give it another name"
+        raise PlanError("profile", name_of(profile), allowed)
     _check_names(profile, own, [*given, *notes])
     plain = {name: _plain(name, value, RULES.get(name)) for name, value in given.items()}
     for_profile = dict(own)  # an argument without a range is for your own profile as it is
