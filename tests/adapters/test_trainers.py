@@ -108,7 +108,7 @@ def plain(job: Job) -> Ran:
                 part.load_state_dict(state)
             torch.set_rng_state(saved[-1])
         for batch in chain.from_iterable(loader for _ in batches.epochs()):
-            update: Any = schedule.update
+            update = schedule.update
             optimizer.zero_grad()
             (loss_of(model, batch, job) * update.weight).backward()
             optimizer.step()

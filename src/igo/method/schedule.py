@@ -88,9 +88,6 @@ class Schedule:
             with the optimizer's own rate, it counts as made with it.
         batches: the loader's sampler; for your own loader, an ``igo.Counter``.
 
-    Attributes:
-        update: the ``Update`` that is being made, with η of the first group; None before the first.
-
     Raises:
         PlanError: a group has no learning rate.
         TypeError: there is no optimizer of torch.optim, or ``batches`` is no sampler or counter.
@@ -106,12 +103,23 @@ class Schedule:
             wanted = "one of torch.optim or several, and an igo.BatchSampler or igo.Counter"
             raise TypeError(f"igo.Schedule(optimizer, batches) takes {wanted}, not {kinds}")
         self.batches = batches
-        self.update: Update | None = None
+        self._update: Update | None = None
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 _made_with(group)
         early = partial(_refuse_early, ref(self))  # as long as this schedule is in use
         self._early = [each.register_step_pre_hook(early) for each in self.optimizers]
+
+    @property
+    def update(self) -> Update:
+        """The update that is being made, with η of the first group.
+
+        Raises:
+            RuntimeError: before the first one.
+        """
+        if self._update is None:
+            raise RuntimeError("no update has begun: loop over schedule(loader)")
+        return self._update
 
     @property
     def learning_rate(self) -> float:
@@ -169,14 +177,14 @@ class Schedule:
                     group["lr"] = rate
                 initials.append(initial)
                 rates.append(rate)
-        if self.update is None:
+        if self._update is None:
             if first != 1 and not any(math.isclose(first, x, rel_tol=SAME) for x in initials):
                 allowed = f"the optimizer was made with {initials[0]:g}; give one of them alone"
                 raise PlanError("learning_rate", first, allowed)
             for hook in self._early:
                 hook.remove()
-        self.update = replace(update, learning_rate=rates[0])
-        return self.update
+        self._update = replace(update, learning_rate=rates[0])
+        return self._update
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state, and the rates that parameter groups were made with."""

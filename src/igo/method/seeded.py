@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from igo.ground.seeds import derive_seed
 
@@ -19,7 +20,7 @@ class Indices(list[int]):
     epoch: int
 
 
-class Seeded:
+class Seeded(Dataset[Any]):
     """A data set whose random augmentation a resume has again, for a ``BatchSampler``'s loader.
 
     While a sample is made, ``torch``, ``random`` and ``numpy.random`` are seeded by the sampler's
