@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from weakref import ref
 
 import torch
@@ -19,6 +19,7 @@ from igo.method.sampler import GIVE, BatchSampler, Counter
 from igo.method.stages import Update
 
 Batch = TypeVar("Batch")
+Loader = TypeVar("Loader", bound=Iterable[Any])
 SAME = 1e-6  # relative: what float32 makes of a learning rate
 
 
@@ -130,11 +131,12 @@ class Schedule:
         """η of the newest update in each parameter group, as from a scheduler of PyTorch's."""
         return [float(group["lr"]) for each in self.optimizers for group in each.param_groups]
 
-    def __call__(self, loader: Iterable[Batch]) -> Batches[Batch]:
+    def __call__(self, loader: Loader) -> Loader:
         """The loader, which now calls ``step()`` before it gives a batch.
 
-        It is used as before, in each epoch again. What you leave early, by ``break`` at the end of
-        the body, the next loop over it finishes.
+        It is used as before, in each epoch again, and to type checkers it is the same; it is a view
+        of it, whose ``loader`` counts nothing. What you leave early, by ``break`` at the end of the
+        body, the next loop over it finishes.
 
         Raises:
             TypeError: the loader has another batch sampler.
@@ -144,7 +146,7 @@ class Schedule:
         if isinstance(self.batches, BatchSampler) and theirs not in (None, self.batches):
             kind = type(theirs).__name__
             raise TypeError(f"the loader has a {kind}, not this schedule's sampler: {GIVE}")
-        return Batches(self, loader)
+        return cast("Loader", Batches(self, loader))
 
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η.
