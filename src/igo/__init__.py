@@ -18,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from igo.ground.errors import UserError as UserError
+    from igo.method.arguments import Algorithm3 as Algorithm3
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.plan import Plan as Plan
@@ -26,17 +28,20 @@ if TYPE_CHECKING:
     from igo.method.sampler import Counter as Counter
     from igo.method.schedule import Schedule as Schedule
     from igo.method.seeded import Seeded as Seeded
+    from igo.method.stages import Row as Row
     from igo.method.stages import Update as Update
     from igo.noise.measure import measure_noise as measure_noise
     from igo.noise.meter import NoiseMeter as NoiseMeter
     from igo.noise.noise import Noise as Noise
     from igo.noise.noise import noise_level as noise_level
+    from igo.runs.checkpoint import TrainedRun as TrainedRun
     from igo.runs.checkpoint import load_run as load_run
 
     __version__: str
 
 # Each name is imported at its first use, so that `import igo` is fast and a plan needs no torch.
 PUBLIC = {
+    "Algorithm3": "igo.method.arguments",
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.sampler",
     "Noise": "igo.noise.noise",
@@ -44,9 +49,12 @@ PUBLIC = {
     "Plan": "igo.method.plan",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
+    "Row": "igo.method.stages",
     "Schedule": "igo.method.schedule",
     "Seeded": "igo.method.seeded",
+    "TrainedRun": "igo.runs.checkpoint",
     "Update": "igo.method.stages",
+    "UserError": "igo.ground.errors",
     "load_run": "igo.runs.checkpoint",
     "measure_noise": "igo.noise.measure",
     "noise_level": "igo.noise.noise",
@@ -65,12 +73,12 @@ if not TYPE_CHECKING:  # which then knows the names above alone
         try:
             return getattr(import_module(PUBLIC[name]), name)
         except ModuleNotFoundError as missing:
-            if name != "load_run":
+            if PUBLIC[name] != "igo.runs.checkpoint":
                 raise
             from igo.ground.errors import install
 
             cure = f"{missing.name} is missing: {install('train,report')}"
-            raise AttributeError(f"igo.load_run: {cure}") from None  # so that help(igo) works
+            raise AttributeError(f"igo.{name}: {cure}") from None  # so that help(igo) works
 
 
 def __dir__() -> list[str]:

@@ -71,8 +71,9 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [n for n in igo.__all__ if n not in ("Plan", "PlanError", "PlanWarning", "Update", "load_run")],
-)
+    ["BatchSampler", "Counter", "Noise", "NoiseMeter", "Schedule", "Seeded", "measure_noise",
+     "noise_level", "plan"],
+)  # fmt: skip
 def test_the_examples_of_a_docstring_run(name: str) -> None:
     documented = getattr(igo, name)
     module = importlib.import_module(documented.__module__)

@@ -53,9 +53,9 @@ NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
 
 
 class PlanError(ValueError):
-    """An argument of ``plan`` from which no plan can be made.
+    """An argument of ``plan``, of a sampler or of a schedule that is wrong, or a state that is.
 
-    Attributes: ``argument``, its name, or ``plan`` for all of them; ``value``, None if it is
+    Attributes: ``argument``, its name, or ``plan`` for the whole plan; ``value``, None if it is
     missing; ``allowed``, which values are right.
     """
 

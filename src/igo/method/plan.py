@@ -90,7 +90,7 @@ def plan(
             with sample s has η_1 s/W. The profile begins after the warm-up.
         max_batch_size: the largest batch size allowed; None is n.
         batch_multiple: the larger batch size of a stage is a multiple of it if possible.
-        algorithm3: see ``igo.method.arguments.Algorithm3``.
+        algorithm3: see ``igo.Algorithm3``.
         of_profile: the profile's parameters, such as ``p``.
 
     Returns:
