@@ -144,6 +144,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: [b for _ in x.batches.epochs() for b in x.loader], r"loop over schedule\(loader\)"),
     (lambda x: [b for _ in range(4) for b in x.schedule(x.loader)], "all 11 updates of the plan"),
     (lambda x: x.schedule(DataLoader(DATA, 8, shuffle=True)), OTHER),
+    (lambda x: x.schedule(x.schedule(x.loader)), "loader counts updates already"),
     (lambda x: x.schedule(DataLoader(DATA, sampler=x.batches)), OTHER),
     (lambda x: x.schedule.update, r"no update has begun: loop over schedule\(loader\)"),
     (lambda x: x.optimizer.step(), r"came before .*loop over schedule\(loader\)"),

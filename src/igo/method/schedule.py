@@ -139,9 +139,11 @@ class Schedule:
         body, the next loop over it finishes.
 
         Raises:
-            TypeError: the loader has another batch sampler.
+            TypeError: the loader has another batch sampler, or is such a view.
             RuntimeError: in a loop, as ``step``; or gradients are off.
         """
+        if isinstance(loader, Batches):
+            raise TypeError("the loader counts updates already: give schedule() the one inside")
         theirs = getattr(loader, "batch_sampler", None)
         if isinstance(self.batches, BatchSampler) and theirs not in (None, self.batches):
             kind = type(theirs).__name__
