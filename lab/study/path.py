@@ -93,8 +93,8 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        level = np.median([run.epochs[-1]["delta_measured"] for run in of_arm])
-        lines.append([arm, *cells, f"{level:.2g}"])
+        levels = np.array([run.epochs[-1]["delta_measured"] for run in of_arm], dtype=float)
+        lines.append([arm, *cells, f"{np.nanmedian(levels):.2g}"])
     arms = table.markdown([f"arm, {len(seeds_of)} seeds", *lengths, "δ, last epoch"], lines)
     judged = table.table([row for row in claims if row["test"] != "none"])
     estimates = "\n".join(

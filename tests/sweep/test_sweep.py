@@ -19,6 +19,8 @@ from functools import cache
 from math import comb
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace as Namespace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -32,15 +34,16 @@ from hydra.errors import HydraException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorded import edit
+from rich.console import Console
 
 from igo.config.load import load
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, distinct
-from igo.sweep.launch import check_file, too_few_seeds
+from igo.sweep.launch import Sweep, check_file, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -388,6 +391,33 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert said(7) == ""
     lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
     assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
+
+
+class Ended:
+    """A process of a local sweep that ends at once, or that the server cannot start."""
+
+    def __init__(self, exitcode: int, error: type[Exception] | None = None) -> None:
+        self.exitcode, self.error = exitcode, error
+        self.sentinel, end = os.pipe()
+        os.close(end)
+
+    def start(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("killed", [(0, EOFError), (0, ConnectionRefusedError), (local.LOST,)])
+def test_a_server_that_is_killed_is_one_line(
+    killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid a start, between two, or while its runs go on."""
+    started = Namespace(Process=lambda **_: Ended(*killed))
+    monkeypatch.setattr(local, "_server", lambda: started)
+    jobs = [composer.job(["engine=cpu"])] * 2
+    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
+    sweep.jobs = jobs
+    with pytest.raises(Outside, match="was killed; those that have begun go on"):
+        local.run_all(sweep, local.Local(parallel=1))
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

@@ -135,7 +135,7 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
     counts = "loader counts an update with each batch: measure with the one that it was made with"
-    refuse(hasattr(loader, "schedule"), counts)
+    refuse(hasattr(getattr(loader, "schedule", None), "get_last_lr"), counts)
     sampler = getattr(loader, "batch_sampler", None)
     refuse(
         getattr(sampler, "updates", 0) and not getattr(sampler, "done", True),  # igo.BatchSampler

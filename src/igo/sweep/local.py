@@ -19,6 +19,7 @@ from typing import Annotated
 from rich.progress import Progress
 
 from igo.config.schema import total_epochs
+from igo.ground.errors import Outside
 from igo.ground.ranks import allowed_cores
 from igo.method.profiles import AT_LEAST_ONE
 from igo.runs.folder import last_record, read_status, state_of
@@ -27,6 +28,8 @@ from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, why
 
 LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
+LOST = 255  # multiprocessing's exit code of a process whose server was killed
+GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
 
 
 @dataclass
@@ -42,6 +45,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     """Run every job, as many at a time as there is room for; a job that fails stops no other.
 
     Raises:
+        Outside: the server was killed.
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
@@ -60,7 +64,10 @@ def run_all(sweep: Sweep, settings: Local) -> None:
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()
                 process = context.Process(target=_work, args=(job, settings.threads, gpu))
-                process.start()
+                try:
+                    process.start()
+                except (EOFError, OSError):
+                    raise Outside(GONE) from None
                 running[process] = job, gpu
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in running], timeout=LOOK_EVERY)
@@ -68,6 +75,8 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 epochs[job.name] = last_record(job.folder.path).get("epoch", 0)
             for process in [process for process in running if process.exitcode is not None]:
                 job, gpu = running.pop(process)
+                if process.exitcode == LOST:
+                    raise Outside(GONE)
                 free.append(gpu)
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
