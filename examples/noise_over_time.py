@@ -48,7 +48,7 @@ for epoch in batches.epochs():
         loss.backward()
         optimizer.step()
     measured.append(measure(epoch))
-    variance, (low, high) = measured[-1].variance, measured[-1].interval
+    variance, (low, high) = measured[-1].variance, measured[-1].variance_interval
     print(f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
 
@@ -66,8 +66,8 @@ above.legend()
 below.errorbar(
     range(plan.epochs + 1),
     [noise.variance for noise in measured],
-    [[noise.variance - noise.interval[0] for noise in measured],
-     [noise.interval[1] - noise.variance for noise in measured]],
+    [[noise.variance - noise.variance_interval[0] for noise in measured],
+     [noise.variance_interval[1] - noise.variance for noise in measured]],
     fmt="o-", capsize=3,
 )  # fmt: skip
 below.set(ylabel="C², 95 % interval", xlabel="epochs done", yscale="log")

@@ -113,7 +113,7 @@ def row(found: list[Found]) -> list[str]:
     c2, norm = np.mean([(each.variance, each.gradient_square) for each in records], axis=0)
     return [
         f"{2 * records[0].batches}", f"{found[0].twins}", f"{truth:.3g}", f"{alone / truth:.2f}",
-        f"{c2 / truth:.2f}", covered(truth, [noise.interval for noise in records]),
+        f"{c2 / truth:.2f}", covered(truth, [noise.variance_interval for noise in records]),
         f"{square:.3g}", f"{norm / square:.2f}",
         covered(square, [noise.square_interval for noise in records]),
     ]  # fmt: skip

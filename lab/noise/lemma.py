@@ -204,7 +204,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     for gradient in gradients:
         spread.add([gradient])
     noise = spread.noise(batch_size=batch_size, n=n, sampling="independent")
-    if noise.interval is None:
+    if noise.variance_interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
     finite = finite_factor(batch_size, n)
     variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
@@ -213,7 +213,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     distance = statistics.mean_of(squares)
     return {
         "b": batch_size, "batches": len(gradients), "c2": noise.variance,
-        "c2_low": noise.interval[0], "c2_high": noise.interval[1],
+        "c2_low": noise.variance_interval[0], "c2_high": noise.variance_interval[1],
         "mean": distance.value, "low": distance.low, "high": distance.high,
         "bias_square": max(squared_gap - variance_of_batch / len(gradients), 0.0),
         "full_gradient_square": float(full.square().sum()),

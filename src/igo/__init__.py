@@ -15,6 +15,7 @@ In your own training loop (docs/own-loop.md):
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ if not TYPE_CHECKING:  # which then knows the names above alone
             from igo.ground.errors import install
 
             cure = f"{missing.name} is missing: {install('train,report')}"
-            raise AttributeError(f"igo.{name}: {cure}") from None  # so that help(igo) works
+            raise ImportError(f"igo.{name}: {cure}") from None
 
 
 def __dir__() -> list[str]:
-    return [*PUBLIC, "__version__"]
+    runs = find_spec("hydra")  # without it help(igo) has the other names
+    names = [name for name in PUBLIC if runs or PUBLIC[name] != "igo.runs.checkpoint"]
+    return [*names, "__version__"]

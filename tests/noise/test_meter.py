@@ -110,7 +110,7 @@ def test_the_interval_covers_c2() -> None:
                 weight.grad += torch.randn(6, generator=random) / 2 / 2
                 meter.part(4)
             meter.update()
-        low, high = meter.noise.interval
+        low, high = meter.noise.variance_interval
         covered += low <= 6 <= high
     assert 0.88 <= covered / 200 <= 0.99
 

@@ -109,14 +109,14 @@ def test_interval_is_the_jackknife_of_log_variance(
     error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
     reach = stats.t.ppf(0.975, 5) * error
     wanted = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
-    assert measured.interval == pytest.approx(wanted, rel=1e-9)
+    assert measured.variance_interval == pytest.approx(wanted, rel=1e-9)
     assert (measured.batch_size, measured.batches, measured.sampling) == (5, 6, sampling)
 
 
 def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
     def interval(*values: float) -> tuple[float, float] | None:
         g = torch.tensor(values, dtype=torch.float64)[:, None]
-        return estimate(g, batch_size=1, n=100).interval
+        return estimate(g, batch_size=1, n=100).variance_interval
 
     assert interval(1.0, 2.0) is None
     three = interval(1.0, 2.0, 4.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 
 import pytest
 import torch
@@ -67,6 +68,20 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert (getattr(igo, name).__doc__ or "").strip()
     with pytest.raises(AttributeError, match="has no attribute 'plann'"):
         _ = igo.plann  # type: ignore[attr-defined]
+
+
+def test_without_the_libraries_of_a_run_there_is_help_and_load_run_says_which() -> None:
+    code = (
+        "import sys, pydoc\n"
+        "sys.modules['hydra'] = sys.modules['omegaconf'] = None\n"
+        "import igo\n"
+        "assert 'measure_noise' in pydoc.render_doc(igo)\n"
+        "try: from igo import load_run\n"
+        "except ImportError as error: print(error)"
+    )
+    assert re.match(
+        r"igo.load_run: \w+ is missing: pip install .*\[train,report\]", output_of(code)
+    )
 
 
 @pytest.mark.parametrize(

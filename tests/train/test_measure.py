@@ -65,7 +65,7 @@ def test_weights_that_stand_still_have_the_noise_of_whole_batches(
     (record,) = train(training).records
     whole = at_its_weights(training, 3, config.batch_size)
     assert record["variance_pairs"] == -(-1437 // config.batch_size) // 2
-    assert whole.interval[0] <= record["gradient_variance"] <= whole.interval[1]
+    assert whole.variance_interval[0] <= record["gradient_variance"] <= whole.variance_interval[1]
     low, high = (record[f"gradient_variance_{end}"] for end in ("low", "high"))
     assert low < whole.variance < high
     assert record["gradient_norm"] == pytest.approx(whole.gradient_norm, rel=0.1)
@@ -140,9 +140,9 @@ def test_movement_has_no_share_in_c2(k: int) -> None:
         found.append(noise)
         squares.append(float(points.square().sum(1).mean()))
     assert np.mean([noise.variance for noise in found]) == pytest.approx(c2, rel=0.03)
-    inside = [noise.interval[0] < c2 < noise.interval[1] for noise in found]
+    inside = [noise.variance_interval[0] < c2 < noise.variance_interval[1] for noise in found]
     assert np.mean(inside) > 0.85
-    assert np.mean([n.interval[1] - n.interval[0] for n in found]) < 0.5 * c2
+    assert np.mean([n.variance_interval[1] - n.variance_interval[0] for n in found]) < 0.5 * c2
     assert np.mean([n.gradient_square for n in found]) == pytest.approx(np.mean(squares), rel=0.2)
 
 
@@ -168,7 +168,7 @@ def test_pairs_and_twins_by_hand(scaled: bool, monkeypatch: pytest.MonkeyPatch) 
     assert noise.variance == pytest.approx(c2 * math.sqrt(factor * math.exp(-0.25)), rel=1e-5)
     square = float(products.mean() + moved.mean() * (share + 0.125) / 2)
     assert noise.gradient_square == pytest.approx(square, rel=1e-5)
-    assert (noise.batches, noise.interval, noise.square_interval) == (kept, None, None)
+    assert (noise.batches, noise.variance_interval, noise.square_interval) == (kept, None, None)
     assert twins == [pytest.approx((math.log(factor), share), rel=1e-5), earlier]
     assert pairs_of(noises[:1], [1], eta)[0].noise() == (None, [])
 
@@ -192,7 +192,7 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
         of_pairs, of_twins = stats.t.ppf(0.975, 24), stats.t.ppf(0.975, 3)
         half = math.hypot(of_pairs * jackknife, of_twins * factor)
         ends = noise.variance * math.exp(-half), noise.variance * math.exp(half)
-        assert noise.interval == pytest.approx(ends, rel=1e-5)
+        assert noise.variance_interval == pytest.approx(ends, rel=1e-5)
         half = of_pairs * products.std(ddof=1) / 5
         half = math.hypot(half, of_twins * share * changes.mean())
         ends = noise.gradient_square - half, noise.gradient_square + half

@@ -48,7 +48,8 @@ def measure_noise(
     >>> noise = igo.measure_noise(
     ...     torch.nn.Linear(3, 1), torch.nn.functional.mse_loss, loader, n=64, batches=8
     ... )
-    >>> noise.variance > 0 and noise.interval[0] < noise.variance < noise.interval[1]
+    >>> low, high = noise.variance_interval
+    >>> 0 < low < noise.variance < high
     True
 
     A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is

@@ -27,7 +27,7 @@ class NoiseMeter:
     ...         (model(torch.randn(8, 3)).square().mean() / 2).backward()
     ...         meter.part(8)  # after each backward: its samples
     ...     meter.update()  # before optimizer.step()
-    >>> meter.noise.interval[0] < meter.noise.variance < meter.noise.interval[1]
+    >>> meter.noise.variance_interval[0] < meter.noise.variance < meter.noise.variance_interval[1]
     True
 
     The parts of a batch give independent gradients g_k at the same parameters, of s_k samples. With

@@ -26,14 +26,14 @@ class Noise:
     >>> igo.Noise(1280.0, None, 0.5, batch_size=32, batches=8, sampling="disjoint").noise_scale
     2560.0
 
-    ``variance`` is C², (loss per parameter)², and ``interval`` its 95 % confidence interval, None
-    for too few batches. ``gradient_square`` is the estimate of ‖∇f‖², which chance can
-    make negative; an epoch's has an interval, too. They were measured with K = ``batches`` of
+    ``variance`` is C², (loss per parameter)². ``gradient_square`` is the estimate of ‖∇f‖², which
+    chance can make negative. Intervals are of 95 %. That of C² is None for too few batches; that of
+    ‖∇f‖² is None but for an epoch's mean. They were measured with K = ``batches`` of
     b = ``batch_size`` samples, drawn as ``sampling`` says.
     """
 
     variance: float
-    interval: tuple[float, float] | None
+    variance_interval: tuple[float, float] | None
     gradient_square: float
     batch_size: int
     batches: int
@@ -59,7 +59,7 @@ class Noise:
     @property
     def scale_interval(self) -> tuple[float, float] | None:
         """An interval of B_simple, of 95 % or more: from those of C² and of ‖∇f‖²."""
-        of, ends = self.interval, self.square_interval
+        of, ends = self.variance_interval, self.square_interval
         if of is None or ends is None or ends[1] <= 0:
             return None
         return of[0] / ends[1], of[1] / ends[0] if ends[0] > 0 else math.inf

@@ -108,7 +108,7 @@ def record_of(
         # With δ_m = 0 a batch is all samples: gradient descent on f itself.
         return 0.0 if delta == 0 and found is not None else found
 
-    low, high = (measured and measured.interval) or (None, None)
+    low, high = (measured and measured.variance_interval) or (None, None)
     norm_low, norm_high = (measured and measured.norm_interval) or (None, None)
     scale_low, scale_high = (measured and measured.scale_interval) or (None, None)
     return {
