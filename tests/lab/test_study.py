@@ -22,7 +22,7 @@ from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import ends, methods, records, rows, seeds, table
+from lab.study import ends, methods, path, records, rows, seeds, table
 from lab.study.records import ROOT, Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -54,9 +54,13 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
 
 def test_the_pages_show_the_rows(runs: dict[str, Run]) -> None:
     every = rows.read()
-    assert table.between(table.README.read_text()) == table.readme(every)
-    shown = table.between((ROOT / "results" / "cifar100.md").read_text())
-    assert shown == methods.summary(every, runs)
+    claims = path.fill(runs)
+    for page, text in {
+        "README.md": table.readme([*claims, *every]),
+        "results/cifar100.md": methods.summary(every, runs),
+        "results/path.md": path.summary(claims, runs),
+    }.items():
+        assert table.between((ROOT / page).read_text()) == text
 
 
 @pytest.mark.slow
