@@ -202,3 +202,4 @@ def test_what_is_perhaps_not_meant_is_said() -> None:
         igo.plan("graduated", **given, epochs=4)
     igo.plan("graduated", **given, epochs=4, max_batch_size=64)
     igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
+    igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # and up again

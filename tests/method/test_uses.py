@@ -135,7 +135,7 @@ SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
 WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
 NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches, .*count each batch once"
-OTHER = r"the loader has a BatchSampler, .*batch_sampler=batches, .* from accelerator\.prepare"
+OTHER = r"has another sampler, torch\.\S+BatchSampler: .*batch_sampler=batches, .* accelerator"
 WRONGLY: Any = igo  # with what its types refuse
 REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: [x.schedule.step() for _ in x.schedule(x.loader)], NOT_GIVEN),
@@ -146,6 +146,8 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: x.schedule(DataLoader(DATA, 8, shuffle=True)), OTHER),
     (lambda x: x.schedule(x.schedule(x.loader)), "loader counts updates already"),
     (lambda x: x.schedule(DataLoader(DATA, sampler=x.batches)), OTHER),
+    (lambda x: x.schedule(DataLoader(DATA[1:], batch_sampler=x.batches)), "has 39 samples"),
+    (lambda x: x.schedule.load_state_dict(START), r"is a sampler's; give schedule\.state_dict\(\)"),
     (lambda x: x.schedule.update, r"no update has begun: loop over schedule\(loader\)"),
     (lambda x: x.optimizer.step(), r"came before .*loop over schedule\(loader\)"),
     (lambda x: update_bn(x.schedule(x.loader), x.model), "gradients are off: to evaluate"),

@@ -73,7 +73,7 @@ def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
 
 
 def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"config.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"is no run folder: .* no config\.yaml"):
         igo.load_run(tmp_path)
     folder = tmp_path / run_folder(finished).name
     shutil.copytree(run_folder(finished), folder)

@@ -7,6 +7,9 @@ So a resumed run needs no generator states, and no stream influences another.
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a plan is made and printed without torch
@@ -24,3 +27,24 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
+
+
+@contextmanager
+def python_generators() -> Iterator[None]:
+    """Leave ``random`` and ``numpy.random`` as they were."""
+    import numpy as np
+
+    before, numpys = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(numpys)
+
+
+def seed_python(seed: int) -> None:
+    """Seed ``random`` and ``numpy.random``."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -109,7 +109,8 @@ def notes(plan: Plan) -> list[str]:
     """What is perhaps not meant in a plan that can be trained."""
     noisy = [row for row in plan.rows if row.phi_m > 0]  # not those of stage M + 1
     last, found = noisy[-1].stage, []
-    if math.isclose(noisy[-1].phi_m, 1) and plan.arguments.get("profile") != "constant":
+    flat = all(math.isclose(row.phi_m, 1) for row in noisy)
+    if flat and plan.arguments.get("profile") != "constant":
         found.append(
             f"M = {last}: the noise stays at δ_1, so profile and split do nothing; more stages"
             " would lower it"

@@ -123,7 +123,10 @@ class Counter:
             RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
         """
         if self.done:
-            raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
+            raise RuntimeError(
+                f"all {self.plan.updates:,} updates of the plan are done; loop over"
+                " batches.epochs(), or begin with a new sampler and schedule"
+            )
         update = self._given.pop((self.updates + 1, self._part + 1), None)
         if update is None:
             if self._gives:
@@ -222,7 +225,7 @@ class Counter:
         """
         if "rates" not in state:
             held = ", ".join(map(str, state)) or "nothing"
-            allowed = f"the state has {held}; give what the sampler's state_dict() returned"
+            allowed = f"the state has {held}; give what state_dict() returned"
             raise PlanError("plan", "…", allowed)
         if not self.plan.is_that_of(state):
             ours = self.plan.arguments

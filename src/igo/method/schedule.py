@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from igo.ground.seeds import derive_seed
 from igo.method.arguments import PlanError
-from igo.method.sampler import GIVE, BatchSampler, Counter
+from igo.method.sampler import GIVE, BatchSampler, Counter, check_length
 from igo.method.stages import Update
 
 Batch = TypeVar("Batch")
@@ -140,14 +140,18 @@ class Schedule:
 
         Raises:
             TypeError: the loader has another batch sampler, or is such a view.
+            PlanError: its data set has another length than the plan's.
             RuntimeError: in a loop, as ``step``; or gradients are off.
         """
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
         theirs = getattr(loader, "batch_sampler", None)
         if isinstance(self.batches, BatchSampler) and theirs not in (None, self.batches):
-            kind = type(theirs).__name__
-            raise TypeError(f"the loader has a {kind}, not this schedule's sampler: {GIVE}")
+            kind = f"{type(theirs).__module__}.{type(theirs).__name__}"
+            raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
+        data = getattr(loader, "dataset", None)
+        if theirs is not None and isinstance(data, Sized):
+            check_length(self.batches.plan, data)
         return cast("Loader", Batches(self, loader))
 
     def step(self) -> Update:
@@ -201,8 +205,10 @@ class Schedule:
         Raises:
             PlanError: it is of another plan, or of no schedule.
         """
+        if "rates" in state and "base_lrs" not in state:
+            raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
         self.batches.load_state_dict(state)
-        for optimizer, rates in zip(self.optimizers, state.get("base_lrs", []), strict=False):
+        for optimizer, rates in zip(self.optimizers, state["base_lrs"], strict=False):
             for group, rate in zip(optimizer.param_groups, rates, strict=False):
                 group["initial_lr"] = rate
 
@@ -210,9 +216,8 @@ class Schedule:
 def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
     if schedule() and any(group["lr"] for group in optimizer.param_groups):  # with 0 state is made
         raise RuntimeError(
-            "optimizer.step() came before the schedule's first update: unlike a scheduler of"
-            " PyTorch's it sets each update before it is made; loop over schedule(loader), or call"
-            " schedule.step() before each update"
+            "optimizer.step() came before the schedule's first update: loop over schedule(loader),"
+            " or call schedule.step() before each update; a scheduler of PyTorch's steps after it"
         )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from igo.ground.seeds import derive_seed
+from igo.ground.seeds import derive_seed, python_generators, seed_python
 
 
 class Indices(list[int]):
@@ -56,18 +54,13 @@ class Seeded(Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         if not isinstance(indices, Indices):
             raise TypeError("igo.Seeded needs an igo.BatchSampler; give other loaders its data")
-        states, samples = (random.getstate(), np.random.get_state()), []
-        try:
-            with torch.random.fork_rng(devices=[]):
-                for index in indices:
-                    seed = derive_seed(indices.seed, "sample", indices.epoch, index)
-                    torch.default_generator.manual_seed(seed)
-                    random.seed(seed)
-                    np.random.seed(seed % 2**32)
-                    samples.append(self.data[index])
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+        samples = []
+        with torch.random.fork_rng(devices=[]), python_generators():
+            for index in indices:
+                seed = derive_seed(indices.seed, "sample", indices.epoch, index)
+                torch.default_generator.manual_seed(seed)
+                seed_python(seed)
+                samples.append(self.data[index])
         return samples
 
     def __getattr__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
-from igo.ground.seeds import derive_seed
+from igo.ground.seeds import derive_seed, python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
 WIDTH = 1024  # numbers that stand for a gradient, see Spread
@@ -39,8 +39,8 @@ def measure_noise(
     """Measure C² and ‖∇f‖ of any model on any loader, and leave the model unchanged.
 
     Gradients are computed as in training, by ``.backward()``, one after the other: they take the
-    memory of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and torch's
-    random state are as before.
+    memory of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and the states
+    of ``torch``'s, ``random``'s and ``numpy.random``'s generators are as before.
 
     >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
     >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
@@ -71,13 +71,13 @@ def measure_noise(
         batch_size: b, samples of a batch; needed with ``loss_of``, and under
             DistributedDataParallel, where it counts the samples of all ranks and each rank draws
             its own.
-        seed: of the random numbers of the measurement (the loader's shuffle, dropout); by default
-            they start from torch's random state, so two calls in a row draw the same. Ranks of
-            DistributedDataParallel draw others.
+        seed: of the random numbers of the measurement (the loader's shuffle, augmentation,
+            dropout); by default they start from the present states, so two calls in a row draw the
+            same. Ranks of DistributedDataParallel draw others.
 
     Returns:
-        A ``Noise``: ``variance`` is C² in (loss per parameter)², ``interval`` its 95 % interval,
-        ``gradient_norm`` ‖∇f‖ in loss per parameter.
+        A ``Noise``: ``variance`` is C² in (loss per parameter)², ``variance_interval`` its 95 %
+        interval, ``gradient_norm`` ‖∇f‖ in loss per parameter, without an interval.
 
     Raises:
         ValueError: too few batches, batches of different sizes or of another size than
@@ -107,8 +107,9 @@ def measure_noise(
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             if len(sizes) > 1:
                 raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
+            wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
             if value.ndim or not math.isfinite(value.item()):
-                raise ValueError(f"the loss of batch {number} is {value}: it must be a finite mean")
+                raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
             value.backward()
             spread.add([parameter.grad for parameter in named.values()])
             missed -= {name for name, parameter in named.items() if parameter.grad is not None}
@@ -188,19 +189,20 @@ def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
 
 @contextmanager
 def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Leave buffers (BatchNorm's statistics), gradients and torch's random state as they were.
+    """Leave buffers (BatchNorm's statistics), gradients and random states as they were.
 
-    Inside, torch draws from ``seed``; without one, from its present state. Gradients are computed
-    also under ``no_grad`` and ``inference_mode``.
+    Inside, random numbers are of ``seed``; without one, of the present states. Gradients are
+    computed also under ``no_grad`` and ``inference_mode``.
     """
     parameters = [*network.parameters()]
     gpus = {p.device for p in parameters if p.device.type == "cuda"}
     buffers = [buffer.clone() for buffer in network.buffers()]
     gradients = [parameter.grad for parameter in parameters]
     forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
-    with torch.inference_mode(mode=False), torch.enable_grad(), forked:
+    with torch.inference_mode(mode=False), torch.enable_grad(), forked, python_generators():
         if seed is not None:
             torch.manual_seed(seed)
+            seed_python(seed)
         try:
             yield
         finally:

@@ -106,7 +106,8 @@ class NoiseMeter:
         A batch with one part, or with gradients that are not finite, is left out.
 
         Args:
-            scale: of the loss: ``scaler.get_scale()`` if a GradScaler scales it.
+            scale: of the loss at ``part``: ``scaler.get_scale()`` if a GradScaler scales it, also
+                after ``unscale_``.
         """
         sizes, scatter, gradient = self._sizes, self._scatter, self._before
         self._begin()

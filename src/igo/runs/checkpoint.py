@@ -100,6 +100,8 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
         FileNotFoundError: no run folder.
     """
     folder = Path(folder).resolve()
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml")
     config = read_config(folder / "config.yaml", trust=trust)
     parameters, records = _trained(folder, config)
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
