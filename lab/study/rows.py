@@ -26,6 +26,8 @@ HEAD = """\
 # `make study` makes "found" of the records in results/records; all else is written by hand, before
 # the runs, but for "readme" (the claim in README's words) and the rows with "test: none".
 # Differences are in the unit of the endpoint: points of test accuracy, or 100 ln of a loss.
+# Endpoints: end_… by running statistics of BatchNorm, in metrics.jsonl; anew_… by fresh ones, and
+# annealed_… by those after 400 updates at η = anneal, in after.json; …augmented… of such images.
 """
 MARGIN = 0.5  # points of test accuracy
 DIGITS = 6  # significant digits in the file

@@ -197,11 +197,15 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     for i, p in enumerate((0.2, 0.4, 0.6, 0.8, 1.0)):
         folders = record_runs(tmp_path, f"p={p}", accuracies=[0.5 + 0.1 * i] * 3)
         for folder in folders:
-            entries = {"settings": {}, "worst_case": worst_cases[i]}
+            entries = {"settings": {"norm": "inf"}, "worst_case": worst_cases[i]}
             (folder / "sharpness.json").write_text(json.dumps(entries))
     (folders[0] / "sharpness.json").unlink()
+    other = {"settings": {"norm": "2"}, "worst_case": 99}
+    (folders[1] / "sharpness.json").write_text(json.dumps(other))
     figure = figure_of(tmp_path, "sharpness")
-    assert figure.table["n"].to_list() == [3, 3, 3, 3, 2]
+    assert figure.table["n"].to_list() == [3, 3, 3, 3, 1]
+    assert "(norm inf)" in figure.caption
+    assert "1 run measured otherwise" in figure.caption
     assert figure.table["worst_case_mean"].to_list() == list(worst_cases)
     ranks = zip(worst_cases, range(1, 6), strict=True)
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in ranks) / 120

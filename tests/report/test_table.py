@@ -78,6 +78,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "worst_case": None,
+        "worst_case_of": None,
         "commit": "c0ffee" * 6, "code": "igo unknown, torch 2.9.0", "host": "here", "device": "cpu",
         "hardware": "device cpu, cpu A CPU, cores 2, threads 1, precision bfloat16",
         "software": "Python 3.11.0, torch 2.9.0", "started": "2025-01-02T03:04:05+0000",

@@ -14,7 +14,7 @@ import termios
 from pathlib import Path
 
 import pytest
-from conftest import TINY, clean_environment, command, configure
+from conftest import TINY, clean_environment, command, configure, status
 
 from igo.config.load import make_plan
 from igo.runs import terminal
@@ -69,12 +69,16 @@ def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
     assert max(map(len, [*epochs, *bars])) <= 80
 
 
-@pytest.mark.parametrize("typed", [["dry_run=true", "epochs=3000"], []])
+@pytest.mark.parametrize("typed", [["dry_run=true", "epochs=3000"], [*TINY], []])
 def test_a_closed_pipe_ends_quietly(typed: list[str], tmp_path: Path) -> None:
     with subprocess.Popen(
         command(tmp_path, *typed) if typed else [sys.executable, "-m", "igo", "--help"],
         cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
+        if typed == [*TINY]:
+            next(line for line in process.stdout if b"images/s" in line)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (128 + signal.SIGPIPE, -signal.SIGPIPE)  # 141 in a shell
+    if typed == [*TINY]:
+        assert status(tmp_path)["error"] == "[Errno 32] Broken pipe"

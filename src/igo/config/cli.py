@@ -151,6 +151,9 @@ def _start(
 
         def start() -> None:
             require(not sweep, "sweep", sweep, allowed)
+            for word in of_hydra.overrides.hydra:
+                name, _, value = word.partition("=")
+                require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
             program(settings, typed)
 
         _reported(start)
@@ -230,6 +233,8 @@ def help_text(program: str, config: Path, topic: str) -> str:
             for group in (groups if topic == "all" else [topic]) for path in options(group)
         ]  # fmt: skip
         return "\n".join([text, *files])
+    if program.startswith("igo "):
+        text = text.replace("python src/train.py", program)
     typed = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
     chosen = [
         f"{f'{group}={default}':<22}# {', '.join(option.stem for option in options(group))}"

@@ -69,7 +69,7 @@ def plan(
         1       1    3,334    3,334  1.0000  0.8659  1.3331        1  100.0  333,333
         2       1    2,501    2,501  0.7500  0.5772  2.9988  0.86594  133.3  333,334
         3       1      834      834  0.2500                  0.49985  399.7  333,333
-    1 epochs of 1,000,000 samples: 6,669 updates
+    1 epoch of 1,000,000 samples: 6,669 updates
 
     Args:
         profile: one of ``igo.method.profiles.PROFILES``, a function that returns φ in (0, 1] for t
@@ -113,7 +113,7 @@ def notes(plan: Plan) -> list[str]:
     if flat and plan.arguments.get("profile") != "constant":
         found.append(
             f"M = {last}: the noise stays at δ_1, so profile and split do nothing; more stages"
-            " would lower it"
+            " may lower it"
         )
     full = next((row.stage for row in noisy if row.b_m == plan.n), None)
     if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:

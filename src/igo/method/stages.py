@@ -150,7 +150,8 @@ class Plan:
         if len(shown) - 1 > MOST_ROWS:
             half = MOST_ROWS // 2
             shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
-        total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
+        epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
+        total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
         return "\n".join([*_aligned(shown), total])

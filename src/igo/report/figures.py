@@ -192,15 +192,20 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
 def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
-    points = averaged(runs.drop_nulls("worst_case"), ["setting"], ("worst_case", "test/accuracy"))
+    runs = runs.drop_nulls("worst_case")
+    of = str(runs["worst_case_of"].mode().sort().first())  # of several measurements the usual one
+    alike = runs.filter(worst_case_of=of)
+    points = averaged(alike, ["setting"], ("worst_case", "test/accuracy"))
     if len(points) < 2:
         return None
     level = results.curves.group_by("setting").agg(pl.col("delta_m_mean").mean().alias("delta"))
     points = points.join(level, on="setting").sort("setting").with_columns(label=pl.lit(""))
     caption = (
-        f"Measured after training. A point for each of {len(points)} settings: the mean over its"
-        f" seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."
+        f"Measured after training ({of}). A point for each of {len(points)} settings: the mean over"
+        f" its seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."
     )
+    if others := len(runs) - len(alike):
+        caption += f" {counted(others, 'run')} measured otherwise: not shown."
     both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
     rank = pl.corr("worst_case_mean", "test/accuracy_mean", method="spearman")
     rho = both.select(rank).item()

@@ -45,6 +45,7 @@ RESULTS: dict[str, type] = {
     "seconds": float,
     "images_per_second": float,
     "worst_case": float,  # of sharpness.json
+    "worst_case_of": str,  # its settings
     "commit": str,  # of each start of the run whose epochs count, where they differ
     "code": str,  # likewise, the digest of the sources, and the versions that losses depend on
     "host": str,
@@ -220,8 +221,10 @@ def _results(folder: Path, row: Record) -> Record:
 
 def _sharpness(folder: Path, _row: Record) -> Record:
     """Of `igo sharpness`, if it has measured this run."""
-    worst = read_json(folder / "sharpness.json").get("worst_case")
-    return {"worst_case": _typed("worst_case", worst, float)}
+    found = read_json(folder / "sharpness.json")
+    of = ", ".join(f"{name} {value}" for name, value in (found.get("settings") or {}).items())
+    worst = _typed("worst_case", found.get("worst_case"), float)
+    return {"worst_case": worst, "worst_case_of": _typed("worst_case_of", of or None, str)}
 
 
 def constants(settings: pl.DataFrame) -> Record:

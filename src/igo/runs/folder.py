@@ -172,6 +172,8 @@ class RunFolder:
             outside = isinstance(error, Outside | MemoryError | OSError | SystemExit)
             state = "interrupted" if outside else "failed"
             write_atomically(self.path / "error.txt", traceback.format_exc())
+            if isinstance(error, SystemExit):  # rich's, which answers a closed pipe so
+                error = error.__context__ or error
             self.update_status(state=state, error=first_line(error), **entries)
 
 

@@ -50,7 +50,7 @@ def run(config: Config) -> Path:
                 other = manifest.differences(folder.status()) if ranks.first else ""
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
-                # To W&B only for a `wandb agent`; `make sync` sends the others.
+                # To W&B only for a `wandb agent`; `igo sync` sends the others.
                 of_agent = "WANDB_SWEEP_ID" in os.environ
                 if ranks.first and (of_agent or config.tracking.tool not in ("wandb", "none")):
                     loggers.check(config)

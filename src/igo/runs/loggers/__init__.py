@@ -48,7 +48,7 @@ class Guarded(Logger):
             return call()
         except Exception as error:  # loggers raise anything, and their services may be dead
             self._logger = Logger()
-            later = "; `make sync` sends the rows later" if self._tool == "wandb" else ""
+            later = "; `igo sync` sends the rows later" if self._tool == "wandb" else ""
             self._warn(f"{self._tool} failed ({first_line(error)}), so it gets no more rows{later}")
             return None
 

@@ -63,7 +63,7 @@ def check(config: Config) -> None:
     """Raise a ConfigError if an online run has no key to log in with."""
     prepare(Path(config.runs_dir).resolve())
     allowed = "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
-    allowed += " tracking.mode=offline and `make sync` later"
+    allowed += " tracking.mode=offline and `igo sync` later"
     require(config.tracking.mode != "online" or knows_key(), "tracking.mode", "online", allowed)
 
 
@@ -84,7 +84,7 @@ def start(
             return WandB("online", config, folder, records)
         except Exception as error:  # CommError, or any other after a strange answer
             reason = first_line(error)
-            warn(f"no W&B run online ({reason}): it goes on offline; `make sync` sends it later")
+            warn(f"no W&B run online ({reason}): it goes on offline; `igo sync` sends it later")
     return WandB("offline", config, folder, records)
 
 
