@@ -5,7 +5,7 @@
     trainer.fit(model, graduated.loader(data, num_workers=4))
 
 A DataModule returns ``graduated.loader(data)`` from ``train_dataloader``.
-``use_distributed_sampler=False`` is needed: the loader shares each batch among the ranks itself.
+On several devices ``use_distributed_sampler=False`` is needed: the loader shares each batch itself.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ class TrainedRun:
     """A run at its newest checkpoint.
 
     ``model`` maps normalised images (b, C, H, W) float32 to logits (b, classes); it is on the CPU,
-    in eval mode. ``records`` has an entry for each epoch up to the checkpoint's.
+    in eval mode and fp32, where training may have evaluated in bf16. Normalised is
+    (pixels/255 - mean)/std, of ``config.dataset``. ``records`` has the line of metrics.jsonl, as a
+    dictionary, of each epoch up to the checkpoint's.
     """
 
     model: nn.Module
