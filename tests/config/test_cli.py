@@ -77,6 +77,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "--help=modl": r"--help=modl.*Did you mean 'model'",
     "-m dataset=digits,null": r".*NoneType",
     "--config-dir=": r"no flag --config-dir=; settings",
+    "model={x:1}": r"model is a group of settings: type model=OPTION or model\.SETTING=VALUE",
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",

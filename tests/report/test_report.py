@@ -135,14 +135,18 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
         for p, split in itertools.product((0.5, 1), (0, 1)):
             record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
     record_runs(tmp_path, "schedule=constant", "epochs=2", seeds=[0])
+    for method in ("method1", "method2"):
+        record_runs(tmp_path, f"schedule={method}", "epochs=5", "dataset.samples=64", seeds=[0])
     found = {section.title: section for section in sections_of(tmp_path)}
-    assert [len(section.labels) for section in found.values()] == [4, 4, 1]
+    assert [len(section.labels) for section in found.values()] == [2, 4, 4, 1]
     assert sorted(found) == [f"digits, {task}" for task in (
         "n = 64, resnet8, width 4, 3 epochs",
+        "n = 64, resnet8, width 4, 5 epochs",
         "n = 96, resnet8, width 4, 2 epochs",
         "n = 96, resnet8, width 4, 3 epochs",
     )]  # fmt: skip
-    grid, one = found["digits, n = 96, resnet8, width 4, 3 epochs"], found[sorted(found)[1]]
+    grid, one = found["digits, n = 96, resnet8, width 4, 3 epochs"], found[sorted(found)[2]]
+    assert "Method" not in found["digits, n = 64, resnet8, width 4, 5 epochs"].shared
     assert sorted(grid.labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip

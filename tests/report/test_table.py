@@ -272,7 +272,8 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     assert f"{mixed}{line}" in capsys.readouterr().out
     same = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
     for folder, file in zip(plain, "xyy", strict=True):
-        edit(folder / "status.json", own_code={"my.net(width=8)": file, "my.curve()": "z"}, **same)
+        other = {f"my.curve_{folder.name}()": "z"} if folder == plain[1] else {}  # of one alone
+        edit(folder / "status.json", own_code={"my.net(width=8)": file, **other}, **same)
     table.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
     assert f"{mixed}{line}\n" in capsys.readouterr().out

@@ -209,6 +209,8 @@ def _unknown_setting(name: str, config: Path) -> str:
     if owners := [file for file in options(group) if {name, rest} & settings_in(file)]:
         typed = ", ".join(f"{group}={file.stem}" for file in owners)
         return f"{name} is no setting here: it belongs to {typed}"
+    if name in group_names():
+        return f"{name} is a group of settings: type {name}=OPTION or {name}.SETTING=VALUE"
     known = [*settings_in(config)]
     if config.stem == "config":  # of the training, which has groups
         known += [*SETTINGS, *group_names()]

@@ -90,9 +90,9 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
-        " training; the measured δ takes C² of the gradients that train that epoch. Where the batch"
-        " size carries the whole decay, ηₘ may fall by a few per cent: it makes up for the whole"
-        " number of batches in an epoch."
+        " training; the measured δ takes C² of the gradients that train that epoch. ηₘ makes"
+        " up for the whole number of batches in an epoch, so it varies also where the batch size"
+        " carries the whole decay: the more, the fewer the batches."
     )
     return Figure(name, "The noise, and what makes it", caption, table, drawing)
 

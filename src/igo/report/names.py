@@ -106,7 +106,8 @@ def shared(row: Record, names: Collection[str]) -> list[str]:
         skipped |= SCHEDULE - {"split"}
     # How C² is measured changes no training.
     kept = [name for name in names if name not in skipped and not name.startswith("noise.")]
-    return words(row, kept)
+    alone = SCHEDULE - set(names)  # of this row
+    return words({name: value for name, value in row.items() if name not in alone}, kept)
 
 
 def labels(settings: pl.DataFrame) -> dict[int, str]:

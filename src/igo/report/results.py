@@ -78,11 +78,12 @@ def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
         starts = [start.split(", ") for code, *_ in each for start in code.split(THEN)]
         values = Counter(part.partition(" ")[0] for part in {*chain(*starts)})  # of igo, torch, …
         if max(values.values(), default=1) > 1 and not (lines and name == "the settings"):
-            of = (
-                f"{counted(n, 'run')} of {short(commit)} ({_differing(code, values)})"
-                for code, n, commit in each
-            )
-            lines.append(f"{name} are of different code: {', '.join(of)}")
+            of: Counter[str] = Counter()
+            for code, n, commit in each:
+                differing = _differing(code, values)
+                of[f"{short(commit)} ({differing})" if differing else short(commit)] += n
+            runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
+            lines.append(f"{name} are of different code: {runs_of}")
     return lines
 
 

@@ -104,5 +104,5 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
             " accuracy means nothing; a smaller learning_rate may help"
         )
     if (config.tracking.tool, config.tracking.mode) == ("wandb", "offline"):
-        terminal.say(f"W&B is offline; to send it: igo sync runs={config.runs_dir}")
+        terminal.say(f"W&B is offline; to send it: igo sync runs={folder.path}")
     terminal.say(f"run {folder.path}")

@@ -49,7 +49,6 @@ def run_all(sweep: Sweep, settings: Local) -> None:
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
-    free = rooms(sweep.jobs, settings)
     waiting = list(sweep.jobs)
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     arrived: list[int] = []  # signals
@@ -60,6 +59,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     )
     total = bar.add_task("", total=sum(total_epochs(job.config) for job in sweep.jobs))
     with handled(STOPPING, lambda number, _frame: arrived.append(number)), bar:
+        free = rooms(sweep.jobs, settings)
         while running or (waiting and not arrived):
             while free and waiting and not arrived:
                 job, gpu = waiting.pop(0), free.pop()
