@@ -107,8 +107,8 @@ def measure_noise(
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             if len(sizes) > 1:
                 raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
-            wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
             if value.ndim or not math.isfinite(value.item()):
+                wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
                 raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
             value.backward()
             spread.add([parameter.grad for parameter in named.values()])
