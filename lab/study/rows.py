@@ -24,7 +24,7 @@ FILE = ROOT / "results" / "rows.yaml"
 HEAD = """\
 # The rows of results/cifar100.md: claims, their runs, and the result.
 # `make study` makes "found" of the records in results/records; all else is written by hand, before
-# the runs, but for "readme" (the claim in README's words) and the rows with "test: none".
+# the runs, but for the rows with "test: none".
 # Differences are in the unit of the endpoint: points of test accuracy, or 100 ln of a loss.
 # Endpoints: end_… by running statistics of BatchNorm, in metrics.jsonl; anew_… by fresh ones, and
 # annealed_… by those after 400 updates at η = anneal, in after.json; …augmented… of such images.

@@ -48,7 +48,7 @@ def with_interval(*numbers: float) -> str:
 
 
 def readme(rows: Sequence[Row]) -> str:
-    """The rows that README.md shows, in its words, "readme"."""
+    """The rows of path.md that README.md shows, in its words, "readme"."""
     head = ["difference", "seeds", "points of test accuracy", "verdict"]
     lines = []
     for row in rows:
