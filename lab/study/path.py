@@ -37,14 +37,15 @@ JUDGED = {  # at 80 epochs, in README's words
     ("4", "1"): "Method 4 (both) less Method 1",
     ("3", "2"): "Method 3 less Method 2",
     ("4", "2"): "Method 4 less Method 2",
-    ("2", "quiet"): "Method 2 less Method 1 at a quarter of its η",
+    ("2", "quiet"): "Method 2 less constant noise at η₁/4",
 }
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
     "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
-    "Detectable: in points, with 80 % power.\n"
+    "Detectable: in points, with 80 % power at the first step of Holm. "
+    "Positive: the first arm is higher.\n"
 )
 ESTIMATES = "Estimates with 95 % intervals, without a verdict but for the six above:\n"
 
@@ -133,6 +134,7 @@ def draw(claims: Sequence[Row], file: Path) -> None:
         return
     names = [f"{first} − {second}" for first, second in ESTIMATED]
     with drawn(file, 2, 4.7, 4.2) as axes:
+        axes[1].sharex(axes[0])
         for ax, (endpoint, statistics) in zip(axes, ENDPOINTS.items(), strict=True):
             groups = {
                 f"{epochs} epochs": [row["found"] for row in claims if row["endpoint"] == endpoint
