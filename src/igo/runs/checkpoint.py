@@ -102,7 +102,7 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
         FileNotFoundError: no run folder.
     """
     folder = Path(folder).resolve()
-    if not (folder / "config.yaml").is_file():
+    if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml")
     config = read_config(folder / "config.yaml", trust=trust)
     parameters, records = _trained(folder, config)
