@@ -6,6 +6,8 @@ archive NAME…     writes the runs of sweeps, or of experiments' whole seeds, i
 tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
+fewer_updates     tunes and trains the seeds of results/fewer_updates.md; once for each core
+cause PART OF     the same for results/cause.md; process PART, from 0, of OF
 path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
                   for each core
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
@@ -21,7 +23,17 @@ import torch
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
-from lab.study import ends, images, methods, path, records, seeds, table
+from lab.study import (
+    cause,
+    ends,
+    fewer_updates,
+    images,
+    methods,
+    path,
+    records,
+    seeds,
+    table,
+)
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 
@@ -91,6 +103,7 @@ COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
     "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
+    "fewer_updates": (fewer_updates.run, 0), "cause": (cause.run, 2),
     "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
 }  # fmt: skip
 

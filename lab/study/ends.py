@@ -37,14 +37,14 @@ def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str,
     return found
 
 
-def anneal(run: Training, rate: float) -> None:
-    """Make ANNEAL updates of plain SGD. All arms of a seed have the same images in them."""
+def anneal(run: Training, rate: float, updates: int = ANNEAL) -> None:
+    """Make updates of plain SGD. All arms of a seed have the same images in them."""
     n, seed = run.data.n, run.config.seed
     optimizer, whole = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
     run.network.train()
-    for number in range(math.ceil(ANNEAL / whole)):
+    for number in range(math.ceil(updates / whole)):
         order = torch.randperm(n, generator=generator(seed, "anneal", number))
-        drawn = order.split(ANNEAL_SIZE)[: min(whole, ANNEAL - number * whole)]
+        drawn = order.split(ANNEAL_SIZE)[: min(whole, updates - number * whole)]
         for batch in run.data.train_batches(drawn, derive_seed(seed, "anneal", number)):
             run.engine.backward(run.network, *batch)
             run.engine.update(optimizer)

@@ -1,0 +1,124 @@
+"""The study of results/fewer_updates.md: a growing batch beside a tuned cosine, at equal epochs.
+
+``run`` tunes η_1 of each arm and length, then trains whole seeds; started once for each core, the
+processes share the runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from igo.ground.errors import Busy, UserError
+from igo.runs.folder import state_of
+from lab.study import images, records, seeds
+from lab.study import rows as study
+from lab.study.records import RUNS, Arm, Run
+
+EXPERIMENT, NAME = "path", "fewer_updates"
+SEEDS, LEAST = range(300, 340), 32
+TUNED, RATES = range(900, 903), (0.1, 0.2, 0.4, 0.8, 1.6)
+LENGTHS = (20, 80)  # epochs
+CAP = {"max_batch_size": 500}  # n/4, of all arms whose b grows
+COSINE: Arm = {"schedule": "cosine", "split": 1}
+ARMS: dict[str, tuple[Arm, float]] = {  # settings, and epochs relative to the length
+    "cosine": (COSINE, 1),
+    "cosine, split ½": ({"schedule": "cosine", "split": 0.5} | CAP, 1),
+    "cosine, split 0": ({"schedule": "cosine", "split": 0} | CAP, 1),
+    "Method 3": ({"schedule": "method3"} | CAP, 1),
+    "WSD": ({"schedule": "wsd", "split": 1}, 1),
+    "Method 1": ({"schedule": "method1"}, 1),
+    "cosine, b = 32": (COSINE | {"batch_size": 32}, 1),
+    "cosine, 0.7 of the epochs": (COSINE, 0.7),
+    "cosine, 0.5 of the epochs": (COSINE, 0.5),
+}
+CHANCE = 10.0  # % that a run counts whose loss is not finite
+
+
+def settings(name: str, length: int, rate: float) -> Arm:
+    """The settings of an arm at a training length with this η_1."""
+    arm, share = ARMS[name]
+    return arm | {"epochs": round(length * share), "learning_rate": rate}
+
+
+def accuracy(arm: Arm, seed: int, runs: Mapping[str, Run]) -> float | None:
+    """Final test accuracy in %; None where the run has not ended."""
+    name = records.name_of(EXPERIMENT, arm, seed)
+    if name in runs:
+        return study.endpoint(runs[name], "end_accuracy")
+    return CHANCE if state_of(RUNS / name) == "failed" else None
+
+
+def tuned(name: str, length: int, runs: Mapping[str, Run]) -> dict[float, float | None]:
+    """Mean accuracy by η_1, None where a run is missing. A best at an edge adds a value."""
+    found: dict[float, float | None] = {}
+    for rate in RATES:
+        found[rate] = _mean(name, length, rate, runs)
+    while all(mean is not None for mean in found.values()):
+        best = max(found, key=lambda rate: found[rate] or 0)
+        if best == min(found):
+            added = best / 2
+        elif best == max(found):
+            added = best * 2
+        else:
+            break
+        found[added] = _mean(name, length, added, runs)
+    return dict(sorted(found.items()))
+
+
+def _mean(name: str, length: int, rate: float, runs: Mapping[str, Run]) -> float | None:
+    arm = settings(name, length, rate)
+    of_seeds = [accuracy(arm, seed, runs) for seed in TUNED]
+    ended = [value for value in of_seeds if value is not None]
+    return float(np.mean(ended)) if len(ended) == len(TUNED) else None
+
+
+def chosen(name: str, length: int, runs: Mapping[str, Run]) -> Arm | None:
+    """The arm at its best η_1; None while the tuning has not ended."""
+    means = tuned(name, length, runs)
+    if any(mean is None for mean in means.values()):
+        return None
+    return settings(name, length, max(means, key=lambda rate: means[rate] or 0))
+
+
+def wanted(runs: Mapping[str, Run]) -> Iterator[tuple[int, Arm]]:
+    """The runs that are missing: of the tuning, and after it of the seeds, each whole in turn."""
+    every = [*itertools.product(ARMS, LENGTHS)]
+    arms = [chosen(name, length, runs) for name, length in every]
+    if None in arms:
+        for name, length in every:
+            rates = [rate for rate, mean in tuned(name, length, runs).items() if mean is None]
+            jobs: Iterator[tuple[int, float]] = itertools.product(TUNED, rates)
+            for seed, rate in jobs:
+                arm = settings(name, length, rate)
+                if accuracy(arm, seed, runs) is None:
+                    yield seed, arm
+        return
+    for seed, chosen_arm in itertools.product(SEEDS, arms):
+        if chosen_arm is not None and accuracy(chosen_arm, seed, runs) is None:
+            yield seed, chosen_arm
+
+
+def run(_: list[str]) -> None:
+    """Train what is missing, without showing a result; what is archived is done."""
+    torch.set_num_threads(1)
+    for some in (TUNED, SEEDS):
+        images.require((f"ten/{seed}" for seed in some), f"ten {some[0]} {len(some)}")
+    archived = records.of_archives(pattern=f"{NAME}.tar.xz")
+    while jobs := [*wanted(archived | records.of_folders(RUNS))]:
+        made = 0
+        for seed, arm in jobs:
+            try:
+                seeds.one(EXPERIMENT, arm, seed, None)
+                made += 1
+            except Busy:  # another process trains it
+                pass
+            except UserError as error:
+                print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
+        if not made:
+            time.sleep(10)
