@@ -36,7 +36,3 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
     assert igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2}) == igo.plan(
         "graduated", **PLAN, stages=16
     )
-    lengthened = igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2, "h": 0})
-    assert len(lengthened.rows) == 16
-    given: dict[str, Any] = {"n": 90, "epochs": 3, "batch_size": 9}  # no epoch is left to share
-    assert igo.plan("constant", **given, algorithm3={"h": 0}) == igo.plan("constant", **given)

@@ -62,11 +62,11 @@ def test_a_stream_goes_on_after_a_resume() -> None:
 
 def test_a_stream_that_ends_early_or_is_cut_already_is_an_error() -> None:
     counter = igo.Counter(stream_plan())
-    with pytest.raises(RuntimeError, match=r"ended in update 15 of 26, before all 300 samples"):
+    with pytest.raises(RuntimeError, match=r"ended in update 16 of 27, before all 300 samples"):
         list(counter.batches(range(100)))
     with pytest.raises(igo.PlanError, match="batch_size=None"):
         next(counter.batches(DataLoader(range(40))))  # type: ignore[arg-type]
-    for _ in range(14):  # which the stream gave
+    for _ in range(15):  # which the stream gave
         counter.advance()
     with pytest.raises(RuntimeError, match="gave no batch for it"):
         counter.advance()

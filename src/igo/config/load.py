@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
@@ -113,22 +114,25 @@ _kinds = cache(get_type_hints)
 def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
-    names = parameters(schedule.phi)
+    names = parameters(schedule.curve)
     own = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
         with warnings.catch_warnings():  # the terminal shows them
             warnings.simplefilter("ignore", PlanWarning)
             return plan(
-                schedule.phi,
+                None if schedule.rate else schedule.curve,
+                rate=schedule.curve if schedule.rate else None,
+                growth=_growth(schedule.growth),
                 n=training_samples(config),
                 epochs=config.epochs,
                 learning_rate=config.learning_rate,
                 batch_size=config.batch_size,
-                split=config.split,
+                split=None if schedule.rate or schedule.growth else config.split,
                 stages=schedule.stages,
                 warmup_samples=warmup_samples(config),
                 max_batch_size=config.max_batch_size,
                 batch_multiple=schedule.batch_multiple,
+                batch_ratio=schedule.batch_ratio,
                 algorithm3={
                     "h": None if schedule.lengths == "equal" else schedule.h,
                     "final_updates": schedule.final_updates,
@@ -147,6 +151,14 @@ def make_plan(config: Config) -> Plan:
         if setting not in SETTINGS:
             setting = f"schedule.{setting}".removesuffix(".")
         raise ConfigError(setting, value, allowed) from None
+
+
+def _growth(text: str | None) -> Any:
+    """A table of b/b_1, as it is written; ``plan`` refuses what is none."""
+    try:
+        return ast.literal_eval(text or "None")
+    except (ValueError, SyntaxError):
+        return text
 
 
 def split_off(

@@ -27,17 +27,22 @@ from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}  # settings that may be calls
 # Settings of every schedule, which are no arguments of a profile.
-OF_SCHEDULES = ("stages", "warmup", "batch_multiple", "lengths", "h", "epsilon", "alpha_0",
-                "final_updates")  # fmt: skip
+OF_SCHEDULES = ("stages", "warmup", "batch_multiple", "batch_ratio", "rate", "growth", "lengths",
+                "h", "epsilon", "alpha_0", "final_updates")  # fmt: skip
 
 
 def with_options(words: Sequence[str]) -> list[str]:
     """A command line that chooses GROUP=own where ``GROUP._target_`` is typed and no option is.
 
-    Hydra takes any setting of this option.
+    Hydra takes any setting of this option. ``schedule.rate=cosine`` chooses ``schedule=cosine``,
+    whose settings are those of the curve.
     """
-    typed = {word.partition("=")[0] for word in words}
-    return [*words, *(f"{g}=own" for g in NAMES if f"{g}._target_" in typed and g not in typed)]
+    typed = dict(word.split("=", 1) for word in words if "=" in word)
+    chosen = {group: "own" for group in NAMES if f"{group}._target_" in typed}
+    rate = typed.get("schedule.rate", "null")
+    if rate != "null" and "," not in rate:  # of a sweep, each run's line comes here as well
+        chosen.setdefault("schedule", rate)
+    return [*words, *(f"{group}={name}" for group, name in chosen.items() if group not in typed)]
 
 
 def as_calls(values: dict[str, Any]) -> None:
@@ -57,6 +62,9 @@ def as_calls(values: dict[str, Any]) -> None:
             call = f"{target}({', '.join(f'{key}={shown[key]}' for key in sorted(shown))})"
             _check(group, call)
             values[group] = {**kept, name: call}
+    schedule = values.get("schedule")
+    if isinstance(schedule, dict) and isinstance(schedule.get("growth"), dict):
+        schedule["growth"] = pformat(schedule["growth"], width=sys.maxsize)
 
 
 def is_call(name: str) -> bool:

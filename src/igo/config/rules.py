@@ -75,7 +75,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
-    if "p" not in parameters(schedule.phi):
+    _check_curves(config, typed)
+    if "p" not in parameters(schedule.curve):
         allowed = f"the profile '{schedule.profile}' has no p; leave it out"
         require("p" not in typed, "p", config.p, f"{allowed}, or use schedule=graduated")
         config.p = None
@@ -84,15 +85,34 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule.stages = _stages(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
-    if schedule.profile == "constant":
-        allowed = "constant noise has no decay to split; leave it out"
-        require("split" not in typed, "split", config.split, allowed)
-        config.split = 1.0
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
+    if schedule.profile == "constant" or schedule.rate or schedule.growth:
+        allowed = "constant noise has no decay to split; leave it out"
+        require("split" not in typed, "split", config.split, allowed)
+        config.split = 1.0
+
+
+def _check_curves(config: Config, typed: Collection[str]) -> None:
+    """Refuse three curves where two make a plan."""
+    schedule = config.schedule
+    named = "own" if is_call(schedule.profile) else schedule.profile
+    allowed = (
+        f"schedule={named} is the noise, and η follows; keep two curves: schedule={named} with"
+        f" schedule.growth, or schedule.rate with schedule.growth"
+    )
+    require(schedule.rate in (None, named), "schedule.rate", schedule.rate, allowed)
+    both = "schedule.rate and schedule.growth" if schedule.rate else "the noise and schedule.growth"
+    allowed = f"{both} say how b grows; keep these two, or the noise and split"
+    given = schedule.rate or schedule.growth
+    require(not given or "split" not in typed, "split", config.split, allowed)
+    for name in ("kappa", "lam"):
+        allowed = "schedule.kappa and schedule.lam say how η and b go; leave it out"
+        clash = given and getattr(schedule, name) is not None
+        require(not clash, f"schedule.{'rate' if schedule.rate else 'growth'}", given, allowed)
 
 
 def _stages(config: Config) -> int:
@@ -103,7 +123,7 @@ def _stages(config: Config) -> int:
     try:
         return stages_of(
             schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,
-            p=config.p, most=config.epochs,
+            p=config.p, most=config.epochs * n // config.batch_size,
             epochs=max(config.epochs - warmup_samples(config) // n, 1),
         )  # fmt: skip
     except PlanError as error:
@@ -117,7 +137,12 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    allowed = f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or use schedule=constant"
+    if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # constant noise, and b grows
+        count = schedule.stages or 1
+        schedule.growth = str({m / count: lam**m for m in range(1, count)})
+        schedule.profile, schedule.kappa, schedule.lam = "constant", None, None
+        return
+    allowed = f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1"
     require(0 < gamma < 1, "schedule.kappa", schedule.kappa, allowed)
     same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
     allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"

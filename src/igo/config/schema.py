@@ -162,13 +162,17 @@ class OptimizerConfig:
 class ScheduleConfig:
     """A noise profile with its parameters (those of other profiles are null), and the stages.
 
-    The profile may be a call, see own. ``warmup`` is in epochs.
+    The profile may be a call, see own. With ``rate``, its name (``own`` for a call), it is η/η_1
+    and not φ. ``growth`` is a table of b/b_1, as it is written. ``warmup`` is in epochs.
     """
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
     stages: Annotated[int | None, RULES["stages"]] = None
     warmup: Annotated[float, NOT_NEGATIVE, "warm-up"] = 0.0
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
+    batch_ratio: Annotated[float, RULES["batch_ratio"]] = 1.0
+    rate: Annotated[str | None, (*PROFILES, "own")] = None
+    growth: str | None = None
     final_updates: Annotated[int, RULES["final_updates"]] = 0
     lengths: Annotated[str, ("equal", "algorithm3")] = "equal"
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
@@ -178,6 +182,7 @@ class ScheduleConfig:
     lam: Annotated[float | None, LAMBDA, "λ"] = None
     a: float | None = None
     decay: float | None = None
+    floor: float | None = None
     form: str | None = None
     gamma: float | None = None
     power: float | None = None
@@ -185,8 +190,8 @@ class ScheduleConfig:
     share: float | None = None
 
     @property
-    def phi(self) -> str | Callable[..., float]:
-        """The profile, by its name or as a function."""
+    def curve(self) -> str | Callable[..., float]:
+        """φ, or with ``rate`` η/η_1, by its name or as a function."""
         if own.is_call(self.profile):
             return partial(own.made_by, "schedule", self.profile, object)
         return self.profile
@@ -320,8 +325,13 @@ def rule(config: Config) -> int:
     """The version of what settings mean. Runs of an earlier rule are never continued.
 
     It is raised when the same settings give another result, as when epochs became equal batches
-    (2), or models with the CIFAR stem began at PyTorch's initialisation (3, of these alone).
+    (2), models with the CIFAR stem began at PyTorch's initialisation (3, of these alone), or stages
+    inside epochs began to end with whole batches (4, of these alone).
     """
+    schedule = config.schedule
+    warm_epochs = int(schedule.warmup)
+    if schedule.lengths != "equal" or (schedule.stages or 1) > config.epochs - warm_epochs:
+        return 4
     return 3 if config.model.stem == "cifar" else 2
 
 

@@ -87,14 +87,14 @@ def stages_of(
 
 
 def lengths_of_stages(
-    phis: Sequence[float], rates: Sequence[float], ks: Sequence[int], epochs: int, h: float
-) -> list[int]:
-    """Epochs of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
+    phis: Sequence[float], rates: Sequence[float], sizes: Sequence[float], total: int, h: float
+) -> list[float]:
+    """Samples of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
 
-    Whole epochs, at least one each, by largest remainders; an epoch of stage m has k_m updates.
+    An update of stage m has ``sizes[m - 1]`` samples; all have ``total``.
 
     Raises:
-        PlanError: the bracket is not positive in a stage, so T_F has no meaning.
+        PlanError: the bracket is not positive in a stage, so T_F has no meaning; or T_F is below 1.
     """
     brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
     for m, bracket in enumerate(brackets, 1):
@@ -104,13 +104,10 @@ def lengths_of_stages(
                 " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
             )
             raise PlanError("h", h, allowed)
-    shares = [1 / (bracket * k) for bracket, k in zip(brackets, ks, strict=True)]
-    spare, total = epochs - len(shares), math.fsum(shares)  # after each has 1
-    exact = [max(0.0, share / total * epochs - 1) for share in shares]
-    scale = spare / math.fsum(exact) if spare else 0.0
-    exact = [extra * scale for extra in exact]
-    lengths = [1 + math.floor(extra) for extra in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda m: math.floor(exact[m]) - exact[m])
-    for m in by_remainder[: epochs - sum(lengths)]:
-        lengths[m] += 1
-    return lengths
+    samples = [b / bracket for b, bracket in zip(sizes, brackets, strict=True)]
+    scale = total / math.fsum(samples)
+    shortest = min(scale / bracket for bracket in brackets)  # in updates
+    if shortest < 1:
+        few = f"the shortest would have {shortest:.2g} updates by h={h:g}"
+        raise PlanError("stages", len(phis), f"{few}; use fewer stages, or train longer")
+    return [scale * each for each in samples]

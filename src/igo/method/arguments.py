@@ -17,6 +17,7 @@ from igo.method.profiles import (
     PROFILES,
     SPLITS,
     STAGES,
+    Growth,
     Profile,
     Rule,
     declared,
@@ -25,6 +26,7 @@ from igo.method.profiles import (
     within,
 )
 
+TIMES: Rule = (lambda t: 0 < t < 1, "t is the share of the schedule before it, in (0, 1)")
 MOST_EPOCHS = 1_000_000  # the record has a line for each
 
 RULES: dict[str, Rule] = {
@@ -42,6 +44,7 @@ RULES: dict[str, Rule] = {
     "warmup_samples": NOT_NEGATIVE,
     "max_batch_size": AT_LEAST_ONE,
     "batch_multiple": AT_LEAST_ONE,
+    "batch_ratio": AT_LEAST_ONE,
     "h": NOT_NEGATIVE,
     "epsilon": POSITIVE,
     "alpha_0": POSITIVE,
@@ -49,7 +52,9 @@ RULES: dict[str, Rule] = {
 }
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
          "batch_multiple", "final_updates")  # fmt: skip
-NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
+NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
+# Arguments of later versions, and their defaults: see plan's ``_shown``.
+NEW = {"growth": None, "rate": False, "batch_ratio": 1.0}
 
 
 class PlanError(ValueError):
@@ -91,7 +96,10 @@ class Algorithm3(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Arguments:
-    """The checked arguments of ``plan``. ``own`` are those of the profile itself."""
+    """The checked arguments of ``plan``. ``own`` are those of the profile itself.
+
+    With ``rate`` the profile is η/η_1, and not φ.
+    """
 
     profile: str | Profile
     n: int | None
@@ -104,6 +112,9 @@ class Arguments:
     warmup_samples: int
     max_batch_size: int | None
     batch_multiple: int
+    batch_ratio: float = 1.0
+    growth: Growth | None = None
+    rate: bool = False
     epsilon: float | None = None
     alpha_0: float | None = None
     h: float | None = None
@@ -129,13 +140,17 @@ def checked(
         known = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
     given |= more
+    _check_curves(given)
     if isinstance(given["profile"], str) and given["profile"] in SPLITS:
         given, own = _paper_method(given, own)
     elif given["split"] is None:
-        given["split"] = 0.5
+        given["split"] = 0.5  # not used beside a growth or a rate
     profile = given["profile"]
     if not callable(profile):
-        _check_choice("profile", profile, (*PROFILES, *SPLITS))
+        if given["rate"]:
+            _check_choice("rate", profile, PROFILES)
+        else:
+            _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
     for name in sorted(parameters(profile).keys() & given.keys() - more.keys()):
         allowed = f"its argument {name} is one of plan's, too; give it another name"
@@ -153,12 +168,47 @@ def checked(
     return arguments
 
 
+def _check_curves(given: dict[str, Any]) -> None:
+    """Refuse other than two of three curves; a rate takes the place of the profile."""
+    profile, rate, growth = given["profile"], given["rate"], given["growth"]
+    if profile is None and rate is None:
+        allowed = "give the noise φ as profile, or η/η_1 as rate; with growth, b/b_1, or without"
+        raise PlanError("profile", None, allowed)
+    if profile is not None and rate is not None:
+        allowed = (
+            "η/η_1 = φ √(b/b_1) follows from the others; keep two: profile and growth,"
+            " or rate and growth"
+        )
+        raise PlanError("rate", name_of(rate), allowed)
+    if given["split"] is not None and (rate is not None or growth is not None):
+        others = "profile and growth" if rate is None else "rate and growth"
+        allowed = f"{others} say how b grows; keep these two, or profile and split"
+        raise PlanError("split", given["split"], allowed)
+    given["profile"], given["rate"] = profile if rate is None else rate, rate is not None
+    if given.get("h") is not None and (rate is not None or growth is not None):
+        raise PlanError("h", given["h"], "Algorithm 3 has a profile and a split; leave it out")
+    if growth is not None and not callable(growth):
+        given["growth"] = _table(growth)
+
+
+def _table(growth: object) -> dict[float, float]:
+    """A table of b/b_1, in order of t."""
+    if not isinstance(growth, Mapping) or not growth:
+        allowed = "it is b/b_1 as a function of t, or as a table such as {0.03: 2, 0.1: 4}"
+        raise PlanError("growth", growth, allowed)
+    table = {_plain("growth", t, TIMES): _plain("growth", growth[t], AT_LEAST_ONE) for t in growth}
+    ordered = {t: table[t] for t in sorted(table)}
+    if sorted(ordered.values()) != [*ordered.values()]:
+        raise PlanError("growth", growth, "b never shrinks: b/b_1 may not fall in the table")
+    return ordered
+
+
 def _paper_method(
     given: dict[str, Any], own: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """The arguments that the name of one of the paper's methods stands for."""
     name = given["profile"]
-    for argument, value in {"split": given["split"], **own}.items():
+    for argument, value in {"split": given["split"], "growth": given["growth"], **own}.items():
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
     stages = STAGES if given["stages"] is None else given["stages"]
@@ -211,6 +261,11 @@ def _check_together(given: Arguments) -> None:
         ("n", not (n or samples), "give the training samples; for a stream give samples instead"),
         ("samples", n and total > n * MOST_EPOCHS, f"at most {MOST_EPOCHS:,} epochs of n={n}"),
         ("batch_size", b_1 > most, f"it must be in [1, {most}], the training samples"),
+        (
+            "batch_size",
+            n is None and b_1 % given.batch_multiple,
+            f"it must be a multiple of batch_multiple={given.batch_multiple}",
+        ),
         ("max_batch_size", b_max and b_max < b_1, f"it must be at least batch_size={b_1}"),
         (
             "stages",

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 Profile = Callable[..., float]
+Growth = Profile | Mapping[float, float]  # b/b_1 as a function of t, or as a table
 Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
 
@@ -92,9 +93,12 @@ def exponential(at: Position, *, decay: Annotated[float, PER_EPOCH, "decay=0.98"
     return math.pow(decay, at.epochs_before)
 
 
-def cosine(at: Position) -> float:
-    """φ_m = (1 + cos πt)/2, cosine annealing to zero (Loshchilov and Hutter 2017)."""
-    return (1 + math.cos(math.pi * at)) / 2
+FLOOR: Rule = (lambda x: 0 <= x < 1, "it must be in [0, 1)")
+
+
+def cosine(at: Position, *, floor: Annotated[float, FLOOR] = 0.0) -> float:
+    """φ_m = (1 + cos πt)/2, cosine annealing (Loshchilov and Hutter 2017), to zero or ``floor``."""
+    return floor + (1 - floor) * (1 + math.cos(math.pi * at)) / 2
 
 
 BASE: Rule = (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)")
@@ -163,8 +167,12 @@ SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, 
 }
 
 
-def paper_method(profile: object, gamma: object, split: object) -> str | None:
+def paper_method(
+    profile: object, gamma: object, split: object, growth: object = None, rate: object = None
+) -> str | None:
     """``Method 1`` to ``Method 4`` of the paper; None for any other schedule."""
+    if growth or rate:
+        return None
 
     def near(value: object, exact: float) -> bool:
         return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)

@@ -152,6 +152,11 @@ class Plan:
             shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
         epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
         total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
+        left_out = (self.arguments.get("samples") or self.samples) - self.samples
+        if left_out:
+            total += f", {left_out:,} samples left out"
+        if self.updates != self.updates_at_constant_b:
+            total += f"; {self.updates_at_constant_b:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
         return "\n".join([*_aligned(shown), total])
@@ -170,6 +175,15 @@ class Plan:
     def updates(self) -> int:
         """Parameter updates in all."""
         return self._ends[-1] if self.rows else 0
+
+    @property
+    def updates_at_constant_b(self) -> int:
+        """The updates that the plan's samples would take in batches of b_1."""
+        first = self.rows[0]
+        b_1 = batches.count(first.samples, first.batches)
+        final = sum(row.updates for row in self.rows if row.phi_m == 0)  # of full batches
+        epochs, rest = divmod(self.samples - final * self.n, self.n)
+        return epochs * batches.count(self.n, b_1) + batches.count(rest, b_1) + final
 
     @property
     def by_epochs(self) -> bool:
@@ -227,6 +241,39 @@ class Plan:
             rate *= trained / self.warmup_samples
         size, start = high - low, row.start + low
         return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
+
+    def after(self, samples: int) -> int:
+        """The updates that are made when so many samples have been trained on.
+
+        It finds the place in a plan of a program that counts consumed samples:
+        ``counter.updates = plan.after(consumed)``. An update in progress does not count.
+
+        >>> plan = igo.plan("constant", samples=100, batch_size=10)
+        >>> plan.after(0), plan.after(30), plan.after(39), plan.after(100)
+        (0, 3, 3, 10)
+
+        Raises:
+            ValueError: the plan has fewer samples.
+        """
+        if not 0 <= samples <= self.samples:
+            raise ValueError(f"samples={samples}: the plan has 0 to {self.samples:,}")
+        index = bisect_right(self._samples, samples)  # of the row with the next sample
+        if index == len(self.rows):
+            return self.updates
+        row = self.rows[index]
+        of_row = samples - (self._samples[index] - row.epochs * row.samples)
+        segments, left = divmod(of_row, row.samples)
+        small, larger = divmod(row.samples, row.batches)
+        of_larger = larger * (small + 1)  # samples; the larger batches come first
+        if left < of_larger:
+            made = left // (small + 1)
+        else:
+            made = larger + (left - of_larger) // small
+        return self._ends[index] - row.updates + segments * row.batches + made
+
+    @cached_property
+    def _samples(self) -> list[int]:
+        return list(accumulate(row.epochs * row.samples for row in self.rows))
 
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:

@@ -41,7 +41,8 @@ def data_set(row: Record) -> str:
 def method(row: Record) -> str | None:
     """The name of one of the paper's Methods 1 to 4; None for other schedules."""
     profile = row.get("schedule.profile")
-    name = paper_method(profile, row.get("schedule.gamma"), row.get("split"))
+    others = ("schedule.gamma", "split", "schedule.growth", "schedule.rate")
+    name = paper_method(profile, *(row.get(other) for other in others))
     return "Method 1 (constant)" if name == "Method 1" else name
 
 

@@ -146,13 +146,19 @@ def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
     p = "" if config.p is None else f", p {config.p:.5g}"
-    per_epoch = plan.rows[-1].stage / plan.epochs
-    of_stages = f" of {per_epoch:g} stages" if per_epoch > 1 else ""
-    method = paper_method(schedule.profile, schedule.gamma, config.split)
+    stages = f" in {plan.rows[-1].stage} stages" if plan.rows[-1].stage > plan.epochs else ""
+    method = paper_method(
+        schedule.profile, schedule.gamma, config.split, schedule.growth, schedule.rate
+    )
+    curves = f"{schedule.profile} {'rate' if schedule.rate else 'noise'}{p}, "
+    if schedule.growth:
+        curves += f"growth {schedule.growth}"
+    else:
+        curves += "b constant" if schedule.rate else f"split {config.split:.5g}"
     return (
-        f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
+        f"{f'{method}: ' if method else ''}{curves},"
         f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
-        f" {config.optimizer.name}: {counted(plan.epochs, 'epoch')}{of_stages},"
+        f" {config.optimizer.name}: {counted(plan.epochs, 'epoch')}{stages},"
         f" {counted(plan.updates, 'update')}"
     )
 

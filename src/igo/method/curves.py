@@ -1,0 +1,135 @@
+"""The curves of a plan: what the noise, or η, and the batch size are in each stage.
+
+η/η_1 = φ √(b/b_1), so two of the three curves make a plan: φ with a split or with b/b_1, or η/η_1
+with or without b/b_1.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from igo.method import batches
+from igo.method.algorithm3 import lengths_of_stages
+from igo.method.arguments import Arguments, PlanError
+from igo.method.profiles import Position, Profile, function, name_of
+
+LEAST, MOST = 1e-300, 1e300  # η and φ outside could underflow to 0, or overflow
+
+
+class Stage(NamedTuple):
+    """A stage as it is asked for; its batches are not whole yet.
+
+    ``start`` is a sample, from 0. ``level`` is φ, or η/η_1 where the plan is given by its rate.
+    ``share`` is b_1/b, which never rises.
+    """
+
+    start: int
+    level: float
+    share: float
+
+
+def stages_of_curves(given: Arguments, n: int, starts: Sequence[int]) -> list[Stage]:
+    """The stages that begin at these samples, and those that a table of b/b_1 begins."""
+    levels = _values(given, "rate" if given.rate else "profile", starts, n)
+    growth = given.growth
+    if growth is None and given.rate:
+        shares = [1.0] * len(starts)
+    elif growth is None:  # b = b_1 φ^(-2(1-s)) is the split rule [derived from δ = η √(C²/b)]
+        shares = [math.pow(level, 2 * (1 - given.split)) for level in accumulate(levels, min)]
+    elif callable(growth):
+        shares = [1 / value for value in _values(given, "growth", starts, n)]
+    else:
+        left = given.total - given.warmup_samples
+        steps = {given.warmup_samples + max(round(t * left), 1): b for t, b in growth.items()}
+        merged = sorted({*starts, *steps})
+        levels = [levels[bisect_right(starts, start) - 1] for start in merged]
+        reached = [max((b for at, b in steps.items() if at <= s), default=1.0) for s in merged]
+        starts, shares = merged, [1 / b for b in reached]
+    shares = [_on_grid(given, n, share) for share in accumulate(shares, min)]
+    if given.h is not None:
+        starts = _lengthened(given, given.h, levels, shares)
+    return [Stage(*each) for each in zip(starts, levels, shares, strict=True)]
+
+
+def _on_grid(given: Arguments, n: int, share: float) -> float:
+    """b_1/b where b is at most ``max_batch_size``, and b_1 times a power of ``batch_ratio``."""
+    b_1, ratio = given.batch_size, given.batch_ratio
+    largest = min(given.max_batch_size or n, n)
+    if ratio == 1:
+        return share
+    power = math.log(min(1 / share, largest / b_1)) / math.log(ratio)
+    return math.pow(ratio, -math.floor(power + batches.CLOSE))
+
+
+def _lengthened(
+    given: Arguments, h: float, levels: Sequence[float], shares: Sequence[float]
+) -> list[int]:
+    """The samples at which stages begin whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
+    if given.profile == "exponential":
+        raise PlanError("h", h, "it needs a profile other than exponential, which counts epochs")
+    largest = given.max_batch_size or given.n or given.total
+    sizes = [min(given.batch_size / share, largest) for share in shares]
+    rates = [phi * math.sqrt(b / given.batch_size) for phi, b in zip(levels, sizes, strict=True)]
+    lengths = lengths_of_stages(levels, rates, sizes, given.total - given.warmup_samples, h)
+    ends = accumulate(lengths[:-1])
+    return [0, *(given.warmup_samples + round(end) for end in ends)]
+
+
+class _Curve(NamedTuple):
+    symbol: str
+    words: str  # its range
+    least: float
+    most: float
+
+
+CURVES = {
+    "profile": _Curve("φ", "(0, 1]", LEAST, 1),
+    "rate": _Curve("η/η_1", "(0, ∞)", LEAST, MOST),
+    "growth": _Curve("b/b_1", "[1, ∞)", 1, MOST),
+}
+
+
+def _values(given: Arguments, argument: str, starts: Sequence[int], n: int) -> list[float]:
+    """A curve's value at the start of each stage; ``argument`` is its name in ``plan``."""
+    curve: Profile = function(given.profile)
+    name, own = name_of(given.profile), given.own
+    if argument == "growth" and callable(given.growth):
+        curve, name, own = given.growth, name_of(given.growth), {}
+    whole = not any(start % n for start in (*starts, given.total))  # stages of whole epochs
+    warmup, values = given.warmup_samples, []
+    for m, start in enumerate(starts, 1):
+        # epochs before the stage, without those of the warm-up
+        before = start // n - warmup // n if whole else max(start - warmup, 0) / n
+        returned = curve(Position(m, len(starts), max(before, 0)), **own)
+        values.append(_checked(CURVES[argument], argument, name, returned, m, len(starts)))
+    return values
+
+
+def _checked(curve: _Curve, argument: str, name: str, returned: Any, m: int, M: int) -> float:
+    """The value of a curve in stage m of M, as a number in the curve's range."""
+    symbol, value = curve.symbol, math.nan
+    with suppress(TypeError, ValueError):
+        value = float(returned)
+    place = f"in stage {m} of {M}"
+    if math.isnan(value):
+        t = f"{(m - 1) / M:g}"
+        fault = f"at t = {t} it returned {returned!r}; {symbol} is a number in {curve.words}"
+    elif m == 1 and not math.isclose(value, 1, rel_tol=1e-9):
+        cure = f"divide {symbol} by its value at t = 0"
+        fault = f"{symbol} is {value:g} in stage 1 and must be 1; {cure}"
+    elif curve.least <= value <= curve.most:
+        return value
+    elif argument == "profile":
+        cure = "use fewer stages or a slower decay"
+        if value > 1:
+            cure = "φ may not rise above φ(0) = 1"
+        level = f"its noise level is δ_{m} = {value:g} δ_1 {place}"
+        fault = f"{level}, and δ_m/δ_1 must be in (0, 1]; {cure}"
+    else:
+        fault = f"{symbol} is {value:g} {place} and must be in {curve.words}"
+    raise PlanError(argument, name, fault)

@@ -1,0 +1,203 @@
+"""Plans of two curves on a grid, walked update by update, and what the field schedules."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+import igo
+
+CURVES: dict[str, Any] = {  # of t; each is 1 at the start
+    "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
+    "linear": lambda t: 1 - t,
+    "rises": lambda t: 1 + 3 * t,
+    "constant": lambda t: 1.0,
+}
+
+
+def drawn(dice: random.Random) -> dict[str, Any]:
+    """Arguments of a plan; growth is a table, a function or none."""
+    b, unit = dice.randint(1, 9), dice.choice([1, 1, 2, 5])
+    n = dice.choice([None, dice.randint(60, 200)])
+    total = dice.randint(100, 900)
+    table = {dice.random() * 0.9 + 0.05: g for g in sorted(dice.choices(range(1, 9), k=3))}
+    table = dict(zip(sorted(table), table.values(), strict=True))
+    growth = dice.choice([None, table, CURVES["rises"]])
+    given = {"n": n, "samples": total, "batch_size": b * unit, "growth": growth}
+    given |= {"stages": dice.randint(1, max(total // (b * unit), 1)), "batch_multiple": unit}
+    given |= {"batch_ratio": dice.choice([1.0, 1.5, 2.0])}
+    given |= {"warmup_samples": dice.choice([0, 0, b * unit + 1])}
+    given |= {"max_batch_size": dice.choice([None, dice.randint(b * unit, 60)])}
+    if dice.random() < 0.5:
+        return given | {"rate": dice.choice([*CURVES.values(), "cosine"])}
+    split = dice.choice([0, 0.5, 1]) if growth is None else None
+    return given | {
+        "profile": CURVES[dice.choice(["cosine", "linear", "constant"])],
+        "split": split,
+    }
+
+
+def asked(given: dict[str, Any]) -> list[tuple[float, float]]:
+    """Of each stage that is planned: the value of its curve, and b before it is whole."""
+    total, b_1, warm, M = (given[x] for x in ("samples", "batch_size", "warmup_samples", "stages"))
+    n, growth, ratio = given["n"] or total, given["growth"], given["batch_ratio"]
+    left, epochs = total - warm, total // n - warm // n
+    starts = [0, *(warm + (2 * m * left + M) // (2 * M) for m in range(1, M))]
+    if total % n == 0 and epochs >= M:
+        starts = [0, *((warm // n + m * epochs // M) * n for m in range(1, M))]
+    steps = {}
+    if isinstance(growth, dict):
+        steps = {warm + max(round(t * left), 1): g for t, g in growth.items()}
+    found: list[tuple[float, float]] = []
+    for planned in sorted({*starts, *steps}):
+        m = sum(start <= planned for start in starts) - 1  # of the curve's own stages
+        curve = given.get("rate") or given.get("profile")
+        level = CURVES.get(curve, curve)(m / M)
+        if callable(growth):
+            grown = growth(m / M)
+        elif steps:
+            grown = max([1, *(g for start, g in steps.items() if start <= planned)])
+        else:
+            lowest = min([level, *(before for before, _ in found)])
+            grown = 1.0 if "rate" in given else lowest ** (-2 * (1 - given["split"]))
+        wanted = min(b_1 * grown, given["max_batch_size"] or n, n)
+        if ratio > 1:
+            wanted = b_1 * ratio ** math.floor(math.log(wanted / b_1, ratio) + 1e-9)
+        found.append((level, wanted))
+    return found
+
+
+def check(given: dict[str, Any]) -> None:
+    """Walk through a plan, and compare each update with the curves at its stage's beginning."""
+    plan = igo.plan(**given)
+    n, unit, stages = given["n"] or given["samples"], given["batch_multiple"], asked(given)
+    trained, first = 0, plan.rows[0]
+    for row in plan.rows:
+        level, wanted = stages[row.stage - 1]
+        place = (row.first_epoch - 1) * n + row.start
+        assert place == trained
+        inside = int(wanted * (1 + 1e-9))
+        on_grid = inside - inside % unit or inside
+        assert row.samples >= on_grid
+        assert row.b_m <= max(wanted, 1) * (1 + 1e-8)
+        if unit == 1 or row.samples < n:  # else the next k whose larger batch is a multiple
+            assert on_grid / 2 < row.b_m * (1 + 1e-9)
+        if given["n"] is None and unit > 1:
+            assert (row.b_m, row.samples % on_grid) == (on_grid, 0)
+        elif row.start + row.samples < n and place + row.samples < plan.samples:
+            assert (row.b_m, row.epochs) == (on_grid, 1)  # it ends inside an epoch: whole batches
+        law = row.eta_m / first.eta_m / math.sqrt(row.b_m / first.b_m)
+        assert law == pytest.approx(row.phi_m, rel=1e-12)
+        assert (row.eta_m if "rate" in given else row.phi_m) == pytest.approx(level, rel=1e-12)
+        trained += row.epochs * row.samples
+    assert 0 <= given["samples"] - trained < max(stages[-1][1], 1) + 1e-9
+    walk(plan, given["warmup_samples"], given["max_batch_size"] or n)
+
+
+def walk(plan: igo.Plan, warm: int, cap: int) -> None:
+    """Each sample comes once an epoch, in order; the sizes of a row differ by one at most."""
+    trained, sizes = 0, dict[igo.Row, set[int]]()
+    for number in range(1, plan.updates + 1):
+        at = plan.at(number)
+        assert (at.epoch - 1) * plan.n + at.start == trained
+        assert at.batch_size <= cap
+        assert at.start + at.batch_size <= plan.n
+        trained += at.batch_size
+        sizes.setdefault(at.row, set()).add(at.batch_size)
+        assert (plan.after(trained - 1), plan.after(trained)) == (number - 1, number)
+        warmed = min(1, trained / warm) if warm else 1
+        assert math.isclose(at.learning_rate, at.row.eta_m * warmed, rel_tol=1e-12)
+    assert trained == plan.samples
+    assert all(max(each) - min(each) <= 1 for each in sizes.values())
+    assert [*sizes] == [*plan.rows]
+    for row, after in pairwise(plan.rows):
+        assert row.gamma_m == pytest.approx(after.phi_m / row.phi_m, rel=1e-12)
+        assert row.kappa_m == pytest.approx(after.eta_m / row.eta_m, rel=1e-12)
+        assert row.lambda_m == pytest.approx(after.b_m / row.b_m, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ")
+@pytest.mark.parametrize("plans", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
+    dice, refused = random.Random(plans), 0
+    for _ in range(plans):
+        given = drawn(dice)
+        try:
+            check(given)
+        except igo.PlanError:  # too few samples for the rest
+            refused += 1
+    assert refused < plans / 3
+
+
+def walked(plan: igo.Plan) -> list[tuple[int, float]]:
+    """b and η/η_1 of each update."""
+    updates = (plan.at(number) for number in range(1, plan.updates + 1))
+    return [(update.batch_size, update.learning_rate) for update in updates]
+
+
+def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
+    """Megatron's "0:768 5376:1536 …": the table at the samples consumed, each batch of one size.
+
+    η is OLMo-core's and nanochat's: times the root of the batch's growth.
+    """
+    table = {0: 64, 640: 128, 3200: 256, 11_392: 512}  # samples: b
+    expected, consumed = [], 0
+    while consumed < 25_728:
+        size = next(b for start, b in reversed(table.items()) if start <= consumed)
+        expected.append((size, pytest.approx(math.sqrt(size / 64), rel=1e-12)))
+        consumed += size
+    growth = {start / 25_728: b / 64 for start, b in table.items() if start}
+    plan = igo.plan("constant", growth=growth, samples=25_728, batch_size=64, batch_multiple=64)
+    assert walked(plan) == expected
+    assert plan.after(3199) == len([b for b, _ in expected if b < 256]) - 1
+
+
+def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:
+    """Umeda and Iiduka 2024: (ii) η falls by a cosine, (iv) it grows and then is constant."""
+    doubling = {m / 4: 2**m for m in range(1, 4)}
+    given: dict[str, Any] = {"n": 320, "epochs": 8, "batch_size": 10, "growth": doubling}
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], 1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)
+    expected = []
+    for epoch in range(8):
+        size = 10 * 2 ** (epoch // 2)
+        expected += [(size, pytest.approx(optimizer.param_groups[0]["lr"]))] * (320 // size)
+        optimizer.step()
+        cosine.step()
+    assert walked(igo.plan(rate="cosine", **given)) == expected
+    grows = igo.plan(rate=lambda t: min(1.5 ** (8 * t), 1.5**4), **given)
+    assert [row.eta_m for row in grows.rows] == pytest.approx([1.5 ** min(e, 4) for e in range(8)])
+
+
+@pytest.mark.parametrize(
+    ("p", "stages", "epochs", "split"),
+    [(0.5, 30, 30, 0.5), (0.5, 400, 400, 0.5), (1, 20, 200, 0.5), (0.5, 400, 600, 1)],
+)
+def test_stages_of_algorithm_3_are_as_long_as_it_asks(
+    p: float, stages: int, epochs: int, split: float
+) -> None:
+    """Updates ∝ 1/φ² = (M/(M - m + 1))^(2p), within what whole batches of an epoch allow."""
+    plan = igo.plan("graduated", p=p, n=1437, epochs=epochs, stages=stages, batch_size=16,
+                    split=split, algorithm3={"h": 0})  # fmt: skip
+    made: Counter[int] = Counter()
+    for row in plan.rows:
+        made[row.stage] += row.updates
+    shape = [(stages / (stages - m)) ** (2 * p) for m in range(stages)]
+    scale = plan.updates / sum(shape)
+    for m, share in enumerate(shape, 1):
+        assert abs(made[m] - scale * share) < 2 + 0.07 * scale * share
+
+
+def test_many_short_stages_do_not_keep_the_batch_small() -> None:
+    """Each of 8 samples: b is counted over stages. Exactly φ = b_1/b it would take 769 updates."""
+    plan = igo.plan("cosine", samples=12_288, batch_size=8, split=0.5, stages=1536)
+    assert 769 <= plan.updates < 769 * 1.05
+    assert plan.batch_sizes[0] > 400
+    assert "801 updates; 1,536 with b constant" in str(plan)
