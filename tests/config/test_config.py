@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, configure
 
+import igo
 from igo.config import rules
 from igo.config.load import make_plan
+from igo.config.own import with_options
 from igo.method.profiles import parameters
 from igo.train import models
 
@@ -45,6 +48,21 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
 def test_epsilon_chooses_the_stages_of_a_run() -> None:
     chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
     assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
+
+
+def test_rate_and_growth_are_those_of_the_library() -> None:
+    """Typed, and as κ = √λ: b doubles at constant noise."""
+    table = {0.2: 2.0, 0.4: 4.0, 0.6: 8.0, 0.8: 16.0}
+    given: dict[str, Any] = {"n": 1437, "epochs": 10, "batch_size": 8, "learning_rate": 0.1}
+    typed = f"schedule.growth={table}".replace(" ", "")
+    common = ("epochs=10", "batch_size=8")
+    cosine = configure(*common, typed, *with_options(["schedule.rate=cosine"]))
+    expected = igo.plan(rate="cosine", growth=table, stages=10, **given)
+    assert make_plan(cosine) == expected
+    doubling = ("schedule=step", f"schedule.kappa={2**0.5}", "schedule.lam=2")
+    assert make_plan(configure(*common, *doubling)) == make_plan(
+        configure(*common, "schedule=constant", typed, "schedule.stages=5")
+    )
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])
