@@ -1,0 +1,84 @@
+"""The study of results/cause.md: what an update's noise is, by enumeration of its batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import pytest
+import torch
+from conftest import TINY, configure
+from torch import Tensor
+
+from igo.config.load import make_plan
+from igo.runs.assemble import prepare
+from igo.train.on_device import Batch
+from lab.study import cause
+from lab.study.cause import Arm, Steps, weights
+
+RATE = 0.1
+
+
+@pytest.mark.parametrize(("k", "v"), [(1, None), (6, None), (6, 0.3875), (7, 0.3875), (6, 1.0)])
+def test_weights_have_the_variance_that_is_asked_for(k: int, v: float | None) -> None:
+    w = weights(k, v)
+    assert float(w.sum()) == pytest.approx(1, abs=1e-12)
+    assert float(w.square().sum()) == pytest.approx(1 / k if v is None else v, rel=1e-12)
+
+
+def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:
+    config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
+    run = prepare(config, make_plan(config))
+    run.network.train()
+    drawn = torch.randperm(run.data.n).split(cause.BATCH)[:3]
+    return Steps(run, arm, RATE), list(run.data.train_batches(drawn, 0))
+
+
+def change(steps: Steps, batches: Iterable[Batch], others: Sequence[Batch] = ()) -> Tensor:
+    """The parameters' change by one update with these batches; then it is taken back."""
+    before = [p.detach().clone() for p in steps.parameters]
+    steps.batches, steps.others = iter(batches), iter(others)
+    steps.step(0, 0)
+    moved = [
+        (p.detach() - old).reshape(-1) for p, old in zip(steps.parameters, before, strict=True)
+    ]
+    for p, old in zip(steps.parameters, before, strict=True):
+        p.data.copy_(old)
+    return torch.cat(moved).double()
+
+
+def test_an_update_has_the_mean_of_one_batch_and_the_planned_part_of_its_variance() -> None:
+    """Every pair of three batches, each as often: E[step] and E‖step − E[step]‖² are exact."""
+    steps, drawn = steps_of(Arm(batches=(2.0,) * 5, variance=0.8))
+    one, _ = steps_of(Arm())
+    one.run.network.load_state_dict(steps.run.network.state_dict())
+    singles = torch.stack([change(one, [batch]) for batch in drawn])
+    pairs = torch.stack([change(steps, pair) for pair in itertools.product(drawn, repeat=2)])
+
+    def spread(changes: Tensor) -> float:
+        return float((changes - changes.mean(0)).square().sum(1).mean())
+
+    torch.testing.assert_close(pairs.mean(0), singles.mean(0), rtol=1e-3, atol=1e-6)
+    assert spread(pairs) == pytest.approx(0.8 * spread(singles), rel=1e-3)
+
+
+def test_smoothing_takes_gradients_beside_the_point_and_leaves_it_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without noise it is the quiet step; with it the shifts are 0 on average, and no more."""
+    monkeypatch.setattr(cause, "SMOOTHING", 3)
+    quiet, drawn = steps_of(Arm(batches=(3.0,) * 5))
+    smoothed, _ = steps_of(Arm(batches=(3.0,) * 5, smoothing=(0.0,) * 5))
+    smoothed.run.network.load_state_dict(quiet.run.network.state_dict())
+    torch.testing.assert_close(change(smoothed, drawn, drawn), change(quiet, drawn))
+    smoothed.others = iter(drawn)
+    shifts = smoothed._own_noise(0.25)
+    flat = torch.stack([torch.cat([part.reshape(-1) for part in shift]) for shift in shifts])
+    assert float(flat.mean(0).abs().max()) < 1e-6
+    singles = torch.stack([change(steps_of_one(quiet), [batch]) for batch in drawn])
+    variance = float(singles.var(0).sum())  # of η g: unbiased, over 3 batches
+    assert float(flat.square().sum(1).mean()) == pytest.approx(0.25 * variance, rel=1e-3)
+
+
+def steps_of_one(steps: Steps) -> Steps:
+    return Steps(steps.run, Arm(), RATE)
