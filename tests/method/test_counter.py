@@ -137,3 +137,6 @@ def test_ranks_are_checked_against_what_is_left() -> None:
         next(iter(batches))
     batches.load_state_dict({**batches.state_dict(), "updates": 8})  # where b = 2
     assert [len(batch) for batch in batches] == [1] * 4
+    batches.load_state_dict({**batches.state_dict(), "updates": 0})  # before what was looked at
+    with pytest.raises(igo.PlanError, match="batches of 1 samples"):
+        next(iter(batches))
