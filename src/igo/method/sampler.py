@@ -197,28 +197,43 @@ class Counter:
         Samples are grouped in this process, so workers of the stream may fetch ahead: give a
         DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part is a batch.
 
+        A DataLoader with a ``batch_size`` makes micro-batches by itself, and each is a part as it
+        is. The plan's batches must be whole ones: ``micro_batch_size`` and the plan's
+        ``batch_multiple`` are the loader's ``batch_size`` times the ranks. Give the loader
+        ``drop_last=True``.
+
         Args:
-            samples: this rank's samples; after a resume those that come next.
+            samples: this rank's samples, or micro-batches; after a resume those that come next.
             collate: makes a batch from a list, by default PyTorch's ``default_collate``.
 
         Raises:
-            PlanError: ``samples`` are batches already.
+            PlanError: the loader's micro-batches are not the plan's parts.
             RuntimeError: the stream ends before the plan.
         """
-        if getattr(samples, "batch_size", None) is not None:
-            allowed = "the loader makes batches of its own; give it batch_size=None"
-            raise PlanError("samples", "DataLoader", allowed)
+        size = getattr(samples, "batch_size", None)
+        if size is not None:  # of the micro-batches that the loader makes on each rank
+            each = size * self.ranks
+            ragged = any(row.samples % (row.batches * each) for row in self.plan.rows)
+            if ragged or self._micro != each:
+                raise PlanError(
+                    "samples", "DataLoader",
+                    f"it makes micro-batches of {size} on each rank, which are no parts of the"
+                    f" plan's batches; make these multiples of {each}, and give igo.Counter"
+                    f" micro_batch_size={each}, or give the loader batch_size=None",
+                )  # fmt: skip
         stream, make = iter(samples), collate or default_collate
         self._delivers = True
         for update in self._updates_after(self.updates, self._parts_made):
-            batch = list(islice(stream, update.samples))
-            if len(batch) < update.samples:
+            # of micro-batches one, which is not collated again
+            wanted = update.samples if size is None else 1
+            batch = list(islice(stream, wanted))
+            if len(batch) < wanted:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
                 )
             self._delivered[update.number, update.part] = update
-            yield make(batch)
+            yield make(batch) if size is None else batch[0]
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""
