@@ -28,18 +28,21 @@ def main(epochs: int = 10) -> float:
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     loader = schedule(loader)
+    meter = igo.NoiseMeter(model, half_life=len(train))
     for epoch in batches.epochs():
         for images, labels in loader:  # parts of batches
             update = schedule.update
             assert len(images) == update.samples <= MEMORY / 2
             with nullcontext() if update.is_last_part else model.no_sync():
                 (cross_entropy(model(images), labels) * update.weight).backward()
+            meter.part(len(images))
             if update.is_last_part:
+                meter.update()
                 optimizer.step()
                 optimizer.zero_grad()
         if dist.get_rank() == 0:
             print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}  b {update.batch_size:3}"
-                  f" in {update.parts} parts on each rank"
+                  f" in {update.parts} parts on each rank  C² {meter.noise.variance:.3g}"
                   f"  test {accuracy(network, test):.2%}")  # fmt: skip
     assert batches.updates == plan.updates
     del model  # before its group: if it is the last to hold it, it may wait for ever

@@ -33,7 +33,7 @@ def main(epochs: int = 10) -> float:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, learning_rate=0.003, save_strategy="no", report_to="none", use_cpu=True,
-            disable_tqdm=True, seed=0,
+            disable_tqdm=True, seed=0, per_device_train_batch_size=32,  # larger ones in parts
         )  # fmt: skip
         trainer = GraduatedTrainer(
             model, arguments, train_dataset=train, eval_dataset=test, plan=plan,

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from conftest import ROOT
 from forked import forge
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -35,7 +38,8 @@ DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i
 class Job:
     """What to train. ``stop``: save a checkpoint after that many updates, and go no further.
 
-    With ``dropout`` there are random numbers of the loop's, too.
+    With ``dropout`` there are random numbers of the loop's, too. ``most``: samples of a device at
+    once. With ``tokens`` sample i has 1 + i % 5 of them, and the loss is a mean over tokens.
     """
 
     folder: Path
@@ -44,6 +48,8 @@ class Job:
     resume: bool = False
     gamma: float = 0.5
     dropout: bool = False
+    most: int | None = None
+    tokens: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -79,8 +85,12 @@ def network() -> nn.Module:
     return model
 
 
-def loss_of(model: nn.Module, batch: Tensor, job: Job) -> Tensor:
-    return model(nn.functional.dropout(batch / 100, training=job.dropout)).square().mean()
+def loss_of(model: nn.Module, batch: Tensor, job: Job, items: Any = None) -> Tensor:
+    squares = model(nn.functional.dropout(batch / 100, training=job.dropout)).square()
+    if job.tokens:
+        tokens = 1 + batch % 5
+        return (squares * tokens).sum() / (tokens.sum() if items is None else items)
+    return squares.mean()
 
 
 def ranks() -> int:
@@ -127,7 +137,9 @@ class Killed(Exception):
     """The process ends here, as far as the training loop can tell."""
 
 
-def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any) -> Ran:
+def lightning(
+    job: Job, saving: Any = None, loader: Any = None, automatic: bool = False, **settings: Any
+) -> Ran:
     """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -135,7 +147,9 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
     from igo.adapters.lightning import Graduated
 
     ran = Ran()
-    graduated = Graduated(job.plan, seed=0)
+    in_parts = job.most and job.most * ranks()
+    graduated = Graduated(job.plan, seed=0, micro_batch_size=in_parts)
+    parts: list[Tensor] = []
 
     class Data(LightningDataModule):
         def setup(self, stage: str) -> None:
@@ -150,10 +164,20 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
         def __init__(self) -> None:
             super().__init__()
             self.network = network()
+            self.automatic_optimization = automatic or not in_parts
 
-        def training_step(self, batch: Tensor) -> Tensor:
+        def training_step(self, batch: Tensor) -> Tensor | None:
             torch.manual_seed(self.global_step)
-            return loss_of(self.network, batch, job)
+            loss = loss_of(self.network, batch, job)
+            if self.automatic_optimization:
+                return loss
+            optimizer: Any = self.optimizers()
+            with optimizer.toggle_model(sync_grad=graduated.update.is_last_part):
+                self.manual_backward(loss)
+            if graduated.update.is_last_part:
+                optimizer.step()
+                optimizer.zero_grad()
+            return None
 
         def test_step(self, batch: Tensor) -> None:
             self.log("loss", loss_of(self.network, batch, Job(job.folder)))
@@ -171,7 +195,10 @@ def lightning(job: Job, saving: Any = None, loader: Any = None, **settings: Any)
         ) -> None:
             metrics, group = trainer.callback_metrics, trainer.optimizers[0].param_groups[0]
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
-            ran.add(batch, float(metrics["b_m"]), group["lr"])
+            parts.append(batch)
+            if graduated.update.is_last_part:
+                ran.add(torch.cat(parts), float(metrics["b_m"]), group["lr"])
+                parts.clear()
 
     at_stop = {"filename": "last", "every_n_train_steps": STOP} if job.stop else {}
     given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
@@ -206,20 +233,23 @@ def transformers(job: Job, **settings: Any) -> Ran:
             super().__init__()
             self.network = network()
 
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"loss": loss_of(self.network, x, job)}
+        def forward(self, x: Tensor, **named: Any) -> dict[str, Tensor]:
+            return {"loss": loss_of(self.network, x, job, named.get("num_items_in_batch"))}
 
     class Recorded(GraduatedTrainer):
         def training_step(self, model: Any, inputs: Any, *given: Any) -> Any:
             if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
                 raise Killed
+            self.seen: list[Tensor] = []
             loss = super().training_step(model, inputs, *given)
             rate = self.optimizer.param_groups[0]["lr"]
             assert self.schedule.learning_rate == rate
-            ran.add(inputs["x"], self.update.batch_size, rate)
+            ran.add(torch.cat(self.seen), self.update.batch_size, rate)
             return loss
 
         def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+            self.seen.append(inputs["x"])
+            assert len(inputs["x"]) <= (job.most or N)
             named["return_outputs"] = True  # as one that looks at the outputs
             return super().compute_loss(model, inputs, *given, **named)[0]
 
@@ -227,9 +257,12 @@ def transformers(job: Job, **settings: Any) -> Ran:
         str(job.folder), learning_rate=RATE, optim="sgd", max_grad_norm=0.0, save_steps=STOP,
         save_strategy="steps" if job.stop else "no", dataloader_num_workers=job.workers,
         remove_unused_columns=False, report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
-        **settings,
+        per_device_train_batch_size=job.most or N, **settings,
     )  # fmt: skip
     model, data = Model(), [{"x": sample} for sample in DATA]
+    if job.tokens:  # which Trainer counts: labels other than -100
+        five = torch.arange(5)
+        data = [{"x": x, "labels": five.where(five <= x % 5, -100)} for x in DATA]
     trainer = Recorded(model, arguments, train_dataset=data, plan=job.plan)
     assert arguments.max_steps == settings.get("max_steps", -1)
     with suppress(Killed):
@@ -239,6 +272,9 @@ def transformers(job: Job, **settings: Any) -> Ran:
 
 
 Way = Callable[[Job], Ran]
+IN_PARTS: Any = {"most": 3}  # of a device at once; batches have 7, 8 and 15 samples
+OF_TOKENS = (transformers, {**IN_PARTS, "tokens": True})
+THEIRS = [*product((lightning, transformers), ({}, IN_PARTS)), OF_TOKENS]
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
 
 
@@ -247,25 +283,6 @@ def _theirs() -> None:
     warnings.simplefilter("ignore")
     pytest.importorskip("lightning")
     pytest.importorskip("transformers")
-
-
-@pytest.mark.examples
-@pytest.mark.usefixtures("_theirs")
-@pytest.mark.parametrize("workers", [0, 4])
-@pytest.mark.parametrize("way", [lightning, transformers])
-def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
-    """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
-    job = Job(tmp_path, workers=workers)
-    rows, stages = way(job).rows, job.plan.rows
-    assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
-    planned = [stage for stage in stages for _ in range(stage.updates)]
-    for row, stage in zip(rows, planned, strict=True):
-        assert row.logged == len(row.samples)
-        assert abs(len(row.samples) - N / stage.batches) < 1
-        assert row.rate == pytest.approx(stage.eta_m, rel=1e-12)
-    seen = [sample for row in rows for sample in row.samples]
-    for start in range(0, EPOCHS * N, N):
-        assert sorted(seen[start : start + N]) == list(range(N))
 
 
 @pytest.mark.examples
@@ -289,13 +306,24 @@ def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
 
 @pytest.mark.examples
 @pytest.mark.usefixtures("_theirs")
-@pytest.mark.parametrize("way", [lightning, transformers])
-def test_a_resume_in_mid_epoch_has_the_same_bits(way: Way, tmp_path: Path) -> None:
-    """With Dropout: Lightning's is seeded in each step, Transformers saves the random state."""
-    whole = way(Job(tmp_path, workers=2, dropout=True))
-    before = way(Job(tmp_path, stop=STOP, dropout=True))
-    after = way(Job(tmp_path, workers=2, dropout=True, resume=True))
+@pytest.mark.parametrize(("way", "how"), THEIRS)
+def test_a_resume_in_mid_epoch_has_the_same_bits(
+    way: Way, how: dict[str, Any], tmp_path: Path
+) -> None:
+    """With Dropout: Lightning's is seeded in each step, Transformers saves the random state.
+
+    Batches, rates and, without Dropout, weights are those of whole batches in a loop of one's own.
+    Workers fetch ahead: n is no multiple of b, and both b and η change at one update.
+    """
+    job = Job(tmp_path, dropout=not how, **how)
+    whole = way(replace(job, workers=2))
+    before = way(replace(job, stop=STOP))
+    after = way(replace(job, workers=2, resume=True))
     assert (before.rows + after.rows, after.weights) == (whole.rows, whole.weights)
+    loop = plain(replace(job, most=None))
+    assert whole.rows == loop.rows
+    if how:
+        assert whole.weights == pytest.approx(loop.weights, rel=1e-12)
     with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
         way(Job(tmp_path, resume=True, gamma=0.25))
 
@@ -307,12 +335,16 @@ def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "way",
-    [plain, *(pytest.param(way, marks=pytest.mark.examples) for way in (lightning, transformers))],
+    ("way", "how"),
+    [(plain, {}), *(pytest.param(*each, marks=pytest.mark.examples) for each in THEIRS)],
 )
-def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
-    """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
-    alone, ranks = way(Job(tmp_path)), on_two_ranks(tmp_path, way.__name__)
+def test_two_ranks_train_as_one_process(way: Way, how: dict[str, Any], tmp_path: Path) -> None:
+    """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages.
+
+    In parts of at most 3 both ranks have two.
+    """
+    alone = plain(Job(tmp_path, **{**how, "most": None}))
+    ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(how))
     shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == whole.samples
@@ -321,7 +353,7 @@ def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
         assert share.weights == pytest.approx(alone.weights, rel=1e-12)
 
 
-def of_a_rank(way: str, folder: str) -> Any:
+def of_a_rank(way: str, folder: str, how: str = "{}") -> Any:
     """What a rank saw, in plain containers."""
     warnings.simplefilter("ignore")
     if way == "prepared":
@@ -330,7 +362,7 @@ def of_a_rank(way: str, folder: str) -> Any:
         job = Job(Path(folder), dropout=True)
         return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
     ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
-    ran = ways[way](Job(Path(folder)))
+    ran = ways[way](Job(Path(folder), **json.loads(how)))
     return [tuple(row) for row in ran.rows], ran.weights
 
 
@@ -380,8 +412,27 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
     ):
         with pytest.raises((UserError, RuntimeError), match=name):
             lightning(Job(tmp_path), **settings)
+    with pytest.raises(UserError, match="micro_batch_size needs manual optimization"):
+        lightning(Job(tmp_path, **IN_PARTS), automatic=True)
     with pytest.warns(igo.PlanWarning, match="after 3 of the plan's 24 updates"):
         transformers(Job(tmp_path), max_steps=3)
-    for settings in ({"gradient_accumulation_steps": 2}, {"max_steps": 25}):
-        with pytest.raises(UserError, match=rf"{next(iter(settings))}=.* the plan"):
-            transformers(Job(tmp_path), **settings)
+    with pytest.raises(UserError, match=r"max_steps=25: the plan has 24"):
+        transformers(Job(tmp_path), max_steps=25)
+
+
+def test_the_pages_mean_over_tokens_is_that_of_whole_batches() -> None:
+    page = (ROOT / "docs" / "own-loop.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec("".join(blocks[:2]), names)
+    whole = copy.deepcopy(names["model"])
+    exec(next(block for block in blocks if "tokens" in block), names)
+    batches = igo.BatchSampler(names["plan"], names["texts"])
+    optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
+    loader = igo.Schedule(optimizer, batches)(DataLoader(names["texts"], batch_sampler=batches))
+    for inputs, real in loader:
+        optimizer.zero_grad()
+        whole(inputs)[real].square().mean().backward()
+        optimizer.step()
+    for ours, theirs in zip(names["model"].parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -65,7 +65,7 @@ def test_a_stream_that_ends_early_or_is_cut_already_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"ended in update 16 of 27, before all 300 samples"):
         list(counter.batches(range(100)))
     with pytest.raises(igo.PlanError, match="batch_size=None"):
-        next(counter.batches(DataLoader(range(40))))  # type: ignore[arg-type]
+        next(counter.batches(DataLoader(Stream(), batch_size=3, drop_last=True)))
     for _ in range(15):  # which the stream gave
         counter.advance()
     with pytest.raises(RuntimeError, match="gave no batch for it"):
@@ -112,6 +112,20 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
         assert [list(loop) for loop in loops] == [[]] * ranks
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_micro_batches_of_a_loader_are_the_parts_as_they_are(ranks: int) -> None:
+    plan = igo.plan("constant", samples=96, batch_size=32, batch_multiple=8 * ranks)
+    counter = igo.Counter(plan, rank=ranks - 1, ranks=ranks, micro_batch_size=8 * ranks)
+    seen = []
+    for batch in counter.batches(DataLoader(Stream(), batch_size=8)):
+        update = counter.advance()
+        seen += batch.tolist()
+        assert (update.parts, update.samples, len(batch)) == (4 // ranks, 8, 8)
+    assert (seen, counter.samples) == ([*range(96 // ranks)], 96)
+    with pytest.raises(igo.PlanError, match="micro-batches of 4 on each rank"):
+        next(counter.batches(DataLoader(Stream(), batch_size=4)))
+
+
 def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part() -> None:
     plan = igo.plan("constant", n=30, epochs=1, learning_rate=0.1, batch_size=10)
     batches = igo.BatchSampler(plan, range(30), micro_batch_size=4)
@@ -137,3 +151,6 @@ def test_ranks_are_checked_against_what_is_left() -> None:
         next(iter(batches))
     batches.load_state_dict({**batches.state_dict(), "updates": 8})  # where b = 2
     assert [len(batch) for batch in batches] == [1] * 4
+    batches.load_state_dict({**batches.state_dict(), "updates": 0})  # before what was looked at
+    with pytest.raises(igo.PlanError, match="batches of 1 samples"):
+        next(iter(batches))

@@ -130,7 +130,6 @@ def own(t: float, *, h: Any) -> float:
     return 1 - t / 2 if type(h) in (int, list) else 0
 
 
-DDP = nn.parallel.DistributedDataParallel
 SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
 WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
@@ -176,7 +175,6 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
         lambda x: igo.measure_noise(x.model, nn.MSELoss(), x.schedule(x.loader), n=N),
         "loader counts an update with each batch",
     ),
-    (lambda _: igo.NoiseMeter(DDP.__new__(DDP), 10), "no part has its own gradient"),
     (lambda _: igo.NoiseMeter(sharded(), 10), "no part has its own gradient"),
 ]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from forked import forge
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -159,3 +161,36 @@ def test_bad_use_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         igo.NoiseMeter(nn.BatchNorm1d(3).eval(), 10)
+
+
+# The samples of each rank's parts: unequal shares, then one part on each rank.
+ON_RANKS = [([[0, 1], [2]], [[3], [4]]), ([[2, 0]], [[4]])]
+
+
+def measured_by_rank() -> list[tuple[float, float]]:
+    torch.distributed.init_process_group("gloo")
+    rank, (x, y), measured = torch.distributed.get_rank(), samples(), []
+    for shares, view, scale in itertools.product(ON_RANKS, (False, True), (1.0, 64.0)):
+        model = nn.parallel.DistributedDataParallel(linear(), gradient_as_bucket_view=view)
+        meter = igo.NoiseMeter(model, half_life=8)
+        weight = 2 * scale / sum(map(len, itertools.chain(*shares)))
+        for part in shares[rank]:
+            with nullcontext() if part is shares[rank][-1] else model.no_sync():
+                (mse_loss(model(x[part]), y[part]) * len(part) * weight).backward()
+            meter.part(len(part))
+        meter.update(scale)
+        measured.append((meter.noise.variance, meter.noise.gradient_square))
+    return measured
+
+
+def test_parts_on_two_ranks_are_those_of_one_batch(tmp_path: Path) -> None:
+    first, second = forge.results(tmp_path, 2, "test_meter.measured_by_rank")
+    assert first == second
+    x, y = samples()
+    for number, shares in enumerate(ON_RANKS):
+        model = linear()
+        alone = igo.NoiseMeter(model, half_life=8)
+        accumulate(alone, model, [(x[part], y[part]) for part in itertools.chain(*shares)])
+        wanted = alone.noise.variance, alone.noise.gradient_square
+        for measured in first[4 * number : 4 * number + 4]:
+            assert measured == pytest.approx(wanted, rel=CLOSE)

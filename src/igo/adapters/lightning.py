@@ -44,17 +44,33 @@ class Graduated(Callback):
     unequal shares of a batch, the callback weights their gradients so that the average is the whole
     batch's gradient. ``batches`` is the sampler, ``update`` the newest update.
 
+    With ``micro_batch_size`` batches come in parts. Automatic optimization steps at each k-th batch
+    of an epoch, but each of the plan's batches has its own number of parts. So use manual
+    optimization, with ``self.automatic_optimization = False``::
+
+        def training_step(self, batch):
+            optimizer, last = self.optimizers(), graduated.update.is_last_part
+            with optimizer.toggle_model(sync_grad=last):
+                self.manual_backward(self.loss_of(batch))  # a mean over samples
+            if last:
+                optimizer.step()
+                optimizer.zero_grad()
+
     Args:
         plan: what ``igo.plan`` returns.
         seed: of the permutations.
+        micro_batch_size: the most samples at once, over all devices; see ``igo.BatchSampler``.
 
     Raises:
-        UserError: at ``fit``, if the trainer accumulates gradients or outlasts the plan.
+        UserError: at ``fit``, if the trainer outlasts the plan, or accumulates by itself.
         RuntimeError: at the first update, if the batches are not those of ``loader``.
     """
 
-    def __init__(self, plan: Plan, seed: int = 0) -> None:
-        self.batches = BatchSampler(plan, range(plan.n), seed=seed)
+    def __init__(self, plan: Plan, seed: int = 0, micro_batch_size: int | None = None) -> None:
+        self._in_parts = micro_batch_size is not None
+        self.batches = BatchSampler(
+            plan, range(plan.n), seed=seed, micro_batch_size=micro_batch_size
+        )
 
     def loader(self, data: Any, **settings: Any) -> Loader:
         """The training loader of the plan's n samples; ``settings`` are those of a DataLoader.
@@ -86,6 +102,11 @@ class Graduated(Callback):
         if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
             wrong = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
             raise UserError(f"{wrong}; set max_epochs=plan.epochs")
+        if self._in_parts and pl_module.automatic_optimization:
+            raise UserError(
+                "micro_batch_size needs manual optimization: set automatic_optimization = False in"
+                " the module; the lines for its training_step are in help(Graduated)"
+            )
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,7 +116,10 @@ class Graduated(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if trainer.accumulate_grad_batches != 1:  # a callback may set it in any epoch
-            raise UserError("accumulate_grad_batches must be 1: the plan sets the batch sizes")
+            raise UserError(
+                "accumulate_grad_batches must be 1: the plan sets the batch sizes, and"
+                " micro_batch_size their parts"
+            )
         self.update = self._schedule.step()
         values = {"eta_m": self._schedule.learning_rate, "b_m": float(self.update.batch_size)}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.samples)

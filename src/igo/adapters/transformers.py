@@ -14,7 +14,6 @@ from copy import copy, deepcopy
 from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
@@ -26,10 +25,10 @@ from igo.method.schedule import Schedule
 
 
 class WholePlan(Sampler[list[int]]):
-    """The batches of all epochs: for Trainer each pass over a loader has the same length."""
+    """The parts of all epochs' batches: for Trainer each pass over a loader has the same length."""
 
-    def __init__(self, batches: BatchSampler) -> None:
-        self.batches = batches
+    def __init__(self, batches: BatchSampler, trainer: Trainer) -> None:
+        self.batches, self.trainer = batches, trainer
 
     def __len__(self) -> int:
         return self.batches.plan.updates
@@ -38,8 +37,10 @@ class WholePlan(Sampler[list[int]]):
         batches = deepcopy(self.batches)
         for _ in batches.epochs():
             for indices in batches:
-                batches.advance()
-                yield indices
+                update = batches.advance()
+                # After a resume Trainer skips one item for each update that was made.
+                if update.is_last_part or update.number > self.trainer.state.global_step:
+                    yield indices
 
 
 class GraduatedTrainer(Trainer):
@@ -47,46 +48,55 @@ class GraduatedTrainer(Trainer):
 
     η_1 is ``TrainingArguments.learning_rate``, or that of your own optimizer. To Trainer the plan
     is one epoch: evaluate and save by steps. Its checkpoints have the schedule's state; a resume
-    goes on with the next sample and the random numbers that Trainer saves. If processes have
-    unequal shares of a batch, their mean losses are weighted, so that the average is the whole
-    batch's; a loss that Trainer divides by the tokens of all is left as it is. ``update`` is the
-    newest update.
+    goes on with the next sample and the random numbers that Trainer saves.
+
+    A device has at most ``per_device_train_batch_size`` samples at once (8 unless you set it), and
+    larger batches come in parts, whose gradients are accumulated. Mean losses are weighted by
+    samples. Losses that Trainer divides by tokens are divided by those of the whole batch, over all
+    parts and processes. To Trainer these are the losses of models whose ``forward`` has ``**named``
+    arguments; if yours does not use ``num_items_in_batch``, it needs ``accepts_loss_kwargs =
+    False``, as for Trainer's own accumulation. ``update`` is the newest update, or part of one.
 
     Args:
         plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``.
         arguments, named: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
+            ``gradient_accumulation_steps`` has no effect: the plan says how many parts there are.
 
     Raises:
         PlanError: in ``train``, if the data set does not have n samples.
-        UserError: gradients are accumulated, or ``max_steps`` is above the plan's updates.
+        UserError: ``max_steps`` is above the plan's updates.
     """
 
     def __init__(self, *arguments: Any, plan: Plan, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.args: Any = copy(self.args)  # yours stay as they are
         args, self.plan = self.args, plan
-        if args.gradient_accumulation_steps != 1:
-            wrong = f"gradient_accumulation_steps={args.gradient_accumulation_steps}"
-            raise UserError(f"{wrong} must be 1: the plan sets the batch sizes")
+        args.gradient_accumulation_steps, args.average_tokens_across_devices = 1, True
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
         args.max_steps = args.max_steps if args.max_steps > 0 else plan.updates
         if args.max_steps < plan.updates:
-            early = f"the trainer ends after {args.max_steps} of the plan's {plan.updates} updates"
-            warnings.warn(early, PlanWarning, stacklevel=2)
+            warnings.warn(
+                f"the trainer ends after {args.max_steps} of the plan's {plan.updates} updates",
+                PlanWarning,
+                stacklevel=2,
+            )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         theirs = super().get_train_dataloader()  # without the columns that the model does not take
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        micro = self.get_total_train_batch_size(self.args)  # of all devices
+        batches = BatchSampler(self.plan, theirs.dataset, seed=seed, micro_batch_size=micro)
         same = ("collate_fn", "num_workers", "pin_memory", "persistent_workers", "worker_init_fn")
         return DataLoader(
             theirs.dataset,
-            batch_sampler=WholePlan(BatchSampler(self.plan, theirs.dataset, seed=seed)),
+            batch_sampler=WholePlan(batches, self),
             **{name: getattr(theirs, name) for name in same},
         )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        schedule = self.schedule = Schedule(optimizer or self.optimizer, Counter(self.plan))
+        counter = Counter(self.plan, micro_batch_size=self.get_total_train_batch_size(self.args))
+        schedule = self.schedule = Schedule(optimizer or self.optimizer, counter)
         self.lr_scheduler = SimpleNamespace(
             step=lambda: None,  # Trainer calls it after the update
             get_last_lr=schedule.get_last_lr,
@@ -95,16 +105,27 @@ class GraduatedTrainer(Trainer):
         )
         return self.lr_scheduler
 
-    def training_step(self, *given: Any, **named: Any) -> Tensor:
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         self.update = self.schedule.step()
-        loss: Tensor = super().training_step(*given, **named)
-        return loss
+        # As if Trainer accumulated: it counts the tokens of all parts. To it one item is an update.
+        parts, items = super().get_batch_samples(epoch_iterator, self.update.parts, device)
+        *self._earlier, last = parts
+        return [last], items
+
+    def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        loss = 0.0
+        for part in self._earlier:
+            with self.accelerator.no_sync(model):  # only the last part's backward averages
+                loss += super().training_step(model, part, *given, **named)
+            self.current_flos += float(self.floating_point_ops(part))  # as Trainer does of the last
+            self._track_num_input_tokens(part)
+            self.update = self.schedule.step()
+        return loss + super().training_step(model, inputs, *given, **named)
 
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
         result = super().compute_loss(model, inputs, *given, **named)
-        of_all = self.args.average_tokens_across_devices  # divided by the tokens of all ranks
-        if not model.training or (of_all and named.get("num_items_in_batch") is not None):
-            return result
+        if not model.training or named.get("num_items_in_batch") is not None:
+            return result  # of an evaluation, or divided by the tokens of the whole batch
         if isinstance(result, tuple):  # with the outputs
             return result[0] * self.update.weight, *result[1:]
         return result * self.update.weight

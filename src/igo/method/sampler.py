@@ -81,11 +81,17 @@ class Counter:
                 allowed = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
                 raise PlanError("rank", rank, allowed)
             self._place = rank, ranks
-        self.plan, self.updates, self._group, self._micro = plan, 0, group, micro
-        self._part = 0  # parts of the update in progress that have been counted
+        self.plan, self._group, self._micro = plan, group, micro
+        # The position: whole updates, and the parts that were counted of the next one.
+        self.updates, self._parts_made = 0, 0
         self._epoch = 0  # the newest that has begun; 0: none since the start or a resume
-        self._given: dict[tuple[int, int], Update] = {}  # not counted yet; by number and part
-        self._gives = False  # whether batches come from here, and not from a loader of your own
+        # Whether batches come from here. A loader of your own takes none: then each call of
+        # ``advance`` counts what the plan has next.
+        self._delivers = False
+        # Workers fetch ahead: by (number, part), what was delivered and is not counted yet.
+        self._delivered: dict[tuple[int, int], Update] = {}
+        # All batches after so many updates are known to have a sample for each rank.
+        self._ranks_fit_after = plan.updates
 
     @property
     def rank(self) -> int:
@@ -127,37 +133,38 @@ class Counter:
                 f"all {self.plan.updates:,} updates of the plan are done; loop over"
                 " batches.epochs(), or begin with a new sampler and schedule"
             )
-        update = self._given.pop((self.updates + 1, self._part + 1), None)
+        update = self._delivered.pop((self.updates + 1, self._parts_made + 1), None)
         if update is None:
-            if self._gives:
+            if self._delivers:
                 raise RuntimeError(NOT_GIVEN)
-            update = next(self._to_come(self.updates, self._part))
+            update = next(self._updates_after(self.updates, self._parts_made))
         self.updates = update.number if update.is_last_part else update.number - 1
-        self._part = 0 if update.is_last_part else update.part
+        self._parts_made = 0 if update.is_last_part else update.part
         return update
 
-    def _to_come(self, made: int, counted: int) -> Iterator[Update]:
-        """Yield what follows ``made`` updates and ``counted`` parts of the next one."""
+    def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
+        """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
         rank, ranks = self._of_ranks
-        if ranks > 1 and made < self.plan.updates:
-            left = self.plan.rows[self.plan.rows.index(self.plan.at(made + 1).row) :]
+        if ranks > 1 and updates < self._ranks_fit_after:  # looked at once, as stages may be many
+            left = self.plan.rows[self.plan.rows.index(self.plan.at(updates + 1).row) :]
             smallest = min(row.samples // row.batches for row in left)
             if ranks > smallest:
                 raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
-        for number in range(made + 1, self.plan.updates + 1):
+            self._ranks_fit_after = updates
+        for number in range(updates + 1, self.plan.updates + 1):
             update = self.plan.at(number)
             parts = batches.parts(update.batch_size, self._micro, ranks)
             if parts == ranks == 1:
                 yield update
                 continue
             share = len(range(rank, update.batch_size, ranks))  # samples of this rank
-            for part in range(counted, parts):
+            for part in range(parts_made, parts):
                 low, high = batches.bounds(share, parts, part)  # of these samples
                 yield replace(
                     update, start=update.start + rank + ranks * low, samples=high - low,
                     ranks=ranks, part=part + 1, parts=parts,
                 )  # fmt: skip
-            counted = 0
+            parts_made = 0  # of the updates that follow
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, counted from 1.
@@ -168,17 +175,17 @@ class Counter:
             RuntimeError: no update was counted in an epoch.
         """
         while not self.done:
-            before = self.updates, self._part
-            self._epoch = epoch = self._coming
+            before = self.updates, self._parts_made
+            self._epoch = epoch = self._next_epoch
             yield epoch
-            if before == (self.updates, self._part):
+            if before == (self.updates, self._parts_made):
                 raise RuntimeError(
                     f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
                     " schedule.step() before each update"
                 )
 
     @property
-    def _coming(self) -> int:
+    def _next_epoch(self) -> int:
         """The epoch of the next update; after the last one, the last epoch."""
         return self.plan.at(min(self.updates + 1, self.plan.updates)).epoch
 
@@ -190,28 +197,43 @@ class Counter:
         Samples are grouped in this process, so workers of the stream may fetch ahead: give a
         DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part is a batch.
 
+        A DataLoader with a ``batch_size`` makes micro-batches by itself, and each is a part as it
+        is. The plan's batches must be whole ones: ``micro_batch_size`` and the plan's
+        ``batch_multiple`` are the loader's ``batch_size`` times the ranks. Give the loader
+        ``drop_last=True``.
+
         Args:
-            samples: this rank's samples; after a resume those that come next.
+            samples: this rank's samples, or micro-batches; after a resume those that come next.
             collate: makes a batch from a list, by default PyTorch's ``default_collate``.
 
         Raises:
-            PlanError: ``samples`` are batches already.
+            PlanError: the loader's micro-batches are not the plan's parts.
             RuntimeError: the stream ends before the plan.
         """
-        if getattr(samples, "batch_size", None) is not None:
-            allowed = "the loader makes batches of its own; give it batch_size=None"
-            raise PlanError("samples", "DataLoader", allowed)
+        size = getattr(samples, "batch_size", None)
+        if size is not None:  # of the micro-batches that the loader makes on each rank
+            each = size * self.ranks
+            ragged = any(row.samples % (row.batches * each) for row in self.plan.rows)
+            if ragged or self._micro != each:
+                raise PlanError(
+                    "samples", "DataLoader",
+                    f"it makes micro-batches of {size} on each rank, which are no parts of the"
+                    f" plan's batches; make these multiples of {each}, and give igo.Counter"
+                    f" micro_batch_size={each}, or give the loader batch_size=None",
+                )  # fmt: skip
         stream, make = iter(samples), collate or default_collate
-        self._gives = True
-        for update in self._to_come(self.updates, self._part):
-            batch = list(islice(stream, update.samples))
-            if len(batch) < update.samples:
+        self._delivers = True
+        for update in self._updates_after(self.updates, self._parts_made):
+            # of micro-batches one, which is not collated again
+            wanted = update.samples if size is None else 1
+            batch = list(islice(stream, wanted))
+            if len(batch) < wanted:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
                 )
-            self._given[update.number, update.part] = update
-            yield make(batch)
+            self._delivered[update.number, update.part] = update
+            yield make(batch) if size is None else batch[0]
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""
@@ -238,7 +260,8 @@ class Counter:
             other = f"a plan with {', '.join(differ)}" if differ else "another plan"
             allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
             raise PlanError("plan", "…", allowed)
-        self.updates, self._part, self._epoch, self._given = state["updates"], 0, 0, {}
+        self.updates, self._parts_made = state["updates"], 0
+        self._epoch, self._delivered = 0, {}
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -298,27 +321,27 @@ class BatchSampler(Counter, Sampler[list[int]]):
             plan, rank=rank, ranks=ranks, group=group, micro_batch_size=micro_batch_size
         )
         check_length(plan, data)
-        self.seed, self._gives = index(seed), True
+        self.seed, self._delivers = index(seed), True
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
         count = 0
-        for row in self.plan.rows_of_epoch(self._epoch or self._coming):
+        for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch):
             for size, number in batches.counts(row.samples, row.batches).items():
                 count += number * batches.parts(size, self._micro, self.ranks)
         return count
 
     def __iter__(self) -> Iterator[list[int]]:
-        self._epoch, made = self._coming, self.updates
+        self._epoch, made = self._next_epoch, self.updates
         if self.done:  # the last epoch again, for BatchNorm's statistics and the like
             made -= self.plan.batches_of_epoch(self._epoch)
-        return self._pass(self._epoch, self._to_come(made, self._part))
+        return self._pass(self._epoch, self._updates_after(made, self._parts_made))
 
     def _pass(self, epoch: int, to_come: Iterator[Update]) -> Iterator[list[int]]:
         """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
         order = permutation(self.plan.n, self.seed, epoch)
         for update in to_come:
-            self._given[update.number, update.part] = update
+            self._delivered[update.number, update.part] = update
             start, ranks = update.start, update.ranks
             indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch

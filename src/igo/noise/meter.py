@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -35,27 +36,30 @@ class NoiseMeter:
     ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k, but for C²/n without ``n`` [derived; for two halves it is McCandlish et
     al. 2018, appendix A.1].
 
+    Under DistributedDataParallel the K parts are those of all ranks, so one on each of two ranks is
+    enough. Each rank calls ``part`` and ``update`` alike. ``update`` exchanges two numbers, so that
+    all ranks have the same averages.
+
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
-    loss by its share of the samples. C² is of the samples that training draws at that time. In
-    mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    C² of all samples.
+    loss by its share of the samples (``update.weight``). C² is of the samples that training draws
+    at that time. In mid-epoch these are samples not yet seen in the epoch; late in training their
+    C² is larger than C² of all samples.
 
     Args:
-        model: whose parameters' ``.grad`` are read.
+        model: whose parameters' ``.grad`` are read; under DDP the DistributedDataParallel itself.
         half_life: of the running averages, in samples.
         n: samples of the data set, if batches are drawn from it without replacement and a sample's
             gradient does not vary. With dropout or augmentation ‖∇f‖² would be too large.
 
     Raises:
-        ValueError: ``half_life`` is not above 0, parameters are in 16 bits, or ranks share
-            gradients or parameters (DistributedDataParallel, FSDP).
+        ValueError: ``half_life`` is not above 0, or parameters are in 16 bits or shared among
+            ranks (FSDP).
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
         refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
-        shared = isinstance(model, nn.parallel.DistributedDataParallel) or is_sharded(model)
-        cure = "with DDP use igo.measure_noise"
-        refuse(shared, f"no part has its own gradient under FSDP or DDP; {cure}")
+        shared = "no part has its own gradient under FSDP: use igo.measure_noise"
+        refuse(is_sharded(model), shared)
         self._half_life, self._n = half_life, n
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
@@ -63,13 +67,25 @@ class NoiseMeter:
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._size = 0.0  # samples of a part
         self._begin()
+        self._ranks, self._group = 1, None
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            self._group = model.process_group
+            self._ranks = model.process_group.size()
+            # The last backward of a batch averages .grad over ranks. A hook is called before that.
+            for parameter in self._parameters:
+                parameter.register_post_accumulate_grad_hook(self._keep)
         if any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
             warnings.warn("BatchNorm in train mode: C² depends on the size of parts", stacklevel=2)
 
     def _begin(self) -> None:
-        self._sizes: list[int] = []
-        self._scatter: list[Tensor] = []
-        self._before: list[Tensor] = []  # gradients after the last part
+        self._parts = self._samples = 0  # of this rank
+        self._moment: Any = 0.0  # Σ ‖what a part added to the gradient‖²/s_k
+        self._own: dict[Tensor, Tensor] = {}  # the gradients of this rank, by parameter
+        self._before: dict[Tensor, Tensor] = {}  # those after the part before
+
+    def _keep(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self._own[parameter] = parameter.grad.detach().clone()
 
     @property
     def noise(self) -> Noise | None:
@@ -91,14 +107,16 @@ class NoiseMeter:
 
     def part(self, samples: int) -> None:
         """Take in a micro-batch of so many samples: call it after each micro-batch's backward."""
-        raw = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        gradients, earlier = [gradient.detach() for gradient in raw], sum(self._sizes)
-        self._sizes.append(samples)
-        if earlier:
-            total = earlier + samples
-            change = [g / total - b / earlier for g, b in zip(gradients, self._before, strict=True)]
-            self._scatter.append(_square(change) * (total * earlier / samples))
-        self._before = [gradient.clone() for gradient in gradients]
+        if not self._group:
+            for parameter in self._parameters:
+                self._keep(parameter)
+        added = (g - self._before[p] if p in self._before else g for p, g in self._own.items())
+        self._moment += _square(added) / samples
+        self._parts += 1
+        self._samples += samples
+        self._before = dict(self._own)
+        # ‖ḡ‖² if this is the last part; taken here, as a GradScaler may unscale before ``update``
+        self._square = _square(p.grad for p in self._parameters if p.grad is not None)
 
     def update(self, scale: float = 1.0) -> None:
         """Add C² and ‖∇f‖² of a whole batch to the averages; call it before ``optimizer.step()``.
@@ -109,17 +127,23 @@ class NoiseMeter:
             scale: of the loss at ``part``: ``scaler.get_scale()`` if a GradScaler scales it, also
                 after ``unscale_``.
         """
-        sizes, scatter, gradient = self._sizes, self._scatter, self._before
+        parts, own, moment = self._ranks * self._parts, self._samples, self._moment
         self._begin()
-        if len(sizes) < 2:
+        if parts < 2:
             return
-        samples, weight = sum(sizes), len(sizes) - 1
-        c2 = float(torch.stack(scatter).sum()) * samples**2 / weight / scale**2
+        numbers = torch.stack([moment, torch.full_like(moment, own)])
+        if self._group:
+            dist.all_reduce(numbers, group=self._group)
+        moment, samples, norm = torch.stack([*numbers, self._square]).tolist()  # one wait for a GPU
+        # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples. So
+        # Σ s_k ‖g_k‖² is the moment times (B/R)², and around ḡ it is B ‖ḡ‖² less.
+        weight = parts - 1
+        c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
         finite = 1.0
         if self._n is not None:  # drawn without replacement
             c2 *= (self._n - 1) / self._n
             finite = (self._n - samples) / (self._n - 1)
-        square = float(_square(gradient)) / scale**2 - c2 / samples * finite
+        square = norm / scale**2 - c2 / samples * finite
         if not (math.isfinite(c2) and math.isfinite(square)):
             return
         decay = 0.5 ** (samples / self._half_life)
@@ -127,7 +151,7 @@ class NoiseMeter:
         for name, term in terms.items():
             self._sums[name] = self._sums[name] * decay + weight * term
         self._sums["weights_square"] = self._sums["weights_square"] * decay**2 + weight**2
-        self._size = samples / len(sizes)
+        self._size = samples / parts
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, as plain numbers."""
@@ -139,7 +163,7 @@ class NoiseMeter:
         self._begin()
 
 
-def _square(parts: Sequence[Tensor]) -> Tensor:
+def _square(parts: Iterable[Tensor]) -> Tensor:
     """The squared norm over parameters, in float64."""
     norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
     return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
