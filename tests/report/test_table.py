@@ -102,7 +102,7 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
         if place == 5:
             truth[-1] = [0.625] * 2
         for seed, accuracy in enumerate(truth[-1]):
-            more = ("engine=cpu", "tracking.group=g", "engine.threads=1") if seed == 1 else ()
+            more = ("engine=cpu", "tracking.group=g") if seed == 1 else ()
             accuracies = (0.1, 0.2, accuracy)
             folders.append(make_run(tmp_path, *settings, *more, seed=seed, accuracies=accuracies))
     folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time

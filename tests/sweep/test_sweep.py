@@ -80,7 +80,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert set(runs) == wanted
     assert {status(folder)["state"] for folder in runs} == {"finished"}
     settings = (*SMALL, "p=1", "split=0", "seed=3")
-    assert records(folder_of(tmp_path, *settings)) == alone(*settings, "engine.threads=1")
+    assert records(folder_of(tmp_path, *settings)) == alone(*settings)
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
@@ -318,7 +318,7 @@ SETTINGS = [
     "learning_rate=0.1", "learning_rate='0.3'", "seed=1", "seed=2", "p=0.3", "p=1", "split=0",
     "noise.batches=3", "noise.batches=4", "noise={batches:5}", "tracking.tags=[a]", "schedule=step",
     "schedule=graduated", "schedule.stages=2", "experiment=fashion_mnist", "experiment=cifar100",
-    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.threads=2", "max_batch_size=64",
+    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.compile=true", "max_batch_size=64",
 ]  # fmt: skip
 PREFIXES = ("", "", "", "++", "++", "+", "~")
 WORDS = st.tuples(st.sampled_from(PREFIXES), st.sampled_from(SETTINGS)).map("".join)

@@ -21,9 +21,7 @@ SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last
 
 
 def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> Engine:
-    return machine.choose(
-        EngineConfig(device=device, precision=precision, micro_batch_size=micro, threads=1)
-    )
+    return machine.choose(EngineConfig(device, precision, micro_batch_size=micro))
 
 
 def plain_network() -> nn.Module:

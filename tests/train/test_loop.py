@@ -158,7 +158,7 @@ class Dropped(nn.Module):
 
 
 SEVEN = (
-    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32", "engine.threads=1",
+    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32",
     "dataset.augment.flip=true", "dataset.augment.crop=1", "optimizer=shb",
 )  # fmt: skip
 PINNED = {2: (2.1428335507710776, 1.8768832736545138)}  # losses of training and test, by ``rule``

@@ -41,7 +41,7 @@ def right_options(group: str, value: str, options: Collection[str]) -> str:
 
 def check(setting: str, value: Any, notes: Declared) -> None:
     """Check that a value is one of its setting's choices, and in its range."""
-    if value is None or (setting, value) == ("engine.threads", "auto"):
+    if value is None:
         return
     if notes.choices and value not in notes.choices:
         raise ConfigError(setting, value, right_options(setting, value, notes.choices))

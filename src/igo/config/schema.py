@@ -206,9 +206,6 @@ class EngineConfig:
     device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
     precision: Annotated[str, ("auto", "fp32", "bf16", "fp16")] = "auto"
     micro_batch_size: Annotated[int | None, AT_LEAST_ONE] = None
-    threads: Annotated[
-        int | str | None, (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]")
-    ] = "auto"
     deterministic: bool = True
     compile: bool = False
 
@@ -260,11 +257,11 @@ SETTINGS = dict(settings_of(Config))
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model", "checkpoint_seconds",
-    "engine.device", "engine.threads", "engine.deterministic",
+    "engine.device", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 # Settings of earlier versions, which records may have.
-GONE = ("noise.batch_size", "noise.online", "engine.memory")
+GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads")
 # Settings that change a result only where another one has this value.
 ONLY_WITH = {
     "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images

@@ -159,7 +159,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
             lost = folder.path / "status.json"
             terminal.warn(f"{lost} is missing: data, plan and code were not compared")
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
-    machine.settle_threads(training, progress, terminal.say)
+    machine.keep_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
     if progress.epoch and (other := manifest.differences(before, here["hardware"])):
         terminal.warn(f"the run began under {other}")

@@ -116,7 +116,7 @@ def _server() -> ForkServerContext:
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
     os.setpgrp()  # so that Ctrl-C reaches only the sweep, which sends each run one signal
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # the most that engine.threads=auto takes
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     while state_of(job.folder.path) == "running":  # in a process that a killed sweep has left

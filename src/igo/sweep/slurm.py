@@ -148,8 +148,6 @@ class Work(Checkpointable):
         ranks = Ranks.of_environment()
         failed = False
         for job in self.jobs:
-            if not isinstance(job.config.engine.threads, int):  # the job's cores are its own
-                job.config.engine.threads = self.threads
             try:
                 execute(job, log=ranks.first)
             except SystemExit as ended:
