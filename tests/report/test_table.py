@@ -287,6 +287,11 @@ def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> No
         file.write_text(file.read_text().replace(f"\n{group}:\n", f"\n{group}:\n  {gone}\n"))
     assert "memory: 4" in file.read_text()
     assert (reading.read_run(folder), read_config(file)) == before
+    text = file.read_text().replace("  name: sgd\n", "  name: lion\n  timm: true\n")
+    file.write_text(text.replace("\nengine:\n", "\nengine:\n  threads: auto\n"))
+    call = "timm.optim.create_optimizer_v2(opt='lion')"
+    assert reading.read_run(folder) == before[0] | {"optimizer.name": call}
+    assert read_config(file, trust=True).optimizer.name == call
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:

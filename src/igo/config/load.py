@@ -204,6 +204,9 @@ def record_values(text: str) -> Record:
     for group, _, name in (setting.partition(".") for setting in GONE):
         if isinstance(values.get(group), dict):
             values[group].pop(name, None)
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # the call that does the same
+        optimizer["name"] = f"timm.optim.create_optimizer_v2(opt={optimizer.get('name')!r})"
     return values
 
 

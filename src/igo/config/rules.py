@@ -34,8 +34,10 @@ def right_options(group: str, value: str, options: Collection[str]) -> str:
     """The options, none of which is ``value``, and the nearest of them."""
     listed = f"it must be one of {', '.join(options)}"
     kind = group.removesuffix(".name")
-    if kind in ("optimizer", "model"):
-        listed += f", or any {kind} of timm's: {kind}=timm {kind}.name={value}"
+    if kind == "model":
+        listed += f", or any model of timm's: model=timm model.name={value}"
+    if kind == "optimizer":
+        listed += ", or any of PyTorch's or timm's: optimizer._target_=timm.optim.Lion"
     return f"{listed}.{nearest(value, options)}"
 
 
@@ -60,7 +62,7 @@ def check_values(config: Config) -> None:
     for name, setting in SETTINGS.items():
         if name != "schedule.profile" or not is_call(config.schedule.profile):
             check(name, value_of(config, name), setting.notes)
-    if not optimizer.timm and not is_call(optimizer.name):
+    if not is_call(optimizer.name):
         allowed = right_options("optimizer.name", optimizer.name, OPTIMIZERS)
         require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, allowed)
     if tracking.tool == "wandb":

@@ -39,7 +39,6 @@ OPTIMIZERS: dict[str, dict[str, float | None]] = {  # the settings of each, and 
     "nshb": {"momentum": 0.0, "weight_decay": 0.0},
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
 }
-TIMM: dict[str, float | None] = {"beta1": None, "beta2": None, "eps": None, "weight_decay": 0.0}
 FORMULAS = {  # of δ, by the name of the optimizer
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
@@ -121,12 +120,11 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """An optimizer by name, as a model."""
+    """An optimizer by name, or by a call, see own."""
 
     name: Annotated[str, "optimizer"]
     momentum: Annotated[float, BETA, "β"] = 0.0
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
-    timm: bool = False
     beta1: Annotated[float | None, BETA] = None
     beta2: Annotated[float | None, BETA] = None
     eps: Annotated[float | None, POSITIVE] = None
@@ -134,21 +132,17 @@ class OptimizerConfig:
     @property
     def settings(self) -> dict[str, float | None]:
         """The settings that it has, and their defaults."""
-        if own.is_call(self.name):
-            return {}
-        return TIMM if self.timm else OPTIMIZERS[self.name]
+        return {} if own.is_call(self.name) else OPTIMIZERS[self.name]
 
     @property
     def typed(self) -> str:
         """As a person types it."""
-        if own.is_call(self.name):
-            return self.name
-        return f"{'optimizer=timm optimizer.name' if self.timm else 'optimizer'}={self.name}"
+        return self.name if own.is_call(self.name) else f"optimizer={self.name}"
 
     @property
     def formula(self) -> str | None:
         """The formula of its noise level δ; None if no δ is known for it."""
-        return None if self.timm else FORMULAS.get(self.name)
+        return FORMULAS.get(self.name)
 
     @property
     def why_null(self) -> str | None:
