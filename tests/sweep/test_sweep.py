@@ -389,6 +389,8 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "6 seeds cannot decide" in said(6)
     assert "seed='range(7)'" in said(6)
     assert said(7) == ""
+    uneven = [[f"p={p}", f"seed={seed}"] for p in (0.1, 1) for seed in range(6 if p == 1 else 5)]
+    assert "5 seeds cannot decide" in too_few_seeds([composer.job(line) for line in uneven])
     lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
     assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
 
