@@ -18,6 +18,7 @@ from igo.config import rules
 from igo.config.own import NAMES, as_calls, is_call
 from igo.config.schema import (
     GONE,
+    OF_SCHEDULES,
     SETTINGS,
     Config,
     settings_of,
@@ -61,7 +62,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
             with open_dict(composed.dataset):
                 _find_facts(composed.dataset, composed.get("data_dir"))
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        as_calls(values)
+        as_calls(values, OF_SCHEDULES)
         try:
             config: Config = _as_it_is(Config, values)
         except (TypeError, LookupError, AttributeError):

@@ -14,7 +14,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pprint import pformat
@@ -26,9 +26,6 @@ from hydra.utils import instantiate
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}  # settings that may be calls
-# Settings of every schedule, which are no arguments of a profile.
-OF_SCHEDULES = ("stages", "warmup", "batch_multiple", "lengths", "h", "epsilon", "alpha_0",
-                "final_updates")  # fmt: skip
 
 
 def with_options(words: Sequence[str]) -> list[str]:
@@ -40,8 +37,10 @@ def with_options(words: Sequence[str]) -> list[str]:
     return [*words, *(f"{g}=own" for g in NAMES if f"{g}._target_" in typed and g not in typed)]
 
 
-def as_calls(values: dict[str, Any]) -> None:
+def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
     """In each group with a target, put the call in place of the target and its arguments.
+
+    ``of_schedules`` are settings of every schedule, which are no arguments of a profile.
 
     Raises:
         ConfigError: the target is not there, or does not take the arguments.
@@ -51,7 +50,7 @@ def as_calls(values: dict[str, Any]) -> None:
         if isinstance(settings, dict) and "_target_" in settings:
             target, kept = settings.pop("_target_"), {}
             if group == "schedule":
-                kept = {key: settings.pop(key) for key in OF_SCHEDULES if key in settings}
+                kept = {key: settings.pop(key) for key in of_schedules if key in settings}
             # pformat sorts dictionaries: typed in another order, it is the same run
             shown = {key: pformat(value, width=sys.maxsize) for key, value in settings.items()}
             call = f"{target}({', '.join(f'{key}={shown[key]}' for key in sorted(shown))})"

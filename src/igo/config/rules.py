@@ -145,7 +145,8 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     allowed = (
         f"of {config.dataset.samples} samples that leaves {n} to train on and {held} to validate"
     )
-    require(not validation or (held > 0 and n >= 2), "dataset.validation", validation, allowed)
+    if validation and (held == 0 or n < 2):
+        raise ConfigError("dataset.validation", validation, allowed)
     multiple = schedule.batch_multiple
     allowed = f"it must be a multiple of schedule.batch_multiple={multiple}"
     require(b_1 % multiple == 0, "batch_size", b_1, allowed)
@@ -161,8 +162,9 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     owners = {"root": ("folder",), "file": ("arrays",), "cache": ("folder", "imagenet")}
     for name, datasets in owners.items():
         value = getattr(dataset, name)
-        allowed = f"only dataset={' and dataset='.join(datasets)} has it"
-        require(not value or dataset.name in datasets, f"dataset.{name}", value, allowed)
+        if value and dataset.name not in datasets:
+            allowed = f"only dataset={' and dataset='.join(datasets)} has it"
+            raise ConfigError(f"dataset.{name}", value, allowed)
     for name, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
         values = getattr(dataset, name)
         allowed = f"it must have a number in [{low:g}, {high:g}] for each of dataset.channels"
@@ -173,8 +175,8 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     require(augment.crop < dataset.image_size, "dataset.augment.crop", augment.crop, allowed)
     if dataset.name == "imagenet":
         allowed = "imagenet has random resized crops and flips instead; it must be 0"
-        require(not augment.crop, "dataset.augment.crop", augment.crop, allowed)
-        require(not augment.rotation, "dataset.augment.rotation", augment.rotation, allowed)
+        require(augment.crop == 0, "dataset.augment.crop", augment.crop, allowed)
+        require(augment.rotation == 0, "dataset.augment.rotation", augment.rotation, allowed)
 
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
@@ -186,16 +188,16 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
         allowed = f"its settings come with it; choose it as model={model.name}"
         its = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
         require(has == its, "model.name", model.name, allowed)
-    small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
-    allowed = f"it divides an image's side by 32, and {small}"
-    too_small = model.stem == "imagenet" and dataset.image_size < 32
-    require(not too_small, "model.stem", model.stem, allowed)
+    if model.stem == "imagenet" and dataset.image_size < 32:
+        small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
+        allowed = f"it divides an image's side by 32, and {small}"
+        raise ConfigError("model.stem", model.stem, allowed)
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     settings = {name for each in OPTIMIZERS.values() for name in each}
     for name in sorted(settings - optimizer.settings.keys()):
-        value = getattr(optimizer, name)
-        having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
-        allowed = f"{optimizer.typed} has no {name}; these have: {having}"
-        require(not value, f"optimizer.{name}", value, allowed)
+        if value := getattr(optimizer, name):
+            having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
+            allowed = f"{optimizer.typed} has no {name}; these have: {having}"
+            raise ConfigError(f"optimizer.{name}", value, allowed)

@@ -26,6 +26,7 @@ from igo.method.profiles import (
     Rule,
     at_least,
     notes_of,
+    parameters,
     within,
 )
 
@@ -186,6 +187,12 @@ class ScheduleConfig:
         return self.profile
 
 
+# Settings of every schedule: those that are no parameters of a profile.
+OF_SCHEDULES = {each.name for each in fields(ScheduleConfig)} - {
+    "profile", "kappa", "lam", *(name for profile in PROFILES for name in parameters(profile))
+}  # fmt: skip
+
+
 @dataclass
 class NoiseConfig:
     """How C² is measured before training: K mini-batches."""
@@ -229,7 +236,7 @@ class Config:
     engine: EngineConfig
     tracking: TrackingConfig
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    p: Annotated[float | None, POSITIVE] = 0.5  # null with profiles that have none
+    p: float | None = None  # conf/config.yaml has the default, and the profile the range
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
@@ -323,7 +330,6 @@ def result_settings(config: Config) -> dict[str, Any]:
     here. So a new setting renames no run. For this, a default here must never change.
     """
     idle = {name for name, (other, v) in ONLY_WITH.items() if value_of(config, other) != v}
-    names = filter(has_effect, SETTINGS.keys() - idle - {"p"})
+    names = filter(has_effect, SETTINGS.keys() - idle)
     values = {name: value_of(config, name) for name in names}
-    values = {name: value for name, value in values.items() if value != SETTINGS[name].default}
-    return values if config.p is None else {**values, "schedule.p": config.p}  # its earlier name
+    return {name: value for name, value in values.items() if value != SETTINGS[name].default}

@@ -52,7 +52,8 @@ class NoiseMeter:
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
-        refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
+        if not half_life > 0:  # also if it is NaN
+            raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
         shared = isinstance(model, nn.parallel.DistributedDataParallel) or is_sharded(model)
         cure = "with DDP use igo.measure_noise"
         refuse(shared, f"no part has its own gradient under FSDP or DDP; {cure}")

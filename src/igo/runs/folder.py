@@ -47,6 +47,8 @@ os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 def signature(config: Config, without: Collection[str] = ()) -> str:
     """Ten hexadecimal digits of everything that changes a run's result."""
     kept = {name: v for name, v in result_settings(config).items() if name not in without}
+    if "p" in kept:
+        kept["schedule.p"] = kept.pop("p")  # as it was called when the first runs were named
     canonical = json.dumps({"rule": rule(config), **kept}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
+from igo.ground.errors import Busy, ConfigError, Damaged, UserError, counted, install, require
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -158,9 +158,10 @@ def check_file(composer: Composer, name: str) -> None:
     both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
     plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
     stray = [key for key in chosen if key not in plain or chosen[key] != plain[key]]
-    allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
-    allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
-    require(not stray, "sweep", name, allowed)
+    if stray:
+        allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
+        raise ConfigError("sweep", name, allowed)
 
 
 def _start_over(sweep: Sweep) -> None:
