@@ -51,9 +51,13 @@ def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
             target, kept = settings.pop("_target_"), {}
             if group == "schedule":
                 kept = {key: settings.pop(key) for key in of_schedules if key in settings}
-            # pformat sorts dictionaries: typed in another order, it is the same run
-            shown = {key: pformat(value, width=sys.maxsize) for key, value in settings.items()}
-            call = f"{target}({', '.join(f'{key}={shown[key]}' for key in sorted(shown))})"
+            # The call is part of the run's name. So arguments are sorted, and pformat sorts the
+            # dictionaries in them: typed in another order, it is the same run.
+            arguments = [
+                f"{key}={pformat(value, width=sys.maxsize)}"
+                for key, value in sorted(settings.items())
+            ]
+            call = f"{target}({', '.join(arguments)})"
             _check(group, call)
             values[group] = {**kept, name: call}
 
@@ -64,6 +68,8 @@ def is_call(name: str) -> bool:
 
 
 def _check(group: str, call: str) -> None:
+    """Look for a call's targets, and whether they take the arguments; nothing is called yet."""
+    # What igo passes beside them: an optimizer gets the parameters and lr, a profile the position.
     given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, call):
@@ -100,8 +106,9 @@ def find(target: str) -> Any:
 
 
 def _read(call: str) -> tuple[str, dict[str, Any]]:
-    """Target and arguments of a call."""
+    """Target and arguments of a call. Arguments are literals, so reading them runs no code."""
     target, _, given = call.partition("(")
+    # Only the arguments are parsed: `_` stands in the place of the target.
     tree: Any = _Infinity().visit(ast.parse(f"_({given}", mode="eval")).body
     return target, {each.arg: ast.literal_eval(each.value) for each in tree.keywords}
 
@@ -121,6 +128,7 @@ def reported(group: str, call: str) -> Iterator[None]:
     except Exception as raised:
         if isinstance(raised, UserError):
             raise
+        # Hydra wraps what a `_target_` within the arguments raised.
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised
         more = line_of(error, call)

@@ -246,7 +246,8 @@ def kept(
         place: the folder of all that is kept.
         name: of the data set and the split; other files, sizes or channels are stored apart.
         images: the files.
-        watch: makes a context from a message and a number of images; its value is called for each.
+        watch: shows progress. ``with watch(message, total) as advance:``, and ``advance()`` is
+            called after each image.
     """
     form = images.size, images.channels
     of_files = digest(str(images.root.resolve()), images.names, images.stamps, form, FORM)

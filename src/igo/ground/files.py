@@ -29,7 +29,8 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        Outside: it cannot be read. A FIFO or a device, which may never end, is not.
+        Outside: the file cannot be read. FIFOs and devices are refused too: reading them might
+            never return.
     """
     try:
         if path.is_fifo() or path.is_char_device():

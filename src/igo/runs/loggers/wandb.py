@@ -56,7 +56,9 @@ def prepare(root: Path) -> None:
     os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
     # No reports about itself: if their server is slow, the process could not end.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    logging.raiseExceptions = False  # or each line that a full disk keeps out of its log is 60 here
+    # On a full disk `logging` prints a traceback of 60 lines for each line that W&B cannot write
+    # to its own log.
+    logging.raiseExceptions = False
 
 
 def check(config: Config) -> None:
