@@ -86,6 +86,8 @@ class Graduated(Callback):
         if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
             wrong = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
             raise UserError(f"{wrong}; set max_epochs=plan.epochs")
+        # Stages differ in their batches an epoch. Otherwise Lightning asks a loader for its length
+        # once.
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

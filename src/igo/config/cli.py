@@ -200,13 +200,16 @@ def _explained(error: Exception, config: Path) -> UserError:
             return UserError(f"{first_line(error)} (see --help)")
         return ConfigError(group, name, right_options(group, name, error.options))
     if isinstance(error, yaml.YAMLError):
+        # Where in the file; errors of some kinds, such as a wrong character, have no place.
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
         return UserError(f"{where}: {problem}; it must be YAML")
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
+    # Hydra's messages have several lines, and an error here has one.
     text = " ".join(str(error).split())
+    # There is no class of error for these cases, so the words of Hydra and OmegaConf tell them.
     unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
     if unknown and unknown[1] == "append":
         said = f"{unknown[2]} is a setting already; leave the + out"

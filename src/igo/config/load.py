@@ -83,6 +83,7 @@ def _find_facts(dataset: DictConfig, data_dir: object) -> None:
     for name in unknown:
         dataset.pop(name, None)
     if unknown and dataset.get("name") in readers.NAMES:
+        # These are not checked yet, and may be anything.
         given = (dataset.get(name) for name in ("image_size", "channels"))
         size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
         paths = (dataset.get("root"), dataset.get("file"))
@@ -115,6 +116,7 @@ def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
     names = parameters(schedule.phi)
+    # p stands among the most used settings, not in the group of the schedule.
     own = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
         with warnings.catch_warnings():  # the terminal shows them
@@ -138,6 +140,7 @@ def make_plan(config: Config) -> Plan:
             )
     except PlanError as error:
         setting, value, allowed = error.argument, error.value, error.allowed
+        # Errors of the plan name its arguments; a person has typed settings.
         if setting == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
             setting, value = "lengths", schedule.lengths
         elif setting == "warmup_samples":

@@ -49,6 +49,7 @@ def check(setting: str, value: Any, notes: Declared) -> None:
         raise ConfigError(setting, value, right_options(setting, value, notes.choices))
     if notes.rule:
         holds, allowed = notes.rule
+        # Infinity keeps rules such as "above 0".
         number = isinstance(value, (int, float)) and math.isfinite(value)
         require(number and holds(value), setting, value, allowed)
 
@@ -87,6 +88,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
+        # Any split is the same run, so all have the name of one.
         allowed = "constant noise has no decay to split; leave it out"
         require("split" not in typed, "split", config.split, allowed)
         config.split = 1.0
@@ -124,6 +126,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
     allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
     require(same, "schedule.gamma", schedule.gamma, allowed)
+    # Rounding may put it above 1, where b would fall.
     split = min(1.0, math.log(kappa) / math.log(gamma) + 0.0)  # not -0.0
     same = "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9)
     allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
@@ -186,6 +189,7 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
         require(model.name in builtin, "model.name", model.name, allowed)
         has = {part for part in ("width", "stem") if getattr(model, part) is not None}
         allowed = f"its settings come with it; choose it as model={model.name}"
+        # The file of a model has the settings that the model takes.
         its = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
         require(has == its, "model.name", model.name, allowed)
     if model.stem == "imagenet" and dataset.image_size < 32:

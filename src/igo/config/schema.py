@@ -45,6 +45,7 @@ FORMULAS = {  # of δ, by the name of the optimizer
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
 }
+# A new file there is a new logger, without an edit here.
 LOGGERS = sorted(file.stem for file in (PACKAGE / "runs" / "loggers").glob("[!_]*.py"))
 
 
@@ -64,6 +65,7 @@ def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
         if is_dataclass(kind):
             yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
         else:
+            # Only lists have factories: nested classes went another way above.
             default = [] if known.default_factory is list else known.default
             yield name, Setting(kind, default, notes_of(annotated[known.name]))
 
@@ -268,6 +270,7 @@ ONLY_WITH = {
     "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images
 }
 # Runs that differ in these alone are repetitions of one setting.
+# evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")
 
 

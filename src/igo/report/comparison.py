@@ -52,6 +52,7 @@ class Pair:
     @property
     def verdict(self) -> str:
         """``higher`` or ``lower``, of ``first``; ``equal``, also if all are; or ``undecided``."""
+        # A difference that is found is told, even one within the margin.
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
         within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
@@ -75,6 +76,8 @@ def pair(sample: Array, margin: float | None) -> Pair:
         mean.high,
         float(sample.std(ddof=1)) if apart else 0.0,
         statistics.sign_flip(sample),
+        # A t test would call two seeds equal. Where the sign-flip test can decide nothing, neither
+        # may this one.
         statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
     )
 
@@ -82,6 +85,7 @@ def pair(sample: Array, margin: float | None) -> Pair:
 def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with Holm's p-values over all of them, and the difference that they detect."""
     holm, equal = (statistics.holm([getattr(x, name) for x in pairs]) for name in ("p", "p_equal"))
+    # Holm's smallest p counts once for each test, so this is what one difference has to reach.
     level = LEVEL / max(1, sum(x.p is not None for x in pairs))
     return [
         replace(

@@ -45,6 +45,7 @@ def of_task(
     end = f"_{number}" if number > 1 else ""
     found = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
+    # A map has two axes, so its settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
         found.append(grid(decays, pairs, f"map{end}"))
     constants = task.filter(pl.col("schedule.profile") == "constant")
@@ -61,6 +62,7 @@ def of_task(
 def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
     table = _table(results, labels, REACHED)
+    # If all make as many updates, both axes show the same curves.
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
     looks = styles(labels)
@@ -140,6 +142,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     shades = 0 * values
     if decided:
         shades = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
+    # With these ends the values have the light half of the colours, on which black text is read.
     ax.pcolormesh(shades, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
     ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
     ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
@@ -209,6 +212,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
     rank = pl.corr("worst_case_mean", "test/accuracy_mean", method="spearman")
     rho = both.select(rank).item()
+    # The order of three settings says nothing, and equal values have none.
     if len(both) > 3 and np.isfinite(rho):
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}

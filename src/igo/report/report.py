@@ -66,6 +66,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
+    # A report may be published: names of machines and of folders are left out.
     runs = results.runs.drop("host", "folder", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
@@ -77,7 +78,9 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
     """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
+        # A record may hold anything, also HTML of a stranger: only what is made here is Markup.
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

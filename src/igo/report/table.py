@@ -30,6 +30,8 @@ def run(composed: DictConfig) -> None:
     runs, settings = by_setting(read_runs(find(names)))
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
+    # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
+    # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
     paths = [] if output is None else write(runs, settings, output)

@@ -81,6 +81,8 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
                 console.print(f"[{ended}/{len(sweep.jobs)}] {outcome}")
+            # The first signal lets each run end its update; the second ends it at once. More say
+            # nothing new.
             if sent < min(len(arrived), 2):
                 sent += 1
                 for process in running:
@@ -101,6 +103,7 @@ def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
 
     if torch.cuda.is_available() and any(job.config.engine.device != "cpu" for job in jobs):
         all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
+        # Only those that this process was given, as under SLURM.
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
         return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
     return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))

@@ -120,6 +120,7 @@ class WandB(Logger):
             for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
         ]
         task = f"{config.dataset.name}-{model}-{profile}"
+        # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
             silent=True,
@@ -131,12 +132,14 @@ class WandB(Logger):
             x_disable_stats=mode == "offline" or not stats,
             init_timeout=INIT_TIMEOUT,
             finish_timeout=FINISH_TIMEOUT,
+            # Else rows that never arrived would pass in silence.
             finish_timeout_raises=True,
         )
         with _or_teardown():
             self._run: Any = wandb.init(
                 mode=mode,
                 settings=settings,
+                # A new run has no such id yet, one that goes on has.
                 resume="allow",
                 dir=str(folder.path.resolve().parent),
                 project=tracking.project,
@@ -159,6 +162,7 @@ class WandB(Logger):
             self._run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
         # Each epoch is one row, in their order, so the number of rows gives the last epoch.
         there = int(self._run.starting_step or 0)
+        # Offline, W&B's own files of the earlier starts have those rows already.
         self._logged = there if mode == "online" else len(records)
         for record in records:
             self.log(record, record["epoch"])
