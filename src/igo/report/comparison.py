@@ -67,6 +67,7 @@ def pair(sample: Array, margin: float | None) -> Pair:
     n = len(sample)
     if n < 2:
         return Pair(n, float(sample[0]) if n else None)
+    # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
     sample = np.where(np.abs(sample) < SAME, 0.0, sample)
     mean, apart = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
     return Pair(
@@ -113,6 +114,7 @@ def compare(
     pairs = []
     for first, second in itertools.combinations(settings, 2):
         mine, theirs = by_seed[first], by_seed[second]
+        # Differences seed by seed: initialisation and order of the samples are then the same in both.
         seeds = sorted(mine.keys() & theirs.keys())
         sample = np.array([mine[seed] - theirs[seed] for seed in seeds])
         pairs.append(replace(pair(sample, margin), first=first, second=second))

@@ -63,12 +63,15 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
 
 
 def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -> Section:
+    # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
+    # compared.
     known = task.drop_nulls("test/accuracy_mean").sort(
         "test/accuracy_mean", descending=True, maintain_order=True
     )
     ranked = known.head(MOST_SETTINGS).to_dicts()
     settings = [row["setting"] for row in ranked]
     rows = [row for row in task.to_dicts() if row["setting"] in settings or not settings]
+    # The names begin with an M, so they come before "other".
     rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
     names = labels(task)
     named = {row["setting"]: names[row["setting"]] for row in rows}

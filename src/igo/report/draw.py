@@ -174,6 +174,7 @@ def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
     begins at 0.
     """
     if scale != 1:
+        # An accuracy that begins at 1 % would press all ends into one line.
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     ends = table.group_by("label").last()
     means, low_ends, high_ends = (
@@ -199,6 +200,7 @@ def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
 def plain_log(axis: Any) -> None:
     """Label a logarithmic axis with plain numbers, at 1, 2 and 5 where it is short."""
     low, high = sorted(axis.get_view_interval())
+    # Over many decades the numbers at 2 and 5 would touch.
     steps = (1, 2, 5) if high / max(low, 1e-300) < 200 else (1,)
     axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -209,6 +211,7 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     """Write each line's name at its right end; names that would touch are moved apart."""
     ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
     names = [label.removesuffix(" (constant)") for label in ends["label"]]
+    # Then the legend has the names.
     if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
         return
     last = float(ends["epoch"].max())  # type: ignore[arg-type]

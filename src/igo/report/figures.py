@@ -100,6 +100,7 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
 
 
 def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
+    # The order of the labels gives the order of colours and of the legend.
     named = pl.DataFrame({"setting": list(labels), "label": list(labels.values())})
     joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
@@ -135,6 +136,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]
         text = f"{values[i, j]:.2f}"
+        # One seed has no interval.
         if row["test/accuracy_low"] is not None:
             text += f"\n± {100 * float(reach(row['test/accuracy_sd'], row['n'])):.2f}"
         # Black is read on the map's light half, whatever the colours of the screen.
@@ -197,6 +199,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
     runs = runs.drop_nulls("worst_case")
     of = str(runs["worst_case_of"].mode().sort().first())  # of several measurements the usual one
+    # Worst cases of other radii or norms are other quantities.
     alike = runs.filter(worst_case_of=of)
     points = averaged(alike, ["setting"], ("worst_case", "test/accuracy"))
     if len(points) < 2:

@@ -54,6 +54,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
+    # As a shell takes it, so that the line on the page makes the page again.
     shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
@@ -101,6 +102,7 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
     for row in runs:
         place = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
+        # Relative, so that page and runs can be moved together.
         row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
     common = constants(results.settings)
     return environment.get_template("page.html").render(

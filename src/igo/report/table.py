@@ -71,6 +71,7 @@ def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     names = labels(settings)
     for row in settings.to_dicts():
+        # Text, as rich would take what stands in brackets for markup.
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
         table.add_row(
             Text(names[row["setting"]]),
