@@ -114,7 +114,7 @@ def compare(
     pairs = []
     for first, second in itertools.combinations(settings, 2):
         mine, theirs = by_seed[first], by_seed[second]
-        # Differences seed by seed: initialisation and order of the samples are then the same in both.
+        # Seed by seed: initialisation and order of the samples are then the same in both.
         seeds = sorted(mine.keys() & theirs.keys())
         sample = np.array([mine[seed] - theirs[seed] for seed in seeds])
         pairs.append(replace(pair(sample, margin), first=first, second=second))
