@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
-from igo.report.comparison import Pair, adjusted, compare, pair
+from igo.report.comparison import Pair, adjusted, compare, p_value, pair
 
 MORE = LEVEL + 1e-9
 GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])
@@ -39,6 +39,11 @@ def test_two_settings_are_equal_only_with_seeds_and_a_margin() -> None:
     for n in range(2, len(GAPS) + 1):
         assert (pair(GAPS[:n], 5.0).p_equal is None) == (n < LEAST_SEEDS)
     assert pair(GAPS, None).p_equal is None
+
+
+def test_a_p_value_is_never_shown_as_0() -> None:
+    shown = [p_value(p) for p in (None, 0.0, 9.9e-5, 1e-4, 0.0234, 1.0)]
+    assert shown == ["–", "< 0.0001", "< 0.0001", "0.0001", "0.023", "1"]
 
 
 def test_only_pairs_that_are_tested_share_the_level() -> None:

@@ -428,3 +428,9 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
     table = {(None, 1): 8, (None, 3): 2, (None, 16): 1, (3, 1): 3}
     for (parallel, threads), runs in table.items():
         assert local.rooms(on_cpu, local.Local(parallel, threads)) == [None] * runs
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")  # what this process was given
+    on_gpu = [composer.job(["engine.device=auto"])]
+    assert local.rooms(on_gpu, local.Local(runs_per_gpu=2)) == ["3", "5", "3", "5"]
+    assert local.rooms(on_gpu, local.Local(parallel=3, runs_per_gpu=2)) == ["3", "5", "3"]
+    assert local.rooms(on_cpu, local.Local(parallel=1)) == [None]
