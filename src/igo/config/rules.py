@@ -126,8 +126,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
     allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
     require(same, "schedule.gamma", schedule.gamma, allowed)
-    # Rounding may put it above 1, where b would fall.
-    split = min(1.0, math.log(kappa) / math.log(gamma) + 0.0)  # not -0.0
+    split = math.log(kappa) / math.log(gamma) + 0.0  # not -0.0; at most 1, as γ is at most κ
     same = "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9)
     allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
     require(same, "split", config.split, allowed)
