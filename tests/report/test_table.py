@@ -61,7 +61,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     folder = make_run(
         tmp_path, "p=0.25", "schedule.batch_multiple=4", "optimizer=shb",
         "optimizer.weight_decay=1e-5", "tracking.group='12:30'", "tracking.tags=[a,'1']",
-        seed=3, seconds=12.5,
+        "data_dir=elsewhere", seed=3, seconds=12.5,
     )  # fmt: skip
     (row,) = reading.read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
