@@ -32,7 +32,7 @@ def main(rounds: int) -> None:
         "dataset=digits", f"dataset.samples={UPDATES * B}", "model=own", "engine.device=cpu",
         "model._target_=benchmarks.host.narrow", "schedule=constant", f"batch_size={B}",
         f"epochs={WARM_UP + rounds}", "learning_rate=0.001", "engine.precision=fp32",
-        "engine.threads=1", "tracking=none",
+        "tracking=none",
     )  # fmt: skip
     update, spent = bare_update(prepared(config)), 0.0
 

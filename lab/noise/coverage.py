@@ -8,6 +8,7 @@ the truth. It is compared with C² of the pairs alone, and with what the run wou
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from igo.train import loop, measure
 from igo.train.record import Progress, Training, Twin
 
 EPOCHS, REPEATS = 2, 12
-SETTINGS = ("schedule=constant", "epochs=3", "engine.threads=1", "tracking=none")
+SETTINGS = ("schedule=constant", "epochs=3", "tracking=none")
 
 
 class Found(NamedTuple):
@@ -90,7 +91,7 @@ def measured(words: list[str]) -> list[Found]:
     """What each repetition found."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load(compose("config", [*SETTINGS, *words]))
-    run, progress = prepare(config, make_plan(config)), Progress(threads=1)
+    run, progress = prepare(config, make_plan(config)), Progress()
     kept: list[tuple[Training, Progress]] = []
 
     def done(record: Record) -> None:
@@ -127,6 +128,7 @@ def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
 
 
 if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
     head = ("updates", "twins", "C²", "pairs alone", "recorded", "covered", "‖∇f‖²", "recorded",
             "covered")  # fmt: skip
     for line in (head, ["---"] * len(head), row(measured(sys.argv[1:]))):

@@ -16,9 +16,8 @@ ten FIRST N       writes data/ten/SEED.npz of N seeds: ten classes of CIFAR-100 
 
 from __future__ import annotations
 
+import os
 import sys
-
-import torch
 
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
@@ -84,7 +83,7 @@ def rows(_: list[str]) -> None:
 
 def anew(sweeps: list[str]) -> None:
     """Measure loss and accuracy with new statistics of BatchNorm for each run of a sweep."""
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in _of_sweep(sweeps[0]):
         if not (RUNS / name / ends.FILE).is_file():
             print(name, ends.measure(RUNS / name, load_folder(RUNS / name)), flush=True)

@@ -7,12 +7,11 @@ the same command continues.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from itertools import accumulate
-
-import torch
 
 from igo.config.load import make_plan
 from igo.ground.errors import Busy, UserError
@@ -62,7 +61,7 @@ def train_all(
     done: Container[str] = (),
 ) -> None:
     """Train all arms of a seed, then of the next; one that fails stops no other."""
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # other processes train beside it
     for seed, arm in itertools.product(planned, arms):
         if records.name_of(experiment, arm, seed) in done:
             continue

@@ -47,22 +47,29 @@ class GridSweeper(BasicSweeper):
     """
 
     def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
-        """The words of each run. Of ``params``, those that are not typed as well."""
+        """The words of each run: those of ``params``, a sweep's file, then the typed ones."""
         for name, value in self.params.items():
             as_typed = isinstance(value, str | int | float)  # as Hydra's own schema has it
             allowed = "it must be as typed, such as 0.1,0.5 or range(8)"
             require(as_typed, f"hydra.sweeper.params.{name}", value, allowed)
         params = self._parse_config()
+        # `sweep=NAME` chose the file of the params, which is read by now; no run has that setting.
         words = [*params, *(word for word in arguments if not word.startswith("sweep="))]
         overrides = parser.parse_overrides(words)
         names = [override.get_key_element().lstrip("+~") for override in overrides]
-        choices = []
-        for place, override in enumerate(overrides):
+        choices = []  # for each word, what stands in its place in the runs
+        for place, (word, override) in enumerate(zip(words, overrides, strict=True)):
             several = override.is_sweep_override()
-            if names[place] in names[place + 1 :] and (several or place < len(params)):
+            # The last of several words for one setting counts. One of the file or one with many
+            # values must go, or the grid would have them too; Hydra itself decides among the rest.
+            comes_again = names[place] in names[place + 1 :]
+            if comes_again and (several or place < len(params)):
                 continue
-            values = self.split_arguments([override], None)[0] if several else [[words[place]]]
-            choices.append([line for (line,) in values])
+            if several:  # `p=0.1,0.5` is p=0.1 and p=0.5
+                split = self.split_arguments([override], None)[0]
+                choices.append([line for (line,) in split])
+            else:
+                choices.append([word])
         return [with_options(line) for line in itertools.product(*choices)]
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:

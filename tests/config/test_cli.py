@@ -69,6 +69,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
     "model=resnet50": r"model=resnet50 .*model=timm model.name=resnet50",
+    "optimizer=lion": r"optimizer=lion .*optimizer\._target_=timm\.optim\.Lion",
     "p=0.1,0.5": r"p=0.1,0.5' .*add --multirun",
     "epochs=abc": r"epochs=abc .*it must be a whole number",
     "p=0.5 p": r"NAME=VALUE",

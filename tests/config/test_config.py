@@ -45,6 +45,17 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
         assert set(held) - common == {*parameters(held["profile"]), *more} - ({"p"} - {*held}), path
 
 
+def test_settings_that_mean_the_same_are_the_same_run() -> None:
+    for typed, same in (
+        (("max_batch_size=1437",), ()),  # n is a cap anyway
+        (("schedule.stages=30",), ()),
+        (("schedule=linear",), ("schedule=polynomial", "p=1")),
+        (("schedule=method1",), ("schedule=constant", "schedule.stages=5")),
+    ):
+        assert configure(*typed) == configure(*same), typed
+    assert configure("max_batch_size=1436") != configure()
+
+
 def test_epsilon_chooses_the_stages_of_a_run() -> None:
     chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
     assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)

@@ -25,12 +25,11 @@ ALONE = {  # a value, and the settings that it is just outside of
     "-1": "checkpoint_seconds seed schedule.warmup schedule.final_updates schedule.h"
     " dataset.augment.crop dataset.augment.rotation optimizer.weight_decay",
     "0": "p epochs evaluate_every learning_rate batch_size max_batch_size schedule.batch_multiple"
-    " schedule.stages dataset.channels dataset.image_size model.width engine.micro_batch_size"
-    " engine.threads",
+    " schedule.stages dataset.channels dataset.image_size model.width engine.micro_batch_size",
     "1": "dataset.validation dataset.classes dataset.samples noise.batches",
     "8": "max_batch_size dataset.augment.crop",
-    "1.5": "p epochs split engine.threads",
-    "1025": "model.width engine.threads",
+    "1.5": "p epochs split",
+    "1025": "model.width",
     "1438": "batch_size noise.batches",
     "1000001": "epochs schedule.final_updates",
     "2695": "schedule.stages",
@@ -124,8 +123,8 @@ ALLOWED = [  # the ends of ranges, which are in them
     "schedule=step schedule.kappa=0.5 schedule.lam=4 schedule.gamma=0.25 split=0.5",
     "schedule=step schedule.kappa=0.5 schedule.lam=1",
     "schedule.stages=30 dataset.augment.crop=7 dataset.augment.rotation=180 model.width=1024",
-    "dataset.mean=[0] dataset.std=[1e6] engine.threads=1024 engine.micro_batch_size=1",
-    "dataset.mean=[1] dataset.std=[1e-6] engine.threads=1 schedule.final_updates=0",
+    "dataset.mean=[0] dataset.std=[1e6] engine.micro_batch_size=1",
+    "dataset.mean=[1] dataset.std=[1e-6] schedule.final_updates=0",
     "optimizer=shb optimizer.momentum=0 optimizer.weight_decay=0 schedule.batch_multiple=16",
     "dataset=imagenet model=resnet34 dataset.workers=0 batch_size=32",
 ]

@@ -12,7 +12,7 @@ PLAN: dict[str, Any] = {"n": 1000, "epochs": 40, "learning_rate": 0.1, "batch_si
 
 
 @pytest.mark.parametrize("p", [0.25, 0.5, 1.0])
-@pytest.mark.parametrize("product", [2.0, 0.5, 0.3, 0.2, 0.1])
+@pytest.mark.parametrize("product", [2.0, 0.5, 1 / 3, 0.3, 0.2, 0.1])
 def test_m_is_the_smallest_number_with_which_the_bound_reaches_epsilon(
     product: float, p: float
 ) -> None:

@@ -147,7 +147,8 @@ def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
     η is OLMo-core's and nanochat's: times the root of the batch's growth.
     """
     table = {0: 64, 640: 128, 3200: 256, 11_392: 512}  # samples: b
-    expected, consumed = [], 0
+    expected: list[Any] = []
+    consumed = 0
     while consumed < 25_728:
         size = next(b for start, b in reversed(table.items()) if start <= consumed)
         expected.append((size, pytest.approx(math.sqrt(size / 64), rel=1e-12)))
@@ -165,7 +166,7 @@ def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], 1.0)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)
-    expected = []
+    expected: list[Any] = []
     for epoch in range(8):
         size = 10 * 2 ** (epoch // 2)
         expected += [(size, pytest.approx(optimizer.param_groups[0]["lr"]))] * (320 // size)

@@ -127,6 +127,11 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
     for changed in ({"p": 0.5001}, {"n": 501}, {"batch_size": 15}, {"epochs": 7},
                     {"warmup_samples": 50}, {"split": 0.7}):  # fmt: skip
         assert not plan.is_that_of(igo.plan("graduated", **{**given, **changed}).identity), changed
+    falls, rises = (
+        igo.plan(lambda t, phis=phis: phis[round(3 * t)], n=500, batch_size=16, epochs=3, split=1)
+        for phis in ((1, 0.7, 0.5), (1, 0.5, 0.7))
+    )
+    assert not falls.is_that_of(rises.identity), "the same rates in another order"
 
 
 def test_what_is_perhaps_not_meant_is_said() -> None:

@@ -101,6 +101,10 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     ]  # fmt: skip
     name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
     assert name == f"Method {method[-1]}"
+    for schedule in ("step", "cosine"):  # of others, numbers near those of a method
+        gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
+        assert paper_method(schedule, gamma, config.split) is None
+    assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None
     by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
     assert by_name().is_that_of(plan.identity)
     assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4

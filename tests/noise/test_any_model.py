@@ -63,11 +63,13 @@ def test_no_gradient_is_kept() -> None:
     assert [reference() for reference in kept] == [None] * 4
 
 
-def test_of_a_short_loader_all_batches_are_taken() -> None:
+def test_32_batches_are_taken_and_of_a_short_loader_all() -> None:
     model = net(torch.float32)
     asked = igo.measure_noise(model, mse_loss, loader(), n=N, batches=8, seed=0)
     every = igo.measure_noise(model, mse_loss, loader(), n=N, seed=0)
     assert every == asked
+    singles = DataLoader(data(), batch_size=1, shuffle=True)
+    assert igo.measure_noise(model, mse_loss, singles, n=N).batches == 32
 
 
 @pytest.mark.parametrize("draw", [lambda: torch.rand(()), random.random, np.random.rand])

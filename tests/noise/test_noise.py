@@ -17,7 +17,8 @@ from trained import prepared
 
 from igo.ground.seeds import derive_seed, generator
 from igo.noise import noise
-from igo.noise.measure import Spread
+from igo.noise.measure import WIDTH, Spread
+from igo.noise.noise import from_spreads
 from igo.train import measure
 
 
@@ -159,6 +160,21 @@ def test_what_cannot_be_measured_is_said() -> None:
     assert at_most.variance == pytest.approx(4 * 3 / 2 * 11 / 12)
     low = noise.from_spreads(three, 0.1, batch_size=1, n=100, sampling="disjoint")
     assert low.gradient_square < 0 == low.gradient_norm
+
+
+def test_of_many_parameters_each_gradients_share_is_near_the_exact_one() -> None:
+    """Also where opposite entries would cancel in the sums that stand for a gradient."""
+    draw, k = torch.manual_seed(0), 6
+    half = torch.randn(k, 8 * WIDTH, generator=draw) * torch.arange(1, k + 1)[:, None]
+    gradients = torch.cat([half, -half], dim=1)
+    spread = Spread([torch.zeros(16 * WIDTH)])
+    for gradient in gradients:
+        spread.add([gradient])
+    apart = (gradients - gradients.mean(dim=0)).double().square().sum(dim=1)
+    given: dict[str, Any] = {"batch_size": 2, "n": 100, "sampling": "disjoint"}
+    found, exact = spread.noise(**given), from_spreads(apart.tolist(), 1.0, **given)
+    assert found.variance == pytest.approx(exact.variance, rel=1e-5)
+    assert found.variance_interval == pytest.approx(exact.variance_interval, rel=0.15)
 
 
 def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:

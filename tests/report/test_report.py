@@ -19,6 +19,7 @@ from scipy import stats
 from igo.ground import statistics as ours
 from igo.report import content
 from igo.report import results as runs
+from igo.report.comparison import Pair
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
@@ -258,6 +259,15 @@ def test_the_headline_says_what_the_verdicts_say(name: str, tmp_path: Path) -> N
     for pair in section.brief:
         least = ours.detectable(pair.sd, pair.n, 0.05 / len(section.brief)) if pair.sd else None
         assert pair.detectable == (None if least is None else pytest.approx(least))
+
+
+def test_a_headline_names_four_others_and_counts_more() -> None:
+    names = {setting: f"p = {setting}" for setting in range(6)}
+    of_best = {f"test/accuracy_{what}": 0.9 for what in ("mean", "low", "high")}
+    for n, said in ((5, "p = 1; p = 2; p = 3; p = 4"), (6, "5 settings")):
+        ranked = [{"setting": setting, **of_best} for setting in range(n)]
+        pairs = [Pair(12, 0.1, p_holm=0.01, second=other) for other in range(1, n)]
+        assert content.headline(names, ranked, pairs, 0.5).endswith(f" highest. Lower: {said}.")
 
 
 def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: Path) -> None:

@@ -75,9 +75,7 @@ def network(norm: type[nn.Module]) -> nn.Module:
 
 
 def engine_of(ranks: Ranks, precision: str = "fp32") -> Engine:
-    return machine.choose(
-        EngineConfig("cpu", precision, micro_batch_size=5, threads=1), ranks=ranks
-    )
+    return machine.choose(EngineConfig("cpu", precision, micro_batch_size=5), ranks=ranks)
 
 
 def steps_on_ranks() -> dict[str, Any]:

@@ -38,7 +38,7 @@ from igo.runs.manifest import plan_digest
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
-    "engine.device", "engine.threads", "engine.deterministic",
+    "engine.device", "engine.deterministic",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
     "tracking.group", "tracking.tags", "tracking.name", "data_dir", "runs_dir", "dry_run", "fresh",
     "save_model", "checkpoint_seconds", "tracking.artifact", "dataset.root", "dataset.file",

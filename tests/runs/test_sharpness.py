@@ -107,7 +107,7 @@ def test_a_finished_run_gets_its_sharpness_once(tmp_path: Path) -> None:
     assert (first["samples"], first["epoch"], first["settings"]["norm"]) == (96, 3, "2")
     assert first["worst_case"] > 0
 
-    assert not measured("norm=2", "batch_size=7", "engine.threads=1")[1]
+    assert not measured("norm=2", "batch_size=7")[1]
     again, written = measured("norm=2", "batch_size=16", "fresh=true")
     assert written
     assert {**again, "seconds": 0} == {**first, "seconds": 0}, "the same seeds, the same numbers"

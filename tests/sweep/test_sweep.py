@@ -80,7 +80,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert set(runs) == wanted
     assert {status(folder)["state"] for folder in runs} == {"finished"}
     settings = (*SMALL, "p=1", "split=0", "seed=3")
-    assert records(folder_of(tmp_path, *settings)) == alone(*settings, "engine.threads=1")
+    assert records(folder_of(tmp_path, *settings)) == alone(*settings)
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
@@ -318,7 +318,7 @@ SETTINGS = [
     "learning_rate=0.1", "learning_rate='0.3'", "seed=1", "seed=2", "p=0.3", "p=1", "split=0",
     "noise.batches=3", "noise.batches=4", "noise={batches:5}", "tracking.tags=[a]", "schedule=step",
     "schedule=graduated", "schedule.stages=2", "experiment=fashion_mnist", "experiment=cifar100",
-    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.threads=2", "max_batch_size=64",
+    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.compile=true", "max_batch_size=64",
 ]  # fmt: skip
 PREFIXES = ("", "", "", "++", "++", "+", "~")
 WORDS = st.tuples(st.sampled_from(PREFIXES), st.sampled_from(SETTINGS)).map("".join)
@@ -389,6 +389,8 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "6 seeds cannot decide" in said(6)
     assert "seed='range(7)'" in said(6)
     assert said(7) == ""
+    uneven = [[f"p={p}", f"seed={seed}"] for p in (0.1, 1) for seed in range(6 if p == 1 else 5)]
+    assert "5 seeds cannot decide" in too_few_seeds([composer.job(line) for line in uneven])
     lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
     assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
 
@@ -426,3 +428,9 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
     table = {(None, 1): 8, (None, 3): 2, (None, 16): 1, (3, 1): 3}
     for (parallel, threads), runs in table.items():
         assert local.rooms(on_cpu, local.Local(parallel, threads)) == [None] * runs
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")  # what this process was given
+    on_gpu = [composer.job(["engine.device=auto"])]
+    assert local.rooms(on_gpu, local.Local(runs_per_gpu=2)) == ["3", "5", "3", "5"]
+    assert local.rooms(on_gpu, local.Local(parallel=3, runs_per_gpu=2)) == ["3", "5", "3"]
+    assert local.rooms(on_cpu, local.Local(parallel=1)) == [None]

@@ -21,9 +21,7 @@ SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last
 
 
 def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> Engine:
-    return machine.choose(
-        EngineConfig(device=device, precision=precision, micro_batch_size=micro, threads=1)
-    )
+    return machine.choose(EngineConfig(device, precision, micro_batch_size=micro))
 
 
 def plain_network() -> nn.Module:
@@ -105,8 +103,10 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
 def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     precision: str, dtype: torch.dtype, device: str
 ) -> None:
-    """The unscaled gradient is that of fp32, to the precision."""
+    """The unscaled gradient is that of fp32, to the precision. fp32 has no TF32 on a GPU."""
     exact = build(device)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
     reference = exact.prepare(plain_network())
     exact.backward(reference, *samples(64, device))
     run = build(device, precision, micro=40)

@@ -21,6 +21,7 @@ from trained import prepared, timeless, train
 
 import igo
 from igo.config.schema import rule
+from igo.ground.ranks import Ranks
 from igo.noise.noise import Noise
 from igo.runs import assemble, checkpoint
 from igo.train import loop, machine, measure, models
@@ -158,7 +159,7 @@ class Dropped(nn.Module):
 
 
 SEVEN = (
-    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32", "engine.threads=1",
+    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32",
     "dataset.augment.flip=true", "dataset.augment.crop=1", "optimizer=shb",
 )  # fmt: skip
 PINNED = {2: (2.1428335507710776, 1.8768832736545138)}  # losses of training and test, by ``rule``
@@ -174,23 +175,43 @@ def test_two_epochs_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (last["train/loss"], last["test/loss"]) == wanted
 
 
-def test_each_epoch_has_its_own_augmentation_and_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeds are digits of a SHA-256 of the run's seed, the purpose and the epoch."""
-    training, seen = prepared(configure(*SEVEN)), []
-    batches = training.data.train_batches
+def test_each_epoch_and_rank_has_its_own_augmentation_and_dropout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seeds are digits of a SHA-256 of the run's seed, the purpose, the epoch and the rank."""
 
-    def look(drawn: Sequence[Tensor], seed: int) -> Iterator[Any]:
-        seen.append((seed, torch.initial_seed()))
-        return batches(drawn, seed)
+    def seeds() -> list[tuple[int, int]]:
+        training, seen = prepared(configure(*SEVEN)), []
+        batches = training.data.train_batches
 
-    monkeypatch.setattr(training.data, "train_batches", look)
-    train(training)
+        def look(drawn: Sequence[Tensor], seed: int) -> Iterator[Any]:
+            seen.append((seed, torch.initial_seed()))
+            yield from batches(drawn, seed)
 
-    def wanted(purpose: str, epoch: int) -> int:
-        return int(hashlib.sha256(f"7/{purpose}/{epoch}".encode()).hexdigest()[:16], 16) >> 1
+        monkeypatch.setattr(training.data, "train_batches", look)
+        train(training)
+        return seen
 
-    _of_c2, *of_epochs = seen
-    assert of_epochs == [(wanted("epoch", m), wanted("dropout", m)) for m in (1, 2)]
+    def wanted(purpose: str) -> int:
+        return int(hashlib.sha256(f"7/{purpose}".encode()).hexdigest()[:16], 16) >> 1
+
+    of_c2, *of_epochs = seeds()
+    assert of_epochs == [(wanted(f"epoch/{m}"), wanted(f"dropout/{m}")) for m in (1, 2)]
+    monkeypatch.setattr(Ranks, "seed_suffix", property(lambda _: (3,)))  # of rank 3
+    of_c2_there, *of_epochs = seeds()
+    assert of_epochs == [(wanted(f"epoch/{m}"), wanted(f"dropout/{m}/3")) for m in (1, 2)]
+    assert of_c2_there[0] == of_c2[0]
+    assert of_c2_there[1] != of_c2[1]
+
+
+def test_a_twin_has_the_dropout_of_the_next_update() -> None:
+    """At weights that stand still it then is the gradient that the next update has."""
+    run = prepared(configure(*TINY, "engine.precision=fp32", "learning_rate=1e-30"))
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+    still = torch.optim.SGD(network.parameters(), lr=1e-30)
+    twins = train(replace(run, network=network, optimizer=still)).twins
+    assert twins
+    assert {*map(tuple, twins)} == {(0.0, 0.0)}
 
 
 @pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 6]), (100, [6])])

@@ -49,7 +49,12 @@ def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
     "settings",
     [
         ("batch_size=16", "engine.precision=fp32"),
-        ("batch_size=32", "engine.precision=fp32", "optimizer=timm", "optimizer.name=lars"),
+        (
+            "batch_size=32",
+            "engine.precision=fp32",
+            "optimizer=own",
+            "optimizer._target_=timm.optim.Lars",
+        ),
         ("batch_size=32", "engine.precision=fp16"),
         ("batch_size=32", "engine.precision=fp32", "engine.micro_batch_size=8"),
     ],

@@ -61,7 +61,7 @@ def train_narrow_models(steps: int) -> None:
         nn.Linear(20, 10),
     )  # fmt: skip
     for precision, network in product(("fp32", "auto"), [*narrow, users]):
-        run = machine.choose(EngineConfig(device="cpu", precision=precision, threads=1))
+        run = machine.choose(EngineConfig(device="cpu", precision=precision))
         prepared = run.prepare(network)
         optimizer = optimizers.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
         for _ in range(steps):
@@ -75,7 +75,8 @@ def train_narrow_models(steps: int) -> None:
 def compare_gradients() -> None:
     """Σ over images and pixels of (output's gradient) × (input), written out in float64."""
     # three images for two threads: one of them is shared
-    run = machine.choose(EngineConfig(device="cpu", precision="fp32", threads=2))
+    run = machine.choose(EngineConfig(device="cpu", precision="fp32"))
+    torch.set_num_threads(2)
     for channels, (down, across) in product((1, 2, 4, 7, 8, 12, 15, 16), ((2, 2), (3, 3), (2, 1))):
         draw = generator(0, "pointwise", channels, down, across)
         convolution = nn.Conv2d(channels, 8, 1, stride=(down, across))

@@ -52,6 +52,9 @@ def test_redrawn_each_seed_trains_on_images_of_its_own() -> None:
         opened = [some(f"dataset.redraw={redraw}", f"seed={seed}") for seed in (1, 2)]
         seen = [set(pixels(data.plain_batches([torch.arange(400)]))) for data in opened]
         assert (seen[0] == seen[1]) is not redraw
+    labels = np.arange(100) % 10  # all of them are in use
+    dataset = DatasetConfig("made", 10, 1, 8, 100, [0.0], [1.0], validation=0.2)
+    assert {*shares(labels, dataset, 1)[1]} != {*shares(labels, dataset, 2)[1]}
 
 
 def test_training_and_validation_images_share_none_and_are_all() -> None:

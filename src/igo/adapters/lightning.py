@@ -107,6 +107,8 @@ class Graduated(Callback):
                 "micro_batch_size needs manual optimization: set automatic_optimization = False in"
                 " the module; the lines for its training_step are in help(Graduated)"
             )
+        # Stages differ in their batches an epoch. Otherwise Lightning asks a loader for its length
+        # once.
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

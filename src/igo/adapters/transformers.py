@@ -34,6 +34,7 @@ class WholePlan(Sampler[list[int]]):
         return self.batches.plan.updates
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A copy, as Trainer may iterate again, and each time begins with the plan.
         batches = deepcopy(self.batches)
         for _ in batches.epochs():
             for indices in batches:

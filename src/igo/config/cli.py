@@ -68,22 +68,28 @@ def _reported(function: Callable[[], object]) -> None:
         function()
         sys.stdout.flush()  # output that cannot be written raises here, not at the exit
     except (BrokenPipeError, SystemExit) as error:
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise  # it is not rich's, which answers a closed pipe so
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
+        # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
+        closed = isinstance(error, BrokenPipeError)
+        if not closed and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # Python flushes stdout once more at the exit, and would print an error about the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(128 + signal.SIGPIPE) from None
     except Exception as error:
         failure = told(error)
         if not failure:
             raise
-    if failure:  # the error is gone, and with it the tensors of its traceback: the exit has room
+    # Outside the `except`: the traceback holds tensors, and handlers at the exit may need their
+    # memory.
+    if failure:
         fail(failure)
 
 
 def _prepare_process() -> None:
     """Mend what shells and clusters may have set, before anything is printed or imported."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # OmegaConf would lose Python's KeyboardInterrupt. Runs and sweeps handle signals later.
+        # OmegaConf would lose Python's KeyboardInterrupt, so Ctrl-C ends the process at once. Runs
+        # and sweeps set handlers of their own later.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.stdout is None:  # closed
         sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
@@ -116,16 +122,7 @@ def _start(
     program: Callable[[DictConfig, list[str]], object], config: Path, words: Sequence[str]
 ) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
-    for word in words:
-        name, _, value = word.partition("=")
-        if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
-            raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-        own = "each run has its own folder, in runs_dir"
-        require(name.lstrip("+") not in FOLDERS, name, value, own)
-    # argparse takes no flag, and no value of one, between two settings.
-    pairs = pairwise(["", *words])
-    flags = [w for b, w in pairs if w.startswith("-") or (b in VALUED and "=" not in w)]
-    sys.argv[1:] = [*(word for word in words if word not in flags), *flags]
+    sys.argv[1:] = _flags_last(words)
     script, begun = sys.argv[0], False
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
@@ -134,36 +131,59 @@ def _start(
         of_hydra = HydraConfig.get()
         overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
         typed = [line.split("=")[0].lstrip("+~") for line in overrides]
-        alone = OmegaConf.is_missing(of_hydra.job, "num")
-        if not alone:  # a run of a sweep, in a launcher of Hydra's
-            sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
-            try:
-                program(settings, typed)
-            except Exception as error:
-                if not told(error):
-                    traceback.print_exc()
-                text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
-                raise UserError(text) from None  # which survives the launcher's pickle
-            return
-        begun = True
-        sweep = of_hydra.runtime.choices.get("sweep")
-        allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
 
-        def start() -> None:
-            require(not sweep, "sweep", sweep, allowed)
-            for word in of_hydra.overrides.hydra:
-                name, _, value = word.partition("=")
-                require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
+        def alone() -> None:
+            _refuse_sweeps(of_hydra)
             program(settings, typed)
 
-        _reported(start)
+        if OmegaConf.is_missing(of_hydra.job, "num"):  # only the runs of a multirun have a number
+            begun = True
+            _reported(alone)
+        else:  # in a launcher of Hydra's own, maybe in another process
+            sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
+            _in_launcher(lambda: program(settings, typed), overrides)
 
     try:
         main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        if begun:  # it is the program's
+        if begun:  # an error of the program, not of what was typed
             raise
         raise _explained(error, config) from None
+
+
+def _flags_last(words: Sequence[str]) -> list[str]:
+    """The words with flags at the end: argparse takes none between two settings."""
+    settings, flags = list[str](), list[str]()
+    for before, word in pairwise(["", *words]):
+        name, _, value = word.partition("=")
+        if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
+            raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+        own = "each run has its own folder, in runs_dir"
+        require(name.lstrip("+") not in FOLDERS, name, value, own)
+        of_flag = before in VALUED and "=" not in word  # the value of the flag before it
+        (flags if word.startswith("-") or of_flag else settings).append(word)
+    return settings + flags
+
+
+def _refuse_sweeps(of_hydra: HydraConf) -> None:
+    """Without -m Hydra would train one run, and leave a sweep's file or a launcher unread."""
+    if sweep := of_hydra.runtime.choices.get("sweep"):
+        allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+        raise ConfigError("sweep", sweep, allowed)
+    for word in of_hydra.overrides.hydra:
+        name, _, value = word.partition("=")
+        require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
+
+
+def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> None:
+    """Call one run of a sweep; its error names the run, and can be pickled for the launcher."""
+    try:
+        run()
+    except Exception as error:
+        if not told(error):  # a mistake of the program: of its traceback a pickle has nothing
+            traceback.print_exc()
+        text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
+        raise UserError(text) from None
 
 
 def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:
@@ -180,13 +200,16 @@ def _explained(error: Exception, config: Path) -> UserError:
             return UserError(f"{first_line(error)} (see --help)")
         return ConfigError(group, name, right_options(group, name, error.options))
     if isinstance(error, yaml.YAMLError):
+        # Where in the file; errors of some kinds, such as a wrong character, have no place.
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
         return UserError(f"{where}: {problem}; it must be YAML")
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
+    # Hydra's messages have several lines, and an error here has one.
     text = " ".join(str(error).split())
+    # There is no class of error for these cases, so the words of Hydra and OmegaConf tell them.
     unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
     if unknown and unknown[1] == "append":
         said = f"{unknown[2]} is a setting already; leave the + out"

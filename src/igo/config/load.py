@@ -19,6 +19,7 @@ from igo.config import rules
 from igo.config.own import NAMES, as_calls, is_call
 from igo.config.schema import (
     GONE,
+    OF_SCHEDULES,
     SETTINGS,
     Config,
     settings_of,
@@ -62,7 +63,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
             with open_dict(composed.dataset):
                 _find_facts(composed.dataset, composed.get("data_dir"))
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        as_calls(values)
+        as_calls(values, OF_SCHEDULES)
         try:
             config: Config = _as_it_is(Config, values)
         except (TypeError, LookupError, AttributeError):
@@ -83,6 +84,7 @@ def _find_facts(dataset: DictConfig, data_dir: object) -> None:
     for name in unknown:
         dataset.pop(name, None)
     if unknown and dataset.get("name") in readers.NAMES:
+        # These are not checked yet, and may be anything.
         given = (dataset.get(name) for name in ("image_size", "channels"))
         size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
         paths = (dataset.get("root"), dataset.get("file"))
@@ -115,6 +117,7 @@ def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
     names = parameters(schedule.curve)
+    # p stands among the most used settings, not in the group of the schedule.
     own = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
         with warnings.catch_warnings():  # the terminal shows them
@@ -141,6 +144,7 @@ def make_plan(config: Config) -> Plan:
             )
     except PlanError as error:
         setting, value, allowed = error.argument, error.value, error.allowed
+        # Errors of the plan name its arguments; a person has typed settings.
         if setting == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
             setting, value = "lengths", schedule.lengths
         elif setting == "warmup_samples":
@@ -216,6 +220,9 @@ def record_values(text: str) -> Record:
     for group, _, name in (setting.partition(".") for setting in GONE):
         if isinstance(values.get(group), dict):
             values[group].pop(name, None)
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # the call that does the same
+        optimizer["name"] = f"timm.optim.create_optimizer_v2(opt={optimizer.get('name')!r})"
     return values
 
 

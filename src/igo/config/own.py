@@ -14,7 +14,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pprint import pformat
@@ -26,9 +26,6 @@ from hydra.utils import instantiate
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}  # settings that may be calls
-# Settings of every schedule, which are no arguments of a profile.
-OF_SCHEDULES = ("stages", "warmup", "batch_multiple", "batch_ratio", "rate", "growth", "lengths",
-                "h", "epsilon", "alpha_0", "final_updates")  # fmt: skip
 
 
 def with_options(words: Sequence[str]) -> list[str]:
@@ -45,8 +42,10 @@ def with_options(words: Sequence[str]) -> list[str]:
     return [*words, *(f"{group}={name}" for group, name in chosen.items() if group not in typed)]
 
 
-def as_calls(values: dict[str, Any]) -> None:
+def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
     """In each group with a target, put the call in place of the target and its arguments.
+
+    ``of_schedules`` are settings of every schedule, which are no arguments of a profile.
 
     Raises:
         ConfigError: the target is not there, or does not take the arguments.
@@ -56,10 +55,14 @@ def as_calls(values: dict[str, Any]) -> None:
         if isinstance(settings, dict) and "_target_" in settings:
             target, kept = settings.pop("_target_"), {}
             if group == "schedule":
-                kept = {key: settings.pop(key) for key in OF_SCHEDULES if key in settings}
-            # pformat sorts dictionaries: typed in another order, it is the same run
-            shown = {key: pformat(value, width=sys.maxsize) for key, value in settings.items()}
-            call = f"{target}({', '.join(f'{key}={shown[key]}' for key in sorted(shown))})"
+                kept = {key: settings.pop(key) for key in of_schedules if key in settings}
+            # The call is part of the run's name. So arguments are sorted, and pformat sorts the
+            # dictionaries in them: typed in another order, it is the same run.
+            arguments = [
+                f"{key}={pformat(value, width=sys.maxsize)}"
+                for key, value in sorted(settings.items())
+            ]
+            call = f"{target}({', '.join(arguments)})"
             _check(group, call)
             values[group] = {**kept, name: call}
     schedule = values.get("schedule")
@@ -73,6 +76,8 @@ def is_call(name: str) -> bool:
 
 
 def _check(group: str, call: str) -> None:
+    """Look for a call's targets, and whether they take the arguments; nothing is called yet."""
+    # What igo passes beside them: an optimizer gets the parameters and lr, a profile the position.
     given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, call):
@@ -109,8 +114,9 @@ def find(target: str) -> Any:
 
 
 def _read(call: str) -> tuple[str, dict[str, Any]]:
-    """Target and arguments of a call."""
+    """Target and arguments of a call. Arguments are literals, so reading them runs no code."""
     target, _, given = call.partition("(")
+    # Only the arguments are parsed: `_` stands in the place of the target.
     tree: Any = _Infinity().visit(ast.parse(f"_({given}", mode="eval")).body
     return target, {each.arg: ast.literal_eval(each.value) for each in tree.keywords}
 
@@ -130,6 +136,7 @@ def reported(group: str, call: str) -> Iterator[None]:
     except Exception as raised:
         if isinstance(raised, UserError):
             raise
+        # Hydra wraps what a `_target_` within the arguments raised.
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised
         more = line_of(error, call)

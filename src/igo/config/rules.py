@@ -34,19 +34,22 @@ def right_options(group: str, value: str, options: Collection[str]) -> str:
     """The options, none of which is ``value``, and the nearest of them."""
     listed = f"it must be one of {', '.join(options)}"
     kind = group.removesuffix(".name")
-    if kind in ("optimizer", "model"):
-        listed += f", or any {kind} of timm's: {kind}=timm {kind}.name={value}"
+    if kind == "model":
+        listed += f", or any model of timm's: model=timm model.name={value}"
+    if kind == "optimizer":
+        listed += ", or any of PyTorch's or timm's: optimizer._target_=timm.optim.Lion"
     return f"{listed}.{nearest(value, options)}"
 
 
 def check(setting: str, value: Any, notes: Declared) -> None:
     """Check that a value is one of its setting's choices, and in its range."""
-    if value is None or (setting, value) == ("engine.threads", "auto"):
+    if value is None:
         return
     if notes.choices and value not in notes.choices:
         raise ConfigError(setting, value, right_options(setting, value, notes.choices))
     if notes.rule:
         holds, allowed = notes.rule
+        # Infinity keeps rules such as "above 0".
         number = isinstance(value, (int, float)) and math.isfinite(value)
         require(number and holds(value), setting, value, allowed)
 
@@ -60,7 +63,7 @@ def check_values(config: Config) -> None:
     for name, setting in SETTINGS.items():
         if name != "schedule.profile" or not is_call(config.schedule.profile):
             check(name, value_of(config, name), setting.notes)
-    if not optimizer.timm and not is_call(optimizer.name):
+    if not is_call(optimizer.name):
         allowed = right_options("optimizer.name", optimizer.name, OPTIMIZERS)
         require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, allowed)
     if tracking.tool == "wandb":
@@ -147,7 +150,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
     allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
     require(same, "schedule.gamma", schedule.gamma, allowed)
-    split = min(1.0, math.log(kappa) / math.log(gamma) + 0.0)  # not -0.0
+    split = math.log(kappa) / math.log(gamma) + 0.0  # not -0.0; at most 1, as γ is at most κ
     same = "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9)
     allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
     require(same, "split", config.split, allowed)
@@ -168,7 +171,8 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     allowed = (
         f"of {config.dataset.samples} samples that leaves {n} to train on and {held} to validate"
     )
-    require(not validation or (held > 0 and n >= 2), "dataset.validation", validation, allowed)
+    if validation and (held == 0 or n < 2):
+        raise ConfigError("dataset.validation", validation, allowed)
     multiple = schedule.batch_multiple
     allowed = f"it must be a multiple of schedule.batch_multiple={multiple}"
     require(b_1 % multiple == 0, "batch_size", b_1, allowed)
@@ -184,8 +188,9 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     owners = {"root": ("folder",), "file": ("arrays",), "cache": ("folder", "imagenet")}
     for name, datasets in owners.items():
         value = getattr(dataset, name)
-        allowed = f"only dataset={' and dataset='.join(datasets)} has it"
-        require(not value or dataset.name in datasets, f"dataset.{name}", value, allowed)
+        if value and dataset.name not in datasets:
+            allowed = f"only dataset={' and dataset='.join(datasets)} has it"
+            raise ConfigError(f"dataset.{name}", value, allowed)
     for name, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
         values = getattr(dataset, name)
         allowed = f"it must have a number in [{low:g}, {high:g}] for each of dataset.channels"
@@ -196,8 +201,8 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     require(augment.crop < dataset.image_size, "dataset.augment.crop", augment.crop, allowed)
     if dataset.name == "imagenet":
         allowed = "imagenet has random resized crops and flips instead; it must be 0"
-        require(not augment.crop, "dataset.augment.crop", augment.crop, allowed)
-        require(not augment.rotation, "dataset.augment.rotation", augment.rotation, allowed)
+        require(augment.crop == 0, "dataset.augment.crop", augment.crop, allowed)
+        require(augment.rotation == 0, "dataset.augment.rotation", augment.rotation, allowed)
 
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
@@ -207,18 +212,19 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
         require(model.name in builtin, "model.name", model.name, allowed)
         has = {part for part in ("width", "stem") if getattr(model, part) is not None}
         allowed = f"its settings come with it; choose it as model={model.name}"
+        # The file of a model has the settings that the model takes.
         its = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
         require(has == its, "model.name", model.name, allowed)
-    small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
-    allowed = f"it divides an image's side by 32, and {small}"
-    too_small = model.stem == "imagenet" and dataset.image_size < 32
-    require(not too_small, "model.stem", model.stem, allowed)
+    if model.stem == "imagenet" and dataset.image_size < 32:
+        small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
+        allowed = f"it divides an image's side by 32, and {small}"
+        raise ConfigError("model.stem", model.stem, allowed)
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
     settings = {name for each in OPTIMIZERS.values() for name in each}
     for name in sorted(settings - optimizer.settings.keys()):
-        value = getattr(optimizer, name)
-        having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
-        allowed = f"{optimizer.typed} has no {name}; these have: {having}"
-        require(not value, f"optimizer.{name}", value, allowed)
+        if value := getattr(optimizer, name):
+            having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
+            allowed = f"{optimizer.typed} has no {name}; these have: {having}"
+            raise ConfigError(f"optimizer.{name}", value, allowed)

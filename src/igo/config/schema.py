@@ -26,6 +26,7 @@ from igo.method.profiles import (
     Rule,
     at_least,
     notes_of,
+    parameters,
     within,
 )
 
@@ -39,12 +40,12 @@ OPTIMIZERS: dict[str, dict[str, float | None]] = {  # the settings of each, and 
     "nshb": {"momentum": 0.0, "weight_decay": 0.0},
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
 }
-TIMM: dict[str, float | None] = {"beta1": None, "beta2": None, "eps": None, "weight_decay": 0.0}
 FORMULAS = {  # of δ, by the name of the optimizer
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
 }
+# A new file there is a new logger, without an edit here.
 LOGGERS = sorted(file.stem for file in (PACKAGE / "runs" / "loggers").glob("[!_]*.py"))
 
 
@@ -64,6 +65,7 @@ def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
         if is_dataclass(kind):
             yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
         else:
+            # Only lists have factories: nested classes went another way above.
             default = [] if known.default_factory is list else known.default
             yield name, Setting(kind, default, notes_of(annotated[known.name]))
 
@@ -121,12 +123,11 @@ class ModelConfig:
 
 @dataclass
 class OptimizerConfig:
-    """An optimizer by name, as a model."""
+    """An optimizer by name, or by a call, see own."""
 
     name: Annotated[str, "optimizer"]
     momentum: Annotated[float, BETA, "β"] = 0.0
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
-    timm: bool = False
     beta1: Annotated[float | None, BETA] = None
     beta2: Annotated[float | None, BETA] = None
     eps: Annotated[float | None, POSITIVE] = None
@@ -134,21 +135,17 @@ class OptimizerConfig:
     @property
     def settings(self) -> dict[str, float | None]:
         """The settings that it has, and their defaults."""
-        if own.is_call(self.name):
-            return {}
-        return TIMM if self.timm else OPTIMIZERS[self.name]
+        return {} if own.is_call(self.name) else OPTIMIZERS[self.name]
 
     @property
     def typed(self) -> str:
         """As a person types it."""
-        if own.is_call(self.name):
-            return self.name
-        return f"{'optimizer=timm optimizer.name' if self.timm else 'optimizer'}={self.name}"
+        return self.name if own.is_call(self.name) else f"optimizer={self.name}"
 
     @property
     def formula(self) -> str | None:
         """The formula of its noise level δ; None if no δ is known for it."""
-        return None if self.timm else FORMULAS.get(self.name)
+        return FORMULAS.get(self.name)
 
     @property
     def why_null(self) -> str | None:
@@ -197,6 +194,12 @@ class ScheduleConfig:
         return self.profile
 
 
+# Settings of every schedule: those that are no parameters of a profile.
+OF_SCHEDULES = {each.name for each in fields(ScheduleConfig)} - {
+    "profile", "kappa", "lam", *(name for profile in PROFILES for name in parameters(profile))
+}  # fmt: skip
+
+
 @dataclass
 class NoiseConfig:
     """How C² is measured before training: K mini-batches."""
@@ -211,9 +214,6 @@ class EngineConfig:
     device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
     precision: Annotated[str, ("auto", "fp32", "bf16", "fp16")] = "auto"
     micro_batch_size: Annotated[int | None, AT_LEAST_ONE] = None
-    threads: Annotated[
-        int | str | None, (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]")
-    ] = "auto"
     deterministic: bool = True
     compile: bool = False
 
@@ -243,7 +243,7 @@ class Config:
     engine: EngineConfig
     tracking: TrackingConfig
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    p: Annotated[float | None, POSITIVE] = 0.5  # null with profiles that have none
+    p: float | None = None  # conf/config.yaml has the default, and the profile the range
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
@@ -265,16 +265,17 @@ SETTINGS = dict(settings_of(Config))
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model", "checkpoint_seconds",
-    "engine.device", "engine.threads", "engine.deterministic",
+    "engine.device", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 # Settings of earlier versions, which records may have.
-GONE = ("noise.batch_size", "noise.online", "engine.memory")
+GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads")
 # Settings that change a result only where another one has this value.
 ONLY_WITH = {
     "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images
 }
 # Runs that differ in these alone are repetitions of one setting.
+# evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")
 
 
@@ -342,7 +343,6 @@ def result_settings(config: Config) -> dict[str, Any]:
     here. So a new setting renames no run. For this, a default here must never change.
     """
     idle = {name for name, (other, v) in ONLY_WITH.items() if value_of(config, other) != v}
-    names = filter(has_effect, SETTINGS.keys() - idle - {"p"})
+    names = filter(has_effect, SETTINGS.keys() - idle)
     values = {name: value_of(config, name) for name in names}
-    values = {name: value for name, value in values.items() if value != SETTINGS[name].default}
-    return values if config.p is None else {**values, "schedule.p": config.p}  # its earlier name
+    return {name: value for name, value in values.items() if value != SETTINGS[name].default}

@@ -116,6 +116,8 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
         )
         return trained, tested
     tested_classes, test = _listed(root.absolute(), tests[0])
+    # The number of a class is its place in the sorted folders: with other folders, a number would
+    # mean another class in the test set.
     if different := {*classes} ^ {*tested_classes}:
         raise UserError(
             f"{root / 'train'} and {root / tests[0]} must hold the same class folders;"
@@ -147,6 +149,8 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
             f" {part}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a folder"
             " that has them"
         ) from None
+    # As an array of bytes: a list of a million strings would be copied into each worker, because
+    # counting references writes into its pages.
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
     labels = np.array(found.targets, dtype=np.int64)
     return found.classes, Images(root, names, labels, stamps, 0, 0, square=True)
@@ -166,6 +170,7 @@ def with_form(images: Images) -> Images:
             " dataset.image_size, such as dataset.image_size=64: each image is then resized, and"
             " its longer side cropped"
         )
+    # One image in colour makes all of them colour, as a model takes one number of channels.
     grey = all(mode in GREY for _, mode in seen)
     return replace(
         images, size=images.size or sizes[0][0], channels=images.channels or (1 if grey else 3)
@@ -176,6 +181,7 @@ def content(splits: Sequence[Images]) -> Iterator[bytes]:
     """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
     names = np.concatenate([images.names for images in splits])
     sizes = np.concatenate([images.stamps[:, 0] for images in splits])
+    # Sorted, because a file system lists its files in any order.
     for index in np.argsort(names):
         yield b"%b\0%d\n" % (names[index], sizes[index])
     for name in names[spread(names, MOST_READ)]:
@@ -246,7 +252,8 @@ def kept(
         place: the folder of all that is kept.
         name: of the data set and the split; other files, sizes or channels are stored apart.
         images: the files.
-        watch: makes a context from a message and a number of images; its value is called for each.
+        watch: shows progress. ``with watch(message, total) as advance:``, and ``advance()`` is
+            called after each image.
     """
     form = images.size, images.channels
     of_files = digest(str(images.root.resolve()), images.names, images.stamps, form, FORM)
@@ -273,6 +280,7 @@ def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
     if images.least_bytes > free:
         needed = f"{images.least_bytes / 2**30:,.1f} GiB are needed, {free / 2**30:,.1f} are free"
         raise OSError(errno.ENOSPC, needed)
+    # The folder gets its name when all is in it, so a folder of that name is whole.
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()

@@ -58,6 +58,8 @@ def identify(name: str, place: Place) -> Identity:
             splits = source.read()
             return len(splits[0].labels), fingerprint(content(splits))
 
+        # To hash all pixels takes seconds, and each start asks. The name has the stamps of the
+        # files: if one changes, all are hashed again.
         file = place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json"
         n, digits = remembered(file, find)
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
@@ -75,6 +77,7 @@ def fingerprint(content: Iterable[Any]) -> str:
 def content(splits: Splits) -> Iterator[Any]:
     """Yield what a fingerprint of arrays is of: shapes, images and labels (as int64)."""
     for split in splits:
+        # The same labels in a smaller integer type are the same data.
         for array in (np.asarray(split.images), split.labels.astype(np.int64)):
             yield repr((array.shape, str(array.dtype))).encode()
             yield np.ascontiguousarray(array).data
@@ -137,6 +140,7 @@ def remembered(file: Path, find: Callable[[], Any]) -> Any:
     If igo cannot write the file, nothing is kept.
     """
     with contextlib.suppress(OSError, ValueError):
+        # A file that is damaged, as by a full disk, is found and written anew.
         return json.loads(file.read_text())
     value = find()
     with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ from igo.ground.errors import Outside, UserError, first_line, reading
 from igo.ground.files import replace_all
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+# A model has an output for each class up to the largest label: one of 10^9 would take all memory.
 MOST_CLASSES = 2**20
 TEST_SHARE = 0.2  # for the user's data without a test set
 
@@ -94,6 +95,7 @@ def _digits() -> Splits:
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
+    # scikit-learn's pixels are from 0 to 16, and all images here are bytes.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     parts = train_test_split(
         images, digits.target, test_size=360, stratify=digits.target, random_state=0
@@ -108,6 +110,7 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Source:
     def get(train: bool, download: bool) -> Any:
         from torchvision import datasets
 
+        # Debian's package has the very files that torchvision would download.
         if download and kind == "FashionMNIST":
             inside.mkdir(parents=True, exist_ok=True)
             packed = DEBIAN_FASHION_MNIST.glob("*.gz")
@@ -119,6 +122,7 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Source:
         images = np.asarray(found.data)
         return Split(images.reshape(*images.shape[:3], -1), np.asarray(found.targets))
 
+    # The source is known by its files, so torchvision must have fetched them first.
     if not any(inside.glob("*")):
         split(True)
     return Source(str(inside), tuple(sorted(inside.glob("*"))), lambda: (split(True), split(False)))
@@ -174,6 +178,7 @@ def _npz(file: Path) -> Splits:
         fault = "images and test_images differ in size or channels"
     elif given and (new := {*test.labels.tolist()} - {*train.labels.tolist()}):
         fault = f"test_labels has {min(new)}, a class that labels has not"
+    # Classes from 1 upwards would leave the model an output that no image has.
     elif low > 0:
         fault = f"labels has no 0; it has {low} upwards: subtract {low}"
     if fault:
@@ -228,6 +233,8 @@ def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
     rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
     for label in np.unique(labels):
         members = order[labels[order] == label]
+        # Each class is spread evenly over [0, 1], in random order. So the smallest ranks of all
+        # samples have the same share of each class.
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
 

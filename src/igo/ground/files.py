@@ -29,7 +29,8 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
-        Outside: it cannot be read. A FIFO or a device, which may never end, is not.
+        Outside: the file cannot be read. FIFOs and devices are refused too: reading them might
+            never return.
     """
     try:
         if path.is_fifo() or path.is_char_device():
@@ -60,9 +61,11 @@ def read_json(path: Path) -> Record:
 @contextmanager
 def durable(path: Path) -> Iterator[IO[bytes]]:
     """Replace a file by what the body writes, once that is on the disk; or leave the old one."""
+    # In the same folder, because a rename is atomic only within one file system.
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
+        # `x` follows no link that somebody else may have put there.
         with partial.open("x+b") as file:
             yield file
             file.flush()

@@ -72,6 +72,7 @@ class Ranks:
             if "MASTER_ADDR" not in os.environ:
                 address, port = slurm_address()
                 os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
+            # Gradients on GPUs go by NCCL; what the hosts tell each other goes by gloo.
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, rank=self.rank, world_size=self.size)
             atexit.register(dist.destroy_process_group)
@@ -157,5 +158,6 @@ def allowed_cores(quota: Path = QUOTA) -> int:
     """Count the cores that affinity and the container's CPU quota allow, 1 or more."""
     affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    # `max 100000` or `350000 100000`: microseconds of CPU time in each period.
     share, period = quota.read_text().split() if quota.is_file() else ("max", "")
     return cores if share == "max" else max(1, min(cores, int(share) // int(period)))

@@ -47,4 +47,5 @@ def seed_python(seed: int) -> None:
     import numpy as np
 
     random.seed(seed)
+    # A seed of NumPy's old generator has 32 bits.
     np.random.seed(seed % 2**32)

@@ -73,6 +73,7 @@ def sign_flip(differences: ArrayLike) -> float | None:
     d = d[d != 0]
     if not len(d):
         return None
+    # Sums that differ only by rounding are equally far from 0.
     bound = abs(d.sum()) - 1e-9 * np.abs(d).sum()
     if len(d) > MOST_SIGNS:
         random = np.random.default_rng(0)

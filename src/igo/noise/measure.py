@@ -123,7 +123,8 @@ def measure_noise(
     )
     measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
     c2 = measured.variance
-    refuse(not math.isfinite(c2), f"C² is {c2}: the loss is finite, a gradient is not")
+    if not math.isfinite(c2):
+        raise ValueError(f"C² is {c2}: the loss is finite, a gradient is not")
     return measured
 
 
@@ -132,8 +133,8 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     summed = getattr(loss, "reduction", "mean") == "sum"
     refuse(summed, "loss has reduction='sum': C² needs the mean of a batch")
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
-    trained = any(p.requires_grad for p in network.parameters())
-    refuse(not trained, "no parameter requires a gradient")
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError("no parameter requires a gradient")
     hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
     counts = "loader counts an update with each batch: measure with the one that it was made with"
@@ -159,8 +160,8 @@ def _loss_of_pair(network: nn.Module, loss: Any, batch: Any, *, first: bool) -> 
 
     The losses of its two halves add up to a sum, and to twice a mean.
     """
-    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-    refuse(not is_pair, "loss needs batches of (inputs, targets); for others give loss_of")
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
     outputs = network(inputs)
     value: Tensor = loss(outputs, targets)
@@ -180,10 +181,10 @@ def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
         inputs, targets = batch
         seen = len(targets) if len(inputs) == len(targets) else None
     size = batch_size or (0 if ranks > 1 else seen) or 0
-    refuse(not size, "batch_size=None: give the samples of a batch, over all ranks")
-    each = f" on each of {ranks} ranks" if ranks > 1 else ""
-    fits = seen in (None, size // ranks, -(-size // ranks))
-    refuse(not fits, f"batch_size={size}: the loader gives {seen} samples{each}")
+    refuse(size == 0, "batch_size=None: give the samples of a batch, over all ranks")
+    if seen not in (None, size // ranks, -(-size // ranks)):
+        each = f" on each of {ranks} ranks" if ranks > 1 else ""
+        raise ValueError(f"batch_size={size}: the loader gives {seen} samples{each}")
     return size
 
 

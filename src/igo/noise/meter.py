@@ -57,7 +57,8 @@ class NoiseMeter:
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
-        refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
+        if not half_life > 0:  # also if it is NaN
+            raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
         shared = "no part has its own gradient under FSDP: use igo.measure_noise"
         refuse(is_sharded(model), shared)
         self._half_life, self._n = half_life, n

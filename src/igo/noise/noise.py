@@ -96,10 +96,12 @@ def noise_level(
         ValueError: an unknown optimizer, a momentum with optimizer="sgd" or outside [0, 1), a
             momentum without ``gradient_norm``, or a batch size that is not above 0.
     """
-    refuse(not batch_size > 0, f"batch_size={batch_size}: it must be above 0")
-    refuse(not 0 <= momentum < 1, f"momentum={momentum}: it must be in [0, 1)")
-    known = optimizer in ("sgd", "shb", "nshb")
-    refuse(not known, f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
+    if not batch_size > 0:  # also if it is NaN
+        raise ValueError(f"batch_size={batch_size}: it must be above 0")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
+    if optimizer not in ("sgd", "shb", "nshb"):
+        raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
     cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
     unused = f'momentum={momentum} has no effect with optimizer="sgd": {cure}'
     refuse(optimizer == "sgd" and momentum, unused)

@@ -52,6 +52,7 @@ class Pair:
     @property
     def verdict(self) -> str:
         """``higher`` or ``lower``, of ``first``; ``equal``, also if all are; or ``undecided``."""
+        # A difference that is found is told, even one within the margin.
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
         within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
@@ -66,6 +67,7 @@ def pair(sample: Array, margin: float | None) -> Pair:
     n = len(sample)
     if n < 2:
         return Pair(n, float(sample[0]) if n else None)
+    # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
     sample = np.where(np.abs(sample) < SAME, 0.0, sample)
     mean, apart = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
     return Pair(
@@ -75,6 +77,8 @@ def pair(sample: Array, margin: float | None) -> Pair:
         mean.high,
         float(sample.std(ddof=1)) if apart else 0.0,
         statistics.sign_flip(sample),
+        # A t test would call two seeds equal. Where the sign-flip test can decide nothing, neither
+        # may this one.
         statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
     )
 
@@ -82,6 +86,7 @@ def pair(sample: Array, margin: float | None) -> Pair:
 def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with Holm's p-values over all of them, and the difference that they detect."""
     holm, equal = (statistics.holm([getattr(x, name) for x in pairs]) for name in ("p", "p_equal"))
+    # Holm's smallest p counts once for each test, so this is what one difference has to reach.
     level = LEVEL / max(1, sum(x.p is not None for x in pairs))
     return [
         replace(
@@ -109,6 +114,7 @@ def compare(
     pairs = []
     for first, second in itertools.combinations(settings, 2):
         mine, theirs = by_seed[first], by_seed[second]
+        # Seed by seed: initialisation and order of the samples are then the same in both.
         seeds = sorted(mine.keys() & theirs.keys())
         sample = np.array([mine[seed] - theirs[seed] for seed in seeds])
         pairs.append(replace(pair(sample, margin), first=first, second=second))

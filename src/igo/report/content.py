@@ -57,17 +57,21 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
     usable = results.settings.filter(pl.col("n") > 0)
     alike = [name for name in names_in(usable) if name.startswith(TASK)]
     tasks = usable.partition_by(alike, maintain_order=True) if len(usable) else []
+    # False comes first: a task of one setting has nothing to compare.
     tasks.sort(key=lambda task: len(task) == 1)
     return [_section(results, task, i, margin) for i, task in enumerate(tasks, 1)]
 
 
 def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -> Section:
+    # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
+    # compared.
     known = task.drop_nulls("test/accuracy_mean").sort(
         "test/accuracy_mean", descending=True, maintain_order=True
     )
     ranked = known.head(MOST_SETTINGS).to_dicts()
     settings = [row["setting"] for row in ranked]
     rows = [row for row in task.to_dicts() if row["setting"] in settings or not settings]
+    # The names begin with an M, so they come before "other".
     rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
     names = labels(task)
     named = {row["setting"]: names[row["setting"]] for row in rows}
@@ -106,6 +110,7 @@ def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], mar
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
     undecided = all(pair.verdict == "undecided" for pair in pairs)
+    # Here seeds are missing. With enough of them "undecided" is a finding.
     if undecided and max(pair.n for pair in of_best) < least:
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
@@ -113,6 +118,7 @@ def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], mar
     said = {"lower": "Lower", "equal": f"Equal within ±{margin:g} points", "undecided": "Undecided"}
     found = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
     for verdict, word in said.items():
+        # The best is one of each pair, so higher and lower both mean that the other is lower.
         alike = [pair for pair in of_best if pair.verdict.replace("higher", "lower") == verdict]
         others = [names[pair.first if pair.second == best else pair.second] for pair in alike]
         if others:

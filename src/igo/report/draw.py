@@ -41,6 +41,7 @@ TEXT, SOFT = Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab")
 GRID = Colour("#e6e6e0", "#2d3338")
 
 # Settings of matplotlib: of every figure here and in lab, and what the report has besides.
+# Fonts of type 42 keep the text of a PDF searchable, as publishers ask.
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
@@ -76,6 +77,7 @@ class Figure:
 
     def files(self) -> dict[str, bytes]:
         """The content of each file by suffix: the same bytes for the same data."""
+        # No version and no date is written: the same data give the same bytes.
         png, pdf = io.BytesIO(), io.BytesIO()
         with mpl.rc_context(LOOK):
             self.drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
@@ -94,14 +96,18 @@ class Figure:
         panels, legends = self.drawing.axes, self.drawing.legends
         inner = np.array([ax.get_window_extent().get_points() for ax in panels])
         outer = np.array([ax.get_tightbbox().get_points() for ax in panels])  # type: ignore[union-attr]
+        # Each panel gets the widest margins of all, so that all have one size on the page.
         margins = np.abs(outer - inner).max(axis=0)
         boxes = [*(inner + [[-1], [1]] * margins), *(x.get_window_extent() for x in legends)]
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         found = ""
+        # matplotlib saves a whole figure only. So all but one part are hidden, and the drawing is
+        # cut to it.
         for part, box in zip(parts := [*panels, *legends], boxes, strict=True):
             for other in parts:
                 other.set_visible(other is part)
             text, inches = io.StringIO(), Bbox(np.asarray(box) / self.drawing.dpi)
+            # Ids would be random, and two figures of the page must not share one.
             with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
                 self.drawing.savefig(
                     text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
@@ -131,6 +137,7 @@ def curves(
     Where there are more than MOST_BANDS lines, each has its last interval alone.
     """
     scale = SCALE.get(metric, 1)
+    # A planned value belongs to its whole epoch, so the line changes between two of them.
     step: Any = "mid" if steps else None
     groups = table.drop_nulls([x, f"{metric}_mean"]).partition_by("label", maintain_order=True)
     for rows in groups:
@@ -167,6 +174,7 @@ def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
     begins at 0.
     """
     if scale != 1:
+        # An accuracy that begins at 1 % would press all ends into one line.
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     ends = table.group_by("label").last()
     means, low_ends, high_ends = (
@@ -175,6 +183,7 @@ def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
     )
     low, high = min(means), max(means)
     if scale == 1 and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
+        # The room above and below is a share of the axis, also of a logarithmic one.
         edge = (high / low) ** 0.08
         ax.set_yscale("log")
         ax.set_ylim(low / edge, high * edge)
@@ -191,6 +200,7 @@ def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
 def plain_log(axis: Any) -> None:
     """Label a logarithmic axis with plain numbers, at 1, 2 and 5 where it is short."""
     low, high = sorted(axis.get_view_interval())
+    # Over many decades the numbers at 2 and 5 would touch.
     steps = (1, 2, 5) if high / max(low, 1e-300) < 200 else (1,)
     axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -201,6 +211,7 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     """Write each line's name at its right end; names that would touch are moved apart."""
     ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
     names = [label.removesuffix(" (constant)") for label in ends["label"]]
+    # Then the legend has the names.
     if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
         return
     last = float(ends["epoch"].max())  # type: ignore[arg-type]
@@ -208,6 +219,8 @@ def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
     to_axes = ax.transScale + ax.transLimits
     ys = SCALE.get(metric, 1) * ends[f"{metric}_mean"].to_numpy()
     heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
+    # From the lowest line up: a name goes above the one below it, but leaves room for those to
+    # come.
     place = -NAME
     for below, i in enumerate(np.argsort(heights, kind="stable")):
         place = max(heights[i], place + NAME)
@@ -222,4 +235,5 @@ def finish(drawing: Drawing, ax: Axes) -> None:
     if len(labels) > 1:
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
     drawing.draw_without_rendering()
+    # `svg` hides parts one by one, and the others must not move into their place.
     drawing.set_layout_engine("none")

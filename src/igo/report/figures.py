@@ -45,6 +45,7 @@ def of_task(
     end = f"_{number}" if number > 1 else ""
     found = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
+    # A map has two axes, so its settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
         found.append(grid(decays, pairs, f"map{end}"))
     constants = task.filter(pl.col("schedule.profile") == "constant")
@@ -61,6 +62,7 @@ def of_task(
 def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
     table = _table(results, labels, REACHED)
+    # If all make as many updates, both axes show the same curves.
     totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
     columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
     looks = styles(labels)
@@ -98,6 +100,7 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
 
 
 def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
+    # The order of the labels gives the order of colours and of the legend.
     named = pl.DataFrame({"setting": list(labels), "label": list(labels.values())})
     joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
@@ -133,6 +136,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]
         text = f"{values[i, j]:.2f}"
+        # One seed has no interval.
         if row["test/accuracy_low"] is not None:
             text += f"\n± {100 * float(reach(row['test/accuracy_sd'], row['n'])):.2f}"
         # Black is read on the map's light half, whatever the colours of the screen.
@@ -140,6 +144,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     shades = 0 * values
     if decided:
         shades = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
+    # With these ends the values have the light half of the colours, on which black text is read.
     ax.pcolormesh(shades, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
     ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
     ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
@@ -194,6 +199,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
     runs = runs.drop_nulls("worst_case")
     of = str(runs["worst_case_of"].mode().sort().first())  # of several measurements the usual one
+    # Worst cases of other radii or norms are other quantities.
     alike = runs.filter(worst_case_of=of)
     points = averaged(alike, ["setting"], ("worst_case", "test/accuracy"))
     if len(points) < 2:
@@ -209,6 +215,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
     rank = pl.corr("worst_case_mean", "test/accuracy_mean", method="spearman")
     rho = both.select(rank).item()
+    # The order of three settings says nothing, and equal values have none.
     if len(both) > 3 and np.isfinite(rho):
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}

@@ -132,9 +132,5 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
 
 def without_delta(settings: pl.DataFrame) -> list[str]:
     """Why some settings have no δ, a sentence for each optimizer."""
-    optimizers = settings.unique(["optimizer.name", "optimizer.timm"], maintain_order=True)
-    configs = [
-        OptimizerConfig(row["optimizer.name"], timm=bool(row["optimizer.timm"]))
-        for row in optimizers.to_dicts()
-    ]
+    configs = map(OptimizerConfig, settings["optimizer.name"].unique(maintain_order=True))
     return [config.why_null for config in configs if config.why_null]

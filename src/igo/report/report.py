@@ -54,6 +54,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
+    # As a shell takes it, so that the line on the page makes the page again.
     shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
@@ -66,6 +67,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
+    # A report may be published: names of machines and of folders are left out.
     runs = results.runs.drop("host", "folder", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
@@ -77,7 +79,9 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
     """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
+        # A record may hold anything, also HTML of a stranger: only what is made here is Markup.
         autoescape=True,
+        # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -98,6 +102,7 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
     for row in runs:
         place = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
+        # Relative, so that page and runs can be moved together.
         row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
     common = constants(results.settings)
     return environment.get_template("page.html").render(

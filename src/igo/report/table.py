@@ -30,6 +30,8 @@ def run(composed: DictConfig) -> None:
     runs, settings = by_setting(read_runs(find(names)))
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
+    # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
+    # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
     paths = [] if output is None else write(runs, settings, output)
@@ -69,6 +71,7 @@ def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     names = labels(settings)
     for row in settings.to_dicts():
+        # Text, as rich would take what stands in brackets for markup.
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
         table.add_row(
             Text(names[row["setting"]]),

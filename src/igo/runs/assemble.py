@@ -45,6 +45,8 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
+    # BatchNorm fails if a part has a single value a channel. It shall fail now, not in the stage
+    # whose batch is cut so.
     smallest = built.smallest_part(sizes)
     if models.check_model(network, config.model.name, config.dataset, smallest):
         built = machine.without_bf16(built)
@@ -86,6 +88,7 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
         The run's progress without its records, None where there is no checkpoint.
     """
     ranks = run.engine.ranks
+    # The others may be on machines that do not see the file.
     state = checkpoint.load(path, signature) if ranks.first else None
     if state:
         manifest.check_data(path.parent, recorded, run.identity)
@@ -159,8 +162,9 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
             lost = folder.path / "status.json"
             terminal.warn(f"{lost} is missing: data, plan and code were not compared")
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
-    machine.settle_threads(training, progress, terminal.say)
+    machine.keep_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
+    # At the first epoch nothing depends on an earlier start.
     if progress.epoch and (other := manifest.differences(before, here["hardware"])):
         terminal.warn(f"the run began under {other}")
     with folder.writing():
@@ -198,6 +202,7 @@ def _train_recorded(
     except BaseException as error:
         code = int(error.code or 1) if isinstance(error, Stopped) else 1
         fail = partial(folder.write_failure, error, **times())
+        # First what took longest: the trained epochs, then the reason, then W&B.
         for last in (epochs.write, fail, partial(epochs.logger.close, code)):
             with contextlib.suppress(Exception):  # such as a full disk, maybe the error itself
                 last()

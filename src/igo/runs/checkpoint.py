@@ -133,5 +133,6 @@ def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Reco
     if status.get("state") == "finished" and epoch < total_epochs(config):
         older = f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}"
         raise UserError(f"{older}; {LEFT}")
+    # Training has them in channels_last memory, which another program need not expect.
     parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     return parameters, read_records(folder, status, epoch)

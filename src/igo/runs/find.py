@@ -38,6 +38,7 @@ def find(names: Sequence[str]) -> list[Path]:
         folders = [folder for path in _paths(name) for folder in _runs_of(path)]
         some = any(map(is_run, folders))
         require(some, "runs", name, "it holds no runs (folders with a config.yaml)")
+        # A glob and a sweep may name the same run.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
 
@@ -55,6 +56,8 @@ def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
     if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
+        # The path as it was typed, if the folder of the runs can be read off it: messages then show
+        # what the user knows.
         named = path if len(path.parents) > 1 and ".." not in path.parts else path.resolve()
         return [named.parents[1] / run for run in _runs_of_sweep(path / MANIFEST)]
     inside = [

@@ -47,6 +47,8 @@ os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 def signature(config: Config, without: Collection[str] = ()) -> str:
     """Ten hexadecimal digits of everything that changes a run's result."""
     kept = {name: v for name, v in result_settings(config).items() if name not in without}
+    if "p" in kept:
+        kept["schedule.p"] = kept.pop("p")  # as it was called when the first runs were named
     canonical = json.dumps({"rule": rule(config), **kept}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -58,6 +60,7 @@ def setting_of(config: Config) -> str:
 
 def path_of(config: Config) -> Path:
     """The folder of a run."""
+    # For people. The digest alone tells runs apart; of a call the target is enough.
     names = (config.dataset.name, config.model.name, config.schedule.profile)
     name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
     return Path(config.runs_dir) / name.replace("/", "_")
@@ -148,6 +151,7 @@ class RunFolder:
 
     def begin_status(self, **entries: object) -> None:
         """Write a new status.json. It keeps the W&B run of an earlier start."""
+        # W&B must go on in the same run, however often this one starts.
         kept = {key: value for key, value in self.status().items() if key == "wandb_id"}
         (self.path / "error.txt").unlink(missing_ok=True)
         self._status = {"run": self.path.name, **kept}
@@ -210,6 +214,7 @@ def state_of(folder: Path) -> str:
         state = str(read_status(folder).get("state") or "new")
         if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
             with (folder / ".lock").open("rb") as lock:
+                # Shared: two that only look do not take each other for the run.
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (Damaged, Outside):
         return "damaged"
@@ -236,9 +241,11 @@ def read_records(folder: Path, status: Record, until: int | None = None) -> list
     file = folder / "metrics.jsonl"
     try:
         content = read_bytes(file) if file.exists() else b""
+        # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
         records = [dict(json.loads(line)) for line in content.split(b"\n")[:-1]][:until]
     except (ValueError, TypeError, RecursionError) as error:
         raise Damaged(f"{file} cannot be read ({error})") from None
+    # A run that has not finished has no seal, nor has one of an earlier version.
     whole = status.get("sealed") in (None, hashlib.sha256(content).hexdigest())
     if until is not None:
         whole &= [record.get("epoch") for record in records] == list(range(1, until + 1))

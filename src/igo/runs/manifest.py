@@ -68,6 +68,7 @@ def of_training(training: Training) -> Record:
 def plan_digest(plan: Plan) -> str:
     """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
     values = [value for row in plan.rows for value in asdict(row).values()]
+    # Only if there is one: plans had digests before there were warm-ups.
     values += [plan.warmup_samples] * bool(plan.warmup_samples)
     plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
@@ -118,6 +119,7 @@ def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> 
                 differing.append(f"another version of {call.partition('(')[0]}'s file")
         before = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
         for name, now in here.items():
+            # An earlier version may not have recorded it; then nothing is said.
             if name in before and before[name] != now:
                 differing.append(f"{name} {before[name]}, now {now}")
     return "; ".join(dict.fromkeys(differing))
@@ -154,6 +156,7 @@ def remote() -> str | None:
 @cache  # as ``commit``
 def changes() -> bytes:
     """What the working tree changes in its commit, for ``git apply``; empty if it is too long."""
+    # In the form of `git apply`, whatever tools the user's git shows changes with.
     found = _git("diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD")
     return found if len(found) <= LONGEST_DIFF else b""
 

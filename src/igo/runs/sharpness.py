@@ -34,7 +34,6 @@ class EngineChoice:
     """The device that computes; the precision is fp32."""
 
     device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
-    threads: Annotated[int | None, AT_LEAST_ONE] = None
 
 
 @dataclass
@@ -99,7 +98,6 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
 
     def move(config: Config) -> None:
         config.engine.device = settings.engine.device
-        config.engine.threads = settings.engine.threads
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 

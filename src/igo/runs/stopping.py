@@ -27,6 +27,7 @@ def handled(
     """Call a handler for these signals, but not for a SIGHUP that nohup made the process ignore."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     acted_on = [number for number in numbers if not (number == signal.SIGHUP and ignored)]
+    # A sweep or a test has handlers of its own, which come back after the run.
     previous = {number: signal.signal(number, handler) for number in acted_on}
     try:
         yield

@@ -55,6 +55,7 @@ class Terminal:
         """Print a warning to stderr."""
         if self._console.quiet:
             return
+        # stdout and stderr may be one file: lines shall be in the order in which they were said.
         self._console.file.flush()
         print(f"warning: {text}", file=sys.stderr, flush=True)
 

@@ -75,6 +75,7 @@ class Composer:
             return compose(self._config_name, list(overrides))
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
+        # Values come last, as in Hydra, so that they win over the files of the groups.
         if groups not in self._composed:
             self._composed[groups] = pickle.dumps(compose(self._config_name, list(groups)))
         config: DictConfig = pickle.loads(self._composed[groups])  # a copy, in 0.2 ms
@@ -107,6 +108,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
             require(value == value_of(other.config, setting), setting, value, allowed)
     runs = list(first.values())
     lines = [set(job.overrides) for job in runs]
+    # What all runs have tells none of them apart.
     common = set.intersection(*lines) if len(runs) > 1 else set()
     return [
         replace(job, label=" ".join(o for o in job.overrides if o not in common) or job.name)
@@ -146,6 +148,7 @@ def _log_output(folder: RunFolder) -> None:
     with log:
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
+            # The descriptors, not sys.stdout alone: workers and libraries in C write there, too.
             os.dup2(log.fileno(), number)
 
 

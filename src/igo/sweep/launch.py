@@ -23,7 +23,7 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
+from igo.ground.errors import Busy, ConfigError, Damaged, UserError, counted, install, require
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -53,11 +53,13 @@ class Sweep:
         self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
         known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
         files = self.folder.parent.glob("*/sweep.json")
+        # A run may be in several sweeps. The newest file is read last, and its job counts.
         for file in sorted(files, key=lambda path: path.stat().st_mtime):
             with suppress(UserError):  # of another sweep, which cannot be read
                 queue = read_json(file).get("queue") or {}
                 known += [(run, str(queue[run])) for run in names if run in queue]
         there = _jobs_in_queue() if known and shutil.which("squeue") else set()
+        # Of several jobs of a run, the one that is still in the queue has it.
         queued = {run: job_id for run, job_id in known if job_id in there}
         self.queue, self.in_slurm = dict(known) | queued, set(queued)
 
@@ -74,6 +76,7 @@ class Sweep:
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
+        # Waiting in the queue is more than the folder knows: its run may be new or interrupted.
         states = {job.name: state_of(job.folder.path) for job in self.runs}  # in their order
         waiting = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
         return states | dict.fromkeys(waiting, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
@@ -149,6 +152,7 @@ def launch(
     sweep.write()
     if sweep.jobs:
         runner(sweep)
+    # Runs that go on, here or in SLURM, are no failure.
     if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
         raise SystemExit(1)
 
@@ -158,9 +162,10 @@ def check_file(composer: Composer, name: str) -> None:
     both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
     plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
     stray = [key for key in chosen if key not in plain or chosen[key] != plain[key]]
-    allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
-    allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
-    require(not stray, "sweep", name, allowed)
+    if stray:
+        allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
+        raise ConfigError("sweep", name, allowed)
 
 
 def _start_over(sweep: Sweep) -> None:

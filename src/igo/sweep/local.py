@@ -81,6 +81,8 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
                 console.print(f"[{ended}/{len(sweep.jobs)}] {outcome}")
+            # The first signal lets each run end its update; the second ends it at once. More say
+            # nothing new.
             if sent < min(len(arrived), 2):
                 sent += 1
                 for process in running:
@@ -101,6 +103,7 @@ def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
 
     if torch.cuda.is_available() and any(job.config.engine.device != "cpu" for job in jobs):
         all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
+        # Only those that this process was given, as under SLURM.
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
         return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
     return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))
@@ -116,7 +119,7 @@ def _server() -> ForkServerContext:
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
     os.setpgrp()  # so that Ctrl-C reaches only the sweep, which sends each run one signal
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # the most that engine.threads=auto takes
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     while state_of(job.folder.path) == "running":  # in a process that a killed sweep has left

@@ -52,6 +52,7 @@ class Slurm:
 def check(settings: Slurm, others: Mapping[str, Any]) -> None:
     """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
     lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
+    # Each line goes into the script of the job as it is.
     right = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
     allowed = "it must be a line of bash, or a list of lines"
     require(right, "hydra.launcher.setup", settings.setup, allowed)
@@ -76,6 +77,7 @@ def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
         for first in range(0, len(sweep.jobs), per_job)
     ]
     submitted = []
+    # Clusters limit the jobs of one array.
     for first in range(0, len(works), array_size):
         array = works[first : first + array_size]
         ids = _submit_array(sweep, options, array)
@@ -83,6 +85,7 @@ def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
         sweep.queue |= queue
         sweep.in_slurm |= queue.keys()
         sweep.write()
+        # squeue and scancel take a whole array by the number before the `_`.
         submitted.append(ids[0].split("_")[0])
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(len(works), 'SLURM job')}",
@@ -100,6 +103,7 @@ def _submit_array(sweep: Sweep, given: Mapping[str, Any], array: Sequence[Work])
     options = {name: value for name, value in given.items() if value is not None}
     array_size, timeouts = options.pop("array_size"), options.pop("max_num_timeout")
     del options["runs_per_job"]
+    # SLURM then queues a preempted job again by itself.
     more = {"requeue": True, **options.pop("additional", {})}
     on_gpu = any(job.config.engine.device != "cpu" for work in array for job in work.jobs)
     options |= {
@@ -148,8 +152,6 @@ class Work(Checkpointable):
         ranks = Ranks.of_environment()
         failed = False
         for job in self.jobs:
-            if not isinstance(job.config.engine.threads, int):  # the job's cores are its own
-                job.config.engine.threads = self.threads
             try:
                 execute(job, log=ranks.first)
             except SystemExit as ended:

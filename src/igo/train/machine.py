@@ -1,8 +1,7 @@
 """Where a run computes: its device, precision and CPU threads, and the machine's facts.
 
-PyTorch's threads wait for each other by spinning. All of them together are faster than one on a
-free machine, and several times slower beside another busy program. So their number is tried when
-a run begins, and kept when it continues.
+PyTorch's threads wait for each other by spinning: beside another busy program all of them together
+can be several times slower than one. ``OMP_NUM_THREADS`` sets their number.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 import platform
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,16 +23,12 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
-from igo.noise.measure import untouched
 from igo.train.engine import Engine
 from igo.train.record import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
 MOST_AT_ONCE = 1024  # samples; no machine gains from more
-TRIAL = 0.2  # seconds for a number of threads
-TRIAL_BATCH = 32  # most images of a gradient of the trial
-WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 # cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
@@ -58,8 +52,7 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
     elif ranks.size > 1:
         _take_own_gpu(ranks)
     small = image_size is not None and image_size < SHARED_FROM
-    fixed = config.threads if isinstance(config.threads, int) else None  # auto: see settle_threads
-    torch.set_num_threads(fixed or (1 if small else allowed_threads()))
+    torch.set_num_threads(1 if small else allowed_threads())
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
     _set_options(precision, config.deterministic)
@@ -163,52 +156,29 @@ def without_bf16(engine: Engine) -> Engine:
 
 
 def allowed_threads() -> int:
-    """The most threads that a run uses by default; launchers set OMP_NUM_THREADS for their runs."""
+    """PyTorch's own number of threads, at most the cores that the process may use.
+
+    ``OMP_NUM_THREADS`` lowers it. PyTorch reads that variable once, when it is imported; launchers
+    set it later.
+    """
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     cores = min(ALL_THREADS, allowed_cores())
     return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
 
 
-def settle_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
-    """Set the number of threads of ``engine.threads=auto``, and note it in ``progress``.
+def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
+    """Give a run that continues as many threads as it had, as another number changes rounding.
 
-    A run that continues keeps its number, as another number changes rounding. With several
-    processes or a GPU, the number stays as ``choose`` has set it.
+    With several processes or a GPU, the number stays as ``choose`` has set it.
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return
-    if run.config.engine.threads == "auto":
-        most, before = allowed_threads(), progress.threads
-        if before is not None:
-            torch.set_num_threads(min(before, most))
-            if before > most:
-                say(f"threads: {most} of {before} before: results differ by rounding")
-        elif torch.get_num_threads() > 1:
-            single, shared = images_per_second(run, 1), images_per_second(run, most)
-            chosen = most if shared > WORTH * single else 1
-            torch.set_num_threads(chosen)
-            say(
-                f"threads: {chosen} of {most} (in a trial, 1 made {single:,.0f} images/s,"
-                f" {most} made {shared:,.0f}; engine.threads=N sets a number)"
-            )
+    before, most = progress.threads, allowed_threads()
+    if before is not None:
+        torch.set_num_threads(min(before, most))
+        if before > most:
+            say(f"threads: {most} of {before} before: results differ by rounding")
     progress.threads = torch.get_num_threads()
-
-
-def images_per_second(run: Training, threads: int) -> float:
-    """The speed of gradients of random images with so many threads."""
-    dataset, size = run.config.dataset, min(TRIAL_BATCH, max(1, round(run.plan.rows[0].b_m)))
-    eager = replace(run.engine, compiled=None)  # compiling takes longer than the trial
-    torch.set_num_threads(threads)
-    with untouched(run.network):
-        images = torch.rand(size, dataset.channels, dataset.image_size, dataset.image_size)
-        images = images.contiguous(memory_format=torch.channels_last)
-        labels = torch.zeros(size, dtype=torch.int64)
-        eager.backward(run.network, images, labels)  # prepares kernels
-        steps, started = 0, time.perf_counter()
-        while (spent := time.perf_counter() - started) < TRIAL or not steps:
-            eager.backward(run.network, images, labels)
-            steps += 1
-    return size * steps / spent
 
 
 def hardware(engine: Engine) -> dict[str, str | int]:

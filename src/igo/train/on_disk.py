@@ -29,9 +29,14 @@ PIECE = 64  # images that a worker passes on at once, which bounds shared memory
 TEST_BATCH = 125  # photographs are large
 SHARED = Path("/dev/shm")
 
-# PyTorch's handler of SIGCHLD, which is not set then, raises a worker's end at any line of the run.
+# Two private names of PyTorch, tried with torch 2.9 to 2.13.
+# 1. When a worker dies, PyTorch's handler of SIGCHLD raises a RuntimeError in the main thread, at
+#    whatever line it is. Reader.read reports a dead worker where it reads, so PyTorch is told that
+#    its handler is installed already. It can go when DataLoader has an option for this.
 signal_handling._SIGCHLD_handler_set = True
-# What is interrupted as it starts its workers lacks this, and could not end those that it has.
+# 2. If a signal comes while an iterator starts its workers, its clean-up reads `_workers_status`,
+#    which is not set yet, and the workers that live are not ended. So the class has a default. It
+#    can go when `__init__` sets it before the first worker starts.
 dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 
 

@@ -1,11 +1,10 @@
-"""Makes the optimizer of a run: one by name, one of timm's, or one of the user's own."""
+"""Makes the optimizer of a run: one by name, or one of the user's own."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from igo.config import own
 from igo.config.schema import OptimizerConfig
-from igo.ground.errors import ConfigError, first_line
 from igo.method.schedule import SAME
 
 
@@ -28,13 +26,11 @@ def build(
     x ← (1 - η weight_decay) x - η m̂/(√v̂ + ε) (Loshchilov and Hutter 2019).
 
     Raises:
-        ConfigError: the optimizer of timm's, or the user's own, cannot be made.
+        ConfigError: the user's own optimizer cannot be made.
     """
     trained = list(parameters)
     if own.is_call(config.name):
         return _own(config.name, trained, learning_rate)
-    if config.timm:
-        return _timm(config, trained, learning_rate)
     more: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
         more |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
@@ -56,24 +52,4 @@ def _own(call: str, parameters: list[nn.Parameter], learning_rate: float) -> Opt
         if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):
             shown = ", ".join(map(str, rates[:3]))
             raise ValueError(f"its groups have lr {shown}; pass the argument lr={learning_rate} on")
-    return made
-
-
-def _timm(config: OptimizerConfig, parameters: list[nn.Parameter], rate: float) -> Optimizer:
-    """An optimizer of timm's, which chooses the arguments that are None."""
-    factory: Any = import_module("timm.optim")
-    betas = tuple(beta for beta in (config.beta1, config.beta2) if beta is not None)
-    options = {name: value for name, value in (("betas", betas), ("eps", config.eps)) if value}
-    try:
-        info = factory.get_optimizer_info(config.name)
-        if info.second_order:
-            raise ValueError("it needs second derivatives, which training does not compute")
-        if betas and not (info.has_betas and info.num_betas == len(betas)):
-            raise ValueError("beta1 and beta2 go together, and it may have neither")
-        made: Optimizer = factory.create_optimizer_v2(
-            parameters, config.name, rate, config.weight_decay, **options
-        )
-    except (AssertionError, ImportError, TypeError, ValueError) as error:
-        allowed = f"timm cannot make it: {first_line(error)}"
-        raise ConfigError("optimizer.name", config.name, allowed) from None
     return made

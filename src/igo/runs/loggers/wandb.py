@@ -56,7 +56,9 @@ def prepare(root: Path) -> None:
     os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
     # No reports about itself: if their server is slow, the process could not end.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    logging.raiseExceptions = False  # or each line that a full disk keeps out of its log is 60 here
+    # On a full disk `logging` prints a traceback of 60 lines for each line that W&B cannot write
+    # to its own log.
+    logging.raiseExceptions = False
 
 
 def check(config: Config) -> None:
@@ -118,6 +120,7 @@ class WandB(Logger):
             for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
         ]
         task = f"{config.dataset.name}-{model}-{profile}"
+        # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
             silent=True,
@@ -129,12 +132,14 @@ class WandB(Logger):
             x_disable_stats=mode == "offline" or not stats,
             init_timeout=INIT_TIMEOUT,
             finish_timeout=FINISH_TIMEOUT,
+            # Else rows that never arrived would pass in silence.
             finish_timeout_raises=True,
         )
         with _or_teardown():
             self._run: Any = wandb.init(
                 mode=mode,
                 settings=settings,
+                # A new run has no such id yet, one that goes on has.
                 resume="allow",
                 dir=str(folder.path.resolve().parent),
                 project=tracking.project,
@@ -157,6 +162,7 @@ class WandB(Logger):
             self._run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
         # Each epoch is one row, in their order, so the number of rows gives the last epoch.
         there = int(self._run.starting_step or 0)
+        # Offline, W&B's own files of the earlier starts have those rows already.
         self._logged = there if mode == "online" else len(records)
         for record in records:
             self.log(record, record["epoch"])

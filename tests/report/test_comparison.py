@@ -1,0 +1,77 @@
+"""The rules by which two settings are judged, at their edges."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+
+from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
+from igo.report.comparison import Pair, adjusted, compare, p_value, pair
+
+MORE = LEVEL + 1e-9
+GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("difference", "sd", "p", "p_equal", "verdict"),
+    [
+        (0.1, 0.1, LEVEL, 0.01, "higher"),  # a difference that is found comes before equality
+        (-0.1, 0.1, LEVEL, 0.01, "lower"),
+        (0.1, 0.1, MORE, LEVEL, "equal"),
+        (0.1, 0.1, MORE, MORE, "undecided"),
+        (0.1, 0.1, MORE, None, "undecided"),
+        (0.0, 0.0, None, None, "equal"),  # all seeds agree
+        (0.1, 0.0, None, None, "undecided"),
+        (0.0, None, None, None, "undecided"),  # one seed
+    ],
+)
+def test_a_verdict_follows_from_the_adjusted_tests(
+    difference: float, sd: float | None, p: float | None, p_equal: float | None, verdict: str
+) -> None:
+    found = Pair(8, difference, sd=sd, p=0, p_equal=0, p_holm=p, p_equal_holm=p_equal)
+    assert found.verdict == verdict
+
+
+def test_two_settings_are_equal_only_with_seeds_and_a_margin() -> None:
+    for n in range(2, len(GAPS) + 1):
+        assert (pair(GAPS[:n], 5.0).p_equal is None) == (n < LEAST_SEEDS)
+    assert pair(GAPS, None).p_equal is None
+
+
+def test_a_p_value_is_never_shown_as_0() -> None:
+    shown = [p_value(p) for p in (None, 0.0, 9.9e-5, 1e-4, 0.0234, 1.0)]
+    assert shown == ["–", "< 0.0001", "< 0.0001", "0.0001", "0.023", "1"]
+
+
+def test_only_pairs_that_are_tested_share_the_level() -> None:
+    """Holm: the smaller p counts twice. One seed is no test."""
+    first, second, alone = pair(GAPS, 0.3), pair(GAPS + 0.3, 0.3), pair(GAPS[:1], 0.3)
+    a, b, c = adjusted([first, second, alone])
+    assert (a.p_holm, b.p_holm, c.p_holm) == (first.p, 2 * (second.p or 1), None)
+    assert (a.p_equal_holm, b.p_equal_holm) == (2 * (first.p_equal or 1), second.p_equal)
+    assert (b.p_holm or 1) < LEVEL < (a.p_holm or 0)
+    assert a.detectable == b.detectable == detectable(GAPS.std(ddof=1), len(GAPS), LEVEL / 2)
+    assert c.detectable is None
+
+
+def test_settings_are_compared_by_the_runs_that_count_and_the_seeds_that_both_have() -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        (setting, seed, random.normal() if random.random() < 0.9 else None, counted)
+        for counted in (True, False)
+        for setting, seed in itertools.product(range(4), range(9))
+        if random.random() < 0.8
+    ]
+    runs = pl.DataFrame(rows, schema=["setting", "seed", "x", "counted"], orient="row")
+    by_hand = {(m, s): x for m, s, x, counted in rows if counted and x is not None}
+    found = compare(runs, [2, 0, 1], "x")
+    assert [(each.first, each.second) for each in found] == [(2, 0), (2, 1), (0, 1)]
+    for each in found:
+        first, second = each.first, each.second
+        common = [s for s in range(9) if {(first, s), (second, s)} <= by_hand.keys()]
+        gaps = [by_hand[first, s] - by_hand[second, s] for s in common]
+        assert 2 < each.n == len(gaps) < 9
+        assert each.difference == pytest.approx(np.mean(gaps))
