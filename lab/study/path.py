@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from igo.ground.statistics import mean_of
 from lab.figures import drawn, forests
 from lab.study import images, records, seeds, table
 from lab.study import rows as study
@@ -37,17 +38,25 @@ JUDGED = {  # at 80 epochs, in README's words
     ("4", "1"): "Method 4 (both) less Method 1",
     ("3", "2"): "Method 3 less Method 2",
     ("4", "2"): "Method 4 less Method 2",
-    ("2", "quiet"): "Method 2 less constant noise at η₁/4",
+    ("2", "quiet"): "Method 2 less Method 1 at η₁/4",
 }
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
+AFTERWARDS = (  # (arm, epochs) less another, chosen after the results were known
+    (("1", 40), ("1", 80)),  # half of Σ η
+    (("2", 80), ("1", 40)),  # nearly the same Σ η
+    (("late", 20), ("late", 80)),
+    (("late", 20), ("2", 80)),
+)
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
     "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
     "Detectable: in points, with 80 % power at the first step of Holm. "
     "Positive: the first arm is higher.\n"
 )
+LONGEST = "Of 80 epochs, medians: δ of the last, updates, seconds.\n"
 ESTIMATES = "Estimates with 95 % intervals, without a verdict but for the six above:\n"
+AFTER = "Post hoc, between lengths:\n"
 
 
 def rows(planned: Sequence[int]) -> list[Row]:
@@ -94,17 +103,20 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
-    for arm, settings in ARMS.items():
+    for arm in ARMS:
         cells = []
         for epochs in LENGTHS:
-            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
-                      for seed in seeds_of]  # fmt: skip
+            of_arm = _runs_of(arm, epochs, runs, seeds_of)
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        levels = np.array([run.epochs[-1]["delta_measured"] for run in of_arm], dtype=float)
-        lines.append([arm, *cells, f"{np.nanmedian(levels):.2g}"])
-    arms = table.markdown([f"arm, {len(seeds_of)} seeds", *lengths, "δ, last epoch"], lines)
+        last = [run.epochs[-1] for run in of_arm]
+        level = np.nanmedian(np.array([epoch["delta_measured"] for epoch in last], dtype=float))
+        updates = np.median([epoch["updates"] for epoch in last])
+        seconds = np.median([run.status["seconds"] for run in of_arm])
+        lines.append([arm, *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
+    head = [f"arm, {len(seeds_of)} seeds", *lengths, "δ", "updates", "seconds"]
+    arms = table.markdown(head, lines)
     judged = table.table([row for row in claims if row["test"] != "none"])
     estimates = "\n".join(
         table.markdown([f"{statistics} statistics", *lengths], [
@@ -114,8 +126,30 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
         ])
         for end, statistics in ENDPOINTS.items()
     )  # fmt: skip
-    said = f"Means in %: {' / '.join(columns)}; δ is the median of the longest runs'.\n"
-    return f"{judged}\n{NOTE}\n{FIGURE}\n{said}\n{arms}\n{ESTIMATES}\n{estimates}"
+    said = f"Means in %: {' / '.join(columns)}. {LONGEST}"
+    parts = [judged, NOTE, FIGURE, said, arms, ESTIMATES, estimates, AFTER]
+    return "\n".join([*parts, _afterwards(runs, seeds_of)])
+
+
+def _runs_of(arm: str, epochs: int, runs: Mapping[str, Run], seeds_of: Sequence[int]) -> list[Run]:
+    settings = ARMS[arm] | {"epochs": epochs}
+    return [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
+
+
+def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
+    """The differences that were chosen after the results were known."""
+    lines = []
+    for pair in AFTERWARDS:
+        cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in pair)]
+        for end in ENDPOINTS:
+            above, below = (
+                np.array([study.endpoint(run, end) for run in _runs_of(*side, runs, seeds_of)])
+                for side in pair
+            )
+            found = mean_of(above - below)
+            cells.append(table.with_interval(found.value, found.low, found.high))
+        lines.append(cells)
+    return table.markdown(["arm@epochs", *ENDPOINTS.values()], lines)
 
 
 def _estimate(claims: Sequence[Row], epochs: int, endpoint: str, first: str, second: str) -> str:

@@ -23,14 +23,16 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     monkeypatch.setattr(path, "SEEDS", 12)
     monkeypatch.setattr(path, "LEAST", 12)
     random, runs = np.random.default_rng(0), {}
-    status = json.dumps({"hardware": {"cpu": "", "instructions": ""}, "versions": {"torch": ""}})
+    status = json.dumps({"hardware": {"cpu": "", "instructions": ""}, "versions": {"torch": ""},
+                         "seconds": 7.4})  # fmt: skip
     for seed in range(12):
         for arm, settings in path.ARMS.items():
             for epochs in path.LENGTHS:
                 right = (50 + seed + SHIFT[arm] + random.normal() / 10) / 100
                 train = 0.5 if epochs == 5 else 0.98 if arm == "quiet" else 0.995
                 record = {"test/accuracy": right, "train/accuracy": train, "train/loss": 0.1,
-                          "delta_measured": epochs * 10 ** (seed - 6)}  # fmt: skip
+                          "delta_measured": epochs * 10 ** (seed - 6),
+                          "updates": 100 * epochs}  # fmt: skip
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
                 after = json.dumps({"anew_accuracy": 100 * right})
                 files = {"metrics.jsonl": json.dumps(record), "status.json": status}
@@ -44,12 +46,14 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     }.items()}  # fmt: skip
     page = path.summary(claims, runs)
     assert "| 2 | 50.00 /" in page
-    assert "| 44 |\n" in page  # between 8 and 80
+    assert "| 44 | 8,000 | 7 |\n" in page  # δ between 8 and 80; updates and seconds of 80 epochs
     assert "80 epochs, running: 4 − 2 | 12 | −3." in page
     (unjudged,) = re.findall(r"^\| 80 epochs, running: 2 − quiet .*$", page, re.M)
     assert unjudged.endswith("| – | – | – | not judged: training has not ended |")
     estimates = re.findall(r"^\| 2 − late (.*)$", page, re.M)  # of running statistics, and of fresh
     assert [line.count("| +1.0") + line.count("| +0.9") for line in estimates] == [4, 4]
+    (late, fresh) = re.findall(r"^\| late@20 − 2@80 \| (.*?) \[.*?\| (.*?) \[", page, re.M)[0]
+    assert float(late.replace("−", "-")) == pytest.approx(-1, abs=0.2) and late == fresh
     path.draw(claims, tmp_path / "path.png")
     assert (tmp_path / "path.png").stat().st_size > 10_000
 
