@@ -77,7 +77,7 @@ def rows(_: list[str]) -> None:
     claims = path.fill(runs)
     table.put(path.summary(claims, runs), PAGES / "path.md")
     path.draw(claims, PAGES / "path.png")
-    table.put(table.readme(claims), table.README)
+    table.put(path.readme(claims, runs), table.README)
     print(text)
 
 

@@ -32,6 +32,10 @@ ARMS: dict[str, Arm] = {
     },
     "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
 }  # fmt: skip
+CHANGES = {  # from stage to stage: η and b, in README's words
+    "1": ("constant", "constant"), "2": ("÷ √2", "constant"), "3": ("constant", "× 2"),
+    "4": ("× √3/2", "× 3/2"),
+}  # fmt: skip
 JUDGED = {  # at 80 epochs, in README's words
     ("2", "1"): "Method 2 (η falls) less Method 1 (constant)",
     ("3", "1"): "Method 3 (b grows) less Method 1",
@@ -129,6 +133,30 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     said = f"Means in %: {' / '.join(columns)}. {LONGEST}"
     parts = [judged, NOTE, FIGURE, said, arms, ESTIMATES, estimates, AFTER]
     return "\n".join([*parts, _afterwards(runs, seeds_of)])
+
+
+def readme(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    """README's table: what Methods 1 to 4 change, where they end after the longest training, cost."""
+    seeds_of = study.seeds_of(claims, runs)
+    longest, lines = LENGTHS[-1], []
+    for arm, (eta, b) in CHANGES.items():
+        of_arm = _runs_of(arm, longest, runs, seeds_of)
+        accuracy = np.mean([study.endpoint(run, "end_accuracy") for run in of_arm])
+        updates = np.median([run.epochs[-1]["updates"] for run in of_arm])
+        seconds = np.median([run.status["seconds"] for run in of_arm])
+        above = "" if arm == "1" else _estimate(claims, longest, "end_accuracy", arm, "1")
+        cost = [f"{updates:,.0f}", f"{seconds:.0f} s"]
+        lines.append([f"Method {arm}", eta, b, f"{accuracy:.1f} %", above, *cost])
+    head = [
+        "",
+        "η a stage",
+        "b a stage",
+        "test accuracy",
+        "above Method 1, 95 %",
+        "updates",
+        "time",
+    ]
+    return table.markdown(head, lines)
 
 
 def _runs_of(arm: str, epochs: int, runs: Mapping[str, Run], seeds_of: Sequence[int]) -> list[Run]:

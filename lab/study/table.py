@@ -47,17 +47,6 @@ def with_interval(*numbers: float) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def readme(rows: Sequence[Row]) -> str:
-    """The rows of path.md that README.md shows, in its words, "readme"."""
-    head = ["difference", "seeds", "points of test accuracy", "verdict"]
-    lines = []
-    for row in rows:
-        if "readme" in row and row["found"]:
-            _, n, difference, *_, verdict = _cells(row)
-            lines.append([row["readme"], n, difference, verdict])
-    return markdown(head, lines)
-
-
 def between(text: str) -> str:
     """The text between the marks."""
     return text.partition(START)[2].partition(END)[0]
