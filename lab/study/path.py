@@ -136,7 +136,7 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
 
 
 def readme(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
-    """README's table: what Methods 1 to 4 change, where they end after the longest training, cost."""
+    """README's table: what Methods 1 to 4 change, where they end, and what they cost."""
     seeds_of = study.seeds_of(claims, runs)
     longest, lines = LENGTHS[-1], []
     for arm, (eta, b) in CHANGES.items():
