@@ -199,7 +199,8 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """
     parameters = [*network.parameters()]
     gpus = {p.device for p in parameters if p.device.type == "cuda"}
-    buffers = [buffer.clone() for buffer in network.buffers()]
+    buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
+    _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
     forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
     with torch.inference_mode(mode=False), torch.enable_grad(), forked, python_generators():
@@ -209,10 +210,17 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            _copy(network.buffers(), buffers)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
+
+
+def _copy(onto: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
+    """Copy into other tensors. Those of one dtype take a GPU one launch, of several one each."""
+    pairs = [*zip(onto, tensors, strict=True)]
+    for dtype in {target.dtype for target, _ in pairs}:
+        same = zip(*(pair for pair in pairs if pair[0].dtype is dtype), strict=True)
+        torch._foreach_copy_(*same)  # type: ignore[arg-type]
 
 
 def is_sharded(network: nn.Module) -> bool:
