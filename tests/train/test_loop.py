@@ -58,7 +58,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
     config = configure(*TINY, "epochs=5", "batch_size=20", *overrides)
     training = prepared(config)
     watched, plan = Watched(training), training.plan
-    with mock.patch.object(measure, "MOST_TWINS", 0):  # without their forward passes
+    with mock.patch.object(measure, "ENOUGH", 0):  # without their forward passes
         progress = train(training)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, stage.samples // stage.batches + (i < stage.samples % stage.batches))

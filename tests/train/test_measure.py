@@ -20,7 +20,7 @@ from trained import prepared, train
 import igo
 from igo.noise.noise import Noise
 from igo.train import measure
-from igo.train.record import Training
+from igo.train.record import Training, Twin
 
 
 def at_its_weights(training: Training, epochs: int, b: int) -> Noise:
@@ -189,7 +189,7 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
     ten has one, later each at which 1.5 % of all updates pass a whole number. Twins of version
     1.0.0, of two numbers, count as none.
     """
-    noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), (0.25, 0.5, 0.125)
+    noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), Twin(0.25, 0.5, 0.125)
     for made, own in ((60, 4), (520, 1), (540, 0)):
         pairs, points = pairs_of(noises, [1] * 50, 0.1, made=made, earlier=[before] * 4)
         noise, twins = pairs.noise()
