@@ -120,7 +120,7 @@ def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
             mock.patch.object(torch._C, "_accelerator_setAllocatorSettings", create=True) as called,
         ):
             machine._let_segments_grow()
-        assert called.mock_calls == [mock.call("expandable_segments:True")] * wanted
+        assert called.call_args_list == [mock.call("expandable_segments:True")] * wanted
 
 
 CASES: dict[str, dict[str, int]] = {  # of whole trainings, and what differs from EPOCH in them
