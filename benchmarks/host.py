@@ -3,7 +3,7 @@
 A ResNet18 with a sixteenth of its channels on digits, b = 2, computes almost nothing: an update
 takes what the host needs to start it, as on a fast GPU. A bare update goes before each of the
 loop's, so other programs change the ratio little. The seconds are CPU seconds of one thread. An
-epoch has 391 updates, as CIFAR's at b = 128: all in pairs for C², 8 with a twin.
+epoch has 391 updates, as CIFAR's at b = 128: 64 pairs for C², 4 with a twin.
 """
 
 from __future__ import annotations

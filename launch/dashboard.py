@@ -35,7 +35,7 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Learning rate η_m", "epoch", ["eta_m"], True),
         ("Batch size b_m", "epoch", ["b_m"], True),
         ("Gradient variance C²", "epoch", ["gradient_variance"], True),
-        ("Noise scale C²/‖∇f‖²", "epoch", ["noise_scale"], True),
+        ("Noise scale C²/‖∇f‖², lower bound", "epoch", ["noise_scale", "noise_scale_low"], True),
     ],
 }
 ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max

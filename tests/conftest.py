@@ -240,4 +240,5 @@ def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
         for row in rows:
             del row["seconds"], row["images_per_second"]
             row.pop("max_memory_allocated", None)
+            row.pop("max_memory_reserved", None)
     return rows

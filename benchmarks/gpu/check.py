@@ -143,17 +143,22 @@ def memory(part: Part, config: Config) -> Result:
         synchronise()
 
     before = _host_mib()
+    if not part.dry:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     for b in sizes:
         steps(b)
     result: Result = {"sizes": len(sizes), "more host MiB": _host_mib() - before}
     if part.dry:
         return result
-    grown, peak = torch.cuda.memory_reserved(), torch.cuda.max_memory_allocated()
+    grown, peak = torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated()
+    grows = torch.cuda.memory._snapshot()["allocator_settings"]["expandable_segments"]
     torch.cuda.empty_cache()
     steps(sizes[-1])
     alone = torch.cuda.memory_reserved()
     return {"ok": grown <= 1.25 * alone, **result, "reserved MiB": grown / 2**20,
-            "the largest alone": alone / 2**20, "peak allocated": peak / 2**20}  # fmt: skip
+            "the largest alone": alone / 2**20, "peak allocated": peak / 2**20,
+            "expandable segments": grows}  # fmt: skip
 
 
 def _host_mib() -> float:

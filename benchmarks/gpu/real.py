@@ -73,7 +73,8 @@ def trained(part: Part, folder: Path, schedule: str) -> Result:
     right = len(rows) == epochs and (part.data is not None or accuracy >= LEARNED)
     return {"ok": right, "test accuracy": accuracy, "images/s": rows[-1]["images_per_second"],
             "s an epoch": rows[-1]["seconds"],
-            "peak MiB": rows[-1].get("max_memory_allocated", 0) / 2**20}  # fmt: skip
+            **{f"{kind} MiB": rows[-1].get(f"max_memory_{kind}", 0) / 2**20
+               for kind in ("allocated", "reserved")}}  # fmt: skip
 
 
 def resumed(part: Part, folder: Path) -> Result:
@@ -103,7 +104,7 @@ def _begun(runs: Path) -> bool:
 
 
 def _without_times(runs: Path) -> list[dict[str, Any]]:
-    costs = ("seconds", "images_per_second", "max_memory_allocated")
+    costs = ("seconds", "images_per_second", "max_memory_allocated", "max_memory_reserved")
     return [{k: v for k, v in record.items() if k not in costs} for record in records(runs)]
 
 

@@ -112,9 +112,12 @@ def row(found: list[Found]) -> list[str]:
     truth, square, alone = np.array([each[:3] for each in found]).mean(axis=0)
     records = [each.recorded for each in found]
     c2, norm = np.mean([(each.variance, each.gradient_square) for each in records], axis=0)
+    logs = np.log([each.variance / truth for each in records])
+    error = np.sqrt(np.square(logs).mean())
     return [
         f"{2 * records[0].batches}", f"{found[0].twins}", f"{truth:.3g}", f"{alone / truth:.2f}",
-        f"{c2 / truth:.2f}", covered(truth, [noise.variance_interval for noise in records]),
+        f"{c2 / truth:.2f}", f"{error:.3f}",
+        covered(truth, [noise.variance_interval for noise in records]),
         f"{square:.3g}", f"{norm / square:.2f}",
         covered(square, [noise.square_interval for noise in records]),
     ]  # fmt: skip
@@ -129,7 +132,7 @@ def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    head = ("updates", "twins", "C²", "pairs alone", "recorded", "covered", "‖∇f‖²", "recorded",
-            "covered")  # fmt: skip
+    head = ("updates", "twins", "C²", "pairs alone", "recorded", "error of log C²", "covered",
+            "‖∇f‖²", "recorded", "covered")  # fmt: skip
     for line in (head, ["---"] * len(head), row(measured(sys.argv[1:]))):
         print(f"| {' | '.join(line)} |")

@@ -203,7 +203,8 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     spread = Spread([gradients[0].double()])
     for gradient in gradients:
         spread.add([gradient])
-    noise = spread.noise(batch_size=batch_size, n=n, sampling="independent")
+    # As if samples had no noise of their own: the table's C² is divided by (n - b)/(n - 1).
+    noise = spread.noise(batch_size=batch_size, n=n, sampling="independent", own_noise=False)
     if noise.variance_interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
     finite = finite_factor(batch_size, n)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,7 +14,8 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import ROOT, TINY, configure, python
+from data_files import write_images
 from forked import forge
 from resumed import MOVED
 from torch import Tensor
@@ -19,20 +24,28 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map_only
 from trained import prepared, timeless, train
 
+from igo.train import machine
 from igo.train.engine import Engine
 
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 SEEN: Counter[str] = Counter()
+EPOCH = dict.fromkeys(  # where the host waits once an epoch
+    ("TensorData._order", "_means", "train_epoch", "Pairs.noise", "_check_finite",
+     "Engine.evaluate"), 1,
+)  # fmt: skip
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class OnDevice(Tensor):
     """A tensor that says it is on the device; its numbers are ``held`` on the CPU."""
 
+    on = torch.device("cuda:0")
+    held: Tensor
+
     @staticmethod
     def __new__(cls, held: Tensor) -> Any:
-        form, on = (held.size(), held.stride(), held.storage_offset()), torch.device("pretended:0")
-        made: Any = Tensor._make_wrapper_subclass(cls, *form, dtype=held.dtype, device=on)
+        form = held.size(), held.stride(), held.storage_offset()
+        made: Any = Tensor._make_wrapper_subclass(cls, *form, dtype=held.dtype, device=cls.on)
         made.held = held
         return made
 
@@ -53,7 +66,8 @@ class Pretended(TorchDispatchMode):
         there = [isinstance(tensor, OnDevice) for tensor in tensors]
         onto = there[0] if function is COPIES[0] else any(there)
         if named.get("device") is not None:
-            onto, named["device"] = torch.device(named["device"]).type == "pretended", "cpu"
+            onto, named["device"] = torch.device(named["device"]).type == OnDevice.on.type, "cpu"
+        named.pop("pin_memory", None)
         copies, pairs = function in COPIES, zip(tensors, there, strict=True)
         apart = any(on != onto and (on or copies or tensor.dim()) for tensor, on in pairs)
         assert copies or not apart, f"{function} mixes devices"  # but for a number of the CPU's
@@ -74,6 +88,7 @@ class Pretended(TorchDispatchMode):
 def both(fp16: str) -> Any:
     """Records on the CPU and on the device, and what was seen there up to each epoch's end."""
     backend_registration._setup_privateuseone_for_python_backend("pretended")
+    OnDevice.on = torch.device("pretended:0")
     torch.__future__.set_swap_module_params_on_conversion(True)  # subclasses of tensors need it
     with pytest.raises(AssertionError, match="mixes devices"), Pretended():
         OnDevice(torch.ones(2)) + torch.ones(2)
@@ -94,7 +109,72 @@ def test_an_update_never_waits(fp16: str, checks: int, tmp_path: Path) -> None:
     ((wanted, records, seen),) = forge.results(tmp_path, 1, "test_device.both", fp16)
     torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
     first, second, third = (Counter[str](counts) for counts in seen)
-    assert third - second == second - first == {
-        "draw_moves": 3, "TensorData._order": 1, "train_epoch": 2, "Pairs.noise": 1,
-        "_check_finite": checks, "Engine.evaluate": 1,
+    wanted = {**EPOCH, "draw_moves": 3, "_check_finite": checks}
+    assert third - second == second - first == wanted
+
+
+def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
+    for own, wanted in (("PYTORCH_ALLOC_CONF", 0), ("PYTORCH_CUDA_ALLOC_CONF", 0), ("OTHER", 1)):
+        with (
+            mock.patch.dict(os.environ, {own: "max_split_size_mb:64"}, clear=True),
+            mock.patch.object(torch._C, "_accelerator_setAllocatorSettings", create=True) as called,
+        ):
+            machine._let_segments_grow()
+        assert called.call_args_list == [mock.call("expandable_segments:True")] * wanted
+
+
+CASES: dict[str, dict[str, int]] = {  # of whole trainings, and what differs from EPOCH in them
+    "engine.precision=fp32 optimizer=shb dataset.augment.flip=true": {"draw_moves": 1},
+    "engine.precision=bf16 engine.micro_batch_size=20 dataset.augment.crop=1": {"draw_moves": 1},
+    "engine.precision=fp16 optimizer=nshb": {"_check_finite": 2},
+    "dataset.validation=0.25 dataset.samples=128": {"Engine.evaluate": 2},
+    "schedule=graduated split=0 batch_size=16": {},
+    "dataset=folder dataset.root=images dataset.image_size=16": {},
+    "dataset=folder dataset.root=images dataset.image_size=16 dataset.cache=false": {},
+}
+
+
+def on_cuda() -> None:
+    """Train each case on a pretended GPU; print its device, records, and waits of the last epoch.
+
+    With no-op hooks PyTorch's CPU build carries tensors that say cuda:0, so CUDA's branches run.
+    """
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    answers: dict[str, Any] = {
+        "is_available": True, "device_count": 1, "current_device": 0, "_lazy_init": None,
+        "get_device_capability": (9, 0), "is_bf16_supported": True, "manual_seed_all": None,
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8), "set_rng_state": None,
+        "max_memory_allocated": 1, "max_memory_reserved": 2,
     }  # fmt: skip
+    fakes = {name: mock.Mock(return_value=answer) for name, answer in answers.items()}
+    for settings in CASES:
+        seen: list[Counter[str]] = []
+        bar = mock.Mock(end_epoch=lambda _, seen=seen: seen.append(SEEN.copy()))
+        with mock.patch.multiple(torch.cuda, **fakes), Pretended():
+            config = configure(*TINY, "model.width=16", *settings.split(), "engine.device=cuda")
+            run = prepared(config)
+            records = train(run, bar=bar).records
+        print(json.dumps([run.engine.device.type, records, seen[-1] - seen[-2]]))
+
+
+@pytest.mark.slow
+def test_whole_trainings_take_cudas_branches(tmp_path: Path) -> None:
+    """No tensor meets one of another device, and the host waits for none but the known ones."""
+    compiler, place = shutil.which("c++"), Path(torch.__file__).parent
+    if compiler is None or torch.backends.cuda.is_built():
+        pytest.skip("no C++ compiler is here, or PyTorch has CUDA of its own")
+    options = ["-w", "-shared", "-fPIC", "-std=c++20", "-o", "hooks.so", "-lc10", "-ltorch_cpu"]
+    options += [f"-I{place / 'include'}", f"-L{place / 'lib'}", f"-Wl,-rpath,{place / 'lib'}"]
+    source = Path(__file__).with_name("pretended_cuda.cpp")
+    subprocess.run([compiler, source, *options], check=True, cwd=tmp_path)
+    write_images(tmp_path / "images", train=50)
+    program = "import ctypes; ctypes.CDLL('./hooks.so', mode=ctypes.RTLD_GLOBAL)  # before PyTorch"
+    path = os.pathsep.join(map(str, (ROOT / "tests", ROOT / "tests/train", ROOT / "src")))
+    program += "\nimport test_device; test_device.on_cuda()"
+    ended = python(tmp_path, "-c", program, PYTHONPATH=path)
+    assert not ended.returncode, ended.stderr
+    for line, (settings, more) in zip(ended.stdout.splitlines(), CASES.items(), strict=True):
+        device, records, waits = json.loads(line)
+        assert (device, records[-1]["max_memory_reserved"]) == ("cuda", 2), settings
+        assert waits == {**EPOCH, **more}, settings
+        assert records[-1]["train/loss"] < records[0]["train/loss"], settings

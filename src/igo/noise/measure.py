@@ -53,8 +53,8 @@ def measure_noise(
     True
 
     A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
-    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased. ‖∇f‖² is ‖ḡ‖²
-    minus the variance of ḡ (docs/noise.md).
+    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what
+    ``own_noise`` says. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
@@ -65,8 +65,11 @@ def measure_noise(
         batches: K, how many of the loader's batches to use; by default 32, or all if it has fewer.
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
-        own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. Without it
-            disjoint batches give ‖∇f‖² without bias; with it too small by C²/n at most.
+        own_noise: whether a sample's gradient varies: augmentation, dropout, BatchNorm. Batches
+            drawn ``with_replacement`` need not know. ``disjoint``: without it ‖∇f‖² is unbiased;
+            with it ‖∇f‖² is too small by C²/n at most, and so is C². ``independent``: without it C²
+            is unbiased; with it C² is too large by F at most, and an F above 1.05 is refused, as
+            batches of many of the n samples do not tell the two kinds of noise apart.
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
         batch_size: b, samples of a batch; needed with ``loss_of``, and under
             DistributedDataParallel, where it counts the samples of all ranks and each rank draws
@@ -197,7 +200,8 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """
     parameters = [*network.parameters()]
     gpus = {p.device for p in parameters if p.device.type == "cuda"}
-    buffers = [buffer.clone() for buffer in network.buffers()]
+    buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
+    _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
     forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
     with torch.inference_mode(mode=False), torch.enable_grad(), forked, python_generators():
@@ -207,10 +211,17 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            _copy(network.buffers(), buffers)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
+
+
+def _copy(onto: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
+    """Copy into other tensors. Those of one dtype take a GPU one launch, of several one each."""
+    pairs = [*zip(onto, tensors, strict=True)]
+    for dtype in {target.dtype for target, _ in pairs}:
+        same = zip(*(pair for pair in pairs if pair[0].dtype is dtype), strict=True)
+        torch._foreach_copy_(*same)  # type: ignore[arg-type]
 
 
 def is_sharded(network: nn.Module) -> bool:

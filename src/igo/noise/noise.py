@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
+MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
 ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
 LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
 
@@ -138,9 +139,14 @@ def from_spreads(
 
     - ``with_replacement``: 1 and 1,
     - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
-    - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1). Noise that a
-      sample has of its own is not in this G: with ``own_noise`` it is 1, and the mean of ‖∇f‖² is
-      too small by C²/n at most.
+    - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
+
+    These are of differences between samples; for noise that a sample has of its own each is 1. K
+    batches do not tell one from the other. So with ``own_noise``
+
+    - ``with_replacement`` is exact,
+    - ``independent`` is refused if F is above MOST_UNKNOWN; below, C² is too large by F at most,
+    - ``disjoint`` has G = 1: ‖∇f‖² is too small by C²/n at most, C² by C²/n.
 
     The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees. It is
     wider than needed if disjoint batches are a large part of all n samples.
@@ -156,7 +162,8 @@ def from_spreads(
 
     Raises:
         ValueError: fewer than two batches, an unknown sampling, disjoint batches of more than n
-            samples, or independent batches of all n samples, which are equal.
+            samples, or independent batches of all n samples, which are equal, or of many of them
+            with ``own_noise``.
     """
     k, b = len(spreads), batch_size
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
@@ -170,6 +177,9 @@ def from_spreads(
     elif sampling == "independent":
         refuse(b >= n, f"batch_size={b}: it must be below n={n}, or batches are equal")
         f, g = (n - 1) / (n - b), (n - b) / (n - 1)
+        apart = f"C² of independent batches of {b} of {n} samples could be {f:.3g} times too large"
+        cure = "measure disjoint batches, or set own_noise=False if a sample's gradient is fixed"
+        refuse(own_noise and f > MOST_UNKNOWN, f"own_noise=True: {apart}; {cure}")
     total = math.fsum(spreads)
     variance = b * total / (k - 1) * f
     square = mean_square - variance / (b * k) * g

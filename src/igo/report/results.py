@@ -21,7 +21,10 @@ AVERAGED = (  # entries of an epoch's record
     "delta_measured", "eta_m", "b_m", "gamma_m", "gradient_variance", "gradient_norm",
     "noise_scale",
 )  # fmt: skip
-ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
+ENDS = (  # of the intervals that one run measured; of ‖∇f‖ there may be an upper bound alone
+    "delta_measured_low", "delta_measured_high", "gradient_norm_low", "gradient_norm_high",
+    "noise_scale_low", "noise_scale_high",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Results:
         runs: a row for each run, see reading.by_setting, with its ``folder``.
         settings: a row for each setting, see reading.by_setting.
         curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED over
-            the counted runs. For n = 1 the interval of the measured δ is the recorded one.
+            the counted runs. For n = 1 intervals of what was measured are the recorded ones.
     """
 
     runs: pl.DataFrame

@@ -42,11 +42,10 @@ class Engine:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory."""
-        moved: Any = network.to(self.device)
-        moved = moved.to(memory_format=torch.channels_last)
+        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu":
-            models.unstrided(moved)
-        return cast(nn.Module, moved)
+            models.unstrided(network)
+        return network
 
     def backward(
         self,

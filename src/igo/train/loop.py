@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice, tee
+from itertools import chain, tee
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
+from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
@@ -20,7 +21,7 @@ from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
 from igo.train.on_device import Batch
-from igo.train.record import Epoch, Progress, Training, Twin, Watcher, planned_delta, record_of
+from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
 # Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and
@@ -68,12 +69,13 @@ def train(
             evaluated = _evaluate(run, epoch)
             progress.epoch, progress.updates = epoch, sampler.updates
             progress.samples += trained.samples
-            progress.twins = trained.twins
+            progress.twins = [*map(tuple, trained.twins)]
             stage = plan.at(sampler.updates).row
             record = record_of(run, stage, trained, evaluated, progress)
             record["seconds"] = time.perf_counter() - started
             if run.engine.device.type == "cuda":
                 record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
+                record["max_memory_reserved"] = torch.cuda.max_memory_reserved()
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
         except Outside:
@@ -96,7 +98,7 @@ def train_epoch(
     schedule: Schedule,
     bar: Watcher,
     check_stop: Callable[[], None],
-    twins: Sequence[Twin] = (),
+    twins: Sequence[tuple[float, ...]] = (),
 ) -> Epoch:
     """Make the updates of the sampler's next epoch; ``twins`` are those of the epochs before.
 
@@ -105,51 +107,67 @@ def train_epoch(
             wait, and several processes notice at the end of the epoch.
     """
     started = time.perf_counter()
-    seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
+    engine = run.engine
     drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
-    stream, ahead = tee(run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch)))
-    next_ones: Iterator[Batch | None] = chain(islice(ahead, 1, None), [None])
+    stream, ahead = tee(run.data.train_batches(drawn, derive_seed(run.config.seed, "epoch", epoch)))
+    next(ahead)
+    next_ones: Iterator[Batch | None] = chain(ahead, [None])
     pairs = measure.Pairs(run, k, sampler.updates, twins)
     parameters = [*run.network.parameters()]
     totals: list[Tensor] = []  # the loss of each batch, and its correct answers
-    at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     rates: list[float] = []
+    at_once = engine.device.type == "cpu" and engine.ranks.size == 1
     one = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
-    for _, batch, following in zip(drawn, stream, next_ones, strict=True):
+    for batch, following in zip(stream, next_ones, strict=True):
         check_stop()
         update = schedule.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
         made = engine.backward(run.network, *batch, update.batch_size, parameters)
         totals += made
         if at_once and not math.isfinite(made[0].item()):
-            break
+            break  # _means will raise
         pairs.take(update, following)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(one))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
-    sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
-    rows, samples = torch.stack(totals).view(-1, 2).cpu(), int(sizes.sum())
-    wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
-    if len(wrong):
-        raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
-    sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])  # one after the other
-    loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
+    # Before the GPU is read: if a rank has left, this fails, but reading would wait for ever.
+    samples = int(engine.ranks.sum_(torch.tensor(shares)).sum())
+    loss, accuracy = _means(totals, samples, engine.ranks)
     noise, newest = pairs.noise()
+    learning_rate = math.fsum(rates) / k
+    if len({*rates}) == 1:
+        learning_rate = rates[0]  # of which the mean would be rounded
     return Epoch(
         loss=loss,
-        accuracy=correct,
+        accuracy=accuracy,
         skipped=int((torch.stack(scales).diff() < 0).sum()),
         samples=samples,
         batch_size=samples / k,
-        learning_rate=rates[0] if len({*rates}) == 1 else math.fsum(rates) / k,
+        learning_rate=learning_rate,
         seconds=time.perf_counter() - started,
         noise=noise,
         twins=newest,
     )
+
+
+def _means(totals: list[Tensor], samples: int, ranks: Ranks) -> tuple[float, float]:
+    """Mean loss and accuracy of an epoch over all ranks, from each batch's sums.
+
+    Raises:
+        NotFinite: a rank's loss is not finite.
+    """
+    rows = torch.stack(totals).view(-1, 2).cpu()
+    wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
+    if len(wrong):
+        raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
+    # NumPy adds one row after the other; the order of torch.sum differs from machine to machine.
+    sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])
+    loss, correct = ranks.sum_(sums.double()).tolist()
+    return loss / samples, correct / samples
 
 
 def _evaluate(run: Training, epoch: int) -> Record:

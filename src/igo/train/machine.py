@@ -49,8 +49,10 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
     device = torch.device("cuda" if on_gpu else "cpu")
     if not on_gpu:
         keep_freed_memory()
-    elif ranks.size > 1:
-        _take_own_gpu(ranks)
+    else:
+        _let_segments_grow()
+        if ranks.size > 1:
+            _take_own_gpu(ranks)
     small = image_size is not None and image_size < SHARED_FROM
     torch.set_num_threads(1 if small else allowed_threads())
     best = _best_precision(device)
@@ -78,6 +80,18 @@ def _on_gpu(device: str, ranks: Ranks) -> bool:
         allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
         raise ConfigError("engine.device", device, allowed)
     return has_gpu
+
+
+def _let_segments_grow() -> None:
+    """Let PyTorch's reserved memory grow in place, unless the user's environment has settings.
+
+    By default each batch size leaves blocks that larger ones cannot use: in a simulation 30 sizes
+    reserved 6.9 times what the largest needs, so 1.01. This is a call, as PyTorch may have read
+    its environment when it was imported, and 2.9 does not heed PYTORCH_ALLOC_CONF for this.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # from PyTorch 2.10
+        (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
 
 def _take_own_gpu(ranks: Ranks) -> None:

@@ -25,11 +25,13 @@ from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.record import Training, Twin
 
-MOST_PAIRS = 256  # of an epoch
-LEAST_PAIRS = 8  # for an interval
-TWINS = 0.03  # of a run's gradients
-LEAST_TWINS, MOST_TWINS = 4, 8  # that corrections are a mean of, and in an epoch
-EARLY = 10  # epochs, in which the movement changes fast: each has a twin, the first two LEAST_TWINS
+Rows = np.ndarray  # a row for each pair or twin
+
+MOST_PAIRS = 64  # of an epoch
+LEAST_PAIRS = 8  # an interval needs so many
+TWINS = 0.015  # of a run's gradients
+ENOUGH = 4  # twins: an epoch has at most so many, and a correction is the mean of so many
+EARLY = 10  # epochs, in which the movement changes fast: each has a twin, the first two ENOUGH
 
 
 def size_at_start(config: Config) -> int:
@@ -62,11 +64,8 @@ class Pairs:
     At one point C² is the mean of ‖g_{t+1} - g_t‖²/(1/b_t + 1/b_{t+1}), and ‖∇f‖² that of
     g_t·g_{t+1} [derived]. But the update between the two moves the parameters, which makes the
     first too large and the second too small. So some pairs have a twin: g_t with the gradient of
-    batch t + 1 at the same point, taken before the update. It says by which factor the movement
-    changes ‖g_{t+1} - g_t‖², and how much of it g_t·g_{t+1} lacks. C² of all pairs is multiplied
-    by the geometric mean of the factors, and the mean share is added to ‖∇f‖² (docs/noise.md).
-
-    Both are means over the epoch's twins; if these are few, over the newest LEAST_TWINS.
+    batch t + 1 at the same point, taken before the update. It says what the movement changes, see
+    ``Twin`` and ``_corrected`` (docs/noise.md).
 
     Two gradients are kept, and three norms for each pair, twin and parameter. They stay on the
     device until ``noise``.
@@ -79,23 +78,32 @@ class Pairs:
     """
 
     def __init__(
-        self, run: Training, batches: int, made: int = 0, earlier: Sequence[Twin] = ()
+        self, run: Training, batches: int, made: int = 0, earlier: Sequence[tuple[float, ...]] = ()
     ) -> None:
-        self._run, self._earlier = run, earlier
+        self._run = run
+        # A checkpoint of 1.0.0 has twins of two numbers: this epoch then measures more of its own.
+        self._earlier = [Twin(*old) for old in earlier if len(old) == 3]
         self._parameters = [p for p in run.network.parameters() if p.requires_grad]
         own = type(run.optimizer).__module__.startswith("torch.optim.")
         self._copies = run.engine.scaler.is_enabled() or not own
-        pairs, taken = batches // 2, min(batches // 2, MOST_PAIRS)
-        self._firsts = [2 * (i * pairs // taken) + 1 for i in range(taken)]
+        # The epoch has so many pairs. They are spread evenly; pair p of all that it could have,
+        # counted from 0, is of the batches 2p + 1 and 2p + 2.
+        possible = batches // 2
+        count = min(possible, MOST_PAIRS)
+        self._firsts = [2 * (i * possible // count) + 1 for i in range(count)]
+        # A twin is due at each update at which TWINS of all gradients passes a whole number, so
+        # that short epochs have their share.
         due = int(TWINS * (made + batches)) - int(TWINS * made)
-        least = int(made < EARLY * batches)
-        if made < 2 * batches or not earlier:
-            least = LEAST_TWINS
-        twins = min(taken, MOST_TWINS, max(due, least))
-        self._twinned = {(2 * i + 1) * taken // (2 * twins) for i in range(twins)}
-        self._kept: list[Tensor] = []
+        if made < 2 * batches or not self._earlier:
+            due = ENOUGH
+        elif made < EARLY * batches:
+            due = max(due, 1)
+        # The pairs are cut into as many equal parts, and the one in the middle of each has it.
+        twins = min(due, ENOUGH, count)
+        self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
+        self._kept: list[Tensor] = []  # g_t, between the updates of a pair
         self._sizes: list[int] = []  # of the batches of all pairs
-        self._pairs: list[Tensor] = []  # norms, see _norms
+        self._pairs: list[Tensor] = []  # see _norms
         self._twins: dict[int, Tensor] = {}  # the same, by the pair's number from 0
 
     def take(self, update: Update, following: Batch | None) -> None:
@@ -106,7 +114,7 @@ class Pairs:
         number = len(self._pairs)
         if self._kept:
             self._sizes.append(update.batch_size)
-            self._pairs.append(self._norms())
+            self._pairs.append(_norms(self._kept, self._gradient()))
             self._kept = []
         elif number < len(self._firsts) and update.batch == self._firsts[number]:
             self._sizes.append(update.batch_size)
@@ -115,7 +123,7 @@ class Pairs:
                 run, size = self._run, self._run.plan.at(update.number + 1).batch_size
                 with untouched(run.network):  # so dropout is that of the next update
                     run.engine.backward(run.network, *following, size)
-                    self._twins[number] = self._norms()
+                    self._twins[number] = _norms(self._gradient(), self._kept)
 
     def _gradient(self) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
@@ -124,54 +132,80 @@ class Pairs:
             gradient = list(torch._foreach_div(gradient, scale))
         return gradient
 
-    def _norms(self) -> Tensor:
-        """By parameter: norms of the kept gradient, of the present one and of their difference."""
-        gradient = self._gradient()
-        norms = torch._foreach_norm([*self._kept, *gradient])
-        norms += torch._foreach_norm(torch._foreach_sub(gradient, self._kept))
-        return torch.stack(norms)
-
     @np.errstate(all="ignore")  # the loop ends a run whose C² is not finite
     def noise(self) -> tuple[Noise | None, list[Twin]]:
         """C² and ‖∇f‖² with intervals, None without a pair; and the newest twins.
 
         An update that fp16's scaler skips has a gradient that is not finite: its pair is left out.
-        An interval has the error of the pairs, for log C² a jackknife's, and that of the twins.
         """
         if not self._pairs:
-            return None, [*self._earlier]
-        count, twinned = len(self._pairs), [*self._twins]
+            return None, self._earlier
         norms = torch.stack([*self._pairs, *self._twins.values()]).cpu().numpy().astype(float)
-        squares = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2)
-        changes, products = squares[:, 2], squares @ [0.5, 0.5, -0.5]  # g_t·g_{t+1}
-        lacking = (products[count:] - products[twinned]) / changes[twinned]
-        own = np.stack([np.log(changes[count:] / changes[twinned]), lacking], axis=1)
-        own = own[np.isfinite(own).all(axis=1)]
-        twins = np.concatenate([own, np.reshape(self._earlier, (-1, 2))])
-        twins = twins[: max(len(own), LEAST_TWINS)]
+        one, other, change = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2).T
+        both = one + other
+        parts = np.stack([change, both, (both - change) / 2], axis=1)
+        pairs, at_one_point = np.split(parts, [len(self._pairs)])
+        own = _compared(pairs[[*self._twins]], at_one_point)
+        twins = [*own, *self._earlier][:ENOUGH]
         sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
-        changes, products = changes[:count], products[:count]
         if self._run.engine.scaler.is_enabled():
-            finite = np.isfinite(squares[:count]).all(axis=1)
-            changes, products, sizes = changes[finite], products[finite], sizes[finite]
-        k, of, newest = len(changes), len(twins), [(float(f), float(g)) for f, g in twins]
-        if not k:
-            return None, newest
-        factor, share = twins.mean(axis=0) if of else (0.0, 0.0)
-        variances, change = changes / (1 / sizes).sum(axis=1), changes.mean()
-        variance = float(variances.mean() * np.exp(factor))
-        square = float(products.mean() + share * change)
-        interval = square_interval = None
-        if k >= LEAST_PAIRS and of >= LEAST_TWINS:
-            of_factor, of_share = twins.std(axis=0, ddof=1) / of**0.5
-            total = variances.sum()
-            of_pairs = noise.jackknife(total - variances, total)
-            interval = noise.around(variance, (of_pairs, k), (of_factor, of))
-            of_products = products.std(ddof=1) / k**0.5
-            half = noise.reach((of_products, k), (of_share * change, of))
-            square_interval = square - half, square + half
-        size = round(sizes.mean())
-        return Noise(variance, interval, square, size, k, "consecutive", square_interval), newest
+            finite = np.isfinite(pairs).all(axis=1)
+            pairs, sizes = pairs[finite], sizes[finite]
+        return (_corrected(pairs, sizes, twins) if len(pairs) else None), twins
+
+
+def _norms(spent: list[Tensor], other: list[Tensor]) -> Tensor:
+    """By parameter: the norms of two gradients, and of their difference, which replaces ``spent``.
+
+    New memory for all parameters would take longer than the subtraction.
+    """
+    norms = torch._foreach_norm([*spent, *other])
+    torch._foreach_sub_(spent, other)
+    return torch.stack([*norms, *torch._foreach_norm(spent)])
+
+
+def _compared(pairs: Rows, at_one_point: Rows) -> list[Twin]:
+    """What twins say of their pairs, without those whose gradients are not finite."""
+    change, both, product = pairs.T
+    still, _, still_product = at_one_point.T
+    rows = np.log(still / change), np.log(still / both), (still_product - product) / change
+    return [Twin(*row) for row in np.stack(rows, axis=1).tolist() if np.isfinite(row).all()]
+
+
+def _corrected(pairs: Rows, sizes: Rows, twins: Sequence[Twin]) -> Noise:
+    """C² and ‖∇f‖² of the pairs, corrected by the twins.
+
+    Each pair has ‖g_{t+1} - g_t‖², ‖g_t‖² + ‖g_{t+1}‖² and g_t·g_{t+1}, and its sizes b.
+
+    A twin's ‖g' - g_t‖², in which nothing moves, is a multiple of its pair's ‖g_{t+1} - g_t‖², and
+    another one of ‖g_t‖² + ‖g_{t+1}‖². The multiple that varies less between the twins corrects all
+    pairs: with a momentum mostly the first; without one mostly the second, which has less chance of
+    its own. Its mean is geometric. What g_t·g_{t+1} lacks is added to its mean.
+
+    An interval has the error of the pairs, for log C² a jackknife's, and that of the twins.
+    """
+    k, enough = len(pairs), len(twins) == ENOUGH
+    change, both, product = pairs.T
+    told = np.array(twins or [Twin(0, 0, 0)])
+    best = int(enough and told[:, 1].std() < told[:, 0].std())
+    log_factor, lacking = told[:, best], told[:, 2] * change.mean()
+    variances = (change, both)[best] / (1 / sizes).sum(axis=1)
+    variance = float(variances.mean() * np.exp(log_factor.mean()))
+    square = float(product.mean() + lacking.mean())
+    interval = square_interval = None
+    if k >= LEAST_PAIRS and enough:
+        total = variances.sum()
+        of_pairs = noise.jackknife(total - variances, total), k
+        interval = noise.around(variance, of_pairs, _error(log_factor))
+        half = noise.reach(_error(product), _error(lacking))
+        square_interval = square - half, square + half
+    size = round(sizes.mean())
+    return Noise(variance, interval, square, size, k, "consecutive", square_interval)
+
+
+def _error(values: Rows) -> tuple[float, int]:
+    """The standard error of a mean, and of how many values."""
+    return values.std(ddof=1) / len(values) ** 0.5, len(values)
 
 
 def training_gradient(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -38,9 +38,12 @@ class Watcher(Protocol):
         ...
 
 
-# log of the factor by which ‖g_{t+1} - g_t‖² is smaller at one point, and the share of it that
-# g_t·g_{t+1} lacks; see igo.train.measure.Pairs
-Twin = tuple[float, float]
+class Twin(NamedTuple):
+    """What g', batch t + 1's gradient at x_t, says of a pair g_t, g_{t+1}; see measure.Pairs."""
+
+    log_change: float  # log(‖g' - g_t‖²/‖g_{t+1} - g_t‖²)
+    log_both: float  # log(‖g' - g_t‖²/(‖g_t‖² + ‖g_{t+1}‖²))
+    lacking: float  # (g_t·g' - g_t·g_{t+1})/‖g_{t+1} - g_t‖²
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Progress:
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
     threads: int | None = None  # of the CPU; rounding depends on them
     records: list[Record] = field(default_factory=list)
-    twins: list[Twin] = field(default_factory=list)  # the newest, which correct C²
+    # The newest, which correct C²; as plain numbers, since checkpoints hold no classes.
+    twins: list[tuple[float, ...]] = field(default_factory=list)
 
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
@@ -96,7 +100,7 @@ def record_of(
     run: Training, stage: Row, trained: Epoch, evaluated: Record, progress: Progress
 ) -> Record:
     """The record of a finished epoch, without its seconds."""
-    measured, reference = _distinct(trained.noise, run.data.n), progress.reference
+    measured, reference = _resolved(trained.noise, run.data.n), progress.reference
     eta, beta = trained.learning_rate, run.optimizer.param_groups[0].get("momentum")
     means = replace(stage, eta_m=eta, b_m=trained.batch_size)
     delta = planned_delta(run.config, means, reference)
@@ -108,9 +112,10 @@ def record_of(
         # With δ_m = 0 a batch is all samples: gradient descent on f itself.
         return 0.0 if delta == 0 and found is not None else found
 
-    low, high = (measured and measured.variance_interval) or (None, None)
-    norm_low, norm_high = (measured and measured.norm_interval) or (None, None)
-    scale_low, scale_high = (measured and measured.scale_interval) or (None, None)
+    unknown = None, None
+    low, high = (measured and measured.variance_interval) or unknown
+    norm_low, norm_high = (measured and measured.norm_interval) or unknown
+    scale_low, scale_high = (measured and measured.scale_interval) or unknown
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -127,18 +132,18 @@ def record_of(
         "delta_measured": level(measured.variance if measured else None),
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
-        "gradient_variance": measured.variance if measured else None,
+        "gradient_variance": measured and measured.variance,
         "gradient_variance_low": low,
         "gradient_variance_high": high,
-        "gradient_norm": (measured.gradient_norm or None) if measured else None,
+        "gradient_norm": measured and (measured.gradient_norm or None),
         "gradient_norm_low": norm_low,
         "gradient_norm_high": norm_high,
-        "noise_scale": measured.noise_scale if measured else None,
+        "noise_scale": measured and measured.noise_scale,
         "noise_scale_low": scale_low,
         "noise_scale_high": None if scale_high == math.inf else scale_high,
         "variance_pairs": measured.batches if measured else 0,
-        "reference_variance": reference.variance if reference else None,
-        "reference_gradient_norm": reference.gradient_norm if reference else None,
+        "reference_variance": reference and reference.variance,
+        "reference_gradient_norm": reference and reference.gradient_norm,
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
         **evaluated,
@@ -146,11 +151,18 @@ def record_of(
     }
 
 
-def _distinct(measured: Noise | None, n: int) -> Noise | None:
-    """Without a ‖∇f‖² below C²/n, which n samples cannot tell from 0."""
-    if measured and measured.gradient_square < measured.variance / n:
-        return replace(measured, gradient_square=0.0, square_interval=None)
-    return measured
+def _resolved(measured: Noise | None, n: int) -> Noise | None:
+    """The measurement, with an upper bound alone of a ‖∇f‖² below C²/n.
+
+    n samples cannot tell such a ‖∇f‖² from 0. As an epoch draws each sample once, the estimate may
+    be too small by C²/n, which the bound has in addition.
+    """
+    if measured is None or measured.gradient_square >= measured.variance / n:
+        return measured
+    ends = measured.square_interval
+    if ends:
+        ends = 0.0, max(ends[1], 0.0) + measured.variance / n
+    return replace(measured, gradient_square=0.0, square_interval=ends)
 
 
 def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
