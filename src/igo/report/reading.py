@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,8 @@ RESULTS: dict[str, type] = {
     "software": str,
 }
 THEN = " then "  # between the values of a run's starts, where they differ
+# The sources and versions of each start of a run: pairs of a name and its value.
+STARTS = pl.List(pl.List(pl.List(pl.String)))
 # Words of a command that change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
@@ -74,13 +76,14 @@ DEFAULTS = {
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
+KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS, "starts": STARTS}
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: run, state, error; the settings by their full names; the results.
+    Columns: run, state, error; the settings by their full names; the results; ``starts``, which
+    ``code`` is made of.
     """
     runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
@@ -166,6 +169,7 @@ def _status(folder: Path, row: Record) -> Record:
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
+    codes = [_code(start) for start in starts]
     command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
@@ -173,23 +177,37 @@ def _status(folder: Path, row: Record) -> Record:
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": _then(map(_code, starts)),
+        "code": code_in_words(codes),
         "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
         "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    return {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+    kinds = HEAD | {FINGERPRINT: str} | RESULTS
+    typed = {name: _typed(name, value, kinds[name]) for name, value in found.items()}
+    return typed | {"starts": [list(code.items()) for code in codes]}
 
 
-def _code(start: Record) -> str:
+def _code(start: Record) -> dict[str, str]:
     """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
+    code = {"igo": start.get("code")}
+    for call, file in (start.get("own_code") or {}).items():
+        code[call.partition("(")[0]] = file
     versions = start.get("versions") or {}
-    known = {name: versions[name] for name in COMPUTING if versions.get(name)}
-    own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
-    code = {"igo": start.get("code"), **own, **known}
-    return ", ".join(f"{name} {value or 'unknown'}" for name, value in code.items())
+    code |= {name: versions[name] for name in COMPUTING if versions.get(name)}
+    return {printable(name): printable(str(value or "unknown")) for name, value in code.items()}
+
+
+def code_in_words(starts: Iterable[Mapping[str, str]], names: Container[str] | None = None) -> str:
+    """The code of a run's starts, each said once; of ``names`` alone if they are given."""
+    said = []
+    for start in starts:
+        parts = [
+            f"{name} {value}" for name, value in start.items() if names is None or name in names
+        ]
+        said.append(", ".join(parts))
+    return THEN.join(dict.fromkeys(said))
 
 
 def _then(values: Iterable[str | None]) -> str | None:
@@ -341,7 +359,7 @@ def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[
 
     ``runs`` and ``settings`` are as in ``by_setting``.
     """
-    runs = runs.drop("setting", "counted", "folder", strict=False)
+    runs = runs.drop("setting", "counted", "folder", "starts", strict=False)
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {

@@ -66,7 +66,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
-    runs = results.runs.drop("host", "folder", *local).sort(
+    runs = results.runs.drop("host", "folder", "starts", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}

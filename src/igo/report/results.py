@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from igo.ground.errors import counted
-from igo.report.reading import THEN, averaged, by_setting, read_runs
+from igo.report.reading import averaged, by_setting, code_in_words, read_runs
 from igo.runs.folder import read_records, read_status
 
 AVERAGED = (  # entries of an epoch's record
@@ -73,26 +72,29 @@ def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
     lines: list[str] = []
     groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
     for name, numbers in [*groups, ("the settings", list(labels))]:
-        used = runs.filter("counted", pl.col("setting").is_in(numbers)).fill_null("unknown")
-        each = used.group_by("code").agg(pl.len(), pl.first("commit")).sort("len", "code").rows()
-        starts = [start.split(", ") for code, *_ in each for start in code.split(THEN)]
-        values = Counter(part.partition(" ")[0] for part in {*chain(*starts)})  # of igo, torch, …
-        if max(values.values(), default=1) > 1 and not (lines and name == "the settings"):
-            of: Counter[str] = Counter()
-            for code, n, commit in each:
-                differing = _differing(code, values)
-                of[f"{short(commit)} ({differing})" if differing else short(commit)] += n
-            runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
-            lines.append(f"{name} are of different code: {runs_of}")
+        used = runs.filter("counted", pl.col("setting").is_in(numbers))
+        each = used.group_by("code").agg(pl.len(), pl.first("commit", "starts")).sort("len", "code")
+        codes = [[dict(start) for start in starts] for starts in each["starts"].to_list()]
+        several = _several(start for code in codes for start in code)
+        if not several or (lines and name == "the settings"):
+            continue
+        of: Counter[str] = Counter()
+        for n, commit, starts in zip(each["len"], each["commit"], codes, strict=True):
+            differing = code_in_words(starts, several)
+            which = short(commit or "unknown")
+            of[f"{which} ({differing})" if differing else which] += n
+        runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
+        lines.append(f"{name} are of different code: {runs_of}")
     return lines
 
 
-def _differing(code: str, values: Mapping[str, int]) -> str:
-    """The parts of a code that have several values among the runs."""
-    return THEN.join(
-        ", ".join(part for part in start.split(", ") if values[part.partition(" ")[0]] > 1)
-        for start in code.split(THEN)
-    )
+def _several(starts: Iterable[Mapping[str, str]]) -> set[str]:
+    """The names, such as igo and torch, that have more than one value among starts of runs."""
+    values: dict[str, set[str]] = {}
+    for start in starts:
+        for name, value in start.items():
+            values.setdefault(name, set()).add(value)
+    return {name for name, found in values.items() if len(found) > 1}
 
 
 def short(commit: str) -> str:
