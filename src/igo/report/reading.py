@@ -58,6 +58,8 @@ RESULTS: dict[str, type] = {
 THEN = " then "  # between the values of a run's starts, where they differ
 # The sources and versions of each start of a run: pairs of a name and its value.
 STARTS = pl.List(pl.List(pl.List(pl.String)))
+# The line of the seed in a config.yaml.
+SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
 # Words of a command that change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
@@ -122,20 +124,21 @@ def read_run(folder: Path) -> Record:
 def _settings(folder: Path, _row: Record) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
     text = read_bytes(folder / "config.yaml").decode()
-    # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
-    before, mark, rest = text.partition("\nseed:")
-    seed, _, after = rest.partition("\n")
-    row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
-    if other := sorted(SETTINGS.keys() ^ row.keys()):
-        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
-    return row
+    seed = SEED.search(text)
+    if seed is None:
+        return _settings_in(text)
+    # Runs of one setting differ in the seed alone, so that the rest is parsed once for all.
+    return _settings_in(SEED.sub("", text)) | {"seed": int(seed[1])}
 
 
 @cache
-def _values(text: str) -> Record:
-    """The settings in a part of a config.yaml, by their full names."""
+def _settings_in(text: str) -> Record:
+    """The settings in a config.yaml, or in one without its seed."""
     values = _leaves(record_values(text))
-    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values}
+    row = DEFAULTS | {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values}
+    if other := sorted(SETTINGS.keys() ^ row.keys()):
+        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
+    return row
 
 
 def _leaves(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
