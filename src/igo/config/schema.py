@@ -141,7 +141,7 @@ class OptimizerConfig:
     @property
     def typed(self) -> str:
         """As a person types it."""
-        if own.is_call(self.name):
+        if "." in self.name:  # one's own
             return self.name
         return f"{'optimizer=timm optimizer.name' if self.timm else 'optimizer'}={self.name}"
 

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import statistics
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import polars as pl
 
 from igo.config import schema
 from igo.config.load import record_values
+from igo.config.names import leaves, spelled_out
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import Record, read_bytes, read_json, write_output
@@ -56,8 +57,6 @@ RESULTS: dict[str, type] = {
     "software": str,
 }
 THEN = " then "  # between the values of a run's starts, where they differ
-# The sources and versions of each start of a run: pairs of a name and its value.
-STARTS = pl.List(pl.List(pl.List(pl.String)))
 # The line of the seed in a config.yaml.
 SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
 # Words of a command that change no result.
@@ -78,16 +77,27 @@ DEFAULTS = {
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS, "starts": STARTS}
+KINDS: dict[str, Any] = {
+    **HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS,
+    "parts": pl.List(pl.List(pl.String)),  # of the code: pairs of a name and a value
+}  # fmt: skip
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: run, state, error; the settings by their full names; the results; ``starts``, which
-    ``code`` is made of.
+    Columns: run, state, error; the settings by their full names, also the arguments of one's own
+    model, optimizer and profile; the results; ``parts`` of the code, pairs of a name and a value.
     """
-    runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
+    rows = [read_run(folder) for folder in folders]
+    arguments = sorted(set[str]().union(*rows) - KINDS.keys())
+    runs = pl.DataFrame(
+        rows,
+        schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS))),
+        schema_overrides=KINDS,
+        strict=False,
+        infer_schema_length=None,  # the types of arguments are those of all runs
+    )
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
 
@@ -134,20 +144,15 @@ def _settings(folder: Path, _row: Record) -> Record:
 @cache
 def _settings_in(text: str) -> Record:
     """The settings in a config.yaml, or in one without its seed."""
-    values = _leaves(record_values(text))
-    row = DEFAULTS | {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values}
+    values = record_values(text)
+    row = DEFAULTS | dict(leaves(values))
     if other := sorted(SETTINGS.keys() ^ row.keys()):
         raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
+    row |= dict(leaves(spelled_out(values)))
+    for name, value in row.items():
+        number = isinstance(value, int | float) and abs(value) < 2**63
+        row[name] = _typed(name, value, SETTINGS.get(name) or (type(value) if number else str))
     return row
-
-
-def _leaves(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield full name, such as ``a.b``, and value of each entry of nested dictionaries."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -173,6 +178,8 @@ def _status(folder: Path, row: Record) -> Record:
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
     codes = [_code(start) for start in starts]
+    names = dict.fromkeys(name for code in codes for name in code)
+    parts = {name: str(_then(code.get(name) for code in codes)) for name in names}
     command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
@@ -180,37 +187,23 @@ def _status(folder: Path, row: Record) -> Record:
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": code_in_words(codes),
+        "code": ", ".join(f"{name} {value}" for name, value in parts.items()),
         "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
         "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    kinds = HEAD | {FINGERPRINT: str} | RESULTS
-    typed = {name: _typed(name, value, kinds[name]) for name, value in found.items()}
-    return typed | {"starts": [list(code.items()) for code in codes]}
+    typed = {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+    return typed | {"parts": [list(map(printable, part)) for part in parts.items()]}
 
 
 def _code(start: Record) -> dict[str, str]:
     """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
-    code = {"igo": start.get("code")}
-    for call, file in (start.get("own_code") or {}).items():
-        code[call.partition("(")[0]] = file
     versions = start.get("versions") or {}
-    code |= {name: versions[name] for name in COMPUTING if versions.get(name)}
-    return {printable(name): printable(str(value or "unknown")) for name, value in code.items()}
-
-
-def code_in_words(starts: Iterable[Mapping[str, str]], names: Container[str] | None = None) -> str:
-    """The code of a run's starts, each said once; of ``names`` alone if they are given."""
-    said = []
-    for start in starts:
-        parts = [
-            f"{name} {value}" for name, value in start.items() if names is None or name in names
-        ]
-        said.append(", ".join(parts))
-    return THEN.join(dict.fromkeys(said))
+    known = {name: versions[name] for name in COMPUTING if versions.get(name)}
+    own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
+    return {"igo": start.get("code") or "unknown", **own, **known}
 
 
 def _then(values: Iterable[str | None]) -> str | None:
@@ -300,10 +293,11 @@ def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
         for name, (other, value) in ONLY_WITH.items()
     )
+    no_settings = {*HEAD, *RESULTS, *REPEATED, "parts"}
     names = [
         name
         for name in runs.columns
-        if name in {*SETTINGS, FINGERPRINT} - {*REPEATED}
+        if name not in no_settings
         and has_effect(name)
         and (name not in ONLY_WITH or acting[name].count())
     ]
@@ -362,7 +356,7 @@ def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[
 
     ``runs`` and ``settings`` are as in ``by_setting``.
     """
-    runs = runs.drop("setting", "counted", "folder", "starts", strict=False)
+    runs = runs.drop("setting", "counted", "folder", "parts", strict=False)
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from igo.ground.errors import counted
-from igo.report.reading import averaged, by_setting, code_in_words, read_runs
+from igo.report.reading import THEN, averaged, by_setting, read_runs
 from igo.runs.folder import read_records, read_status
 
 AVERAGED = (  # entries of an epoch's record
@@ -73,28 +73,26 @@ def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
     groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
     for name, numbers in [*groups, ("the settings", list(labels))]:
         used = runs.filter("counted", pl.col("setting").is_in(numbers))
-        each = used.group_by("code").agg(pl.len(), pl.first("commit", "starts")).sort("len", "code")
-        codes = [[dict(start) for start in starts] for starts in each["starts"].to_list()]
-        several = _several(start for code in codes for start in code)
-        if not several or (lines and name == "the settings"):
-            continue
-        of: Counter[str] = Counter()
-        for n, commit, starts in zip(each["len"], each["commit"], codes, strict=True):
-            differing = code_in_words(starts, several)
-            which = short(commit or "unknown")
-            of[f"{which} ({differing})" if differing else which] += n
-        runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
-        lines.append(f"{name} are of different code: {runs_of}")
+        each = used.group_by("code").agg(pl.len(), pl.first("commit", "parts")).sort("len", "code")
+        codes = [dict(parts) for parts in each["parts"].to_list()]
+        several = _several(codes)
+        if several and not (lines and name == "the settings"):
+            of: Counter[str] = Counter()
+            for n, commit, code in zip(each["len"], each["commit"], codes, strict=True):
+                differing = ", ".join(f"{part} {code[part]}" for part in several if part in code)
+                of[f"{short(commit or 'unknown')} ({differing})".removesuffix(" ()")] += n
+            runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
+            lines.append(f"{name} are of different code: {runs_of}")
     return lines
 
 
-def _several(starts: Iterable[Mapping[str, str]]) -> set[str]:
-    """The names, such as igo and torch, that have more than one value among starts of runs."""
+def _several(codes: Sequence[Mapping[str, str]]) -> list[str]:
+    """The parts, such as igo or torch, of which runs have several values, or one run has."""
     values: dict[str, set[str]] = {}
-    for start in starts:
-        for name, value in start.items():
-            values.setdefault(name, set()).add(value)
-    return {name for name, found in values.items() if len(found) > 1}
+    for code in codes:
+        for part, value in code.items():
+            values.setdefault(part, set()).update(value.split(THEN))
+    return [part for part, found in values.items() if len(found) > 1]
 
 
 def short(commit: str) -> str:

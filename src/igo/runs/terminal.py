@@ -14,11 +14,11 @@ from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from igo.config.names import schedule_name
 from igo.config.schema import Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.method.plan import Plan, notes
-from igo.method.profiles import paper_method
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
 RELATIVE = (
@@ -144,16 +144,12 @@ class ProgressBar:
 
 def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
-    schedule = config.schedule
-    p = "" if config.p is None else f", p {config.p:.5g}"
     per_epoch = plan.rows[-1].stage / plan.epochs
     of_stages = f" of {per_epoch:g} stages" if per_epoch > 1 else ""
-    method = paper_method(schedule.profile, schedule.gamma, config.split)
     return (
-        f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
-        f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
-        f" {config.optimizer.name}: {counted(plan.epochs, 'epoch')}{of_stages},"
-        f" {counted(plan.updates, 'update')}"
+        f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
+        f" {config.model.name} and {config.optimizer.name}:"
+        f" {counted(plan.epochs, 'epoch')}{of_stages}, {counted(plan.updates, 'update')}"
     )
 
 
