@@ -160,9 +160,9 @@ class Counter:
             counted = 0
 
     def epochs(self) -> Iterator[int]:
-        """Yield the numbers of the epochs that are left, counted from 1.
+        """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
 
-        After a resume the first is the epoch in progress.
+        So the last one is ``plan.epochs``. After a resume the first is the epoch in progress.
 
         Raises:
             RuntimeError: no update was counted in an epoch.
