@@ -59,7 +59,8 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     html = render(sections, results, shlex.join(typed), output)
-    write_output(output, files | {PAGE: html.encode()})
+    tex = render(sections, results, "", output, "page.tex")
+    write_output(output, files | {PAGE: html.encode(), "settings.tex": tex.encode()})
     print(f"wrote {output / PAGE}")
     return sections
 
@@ -67,14 +68,20 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
-    runs = results.runs.drop("host", "folder", "starts", *local).sort(
+    runs = results.runs.drop("host", "folder", "parts", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
     return {name: table.write_csv().encode() for name, table in tables.items()}
 
 
-def render(sections: Sequence[Section], results: Results, command: str, folder: Path) -> str:
+def render(
+    sections: Sequence[Section],
+    results: Results,
+    command: str,
+    folder: Path,
+    template: str = "page.html",
+) -> str:
     """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -101,7 +108,7 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
         row["label"] = names.get(row["setting"], "–")
         row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
     common = constants(results.settings)
-    return environment.get_template("page.html").render(
+    return environment.get_template(template).render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
         settings=[(names[row["setting"]], row) for row in results.settings.to_dicts()],
