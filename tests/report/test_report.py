@@ -53,10 +53,9 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     }
     for file in tmp_path.rglob("metrics.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
+        factor = random.Random(f"{file.parent.name}0").uniform(1, 2)
         for row in rows:
-            row["train/loss"] = 10.0 ** -row["epoch"] * random.Random(file.parent.name).uniform(
-                1, 2
-            )
+            row["train/loss"] = 10.0 ** -row["epoch"] * factor
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(section_of(tmp_path).labels.values()) == list(METHODS)
     figure = figure_of(tmp_path, "training")
