@@ -25,7 +25,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_co
 highlight_language = "text"
 
 html_theme = "furo"
-html_title = "igo"
+html_title = f"igo {release}"
 html_show_copyright = False
 html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 100 columns
 

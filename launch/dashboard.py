@@ -42,8 +42,8 @@ ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
 # Runs that differ in the seed alone are one line. ``setting`` has digits of all settings but the
 # seed; the others name the line.
 GROUPED = (
-    "dataset.name", "model.name", "optimizer.name", "schedule.profile", "p", "split", "epochs",
-    "learning_rate", "batch_size", "setting",
+    "dataset.name", "model.name", "optimizer.name", "schedule.name", "epochs", "learning_rate",
+    "batch_size", "setting",
 )  # fmt: skip
 AXES = ("p", "split")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from igo.report.names import DATASETS
+from igo.config.names import DATASETS
 from lab.figures import BLUE, GREY, PURPLE, VERMILION, drawn
 from lab.noise.lemma import Row, finite_factor
 

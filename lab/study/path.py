@@ -36,6 +36,10 @@ CHANGES = {  # from stage to stage: η and b, in README's words
     "1": ("constant", "constant"), "2": ("÷ √2", "constant"), "3": ("constant", "× 2"),
     "4": ("× √3/2", "× 3/2"),
 }  # fmt: skip
+WORDS = {  # for the arms, in the figure
+    **{number: f"Method {number}" for number in "1234"},
+    "reversed": "its reversed order", "late": "a late fall of η", "quiet": "constant at η₁/4",
+}  # fmt: skip
 JUDGED = {  # at 80 epochs, in README's words
     ("2", "1"): "Method 2 (η falls) less Method 1 (constant)",
     ("3", "1"): "Method 3 (b grows) less Method 1",
@@ -194,8 +198,8 @@ def draw(claims: Sequence[Row], file: Path) -> None:
     """The differences by training length, by both statistics."""
     if not claims[0]["found"]:
         return
-    names = [f"{first} − {second}" for first, second in ESTIMATED]
-    with drawn(file, 2, 4.7, 4.2) as axes:
+    names = [f"{WORDS[first]} − {WORDS[second]}" for first, second in ESTIMATED]
+    with drawn(file, 2, 6.2, 4.2) as axes:
         axes[1].sharex(axes[0])
         for ax, (endpoint, statistics) in zip(axes, ENDPOINTS.items(), strict=True):
             groups = {

@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config.own import with_options
@@ -93,8 +94,13 @@ class SweepLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra."""
+        """Called by Hydra, before any run."""
         self._hydra = config.hydra
+        sweeper = get_class(config.hydra.sweeper._target_)
+        allowed = "it asks for each run's result, which igo's launchers do not return;"
+        allowed += " add hydra/launcher=basic"
+        chosen = config.hydra.runtime.choices["hydra/sweeper"]
+        require(issubclass(sweeper, BasicSweeper), "hydra/sweeper", chosen, allowed)
 
     def go(self, lines: Sequence[Sequence[str]], runner: Callable[..., None]) -> list[JobReturn]:
         """Run these command lines by a function, see ``igo.sweep.launch.launch``.

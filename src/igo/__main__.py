@@ -22,12 +22,17 @@ EXTRAS = "train,report"  # of pyproject.toml: what the commands need
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
 
-def train(composed: DictConfig, typed: list[str]) -> None:
-    """Train one run, or a sweep with -m."""
+def train(composed: DictConfig, typed: list[str]) -> float | None:
+    """Train one run, or a sweep with -m. Return the accuracy, for a sweeper that optimizes it.
+
+    It is that of the last epoch: on the images held out for validation, else on the test set.
+    """
     from igo.config.load import load
+    from igo.runs.folder import last_record
     from igo.runs.session import run
 
-    run(load(composed, typed))
+    last = last_record(run(load(composed, typed)))
+    return last.get("validation/accuracy", last.get("test/accuracy"))
 
 
 def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:

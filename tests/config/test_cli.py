@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, TINY, Program, command, python, ran, records, run_folder
 
 from igo.__main__ import COMMANDS
-from igo.config.cli import _reported
+from igo.config.cli import FLAGS, _reported
 from igo.config.schema import SETTINGS
 
 
@@ -36,7 +36,10 @@ def test_a_plan_is_printed_before_heavy_imports(interpreter: Program) -> None:
 
 
 def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
-    """Flags may stand between settings."""
+    """Flags may stand between settings, and those in Hydra's help are taken."""
+    assert "--package" in (told := program("--hydra-help").stdout)
+    assert set(re.findall(r"^--[\w-]+", told, re.M)) <= FLAGS | {"--help"}
+    assert program("--cfg", "hydra", "-p", "hydra.job", "schedule=step").good().stdout
     printed = yaml.safe_load(program("p=0.25", "--cfg", "job", "schedule=step").stdout)
     assert printed["p"] == 0.25
     assert printed["schedule"]["profile"] == "step"
@@ -79,6 +82,9 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "-m dataset=digits,null": r".*NoneType",
     "--config-dir=": r"no flag --config-dir=; settings",
     "model={x:1}": r"model is a group of settings: type model=OPTION or model\.SETTING=VALUE",
+    "engine=cuda": r"engine=cuda .*Did you mean 'gpu'",
+    "trainer.max_epochs=9": r"no setting 'trainer.max_epochs'. Did you mean 'epochs'",
+    "~tracking": r"tracking: it is missing; type tracking=none",
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",

@@ -7,6 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 
+import polars as pl
 import pytest
 from conftest import ROOT, Program, python, records, run_folder, status
 from data_files import write_images
@@ -87,9 +88,20 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert "finished before under another version of mine.net's file;" in again
     sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
     assert re.search(r"^started model.width=5$", sweep, re.M)  # the other has finished
-    assert "channels=1, classes=10, limits=[inf, -inf], width=5)" in sweep
+    assert re.search(r"^width 5 +1 ", sweep, re.M)  # the setting in the table
     program("runs=runs", "output=report", command="report").good()
-    assert "mine.power(exponent=0.3)" in (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "report" / "index.html").read_text().replace("\u00a0", " ")
+    assert "mine.power, exponent 0.3, split ½, mine.sgd, decay 0.001" in page
+    program("runs=runs", command="table").good()
+    table = pl.read_csv(tmp_path / "runs" / "table.csv")
+    wanted = {
+        "model.name": "mine.net", "model.arguments.classes": 10,
+        "model.arguments.act._target_": "torch.nn.GELU", "optimizer.name": "mine.sgd",
+        "model.arguments.limits": "[Infinity, -Infinity]", "optimizer.arguments.decay": 0.001,
+        "schedule.arguments.exponent": 0.3,
+    }  # fmt: skip
+    assert table.select(wanted).rows() == [(*wanted.values(),)] * 2
+    assert table["model.arguments.width"].sort().to_list() == [4, 5]
     few = ("runs=runs", "samples=8", "steps=1")
     assert "trust=true runs it" in program(*few, command="sharpness").stdout
     measured = program(*few, "trust=true", command="sharpness")

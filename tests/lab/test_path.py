@@ -53,7 +53,8 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     estimates = re.findall(r"^\| 2 − late (.*)$", page, re.M)  # of running statistics, and of fresh
     assert [line.count("| +1.0") + line.count("| +0.9") for line in estimates] == [4, 4]
     (late, fresh) = re.findall(r"^\| late@20 − 2@80 \| (.*?) \[.*?\| (.*?) \[", page, re.M)[0]
-    assert float(late.replace("−", "-")) == pytest.approx(-1, abs=0.2) and late == fresh
+    assert float(late.replace("−", "-")) == pytest.approx(-1, abs=0.2)
+    assert late == fresh
     path.draw(claims, tmp_path / "path.png")
     assert (tmp_path / "path.png").stat().st_size > 10_000
 

@@ -75,8 +75,7 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     }  # fmt: skip
     (runs,) = spec["section"]["runSets"]
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
-    assert {"config:p.value", "config:split.value"} <= grouped <= logged
-    assert "config:setting.value" in grouped
+    assert {"config:schedule.value.name", "config:setting.value"} <= grouped <= logged
     assert "config:seed.value" not in grouped
 
 

@@ -54,8 +54,9 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     }
     for file in tmp_path.rglob("metrics.jsonl"):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
+        factor = random.Random(f"{file.parent.name}0").uniform(1, 2)
         for row in rows:
-            row["train/loss"] = 10.0 ** -row["epoch"] * random.Random(str(file)).uniform(1, 2)
+            row["train/loss"] = 10.0 ** -row["epoch"] * factor
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert list(section_of(tmp_path).labels.values()) == list(METHODS)
     figure = figure_of(tmp_path, "training")
@@ -151,7 +152,7 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
     assert sorted(grid.labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip
-    assert grid.shared == "SGD, η₁ 0.1, b₁ 4"
+    assert grid.shared == "graduated, SGD, η₁ 0.1, b₁ 4"
     assert list(one.labels.values()) == ["Method 1 (constant)"]
 
 

@@ -102,8 +102,11 @@ def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> Non
     assert lines[-1] == f"wrote {site / 'index.html'}"
     assert bytes_of(site) == before
     figures = {"training", "noise"}
-    expected = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf", "csv")}
-    assert set(before) == {*expected, "index.html", "runs.csv", "settings.csv", "epochs.csv"}
+    expected = {
+        f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf", "svg", "csv")
+    }
+    tables = {"runs.csv", "settings.csv", "epochs.csv", "settings.tex"}
+    assert set(before) == {*expected, *tables, "index.html"}
     for name in figures:
         with Image.open(site / "figures" / f"{name}.png") as image:
             assert image.width > 500

@@ -72,7 +72,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped(place, 1, signal.SIGKILL)
     stopped(place, 2)
     forge.run(place, *LONGER, "tracking.tags=[tagged]").good()
-    forge.run(place, *TINY, "seed=1", "tracking.group=ours", WANDB_API_KEY=KEY).good()
+    method = ("schedule=method4", "schedule.stages=3")
+    forge.run(place, *TINY, "seed=1", *method, "tracking.group=ours", WANDB_API_KEY=KEY).good()
     return place
 
 
@@ -91,10 +92,12 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     assert_rows(history(folder), expected)
     found = entries(folder)
     (run,) = (entry for kind, entry in found if kind == "run")
-    assert run["display_name"].startswith("graduated p=0.5 split=0.5 seed=1 ")
+    assert run["display_name"].startswith("Method 4, seed 1, digits-resnet8-step-")
     assert (run["project"], run["run_group"]) == ("igo", "ours")
     config, told = run["config"]["update"], status(folder_of(offline, 1))
-    assert config["p"] == 0.5
+    schedule = config["schedule"]
+    assert (schedule["name"], run["tags"]) == ("Method 4", ["Method 4"])
+    assert (schedule["kappa"], schedule["lam"]) == (pytest.approx(0.75**0.5), pytest.approx(1.5))
     assert config["plan"]["stage"][0] == 1
     plan = (folder_of(offline, 1) / "plan.csv").read_text()
     assert len(config["plan"]["eta_m"]) == len(plan.splitlines()) - 1
@@ -160,7 +163,7 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert list(server.runs.values()) == [run], "it is the same run"
     assert_rows(run.rows, records(run_folder(tmp_path)))
     assert (len(run.rows), run.exit_code) == (6, 0)
-    assert run.settings["groupName"] == "digits-resnet8-graduated"
+    assert run.settings["groupName"] == "digits, resnet8, graduated, p = 0.5, split ½"
     assert "system" in json.dumps(run.events), "W&B measures the machine"
     assert_key_is_nowhere(tmp_path)
 

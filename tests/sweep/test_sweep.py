@@ -300,6 +300,40 @@ def test_every_launcher_trains_every_run_and_the_command_of_a_run_is_the_run(
         assert f"run {folder}" in again.stdout
 
 
+ASKS = """
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+
+class Asks(Sweeper):
+    def __init__(self, **_): pass
+
+    def setup(self, **given):
+        self.launcher = Plugins.instance().instantiate_launcher(**given)
+
+    def sweep(self, arguments):
+        lines = [[*arguments, f"dataset.validation={share}"] for share in (0, 0.25)]
+        for run in self.launcher.launch(lines, initial_job_idx=0):
+            print("asked:", run.return_value)
+"""
+
+
+def test_a_sweeper_that_optimizes_gets_the_accuracy(interpreter: Program, tmp_path: Path) -> None:
+    """Validation, else test. igo's launchers, which return nothing, are refused before any run."""
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "asks.py").write_text(ASKS)
+    asks = ("-m", *SMALL, "epochs=1", "hydra.sweeper._target_=hydra_plugins.asks.Asks")
+    line = interpreter(*asks, PYTHONPATH=str(tmp_path)).error()
+    assert "add hydra/launcher=basic" in line
+    assert not (tmp_path / "runs").exists()
+    done = interpreter(*asks, "hydra/launcher=basic", PYTHONPATH=str(tmp_path)).good()
+    shares = {"0": "test/accuracy", "0.25": "validation/accuracy"}
+    found = [
+        records(folder_of(tmp_path, *SMALL, "epochs=1", f"dataset.validation={share}"))[-1][name]
+        for share, name in shares.items()
+    ]
+    assert re.findall("asked: (.+)", done.stdout) == [*map(str, found)]
+
+
 @pytest.fixture
 def composer() -> Iterator[Composer]:
     """For one test: Hydra can be initialized once at a time."""

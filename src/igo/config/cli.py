@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -31,13 +32,14 @@ from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
-         "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
-VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
+         "-p", "--package", "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
+VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
+# Those that would make a run of which its record does not have the command.
+REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
-ALIASES = {  # what settings are called elsewhere
-    "lr": "learning_rate", "optimizer.lr": "learning_rate", "bs": "batch_size",
-    "wd": "optimizer.weight_decay", "amp": "engine.precision", "gpu": "engine.device",
-    "max_epochs": "epochs",
+ALIASES = {  # what settings and options are called elsewhere
+    "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
+    "amp": "engine.precision", "gpu": "engine.device", "max_epochs": "epochs", "cuda": "gpu",
 }  # fmt: skip
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
@@ -126,7 +128,7 @@ def _start(
     script, begun = sys.argv[0], False
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
-    def main(settings: DictConfig) -> None:
+    def main(settings: DictConfig) -> object:
         nonlocal begun
         of_hydra = HydraConfig.get()
         overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
@@ -139,12 +141,16 @@ def _start(
         if OmegaConf.is_missing(of_hydra.job, "num"):  # only the runs of a multirun have a number
             begun = True
             _reported(alone)
-        else:  # in a launcher of Hydra's own, maybe in another process
-            sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
-            _in_launcher(lambda: program(settings, typed), overrides)
+            return None
+        # In a launcher of Hydra's own, maybe in another process
+        sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
+        return _in_launcher(lambda: program(settings, typed), overrides)
 
     try:
-        main()
+        if "--hydra-help" in words:
+            _print_hydra_help(main)
+        else:
+            main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if begun:  # an error of the program, not of what was typed
             raise
@@ -175,15 +181,23 @@ def _refuse_sweeps(of_hydra: HydraConf) -> None:
         require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
 
 
-def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> None:
+def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
     """Call one run of a sweep; its error names the run, and can be pickled for the launcher."""
     try:
-        run()
+        return run()
     except Exception as error:
         if not told(error):  # a mistake of the program: of its traceback a pickle has nothing
             traceback.print_exc()
         text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
         raise UserError(text) from None
+
+
+def _print_hydra_help(main: Callable[[], object]) -> None:
+    """Print Hydra's help, but for the flags that are refused here."""
+    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here
+    with suppress(SystemExit), redirect_stdout(io.StringIO()) as said:
+        main()
+    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", said.getvalue(), flags=re.M))
 
 
 def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:
@@ -198,7 +212,8 @@ def _explained(error: Exception, config: Path) -> UserError:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not error.options:
             return UserError(f"{first_line(error)} (see --help)")
-        return ConfigError(group, name, right_options(group, name, error.options))
+        meant = ALIASES.get(name, name)
+        return ConfigError(group, name, right_options(group, meant, error.options))
     if isinstance(error, yaml.YAMLError):
         # Where in the file; errors of some kinds, such as a wrong character, have no place.
         mark = getattr(error, "problem_mark", None)
@@ -237,7 +252,8 @@ def _unknown_setting(name: str, config: Path) -> str:
     known = [*settings_in(config)]
     if config.stem == "config":  # of the training, which has groups
         known += [*SETTINGS, *group_names()]
-    hint = nearest(ALIASES.get(name, name), known)
+    last = name.rpartition(".")[2]  # as of trainer.max_epochs
+    hint = nearest(ALIASES.get(last, name), known)
     return f"there is no setting '{name}'.{hint} (see --help)"
 
 

@@ -81,7 +81,7 @@ def _check(group: str, call: str) -> None:
     given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, call):
-        target, arguments = _read(call)
+        target, arguments = read(call)
         signature = inspect.signature(find(target))
         for inner in re.findall(r"'_target_': '([^']+)'", call):
             find(inner)
@@ -94,7 +94,7 @@ def _check(group: str, call: str) -> None:
 def made_by(group: str, call: str, kind: type, *given: object, **named: object) -> Any:
     """What a call with these further arguments makes; its errors are ConfigErrors."""
     with reported(group, call):
-        target, arguments = _read(call)
+        target, arguments = read(call)
         make = find(target)
         for key, value in arguments.items():
             if "_target_" in repr(value):
@@ -113,7 +113,7 @@ def find(target: str) -> Any:
     return pkgutil.resolve_name(target)
 
 
-def _read(call: str) -> tuple[str, dict[str, Any]]:
+def read(call: str) -> tuple[str, dict[str, Any]]:
     """Target and arguments of a call. Arguments are literals, so reading them runs no code."""
     target, _, given = call.partition("(")
     # Only the arguments are parsed: `_` stands in the place of the target.

@@ -140,7 +140,7 @@ class OptimizerConfig:
     @property
     def typed(self) -> str:
         """As a person types it."""
-        return self.name if own.is_call(self.name) else f"optimizer={self.name}"
+        return self.name if "." in self.name else f"optimizer={self.name}"  # else one's own
 
     @property
     def formula(self) -> str | None:

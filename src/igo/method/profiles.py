@@ -170,7 +170,7 @@ SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, 
 def paper_method(
     profile: object, gamma: object, split: object, growth: object = None, rate: object = None
 ) -> str | None:
-    """``Method 1`` to ``Method 4`` of the paper; None for any other schedule."""
+    """``Method 1 (constant)``, ``Method 2`` to ``Method 4``; None for any other schedule."""
     if growth or rate:
         return None
 
@@ -178,7 +178,7 @@ def paper_method(
         return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)
 
     if profile == "constant":
-        return "Method 1"
+        return "Method 1 (constant)"
     if profile != "step" or not near(gamma, GAMMA):
         return None
     return next((f"Method {n}" for n in (2, 3, 4) if near(split, SPLITS[f"method{n}"])), None)

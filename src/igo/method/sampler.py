@@ -167,9 +167,9 @@ class Counter:
             parts_made = 0  # of the updates that follow
 
     def epochs(self) -> Iterator[int]:
-        """Yield the numbers of the epochs that are left, counted from 1.
+        """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
 
-        After a resume the first is the epoch in progress.
+        So the last one is ``plan.epochs``. After a resume the first is the epoch in progress.
 
         Raises:
             RuntimeError: no update was counted in an epoch.

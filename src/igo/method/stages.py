@@ -161,6 +161,8 @@ class Plan:
             total += f", η warms up over {self.warmup_samples:,} samples"
         return "\n".join([*_aligned(shown), total])
 
+    __repr__ = __str__  # a notebook shows the table, too
+
     @property
     def epochs(self) -> int:
         """All epochs; a last part of an epoch, and each full-batch final update, count as one."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from igo.config.names import method
 from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
-from igo.report.names import labels, method, shared
+from igo.report.names import labels, shared
 from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
 

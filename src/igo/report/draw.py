@@ -1,7 +1,7 @@
 """Colours, panels, lines and axes of the report's figures, drawn once by matplotlib.
 
 The page has a figure as SVG, in which each colour is a pair for light and dark screens. The files
-have the same figure as PNG and PDF.
+have the same figure as PNG, PDF and SVG.
 """
 
 from __future__ import annotations
@@ -77,14 +77,19 @@ class Figure:
 
     def files(self) -> dict[str, bytes]:
         """The content of each file by suffix: the same bytes for the same data."""
+        files = {"csv": self.table.write_csv().encode()}
         # No version and no date is written: the same data give the same bytes.
-        png, pdf = io.BytesIO(), io.BytesIO()
-        with mpl.rc_context(LOOK):
-            self.drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
-            dateless = {"Creator": None, "Producer": None, "CreationDate": None}
-            self.drawing.savefig(pdf, format="pdf", metadata=dateless)
-        csv = self.table.write_csv().encode()
-        return {"png": png.getvalue(), "pdf": pdf.getvalue(), "csv": csv}
+        undated: dict[str, Any] = {
+            "png": {"Software": None},
+            "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+            "svg": {"Creator": None, "Date": None},
+        }
+        for kind, metadata in undated.items():
+            file = io.BytesIO()
+            with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+                self.drawing.savefig(file, format=kind, dpi=150, metadata=metadata)
+            files[kind] = file.getvalue()
+        return files
 
     @property
     def columns(self) -> int:

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import polars as pl
 
 from igo.config import schema
 from igo.config.load import record_values
+from igo.config.names import leaves, spelled_out
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import Record, read_bytes, read_json, write_output
@@ -56,6 +57,8 @@ RESULTS: dict[str, type] = {
     "software": str,
 }
 THEN = " then "  # between the values of a run's starts, where they differ
+# The line of the seed in a config.yaml.
+SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
 # Words of a command that change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
@@ -74,15 +77,27 @@ DEFAULTS = {
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
+KINDS: dict[str, Any] = {
+    **HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS,
+    "parts": pl.List(pl.List(pl.String)),  # of the code: pairs of a name and a value
+}  # fmt: skip
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: run, state, error; the settings by their full names; the results.
+    Columns: run, state, error; the settings by their full names, also the arguments of one's own
+    model, optimizer and profile; the results; ``parts`` of the code, pairs of a name and a value.
     """
-    runs = pl.DataFrame([read_run(folder) for folder in folders], schema=KINDS)
+    rows = [read_run(folder) for folder in folders]
+    arguments = sorted(set[str]().union(*rows) - KINDS.keys())
+    runs = pl.DataFrame(
+        rows,
+        schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS))),
+        schema_overrides=KINDS,
+        strict=False,
+        infer_schema_length=None,  # the types of arguments are those of all runs
+    )
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
 
@@ -119,29 +134,25 @@ def read_run(folder: Path) -> Record:
 def _settings(folder: Path, _row: Record) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
     text = read_bytes(folder / "config.yaml").decode()
-    # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
-    before, mark, rest = text.partition("\nseed:")
-    seed, _, after = rest.partition("\n")
-    row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
-    if other := sorted(SETTINGS.keys() ^ row.keys()):
-        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
-    return row
+    seed = SEED.search(text)
+    if seed is None:
+        return _settings_in(text)
+    # Runs of one setting differ in the seed alone, so that the rest is parsed once for all.
+    return _settings_in(SEED.sub("", text)) | {"seed": int(seed[1])}
 
 
 @cache
-def _values(text: str) -> Record:
-    """The settings in a part of a config.yaml, by their full names."""
-    values = _leaves(record_values(text))
-    return {name: _typed(name, value, SETTINGS.get(name, str)) for name, value in values}
-
-
-def _leaves(values: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield full name, such as ``a.b``, and value of each entry of nested dictionaries."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _settings_in(text: str) -> Record:
+    """The settings in a config.yaml, or in one without its seed."""
+    values = record_values(text)
+    row = DEFAULTS | dict(leaves(values))
+    if other := sorted(SETTINGS.keys() ^ row.keys()):
+        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
+    row |= dict(leaves(spelled_out(values)))
+    for name, value in row.items():
+        number = isinstance(value, int | float) and abs(value) < 2**63
+        row[name] = _typed(name, value, SETTINGS.get(name) or (type(value) if number else str))
+    return row
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -166,6 +177,9 @@ def _status(folder: Path, row: Record) -> Record:
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
+    codes = [_code(start) for start in starts]
+    names = dict.fromkeys(name for code in codes for name in code)
+    parts = {name: str(_then(code.get(name) for code in codes)) for name in names}
     command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
@@ -173,23 +187,23 @@ def _status(folder: Path, row: Record) -> Record:
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": _then(map(_code, starts)),
+        "code": ", ".join(f"{name} {value}" for name, value in parts.items()),
         "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
         "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    return {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+    typed = {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
+    return typed | {"parts": [list(map(printable, part)) for part in parts.items()]}
 
 
-def _code(start: Record) -> str:
+def _code(start: Record) -> dict[str, str]:
     """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
     versions = start.get("versions") or {}
     known = {name: versions[name] for name in COMPUTING if versions.get(name)}
     own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
-    code = {"igo": start.get("code"), **own, **known}
-    return ", ".join(f"{name} {value or 'unknown'}" for name, value in code.items())
+    return {"igo": start.get("code") or "unknown", **own, **known}
 
 
 def _then(values: Iterable[str | None]) -> str | None:
@@ -279,10 +293,11 @@ def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
         for name, (other, value) in ONLY_WITH.items()
     )
+    no_settings = {*HEAD, *RESULTS, *REPEATED, "parts"}
     names = [
         name
         for name in runs.columns
-        if name in {*SETTINGS, FINGERPRINT} - {*REPEATED}
+        if name not in no_settings
         and has_effect(name)
         and (name not in ONLY_WITH or acting[name].count())
     ]
@@ -341,7 +356,7 @@ def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[
 
     ``runs`` and ``settings`` are as in ``by_setting``.
     """
-    runs = runs.drop("setting", "counted", "folder", strict=False)
+    runs = runs.drop("setting", "counted", "folder", "parts", strict=False)
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {

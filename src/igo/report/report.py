@@ -16,13 +16,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
+from igo.config.names import data_set
 from igo.config.schema import has_effect
 from igo.ground.errors import ConfigError, counted
 from igo.ground.files import output_folder, write_output
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
-from igo.report.names import data_set, labels, without_delta
+from igo.report.names import labels, without_delta
 from igo.report.reading import constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
@@ -59,7 +60,8 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     html = render(sections, results, shlex.join(typed), output)
-    write_output(output, files | {PAGE: html.encode()})
+    tex = render(sections, results, "", output, "page.tex")
+    write_output(output, files | {PAGE: html.encode(), "settings.tex": tex.encode()})
     print(f"wrote {output / PAGE}")
     return sections
 
@@ -68,14 +70,20 @@ def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
     # A report may be published: names of machines and of folders are left out.
-    runs = results.runs.drop("host", "folder", *local).sort(
+    runs = results.runs.drop("host", "folder", "parts", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
     return {name: table.write_csv().encode() for name, table in tables.items()}
 
 
-def render(sections: Sequence[Section], results: Results, command: str, folder: Path) -> str:
+def render(
+    sections: Sequence[Section],
+    results: Results,
+    command: str,
+    folder: Path,
+    template: str = "page.html",
+) -> str:
     """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -105,7 +113,7 @@ def render(sections: Sequence[Section], results: Results, command: str, folder: 
         # Relative, so that page and runs can be moved together.
         row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
     common = constants(results.settings)
-    return environment.get_template("page.html").render(
+    return environment.get_template(template).render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
         settings=[(names[row["setting"]], row) for row in results.settings.to_dicts()],

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -76,26 +75,27 @@ def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
     lines: list[str] = []
     groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
     for name, numbers in [*groups, ("the settings", list(labels))]:
-        used = runs.filter("counted", pl.col("setting").is_in(numbers)).fill_null("unknown")
-        each = used.group_by("code").agg(pl.len(), pl.first("commit")).sort("len", "code").rows()
-        starts = [start.split(", ") for code, *_ in each for start in code.split(THEN)]
-        values = Counter(part.partition(" ")[0] for part in {*chain(*starts)})  # of igo, torch, …
-        if max(values.values(), default=1) > 1 and not (lines and name == "the settings"):
+        used = runs.filter("counted", pl.col("setting").is_in(numbers))
+        each = used.group_by("code").agg(pl.len(), pl.first("commit", "parts")).sort("len", "code")
+        codes = [dict(parts) for parts in each["parts"].to_list()]
+        several = _several(codes)
+        if several and not (lines and name == "the settings"):
             of: Counter[str] = Counter()
-            for code, n, commit in each:
-                differing = _differing(code, values)
-                of[f"{short(commit)} ({differing})" if differing else short(commit)] += n
+            for n, commit, code in zip(each["len"], each["commit"], codes, strict=True):
+                differing = ", ".join(f"{part} {code[part]}" for part in several if part in code)
+                of[f"{short(commit or 'unknown')} ({differing})".removesuffix(" ()")] += n
             runs_of = ", ".join(f"{counted(n, 'run')} of {which}" for which, n in of.items())
             lines.append(f"{name} are of different code: {runs_of}")
     return lines
 
 
-def _differing(code: str, values: Mapping[str, int]) -> str:
-    """The parts of a code that have several values among the runs."""
-    return THEN.join(
-        ", ".join(part for part in start.split(", ") if values[part.partition(" ")[0]] > 1)
-        for start in code.split(THEN)
-    )
+def _several(codes: Sequence[Mapping[str, str]]) -> list[str]:
+    """The parts, such as igo or torch, of which runs have several values, or one run has."""
+    values: dict[str, set[str]] = {}
+    for code in codes:
+        for part, value in code.items():
+            values.setdefault(part, set()).update(value.split(THEN))
+    return [part for part, found in values.items() if len(found) > 1]
 
 
 def short(commit: str) -> str:

@@ -14,11 +14,11 @@ from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from igo.config.names import schedule_name
 from igo.config.schema import Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.method.plan import Plan, notes
-from igo.method.profiles import paper_method
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
 RELATIVE = (
@@ -145,22 +145,11 @@ class ProgressBar:
 
 def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
-    schedule = config.schedule
-    p = "" if config.p is None else f", p {config.p:.5g}"
     stages = f" in {plan.rows[-1].stage} stages" if plan.rows[-1].stage > plan.epochs else ""
-    method = paper_method(
-        schedule.profile, schedule.gamma, config.split, schedule.growth, schedule.rate
-    )
-    curves = f"{schedule.profile} {'rate' if schedule.rate else 'noise'}{p}, "
-    if schedule.growth:
-        curves += f"growth {schedule.growth}"
-    else:
-        curves += "b constant" if schedule.rate else f"split {config.split:.5g}"
     return (
-        f"{f'{method}: ' if method else ''}{curves},"
-        f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
-        f" {config.optimizer.name}: {counted(plan.epochs, 'epoch')}{stages},"
-        f" {counted(plan.updates, 'update')}"
+        f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
+        f" {config.model.name} and {config.optimizer.name}:"
+        f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}"
     )
 
 

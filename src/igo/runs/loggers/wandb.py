@@ -26,6 +26,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
+from igo.config.names import data_set, leaves, schedule_name, spelled_out
 from igo.config.schema import Config
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
@@ -36,7 +37,7 @@ from igo.runs.terminal import Terminal
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
-LONGEST_NAME = 128  # characters that W&B takes
+LONGEST_NAME, LONGEST_TAG = 128, 64  # characters that W&B takes
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
 
@@ -112,14 +113,17 @@ class WandB(Logger):
 
         self._config, self._folder = config, folder
         status, tracking, name = folder.status(), config.tracking, folder.path.name
-        model, profile = (s.partition("(")[0] for s in (config.model.name, config.schedule.profile))
-        p = "" if config.p is None else f" p={config.p:g}"
-        title = f"{profile}{p} split={config.split:.4g} seed={config.seed} {name}"
+        values, schedule = spelled_out(asdict(config)), schedule_name(config)
+        title = f"{schedule}, seed {config.seed}, {name}"
+        task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
+        values["schedule"]["name"] = schedule
+        if (gamma := config.schedule.gamma) is not None:  # which stands for κ/√λ
+            values["schedule"]["kappa"] = round(gamma**config.split, 12)
+            values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan: list[Record] = [
             {name: float(cell) if cell else None for name, cell in row.items()}
             for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
         ]
-        task = f"{config.dataset.name}-{model}-{profile}"
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
@@ -144,17 +148,19 @@ class WandB(Logger):
                 dir=str(folder.path.resolve().parent),
                 project=tracking.project,
                 entity=tracking.entity,
-                group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task,
-                tags=[*filter(None, tags), profile],
+                group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task[:LONGEST_NAME],
+                tags=[*filter(None, tags), schedule.partition(",")[0][:LONGEST_TAG]],
                 name=(tracking.name or title)[:LONGEST_NAME],
                 id=status["wandb_id"],
                 config={
-                    **asdict(config),
+                    **values,
                     "setting": setting_of(config),
                     "plan": {key: [row[key] for row in plan] for key in plan[0]},
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
             )
+            for patch in folder.path.glob("changes-*.patch"):
+                self._run.save(str(patch), base_path=str(folder.path), policy="now")
         self._run.define_metric("*", step_metric="epoch")
         self._run.define_metric("updates", step_metric="epoch", summary="last")
         for split in ("test", "validation"):

@@ -1,0 +1,118 @@
+"""What a run is called: in W&B, the table, the report and the terminal, in the words of the paper.
+
+A run's folder alone keeps the name that it has, so that old records are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from igo.config import own
+from igo.config.schema import FORMULAS, OF_SCHEDULES, SETTINGS, Config
+from igo.ground.errors import counted
+from igo.ground.files import Record
+from igo.method.profiles import paper_method
+
+SHORT = {name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text}
+SHORT |= {"p": "p =", "schedule.gamma": "γ"}
+DATASETS = {
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+}
+FRACTIONS = {0.25: "¼", 0.5: "½", 0.75: "¾"}
+ALWAYS = ("epochs", "learning_rate", "batch_size")  # shown even as defaults
+# What the name of a method stands for.
+METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.growth", "schedule.rate")
+
+
+def spelled_out(settings: Record) -> Record:
+    """The nested settings of a run, with the arguments of one's own model, … as settings.
+
+    Of ``my_model.cnn(width=8)`` the name is ``my_model.cnn``, and ``model.arguments.width`` is 8.
+    """
+    for group, key in own.NAMES.items():
+        call = settings[group][key]
+        if own.is_call(call):
+            target, arguments = own.read(call)
+            settings[group] |= {key: target, "arguments": arguments}
+    return settings
+
+
+def leaves(settings: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield full name, such as ``a.b``, and value of each entry of nested settings."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def data_set(row: Record) -> str:
+    """A data set's name; for the user's own data, the name of the file or folder if it is known."""
+    return str(row.get("data") or DATASETS.get(row["dataset.name"], row["dataset.name"]))
+
+
+def of_schedule(name: str) -> bool:
+    """Whether the setting of this full name is a part of its schedule's name."""
+    group, _, rest = name.partition(".")
+    own_ones = rest in ("growth", "rate") or rest not in OF_SCHEDULES
+    return group in ("p", "split") or (group == "schedule" and own_ones)
+
+
+def method(row: Record) -> str | None:
+    """The name of one of the paper's Methods 1 to 4; None for other schedules."""
+    return paper_method(*map(row.get, METHOD))
+
+
+def schedule_name(config: Config) -> str:
+    """A schedule in words: ``Method 3``, ``cosine, split ½``, ``graduated, p = 0.3, split ½``."""
+    row = dict(leaves(spelled_out(asdict(config))))
+    return ", ".join(words(row, [*filter(of_schedule, row)]))
+
+
+def words(row: Record, names: Collection[str], *, every: bool = False) -> list[str]:
+    """The values of some settings in words, those of the schedule first.
+
+    Of defaults only those of ALWAYS and of the schedule, and nothing that is null, but with
+    ``every``. ``row`` has settings by their full names.
+    """
+    shown, skipped = [], [*METHOD] if method(row) else []
+    if skipped and not set(names).isdisjoint(METHOD):
+        shown.append(str(method(row)))
+    if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
+        skipped.append("schedule.stages")
+    if row.get("schedule.rate"):  # which names the curve
+        skipped += ["schedule.profile", "split"]
+    elif row.get("schedule.growth"):  # which says how b grows
+        skipped.append("split")
+    for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
+        default = SETTINGS[name].default if name in SETTINGS else None
+        told = name in ALWAYS or of_schedule(name) or row[name] != default
+        if name not in skipped and (every or (told and row[name] is not None)):
+            shown.append(phrase(row, name))
+    return shown
+
+
+def phrase(row: Record, name: str) -> str:
+    """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
+    value = row[name]
+    short = SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    match name:
+        case "dataset.name":
+            return data_set(row)
+        case "model.name" | "optimizer.name" | "schedule.profile":
+            return shown.upper() if shown in FORMULAS else shown
+        case "dataset.samples":
+            return f"n = {value:,}"
+        case "epochs":
+            return counted(value, "epoch")
+        case "split":
+            shown = FRACTIONS.get(value, f"{value:.4g}")
+    if value is None or isinstance(value, bool):
+        return short if value else f"no {short}"
+    return f"{short} {shown}"
