@@ -290,7 +290,8 @@ def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> No
     text = file.read_text().replace("  name: sgd\n", "  name: lion\n  timm: true\n")
     file.write_text(text.replace("\nengine:\n", "\nengine:\n  threads: auto\n"))
     call = "timm.optim.create_optimizer_v2(opt='lion')"
-    assert reading.read_run(folder) == before[0] | {"optimizer.name": call}
+    named = {"optimizer.name": "timm.optim.create_optimizer_v2", "optimizer.arguments.opt": "lion"}
+    assert reading.read_run(folder) == before[0] | named
     assert read_config(file, trust=True).optimizer.name == call
 
 
