@@ -72,7 +72,8 @@ class Pretended(TorchDispatchMode):
         apart = any(on != onto and (on or copies or tensor.dim()) for tensor, on in pairs)
         assert copies or not apart, f"{function} mixes devices"  # but for a number of the CPU's
         by_number = function is torch.ops.aten.index.Tensor and tensors[-1].dtype == torch.int64
-        if apart or (any(there) and not by_number and READS & {*function.tags}):
+        waits = apart and not named.get("non_blocking")
+        if waits or (any(there) and not by_number and READS & {*function.tags}):
             frame: Any = sys._getframe()
             while not frame.f_globals["__name__"].startswith("igo."):
                 frame = frame.f_back
@@ -130,7 +131,9 @@ CASES: dict[str, dict[str, int]] = {  # of whole trainings, and what differs fro
     "dataset.validation=0.25 dataset.samples=128": {"Engine.evaluate": 2},
     "schedule=graduated split=0 batch_size=16": {},
     "dataset=folder dataset.root=images dataset.image_size=16": {},
-    "dataset=folder dataset.root=images dataset.image_size=16 dataset.cache=false": {},
+    "dataset=folder dataset.root=images dataset.image_size=16 dataset.cache=false": {
+        "TensorData._order": 0  # read by workers, and copied from pinned memory
+    },
 }
 
 
@@ -176,5 +179,5 @@ def test_whole_trainings_take_cudas_branches(tmp_path: Path) -> None:
     for line, (settings, more) in zip(ended.stdout.splitlines(), CASES.items(), strict=True):
         device, records, waits = json.loads(line)
         assert (device, records[-1]["max_memory_reserved"]) == ("cuda", 2), settings
-        assert waits == {**EPOCH, **more}, settings
+        assert Counter(waits) == Counter({**EPOCH, **more}), settings
         assert records[-1]["train/loss"] < records[0]["train/loss"], settings
