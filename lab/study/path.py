@@ -42,12 +42,10 @@ JUDGED = {  # at 80 epochs, in README's words
 }
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
-AFTERWARDS = (  # (arm, epochs) less another, chosen after the results were known
-    (("1", 40), ("1", 80)),  # half of Σ η
-    (("2", 80), ("1", 40)),  # nearly the same Σ η
-    (("late", 20), ("late", 80)),
-    (("late", 20), ("2", 80)),
-)
+AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
+    (("1", 40), ("1", 80)), (("2", 80), ("1", 40)),
+    (("late", 20), ("late", 80)), (("late", 20), ("2", 80)),
+)  # fmt: skip
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
     "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
@@ -103,17 +101,17 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
-    for arm in ARMS:
+    for arm, settings in ARMS.items():
         cells = []
         for epochs in LENGTHS:
-            of_arm = _runs_of(arm, epochs, runs, seeds_of)
+            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
+                      for seed in seeds_of]  # fmt: skip
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        last = [run.epochs[-1] for run in of_arm]
-        level = np.nanmedian(np.array([epoch["delta_measured"] for epoch in last], dtype=float))
-        updates = np.median([epoch["updates"] for epoch in last])
-        seconds = np.median([run.status["seconds"] for run in of_arm])
+        ends = [(run.epochs[-1]["delta_measured"], run.epochs[-1]["updates"],
+                 run.status["seconds"]) for run in of_arm]  # fmt: skip
+        level, updates, seconds = np.nanmedian(np.array(ends, dtype=float), axis=0)
         lines.append([arm, *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
     head = [f"arm, {len(seeds_of)} seeds", *lengths, "δ", "updates", "seconds"]
     arms = table.markdown(head, lines)
@@ -131,21 +129,15 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     return "\n".join([*parts, _afterwards(runs, seeds_of)])
 
 
-def _runs_of(arm: str, epochs: int, runs: Mapping[str, Run], seeds_of: Sequence[int]) -> list[Run]:
-    settings = ARMS[arm] | {"epochs": epochs}
-    return [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
-
-
 def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
     for pair in AFTERWARDS:
+        first, second = (ARMS[arm] | {"epochs": epochs} for arm, epochs in pair)
+        arms: Row = {"experiment": EXPERIMENT, "first": first, "second": second}
         cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in pair)]
         for end in ENDPOINTS:
-            above, below = (
-                np.array([study.endpoint(run, end) for run in _runs_of(*side, runs, seeds_of)])
-                for side in pair
-            )
+            above, below = study.values(arms | {"endpoint": end}, runs, seeds_of)
             found = mean_of(above - below)
             cells.append(table.with_interval(found.value, found.low, found.high))
         lines.append(cells)
