@@ -40,22 +40,14 @@ WORDS = {  # for the arms, in the figure
     **{number: f"Method {number}" for number in "1234"},
     "reversed": "its reversed order", "late": "a late fall of η", "quiet": "constant at η₁/4",
 }  # fmt: skip
-JUDGED = {  # at 80 epochs, in README's words
-    ("2", "1"): "Method 2 (η falls) less Method 1 (constant)",
-    ("3", "1"): "Method 3 (b grows) less Method 1",
-    ("4", "1"): "Method 4 (both) less Method 1",
-    ("3", "2"): "Method 3 less Method 2",
-    ("4", "2"): "Method 4 less Method 2",
-    ("2", "quiet"): "Method 2 less Method 1 at η₁/4",
-}
+# At 80 epochs
+JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
-AFTERWARDS = (  # (arm, epochs) less another, chosen after the results were known
-    (("1", 40), ("1", 80)),  # half of Σ η
-    (("2", 80), ("1", 40)),  # nearly the same Σ η
-    (("late", 20), ("late", 80)),
-    (("late", 20), ("2", 80)),
-)
+AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
+    (("1", 40), ("1", 80)), (("2", 80), ("1", 40)),
+    (("late", 20), ("late", 80)), (("late", 20), ("2", 80)),
+)  # fmt: skip
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
     "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
@@ -75,8 +67,7 @@ def rows(planned: Sequence[int]) -> list[Row]:
             for first, second in ESTIMATED:
                 judged = (first, second) in JUDGED and endpoint == "end_accuracy"
                 judged = judged and epochs == LENGTHS[-1]
-                words = {"readme": JUDGED[first, second]} if judged else {}
-                found.append(words | {
+                found.append({
                     "claim": f"{epochs} epochs, {statistics}: {first} − {second}",
                     "test": "compare" if judged else "none",
                     "experiment": EXPERIMENT, "first_seed": planned[0], "seeds": len(planned),
@@ -111,17 +102,17 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
-    for arm in ARMS:
+    for arm, settings in ARMS.items():
         cells = []
         for epochs in LENGTHS:
-            of_arm = _runs_of(arm, epochs, runs, seeds_of)
+            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
+                      for seed in seeds_of]  # fmt: skip
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        last = [run.epochs[-1] for run in of_arm]
-        level = np.nanmedian(np.array([epoch["delta_measured"] for epoch in last], dtype=float))
-        updates = np.median([epoch["updates"] for epoch in last])
-        seconds = np.median([run.status["seconds"] for run in of_arm])
+        ends = [(run.epochs[-1]["delta_measured"], run.epochs[-1]["updates"],
+                 run.status["seconds"]) for run in of_arm]  # fmt: skip
+        level, updates, seconds = np.nanmedian(np.array(ends, dtype=float), axis=0)
         lines.append([arm, *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
     head = [f"arm, {len(seeds_of)} seeds", *lengths, "δ", "updates", "seconds"]
     arms = table.markdown(head, lines)
@@ -144,40 +135,28 @@ def readme(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     seeds_of = study.seeds_of(claims, runs)
     longest, lines = LENGTHS[-1], []
     for arm, (eta, b) in CHANGES.items():
-        of_arm = _runs_of(arm, longest, runs, seeds_of)
+        settings = ARMS[arm] | {"epochs": longest}
+        of_arm = [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
         accuracy = np.mean([study.endpoint(run, "end_accuracy") for run in of_arm])
         updates = np.median([run.epochs[-1]["updates"] for run in of_arm])
         seconds = np.median([run.status["seconds"] for run in of_arm])
         above = "" if arm == "1" else _estimate(claims, longest, "end_accuracy", arm, "1")
         cost = [f"{updates:,.0f}", f"{seconds:.0f} s"]
         lines.append([f"Method {arm}", eta, b, f"{accuracy:.1f} %", above, *cost])
-    head = [
-        "",
-        "η a stage",
-        "b a stage",
-        "test accuracy",
-        "above Method 1, 95 %",
-        "updates",
-        "time",
-    ]
+    head = ["", "η a stage", "b a stage", "test accuracy", "above Method 1, 95 %"]
+    head += ["updates", "time"]
     return table.markdown(head, lines)
-
-
-def _runs_of(arm: str, epochs: int, runs: Mapping[str, Run], seeds_of: Sequence[int]) -> list[Run]:
-    settings = ARMS[arm] | {"epochs": epochs}
-    return [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
 
 
 def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
     for pair in AFTERWARDS:
+        first, second = (ARMS[arm] | {"epochs": epochs} for arm, epochs in pair)
+        arms: Row = {"experiment": EXPERIMENT, "first": first, "second": second}
         cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in pair)]
         for end in ENDPOINTS:
-            above, below = (
-                np.array([study.endpoint(run, end) for run in _runs_of(*side, runs, seeds_of)])
-                for side in pair
-            )
+            above, below = study.values(arms | {"endpoint": end}, runs, seeds_of)
             found = mean_of(above - below)
             cells.append(table.with_interval(found.value, found.low, found.high))
         lines.append(cells)

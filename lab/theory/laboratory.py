@@ -27,6 +27,7 @@ STUDIES = (
     "implicit",
     "escape",
     "own_noise",
+    "tails",
     "assumptions",
 )
 HEAD = Path(__file__).with_name("page.md")

@@ -1,7 +1,8 @@
 """Smoothing, f̂_δ(x) = E[f(x − δu)]: the law of u, the kernel.
 
 The kernels are `ball`, uniform on the closed unit ball of R^d (the slides'; δ is a radius), and
-`gaussian`, N(0, I) (δ is the standard deviation of a coordinate).
+`gaussian`, N(0, I) (δ is the standard deviation of a coordinate). `PUBLISHED` are those of the
+authors' smoothing.py, in one dimension.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import integrate, special, stats
 
 Array = NDArray[np.float64]
 
@@ -44,3 +45,20 @@ def in_ball(count: int, dimension: int, rng: np.random.Generator) -> Array:
 
 
 BALL, GAUSSIAN = Kernel("ball"), Kernel("gaussian")
+
+# Source: github.com/naoki-sato3/new-sigma-nice, smoothing.py
+PUBLISHED = {
+    "gaussian": stats.norm(), "uniform": stats.uniform(-2, 4),
+    "exponential": stats.expon(scale=1.5), "rayleigh": stats.rayleigh(),
+    "cauchy": stats.cauchy(), "levy": stats.levy(loc=1), "pareto": stats.pareto(1),
+}  # fmt: skip
+
+
+def wave_left(kernel: str, t: float) -> float:
+    """Return |E[exp(i t u)]|, t > 0, of a published kernel: what smoothing leaves of a wave."""
+    law = PUBLISHED[kernel]
+    low, high = law.support()
+    if np.isinf(low):  # symmetric about 0
+        return float(abs(2 * integrate.quad(law.pdf, 0, high, weight="cos", wvar=t)[0]))
+    parts = (integrate.quad(law.pdf, low, high, weight=w, wvar=t)[0] for w in ("cos", "sin"))
+    return float(np.hypot(*parts))

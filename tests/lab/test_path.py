@@ -23,8 +23,7 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     monkeypatch.setattr(path, "SEEDS", 12)
     monkeypatch.setattr(path, "LEAST", 12)
     random, runs = np.random.default_rng(0), {}
-    status = json.dumps({"hardware": {"cpu": "", "instructions": ""}, "versions": {"torch": ""},
-                         "seconds": 7.4})  # fmt: skip
+    status = {"hardware": {"cpu": "", "instructions": ""}, "versions": {"torch": ""}, "seconds": 7}
     for seed in range(12):
         for arm, settings in path.ARMS.items():
             for epochs in path.LENGTHS:
@@ -35,7 +34,7 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
                           "updates": 100 * epochs}  # fmt: skip
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
                 after = json.dumps({"anew_accuracy": 100 * right})
-                files = {"metrics.jsonl": json.dumps(record), "status.json": status}
+                files = {"metrics.jsonl": json.dumps(record), "status.json": json.dumps(status)}
                 runs[name] = Run(name, files | {"after.json": after})
     assert len(runs) == 12 * 7 * 4 == len(rows.whole_seeds(path.rows(range(12)), runs))
     claims = path.fill(runs)

@@ -152,8 +152,8 @@ def width_is_bounded(frames: Frames) -> Seen:
         parts,
         [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
         "For θ > π/2 the printed |δ⁻| is the other, larger root. For θ < π/2 the exact range is "
-        f"a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: the printed upper bound is {above(1.5):.3g} "
-        f"times that at a_m = 1.5, {above(2):.3g} at 2 and {above(6):.3g} at 6",
+        f"a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: the printed bound is {above(1.5):.3g} "
+        f"times that at a_m = 1.5, {above(6):.3g} at 6",
     )
 
 

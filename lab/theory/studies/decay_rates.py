@@ -113,8 +113,7 @@ def powers_are_allowed(frames: Frames) -> Seen:
         f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
         [check(f"p = {p:g}") for p in (1, 0.9, 0.5, 0.1)],
         [check(f"p = {p:g}") for p in (2, 4, 8)],
-        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2; at "
-        "a_m = 2 it ends below p = 1",
+        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2",
     )
 
 

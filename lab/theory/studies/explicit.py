@@ -94,9 +94,10 @@ def printed_step_rule(frames: Frames) -> Seen:
 
     counter = " and ".join(check.number for check in checks(hazan, ""))
     return Seen(
-        f"the dented bowl, σ-nice by the checker, {STAGES} halvings, {CHAINS} chains",
+        f"the dented bowl, {STAGES} halvings, {CHAINS} chains",
         checks(printed, "as printed"),
-        note="In Hazan et al. σδ_m²/32 is ε_m, the accuracy of stage m. With c·L²/(σε_m) steps, "
+        note="A misprint: in Hazan et al. σδ_m²/32 is ε_m, the accuracy of stage m. With "
+        "c·L²/(σε_m) steps, "
         f"c = {CONSTANT}, the same checks find {counter}",
     )
 

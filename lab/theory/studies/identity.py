@@ -130,7 +130,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
         ],
         [_within(frames, "b = 16 against N(0, δ²)")],
         "The size is right; the kernel is the law of −ηω itself. The ball has "
-        "E‖ω‖² = (C²/b)·d/(d + 2) [derived]: within Lemma 2.1, and below C²/b for small d",
+        "E‖ω‖² = (C²/b)·d/(d + 2) [derived]",
     )
 
 

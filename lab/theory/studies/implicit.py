@@ -1,5 +1,11 @@
-"""Study: Algorithms 3 and 4, and Theorem 3.4's rounds and steps against ε."""
+"""Study: Algorithms 3 and 4, and Theorem 3.4's rounds and steps against ε.
 
+For the ripple x*_δ = κδ − (μ/ω) sin ωδ cos ωx*_δ, κ = (left − right)/(left + right) and
+μ = 2Aω/(left + right) [derived]. So condition (i) of new σ-nice functions holds between all levels
+if κ + μ ≤ 1, and between levels at least 2μ/(ω(1 − κ)) apart in any case. (ii) always holds.
+"""
+
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -8,48 +14,77 @@ import polars as pl
 from scipy import stats
 
 from igo.method.algorithm3 import alpha_0, stages_for
-from lab.theory.functions import Ripple
+from lab.theory.functions import Ripple, smoothed
+from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate
 from lab.theory.smoothing import Array
 
-STUDY = Study("theorem_3_4", "algorithm3", "stage_lengths_exist")
+STUDY = Study(
+    "theorem_3_4", "algorithm3", "stage_lengths_exist",
+    "inside_class", "inside_rates", "inside_success",
+)  # fmt: skip
 ROUNDS = {
     0.25: (25, 70, 200, 550, 1500),
     0.5: (25, 50, 100, 200, 400, 800),
     0.75: (20, 35, 60, 100, 180),
     1.0: (15, 25, 40, 65, 100),
 }
-EPSILONS = {0.25: (1.2, 0.9), 0.5: (0.6, 0.3), 0.75: (0.4, 0.15), 1.0: (0.4, 0.08)}
+EPSILONS = {0.25: (0.1, 0.09), 0.5: (0.08, 0.03), 0.75: (0.08, 0.03), 1.0: (0.08, 0.02)}
 H3 = (0.0, 0.01, 0.1, 1.0)
 MOST, CHAINS = 1_000_000, 200
-PROBLEM = Ripple()
-ETA, NOISE, BATCH = 0.1, 4.0, 4.0  # η_1, C, b_1
-DELTA = ETA * NOISE / BATCH**0.5  # δ_1
-ALPHA_0 = alpha_0(
-    learning_rate=ETA, batch_size=BATCH, variance=NOISE**2, lipschitz=PROBLEM.lipschitz, width=1.0,
-    sigma=PROBLEM.sigma(DELTA),
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function with η_1, C and b_1."""
+
+    problem: Ripple
+    eta: float = 0.1
+    noise: float = 4.0
+    batch: float = 4.0
+
+    @property
+    def delta(self) -> float:
+        """δ_1."""
+        return float(self.eta * self.noise / self.batch**0.5)
+
+    @property
+    def alpha_0(self) -> float:
+        """α_0 of Algorithm 3, d_m = 1."""
+        return alpha_0(
+            learning_rate=self.eta, batch_size=self.batch, variance=self.noise**2, width=1.0,
+            lipschitz=self.problem.lipschitz, sigma=self.problem.sigma(self.delta),
+        )  # fmt: skip
+
+
+RIPPLE = Case(Ripple())
+# Where plain descent stays, f is larger: ε can be below it, and M still small.
+HILLY = Case(Ripple(left=0.5, frequency=30.0), noise=1.6)
+VALLEY = Case(Ripple(wave_slope=0.29))  # κ + μ = 0.994: new σ-nice for every M; one minimum
+NARROW = Case(Ripple(left=0.7, wave_slope=0.4, frequency=550.0), eta=0.004, noise=500.0)
+STAGES = {0.5: 100, 1.0: 10, 2.0: 4}  # M of NARROW, M^p = 10: levels far enough apart
 LOOSE = 1.3  # largest slope over 1/p that counts as 1/p
 MODES = ("exact", "sgd", "constant noise", "no noise")
 
 
 def bracket(phi: Array | float, h3: float = 0.0) -> Array:
     """Return ε_m − H_3 η_m, ε_m = σ²δ_m², for φ_m = δ_m/δ_1 and all of the decay in η."""
-    return np.asarray((PROBLEM.sigma(DELTA) * DELTA * phi) ** 2 - h3 * ETA * phi)
+    sigma, delta = RIPPLE.problem.sigma(RIPPLE.delta), RIPPLE.delta
+    return np.asarray((sigma * delta * phi) ** 2 - h3 * RIPPLE.eta * phi)
 
 
-def plan(rounds: int, power: float) -> Array:
+def plan(rounds: int, power: float, first: int = 10) -> Array:
     """Return φ_m = δ_m/δ_1 = η_m/η_1 of each step of rounds m = 1..M of Algorithm 3.
 
-    T_F = ⌈H_4/(ε_m − H_3 η_m)⌉. The slides give no H_3, H_4: here H_3 = 0, and H_4 is for ten steps
-    in stage 1. Round M + 1 is left out: it has η = 0 and does not move.
+    T_F = ⌈H_4/(ε_m − H_3 η_m)⌉. The slides give no H_3, H_4: here H_3 = 0, and H_4 is for `first`
+    steps in stage 1. Round M + 1 is left out: it has η = 0 and does not move.
     """
     phi = optimal_levels(1.0, rounds, power)
-    return np.repeat(phi, np.ceil(10 * bracket(1.0) / bracket(phi) - 1e-9).astype(int))
+    return np.repeat(phi, np.ceil(first * bracket(1.0) / bracket(phi) - 1e-9).astype(int))
 
 
-def run(phi: Array, start: Array, mode: str, seed: int = 0) -> Array:
+def run(phi: Array, start: Array, mode: str, seed: int = 0, case: Case = RIPPLE) -> Array:
     """Run Algorithm 3 from `start` (n,), φ by step, and return the last points (n,).
 
     `exact` is Algorithm 4: gradient descent on the closed form of f̂_δm. `sgd` is SGD on f with
@@ -59,12 +94,12 @@ def run(phi: Array, start: Array, mode: str, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     x = np.array(start, float)
     for share in phi.tolist():
-        level = {"constant noise": DELTA, "no noise": 0.0}.get(mode, DELTA * share)
+        level = {"constant noise": case.delta, "no noise": 0.0}.get(mode, case.delta * share)
         if mode in ("exact", "no noise"):
-            slope = PROBLEM.gradient(x, level)
+            slope = case.problem.gradient(x, level)
         else:
-            slope = PROBLEM.gradient(x - level * rng.uniform(-1, 1, x.shape))
-        x = x - ETA * share * slope
+            slope = case.problem.gradient(x - level * rng.uniform(-1, 1, x.shape))
+        x = x - case.eta * share * slope
     return x
 
 
@@ -74,14 +109,14 @@ def starts(seed: int, chains: int = CHAINS) -> Array:
 
 
 def rounds_and_errors(
-    power: float, mode: str, rounds: tuple[int, ...], seed: int
+    power: float, mode: str, rounds: tuple[int, ...], seed: int, case: Case = RIPPLE
 ) -> list[dict[str, Any]]:
     """Return for each M the mean f(x_{M+2}) − f(x*) over the chains, and the total steps."""
     records: list[dict[str, Any]] = []
     start = starts(seed, 20 if mode == "exact" else CHAINS)
     for m in rounds:
         phi = plan(m, power)
-        error = float(PROBLEM.value(run(phi, start, mode, seed)).mean())
+        error = float(case.problem.value(run(phi, start, mode, seed, case)).mean())
         records.append({"p": power, "mode": mode, "rounds": m, "error": error, "steps": len(phi)})
     return records
 
@@ -97,35 +132,53 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     reached = []
     for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
-            m = stages_for(epsilon, ALPHA_0, power)
-            value = PROBLEM.value(run(plan(m, power), starts(seed), mode, seed))
+            m = stages_for(epsilon, HILLY.alpha_0, power)
+            value = HILLY.problem.value(run(plan(m, power), starts(seed), mode, seed, HILLY))
             within = int((value <= epsilon).sum())
             case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}
             reached.append(case | {"mean_error": float(value.mean()), "within": within})
     last = 1 / np.arange(1, MOST + 1)  # φ of the last stage for p = 1, whose bracket is the least
     valid = [
         {"h3": h3, "rounds": int((bracket(last, h3) > 0).sum())}
-        for h3 in (*H3, PROBLEM.lipschitz**2 / 2)
+        for h3 in (*H3, RIPPLE.problem.lipschitz**2 / 2)
     ]
-    return {
-        "theorem_3_4": frame(errors),
-        "algorithm3": frame(reached),
-        "stage_lengths_exist": frame(valid),
-    }
+    tables = {"theorem_3_4": errors, "algorithm3": reached, "stage_lengths_exist": valid}
+    return {name: frame(records) for name, records in (tables | inside(seed)).items()}
 
 
-def _slope(frames: Frames, power: float, mode: str, column: str, what: str) -> Check:
+def inside(seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Check two functions at every level, fit the rate, and count the chains that arrive."""
+    checked, rates, reached = [], [], []
+    cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
+    for name, case, power, rounds in cases:
+        levels, sigma = optimal_levels(case.delta, rounds, power), case.problem.sigma(case.delta)
+        found = check_new_sigma_nice(smoothed(case.problem), list(levels), 1.0, sigma)
+        broken = sum(not (level.moves_little and level.is_convex) for level in found)
+        checked.append({"function": name, "p": power, "levels": rounds, "broken": broken})
+    for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise")):
+        rates += rounds_and_errors(power, mode, ROUNDS[power][:4], seed, VALLEY)
+    for (power, rounds), mode in product(STAGES.items(), MODES[1:]):
+        phi = plan(rounds, power, first=100)
+        end = run(phi, starts(seed), mode, seed, NARROW)
+        within = int((np.abs(end) <= NARROW.delta * phi[-1]).sum())
+        reached.append({"p": power, "mode": mode, "within": within})
+    return {"inside_class": checked, "inside_rates": rates, "inside_success": reached}
+
+
+def _slope(
+    frames: Frames, power: float, mode: str, column: str, what: str, table: str = "theorem_3_4"
+) -> Check:
     """Check the exponent of rounds or steps against the error, times p."""
-    rows = frames["theorem_3_4"].filter(p=power, mode=mode)
+    rows = frames[table].filter(p=power, mode=mode)
     slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
     reach = float(stats.t.ppf(0.975, len(rows) - 2)) * error
     interval = ((slope - reach) * power, (slope + reach) * power)
     return Check(f"slope times p, {what}", slope * power, high=LOOSE, interval=interval)
 
 
-def _fall(frames: Frames, power: float, mode: str) -> float:
+def _fall(frames: Frames, power: float, mode: str, table: str = "theorem_3_4") -> float:
     """Return the fall of the error from the fewest to the most rounds, over the fall of M^{−p}."""
-    rows = frames["theorem_3_4"].filter(p=power, mode=mode)
+    rows = frames[table].filter(p=power, mode=mode)
     error, rounds = rows["error"], rows["rounds"]
     return float(error[-1] / error[0] * (rounds[-1] / rounds[0]) ** power)
 
@@ -136,20 +189,18 @@ NEAR = "the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p})"
 @STUDY.statement("定理 3.4", f"{NEAR} rounds, p ∈ (0, 1]")
 def rounds_against_error(frames: Frames) -> Seen:
     """Fit the exponent of rounds against the error for every p."""
-    fall = "fall of the error over that of M^−p"
+    what = "fall of the error over that of M^−p"
     return Seen(
-        "the ripple (σ, L_f known, other minima on the right), Algorithm 3, H_3 = 0, with "
-        "closed-form ∇f̂ and with SGD",
+        "the ripple (σ, L_f known), with closed-form ∇f̂ and with SGD, H_3 = 0",
         [
             _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}")
             for power, mode in product(ROUNDS, ("exact", "sgd"))
         ],
         [
-            Check(f"{fall}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
+            Check(f"{what}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
             for mode in ("constant noise", "no noise")
         ],
-        "f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows. On either "
-        "side of x* f − f* is proportional to ‖x − x*‖ near x*",
+        "f(x*_δ) falls as δ, the slowest that a Lipschitz function allows",
     )
 
 
@@ -179,9 +230,10 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     sgd = table.filter(mode="sgd")
     worst = float((sgd["mean_error"] / sgd["epsilon"]).to_numpy().max())
     return Seen(
-        f"SGD on the ripple, H_3 = 0, {CHAINS} chains, α_0 = {ALPHA_0:.3g}",
+        f"SGD on a steeper ripple with five other minima, H_3 = 0, {CHAINS} chains, "
+        f"α_0 = {HILLY.alpha_0:.3g}",
         checks("sgd"),
-        [checks("no noise")[-1]],
+        checks("no noise"),
         f"α_0 is safe and dear: the mean error is at most {worst:.2g} of ε",
     )
 
@@ -196,6 +248,49 @@ def stage_lengths_exist(frames: Frames) -> Seen:
         f"the largest M ≤ {MOST:,} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
         "[derived]",
         [Check(f"largest M, H_3 = {h3:.3g}", m, low=MOST) for h3, m in rows],
-        note="The slides do not say what H_3 is. ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
+        note="ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
         "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
+    )
+
+
+def _class(frames: Frames, name: str) -> list[Check]:
+    """Count the levels that break the definition, d_m = 1."""
+    rows = frames["inside_class"].filter(function=name).select("p", "levels", "broken")
+    return [Check(f"broken of {m} levels, p = {p:g}", n, high=0) for p, m, n in rows.iter_rows()]
+
+
+@STUDY.statement(
+    "定理 3.4", "f new σ-nice at all levels ⇒ the ε-neighbourhood after O(1/ε^{1/p}) rounds"
+)
+def rounds_inside_the_class(frames: Frames) -> Seen:
+    """Check the class, and fit the exponent of rounds against the error for every p."""
+    slopes = (
+        _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}", "inside_rates")
+        for power, mode in product(ROUNDS, ("exact", "sgd"))
+    )
+    stays = _fall(frames, 1.0, "constant noise", "inside_rates")
+    return Seen(
+        "a nonconvex ripple with one minimum",
+        [*_class(frames, "valley"), *slopes],
+        [Check("fall of the error over that of M^−p, constant noise, p = 1", stays, high=2)],
+        "It is inside for every M. In d = 1 no f with another minimum is: as f(x*_δ + δ) = "
+        "f(x*_δ − δ), (i) and (ii) for all δ let f rise only right of x* [derived]",
+    )
+
+
+@STUDY.statement(
+    "定理 3.4", "f new σ-nice at its levels, with other minima ⇒ all starts reach N(x*; d_Mδ_M)"
+)
+def starts_inside_the_class(frames: Frames) -> Seen:
+    """Check the class, and count the chains from the whole domain that end near x*."""
+
+    def arrive(mode: str) -> list[Check]:
+        rows = frames["inside_success"].filter(mode=mode).select("p", "within").iter_rows()
+        return [rate(f"{mode}, p = {p:g}", won, CHAINS, low=0.95) for p, won in rows]
+
+    return Seen(
+        f"a ripple with 87 other minima, δ_1 = 1, {CHAINS} chains",
+        [*_class(frames, "narrow"), *arrive("sgd")],
+        [*arrive("constant noise"), *arrive("no noise")],
+        "Hills as narrow as the steps of δ are inside",
     )

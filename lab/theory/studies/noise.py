@@ -135,7 +135,7 @@ def falling_noise_is_better(frames: Frames) -> Seen:
     """Compare each schedule with the constant; both sides are tuned alike, on other chains."""
     rival = _wins(frames, CONSTANT, "tuned")
     return Seen(
-        f"{RAN}; b_1 and γ tuned alike on other chains, grid refined once",
+        f"{RAN}; b_1 and γ tuned alike on others",
         [
             rate_gap(f"success of {name} less constant", _wins(frames, name, "tuned"), rival)
             for name in SPLITS

@@ -125,5 +125,5 @@ def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
         [ratio(frames, p, k, less=True) for k in (SLOW, LARGE) for p in POINTS],
         [ratio(frames, point, OWN, LARGE, less=True) for point in POINTS],
         f"At one point of the training both smooth alike: η/2 gives {', '.join(alike)} of the rise "
-        "of 4b. The slide does not say that training with either ends alike",
+        "of 4b",
     )

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from lab.theory.smoothing import BALL, GAUSSIAN, in_ball
+from lab.theory.smoothing import BALL, GAUSSIAN, PUBLISHED, in_ball, wave_left
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 10])
@@ -22,3 +22,17 @@ def test_damping_of_a_wave_is_the_mean_of_its_cosine(kernel, dimension, law):
     for t in (0.0, 0.3, 1.2, 3.0):
         expected = law.expect(lambda u, t=t: np.cos(t * u))
         assert kernel.cosine_mean(t, dimension) == pytest.approx(expected)
+
+
+def test_what_the_published_kernels_leave_of_a_wave_is_the_closed_form():
+    for t in (0.06, 0.7, 3.0):
+        sine, cosine = special.sici(t)
+        rayleigh = 1 - 2**0.5 * t * special.dawsn(t / 2**0.5)
+        closed = {
+            "gaussian": np.exp(-(t**2) / 2), "uniform": abs(np.sin(2 * t) / (2 * t)),
+            "exponential": (1 + (1.5 * t) ** 2) ** -0.5,
+            "rayleigh": np.hypot(rayleigh, t * (np.pi / 2) ** 0.5 * np.exp(-(t**2) / 2)),
+            "cauchy": np.exp(-t), "levy": np.exp(-(t**0.5)),
+            "pareto": np.hypot(np.cos(t) + t * (sine - np.pi / 2), np.sin(t) - t * cosine),
+        }  # fmt: skip
+        assert {name: wave_left(name, t) for name in PUBLISHED} == pytest.approx(closed, rel=1e-6)

@@ -11,7 +11,7 @@ from lab.theory import digits
 from lab.theory.digits import NETWORK, PIXELS, Digits, Network
 from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent
-from lab.theory.studies import assumptions, escape, explicit, implicit, noise, own_noise
+from lab.theory.studies import assumptions, escape, explicit, implicit, noise, own_noise, tails
 
 RESULTS = ROOT / "results" / "theory"
 
@@ -38,7 +38,7 @@ def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
     phi = implicit.plan(20, 1.0)
     last = implicit.run(phi, np.array([-0.2, 0.2]), "exact")
     minimum = optimize.minimize_scalar(
-        lambda x: float(implicit.PROBLEM.value(np.array(x), 0.2 * phi[-1])),
+        lambda x: float(implicit.RIPPLE.problem.value(np.array(x), 0.2 * phi[-1])),
         bounds=(-0.05, 0.05),
         method="bounded",
         options={"xatol": 1e-10},
@@ -58,6 +58,31 @@ def test_rounds_grow_as_theorem_3_4_says(power):
     rows = implicit.rounds_and_errors(power, "exact", implicit.ROUNDS[power][:4], seed=1)
     slope, _ = fitted_exponent([r["rounds"] for r in rows], [r["error"] for r in rows])
     assert slope == pytest.approx(1 / power, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("case", "power", "rounds"),
+    [(implicit.VALLEY, 0.5, 30), *((implicit.NARROW, p, m) for p, m in implicit.STAGES.items())],
+)
+def test_the_ripples_are_inside_by_the_roots_of_the_slope(case, power, rounds):
+    """x*_δ by bisection of f(x + δ) − f(x − δ), and convexity by differences."""
+    f, levels = case.problem, case.delta * (1 - np.arange(rounds) / rounds) ** power
+
+    def slope(x, d):
+        return f.value(np.array(x + d)) - f.value(np.array(x - d))
+
+    roots = np.array([optimize.brentq(slope, -d, d, args=(d,), xtol=1e-14) for d in levels])
+    assert (np.abs(np.diff(roots)) <= -np.diff(levels)).all()
+    for d in levels[:: len(levels) // 4]:
+        x = np.linspace(-d, d, 4001)[1:-1]
+        assert np.diff(slope(x, d) / (2 * d)).min() >= 0.999 * f.sigma(case.delta) * (x[1] - x[0])
+
+
+def test_hills_index_is_that_of_a_pareto_law_and_its_error_that_of_repeats():
+    sizes = np.random.default_rng(0).pareto(1.7, (400, 2000)) + 1
+    index, error = np.transpose([tails.hill(row) for row in sizes])
+    assert index.mean() == pytest.approx(1.7, rel=0.03)
+    assert index.std() == pytest.approx(error.mean(), rel=0.1)
 
 
 def test_hazans_steps_grow():
