@@ -120,6 +120,8 @@ def _start(
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+        many = "a number has 308 digits at most"
+        require(not re.search(r"\d{309}", value), name, f"{value[:20]}…", many)
         own = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, own)
     # argparse takes no flag, and no value of one, between two settings.

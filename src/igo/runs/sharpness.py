@@ -17,7 +17,7 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line, printable, told
 from igo.ground.files import read_json, write_atomically
 from igo.ground.seeds import generator
-from igo.method.profiles import AT_LEAST_ONE, POSITIVE
+from igo.ground.numbers import AT_LEAST_ONE, POSITIVE
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 from igo.runs.find import find, named
