@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.noise.measure import is_sharded
 from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around, refuse
 
@@ -53,6 +54,7 @@ class NoiseMeter:
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
         refuse(not half_life > 0, f"half_life={half_life}: it must be above 0, in samples")
+        check(AT_LEAST_ONE, whole=True, n=n)
         shared = isinstance(model, nn.parallel.DistributedDataParallel) or is_sharded(model)
         cure = "with DDP use igo.measure_noise"
         refuse(shared, f"no part has its own gradient under FSDP or DDP; {cure}")
@@ -90,10 +92,17 @@ class NoiseMeter:
         return Noise(mean, interval, square, round(self._size), round(updates), "parts")
 
     def part(self, samples: int) -> None:
-        """Take in a micro-batch of so many samples: call it after each micro-batch's backward."""
+        """Take in a micro-batch of so many samples: call it after each micro-batch's backward.
+
+        Raises:
+            ValueError: that is no whole number above 0, or more than n in the batch.
+        """
+        check(AT_LEAST_ONE, whole=True, samples=samples)
         raw = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         gradients, earlier = [gradient.detach() for gradient in raw], sum(self._sizes)
         self._sizes.append(samples)
+        too_small = self._n is not None and earlier + samples > self._n
+        refuse(too_small, f"n={self._n}: a batch has {earlier + samples} samples")
         if earlier:
             total = earlier + samples
             change = [g / total - b / earlier for g, b in zip(gradients, self._before, strict=True)]
