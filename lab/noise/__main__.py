@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from igo.config.cli import hydra_program
 from igo.config.load import load, split_off
 from igo.config.schema import Config
-from igo.method.profiles import at_least
+from igo.ground.numbers import at_least
 from igo.runs.terminal import Terminal
 
 SETTINGS = Path(__file__).parent / "noise.yaml"

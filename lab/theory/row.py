@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from igo.ground.numbers import within
 from igo.ground.statistics import mean_of
-from igo.method.profiles import within
 
 Frames = Mapping[str, pl.DataFrame]
 

@@ -146,6 +146,30 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
 
 
 THIRDS = np.arange(60) % 3
+def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Path) -> None:
+    """A link to another folder is followed; two classes that lead to each other are no end."""
+    for number, (link, target, said) in enumerate((
+        ("cat/up", "..", "cat/up leads back to a folder above it"),
+        ("cat/root", "../../..", "cat/root leads back"),
+        ("cat/x", "../cow", "(x/y|y/x) leads back"),
+        ("cat/zero.png", "/dev/zero", "zero.png .* it is no file"),
+        ("cat/fifo.png", None, "fifo.png .* it is no file"),
+        ("cat/more", "../../elsewhere", ""),
+    )):  # fmt: skip
+        root = write_images(tmp_path / str(number), val=4)
+        (root / "elsewhere").mkdir()
+        if target:
+            (root / "train" / link).symlink_to(target)
+        else:
+            os.mkfifo(root / "train" / link)
+        (root / "train/cow/y").symlink_to("../cat" if link == "cat/x" else "../../elsewhere")
+        if said:
+            with pytest.raises(UserError, match=said):
+                folders.splits("folder", Place(tmp_path, root))
+        else:
+            assert len(folders.splits("folder", Place(tmp_path, root))[0]) == 60
+
+
 WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"labels": None}, "has no labels; it has images"),
     "floats": ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
@@ -153,6 +177,9 @@ WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "too few labels": ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
     "from 1": ({"labels": THIRDS + 1}, "labels has no 0; it has 1 upwards: subtract 1"),
     "negative": ({"labels": np.full(60, -1)}, "class from 0"),
+    "no channel": ({"images": np.zeros((60, 8, 8, 0), dtype=np.uint8)}, "it must be uint8"),
+    "two": ({"images": np.zeros((2, 8, 8), dtype=np.uint8), "labels": np.arange(2)},
+            "a fifth of 2 images is no test set"),
     "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
     "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
     "another test class": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8),

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.faults
 Damage = Callable[[Path, Path], None]  # of a file; the same file of another run
 KEPT = ("config.yaml", "plan.csv", "metrics.jsonl", "status.json")
 NAMED = {name: name for name in ("checkpoint.pt", *KEPT)} | {"records": "(status|metrics).jsonl?"}
+NAMED["status.json"] = "(status.json|config.yaml)"  # another run's has another seal
 FILES = {**{name: (name,) for name in ("checkpoint.pt", *KEPT)}, "records": KEPT}
 
 
@@ -84,7 +85,7 @@ def test_a_run_with_damaged_files_ends_as_undisturbed_or_is_refused(
             damage(folder / name, run_folder(places["foreign"]) / name)
         before = content(place)
         ended = start(place, "sgd")
-        refused = ("checkpoint.pt", "status.json") if state == "killed" else ("status.json",)
+        refused = {"killed": ("checkpoint.pt", "status.json"), "finished": KEPT}[state]
         lost = what in ("metrics.jsonl", "records")
         if lost or (what in refused and damage is not missing):
             said = rf"{NAMED[what]} (is (damaged|of another)|cannot be read)"

@@ -170,3 +170,34 @@ def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimize
         eta = schedule.step().learning_rate
         rates = [float(group["lr"]) for group in optimizer.param_groups]
         assert rates == pytest.approx([eta, eta], rel=1e-12)
+
+
+@pytest.mark.parametrize("loop", ["skips", "steps", "overflows", "has no backward"])
+def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str) -> None:
+    """Not one whose first updates overflow in fp16, which has gradients and no step."""
+    before = igo.Schedule(torch.optim.SGD([parameter()], lr=0.1), igo.Counter(plan()))
+    for _ in range(2):
+        before.step()
+    weight = parameter()
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    schedule.load_state_dict(before.state_dict())
+    schedule.step()
+    if loop == "skips":
+        with pytest.raises(RuntimeError, match="leave out what skips batches"):
+            schedule.step()
+        return
+    for _ in range(3):
+        if loop == "has no backward":
+            weight.grad = torch.ones(1)
+            optimizer.step()
+        else:
+            factor = 2.0**120 if loop == "overflows" else 1.0
+            scaler.scale((weight * factor).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+        schedule.step()
+    assert (weight.item() == 1) == (loop == "overflows")
+    assert not weight._backward_hooks, "it costs nothing later"

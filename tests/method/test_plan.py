@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -42,6 +43,8 @@ def test_equal_stages_are_one_printed_row() -> None:
     assert str(wsd.at(163)) == place  # the third after the 160 of 16 epochs
     halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
     assert len(str(halves).splitlines()) == 4  # parts of an epoch stay apart
+    with pytest.raises(TypeError):
+        wsd.at(1.5)  # type: ignore[arg-type]
     for wrong in (0, 201):
         with pytest.raises(IndexError, match="updates 1 to 200"):
             wsd.at(wrong)
@@ -145,3 +148,10 @@ def test_what_is_perhaps_not_meant_is_said() -> None:
     igo.plan("graduated", **given, epochs=4, max_batch_size=64)
     igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
     igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # and up again
+
+
+def test_no_batch_is_above_b_1_however_many_there_are() -> None:
+    for n, b in itertools.product((10**10, 10**10 + 3, 10**13), (7, 3)):
+        large = igo.plan("constant", n=n, epochs=1, batch_size=b)
+        assert large.batch_sizes[0] == b
+        assert large.rows[0].batches == -(-n // b)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,10 @@ def test_bad_use_is_refused() -> None:
     model = linear()
     with pytest.raises(ValueError, match="half_life=0"):
         igo.NoiseMeter(model, 0)
+    samples: Any
+    for samples, wrong in ((-3, "1 or more"), (1.5, "whole number"), (5, "a batch has 5 samples")):
+        with pytest.raises(ValueError, match=wrong):
+            igo.NoiseMeter(model, 10, n=4).part(samples)
     with pytest.raises(ValueError, match="parameters in 16 bits"):
         igo.NoiseMeter(nn.Linear(3, 1, dtype=torch.bfloat16), 10)
     with pytest.warns(UserWarning, match="BatchNorm in train mode"):

@@ -122,7 +122,11 @@ def test_c2_with_dropout_over_every_draw_and_mask(sampling: str) -> None:
         ({"momentum": 0.9}, 'use optimizer="shb"'),
         ({"optimizer": "shb", "momentum": 0.9}, "gradient_norm is missing"),
         ({"optimizer": "shb", "momentum": 1.0, "gradient_norm": 1.0}, "momentum=1.0"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 0}, "batch_size=0: it must be above 0"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1: it must be 0 or more"),
+        ({"variance": math.nan}, "variance=nan: it must be a number; it must be 0 or more"),
+        ({"variance": -5}, "variance=-5: it must be 0"),
+        ({"gradient_norm": 10**400}, "gradient_norm=10"),
     ],
 )
 def test_what_has_no_noise_level_is_refused(given: dict[str, Any], words: str) -> None:

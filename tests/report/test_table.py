@@ -193,8 +193,7 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     return damage
 
 
-DAMAGE = {
-    "config.yaml is missing": lambda folder: (folder / "config.yaml").unlink(),
+DAMAGE = {  # that of other files, and of other kinds, is in tests/runs/test_damage.py
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
     "config.yaml cannot be read (could not determine a constructor": replace(
         "config.yaml", "\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]"
@@ -205,19 +204,7 @@ DAMAGE = {
     "config.yaml cannot be read (it has an alias)": replace(
         "config.yaml", "\np: 0.5", "\nq: &p 0.5\np: *p"
     ),
-    "status.json is damaged (it holds no object)": lambda folder: (
-        folder / "status.json"
-    ).write_text("[]"),
     "status.json cannot be read ('utf-8' codec": replace("status.json", '"here"', '"\\ud800"'),
-    "metrics.jsonl cannot be read (it has not the epochs 1 to 3)": lambda folder: (
-        folder / "metrics.jsonl"
-    ).unlink(),
-    "metrics.jsonl cannot be read (Expecting": replace(
-        "metrics.jsonl", '{"epoch": 2,', '{"epoch: 2,'
-    ),
-    "metrics.jsonl cannot be read (test/accuracy is nan)": replace(
-        "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": NaN'
-    ),
 }
 
 

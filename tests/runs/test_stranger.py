@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY, run_folder
@@ -22,7 +19,7 @@ import igo
 from igo.config.load import read_config
 from igo.data.folders import opened
 from igo.ground.errors import UserError
-from igo.report import reading, report, table
+from igo.report import report, table
 from igo.runs import manifest, sharpness
 from igo.runs.folder import read_status
 from igo.train import models
@@ -43,6 +40,7 @@ CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("finished")
     forge.run(place, *TINY, "tracking=none").good()
+    edit(run_folder(place) / "status.json", seals=None)  # a stranger makes his own
     return run_folder(place)
 
 
@@ -87,20 +85,6 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
         assert Path("ran").exists(), "it was a working trap"
 
 
-def test_files_that_never_end_are_not_read(folder: Path) -> None:
-    for name in ("config.yaml", "status.json", "metrics.jsonl", "checkpoint.pt"):
-        (folder / name).rename(folder / "whole")
-        os.mkfifo(folder / name)
-        reading.read_run(folder)
-        with pytest.raises(UserError, match="it is no file"):
-            igo.load_run(folder)
-        (folder / "whole").rename(folder / name)
-    edit(folder / "status.json", state="running")
-    (folder / ".lock").unlink()
-    os.mkfifo(folder / ".lock")
-    assert reading.read_run(folder)["state"] == "interrupted"
-
-
 def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow knows a file by its content, and has Ghostscript draw PostScript."""
     started: list[object] = []
@@ -113,23 +97,3 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (8, 8)).save(file, kind)
         assert opened(file, "L").size == (8, 8)
-
-
-def test_a_wrong_content_of_a_status_is_one_line(folder: Path) -> None:
-    """Each entry of each kind, in the status and in an earlier start."""
-    file, wrong = folder / "status.json", []
-    whole = json.loads(file.read_text())
-    values: list[Any] = [None, True, 1.5, "x", [], [1], {}, {"x": [1]}]
-    made = [{**whole, name: value} for name in whole for value in values]
-    made += [{**whole, "earlier": [content]} for content in made]
-    contents = [json.dumps(content) for content in (*values, *made, {**whole, "earlier": [1]})]
-    for content in (*contents, "", "{", "[" * 10**5, "\xff"):
-        file.write_text(content)
-        try:
-            manifest.earlier(read_status(folder), 1)
-            manifest.differences(read_status(folder), {})
-        except UserError as error:
-            wrong.append(str(error))
-        reading.read_run(folder)
-    assert len(wrong) > 100
-    assert all(re.fullmatch(rf"{file} is damaged \(.*\); it is left as it is.*", w) for w in wrong)

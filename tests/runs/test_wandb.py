@@ -214,4 +214,4 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: 
         assert not server.runs
     assert ended.returncode == 1
     assert f"{running.name}: skipped: it is running" in ended.stdout
-    assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} cannot be read" in ended.stdout
+    assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} is damaged" in ended.stdout

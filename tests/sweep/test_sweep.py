@@ -102,7 +102,9 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert more.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
     (runs[0] / "status.json").write_text((runs[1] / "status.json").read_text())
     other = program(*sweep, "split=0,1,0.5").stdout
-    assert re.search(f"^damaged: .*: {runs[0]}/status.json is of another run", other, re.M)
+    assert re.search(
+        f"^damaged: .*: {runs[0]}/config.yaml is damaged .* {runs[1].name}", other, re.M
+    )
 
 
 def test_it_ends_with_difference_interval_verdict_and_report(

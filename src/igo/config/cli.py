@@ -164,6 +164,8 @@ def _flags_last(words: Sequence[str]) -> list[str]:
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
+        many = "a number has 308 digits at most"
+        require(not re.search(r"\d{309}", value), name, f"{value[:20]}…", many)
         own = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, own)
         of_flag = before in VALUED and "=" not in word  # the value of the flag before it

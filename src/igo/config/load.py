@@ -67,6 +67,14 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         if OmegaConf.is_dict(composed.get("dataset")):
             with open_dict(composed.dataset):
                 _find_facts(composed.dataset, composed.get("data_dir"))
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
+    return _checked(composed, typed)
+
+
+def _checked(composed: DictConfig, typed: Collection[str] = ()) -> Config:
+    """Type, complete and check settings that have the facts of the data: no file is opened."""
+    try:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         as_calls(values, OF_SCHEDULES)
         try:
@@ -192,12 +200,13 @@ def split_off(
 def read_config(path: Path, trust: bool = False) -> Config:
     """The configuration in a run's config.yaml, complete and checked. Reading it runs no code.
 
-    Without ``trust`` it is an error if its model, optimizer or schedule is a call.
+    Facts of the data that lack are an error, and are looked for nowhere. So is a call as model,
+    optimizer or schedule, without ``trust``.
     """
     content = read_bytes(path)
     try:
-        config = load(OmegaConf.create(record_values(content.decode())))
-    except (UserError, OmegaConfBaseException, ValueError) as error:
+        config = _checked(OmegaConf.create(record_values(content.decode())))
+    except (UserError, OmegaConfBaseException, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
     calls = filter(is_call, (value_of(config, f"{group}.{name}") for group, name in NAMES.items()))
     if not trust and (call := next(calls, None)):

@@ -23,6 +23,7 @@ from igo.config.schema import (
 )
 from igo.ground.errors import ConfigError, nearest, require
 from igo.ground.files import CONF
+from igo.ground.numbers import fault
 from igo.method.algorithm3 import stages_of
 from igo.method.arguments import PlanError
 from igo.method.profiles import GAMMA, Declared, parameters
@@ -48,10 +49,7 @@ def check(setting: str, value: Any, notes: Declared) -> None:
     if notes.choices and value not in notes.choices:
         raise ConfigError(setting, value, right_options(setting, value, notes.choices))
     if notes.rule:
-        holds, allowed = notes.rule
-        # Infinity keeps rules such as "above 0".
-        number = isinstance(value, (int, float)) and math.isfinite(value)
-        require(number and holds(value), setting, value, allowed)
+        require(not fault(value, notes.rule), setting, value, notes.rule[1])
 
 
 def check_values(config: Config) -> None:

@@ -16,19 +16,9 @@ from igo.config import own
 from igo.data import readers
 from igo.data.readers import Place
 from igo.ground.files import PACKAGE
+from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
 from igo.method.arguments import RULES
-from igo.method.profiles import (
-    AT_LEAST_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    PROFILES,
-    Declared,
-    Rule,
-    at_least,
-    notes_of,
-    parameters,
-    within,
-)
+from igo.method.profiles import PROFILES, Declared, notes_of, parameters
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
 import hashlib
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -172,6 +174,11 @@ def _npz(file: Path) -> Splits:
         test = _npz_split(file, held, "test_")
     else:
         parts = train_and_test(train.labels)
+        if not len(parts[1]):
+            raise UserError(
+                f"{file}: a fifth of {len(train.labels)} images is no test set; add test_images and"
+                " test_labels"
+            )
         train, test = (Split(train.images[i], train.labels[i]) for i in parts)
     low = min(train.labels.min(), test.labels.min())
     if train.images.shape[1:] != test.images.shape[1:]:
@@ -192,7 +199,8 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
         if name not in held:
             raise UserError(f"{file} has no {name}; it has {', '.join(held) or 'nothing'}")
     pixels, classes = held[images], held[labels]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[1] != pixels.shape[2]:
+    square = pixels.ndim in (3, 4) and pixels.shape[1] == pixels.shape[2]
+    if pixels.dtype != np.uint8 or not square or not all(pixels.shape[1:]):
         raise UserError(
             f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
             " H, H) for grey or (n, H, H, C) for colour images"
@@ -209,6 +217,8 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
 def stamp(file: str | Path) -> tuple[int, ...]:
     """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     facts = Path(file).stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # it may never end
+        raise FileNotFoundError(errno.EINVAL, "it is no file", str(file))
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 

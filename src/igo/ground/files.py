@@ -1,4 +1,4 @@
-"""The package's folders, and writing files whole or not at all.
+"""The package's folders, reading files of runs, and writing files whole or not at all.
 
 conf/ and launch/ are at the top of a clone, and inside an installed package: in a clone, links in
 the package lead to them; a wheel has the folders in place of the links.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
+import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any
 
 from igo.ground.errors import Damaged, Outside, first_line, require
@@ -22,6 +26,9 @@ CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file of a run
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
+# Kinds of values in JSON, see ``fits``; null stands for what is not known.
+TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
+BOUNDS = {float: math.inf, int: 2**63}  # what the size of a number is below: tables have 64 bits
 
 
 def read_bytes(path: Path) -> bytes:
@@ -30,10 +37,10 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         FileNotFoundError: there is none.
         Outside: the file cannot be read. FIFOs and devices are refused too: reading them might
-            never return.
+            never return. So is a link, which may lead out of the folder.
     """
     try:
-        if path.is_fifo() or path.is_char_device():
+        if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError("it is no file")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -45,17 +52,53 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
-def read_json(path: Path) -> Record:
-    """The object in a run's JSON file, empty where there is no file; else it is Damaged."""
+def read_json(path: Path, kind: Record) -> Record:
+    """The object of a kind in a run's JSON file, empty where there is no file.
+
+    Raises:
+        Damaged: the file holds anything else.
+    """
     try:
-        content = json.loads(read_bytes(path))
-        if not isinstance(content, dict):
-            raise TypeError("it holds no object")
+        with damaged(path):
+            return parsed(read_bytes(path), kind)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, TypeError, RecursionError) as error:
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turn what a parser raises in the body, which reads a run's file, into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise Damaged(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
+
+
+def parsed(text: bytes, kind: Record, others: Any = None) -> Record:
+    """The JSON object in a text.
+
+    Raises:
+        ValueError: it is not of the kind, or with ``others`` an entry is not of this kind.
+    """
+    content: Record = json.loads(text)
+    if not fits(content, kind) or (others and not fits([*content.values()], [others])):
+        raise ValueError("an entry is of a wrong kind")
     return content
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a kind, and each number in it finite and of 64 bits.
+
+    A kind is a tuple of types; a list of one kind, for lists of it and for null; or a dictionary,
+    for objects whose entries of these names are of these kinds. An entry that lacks is as null.
+    """
+    if isinstance(kind, dict):
+        inner = kind.items()
+        return type(value) is dict and all(fits(value.get(name), its) for name, its in inner)
+    if isinstance(kind, list):
+        return value is None or (type(value) is list and all(fits(x, kind[0]) for x in value))
+    bound = BOUNDS.get(type(value))
+    return type(value) in kind and (bound is None or abs(value) < bound)
 
 
 @contextmanager
@@ -108,11 +151,20 @@ def writing(setting: str, folder: Path) -> Iterator[None]:
 
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files of a report or a table, or none; make their folders."""
+    """Write all files of a report or a table, or none; make their folders.
+
+    Of several reports that are written into one folder at a time, one waits for the other.
+    """
     with writing("output", folder):
         for place in {folder, *((folder / name).parent for name in contents)}:
             place.mkdir(parents=True, exist_ok=True)
-        replace_all({folder / name: data for name, data in contents.items()})
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a disk without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            replace_all({folder / name: data for name, data in contents.items()})
+        finally:
+            os.close(handle)
 
 
 def output_folder(output: object) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from igo.ground.errors import Outside
+from igo.ground.errors import Outside, UserError
 
 if TYPE_CHECKING:  # torch is imported when it is used: a dry run needs none
     from torch import Tensor
@@ -146,7 +146,12 @@ def slurm_address() -> tuple[str, int]:
 
     SLURM_LAUNCH_NODE_IPADDR may be wrong: salloc starts srun on a node that has no rank.
     """
-    nodes = os.environ["SLURM_STEP_NODELIST"]
+    nodes = os.environ.get("SLURM_STEP_NODELIST", "")
+    if not nodes:
+        raise UserError(
+            f"{', '.join(TORCHRUN)} are set and MASTER_ADDR is not: start the processes with"
+            " torchrun or srun, or unset these for one process"
+        )
     if "[" in nodes or "," in nodes:
         command = ["scontrol", "show", "hostnames", nodes]
         nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout

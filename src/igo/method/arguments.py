@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
+from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, fault, within
 from igo.method.profiles import (
-    AT_LEAST_ONE,
     GAMMA,
-    NOT_NEGATIVE,
-    POSITIVE,
     PROFILES,
     SPLITS,
     STAGES,
     Growth,
     Profile,
-    Rule,
     declared,
     name_of,
     parameters,
-    within,
 )
 
 TIMES: Rule = (lambda t: 0 < t < 1, "t is the share of the schedule before it, in (0, 1)")
@@ -239,15 +234,10 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
     """The value, checked; a number as Python's own, also if it was NumPy's."""
     if rule is None or (value is None and name not in NEEDED):
         return value
-    holds, allowed = rule
-    whole, is_number = name in WHOLE, isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan
-    if not math.isfinite(number) or (whole and number % 1):
-        kind = "whole number" if whole else "number"
-        raise PlanError(name, repr(value), f"it must be a {kind}; {allowed}")
-    if not holds(number):
-        raise PlanError(name, value, allowed)
-    return int(value) if whole else number
+    whole = name in WHOLE
+    if wrong := fault(value, rule, whole):
+        raise PlanError(name, value if isinstance(value, Real) else repr(value), wrong)
+    return int(value) if whole else float(value)
 
 
 def _check_together(given: Arguments) -> None:

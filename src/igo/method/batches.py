@@ -12,7 +12,7 @@ CLOSE = 1e-9  # relative: what float rounding may have added to a whole number
 
 def whole(x: float) -> int:
     """⌈x⌉, at least 1, without float rounding: 4.000000001 becomes 4."""
-    return max(1, math.ceil(x * (1 - CLOSE)))
+    return max(1, math.ceil(max(x * (1 - CLOSE), x - 0.01)))  # of many batches CLOSE is several
 
 
 def count(n: int, batch_size: int) -> int:

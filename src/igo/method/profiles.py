@@ -13,23 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from igo.ground.numbers import POSITIVE, Rule
+
 Profile = Callable[..., float]
 Growth = Profile | Mapping[float, float]  # b/b_1 as a function of t, or as a table
-Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
-POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
-
-
-def at_least(low: float) -> Rule:
-    """The bound is allowed."""
-    return lambda x: x >= low, f"it must be {low:,} or more"
-
-
-NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
-
-
-def within(low: float, high: float) -> Rule:
-    """Both bounds are allowed."""
-    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
 
 
 class Position(float):

@@ -12,6 +12,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
 from igo.method.arguments import PlanError
@@ -110,6 +111,8 @@ class Schedule:
                 _made_with(group)
         early = partial(_refuse_early, ref(self))  # as long as this schedule is in use
         self._early = [each.register_step_pre_hook(early) for each in self.optimizers]
+        self._loaded = math.inf  # updates in a loaded state, until the loop trains
+        self._signs: list[RemovableHandle] = []  # that it does
 
     @property
     def update(self) -> Update:
@@ -164,9 +167,19 @@ class Schedule:
 
         Raises:
             PlanError: at the first update, if the plan has a learning rate that no group has.
-            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
+            RuntimeError: all updates of the plan are made, the sampler gave no batch for it, or
+                the loop did not train in the first update after ``load_state_dict``.
         """
         made, plan = self.batches.updates, self.batches.plan
+        if made > self._loaded:
+            raise RuntimeError(
+                "the first update after load_state_dict had neither a gradient nor an"
+                " optimizer.step(): leave out what skips batches in the loop; the sampler goes on"
+                " with the batch after those that were trained on"
+            )
+        if self._loaded == math.inf:
+            while self._signs:
+                self._signs.pop().remove()
         update = self.batches.advance()
         first, eta = plan.learning_rate, update.learning_rate
         initials, rates = [], []
@@ -208,9 +221,22 @@ class Schedule:
         if "rates" in state and "base_lrs" not in state:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
         self.batches.load_state_dict(state)
+        # A loop that skips batches by itself would have them counted. With fp16 an overflow leaves
+        # out optimizer.step(), not the gradients.
+        self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
+        for optimizer in self.optimizers:
+            self._signs.append(optimizer.register_step_post_hook(trains))
+            for group in optimizer.param_groups:
+                used = (p for p in group["params"] if p.requires_grad)
+                self._signs += [p.register_hook(trains) for p in used]
         for optimizer, rates in zip(self.optimizers, state["base_lrs"], strict=False):
             for group, rate in zip(optimizer.param_groups, rates, strict=False):
                 group["initial_lr"] = rate
+
+
+def _trains(schedule: ref[Schedule], *_: Any) -> None:
+    if resumed := schedule():
+        resumed._loaded = math.inf
 
 
 def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:

@@ -227,12 +227,14 @@ class Plan:
 
         Raises:
             IndexError: the plan has no such update.
+            TypeError: it is no whole number.
         """
         if not 1 <= update <= self.updates:
             raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
-        index = bisect_right(self._ends, update - 1)  # of the row with the update
+        made = range(self.updates)[update - 1]  # before it; a TypeError for 1.5
+        index = bisect_right(self._ends, made)  # of the row with the update
         row = self.rows[index]
-        of_row = update - 1 - (self._ends[index] - row.updates)  # updates of the row before it
+        of_row = made - (self._ends[index] - row.updates)  # updates of the row before it
         epochs, batch = divmod(of_row, row.batches)
         epoch = row.first_epoch + epochs
         _, before, total = self._epochs[index]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
+from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.ground.seeds import derive_seed, python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
@@ -83,12 +84,14 @@ def measure_noise(
         interval, ``gradient_norm`` ‖∇f‖ in loss per parameter, without an interval.
 
     Raises:
-        ValueError: too few batches, batches of different sizes or of another size than
+        ValueError: n, ``batches`` or ``batch_size`` is no whole number above 0, too few batches,
+            batches of different sizes or of another size than
             ``batch_size``, an unknown sampling, a loss that is not one finite number, a parameter
             that gets no gradient.
     """
     both = "give loss (of outputs and targets) or loss_of (of model and batch)"
     refuse((loss is None) == (loss_of is None), both)
+    check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
     least = 2 if batches is None else batches
     refuse(least < 2, f"batches={batches}: a variance needs 2 or more")
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)

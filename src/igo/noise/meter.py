@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.noise.measure import is_sharded
 from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around, refuse
 
@@ -59,6 +60,7 @@ class NoiseMeter:
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
         if not half_life > 0:  # also if it is NaN
             raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
+        check(AT_LEAST_ONE, whole=True, n=n)
         shared = "no part has its own gradient under FSDP: use igo.measure_noise"
         refuse(is_sharded(model), shared)
         self._half_life, self._n = half_life, n
@@ -107,7 +109,14 @@ class NoiseMeter:
         return Noise(mean, interval, square, round(self._size), round(updates), "parts")
 
     def part(self, samples: int) -> None:
-        """Take in a micro-batch of so many samples: call it after each micro-batch's backward."""
+        """Take in a micro-batch of so many samples: call it after each micro-batch's backward.
+
+        Raises:
+            ValueError: that is no whole number above 0, or more than n in the batch.
+        """
+        check(AT_LEAST_ONE, whole=True, samples=samples)
+        too_small = self._n is not None and self._samples + samples > self._n
+        refuse(too_small, f"n={self._n}: a batch has {self._samples + samples} samples")
         if not self._group:
             for parameter in self._parameters:
                 self._keep(parameter)

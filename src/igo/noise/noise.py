@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
+from igo.ground.numbers import NOT_NEGATIVE, POSITIVE, check
+
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
 ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
@@ -95,10 +97,11 @@ def noise_level(
 
     Raises:
         ValueError: an unknown optimizer, a momentum with optimizer="sgd" or outside [0, 1), a
-            momentum without ``gradient_norm``, or a batch size that is not above 0.
+            momentum without ``gradient_norm``, a batch size that is not above 0, or another number
+            that is below 0 or not finite.
     """
-    if not batch_size > 0:  # also if it is NaN
-        raise ValueError(f"batch_size={batch_size}: it must be above 0")
+    check(POSITIVE, batch_size=batch_size)
+    check(NOT_NEGATIVE, learning_rate=learning_rate, variance=variance, gradient_norm=gradient_norm)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
     if optimizer not in ("sgd", "shb", "nshb"):

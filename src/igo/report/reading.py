@@ -22,7 +22,7 @@ from igo.config.load import record_values
 from igo.config.names import leaves, spelled_out
 from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import Record, read_bytes, read_json, write_output
+from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json, write_output
 from igo.ground.statistics import reach
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
@@ -114,24 +114,24 @@ def read_run(folder: Path) -> Record:
     row: Record = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
     if not folder.exists():
         return row | {"state": "new"}
-    # The status before the records: a finished run has all of them.
     files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results,
              "sharpness.json": _sharpness}  # fmt: skip
-    for name, read in files.items():
-        try:
-            row |= read(folder, row)
-            continue
-        except UserError as error:
-            reason = str(error).removeprefix(f"{folder}/")
-        except FileNotFoundError:
-            reason = f"{name} is missing"
-        except Exception as error:  # whatever it holds, it must not end the table of all runs
-            reason = f"{name} cannot be read ({first_line(error)})"
-        return row | {"state": "unreadable", "error": printable(reason)}
-    return row
+    name = "status.json"
+    try:
+        status = read_status(folder)  # before the records: a finished run has all of them
+        for name, read in files.items():  # noqa: B007 (an error has the name)
+            row |= read(folder, row, status)
+        return row
+    except UserError as error:
+        reason = str(error).removeprefix(f"{folder}/")
+    except FileNotFoundError:
+        reason = f"{name} is missing"
+    except Exception as error:  # whatever it holds, it must not end the table of all runs
+        reason = f"{name} cannot be read ({first_line(error)})"
+    return row | {"state": "unreadable", "error": printable(reason)}
 
 
-def _settings(folder: Path, _row: Record) -> Record:
+def _settings(folder: Path, _row: Record, _status: Record) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
     text = read_bytes(folder / "config.yaml").decode()
     seed = SEED.search(text)
@@ -169,8 +169,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     return typed
 
 
-def _status(folder: Path, row: Record) -> Record:
-    status = read_status(folder)
+def _status(folder: Path, row: Record, status: Record) -> Record:
     if not status:
         raise FileNotFoundError
     state = status.get("state") or "new"
@@ -211,13 +210,10 @@ def _then(values: Iterable[str | None]) -> str | None:
     return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
-def _results(folder: Path, row: Record) -> Record:
+def _results(folder: Path, row: Record, _status: Record) -> Record:
     """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
-    records = read_records(folder, read_status(folder))
-    finished = row["state"] == "finished"
-    last = row["epochs"] + row["schedule.final_updates"] if finished else len(records)
-    if [record["epoch"] for record in records] != list(range(1, last + 1)):
-        raise ValueError(f"it has not the epochs 1 to {last}")
+    last = row["epochs"] + row["schedule.final_updates"] if row["state"] == "finished" else None
+    records = read_records(folder, last)
     if not records:
         return {"epochs_done": 0}
     evaluated = [record for record in records if record.get("test/accuracy") is not None]
@@ -233,9 +229,9 @@ def _results(folder: Path, row: Record) -> Record:
     return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
 
 
-def _sharpness(folder: Path, _row: Record) -> Record:
+def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
     """Of `igo sharpness`, if it has measured this run."""
-    found = read_json(folder / "sharpness.json")
+    found = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
     of = ", ".join(f"{name} {value}" for name, value in (found.get("settings") or {}).items())
     worst = _typed("worst_case", found.get("worst_case"), float)
     return {"worst_case": worst, "worst_case_of": _typed("worst_case_of", of or None, str)}

@@ -13,7 +13,7 @@ import polars as pl
 
 from igo.ground.errors import counted
 from igo.report.reading import THEN, averaged, by_setting, read_runs
-from igo.runs.folder import read_records, read_status
+from igo.runs.folder import read_records
 
 AVERAGED = (  # entries of an epoch's record
     "updates", "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m",
@@ -51,7 +51,7 @@ def read(folders: Sequence[Path]) -> Results:
     rows = [
         (setting, *map(record.get, kinds))
         for folder, setting, counts in zip(folders, runs["setting"], runs["counted"], strict=True)
-        for record in (read_records(folder, read_status(folder)) if counts else ())
+        for record in (read_records(folder) if counts else ())
     ]
     epochs = pl.DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
     return Results(runs, settings, _curves(epochs))

@@ -157,7 +157,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     before = folder.status()
     progress = load(folder.checkpoint, folder.path.name, training, before) or Progress()
     if progress.epoch:
-        progress.records = read_records(folder.path, before, progress.epoch)
+        progress.records = read_records(folder.path, progress.epoch)
         if not before:
             lost = folder.path / "status.json"
             terminal.warn(f"{lost} is missing: data, plan and code were not compared")
@@ -208,7 +208,8 @@ def _train_recorded(
                 last()
         raise
     with folder.writing():
-        folder.update_status(state="finished", sealed=folder.digest, **times())
+        sealed = folder.seals["metrics.jsonl"]
+        folder.update_status(state="finished", sealed=sealed, seals=folder.seals, **times())
 
 
 class _Epochs:

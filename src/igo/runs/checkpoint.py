@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import UserError, first_line
-from igo.ground.files import LEFT, Record, durable, read_bytes
+from igo.ground.files import LEFT, Record, damaged, durable, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
@@ -104,11 +104,13 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     folder = Path(folder).resolve()
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml")
+    read_status(folder)
     config = read_config(folder / "config.yaml", trust=trust)
     parameters, records = _trained(folder, config)
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
-    network.load_state_dict(parameters)
+    with damaged(folder / "checkpoint.pt"):
+        network.load_state_dict(parameters)
     return TrainedRun(network.eval(), config, records)
 
 
@@ -129,10 +131,12 @@ def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Reco
     state = load(folder / "checkpoint.pt", path_of(config).name)
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    status, epoch = read_status(folder), state["progress"]["epoch"]
+    with damaged(folder / "checkpoint.pt"):
+        epoch = int(state["progress"]["epoch"])
+        # Training has them in channels_last memory, which another program need not expect.
+        parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    status = read_status(folder)
     if status.get("state") == "finished" and epoch < total_epochs(config):
         older = f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}"
         raise UserError(f"{older}; {LEFT}")
-    # Training has them in channels_last memory, which another program need not expect.
-    parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
-    return parameters, read_records(folder, status, epoch)
+    return parameters, read_records(folder, epoch)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from omegaconf import ListConfig
 
-from igo.ground.errors import UserError, require
-from igo.ground.files import read_json
+from igo.ground.errors import require
+from igo.ground.files import OBJECT, read_json
 
 MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
+SWEEP = {"runs": [{"run": (str,)}], "queue": OBJECT}  # what of it is used
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 MADE = ("table.csv", "figures")  # in the folders of tables and reports
@@ -59,20 +60,14 @@ def _runs_of(path: Path) -> list[Path]:
         # The path as it was typed, if the folder of the runs can be read off it: messages then show
         # what the user knows.
         named = path if len(path.parents) > 1 and ".." not in path.parts else path.resolve()
-        return [named.parents[1] / run for run in _runs_of_sweep(path / MANIFEST)]
+        runs = read_json(path / MANIFEST, SWEEP).get("runs") or []
+        return [named.parents[1] / Path(entry["run"]).name for entry in runs]
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
         and (is_run(folder) or not any((folder / name).exists() for name in MADE))
     ]  # fmt: skip
     return inside if any(map(is_run, inside)) else [path]
-
-
-def _runs_of_sweep(manifest: Path) -> list[str]:
-    try:
-        return [str(entry["run"]) for entry in read_json(manifest)["runs"]]
-    except (UserError, TypeError, LookupError):
-        raise UserError(f"{manifest} is not the record of a sweep") from None
 
 
 def is_run(folder: Path) -> bool:

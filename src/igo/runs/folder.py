@@ -27,17 +27,30 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground import files
-from igo.ground.errors import Busy, Damaged, Outside, first_line
-from igo.ground.files import LEFT, Record, read_bytes, read_json, write_atomically
+from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line
+from igo.ground.files import (
+    LEFT,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    Record,
+    damaged,
+    parsed,
+    read_bytes,
+    read_json,
+    write_atomically,
+)
 from igo.method.plan import Plan
 from igo.runs.stopping import Stopped
 
 # The kinds of those entries of status.json, and of the earlier starts in it, that are used.
-ENTRIES: dict[str, Any] = {
-    **dict.fromkeys(("state", "error", "command", "commit"), str | None),
-    **dict.fromkeys(("own_code", "versions", "hardware", "data"), dict | None),
-    "seconds": float | int | None, "after_epoch": int | None, "earlier": list | None,
-}  # fmt: skip
+START: Record = {
+    **dict.fromkeys(("run", "state", "signal", "error", "command", "commit", "wandb_id"), TEXT),
+    **dict.fromkeys(("own_code", "versions", "hardware", "data", "seals"), OBJECT),
+    **dict.fromkeys(("seconds", "after_epoch"), NUMBER),
+}
+STATUS: Record = {**START, "earlier": [START]}
+SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")
 
 _locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -72,10 +85,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = self.path / "checkpoint.pt"
-        self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
+        self._status_file = self.path / "status.json"
         self._held = False
         self._status: Record | None = None  # while it is held, from the first time it is read on
-        self.digest = ""  # SHA-256 of the records that were written
+        self.seals: dict[str, str] = {}  # SHA-256 of each of SEALED, as it was written
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -124,19 +137,21 @@ class RunFolder:
 
     def write_plan(self, config: Config, plan: Plan) -> None:
         """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
-        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(config)))
+        self._write("config.yaml", OmegaConf.to_yaml(asdict(config)))
         text = io.StringIO()
         table = plan.table()
         rows = csv.DictWriter(text, list(table[0]), lineterminator="\n")
         rows.writeheader()
         rows.writerows(table)
-        write_atomically(self.path / "plan.csv", text.getvalue())
+        self._write("plan.csv", text.getvalue())
 
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
-        text = "".join(_line(record) for record in records)
-        write_atomically(self._records, text)
-        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        self._write("metrics.jsonl", "".join(_line(record) for record in records))
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, text)
+        self.seals[name] = hashlib.sha256(text.encode()).hexdigest()
 
     def status(self) -> Record:
         """See ``read_status``. While held it is read once. Another run's is Damaged."""
@@ -190,32 +205,43 @@ def _line(record: Record) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
+def _content(file: Path) -> bytes:
+    return read_bytes(file) if file.exists() else b""
+
+
 def read_status(folder: Path) -> Record:
-    """The content of a run's status.json, empty where there is none; see ``read_json``."""
-    status = read_json(file := folder / "status.json")
-    if not (_right(status) and all(map(_right, status.get("earlier") or ()))):
-        raise Damaged(f"{file} is damaged (an entry is of a wrong kind); {LEFT}")
+    """The content of a run's status.json, empty where there is none.
+
+    Whoever reads a run begins here: the files of a finished run must be as it wrote them. One can
+    do without plan.csv. Runs of version 1.0 sealed metrics.jsonl alone, earlier ones nothing.
+
+    Raises:
+        Damaged: an entry is of a wrong kind, or a file is not as sealed.
+    """
+    status = read_json(folder / "status.json", STATUS)
+    seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
+    for name in filter(seals.get, SEALED):
+        file = folder / name
+        needed = file.exists() or name != "plan.csv"
+        if needed and hashlib.sha256(_content(file)).hexdigest() != seals[name]:
+            run = status.get("run") or "the run"
+            raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote; {LEFT}")
     return status
 
 
-def _right(start: Any) -> bool:
-    """Whether the entries of a start that are used are of their kinds."""
-    kinds = ENTRIES.items()
-    return isinstance(start, dict) and all(isinstance(start.get(n), kind) for n, kind in kinds)
-
-
 def state_of(folder: Path) -> str:
-    """The state of a run: new, running, interrupted, failed, finished; damaged: its status is.
+    """The state of a run: new, running, interrupted, failed, finished; damaged: see read_status.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
     was killed.
     """
     try:
         state = str(read_status(folder).get("state") or "new")
-        if state != "finished" and (folder / ".lock").is_file():  # else never started, or a copy
-            with (folder / ".lock").open("rb") as lock:
+        lock = folder / ".lock"  # without it never started, or a copy
+        if state != "finished" and lock.is_file() and not lock.is_symlink():
+            with lock.open("rb") as file:
                 # Shared: two that only look do not take each other for the run.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (Damaged, Outside):
         return "damaged"
     except BlockingIOError:
@@ -227,28 +253,38 @@ def state_of(folder: Path) -> str:
 
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
-    with contextlib.suppress(OSError, ValueError, TypeError, IndexError):
-        return dict(json.loads((folder / "metrics.jsonl").read_bytes().split(b"\n")[-2]))
+    file = folder / "metrics.jsonl"
+    with contextlib.suppress(OSError, UserError), damaged(file):
+        return _record(read_bytes(file).split(b"\n")[-2])
     return {}
 
 
-def read_records(folder: Path, status: Record, until: int | None = None) -> list[Record]:
+def read_records(folder: Path, until: int | None = None) -> list[Record]:
     """The records in a run's metrics.jsonl, without a torn line; none if there is no such file.
 
-    A finished run's must be those that it was sealed with. With ``until``, an epoch, all up to it
-    must be there; later ones, which are trained again, are left out.
+    They are numbers and null, of the epochs from 1 on; ``read_status`` has compared them with their
+    seal. With ``until``, an epoch, all up to it must be there; later ones, which are trained again,
+    are left out.
     """
     file = folder / "metrics.jsonl"
-    try:
-        content = read_bytes(file) if file.exists() else b""
+    with damaged(file):
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
-        records = [dict(json.loads(line)) for line in content.split(b"\n")[:-1]][:until]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise Damaged(f"{file} cannot be read ({error})") from None
-    # A run that has not finished has no seal, nor has one of an earlier version.
-    whole = status.get("sealed") in (None, hashlib.sha256(content).hexdigest())
-    if until is not None:
-        whole &= [record.get("epoch") for record in records] == list(range(1, until + 1))
-    if not whole:
-        raise Damaged(f"{file} is damaged or missing: epochs lack, or are not as written; {LEFT}")
+        records = [_record(line) for line in _content(file).split(b"\n")[:-1]][:until]
+    last = len(records) if until is None else until
+    if [record["epoch"] for record in records] != list(range(1, last + 1)):
+        raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last}; {LEFT}")
     return records
+
+
+def _record(line: bytes) -> Record:
+    return parsed(line, {"epoch": (int,)}, NUMBER)
+
+
+def read_plan(folder: Path) -> list[dict[str, float | None]]:
+    """The rows of a run's plan.csv, one at least."""
+    with damaged(file := folder / "plan.csv"):
+        rows = csv.DictReader(read_bytes(file).decode().splitlines())
+        plan = [{key: float(cell) if cell else None for key, cell in row.items()} for row in rows]
+        if not plan:
+            raise ValueError("it has no stage")
+    return plan

@@ -36,7 +36,8 @@ if TYPE_CHECKING:  # torch
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
-NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed")
+NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed",
+                  "seals")  # fmt: skip
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 identified = cache(identify)  # a sweep asks for each finished run
 ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on

@@ -55,7 +55,7 @@ def run(config: Config) -> Path:
                 if ranks.first and (of_agent or config.tracking.tool not in ("wandb", "none")):
                     loggers.check(config)
                     with folder.held():
-                        records = read_records(folder.path, folder.status())
+                        records = read_records(folder.path)
                         loggers.start(config, folder, records, terminal.warn).close()
             else:
                 from igo.runs import assemble  # imports torch, which a dry run does not need
@@ -79,7 +79,7 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     if status.get("state") != "finished":
         return False
     manifest.check_plan(folder.path, status, plan)
-    read_records(folder.path, status, plan.epochs)
+    read_records(folder.path, plan.epochs)
     with suppress(Missing):  # then nothing is compared
         here = manifest.identified(config.dataset.name, place_of(config, download=False))
         manifest.check_data(folder.path, status, here)
@@ -92,7 +92,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
         from igo.runs import checkpoint
 
         checkpoint.export(folder, config)
-    records = read_records(folder.path, folder.status())
+    records = read_records(folder.path)
     tested = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")

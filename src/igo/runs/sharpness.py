@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from igo.config.load import split_off
 from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line, printable, told
-from igo.ground.files import read_json, write_atomically
+from igo.ground.files import OBJECT, read_json, write_atomically
+from igo.ground.numbers import AT_LEAST_ONE, POSITIVE
 from igo.ground.seeds import generator
-from igo.method.profiles import AT_LEAST_ONE, POSITIVE
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 from igo.runs.find import find, named
@@ -72,7 +72,7 @@ def run(composed: DictConfig) -> None:
     failed = 0
     for place, folder in enumerate(folders, 1):
         try:
-            before = {} if settings.fresh else read_json(folder / FILE)
+            before = {} if settings.fresh else read_json(folder / FILE, {"settings": OBJECT})
             if (before.get("version"), before.get("settings")) == (VERSION, settings.of_result()):
                 said = "measured before"
             else:
@@ -92,7 +92,8 @@ def run(composed: DictConfig) -> None:
 def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     """The content of sharpness.json for a finished run."""
     started = time.perf_counter()
-    epoch = len(read_records(folder, read_status(folder)))
+    read_status(folder)
+    epoch = len(read_records(folder))
     if (state := state_of(folder)) != "finished":
         raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
 

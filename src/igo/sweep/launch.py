@@ -27,6 +27,7 @@ from igo.ground.errors import Busy, ConfigError, Damaged, UserError, counted, in
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
+from igo.runs.find import SWEEP
 from igo.runs.folder import last_record, read_status, setting_of, state_of
 from igo.runs.manifest import command, differences, now
 from igo.runs.session import has_finished
@@ -54,9 +55,9 @@ class Sweep:
         known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
         files = self.folder.parent.glob("*/sweep.json")
         # A run may be in several sweeps. The newest file is read last, and its job counts.
-        for file in sorted(files, key=lambda path: path.stat().st_mtime):
+        for file in sorted(files, key=lambda path: path.lstat().st_mtime):
             with suppress(UserError):  # of another sweep, which cannot be read
-                queue = read_json(file).get("queue") or {}
+                queue = read_json(file, SWEEP).get("queue") or {}
                 known += [(run, str(queue[run])) for run in names if run in queue]
         there = _jobs_in_queue() if known and shutil.which("squeue") else set()
         # Of several jobs of a run, the one that is still in the queue has it.

@@ -20,8 +20,8 @@ from rich.progress import Progress
 
 from igo.config.schema import total_epochs
 from igo.ground.errors import Outside
+from igo.ground.numbers import AT_LEAST_ONE
 from igo.ground.ranks import allowed_cores
-from igo.method.profiles import AT_LEAST_ONE
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute

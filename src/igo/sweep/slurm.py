@@ -20,8 +20,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from igo.ground.errors import UserError, counted, first_line, require
+from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
 from igo.ground.ranks import Ranks
-from igo.method.profiles import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep

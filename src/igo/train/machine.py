@@ -177,7 +177,7 @@ def allowed_threads() -> int:
     """
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     cores = min(ALL_THREADS, allowed_cores())
-    return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
+    return max(1, min(cores, int(limit))) if limit.strip().isdecimal() else cores
 
 
 def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:

@@ -94,7 +94,8 @@ class Reader:
                     pixels[start : start + PIECE] = piece
                 yield pixels
         except (RuntimeError, OSError, EOFError) as error:
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            lost = ("DataLoader worker", "Too many open files")
+            if isinstance(error, RuntimeError) and not str(error).startswith(lost):
                 raise
             reason = first_line(error).rstrip(". ")
             why = f"a worker that reads images was killed, or cannot start ({reason})"

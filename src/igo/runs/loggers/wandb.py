@@ -12,7 +12,6 @@ second, and if it is interrupted, the next call sends every row again.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import logging
 import os
@@ -29,9 +28,9 @@ from igo.config.load import read_config, split_off
 from igo.config.names import data_set, leaves, schedule_name, spelled_out
 from igo.config.schema import Config
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
-from igo.ground.files import Record, read_bytes
+from igo.ground.files import Record
 from igo.runs.find import find, named
-from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
+from igo.runs.folder import RunFolder, read_plan, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger
 from igo.runs.terminal import Terminal
 
@@ -120,10 +119,7 @@ class WandB(Logger):
         if (gamma := config.schedule.gamma) is not None:  # which stands for κ/√λ
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
             values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
-        plan: list[Record] = [
-            {name: float(cell) if cell else None for name, cell in row.items()}
-            for row in csv.DictReader(read_bytes(folder.path / "plan.csv").decode().splitlines())
-        ]
+        plan = read_plan(folder.path)
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
@@ -252,7 +248,7 @@ def _send(place: Path) -> str:
         return "skipped: it is running"
     config = read_config(place / "config.yaml", trust=True)  # nothing that it names is called
     folder, status = RunFolder(place), read_status(place)
-    records = read_records(place, status)
+    records = read_records(place)
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"

@@ -1,0 +1,44 @@
+"""Ranges of numbers, and the one check of them: for plans, settings and the noise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
+POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
+
+
+def at_least(low: float) -> Rule:
+    """The bound is allowed."""
+    return lambda x: x >= low, f"it must be {low:,} or more"
+
+
+NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
+
+
+def within(low: float, high: float) -> Rule:
+    """Both bounds are allowed."""
+    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+
+
+def fault(value: Any, rule: Rule, whole: bool = False) -> str:
+    """What a value must be instead, empty if it is right: a finite number within a range."""
+    holds, allowed = rule
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= sys.float_info.max or (whole and value % 1 != 0):
+        return f"it must be a {'whole ' * whole}number; {allowed}"
+    return "" if holds(float(value)) else allowed
+
+
+def check(rule: Rule, *, whole: bool = False, **arguments: object) -> None:
+    """Check arguments by a rule; one that is None was not given.
+
+    Raises:
+        ValueError: it names the argument, its value and what it must be.
+    """
+    for name, value in arguments.items():
+        if value is not None and (wrong := fault(value, rule, whole)):
+            raise ValueError(f"{name}={value}: {wrong}")
