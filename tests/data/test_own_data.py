@@ -146,6 +146,8 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
 
 
 THIRDS = np.arange(60) % 3
+
+
 def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Path) -> None:
     """A link to another folder is followed; two classes that lead to each other are no end."""
     for number, (link, target, said) in enumerate((
