@@ -43,7 +43,13 @@ def archive(names: list[str]) -> None:
     """Write the records of sweeps, or of the whole seeds of experiments, into results/records."""
     for name in names:
         file = RECORDS / f"{name}.tar.xz"
-        if planned := _rows_of(name):
+        if name == "cause":
+            print(f"{name}: {cause.archive()} runs")
+            continue
+        if name == fewer_updates.NAME:
+            before = records.of_archives(pattern=file.name)
+            runs = fewer_updates.kept(before | records.of_folders(RUNS))
+        elif planned := _rows_of(name):
             before = records.of_archives(pattern=file.name)
             runs = study.whole_seeds(planned, before | records.of_study())
             if lost := before.keys() - runs.keys():

@@ -270,6 +270,24 @@ def read() -> dict[str, Found]:
     return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in every}
 
 
+def archive() -> int:
+    """Write the runs of the tuning and of whole seeds into the archive; return their number."""
+    runs = read()
+    of_seeds: dict[int, list[str]] = {}
+    for job in jobs(runs):
+        of_seeds.setdefault(job[1], []).append(key(*job))
+    for job in itertools.product(("even", "flat"), TUNED, RATES):
+        of_seeds.setdefault(job[1], []).append(key(*job))
+    lines = []
+    for seed, names in of_seeds.items():
+        ended = [runs[name] for name in dict.fromkeys(names) if name in runs]
+        one_kind = len({(run["cpu"], run["torch"]) for run in ended if run["finite"]}) <= 1
+        if seed in TUNED or (len(ended) == len(names) and one_kind):
+            lines += [json.dumps(run) + "\n" for run in ended]
+    write_atomically(ARCHIVE, "".join(lines))
+    return len(lines)
+
+
 def run(words: list[str]) -> None:
     """Train what is missing, without showing a result: process PART, from 0, of OF."""
     part, of = map(int, words)

@@ -104,6 +104,21 @@ def wanted(runs: Mapping[str, Run]) -> Iterator[tuple[int, Arm]]:
             yield seed, chosen_arm
 
 
+def kept(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """What the archive has: the runs of the tuning, and those of whole seeds on one kind of CPU."""
+    every = [*itertools.product(ARMS, LENGTHS)]
+    tried = [settings(*each, rate) for each in every for rate in tuned(*each, runs)]
+    arms = [arm for each in every if (arm := chosen(*each, runs))]
+    found: dict[str, Run] = {}
+    for some, of_each in ((TUNED, tried), (SEEDS, arms if len(arms) == len(every) else [])):
+        for seed in some:
+            names = [records.name_of(EXPERIMENT, arm, seed) for arm in of_each]
+            ended = {name: runs[name] for name in names if name in runs}
+            whole = len(ended) == len(names) and len({run.machine for run in ended.values()}) == 1
+            found |= ended if whole or some is TUNED else {}
+    return found
+
+
 def run(_: list[str]) -> None:
     """Train what is missing, without showing a result; what is archived is done."""
     torch.set_num_threads(1)
