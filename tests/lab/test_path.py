@@ -30,8 +30,7 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
                 right = (50 + seed + SHIFT[arm] + random.normal() / 10) / 100
                 train = 0.5 if epochs == 5 else 0.98 if arm == "quiet" else 0.995
                 record = {"test/accuracy": right, "train/accuracy": train, "train/loss": 0.1,
-                          "delta_measured": epochs * 10 ** (seed - 6),
-                          "updates": 100 * epochs}  # fmt: skip
+                          "delta_measured": epochs * 10 ** (seed - 6), "updates": 8000}  # fmt: skip
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
                 after = json.dumps({"anew_accuracy": 100 * right})
                 files = {"metrics.jsonl": json.dumps(record), "status.json": json.dumps(status)}
@@ -51,9 +50,7 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     assert unjudged.endswith("| – | – | – | not judged: training has not ended |")
     estimates = re.findall(r"^\| 2 − late (.*)$", page, re.M)  # of running statistics, and of fresh
     assert [line.count("| +1.0") + line.count("| +0.9") for line in estimates] == [4, 4]
-    (late, fresh) = re.findall(r"^\| late@20 − 2@80 \| (.*?) \[.*?\| (.*?) \[", page, re.M)[0]
-    assert float(late.replace("−", "-")) == pytest.approx(-1, abs=0.2)
-    assert late == fresh
+    assert re.search(r"^\| late@20 − 2@80 \| −(1\.0|0\.9).*\| −(1\.0|0\.9)", page, re.M)
     path.draw(claims, tmp_path / "path.png")
     assert (tmp_path / "path.png").stat().st_size > 10_000
 
