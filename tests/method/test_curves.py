@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -202,3 +203,25 @@ def test_many_short_stages_do_not_keep_the_batch_small() -> None:
     assert 769 <= plan.updates < 769 * 1.05
     assert plan.batch_sizes[0] > 400
     assert "801 updates; 1,536 with b constant" in str(plan)
+
+
+def test_a_ramp_goes_on_from_every_update_on_any_number_of_ranks() -> None:
+    """Each batch is that of one uninterrupted process: its ranks' shares, one by one."""
+    plan = igo.plan("constant", growth={0.3: 2, 0.6: 4}, n=60, samples=150, batch_size=6)
+
+    def left(made: int, rank: int, ranks: int) -> list[list[int]]:
+        sampler = igo.BatchSampler(plan, range(60), seed=3, rank=rank, ranks=ranks)
+        sampler.updates, batches = made, []
+        for _ in sampler.epochs():
+            for batch in sampler:
+                sampler.advance()
+                batches.append(batch)
+        return batches
+
+    whole = left(0, 0, 1)
+    assert [len(batch) for batch in whole] == [b for b, _ in walked(plan)]
+    for made in range(plan.updates):
+        for ranks in (1, 2, 3):
+            shares = zip(*(left(made, rank, ranks) for rank in range(ranks)), strict=True)
+            joined = [sorted(itertools.chain(*share)) for share in shares]
+            assert joined == [sorted(batch) for batch in whole[made:]]
