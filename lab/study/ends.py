@@ -37,8 +37,9 @@ def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str,
     return found
 
 
-def anneal(run: Training, rate: float, updates: int = ANNEAL) -> None:
-    """Make updates of plain SGD. All arms of a seed have the same images in them."""
+def anneal(run: Training, rate: float, updates: int | None = None) -> None:
+    """Make updates of plain SGD, ANNEAL if their number is not given. All arms of a seed have the same images in them."""
+    updates = ANNEAL if updates is None else updates
     n, seed = run.data.n, run.config.seed
     optimizer, whole = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
     run.network.train()

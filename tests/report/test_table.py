@@ -193,7 +193,7 @@ def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     return damage
 
 
-DAMAGE = {  # that of other files, and of other kinds, is in tests/runs/test_damage.py
+DAMAGE = {  # that of other files, and of other kinds, is in tests/runs/test_damaged_folders.py
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
     "config.yaml cannot be read (could not determine a constructor": replace(
         "config.yaml", "\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]"

@@ -57,7 +57,7 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
     typed = ("schedule=cosine", "split=0", "epochs=2", "batch_size=8", "schedule.stages=12",
              "schedule.warmup=0.4", "tracking=none")  # fmt: skip
     told = forge.run(tmp_path, *TINY, *typed).good().stdout
-    assert " 2 epochs of 6 stages, " in told
+    assert " 2 epochs in 12 stages, " in told
     assert "b reaches n" not in told
     own: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
     plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **own)

@@ -83,9 +83,9 @@ def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> No
     (folder / "checkpoint.pt").unlink()
     with pytest.raises(UserError, match="no checkpoint yet"):
         igo.load_run(folder)
-    for content, reason in ((b"[1]", "dataset"), (b"p: \xff", "'utf-8' codec")):
+    for content in (b"[1]", b"p: \xff"):
         (folder / "config.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=rf"config.yaml cannot be read \({reason}"):
+        with pytest.raises(UserError, match=r"config.yaml is damaged or missing"):
             igo.load_run(folder)
 
 

@@ -92,7 +92,11 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
     for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
         default = SETTINGS[name].default if name in SETTINGS else None
         told = name in ALWAYS or of_schedule(name) or row[name] != default
-        if name not in skipped and (every or (told and row[name] is not None)):
+        if (
+            name not in skipped
+            and not name.endswith("._partial_")
+            and (every or (told and row[name] is not None))
+        ):
             shown.append(phrase(row, name))
     return shown
 
@@ -100,7 +104,8 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
 def phrase(row: Record, name: str) -> str:
     """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
     value = row[name]
-    short = SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
+    last = name.removesuffix("._target_").rpartition(".")[2]  # of an argument that Hydra makes
+    short = SHORT.get(name, last.replace("_", " "))
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     match name:
         case "dataset.name":

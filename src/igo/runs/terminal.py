@@ -145,7 +145,8 @@ class ProgressBar:
 
 def plan_title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
-    stages = f" in {plan.rows[-1].stage} stages" if plan.rows[-1].stage > plan.epochs else ""
+    count = config.schedule.stages or 1
+    stages = f" in {count} stages" if count > plan.epochs else ""
     return (
         f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
         f" {config.model.name} and {config.optimizer.name}:"
