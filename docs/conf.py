@@ -31,7 +31,7 @@ html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 10
 
 myst_heading_anchors = 4
 # Pages whose blocks of Python run, as one program a page, when the site is built.
-RUNS = ("own-loop.md", "noise.md", "ramps.md")
+RUNS = ("own-loop.md", "resume.md", "processes.md", "noise.md", "ramps.md")
 nb_custom_formats = {name: ["jupytext.reads", {"fmt": "md"}] for name in RUNS}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -45,7 +45,8 @@ napoleon_numpy_docstring = False
 default_role = "code"
 
 CONTENTS = {
-    "Use it": "docs/idea docs/own-loop docs/ramps docs/training docs/choose-settings docs/sweeps"
+    "Use it": "docs/idea docs/own-loop docs/resume docs/processes docs/trainers docs/ramps"
+    " docs/training docs/choose-settings docs/sweeps"
     " docs/api",
     "Measure": "docs/noise docs/report",
     "Results": "results/README results/*/README results/[!R]*",
