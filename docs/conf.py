@@ -30,8 +30,10 @@ html_show_copyright = False
 html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 100 columns
 
 myst_heading_anchors = 4
+# $…$ and $$…$$ are LaTeX. Building needs no network; a reader's browser loads MathJax from a CDN.
+myst_enable_extensions = ["dollarmath"]
 # Pages whose blocks of Python run, as one program a page, when the site is built.
-RUNS = ("own-loop.md", "noise.md", "ramps.md")
+RUNS = ("first-hour.md", "own-loop.md", "resume.md", "processes.md", "noise.md", "ramps.md")
 nb_custom_formats = {name: ["jupytext.reads", {"fmt": "md"}] for name in RUNS}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -45,17 +47,21 @@ napoleon_numpy_docstring = False
 default_role = "code"
 
 CONTENTS = {
-    "Use it": "docs/idea docs/own-loop docs/ramps docs/training docs/choose-settings docs/sweeps"
-    " docs/api",
+    "Begin": "docs/first-hour docs/idea",
+    "Your own loop": "docs/own-loop docs/resume docs/processes docs/trainers docs/ramps docs/api",
+    "The program": "docs/settings docs/choose-settings docs/own-data-and-model docs/record"
+    " docs/sweeps",
     "Measure": "docs/noise docs/report",
-    "Results": "results/README results/*/README results/[!R]*",
+    "Results": "docs/reproduce results/README results/*/README results/[!R]*",
     "What holds": "docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
 }
 
-# Code, which stays as it is, or the spaces of a formula, where no line may break.
+# Code and LaTeX, which stay as they are, or the spaces of a formula, where no line may break.
 FORMULA = re.compile(
-    r"(```.*?```|`[^`]*`|^ {4}[^\n]*)|(?<=\S) ([=≈<>≤≥∝∈·×+−/]) (?=\S)| (?=√)", re.S | re.M
+    r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|^ {4}[^\n]*)"
+    r"|(?<=\S) ([=≈<>≤≥∝∈·×+−/]) (?=\S)| (?=√)",
+    re.S | re.M,
 )
 
 

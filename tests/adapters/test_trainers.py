@@ -421,7 +421,7 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
 
 
 def test_the_pages_mean_over_tokens_is_that_of_whole_batches() -> None:
-    page = (ROOT / "docs" / "own-loop.md").read_text()
+    page = (ROOT / "docs" / "processes.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec("".join(blocks[:2]), names)

@@ -110,7 +110,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
 
 
 def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "training.md").read_text()
+    page = (ROOT / "docs" / "own-data-and-model.md").read_text()
     (file,) = re.findall(r"^```python\n# my_model.py\n(.*?)^```", page, re.M | re.S)
     (tmp_path / "my_model.py").write_text(file)
     root = write_images(tmp_path / "images", val=2)

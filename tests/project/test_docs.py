@@ -60,5 +60,5 @@ def test_the_site_is_built_and_its_python_runs(tmp_path: Path) -> None:
     printed = done.stdout + done.stderr
     of_kernels = printed.count("exception in ZMQStream callback\n")  # as a kernel's sockets close
     assert printed.count("Traceback") == of_kernels, printed[-3000:]
-    for name in ("own-loop", "noise"):
+    for name in ("first-hour", "own-loop", "resume", "processes", "noise", "ramps"):
         assert "cell_output" in (place / "build" / "site" / "docs" / f"{name}.html").read_text()
