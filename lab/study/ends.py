@@ -38,7 +38,7 @@ def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str,
 
 
 def anneal(run: Training, rate: float, updates: int | None = None) -> None:
-    """Make updates of plain SGD, ANNEAL if their number is not given. All arms of a seed have the same images in them."""
+    """Make updates of plain SGD, by default ANNEAL. All arms of a seed have the same images."""
     updates = ANNEAL if updates is None else updates
     n, seed = run.data.n, run.config.seed
     optimizer, whole = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE

@@ -101,7 +101,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
         "model.arguments.limits": "[Infinity, -Infinity]", "optimizer.arguments.decay": 0.001,
         "schedule.arguments.exponent": 0.3,
     }  # fmt: skip
-    assert table.select(wanted).rows() == [(*wanted.values(),)] * 2
+    assert table.select(*wanted).rows() == [(*wanted.values(),)] * 2
     assert table["model.arguments.width"].sort().to_list() == [4, 5]
     few = ("runs=runs", "samples=8", "steps=1")
     assert "trust=true runs it" in program(*few, command="sharpness").stdout

@@ -67,7 +67,7 @@ def content(place: Path) -> dict[str, bytes]:
 def test_a_run_with_damaged_files_ends_as_undisturbed_or_is_refused(
     state: str, places: dict[str, Path], tmp_path: Path
 ) -> None:
-    """What is missing is made again. Damage, and records that are lost, are one line.
+    """What is missing is made again. Damage, and settings and records that are lost, are one line.
 
     A damaged checkpoint of a finished run is no reason to train again. Without its status the run
     is not known to have finished, and its last epoch is found in the checkpoint.
@@ -87,7 +87,7 @@ def test_a_run_with_damaged_files_ends_as_undisturbed_or_is_refused(
         ended = start(place, "sgd")
         refused = {"killed": ("checkpoint.pt", "status.json"), "finished": KEPT}[state]
         lost = what in ("metrics.jsonl", "records")
-        if lost or (what in refused and damage is not missing):
+        if lost or (what in refused and (damage is not missing or what == "config.yaml")):
             said = rf"{NAMED[what]} (is (damaged|of another)|cannot be read)"
             assert re.search(said, ended.error()), (damage, what)
             assert content(place) == before

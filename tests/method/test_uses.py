@@ -175,6 +175,12 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
         lambda x: igo.measure_noise(x.model, nn.MSELoss(), x.schedule(x.loader), n=N),
         "loader counts an update with each batch",
     ),
+    (
+        lambda x: igo.measure_noise(
+            x.model, None, x.loader, n=N, loss_of=lambda *_: None, batch_size=-3
+        ),
+        "batch_size=-3: it must be 1 or more",
+    ),
     (lambda _: igo.NoiseMeter(sharded(), 10), "no part has its own gradient"),
 ]
 

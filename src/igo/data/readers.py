@@ -218,7 +218,7 @@ def stamp(file: str | Path) -> tuple[int, ...]:
     """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     facts = Path(file).stat()
     if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # it may never end
-        raise FileNotFoundError(errno.EINVAL, "it is no file", str(file))
+        raise OSError(errno.EINVAL, "it is no file", str(file))
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
