@@ -31,9 +31,9 @@ from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
-FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
-         "-p", "--package", "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
+FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help",
+                  "--version"}  # fmt: skip
 # Those that would make a run of which its record does not have the command.
 REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
@@ -44,9 +44,10 @@ ALIASES = {  # what settings and options are called elsewhere
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
+Program = Callable[[DictConfig, list[str]], object]  # takes what hydra_program says
 
 
-def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
+def hydra_program(program: Program, config: Path) -> None:
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
     The program gets the composed configuration and the names of the settings that were typed. An
@@ -120,9 +121,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _start(
-    program: Callable[[DictConfig, list[str]], object], config: Path, words: Sequence[str]
-) -> None:
+def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     sys.argv[1:] = _flags_last(words)
     script, begun = sys.argv[0], False

@@ -14,7 +14,7 @@ import numpy as np
 
 from igo.data import readers
 from igo.data.readers import Place, Splits, digest
-from igo.ground.files import write_atomically
+from igo.ground.files import Record, write_atomically
 
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
 AT_ONCE = 1000  # images whose pixels are counted together
@@ -83,7 +83,7 @@ def content(splits: Splits) -> Iterator[Any]:
             yield np.ascontiguousarray(array).data
 
 
-def find_facts(name: str, place: Place) -> dict[str, Any]:
+def find_facts(name: str, place: Place) -> Record:
     """The FACTS of a data set, found once for the same files; those of pixels in a sample of many.
 
     Raises:

@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file of a run
-Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
+Record = dict[str, Any]  # named values, as of a line of metrics.jsonl or of status.json
 # Kinds of values in JSON, see ``fits``; null stands for what is not known.
 TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
 BOUNDS = {float: math.inf, int: 2**63}  # what the size of a number is below: tables have 64 bits

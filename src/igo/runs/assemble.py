@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -65,7 +64,7 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
     return here
 
 
-def snapshot(signature: str, run: Training, now: Progress) -> dict[str, Any]:
+def snapshot(signature: str, run: Training, now: Progress) -> Record:
     """All that a bit-identical resume needs; its tensors are those of the run.
 
     Random streams need no state, see igo.ground.seeds.
@@ -219,7 +218,7 @@ class _Epochs:
         self._training, self._folder, self._progress = training, folder, progress
         self.logger = loggers.Logger()
         self._logged, self._written = progress.epoch, -math.inf  # an epoch; when it was
-        self._state: dict[str, Any] = {}  # after the last epoch, until it is written
+        self._state: Record = {}  # after the last epoch, until it is written
 
     def done(self, _: Record) -> None:
         """Take the epoch that the progress has reached. The first and the last are written."""

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from igo.config.schema import total_epochs
 from igo.ground.errors import Outside
-from igo.ground.numbers import AT_LEAST_ONE
+from igo.ground.numbers import AT_LEAST_ONE, Count
 from igo.ground.ranks import allowed_cores
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
@@ -37,8 +37,8 @@ class Local:
     """The settings of conf/hydra/launcher/local.yaml, which explains them."""
 
     parallel: Annotated[int | None, AT_LEAST_ONE] = None
-    threads: Annotated[int, AT_LEAST_ONE] = 1
-    runs_per_gpu: Annotated[int, AT_LEAST_ONE] = 1
+    threads: Count = 1
+    runs_per_gpu: Count = 1
 
 
 def run_all(sweep: Sweep, settings: Local) -> None:

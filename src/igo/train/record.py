@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ class Progress:
     twins: list[tuple[float, ...]] = field(default_factory=list)
 
     @staticmethod
-    def of_state(state: dict[str, Any]) -> Progress:
+    def of_state(state: Record) -> Progress:
         """Make it from a checkpoint's plain data, as ``dataclasses.asdict`` made them."""
         state = {**state}
         if state["reference"]:

@@ -17,6 +17,8 @@ from igo.ground.errors import first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 
+Say = Callable[[str], None]  # shows a line to the user
+
 
 class Logger:
     """Takes the records of a run. This base class does nothing with them."""
@@ -31,7 +33,7 @@ class Logger:
 class Guarded(Logger):
     """Calls a logger. After its first error it warns, and the run goes on without the logger."""
 
-    def __init__(self, tool: str, warn: Callable[[str], None], start: Callable[[], Logger]) -> None:
+    def __init__(self, tool: str, warn: Say, start: Callable[[], Logger]) -> None:
         self._tool, self._warn = tool, warn
         self._logger = self._attempt(start) or Logger()
 
@@ -59,9 +61,7 @@ def check(config: Config) -> None:
         _module(config).check(config)
 
 
-def start(
-    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
-) -> Logger:
+def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Logger()

@@ -16,7 +16,7 @@ import io
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from igo.ground.errors import UserError, counted, first_line, printable, require
 from igo.ground.files import Record
 from igo.runs.find import find, named
 from igo.runs.folder import RunFolder, read_plan, read_records, read_status, setting_of, state_of
-from igo.runs.loggers import Logger
+from igo.runs.loggers import Logger, Say
 from igo.runs.terminal import Terminal
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
@@ -69,9 +69,7 @@ def check(config: Config) -> None:
     require(config.tracking.mode != "online" or knows_key(), "tracking.mode", "online", allowed)
 
 
-def start(
-    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
-) -> Logger:
+def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     if config.tracking.mode == "disabled":
         return Logger()
