@@ -120,7 +120,8 @@ def read_run(folder: Path) -> Record:
     try:
         status = read_status(folder)  # before the records: a finished run has all of them
         for name, read in files.items():  # noqa: B007 (an error has the name)
-            row |= read(folder, row, status)
+            found = read(folder, row, status)
+            row |= {key: _typed(key, value) for key, value in found.items()}
         return row
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}/")
@@ -148,17 +149,15 @@ def _settings_in(text: str) -> Record:
     row = DEFAULTS | dict(leaves(values))
     if other := sorted(SETTINGS.keys() ^ row.keys()):
         raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
-    row |= dict(leaves(spelled_out(values)))
-    for name, value in row.items():
-        number = isinstance(value, int | float) and abs(value) < 2**63
-        row[name] = _typed(name, value, SETTINGS.get(name) or (type(value) if number else str))
-    return row
+    return row | dict(leaves(spelled_out(values)))
 
 
-def _typed(name: str, value: Any, kind: type) -> Any:
+def _typed(name: str, value: Any) -> Any:
     """The value as its column has it; a ValueError if the column cannot hold it."""
-    if value is None:
-        return None
+    if value is None or name == "parts":
+        return value
+    number = isinstance(value, int | float) and abs(value) < 2**63
+    kind = KINDS.get(name) or (type(value) if number else str)  # else an argument of one's own
     if kind is str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         text.encode()  # half of a surrogate pair is no text
@@ -186,15 +185,20 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": ", ".join(f"{name} {value}" for name, value in parts.items()),
-        "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
-        "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
+        "code": _listed(parts),
+        "hardware": _listed(hardware),
+        "software": _listed(software),
+        "parts": [list(map(printable, part)) for part in parts.items()],
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    typed = {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
-    return typed | {"parts": [list(map(printable, part)) for part in parts.items()]}
+    return found
+
+
+def _listed(values: Record) -> str:
+    """Names and values, but for those that are not known."""
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
 
 
 def _code(start: Record) -> dict[str, str]:
@@ -219,22 +223,20 @@ def _results(folder: Path, row: Record, _status: Record) -> Record:
     evaluated = [record for record in records if record.get("test/accuracy") is not None]
     best = max(evaluated, key=lambda record: float(record["test/accuracy"]), default={})
     rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
-    found = {
+    return {
         "epochs_done": len(records),
         **{name: records[-1].get(name) for name in LAST},
         "test/accuracy_best": best.get("test/accuracy"),
         "test/accuracy_best_epoch": best.get("epoch"),
         "images_per_second": statistics.median(rates) if rates else None,
     }
-    return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
 
 
 def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
     """Of `igo sharpness`, if it has measured this run."""
     found = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
-    of = ", ".join(f"{name} {value}" for name, value in (found.get("settings") or {}).items())
-    worst = _typed("worst_case", found.get("worst_case"), float)
-    return {"worst_case": worst, "worst_case_of": _typed("worst_case_of", of or None, str)}
+    of = _listed(found.get("settings") or {})
+    return {"worst_case": found.get("worst_case"), "worst_case_of": of or None}
 
 
 def constants(settings: pl.DataFrame) -> Record:
