@@ -240,11 +240,11 @@ def _explained(error: Exception, config: Path) -> UserError:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
+    group, _, rest = name.partition(".")  # a file has the full name if its package is global
     if name == "dataset._target_":
         return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
-    if name.endswith("._target_") and name.partition(".")[0] in NAMES:
-        return f"leave {name.partition('.')[0]}= out: {name} takes its place"
-    group, _, rest = name.partition(".")  # a file has the full name if its package is global
+    if name.endswith("._target_") and group in NAMES:
+        return f"leave {group}= out: {name} takes its place"
     if owners := [file for file in options(group) if {name, rest} & settings_in(file)]:
         typed = ", ".join(f"{group}={file.stem}" for file in owners)
         return f"{name} is no setting here: it belongs to {typed}"

@@ -18,7 +18,7 @@ import torch
 
 from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
-from igo.data.identity import Identity, identify
+from igo.data.identity import identify
 from igo.ground import seeds
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import LEFT, Record, replace_all
@@ -52,16 +52,11 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     network = built.prepare(network)
     built, network = engine.distributed(built, network)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-    return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
-
-
-def _identity(config: Config, ranks: Ranks) -> Identity:
-    """Which data were read; all ranks must have the same."""
-    here = identify(config.dataset.name, place_of(config))
-    first: str = ranks.broadcast(here.fingerprint)
-    if here.fingerprint != first:
-        raise UserError(f"process {ranks.rank} has other data than the first: {here}, not {first}")
-    return here
+    data = identify(config.dataset.name, place_of(config))
+    first: str = ranks.broadcast(data.fingerprint)
+    if data.fingerprint != first:
+        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {first}")
+    return Training(config, plan, images, network, optimizer, built, data)
 
 
 def snapshot(signature: str, run: Training, now: Progress) -> Record:

@@ -60,8 +60,14 @@ class Terminal:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan) -> None:
-        """Print the plan as ``print(plan)`` does, between its title and its notes."""
-        self.say(plan_title(config, plan), wrap=True)
+        """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""
+        stages = f" in {plan.rows[-1].stage} stages" if plan.rows[-1].stage > plan.epochs else ""
+        self.say(
+            f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
+            f" {config.model.name} and {config.optimizer.name}:"
+            f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}",
+            wrap=True,
+        )
         self.say(str(plan))
         self.say(RELATIVE, wrap=True)
         for note in plan_notes(config, plan):
@@ -141,16 +147,6 @@ class ProgressBar:
                 for name, _, width, form in columns
             )
         )
-
-
-def plan_title(config: Config, plan: Plan) -> str:
-    """The run as a line, with the paper's name of its method if it has one."""
-    stages = f" in {plan.rows[-1].stage} stages" if plan.rows[-1].stage > plan.epochs else ""
-    return (
-        f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
-        f" {config.model.name} and {config.optimizer.name}:"
-        f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}"
-    )
 
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:

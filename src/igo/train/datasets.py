@@ -38,19 +38,15 @@ class Data(Protocol):
 
         b may be 0, in a rank's share of a small batch. Images on disk are an OnHost: slice them.
         """
-        ...
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """Yield training batches like ``train_batches``, not augmented."""
-        ...
 
     def test_batches(self, ranks: Ranks = ALONE) -> Batches:
         """Yield a rank's share of the test set, not augmented, in its own order."""
-        ...
 
     def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
         """Yield a rank's share of the held-out training images, like ``test_batches``."""
-        ...
 
 
 def resize_once(config: Config, watch: Watch) -> None:

@@ -27,15 +27,12 @@ class Watcher(Protocol):
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Called when an epoch begins, with its δ_m."""
-        ...
 
     def advance(self, images: int) -> None:
         """Called for each update, with its images."""
-        ...
 
     def end_epoch(self, record: Record) -> None:
         """Called after an epoch is recorded."""
-        ...
 
 
 class Twin(NamedTuple):
