@@ -91,7 +91,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert re.search(r"^width 5 +1 ", sweep, re.M)  # the setting in the table
     program("runs=runs", "output=report", command="report").good()
     page = (tmp_path / "report" / "index.html").read_text().replace("\u00a0", " ")
-    assert "mine.power, exponent 0.3, split ½, mine.sgd, decay 0.001" in page
+    assert "mine.power, exponent 0.3, split ½, mine.sgd, precision fp32, η₁ 0.1" in page
     program("runs=runs", command="table").good()
     table = pl.read_csv(tmp_path / "runs" / "table.csv")
     wanted = {
