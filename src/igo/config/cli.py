@@ -1,7 +1,5 @@
 """From a command line to a program's function: Hydra, its errors in one line, and --help."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """Every rule that a configuration must keep, checked before any compute is spent."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from typing import Any

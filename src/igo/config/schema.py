@@ -4,8 +4,6 @@ conf/ holds the values and explains them. ``rules`` checks them, and ``load`` ma
 what Hydra composed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial, reduce

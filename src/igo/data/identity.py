@@ -1,7 +1,5 @@
 """What a data set is: a fingerprint of its content, without its place, and facts about it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

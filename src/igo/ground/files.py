@@ -4,8 +4,6 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """Ranges of numbers, and the one check of them: for plans, settings and the noise."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from numbers import Real

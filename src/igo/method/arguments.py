@@ -1,7 +1,5 @@
 """The arguments of ``plan``, checked one by one and together; errors name the cure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Real

@@ -4,8 +4,6 @@
 with or without b/b_1.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A stage of whole epochs is one row. One that begins or ends inside an epoch has 
 part of the first epoch, its whole epochs, and its part of the last. Each is cut into equal batches.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from bisect import bisect_right

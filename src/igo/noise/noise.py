@@ -4,8 +4,6 @@
 formulas here take numbers; igo.noise.measure takes gradients.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

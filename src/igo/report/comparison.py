@@ -1,7 +1,5 @@
 """Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ The page has a figure as SVG, in which each colour is a pair for light and dark 
 have the same figure as PNG, PDF and SVG.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass

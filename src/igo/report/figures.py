@@ -1,7 +1,5 @@
 """The figures of a task: curves, the noise, a map of p × split, δ of constant noise, sharpness."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Settings of many runs in words: what they have in common, and a label for each."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection
 

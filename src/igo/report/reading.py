@@ -1,7 +1,5 @@
 """Run folders as a table, a row for each, and their settings with means over seeds."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

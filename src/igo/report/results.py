@@ -1,7 +1,5 @@
 """What a report reads: tables of runs, settings and epochs, and their provenance."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """The program `igo table`: it writes the table, and prints a row for each setting."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import polars as pl

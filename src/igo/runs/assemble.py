@@ -3,8 +3,6 @@
 With several processes rank 0 alone reads and writes files.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math

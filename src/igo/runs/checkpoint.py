@@ -1,7 +1,5 @@
 """The checkpoint of a run: saved and loaded whole, and read as a trained model."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -4,8 +4,6 @@ It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.js
 checkpoint.pt. Every file is written whole or not at all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import fcntl

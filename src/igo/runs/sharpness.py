@@ -1,7 +1,5 @@
 """The program `igo sharpness`: how much the loss can rise near the parameters where a run ended."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

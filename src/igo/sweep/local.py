@@ -4,8 +4,6 @@ The processes are forks of one server that has imported all that runs need (mult
 forkserver). So a run starts in a fraction of a second, and a run that is killed ends no other run.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

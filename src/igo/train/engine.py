@@ -3,8 +3,6 @@
 ``machine`` chooses the engine of a run.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterable

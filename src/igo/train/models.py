@@ -1,7 +1,5 @@
 """Models by name, never pretrained; and whether one takes the images, from shapes alone."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Images in memory: kept on the device as bytes, and made into batches there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

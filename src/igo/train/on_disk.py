@@ -1,7 +1,5 @@
 """Images that stay on disk, as batches on the device: torchvision's transforms, a DataLoader."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ any compute, if the logger cannot log. ``start(config, folder, records, warn)`` 
 that has the records of the complete epochs, however often the run was killed.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The logger `tracking=tensorboard`: each epoch's numbers, for `tensorboard --logdir runs`."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 from collections.abc import Sequence

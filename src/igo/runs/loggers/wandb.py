@@ -9,8 +9,6 @@ Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep ge
 second, and if it is interrupted, the next call sends every row again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging
