@@ -1,9 +1,9 @@
 """What a data set is: a fingerprint of its content, without its place, and facts about it."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,11 @@ def remembered(file: Path, find: Callable[[], Any]) -> Any:
 
     If igo cannot write the file, nothing is kept.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):
         # A file that is damaged, as by a full disk, is found and written anew.
         return json.loads(file.read_text())
     value = find()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(value))
     return value

@@ -4,7 +4,6 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -12,7 +11,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import NoneType
 from typing import IO, Any
@@ -113,7 +112,7 @@ def durable(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             partial.unlink(missing_ok=True)  # a full disk needs the space
         cause = error.__context__  # torch.save hides a full disk behind its own error
         raise cause if isinstance(cause, OSError) else error from None
@@ -127,7 +126,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
     """Write all new files to the disk, then replace the old ones: none if a write fails."""
-    with contextlib.ExitStack() as replaced:
+    with ExitStack() as replaced:
         for path, data in contents.items():
             file = replaced.enter_context(durable(path))
             file.write(data)
@@ -158,7 +157,7 @@ def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
             place.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # a disk without locks
+            with suppress(OSError):  # a disk without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
             replace_all({folder / name: data for name, data in contents.items()})
         finally:

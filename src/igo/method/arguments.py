@@ -145,7 +145,7 @@ def checked(
         else:
             _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
-    for name in sorted(parameters(profile).keys() & given.keys() - more.keys()):
+    for name in sorted(notes.keys() & given.keys() - more.keys()):
         allowed = f"its argument {name} is one of plan's, too; give it another name"
         raise PlanError("profile", name_of(profile), allowed)
     _check_names(profile, own, [*given, *notes])
