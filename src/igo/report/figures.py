@@ -195,7 +195,7 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
 
 def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
     """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
-    runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"]))
+    runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
     runs = runs.drop_nulls("worst_case")
     of = str(runs["worst_case_of"].mode().sort().first())  # of several measurements the usual one
     # Worst cases of other radii or norms are other quantities.
