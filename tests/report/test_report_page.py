@@ -138,7 +138,7 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"')
     assert not Links(text).tags & {"script", "img", "iframe"}
     plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
-    assert "damaged: unreadable (config.yaml is missing)" in plain
+    assert "damaged: unreadable (status.json is damaged" in plain
     assert "8 finished, 1 failed, 1 unreadable" in plain
     for words in ("cpu A CPU, cores 2, threads 1", "c0ffee" * 6, "torch 2.9.0", "Seeds 0, 1"):
         assert words in re.sub(r"\s+", " ", plain), words
