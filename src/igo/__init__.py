@@ -12,8 +12,6 @@ In your own training loop (docs/own-loop.md):
             ...
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any

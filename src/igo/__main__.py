@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +15,8 @@ from igo.ground.files import CONF
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from igo.config.cli import Program
 
 EXTRAS = "train,report"  # of pyproject.toml: what the commands need
 
@@ -35,7 +36,7 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
 
-def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
+def _run_of(module: str) -> Program:
     """A program that imports a module and calls its function ``run``."""
 
     def program(composed: DictConfig, _typed: list[str]) -> None:
@@ -45,7 +46,7 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
 
 
 # By the name of the configuration.
-PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
+PROGRAMS: dict[str, Program] = {
     "config": train,
     "sync": _run_of("igo.runs.loggers.wandb"),
     "table": _run_of("igo.report.table"),

@@ -8,8 +8,6 @@ A DataModule returns ``graduated.loader(data)`` from ``train_dataloader``.
 On several devices ``use_distributed_sampler=False`` is needed: the loader shares each batch itself.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

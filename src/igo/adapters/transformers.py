@@ -6,8 +6,6 @@
 For another trainer, such as TRL's: ``class Mine(GraduatedTrainer, SFTTrainer): ...``.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from copy import copy, deepcopy

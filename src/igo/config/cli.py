@@ -1,7 +1,5 @@
 """From a command line to a program's function: Hydra, its errors in one line, and --help."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -31,9 +29,9 @@ from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
-FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
-         "-p", "--package", "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
+FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help",
+                  "--version"}  # fmt: skip
 # Those that would make a run of which its record does not have the command.
 REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
@@ -44,9 +42,10 @@ ALIASES = {  # what settings and options are called elsewhere
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
+Program = Callable[[DictConfig, list[str]], object]  # takes what hydra_program says
 
 
-def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
+def hydra_program(program: Program, config: Path) -> None:
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
     The program gets the composed configuration and the names of the settings that were typed. An
@@ -120,9 +119,7 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _start(
-    program: Callable[[DictConfig, list[str]], object], config: Path, words: Sequence[str]
-) -> None:
+def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     sys.argv[1:] = _flags_last(words)
     script, begun = sys.argv[0], False
@@ -241,11 +238,11 @@ def _explained(error: Exception, config: Path) -> UserError:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
+    group, _, rest = name.partition(".")  # a file has the full name if its package is global
     if name == "dataset._target_":
         return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
-    if name.endswith("._target_") and name.partition(".")[0] in NAMES:
-        return f"leave {name.partition('.')[0]}= out: {name} takes its place"
-    group, _, rest = name.partition(".")  # a file has the full name if its package is global
+    if name.endswith("._target_") and group in NAMES:
+        return f"leave {group}= out: {name} takes its place"
     if owners := [file for file in options(group) if {name, rest} & settings_in(file)]:
         typed = ", ".join(f"{group}={file.stem}" for file in owners)
         return f"{name} is no setting here: it belongs to {typed}"

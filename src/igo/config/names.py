@@ -3,8 +3,6 @@
 A run's folder alone keeps the name that it has, so that old records are found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any

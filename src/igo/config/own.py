@@ -4,8 +4,6 @@
 ``my_model.MyCNN(width=8)``. Hydra makes what has a ``_target_`` within its arguments.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import inspect

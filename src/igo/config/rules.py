@@ -1,7 +1,5 @@
 """Every rule that a configuration must keep, checked before any compute is spent."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from typing import Any
@@ -204,15 +202,16 @@ def _check_dataset(dataset: DatasetConfig) -> None:
 
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
-    if not model.timm and not is_call(model.name):
+    name = model.name
+    if not model.timm and not is_call(name):
         builtin = MODELS.keys() - {"timm", "own"}
-        allowed = right_options("model.name", model.name, sorted(builtin))
-        require(model.name in builtin, "model.name", model.name, allowed)
+        allowed = right_options("model.name", name, sorted(builtin))
+        require(name in builtin, "model.name", name, allowed)
         has = {part for part in ("width", "stem") if getattr(model, part) is not None}
-        allowed = f"its settings come with it; choose it as model={model.name}"
+        allowed = f"its settings come with it; choose it as model={name}"
         # The file of a model has the settings that the model takes.
-        its = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
-        require(has == its, "model.name", model.name, allowed)
+        its = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
+        require(has == its, "model.name", name, allowed)
     if model.stem == "imagenet" and dataset.image_size < 32:
         small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
         allowed = f"it divides an image's side by 32, and {small}"

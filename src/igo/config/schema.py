@@ -4,8 +4,6 @@ conf/ holds the values and explains them. ``rules`` checks them, and ``load`` ma
 what Hydra composed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial, reduce
@@ -16,7 +14,7 @@ from igo.config import own
 from igo.data import readers
 from igo.data.readers import Place
 from igo.ground.files import PACKAGE
-from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
+from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count, Rule, at_least, within
 from igo.method.arguments import RULES
 from igo.method.profiles import PROFILES, Declared, notes_of, parameters
 
@@ -87,8 +85,8 @@ class DatasetConfig:
 
     name: Annotated[str, readers.NAMES, "data"]
     classes: Annotated[int, TWO]
-    channels: Annotated[int, AT_LEAST_ONE]
-    image_size: Annotated[int, AT_LEAST_ONE]
+    channels: Count
+    image_size: Count
     samples: Annotated[int, TWO, "images"]
     mean: list[float]
     std: list[float]
@@ -237,7 +235,7 @@ class Config:
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
-    evaluate_every: Annotated[int, AT_LEAST_ONE] = 1
+    evaluate_every: Count = 1
     checkpoint_seconds: Annotated[float, NOT_NEGATIVE] = 10.0
     learning_rate: Annotated[float, RULES["learning_rate"], "η₁"] = 0.1
     batch_size: Annotated[int, RULES["batch_size"], "b₁"] = 32

@@ -1,11 +1,9 @@
 """What a data set is: a fingerprint of its content, without its place, and facts about it."""
 
-from __future__ import annotations
-
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 
 from igo.data import readers
 from igo.data.readers import Place, Splits, digest
-from igo.ground.files import write_atomically
+from igo.ground.files import Record, write_atomically
 
 FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
 AT_ONCE = 1000  # images whose pixels are counted together
@@ -83,7 +81,7 @@ def content(splits: Splits) -> Iterator[Any]:
             yield np.ascontiguousarray(array).data
 
 
-def find_facts(name: str, place: Place) -> dict[str, Any]:
+def find_facts(name: str, place: Place) -> Record:
     """The FACTS of a data set, found once for the same files; those of pixels in a sample of many.
 
     Raises:
@@ -139,11 +137,11 @@ def remembered(file: Path, find: Callable[[], Any]) -> Any:
 
     If igo cannot write the file, nothing is kept.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):
         # A file that is damaged, as by a full disk, is found and written anew.
         return json.loads(file.read_text())
     value = find()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(value))
     return value

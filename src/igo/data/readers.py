@@ -1,7 +1,5 @@
 """Where each data set is, and its arrays; torchvision downloads and reads the published ones."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import gzip

@@ -1,7 +1,5 @@
 """Errors that the user can fix, shown as one line without a traceback; and words of such lines."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import json

@@ -4,9 +4,6 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
-from __future__ import annotations
-
-import contextlib
 import errno
 import fcntl
 import json
@@ -14,7 +11,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import NoneType
 from typing import IO, Any
@@ -25,7 +22,7 @@ PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file of a run
-Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
+Record = dict[str, Any]  # named values, as of a line of metrics.jsonl or of status.json
 # Kinds of values in JSON, see ``fits``; null stands for what is not known.
 TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
 BOUNDS = {float: math.inf, int: 2**63}  # what the size of a number is below: tables have 64 bits
@@ -115,7 +112,7 @@ def durable(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             partial.unlink(missing_ok=True)  # a full disk needs the space
         cause = error.__context__  # torch.save hides a full disk behind its own error
         raise cause if isinstance(cause, OSError) else error from None
@@ -129,7 +126,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
     """Write all new files to the disk, then replace the old ones: none if a write fails."""
-    with contextlib.ExitStack() as replaced:
+    with ExitStack() as replaced:
         for path, data in contents.items():
             file = replaced.enter_context(durable(path))
             file.write(data)
@@ -160,7 +157,7 @@ def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
             place.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # a disk without locks
+            with suppress(OSError):  # a disk without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
             replace_all({folder / name: data for name, data in contents.items()})
         finally:

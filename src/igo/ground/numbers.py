@@ -1,11 +1,9 @@
 """Ranges of numbers, and the one check of them: for plans, settings and the noise."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any
 
 Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
@@ -17,6 +15,7 @@ def at_least(low: float) -> Rule:
 
 
 NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
+Count = Annotated[int, AT_LEAST_ONE]  # the type of a setting
 
 
 def within(low: float, high: float) -> Rule:

@@ -5,8 +5,6 @@ it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 di
 for 20.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

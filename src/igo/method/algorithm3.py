@@ -1,7 +1,5 @@
 """The stages of Algorithm 3: their number M from the accuracy ε, and their lengths."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

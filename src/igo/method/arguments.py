@@ -1,7 +1,5 @@
 """The arguments of ``plan``, checked one by one and together; errors name the cure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -21,6 +19,7 @@ from igo.method.profiles import (
     parameters,
 )
 
+Named = Mapping[str, Any]  # arguments by name
 TIMES: Rule = (lambda t: 0 < t < 1, "t is the share of the schedule before it, in (0, 1)")
 MOST_EPOCHS = 1_000_000  # the record has a line for each
 
@@ -114,7 +113,7 @@ class Arguments:
     alpha_0: float | None = None
     h: float | None = None
     final_updates: int = 0
-    own: Mapping[str, Any] = field(default_factory=dict)
+    own: Named = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -122,9 +121,7 @@ class Arguments:
         return self.samples or (self.n or 0) * (self.epochs or 0)
 
 
-def checked(
-    algorithm3: Algorithm3 | None, of_profile: Mapping[str, Any], **given: Any
-) -> Arguments:
+def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> Arguments:
     """Refuse arguments of ``plan`` from which none can be made, before anything is computed.
 
     Raises:
@@ -147,7 +144,7 @@ def checked(
         else:
             _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
-    for name in sorted(parameters(profile).keys() & given.keys() - more.keys()):
+    for name in sorted(notes.keys() & given.keys() - more.keys()):
         allowed = f"its argument {name} is one of plan's, too; give it another name"
         raise PlanError("profile", name_of(profile), allowed)
     _check_names(profile, own, [*given, *notes])
@@ -198,9 +195,7 @@ def _table(growth: object) -> dict[float, float]:
     return ordered
 
 
-def _paper_method(
-    given: dict[str, Any], own: Mapping[str, Any]
-) -> tuple[dict[str, Any], Mapping[str, Any]]:
+def _paper_method(given: dict[str, Any], own: Named) -> tuple[dict[str, Any], Named]:
     """The arguments that the name of one of the paper's methods stands for."""
     name = given["profile"]
     for argument, value in {"split": given["split"], "growth": given["growth"], **own}.items():
@@ -217,7 +212,7 @@ def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
         raise PlanError(name, value, f"it must be one of {', '.join(choices)}.{hint}")
 
 
-def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collection[str]) -> None:
+def _check_names(profile: str | Profile, own: Named, known: Collection[str]) -> None:
     needed, label = parameters(profile), name_of(profile)
     for name, value in own.items():
         if name not in needed:

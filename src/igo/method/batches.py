@@ -3,8 +3,6 @@
 A segment is the part of an epoch that belongs to one stage; it may be the whole epoch.
 """
 
-from __future__ import annotations
-
 import math
 
 CLOSE = 1e-9  # relative: what float rounding may have added to a whole number

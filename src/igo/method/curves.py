@@ -4,8 +4,6 @@
 with or without b/b_1.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -80,17 +78,10 @@ def _lengthened(
     return [0, *(given.warmup_samples + round(end) for end in ends)]
 
 
-class _Curve(NamedTuple):
-    symbol: str
-    words: str  # its range
-    least: float
-    most: float
-
-
-CURVES = {
-    "profile": _Curve("φ", "(0, 1]", LEAST, 1),
-    "rate": _Curve("η/η_1", "(0, ∞)", LEAST, MOST),
-    "growth": _Curve("b/b_1", "[1, ∞)", 1, MOST),
+CURVES = {  # by its argument of ``plan`` a curve's symbol and range: in words, least and most
+    "profile": ("φ", "(0, 1]", LEAST, 1),
+    "rate": ("η/η_1", "(0, ∞)", LEAST, MOST),
+    "growth": ("b/b_1", "[1, ∞)", 1, MOST),
 }
 
 
@@ -105,31 +96,31 @@ def _values(given: Arguments, argument: str, starts: Sequence[int], n: int) -> l
     for m, start in enumerate(starts, 1):
         # epochs before the stage, without those of the warm-up
         before = start // n - warmup // n if whole else max(start - warmup, 0) / n
-        returned = curve(Position(m, len(starts), max(before, 0)), **own)
-        values.append(_checked(CURVES[argument], argument, name, returned, m, len(starts)))
+        at = Position(m, len(starts), max(before, 0))
+        values.append(_checked(argument, name, at, curve(at, **own)))
     return values
 
 
-def _checked(curve: _Curve, argument: str, name: str, returned: Any, m: int, M: int) -> float:
-    """The value of a curve in stage m of M, as a number in the curve's range."""
-    symbol, value = curve.symbol, math.nan
+def _checked(argument: str, name: str, at: Position, returned: Any) -> float:
+    """What a curve returned for a stage, as a number in the curve's range."""
+    symbol, allowed, least, most = CURVES[argument]
+    value = math.nan
     with suppress(TypeError, ValueError):
         value = float(returned)
-    place = f"in stage {m} of {M}"
+    place = f"in stage {at.m} of {at.M}"
     if math.isnan(value):
-        t = f"{(m - 1) / M:g}"
-        fault = f"at t = {t} it returned {returned!r}; {symbol} is a number in {curve.words}"
-    elif m == 1 and not math.isclose(value, 1, rel_tol=1e-9):
+        fault = f"at t = {at:g} it returned {returned!r}; {symbol} is a number in {allowed}"
+    elif at.m == 1 and not math.isclose(value, 1, rel_tol=1e-9):
         cure = f"divide {symbol} by its value at t = 0"
         fault = f"{symbol} is {value:g} in stage 1 and must be 1; {cure}"
-    elif curve.least <= value <= curve.most:
+    elif least <= value <= most:
         return value
     elif argument == "profile":
         cure = "use fewer stages or a slower decay"
         if value > 1:
             cure = "φ may not rise above φ(0) = 1"
-        level = f"its noise level is δ_{m} = {value:g} δ_1 {place}"
+        level = f"its noise level is δ_{at.m} = {value:g} δ_1 {place}"
         fault = f"{level}, and δ_m/δ_1 must be in (0, 1]; {cure}"
     else:
-        fault = f"{symbol} is {value:g} {place} and must be in {curve.words}"
+        fault = f"{symbol} is {value:g} {place} and must be in {allowed}"
     raise PlanError(argument, name, fault)

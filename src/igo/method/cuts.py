@@ -4,8 +4,6 @@ A whole epoch of a data set is cut into k equal batches, whose sizes differ by a
 A stage that ends inside an epoch, or in a stream, ends with a whole batch.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Stage m has the noise δ_m = δ_1 φ_m (slides, Algorithm 3), and η/η_1 = φ �
 what each stage asks for, ``cuts`` how it becomes whole batches, and η makes up for the difference.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

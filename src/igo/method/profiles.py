@@ -171,7 +171,7 @@ def paper_method(
     return next((f"Method {n}" for n in (2, 3, 4) if near(split, SPLITS[f"method{n}"])), None)
 
 
-def function(profile: str | Callable[..., Any]) -> Callable[..., Any]:
+def function(profile: str | Profile) -> Profile:
     """The function of a profile, which is given as a function or by name."""
     return PROFILES[profile] if isinstance(profile, str) else profile
 
@@ -181,7 +181,7 @@ def name_of(profile: str | Profile) -> str:
     return profile if isinstance(profile, str) else getattr(profile, "__qualname__", repr(profile))
 
 
-def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
     """A profile's parameters after the position, by name."""
     more = [*inspect.signature(function(profile)).parameters.values()][1:]
     return {p.name: p for p in more if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
@@ -205,7 +205,7 @@ def notes_of(hint: Any) -> Declared:
     return Declared(rule, choices, next((note for note in notes if isinstance(note, str)), None))
 
 
-def declared(profile: str | Callable[..., Any]) -> dict[str, Declared]:
+def declared(profile: str | Profile) -> dict[str, Declared]:
     """The range, choices and example of each parameter of a profile, from its annotations."""
     hints: dict[str, Any] = {}
     with suppress(TypeError, NameError):  # no function, or an annotation with an unknown name

@@ -5,8 +5,6 @@ are planned before the first batch is taken. So b changes at the planned update,
 epoch, however many batches workers fetch ahead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Random augmentation that depends on (seed, epoch, sample) alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,12 +4,10 @@ A stage of whole epochs is one row. One that begins or ends inside an epoch has 
 part of the first epoch, its whole epochs, and its part of the last. Each is cut into equal batches.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, count, groupby, pairwise, repeat
@@ -159,7 +157,12 @@ class Plan:
             total += f"; {self.updates_at_constant_b:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
-        return "\n".join([*_aligned(shown), total])
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in shown
+        ]
+        return "\n".join([*lines, total])
 
     __repr__ = __str__  # a notebook shows the table, too
 
@@ -317,15 +320,6 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """One line for each row, with its cells right-aligned in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
 
 
 def _range(first: int, last: int) -> str:

@@ -1,7 +1,5 @@
 """Measures the noise of any network from gradients of mini-batches, none of which is kept."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import warnings

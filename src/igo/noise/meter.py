@@ -1,7 +1,5 @@
 """C² and ‖∇f‖² from the gradients that training computes anyway, averaged over its updates."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@
 formulas here take numbers; igo.noise.measure takes gradients.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from igo.ground.numbers import NOT_NEGATIVE, POSITIVE, check
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
 ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
+Interval = tuple[float, float]  # its ends
 LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
 
 
@@ -36,12 +35,12 @@ class Noise:
     """
 
     variance: float
-    variance_interval: tuple[float, float] | None
+    variance_interval: Interval | None
     gradient_square: float
     batch_size: int
     batches: int
     sampling: str
-    square_interval: tuple[float, float] | None = None
+    square_interval: Interval | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -49,7 +48,7 @@ class Noise:
         return math.sqrt(max(self.gradient_square, 0.0))
 
     @property
-    def norm_interval(self) -> tuple[float, float] | None:
+    def norm_interval(self) -> Interval | None:
         """The 95 % interval of ‖∇f‖."""
         ends = self.square_interval
         return ends and (math.sqrt(max(ends[0], 0.0)), math.sqrt(max(ends[1], 0.0)))
@@ -60,7 +59,7 @@ class Noise:
         return self.variance / self.gradient_square if self.gradient_square > 0 else None
 
     @property
-    def scale_interval(self) -> tuple[float, float] | None:
+    def scale_interval(self) -> Interval | None:
         """An interval of B_simple, of 95 % or more: from those of C² and of ‖∇f‖²."""
         of, ends = self.variance_interval, self.square_interval
         if of is None or ends is None or ends[1] <= 0:
@@ -214,7 +213,7 @@ def reach(*errors: tuple[float, float]) -> float:
     return math.hypot(*(float(stdtrit(k - 1, 0.975)) * error for error, k in errors))
 
 
-def around(value: float, *errors: tuple[float, float]) -> tuple[float, float]:
+def around(value: float, *errors: tuple[float, float]) -> Interval:
     """The 95 % interval of a value above 0, from errors of its logarithm as ``reach`` has them."""
     half = reach(*errors)
     if math.isinf(half):

@@ -5,8 +5,6 @@ al. 2023): a parameter moves in proportion to its size, so rescaling the layers 
 changes nothing. Else δ = u.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,9 +1,7 @@
 """Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -131,7 +129,7 @@ def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def in_range(counts: Sequence[int]) -> str:
+def in_range(counts: Collection[int]) -> str:
     """``5``, or ``3 to 5`` where the counts differ."""
     low, high = min(counts), max(counts)
     return f"{low}" if low == high else f"{low} to {high}"

@@ -1,7 +1,5 @@
 """The sections of a report: a headline, a table of differences, and figures for each task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

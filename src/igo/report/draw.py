@@ -4,8 +4,6 @@ The page has a figure as SVG, in which each colour is a pair for light and dark 
 have the same figure as PNG, PDF and SVG.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
+from polars import DataFrame
 
 
 class Colour(NamedTuple):
@@ -72,7 +71,7 @@ class Figure:
     name: str
     title: str
     caption: str
-    table: pl.DataFrame
+    table: DataFrame
     drawing: Drawing
 
     def files(self) -> dict[str, bytes]:
@@ -135,7 +134,7 @@ def panels(
 
 
 def curves(
-    ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks, *, steps: bool = False
+    ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks, *, steps: bool = False
 ) -> None:
     """A line for each label, from one value to the next, with its 95 % intervals.
 
@@ -160,7 +159,7 @@ def curves(
         _limit(ax, table, metric, scale)
 
 
-def points(ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks) -> None:
+def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
     """A point for each row with its 95 % interval, and a line through those of one label."""
     scale = SCALE.get(metric, 1)
     known = table.drop_nulls([x, f"{metric}_mean"])
@@ -171,7 +170,7 @@ def points(ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Looks) -> 
         ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], label=label, **look)
 
 
-def _limit(ax: Axes, table: pl.DataFrame, metric: str, scale: int) -> None:
+def _limit(ax: Axes, table: DataFrame, metric: str, scale: int) -> None:
     """Set the range of y by the means and, if it is linear, the intervals at the end.
 
     On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
@@ -212,7 +211,7 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def name_ends(ax: Axes, table: pl.DataFrame, metric: str, looks: Looks) -> None:
+def name_ends(ax: Axes, table: DataFrame, metric: str, looks: Looks) -> None:
     """Write each line's name at its right end; names that would touch are moved apart."""
     ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
     names = [label.removesuffix(" (constant)") for label in ends["label"]]

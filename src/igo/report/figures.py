@@ -1,14 +1,13 @@
 """The figures of a task: curves, the noise, a map of p × split, δ of constant noise, sharpness."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+from polars import DataFrame
 
 from igo.ground.errors import counted
 from igo.ground.statistics import reach
@@ -36,7 +35,7 @@ NOISE = {
 
 @mpl.rc_context(LOOK)
 def of_task(
-    results: Results, task: pl.DataFrame, labels: Labels, pairs: Sequence[Pair], number: int
+    results: Results, task: DataFrame, labels: Labels, pairs: Sequence[Pair], number: int
 ) -> list[Figure]:
     """Every figure that the settings of a task allow; those with ``labels`` have curves.
 
@@ -73,7 +72,7 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
         if x == "epoch":
             draw.name_ends(axes[i], table, metric, looks)
     draw.finish(drawing, axes[0])
-    caption = _means(table["n"].to_list())
+    caption = _means(table["n"])
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
     return Figure(name, "Accuracy and loss", caption, table, drawing)
@@ -91,7 +90,7 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
         draw.name_ends(ax, table, metric, looks)
     draw.finish(drawing, axes[0])
     caption = (
-        f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
+        f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
         " training; the measured δ takes C² of the gradients that train that epoch. ηₘ makes"
         " up for the whole number of batches in an epoch, so it varies also where the batch size"
         " carries the whole decay: the more, the fewer the batches."
@@ -99,9 +98,9 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     return Figure(name, "The noise, and what makes it", caption, table, drawing)
 
 
-def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> pl.DataFrame:
+def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFrame:
     # The order of the labels gives the order of colours and of the legend.
-    named = pl.DataFrame({"setting": list(labels), "label": list(labels.values())})
+    named = DataFrame({"setting": list(labels), "label": list(labels.values())})
     joined = named.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
     return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
@@ -115,14 +114,14 @@ def styles(labels: Labels) -> dict[str, dict[str, Any]]:
     }
 
 
-def _means(counts: Sequence[int]) -> str:
+def _means(counts: Collection[int]) -> str:
     n = in_range(counts)
     if n == "1":
         return "One seed; a band is the 95 % interval of the measurement."
     return f"Means over seeds (n = {n}) with 95 % intervals."
 
 
-def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
+def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     """Final test accuracy over p × split, shaded if the tests find a difference between cells."""
     table = settings.drop_nulls("test/accuracy_mean").sort("p", "split")
     powers, splits = (sorted(settings[axis].unique()) for axis in ("p", "split"))
@@ -154,7 +153,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     ax.grid(visible=False)
     draw.finish(drawing, ax)
     caption = (
-        f"Means over seeds (n = {in_range(settings['n'].to_list())}) at the last epoch, ± half"
+        f"Means over seeds (n = {in_range(settings['n'])}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
         " size alone. δₘ is the same along each row. "
     )
@@ -168,7 +167,7 @@ def grid(settings: pl.DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     return Figure(name, "Final accuracy over p × split", caption, table, drawing)
 
 
-def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
+def constant(results: Results, settings: DataFrame, name: str) -> Figure:
     """Accuracy of constant noise against δ and against η, a line for each batch size."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(
@@ -187,14 +186,14 @@ def constant(results: Results, settings: pl.DataFrame, name: str) -> Figure:
         draw.plain_log(ax.xaxis)
     draw.finish(drawing, axes[0])
     caption = (
-        f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch with 95 %"
+        f"Means over seeds (n = {in_range(table['n'])}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
         " one another against δ."
     )
     return Figure(name, "Constant noise: is it δ that decides?", caption, table, drawing)
 
 
-def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
+def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
     """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
     runs = runs.drop_nulls("worst_case")
@@ -208,7 +207,7 @@ def sharpness(results: Results, task: pl.DataFrame, name: str) -> Figure | None:
     points = points.join(level, on="setting").sort("setting").with_columns(label=pl.lit(""))
     caption = (
         f"Measured after training ({of}). A point for each of {len(points)} settings: the mean over"
-        f" its seeds (n = {in_range(points['n'].to_list())}) with its 95 % interval."
+        f" its seeds (n = {in_range(points['n'])}) with its 95 % interval."
     )
     if others := len(runs) - len(alike):
         caption += f" {counted(others, 'run')} measured otherwise: not shown."

@@ -1,7 +1,5 @@
 """Settings of many runs in words: what they have in common, and a label for each."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection
 
@@ -12,14 +10,15 @@ from igo.config.schema import OptimizerConfig
 from igo.ground.files import Record
 from igo.report.reading import FINGERPRINT, differing
 
-FACTS = {f"dataset.{fact}" for fact in ("classes", "channels", "image_size", "mean", "std")}
+# What follows from a data set: digest, and facts.
+FACTS = {FINGERPRINT, "dataset.classes", "dataset.channels", "dataset.image_size", "dataset.mean",
+         "dataset.std"}  # fmt: skip
 
 
 def shared(row: Record, names: Collection[str]) -> list[str]:
     """What settings have in common, in words; ``row`` is one of them."""
-    skipped = {FINGERPRINT, *FACTS}
     # How C² is measured changes no training.
-    kept = [name for name in names if name not in skipped and not name.startswith("noise.")]
+    kept = [name for name in names if name not in FACTS and not name.startswith("noise.")]
     alone = set(filter(of_schedule, row)) - set(names)  # of this row
     return words({name: value for name, value in row.items() if name not in alone}, kept)
 
@@ -28,8 +27,8 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
     """By its number, what tells each setting from the others; of one setting its schedule."""
     differ = differing(settings)
     if settings["data"].n_unique() > 1 or "dataset.name" in differ:
-        follows = {"dataset.name", FINGERPRINT, *FACTS}
-        differ = ["dataset.name", *(name for name in differ if name not in follows)]
+        others = [name for name in differ if name not in {"dataset.name", *FACTS}]
+        differ = ["dataset.name", *others]
     found = {
         row["setting"]: ", ".join(
             words(row, differ)

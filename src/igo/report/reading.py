@@ -1,7 +1,5 @@
 """Run folders as a table, a row for each, and their settings with means over seeds."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import polars as pl
+from polars import DataFrame
 
 from igo.config import schema
 from igo.config.load import record_values
@@ -83,7 +82,7 @@ KINDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
+def read_runs(folders: Iterable[Path]) -> DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
     Columns: run, state, error; the settings by their full names, also the arguments of one's own
@@ -91,7 +90,7 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """
     rows = [read_run(folder) for folder in folders]
     arguments = sorted(set[str]().union(*rows) - KINDS.keys())
-    runs = pl.DataFrame(
+    runs = DataFrame(
         rows,
         schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS))),
         schema_overrides=KINDS,
@@ -120,7 +119,8 @@ def read_run(folder: Path) -> Record:
     try:
         status = read_status(folder)  # before the records: a finished run has all of them
         for name, read in files.items():  # noqa: B007 (an error has the name)
-            row |= read(folder, row, status)
+            found = read(folder, row, status)
+            row |= {key: _typed(key, value) for key, value in found.items()}
         return row
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}/")
@@ -148,17 +148,15 @@ def _settings_in(text: str) -> Record:
     row = DEFAULTS | dict(leaves(values))
     if other := sorted(SETTINGS.keys() ^ row.keys()):
         raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
-    row |= dict(leaves(spelled_out(values)))
-    for name, value in row.items():
-        number = isinstance(value, int | float) and abs(value) < 2**63
-        row[name] = _typed(name, value, SETTINGS.get(name) or (type(value) if number else str))
-    return row
+    return row | dict(leaves(spelled_out(values)))
 
 
-def _typed(name: str, value: Any, kind: type) -> Any:
+def _typed(name: str, value: Any) -> Any:
     """The value as its column has it; a ValueError if the column cannot hold it."""
-    if value is None:
-        return None
+    if value is None or name == "parts":
+        return value
+    number = isinstance(value, int | float) and abs(value) < 2**63
+    kind: type = KINDS.get(name) or (type(value) if number else str)  # else of one's own
     if kind is str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         text.encode()  # half of a surrogate pair is no text
@@ -186,15 +184,20 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
         "device": hardware.get("device"),
         "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": ", ".join(f"{name} {value}" for name, value in parts.items()),
-        "hardware": ", ".join(f"{name} {value}" for name, value in hardware.items() if value),
-        "software": ", ".join(f"{name} {value}" for name, value in software.items() if value),
+        "code": _listed(parts),
+        "hardware": _listed(hardware),
+        "software": _listed(software),
+        "parts": [list(map(printable, part)) for part in parts.items()],
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    typed = {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
-    return typed | {"parts": [list(map(printable, part)) for part in parts.items()]}
+    return found
+
+
+def _listed(values: Record) -> str:
+    """Names and values, but for those that are not known."""
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
 
 
 def _code(start: Record) -> dict[str, str]:
@@ -219,41 +222,39 @@ def _results(folder: Path, row: Record, _status: Record) -> Record:
     evaluated = [record for record in records if record.get("test/accuracy") is not None]
     best = max(evaluated, key=lambda record: float(record["test/accuracy"]), default={})
     rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
-    found = {
+    return {
         "epochs_done": len(records),
         **{name: records[-1].get(name) for name in LAST},
         "test/accuracy_best": best.get("test/accuracy"),
         "test/accuracy_best_epoch": best.get("epoch"),
         "images_per_second": statistics.median(rates) if rates else None,
     }
-    return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
 
 
 def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
     """Of `igo sharpness`, if it has measured this run."""
     found = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
-    of = ", ".join(f"{name} {value}" for name, value in (found.get("settings") or {}).items())
-    worst = _typed("worst_case", found.get("worst_case"), float)
-    return {"worst_case": worst, "worst_case_of": _typed("worst_case_of", of or None, str)}
+    of = _listed(found.get("settings") or {})
+    return {"worst_case": found.get("worst_case"), "worst_case_of": of or None}
 
 
-def constants(settings: pl.DataFrame) -> Record:
+def constants(settings: DataFrame) -> Record:
     """What all settings have in common, without null."""
     values = {name: settings[name].unique() for name in names_in(settings)}
     return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
 
 
-def names_in(settings: pl.DataFrame) -> list[str]:
+def names_in(settings: DataFrame) -> list[str]:
     """The columns of ``by_setting``'s settings that are settings."""
     return settings.columns[1 : settings.columns.index("data")]
 
 
-def differing(settings: pl.DataFrame) -> list[str]:
+def differing(settings: DataFrame) -> list[str]:
     """The settings that are not the same in all rows."""
     return [name for name in names_in(settings) if settings[name].n_unique() > 1]
 
 
-def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with the numbers of their settings, and a row for each setting.
 
     Runs of one setting differ in REPEATED alone, or in values that change no result.
@@ -283,7 +284,7 @@ def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return runs, settings.with_columns(pl.col("n").fill_null(0))
 
 
-def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with ``setting``, and the values of each setting that change a result."""
     acting = runs.with_columns(  # null where the value has no effect
         pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
@@ -305,7 +306,7 @@ def _numbered(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return runs.with_columns(numbered["setting"]), settings
 
 
-def summarise(settings: pl.DataFrame) -> pl.DataFrame:
+def summarise(settings: DataFrame) -> DataFrame:
     """The settings that differ, with ``data`` if its content differs, and the statistics."""
     varied = differing(settings)
     if FINGERPRINT in varied:
@@ -318,7 +319,7 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
     return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
 
 
-def averaged(rows: pl.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pl.DataFrame:
+def averaged(rows: DataFrame, by: Sequence[str], metrics: Sequence[str]) -> DataFrame:
     """``n``, the rows that are alike in ``by``, and for each metric its statistics over them.
 
     They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
@@ -347,7 +348,7 @@ def averaged(rows: pl.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> p
     return groups.with_columns(ends)
 
 
-def write(runs: pl.DataFrame, settings: pl.DataFrame, folder: Path) -> Sequence[Path]:
+def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
     """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
 
     ``runs`` and ``settings`` are as in ``by_setting``.

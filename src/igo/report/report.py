@@ -1,7 +1,5 @@
 """The program `igo report`: one HTML page with its styles and figures inside, and their files."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

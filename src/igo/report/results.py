@@ -1,7 +1,5 @@
 """What a report reads: tables of runs, settings and epochs, and their provenance."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from polars import DataFrame
 
 from igo.ground.errors import counted
 from igo.report.reading import THEN, averaged, by_setting, read_runs
@@ -37,9 +36,9 @@ class Results:
             the counted runs. For n = 1 intervals of what was measured are the recorded ones.
     """
 
-    runs: pl.DataFrame
-    settings: pl.DataFrame
-    curves: pl.DataFrame
+    runs: DataFrame
+    settings: DataFrame
+    curves: DataFrame
 
 
 def read(folders: Sequence[Path]) -> Results:
@@ -53,11 +52,11 @@ def read(folders: Sequence[Path]) -> Results:
         for folder, setting, counts in zip(folders, runs["setting"], runs["counted"], strict=True)
         for record in (read_records(folder) if counts else ())
     ]
-    epochs = pl.DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
+    epochs = DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
     return Results(runs, settings, _curves(epochs))
 
 
-def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
+def _curves(epochs: DataFrame) -> DataFrame:
     place = ["setting", "epoch"]
     curves = averaged(epochs, place, AVERAGED)
     of_run = epochs.unique(place).select(*place, *(pl.col(f).name.suffix("_of_run") for f in ENDS))
@@ -67,7 +66,7 @@ def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
     return both.select(curves.columns).sort(place)
 
 
-def mixed(runs: pl.DataFrame, labels: Mapping[int, str]) -> list[str]:
+def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
     """The settings whose counted runs are of different code or versions, and of which.
 
     If there is no such setting, and the settings differ from each other in these, a line says so.
@@ -103,7 +102,7 @@ def short(commit: str) -> str:
     return re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", commit)
 
 
-def commands(runs: pl.DataFrame, settings: Sequence[int]) -> list[str]:
+def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
     """The commands of the counted runs, each once, with all of the seeds that it ran with."""
     used = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
     by_command = used.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")

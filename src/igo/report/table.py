@@ -1,11 +1,10 @@
 """The program `igo table`: it writes the table, and prints a row for each setting."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import polars as pl
 from omegaconf import DictConfig
+from polars import DataFrame
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,20 +42,20 @@ def run(composed: DictConfig) -> None:
         print("not written: runs is not one folder of runs (output=tables writes it)")
 
 
-def states(runs: pl.DataFrame) -> str:
+def states(runs: DataFrame) -> str:
     """How many runs have each state, the most first."""
     counts = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     return ", ".join(f"{count:,} {state}" for state, count in counts.iter_rows())
 
 
-def show_errors(runs: pl.DataFrame) -> None:
+def show_errors(runs: DataFrame) -> None:
     """Print a line for each run that failed or cannot be read."""
     broken = runs.filter(pl.col("error").is_not_null())
     for name, state, error in broken.select("run", "state", "error").rows():
         print(f"{state}: {name}: {error}")
 
 
-def show(runs: pl.DataFrame, settings: pl.DataFrame) -> None:
+def show(runs: DataFrame, settings: DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
     console = Console(highlight=False)
     if not console.is_terminal:  # lines of any length

@@ -3,8 +3,6 @@
 With several processes rank 0 alone reads and writes files.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
@@ -13,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
-from igo.data.identity import Identity, identify
+from igo.data.identity import identify
 from igo.ground import seeds
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import LEFT, Record, replace_all
@@ -53,19 +50,14 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     network = built.prepare(network)
     built, network = engine.distributed(built, network)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-    return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
+    data = identify(config.dataset.name, place_of(config))
+    first: str = ranks.broadcast(data.fingerprint)
+    if data.fingerprint != first:
+        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {first}")
+    return Training(config, plan, images, network, optimizer, built, data)
 
 
-def _identity(config: Config, ranks: Ranks) -> Identity:
-    """Which data were read; all ranks must have the same."""
-    here = identify(config.dataset.name, place_of(config))
-    first: str = ranks.broadcast(here.fingerprint)
-    if here.fingerprint != first:
-        raise UserError(f"process {ranks.rank} has other data than the first: {here}, not {first}")
-    return here
-
-
-def snapshot(signature: str, run: Training, now: Progress) -> dict[str, Any]:
+def snapshot(signature: str, run: Training, now: Progress) -> Record:
     """All that a bit-identical resume needs; its tensors are those of the run.
 
     Random streams need no state, see igo.ground.seeds.
@@ -219,7 +211,7 @@ class _Epochs:
         self._training, self._folder, self._progress = training, folder, progress
         self.logger = loggers.Logger()
         self._logged, self._written = progress.epoch, -math.inf  # an epoch; when it was
-        self._state: dict[str, Any] = {}  # after the last epoch, until it is written
+        self._state: Record = {}  # after the last epoch, until it is written
 
     def done(self, _: Record) -> None:
         """Take the epoch that the progress has reached. The first and the last are written."""

@@ -1,7 +1,5 @@
 """The checkpoint of a run: saved and loaded whole, and read as a trained model."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -38,7 +36,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         os.close(handle)
 
 
-def load(path: Path, signature: str) -> dict[str, Any] | None:
+def load(path: Path, signature: str) -> Record | None:
     """Load a run's checkpoint into CPU memory, without running code from it (weights_only).
 
     Args:
@@ -65,7 +63,7 @@ def load(path: Path, signature: str) -> dict[str, Any] | None:
         raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
         raise UserError(f"{path} is damaged ({first_line(error)[:80]}); {LEFT}") from None
-    known: dict[str, Any] = state if isinstance(state, dict) else {}
+    known: Record = state if isinstance(state, dict) else {}
     found = known.get("version"), known.get("signature")
     if found != (VERSION, signature):
         raise UserError(f"{path} is of another version or run, {found}; {LEFT}")

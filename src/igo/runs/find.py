@@ -1,7 +1,5 @@
 """Run folders from what a person types: folders, sweeps, globs, or lists of these."""
 
-from __future__ import annotations
-
 import glob
 from collections.abc import Sequence
 from pathlib import Path

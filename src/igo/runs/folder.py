@@ -4,9 +4,6 @@ It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.js
 checkpoint.pt. Every file is written whole or not at all.
 """
 
-from __future__ import annotations
-
-import contextlib
 import csv
 import fcntl
 import hashlib
@@ -18,7 +15,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -113,13 +110,13 @@ class RunFolder:
 
     def _take(self, lock: IO[Any]) -> None:
         for _ in range(10):  # a process that only reads has it for a moment, see state_of
-            with contextlib.suppress(BlockingIOError):
+            with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             time.sleep(0.05)
         raise Busy(f"{self.path} is being worked on by another process")
 
-    def writing(self) -> contextlib.AbstractContextManager[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Turn an OSError in the body into an error that says what to do."""
         return files.writing("runs_dir", self.path)
 
@@ -254,7 +251,7 @@ def state_of(folder: Path) -> str:
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
     file = folder / "metrics.jsonl"
-    with contextlib.suppress(OSError, UserError), damaged(file):
+    with suppress(OSError, UserError), damaged(file):
         return _record(read_bytes(file).split(b"\n")[-2])
     return {}
 

@@ -33,8 +33,8 @@ from igo.method.plan import Plan
 if TYPE_CHECKING:  # torch
     from igo.train.record import Training
 
-PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-COMPUTING = ("torch", "torchvision", "timm", "numpy")  # those whose version may change a result
+COMPUTING = ("torch", "torchvision", "timm", "numpy")  # their versions may change a result
+PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed",
                   "seals")  # fmt: skip

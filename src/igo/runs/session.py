@@ -1,7 +1,5 @@
 """One run, from its configuration to its finished record."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

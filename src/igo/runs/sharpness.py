@@ -1,7 +1,5 @@
 """The program `igo sharpness`: how much the loss can rise near the parameters where a run ended."""
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -15,8 +13,8 @@ from omegaconf import DictConfig
 from igo.config.load import split_off
 from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line, printable, told
-from igo.ground.files import OBJECT, read_json, write_atomically
-from igo.ground.numbers import AT_LEAST_ONE, POSITIVE
+from igo.ground.files import OBJECT, Record, read_json, write_atomically
+from igo.ground.numbers import POSITIVE, Count
 from igo.ground.seeds import generator
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
@@ -41,20 +39,20 @@ class Settings:
     """The settings of `igo sharpness` (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
-    samples: Annotated[int, AT_LEAST_ONE] = 500
+    samples: Count = 500
     norm: Annotated[str, ("inf", "2")] = "inf"
     radius: Annotated[float, POSITIVE] = 0.002
     adaptive: bool = True
-    steps: Annotated[int, AT_LEAST_ONE] = 20
+    steps: Count = 20
     seed: int = 0
-    batch_size: Annotated[int, AT_LEAST_ONE] = 250
+    batch_size: Count = 250
     batches: bool = False
     data_dir: str | None = None
     fresh: bool = False
     trust: bool = False
     engine: EngineChoice = field(default_factory=EngineChoice)
 
-    def of_result(self) -> dict[str, Any]:
+    def of_result(self) -> Record:
         """The settings that change what is measured."""
         result = {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
         result |= {"batches": self.batch_size} if self.batches else {}
@@ -89,7 +87,7 @@ def run(composed: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def measure(folder: Path, settings: Settings) -> dict[str, Any]:
+def measure(folder: Path, settings: Settings) -> Record:
     """The content of sharpness.json for a finished run."""
     started = time.perf_counter()
     read_status(folder)

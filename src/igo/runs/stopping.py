@@ -1,7 +1,5 @@
 """Signals end a run between two updates, so that its record is whole."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

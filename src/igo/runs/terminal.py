@@ -60,8 +60,15 @@ class Terminal:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan) -> None:
-        """Print the plan as ``print(plan)`` does, between its title and its notes."""
-        self.say(plan_title(config, plan), wrap=True)
+        """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""
+        count = config.schedule.stages or 1
+        stages = f" in {count} stages" if count > plan.epochs else ""
+        self.say(
+            f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
+            f" {config.model.name} and {config.optimizer.name}:"
+            f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}",
+            wrap=True,
+        )
         self.say(str(plan))
         self.say(RELATIVE, wrap=True)
         for note in plan_notes(config, plan):
@@ -141,17 +148,6 @@ class ProgressBar:
                 for name, _, width, form in columns
             )
         )
-
-
-def plan_title(config: Config, plan: Plan) -> str:
-    """The run as a line, with the paper's name of its method if it has one."""
-    count = config.schedule.stages or 1
-    stages = f" in {count} stages" if count > plan.epochs else ""
-    return (
-        f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
-        f" {config.model.name} and {config.optimizer.name}:"
-        f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}"
-    )
 
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:

@@ -1,7 +1,5 @@
 """The runs of a sweep: they are composed, checked, and executed one by one."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import sys

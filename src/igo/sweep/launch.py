@@ -3,8 +3,6 @@
 Its record is RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -4,8 +4,6 @@ The processes are forks of one server that has imported all that runs need (mult
 forkserver). So a run starts in a fraction of a second, and a run that is killed ends no other run.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -20,7 +18,7 @@ from rich.progress import Progress
 
 from igo.config.schema import total_epochs
 from igo.ground.errors import Outside
-from igo.ground.numbers import AT_LEAST_ONE
+from igo.ground.numbers import AT_LEAST_ONE, Count
 from igo.ground.ranks import allowed_cores
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
@@ -37,8 +35,8 @@ class Local:
     """The settings of conf/hydra/launcher/local.yaml, which explains them."""
 
     parallel: Annotated[int | None, AT_LEAST_ONE] = None
-    threads: Annotated[int, AT_LEAST_ONE] = 1
-    runs_per_gpu: Annotated[int, AT_LEAST_ONE] = 1
+    threads: Count = 1
+    runs_per_gpu: Count = 1
 
 
 def run_all(sweep: Sweep, settings: Local) -> None:

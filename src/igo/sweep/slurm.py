@@ -20,7 +20,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from igo.ground.errors import UserError, counted, first_line, require
-from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
+from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count
 from igo.ground.ranks import Ranks
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute
@@ -35,15 +35,15 @@ class Slurm:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    time: Annotated[int, AT_LEAST_ONE] = 1440
+    time: Count = 1440
     mem_gb: Annotated[float | None, POSITIVE] = None
-    cpus_per_task: Annotated[int, AT_LEAST_ONE] = 4
+    cpus_per_task: Count = 4
     gpus_per_node: Annotated[int | None, NOT_NEGATIVE] = None
-    nodes: Annotated[int, AT_LEAST_ONE] = 1
-    tasks_per_node: Annotated[int, AT_LEAST_ONE] = 1
-    runs_per_job: Annotated[int, AT_LEAST_ONE] = 1
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    runs_per_job: Count = 1
     array_parallelism: Annotated[int | None, AT_LEAST_ONE] = None
-    array_size: Annotated[int, AT_LEAST_ONE] = 1000
+    array_size: Count = 1000
     max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
     setup: Any = field(default_factory=list)  # a line or several
     additional: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ READERS and one file in conf/dataset/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from igo.data import readers
 from igo.data.readers import Split, subset
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.train.on_device import Batch, TensorData
+from igo.train.on_device import Batches, TensorData
 
 if TYPE_CHECKING:  # these import torchvision, which takes a second
     from igo.data.folders import Images, Stored, Watch
@@ -33,24 +33,20 @@ class Data(Protocol):
 
     n: int
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
         b may be 0, in a rank's share of a small batch. Images on disk are an OnHost: slice them.
         """
-        ...
 
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """Yield training batches like ``train_batches``, not augmented."""
-        ...
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
         """Yield a rank's share of the test set, not augmented, in its own order."""
-        ...
 
-    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
         """Yield a rank's share of the held-out training images, like ``test_batches``."""
-        ...
 
 
 def resize_once(config: Config, watch: Watch) -> None:

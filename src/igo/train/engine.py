@@ -3,11 +3,9 @@
 ``machine`` chooses the engine of a run.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -20,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches
 from igo.train import models
+from igo.train.on_device import Batches
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Engine:
         """The number of parts of a batch of ``size`` samples over all ranks."""
         return batches.parts(size, self.micro_batch_size, self.ranks.size)
 
-    def parts(self, images: Tensor, labels: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def parts(self, images: Tensor, labels: Tensor, count: int) -> Batches:
         """Split a rank's share of a batch into nearly equal parts."""
         for index in range(count):
             start, end = batches.bounds(len(labels), count, index)
@@ -109,9 +108,7 @@ class Engine:
         return min(size // apart // self.count_parts(size) for size in batch_sizes)
 
     @torch.no_grad()
-    def evaluate(
-        self, network: nn.Module, stream: Iterator[tuple[Tensor, Tensor]]
-    ) -> tuple[float, float]:
+    def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:
         """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
         network.eval()
         totals, samples = torch.zeros(2, device=self.device), 0

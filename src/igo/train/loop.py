@@ -1,7 +1,5 @@
 """The training loop: train the plan's epochs, with one record for each finished epoch."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

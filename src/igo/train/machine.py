@@ -4,8 +4,6 @@ PyTorch's threads wait for each other by spinning: beside another busy program a
 can be several times slower than one. ``OMP_NUM_THREADS`` sets their number.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

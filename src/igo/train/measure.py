@@ -5,8 +5,6 @@ dropout, on samples that the parameters have not met in this epoch. Two in a row
 noise and by an update, so their difference measures C² (docs/noise.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

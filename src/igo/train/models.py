@@ -1,7 +1,5 @@
 """Models by name, never pretrained; and whether one takes the images, from shapes alone."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import partial
@@ -117,19 +115,19 @@ def _he_initialised(network: nn.Module) -> nn.Module:
 def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     import timm  # here, as its import takes seconds
 
-    known = timm.list_models()
-    if model.name.split(".")[0] not in known:
-        allowed = f"timm {timm.__version__} has no such model.{nearest(model.name, known)}"
-        raise ConfigError("model.name", model.name, allowed)
+    known, name = timm.list_models(), model.name
+    if name.split(".")[0] not in known:
+        allowed = f"timm {timm.__version__} has no such model.{nearest(name, known)}"
+        raise ConfigError("model.name", name, allowed)
     settings: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
     try:
         try:  # models with a fixed input size need it, the others do not take the argument
-            return timm.create_model(model.name, img_size=dataset.image_size, **settings)
+            return timm.create_model(name, img_size=dataset.image_size, **settings)
         except TypeError:
-            return timm.create_model(model.name, **settings)
+            return timm.create_model(name, **settings)
     except Exception as error:
         allowed = f"timm cannot make it for {dataset.name}: {first_line(error)}"
-        raise ConfigError("model.name", model.name, allowed) from None
+        raise ConfigError("model.name", name, allowed) from None
 
 
 def unstrided(network: nn.Module) -> None:

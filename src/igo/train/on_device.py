@@ -1,7 +1,5 @@
 """Images in memory: kept on the device as bytes, and made into batches there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,6 +13,7 @@ from igo.ground.seeds import generator
 from igo.train import augment
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
+Batches = Iterator[Batch]
 TEST_BATCH = 500  # takes a third less time than 1000 on a CPU, as it fits in the cache
 # Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more do
 # not help. A GPU gains from fewer launches; its limit is in pixels, of some 30 bytes each.
@@ -68,7 +67,7 @@ class TensorData:
         on_gpu = max(PIXELS_AT_ONCE // pixels, 1)
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. The moves of all n images are drawn before the first batch."""
         images, labels = self._train
         random = generator(seed, "augmentation")
@@ -99,21 +98,21 @@ class TensorData:
         if group:
             yield group
 
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """See Data."""
         images, labels = self._train
         for index in self._order(index_batches):
             yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
         """See Data."""
         return self._evaluated(self._test, ranks)
 
-    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
         """See Data."""
         return self._evaluated(self._validation, ranks) if self._validation else iter(())
 
-    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
+    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Batches:
         share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
         for images, labels in zip(*share, strict=True):
             yield self._normalise(images.permute(0, 3, 1, 2)), labels

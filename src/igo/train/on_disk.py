@@ -1,7 +1,5 @@
 """Images that stay on disk, as batches on the device: torchvision's transforms, a DataLoader."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +20,7 @@ from igo.ground.errors import ConfigError, Outside, UserError, first_line
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
-from igo.train.on_device import Batch, Normalise
+from igo.train.on_device import Batches, Normalise
 
 MOST_WORKERS = 16  # if dataset.workers is null
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
@@ -166,7 +164,7 @@ class DiskData:
             for images, transform in ((splits[0], random), (splits[0], plain), (splits[1], plain))
         )
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. Each image's crop, moves and flip depend on the seed and the image alone."""
         random = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
@@ -184,24 +182,24 @@ class DiskData:
         pixels = pixels.to(self._device, non_blocking=True)
         return self._normalise(augment.gather(pixels, every, moves.of(part)))
 
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """See Data. Images are transformed like test images."""
         kept = [self._keep[index] for index in index_batches]
         return self._not_augmented(self._plain, self._labels, kept)
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
         """See Data."""
         share = torch.arange(len(self._test_labels))[ranks.rank :: ranks.size]
         return self._not_augmented(self._test, self._test_labels, share.split(TEST_BATCH))
 
-    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
         """See Data. Images are transformed like test images."""
         share = self._held[ranks.rank :: ranks.size]
         return self._not_augmented(self._plain, self._labels, share.split(TEST_BATCH))
 
     def _not_augmented(
         self, reader: Reader, labels: Tensor, index_batches: Sequence[Tensor]
-    ) -> Iterator[Batch]:
+    ) -> Batches:
         for index, pixels in zip(index_batches, reader.read(index_batches), strict=True):
             images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             yield self._normalise(images), labels[index].to(self._device, non_blocking=True)

@@ -1,7 +1,5 @@
 """Makes the optimizer of a run: one by name, or one of the user's own."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Iterable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -27,15 +27,12 @@ class Watcher(Protocol):
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Called when an epoch begins, with its δ_m."""
-        ...
 
     def advance(self, images: int) -> None:
         """Called for each update, with its images."""
-        ...
 
     def end_epoch(self, record: Record) -> None:
         """Called after an epoch is recorded."""
-        ...
 
 
 class Twin(NamedTuple):
@@ -73,7 +70,7 @@ class Progress:
     twins: list[tuple[float, ...]] = field(default_factory=list)
 
     @staticmethod
-    def of_state(state: dict[str, Any]) -> Progress:
+    def of_state(state: Record) -> Progress:
         """Make it from a checkpoint's plain data, as ``dataclasses.asdict`` made them."""
         state = {**state}
         if state["reference"]:

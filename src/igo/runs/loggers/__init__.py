@@ -5,8 +5,6 @@ any compute, if the logger cannot log. ``start(config, folder, records, warn)`` 
 that has the records of the complete epochs, however often the run was killed.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +14,8 @@ from igo.config.schema import Config
 from igo.ground.errors import first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
+
+Say = Callable[[str], None]  # shows a line to the user
 
 
 class Logger:
@@ -31,7 +31,7 @@ class Logger:
 class Guarded(Logger):
     """Calls a logger. After its first error it warns, and the run goes on without the logger."""
 
-    def __init__(self, tool: str, warn: Callable[[str], None], start: Callable[[], Logger]) -> None:
+    def __init__(self, tool: str, warn: Say, start: Callable[[], Logger]) -> None:
         self._tool, self._warn = tool, warn
         self._logger = self._attempt(start) or Logger()
 
@@ -59,9 +59,7 @@ def check(config: Config) -> None:
         _module(config).check(config)
 
 
-def start(
-    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
-) -> Logger:
+def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Logger()

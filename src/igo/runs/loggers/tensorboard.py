@@ -1,17 +1,15 @@
 """The logger `tracking=tensorboard`: each epoch's numbers, for `tensorboard --logdir runs`."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from igo.config.schema import Config
 from igo.ground.errors import require
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
-from igo.runs.loggers import Logger
+from igo.runs.loggers import Logger, Say
 
 FOLDER = "tensorboard"  # in the run's folder
 
@@ -50,7 +48,7 @@ def start(
     config: Config,  # noqa: ARG001
     folder: RunFolder,
     records: Sequence[Record],
-    warn: Callable[[str], None],  # noqa: ARG001
+    warn: Say,  # noqa: ARG001
 ) -> Logger:
     """Open the run's event files, see ``loggers``."""
     return TensorBoard(folder.path / FOLDER, records)

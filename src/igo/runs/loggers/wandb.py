@@ -9,16 +9,14 @@ Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep ge
 second, and if it is interrupted, the next call sends every row again.
 """
 
-from __future__ import annotations
-
-import contextlib
 import io
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +29,7 @@ from igo.ground.errors import UserError, counted, first_line, printable, require
 from igo.ground.files import Record
 from igo.runs.find import find, named
 from igo.runs.folder import RunFolder, read_plan, read_records, read_status, setting_of, state_of
-from igo.runs.loggers import Logger
+from igo.runs.loggers import Logger, Say
 from igo.runs.terminal import Terminal
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
@@ -46,7 +44,7 @@ def knows_key() -> bool:
 
     os.environ["WANDB_MODE"] = "online"  # else wandb.login does not look for one
     os.environ["WANDB_SILENT"] = "true"  # else it advises `wandb sync`, which sends rows twice
-    with contextlib.redirect_stderr(io.StringIO()):
+    with redirect_stderr(io.StringIO()):
         return bool(wandb.login(prompt=False, verify=False))
 
 
@@ -69,9 +67,7 @@ def check(config: Config) -> None:
     require(config.tracking.mode != "online" or knows_key(), "tracking.mode", "online", allowed)
 
 
-def start(
-    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
-) -> Logger:
+def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     if config.tracking.mode == "disabled":
         return Logger()
@@ -157,11 +153,12 @@ class WandB(Logger):
             )
             for patch in folder.path.glob("changes-*.patch"):
                 self._run.save(str(patch), base_path=str(folder.path), policy="now")
-        self._run.define_metric("*", step_metric="epoch")
-        self._run.define_metric("updates", step_metric="epoch", summary="last")
+        over_epochs = partial(self._run.define_metric, step_metric="epoch")
+        over_epochs("*")
+        over_epochs("updates", summary="last")
         for split in ("test", "validation"):
-            self._run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
-            self._run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
+            over_epochs(f"{split}/accuracy", summary="max,last")
+            over_epochs(f"{split}/loss", summary="min,last")
         # Each epoch is one row, in their order, so the number of rows gives the last epoch.
         there = int(self._run.starting_step or 0)
         # Offline, W&B's own files of the earlier starts have those rows already.
