@@ -41,10 +41,11 @@ class Engine:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory."""
-        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        moved: Any = network.to(self.device)  # PyTorch's types of `to` differ by version
+        moved = moved.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            models.unstrided(network)
-        return network
+            models.unstrided(moved)
+        return cast(nn.Module, moved)
 
     def backward(
         self,
