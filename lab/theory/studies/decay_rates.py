@@ -54,11 +54,14 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
         algorithm3={"h": h},
         p=power,
     )
-    shares = zip(planned.rows, length_shares(phi, phi, h), strict=True)
+    updates = dict.fromkeys(range(1, LENGTHENED + 1), 0)
+    for row in planned.rows:  # a stage that begins inside an epoch has several
+        updates[row.stage] += row.updates
+    shares = zip(updates.items(), length_shares(phi, phi, h), strict=True)
     case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
-        case | {"m": s.stage, "plan": s.updates / planned.updates, "formula": float(share)}
-        for s, share in shares
+        case | {"m": m, "plan": count / planned.updates, "formula": float(share)}
+        for (m, count), share in shares
     ]
 
 
