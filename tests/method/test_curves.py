@@ -158,6 +158,8 @@ def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
     plan = igo.plan("constant", growth=growth, samples=25_728, batch_size=64, batch_multiple=64)
     assert walked(plan) == expected
     assert plan.after(3199) == len([b for b, _ in expected if b < 256]) - 1
+    with pytest.raises(TypeError):
+        plan.after(1.5)  # type: ignore[arg-type]
 
 
 def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:

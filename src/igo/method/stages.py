@@ -6,6 +6,7 @@ part of the first epoch, its whole epochs, and its part of the last. Each is cut
 
 import hashlib
 import math
+import operator
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -261,7 +262,9 @@ class Plan:
 
         Raises:
             ValueError: the plan has fewer samples.
+            TypeError: that is no whole number.
         """
+        samples = operator.index(samples)
         if not 0 <= samples <= self.samples:
             raise ValueError(f"samples={samples}: the plan has 0 to {self.samples:,}")
         index = bisect_right(self._samples, samples)  # of the row with the next sample
