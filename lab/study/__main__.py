@@ -7,6 +7,7 @@ tuning SWEEP      prints the η_1 that held-out images choose, from an archive
 rows              writes results/rows.yaml, and the tables and figures, from the archives
 anew SWEEP        measures the ends of a sweep's runs with new statistics of BatchNorm
 fewer_updates     tunes and trains the seeds of results/fewer_updates.md; once for each core
+fewer_updates_seconds  times its arms of 80 epochs, on an idle core, after the tuning
 cause PART OF     the same for results/cause.md; process PART, from 0, of OF
 path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
                   for each core
@@ -24,8 +25,10 @@ from igo.runs.assemble import load_folder
 from igo.runs.find import find
 from lab.study import (
     cause,
+    cause_page,
     ends,
     fewer_updates,
+    fewer_updates_page,
     images,
     methods,
     path,
@@ -47,8 +50,7 @@ def archive(names: list[str]) -> None:
             print(f"{name}: {cause.archive()} runs")
             continue
         if name == fewer_updates.NAME:
-            before = records.of_archives(pattern=file.name)
-            runs = fewer_updates.kept(before | records.of_folders(RUNS))
+            runs = fewer_updates.kept(fewer_updates.ended())
         elif planned := _rows_of(name):
             before = records.of_archives(pattern=file.name)
             runs = study.whole_seeds(planned, before | records.of_study())
@@ -84,6 +86,10 @@ def rows(_: list[str]) -> None:
     table.put(path.summary(claims, runs), PAGES / "path.md")
     path.draw(claims, PAGES / "path.png")
     table.put(path.readme(claims, runs), table.README)
+    table.put(fewer_updates_page.summary(runs), PAGES / "fewer_updates.md")
+    fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
+    table.put(cause_page.summary(cause.archived()), PAGES / "cause.md")
+    cause_page.draw(cause.archived(), PAGES / "cause.png")
     print(text)
 
 
@@ -108,7 +114,8 @@ COMMANDS = {
     "seeds": (seeds.seeds, 1),
     "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
     "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
-    "fewer_updates": (fewer_updates.run, 0), "cause": (cause.run, 2),
+    "fewer_updates": (fewer_updates.run, 0),
+    "fewer_updates_seconds": (fewer_updates_page.seconds, 0), "cause": (cause.run, 2),
     "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,30 +262,44 @@ def key(name: str, seed: int, rate: float, epochs: int = EPOCHS) -> str:
     return f"{seed}-{name}-{rate:g}-{epochs}"
 
 
+def archived() -> dict[str, Found]:
+    """The runs of the archive, by name."""
+    return _by_name(ARCHIVE.read_text().splitlines() if ARCHIVE.is_file() else [])
+
+
 def read() -> dict[str, Found]:
-    """All runs that have ended, from the archive and from the folder, by name."""
-    texts = ARCHIVE.read_text().splitlines() if ARCHIVE.is_file() else []
-    texts += [file.read_text() for file in sorted(FOLDER.glob("*.json"))]
+    """All runs that have ended, of the archive and of the folder, by name."""
+    return archived() | _by_name(file.read_text() for file in sorted(FOLDER.glob("*.json")))
+
+
+def _by_name(texts: Iterable[str]) -> dict[str, Found]:
     every = map(json.loads, texts)
     return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in every}
+
+
+def whole_seeds(runs: Mapping[str, Found]) -> dict[int, list[Found]]:
+    """The runs of each seed that has all its arms, trained on one kind of CPU by one PyTorch."""
+    of_seeds: dict[int, list[str]] = {}
+    if best_rate("even", runs) is not None:
+        for job in jobs(runs):
+            of_seeds.setdefault(job[1], []).append(key(*job))
+    found = {}
+    for seed, names in of_seeds.items():
+        ended = [runs[name] for name in names if name in runs]
+        kinds = {(run["cpu"], run["instructions"], run["torch"]) for run in ended if run["finite"]}
+        if len(ended) == len(names) and len(kinds) <= 1:
+            found[seed] = ended
+    return found
 
 
 def archive() -> int:
     """Write the runs of the tuning and of whole seeds into the archive; return their number."""
     runs = read()
-    of_seeds: dict[int, list[str]] = {}
-    for job in jobs(runs):
-        of_seeds.setdefault(job[1], []).append(key(*job))
-    for job in itertools.product(("even", "flat"), TUNED, RATES):
-        of_seeds.setdefault(job[1], []).append(key(*job))
-    lines = []
-    for seed, names in of_seeds.items():
-        ended = [runs[name] for name in dict.fromkeys(names) if name in runs]
-        one_kind = len({(run["cpu"], run["torch"]) for run in ended if run["finite"]}) <= 1
-        if seed in TUNED or (len(ended) == len(names) and one_kind):
-            lines += [json.dumps(run) + "\n" for run in ended]
-    write_atomically(ARCHIVE, "".join(lines))
-    return len(lines)
+    names = [key(*job) for job in itertools.product(("even", "flat"), TUNED, RATES)]
+    kept = [runs[name] for name in names if name in runs]
+    kept += itertools.chain.from_iterable(whole_seeds(runs).values())
+    write_atomically(ARCHIVE, "".join(json.dumps(run) + "\n" for run in kept))
+    return len(kept)
 
 
 def run(words: list[str]) -> None:

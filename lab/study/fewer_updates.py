@@ -9,13 +9,12 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
 from igo.ground.errors import Busy, UserError
-from igo.runs.folder import state_of
 from lab.study import images, records, seeds
 from lab.study import rows as study
 from lab.study.records import RUNS, Arm, Run
@@ -46,12 +45,22 @@ def settings(name: str, length: int, rate: float) -> Arm:
     return arm | {"epochs": round(length * share), "learning_rate": rate}
 
 
-def accuracy(arm: Arm, seed: int, runs: Mapping[str, Run]) -> float | None:
-    """Final test accuracy in %; None where the run has not ended."""
-    name = records.name_of(EXPERIMENT, arm, seed)
-    if name in runs:
-        return study.endpoint(runs[name], "end_accuracy")
-    return CHANCE if state_of(RUNS / name) == "failed" else None
+def ended() -> dict[str, Run]:
+    """The runs that have ended, of the archive and of the folders, by name."""
+    runs = records.of_archives(pattern=f"{NAME}.tar.xz")
+    runs |= records.of_folders(RUNS, ("finished", "failed"))
+    # One that was stopped before its end was measured goes on there.
+    return {name: run for name, run in runs.items() if run.after or run.status["state"] == "failed"}
+
+
+def accuracy(
+    arm: Arm, seed: int, runs: Mapping[str, Run], endpoint: str = "end_accuracy"
+) -> float | None:
+    """Test accuracy at the end, in %; None where the run has not ended."""
+    run = runs.get(records.name_of(EXPERIMENT, arm, seed))
+    if run is None:
+        return None
+    return CHANCE if run.status["state"] == "failed" else study.endpoint(run, endpoint)
 
 
 def tuned(name: str, length: int, runs: Mapping[str, Run]) -> dict[float, float | None]:
@@ -104,18 +113,24 @@ def wanted(runs: Mapping[str, Run]) -> Iterator[tuple[int, Arm]]:
             yield seed, chosen_arm
 
 
+def whole(seed: int, arms: Sequence[Arm], runs: Mapping[str, Run]) -> dict[str, Run]:
+    """The runs of a seed; none unless all arms have ended, on machines of one kind."""
+    names = [records.name_of(EXPERIMENT, arm, seed) for arm in arms]
+    found = {name: runs[name] for name in names if name in runs}
+    one_kind = len({run.machine for run in found.values()}) == 1
+    return found if len(found) == len(names) and one_kind else {}
+
+
 def kept(runs: Mapping[str, Run]) -> dict[str, Run]:
-    """What the archive has: the runs of the tuning, and those of whole seeds on one kind of CPU."""
+    """What the archive has: the runs of the tuning, and those of whole seeds."""
     every = [*itertools.product(ARMS, LENGTHS)]
     tried = [settings(*each, rate) for each in every for rate in tuned(*each, runs)]
+    names = [records.name_of(EXPERIMENT, arm, seed) for seed in TUNED for arm in tried]
+    found = {name: runs[name] for name in names if name in runs}
     arms = [arm for each in every if (arm := chosen(*each, runs))]
-    found: dict[str, Run] = {}
-    for some, of_each in ((TUNED, tried), (SEEDS, arms if len(arms) == len(every) else [])):
-        for seed in some:
-            names = [records.name_of(EXPERIMENT, arm, seed) for arm in of_each]
-            ended = {name: runs[name] for name in names if name in runs}
-            whole = len(ended) == len(names) and len({run.machine for run in ended.values()}) == 1
-            found |= ended if whole or some is TUNED else {}
+    if len(arms) == len(every):
+        for seed in SEEDS:
+            found |= whole(seed, arms, runs)
     return found
 
 
@@ -124,8 +139,7 @@ def run(_: list[str]) -> None:
     torch.set_num_threads(1)
     for some in (TUNED, SEEDS):
         images.require((f"ten/{seed}" for seed in some), f"ten {some[0]} {len(some)}")
-    archived = records.of_archives(pattern=f"{NAME}.tar.xz")
-    while jobs := [*wanted(archived | records.of_folders(RUNS))]:
+    while jobs := [*wanted(ended())]:
         made = 0
         for seed, arm in jobs:
             try:

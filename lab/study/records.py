@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -66,13 +66,13 @@ def of_study() -> dict[str, Run]:
     return of_folders(RUNS) | turned
 
 
-def of_folders(runs_dir: Path) -> dict[str, Run]:
-    """The finished runs of a folder, by name."""
+def of_folders(runs_dir: Path, states: Container[str] = ("finished",)) -> dict[str, Run]:
+    """The runs of a folder that are in one of these states, by name."""
     runs = {}
-    for folder in sorted(path.parent for path in runs_dir.glob("*/metrics.jsonl")):
+    for folder in sorted(path.parent for path in runs_dir.glob("*/status.json")):
         files = {name: (folder / name).read_text() for name in KEPT if (folder / name).is_file()}
         run = Run(folder.name, files)
-        if run.status.get("state") == "finished":
+        if run.status.get("state") in states:
             runs[run.name] = run
     return runs
 
@@ -111,14 +111,23 @@ def reverses(arm: Arm) -> bool:
 
 def name_of(experiment: str, arm: Arm, seed: int) -> str:
     """The name of the run with these settings and this seed."""
-    name = path_of(config(experiment, arm, seed)).name
+    name = _name(_settings(experiment, arm, seed))
     return f"{name}{TURNED}" if reverses(arm) else name
 
 
 def config(experiment: str, arm: Arm, seed: int) -> Config:
     """The configuration of these settings and this seed."""
+    return _config(_settings(experiment, arm, seed))
+
+
+def _settings(experiment: str, arm: Arm, seed: int) -> tuple[tuple[str, Any], ...]:
     settings = {name: value for name, value in arm.items() if name != "order"}
-    return _config(tuple({"experiment": experiment, **settings, "seed": seed}.items()))
+    return tuple({"experiment": experiment, **settings, "seed": seed}.items())
+
+
+@cache
+def _name(settings: tuple[tuple[str, Any], ...]) -> str:
+    return path_of(_config(settings)).name
 
 
 @cache
