@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -59,7 +60,7 @@ def hydra_program(program: Program, config: Path) -> None:
         topic = asked[0].partition("=")[2]
         _reported(lambda: print(help_text(Path(sys.argv[0]).name, config, topic)))
     else:
-        _reported(lambda: _start(program, config, words))
+        _reported(partial(_start, program, config, words))
 
 
 def _reported(function: Callable[[], object]) -> None:
@@ -137,7 +138,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
 
         if OmegaConf.is_missing(of_hydra.job, "num"):  # only the runs of a multirun have a number
             begun = True
-            _reported(alone)
+            _reported(alone)  # before Hydra, which would print a line of its own
             return None
         # In a launcher of Hydra's own, maybe in another process
         sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
