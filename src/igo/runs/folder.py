@@ -85,6 +85,7 @@ class RunFolder:
         self._status_file = self.path / "status.json"
         self._held = False
         self._status: Record | None = None  # while it is held, from the first time it is read on
+        self._lines: list[str] = []  # of metrics.jsonl
         self.seals: dict[str, str] = {}  # SHA-256 of each of SEALED, as it was written
 
     @contextmanager
@@ -143,8 +144,10 @@ class RunFolder:
         self._write("plan.csv", text.getvalue())
 
     def write_records(self, records: Sequence[Record]) -> None:
-        """Make metrics.jsonl hold exactly these records."""
-        self._write("metrics.jsonl", "".join(_line(record) for record in records))
+        """Make metrics.jsonl hold these records. Those that it held before must be the first."""
+        # Thousands of epochs take longer to turn into JSON than to write.
+        self._lines += [_line(record) for record in records[len(self._lines) :]]
+        self._write("metrics.jsonl", "".join(self._lines))
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, text)
