@@ -143,8 +143,7 @@ def smooth(frames: Frames) -> Seen:
             ),
             Check(f"tanh: secant of ∇f, second layer × {SCALES[-1]:g}, over now", far, high=5),
         ],
-        note="With ReLU ∇f jumps where a unit switches for a sample. With tanh ∇f bends the more, "
-        "the larger the second layer",
+        note="With ReLU ∇f jumps where a unit switches for a sample",
     )
 
 
@@ -159,8 +158,7 @@ def lipschitz(frames: Frames) -> Seen:
             for name in ("tanh", "ReLU")
         ],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
-        "The slope in the first layer is proportional to the second layer's weights. On a bounded "
-        "set, such as the points of a training, f is Lipschitz",
+        "On a bounded set, such as the points of a training, f is Lipschitz",
     )
 
 

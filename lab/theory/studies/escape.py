@@ -141,8 +141,8 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
         RAN,
         [_success(frames, d, name, low=0.9) for name in ours for d in CHAINS],
         [_success(frames, d, DESCENT, low=0.9) for d in CHAINS],
-        "f is not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels, up to 1.28 "
-        "times the fall of δ. So rows with it are beyond the theorem",
+        "f is not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels. So rows "
+        "with it are beyond the theorem",
     )
 
 
