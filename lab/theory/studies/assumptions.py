@@ -198,7 +198,5 @@ def one_variance(frames: Frames) -> Seen:
         f"{RAN}, C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
         [*bounds[: len(NETWORKS)], Check(what, risen[-1], high=1)],
         bounds[len(NETWORKS) :],
-        f"On CIFAR-100 C² rises, to {risen[0]:.2f} to {risen[-1]:.2f} times its start. With C² "
-        "before training δ is later too large "
-        "on digits, and too small there",
+        f"On CIFAR-100 C² rises, to {risen[0]:.2f} to {risen[-1]:.2f} times its start",
     )
