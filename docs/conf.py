@@ -39,6 +39,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_merge_streams = True  # what a loop prints is one block
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

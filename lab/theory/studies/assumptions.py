@@ -143,8 +143,7 @@ def smooth(frames: Frames) -> Seen:
             ),
             Check(f"tanh: secant of ∇f, second layer × {SCALES[-1]:g}, over now", far, high=5),
         ],
-        note="With ReLU ∇f jumps where a unit switches for a sample. With tanh ∇f bends the more, "
-        "the larger the second layer",
+        note="With ReLU ∇f jumps where a unit switches for a sample",
     )
 
 
@@ -159,8 +158,7 @@ def lipschitz(frames: Frames) -> Seen:
             for name in ("tanh", "ReLU")
         ],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
-        "The slope in the first layer is proportional to the second layer's weights. On a bounded "
-        "set, such as the points of a training, f is Lipschitz",
+        "On a bounded set, such as the points of a training, f is Lipschitz",
     )
 
 
@@ -200,7 +198,5 @@ def one_variance(frames: Frames) -> Seen:
         f"{RAN}, C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
         [*bounds[: len(NETWORKS)], Check(what, risen[-1], high=1)],
         bounds[len(NETWORKS) :],
-        f"On CIFAR-100 C² rises, to {risen[0]:.2f} to {risen[-1]:.2f} times its start. With C² "
-        "before training δ is later too large "
-        "on digits, and too small there",
+        f"On CIFAR-100 C² rises, to {risen[0]:.2f} to {risen[-1]:.2f} times its start",
     )

@@ -79,7 +79,7 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
 
 
 def cases_of_3_3(rng: np.random.Generator, function: Smoothed) -> list[dict[str, float]]:
-    """Draw a noise sequence and one d for it, and compare ‖x*_δm − x*‖ with d δ_{m+1}.
+    """Draw a noise sequence and one d for it, and compare ‖x*(δ_m) − x*‖ with d δ_{m+1}.
 
     `moves_little`: (i) of new σ-nice from δ_m down to δ = 0. `convex`: (ii), the smallest
     curvature of f̂ on N(x*; d δ) over all levels.
@@ -151,7 +151,7 @@ def noise_is_sufficient(frames: Frames) -> Seen:
 
 @STUDY.statement(
     "命題 3.3, 最適なノイズスケジューリング",
-    "f new σ-nice ⇒ ‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|, for which γ_m > 1/d_{m+1} is necessary",
+    "f new σ-nice ⇒ ‖x*(δ_m) − x*‖ < d_{m+1}|δ_{m+1}|, for which γ_m > 1/d_{m+1} is necessary",
 )
 def stages_start_inside(frames: Frames) -> Seen:
     """Count stages that start outside the next one's region, and that need no γ_m above 1/d."""
@@ -167,6 +167,6 @@ def stages_start_inside(frames: Frames) -> Seen:
             Check("γ_m ≤ 1/d_{m+1}: start inside", len(below.filter(~outside)), high=0),
         ],
         [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(outside)), high=0)],
-        "(i) down to δ = 0 gives ‖x*_δm − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]: γ_m > 1/d_{m+1} "
+        "(i) down to δ = 0 gives ‖x*(δ_m) − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]: γ_m > 1/d_{m+1} "
         "is sufficient; for all such f together it is necessary",
     )

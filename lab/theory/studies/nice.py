@@ -124,8 +124,8 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
         "the σ-nice checker, δ = 2^8 … 2^−8, on x²/2 + a kink at 0 − 3·1[0.98 < |x| < 1.02] in f″",
         [Check(what, _broken(frames, "σ-nice: dented"), low=1)],
         [Check("x²/2, convex and σ-nice", _broken(frames, "σ-nice: x²/2"), low=1)],
-        "One exists: N(0; 3δ) reaches a dent only where it is a small part of [x − δ, x + δ]. "
-        f"Rastrigin breaks the definition at {min(others)} to {max(others)} of 7 levels",
+        "One exists. Rastrigin breaks the definition at "
+        f"{min(others)} to {max(others)} of 7 levels",
     )
 
 
