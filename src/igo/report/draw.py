@@ -57,9 +57,7 @@ LOOK: Any = {
 
 WIDTH, HEIGHT = 8.0, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
-MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its characters
 SCALE = {"test/accuracy": 100}  # shown in per cent
-NAME = 0.085  # height of a name, as a share of its panel
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
 Looks = Mapping[str, dict[str, Any]]  # of each label: its colour and its dashes
 
@@ -209,28 +207,6 @@ def plain_log(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def name_ends(ax: Axes, table: DataFrame, metric: str, looks: Looks) -> None:
-    """Write each line's name at its right end; names that would touch are moved apart."""
-    ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
-    names = [label.removesuffix(" (constant)") for label in ends["label"]]
-    # Then the legend has the names.
-    if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
-        return
-    last = float(ends["epoch"].max())  # type: ignore[arg-type]
-    ax.set_xlim(right=last)
-    to_axes = ax.transScale + ax.transLimits
-    ys = SCALE.get(metric, 1) * ends[f"{metric}_mean"].to_numpy()
-    heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
-    # From the lowest line up: a name goes above the one below it, but leaves room for those to
-    # come.
-    place = -NAME
-    for below, i in enumerate(np.argsort(heights, kind="stable")):
-        place = max(heights[i], place + NAME)
-        colour = looks[ends["label"][int(i)]]["color"]
-        y = min(place, 1 - NAME * (len(names) - 1 - below))
-        ax.text(1.03, y, names[i], color=colour, fontsize=8, va="center", transform=ax.transAxes)
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:

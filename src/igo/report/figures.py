@@ -69,8 +69,6 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
         draw.curves(axes[i], table, x, metric, looks)
         axes[i].set(title=REACHED[metric], xlabel=x)
-        if x == "epoch":
-            draw.name_ends(axes[i], table, metric, looks)
     draw.finish(drawing, axes[0])
     caption = _means(table["n"])
     if len(columns) > 1:
@@ -87,7 +85,6 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     for ax, metric in zip(axes, metrics, strict=True):
         draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
         ax.set(title=APPLIED[metric], xlabel="epoch")
-        draw.name_ends(ax, table, metric, looks)
     draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
