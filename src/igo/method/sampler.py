@@ -110,10 +110,7 @@ class Counter:
     @property
     def samples(self) -> int:
         """How many samples have been trained on, over all ranks."""
-        if not self.updates:
-            return 0
-        newest = self.plan.at(self.updates)
-        return (newest.epoch - 1) * self.plan.n + newest.start + newest.batch_size
+        return self.plan.samples_of(self.updates)
 
     @property
     def done(self) -> bool:

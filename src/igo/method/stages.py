@@ -267,23 +267,14 @@ class Plan:
         samples = operator.index(samples)
         if not 0 <= samples <= self.samples:
             raise ValueError(f"samples={samples}: the plan has 0 to {self.samples:,}")
-        index = bisect_right(self._samples, samples)  # of the row with the next sample
-        if index == len(self.rows):
-            return self.updates
-        row = self.rows[index]
-        of_row = samples - (self._samples[index] - row.epochs * row.samples)
-        segments, left = divmod(of_row, row.samples)
-        small, larger = divmod(row.samples, row.batches)
-        of_larger = larger * (small + 1)  # samples; the larger batches come first
-        if left < of_larger:
-            made = left // (small + 1)
-        else:
-            made = larger + (left - of_larger) // small
-        return self._ends[index] - row.updates + segments * row.batches + made
+        return bisect_right(range(1, self.updates + 1), samples, key=self.samples_of)
 
-    @cached_property
-    def _samples(self) -> list[int]:
-        return list(accumulate(row.epochs * row.samples for row in self.rows))
+    def samples_of(self, updates: int) -> int:
+        """The samples that the first so many updates train on, the inverse of ``after``."""
+        if not updates:
+            return 0
+        last = self.at(updates)
+        return (last.epoch - 1) * self.n + last.start + last.batch_size
 
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
