@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from igo.ground.numbers import POSITIVE, check
 from igo.method.arguments import PlanError
-
-MOST_LOG = 700.0  # of a float
 
 
 def alpha_0(
@@ -35,9 +35,7 @@ def alpha_0(
     Raises:
         ValueError: an argument is not a finite number above 0.
     """
-    for name, value in locals().items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value}: it must be a finite number above 0")
+    check(POSITIVE, **locals())
     delta_1 = learning_rate * math.sqrt(variance / batch_size)
     return min(1 / (4 * lipschitz * (1 + width)), 1 / math.sqrt(2 * sigma)) / delta_1
 
@@ -71,8 +69,9 @@ def stages_of(
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)
-    log_m = -(math.log(alpha_0) + math.log(epsilon)) / p
-    count = stages_for(epsilon, alpha_0, p) if log_m < MOST_LOG else math.inf
+    count: float = math.inf
+    with suppress(OverflowError, ValueError):  # beyond the largest float, or α_0 ε is 0 to floats
+        count = stages_for(epsilon, alpha_0, p)
     if count > most:
         allowed = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
