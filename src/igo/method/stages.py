@@ -58,7 +58,7 @@ COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One parameter update of a plan, or one part of it; ``print`` shows it in one line.
+    """One parameter update of a plan, or one part of it.
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
@@ -104,12 +104,6 @@ class Update:
     def ends_epoch(self) -> bool:
         """Whether this is the last part of the epoch's last update."""
         return self.is_last_part and self.batch == self.batches
-
-    def __str__(self) -> str:
-        """The place of the update, its η and b, and the planned noise of its stage."""
-        place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
-        return f"{place}, stage {self.stage}: φ {self.row.phi_m:.4f}, {rates}"
 
 
 @dataclass(frozen=True)
