@@ -47,8 +47,6 @@ RULES: dict[str, Rule] = {
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
          "batch_multiple", "final_updates")  # fmt: skip
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
-# Arguments of later versions, and their defaults: see plan's ``_shown``.
-NEW = {"growth": None, "rate": False, "batch_ratio": 1.0}
 
 
 class PlanError(ValueError):

@@ -247,10 +247,11 @@ class Counter:
         if not self.plan.is_that_of(state):
             ours = self.plan.arguments
             theirs = state.get("arguments", ours)
+            # An earlier version knew fewer arguments.
             differ = [
-                f"{name}={theirs.get(name)!r} (here {ours.get(name)!r})"
-                for name in {**ours, **theirs}
-                if theirs.get(name) != ours.get(name)
+                f"{name}={value!r} (here {ours.get(name)!r})"
+                for name, value in theirs.items()
+                if value != ours.get(name)
             ]
             other = f"a plan with {', '.join(differ)}" if differ else "another plan"
             allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
