@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -51,9 +51,9 @@ def measure_noise(
     >>> 0 < low < noise.variance < high
     True
 
-    A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
-    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what
-    ``own_noise`` says. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
+    A likely mistake is one line of warning: Dropout in eval mode, a loader in order. C² =
+    b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what ``own_noise`` says.
+    ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
@@ -90,8 +90,7 @@ def measure_noise(
     both = "give loss (of outputs and targets) or loss_of (of model and batch)"
     refuse((loss is None) == (loss_of is None), both)
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
-    least = 2 if batches is None else batches
-    refuse(least < 2, f"batches={batches}: a variance needs 2 or more")
+    least = batches or 2
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)
     group: Any = network.process_group if ddp else None
     ranks = group.size() if group else 1
@@ -107,7 +106,7 @@ def measure_noise(
             if loss_of is not None:
                 value = loss_of(network, batch)
             else:
-                value = _loss_of_pair(network, loss, batch, first=number == 1)
+                value = _loss_of_pair(network, loss, batch)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             if len(sizes) > 1:
                 raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
@@ -159,22 +158,11 @@ def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
-def _loss_of_pair(network: nn.Module, loss: Any, batch: Any, *, first: bool) -> Tensor:
-    """The loss of (inputs, targets); at the first batch a sum of losses is warned of.
-
-    The losses of its two halves add up to a sum, and to twice a mean.
-    """
+def _loss_of_pair(network: nn.Module, loss: Any, batch: Any) -> Tensor:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
-    outputs = network(inputs)
-    value: Tensor = loss(outputs, targets)
-    if first and isinstance(outputs, Tensor) and outputs.ndim and len(outputs) > 1:
-        half = len(outputs) // 2
-        with torch.no_grad(), suppress(Exception):  # a loss may need the whole batch
-            halves = loss(outputs[:half], targets[:half]) + loss(outputs[half:], targets[half:])
-            if (halves - value).abs() < 1e-3 * value.abs():
-                _warn("the loss adds up over a batch's samples: C² needs their mean")
+    value: Tensor = loss(network(inputs), targets)
     return value
 
 
