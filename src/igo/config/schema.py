@@ -113,7 +113,7 @@ class ModelConfig:
 class OptimizerConfig:
     """An optimizer by name, or by a call, see own."""
 
-    name: Annotated[str, "optimizer"]
+    name: Annotated[str, tuple(OPTIMIZERS), "optimizer"]
     momentum: Annotated[float, BETA, "β"] = 0.0
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
     beta1: Annotated[float | None, BETA] = None
