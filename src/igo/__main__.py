@@ -76,8 +76,6 @@ def main() -> None:
         print("\n".join([usage, "", *lines, "", more]))
     elif command == "--version":
         print(f"igo {import_module('igo').__version__}")
-    elif {"-sc", "--shell-completion"} & set(sys.argv):
-        _fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")
     elif command not in COMMANDS:
         near = nearest(command, COMMANDS)
         _fail(f"there is no command '{command}'.{near} (igo --help lists all)")

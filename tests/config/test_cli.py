@@ -82,7 +82,6 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "model={x:1}": r"model is a group of settings: type model=OPTION or model\.SETTING=VALUE",
     "engine=cuda": r"engine=cuda .*Did you mean 'gpu'",
     "trainer.max_epochs=9": r"no setting 'trainer.max_epochs'. Did you mean 'epochs'",
-    "~tracking": r"tracking: it is missing; type tracking=none",
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",

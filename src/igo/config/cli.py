@@ -93,9 +93,6 @@ def _prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        if not os.environ[name]:  # it is as unset, but W&B refuses an empty mode
-            del os.environ[name]
     # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
     os.environ.pop("OMP_DYNAMIC", None)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors

@@ -15,7 +15,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import (
     ConfigKeyError,
-    MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
 )
@@ -253,8 +252,6 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         return UserError(f"the file of {name}=… must begin with the line # @package _global_")
     if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
-    if isinstance(error, MissingMandatoryValue) and name == "tracking":
-        return UserError("tracking: it is missing; type tracking=none")  # in place of ~tracking
     right = KINDS.get(type(error.child_node).__name__)
     if isinstance(error, ValidationError) and right:
         return ConfigError(name, error.value, f"it must be {right}")

@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from igo.config.names import data_set
 from igo.config.schema import has_effect
-from igo.ground.errors import ConfigError, counted
+from igo.ground.errors import counted, require
 from igo.ground.files import output_folder, write_output
+from igo.ground.numbers import POSITIVE, fault
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
@@ -35,8 +36,8 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     """Write the page, the figures and the tables of runs, or of what was read of them."""
     output = output_folder(composed.output)
     margin = composed.get("margin", content.MARGIN)
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin <= 100:
-        raise ConfigError("margin", margin, "it must be points of test accuracy, above 0")
+    allowed = "it must be points of test accuracy, above 0"
+    require(not fault(margin, POSITIVE), "margin", margin, allowed)
     folders = find(named(composed.runs))
     write_output(output, {})  # a folder that cannot be written ends the command before it reads
     results = results or read(folders)
