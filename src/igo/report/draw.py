@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 from polars import DataFrame
 
 
@@ -88,36 +86,15 @@ class Figure:
             files[kind] = file.getvalue()
         return files
 
-    @property
-    def columns(self) -> int:
-        """How many panels are side by side."""
-        return int(self.drawing.axes[0].get_gridspec().ncols)  # type: ignore[union-attr]
-
     def svg(self) -> str:
-        """Each panel, all of one size, and the legend: elements for the page to arrange."""
-        panels, legends = self.drawing.axes, self.drawing.legends
-        inner = np.array([ax.get_window_extent().get_points() for ax in panels])
-        outer = np.array([ax.get_tightbbox().get_points() for ax in panels])  # type: ignore[union-attr]
-        # Each panel gets the widest margins of all, so that all have one size on the page.
-        margins = np.abs(outer - inner).max(axis=0)
-        boxes = [*(inner + [[-1], [1]] * margins), *(x.get_window_extent() for x in legends)]
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        found = ""
-        # matplotlib saves a whole figure only. So all but one part are hidden, and the drawing is
-        # cut to it.
-        for part, box in zip(parts := [*panels, *legends], boxes, strict=True):
-            for other in parts:
-                other.set_visible(other is part)
-            text, inches = io.StringIO(), Bbox(np.asarray(box) / self.drawing.dpi)
-            # Ids would be random, and two figures of the page must not share one.
-            with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-                self.drawing.savefig(
-                    text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
-                )
-            found += text.getvalue()[text.getvalue().index("<svg") :]
-        for part in parts:
-            part.set_visible(True)
-        for colour in (*PALETTE, TEXT, SOFT, GRID):  # in the colours of the reader's screen
+        """The figure as an element of the page, in the colours of the reader's screen."""
+        nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        file = io.StringIO()
+        # Ids would be random, and two figures of the page must not share one.
+        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+            self.drawing.savefig(file, format="svg", transparent=True, metadata=nothing)
+        found = file.getvalue()[file.getvalue().index("<svg") :]
+        for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
             found = found.replace(light, f"light-dark({light}, {colour.dark.lower()})")
         return found
@@ -210,10 +187,7 @@ def plain_log(axis: Any) -> None:
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:
-    """Add the legend of a panel's lines, and find the layout once for all files."""
+    """Add the legend of a panel's lines."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
-    drawing.draw_without_rendering()
-    # `svg` hides parts one by one, and the others must not move into their place.
-    drawing.set_layout_engine("none")
