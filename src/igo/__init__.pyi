@@ -17,4 +17,5 @@ from igo.noise.noise import noise_level as noise_level
 from igo.runs.checkpoint import TrainedRun as TrainedRun
 from igo.runs.checkpoint import load_run as load_run
 
+__all__: list[str]
 __version__: str
