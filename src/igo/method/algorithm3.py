@@ -93,6 +93,8 @@ def lengths_of_stages(
     Raises:
         PlanError: the bracket is not positive in a stage, so T_F has no meaning; or T_F is below 1.
     """
+    # The bracket of T_F, ε_m - H_3 η_m but for a factor: the smaller it is, the longer a stage
+    # takes. h stands in for H_3, which nobody knows for a network.
     brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
     for m, bracket in enumerate(brackets, 1):
         if bracket <= 0:

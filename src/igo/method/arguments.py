@@ -142,6 +142,7 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> A
         else:
             _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
+    # `plan` takes the profile's arguments beside its own, so a name cannot be both.
     for name in sorted(notes.keys() & given.keys() - more.keys()):
         allowed = f"its argument {name} is one of plan's, too; give it another name"
         raise PlanError("profile", name_of(profile), allowed)
@@ -227,6 +228,7 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
     """The value, checked; a number as Python's own, also if it was NumPy's."""
     if rule is None or (value is None and name not in NEEDED):
         return value
+    # NumPy's numbers print in another way, and torch.load(weights_only=True) refuses them.
     whole = name in WHOLE
     if wrong := fault(value, rule, whole):
         raise PlanError(name, value if isinstance(value, Real) else repr(value), wrong)

@@ -152,6 +152,7 @@ def _plan(given: Arguments) -> Plan:
     stages = stages_of_curves(given, n, equal_starts(total, n, count, given.warmup_samples))
     segments = list(cut(given, n, stages))
     last = segments[-1]
+    # A stream's last samples, which fill no batch, are known once it is cut.
     n = given.n or last.start + last.samples
     applied = _applied(given, stages, segments)
     if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself

@@ -73,6 +73,8 @@ class Counter:
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
+        # Without a place of its own it asks the process group at each use, because
+        # torch.distributed may be started after the sampler is made.
         self._place: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
@@ -133,6 +135,8 @@ class Counter:
             if self._delivers:
                 raise RuntimeError(NOT_GIVEN)
             update = next(self._updates_after(self.updates, self._parts_made))
+        # Half of a gradient is in no checkpoint, so an update counts once its last part is counted,
+        # and a resume begins it again.
         self.updates = update.number if update.is_last_part else update.number - 1
         self._parts_made = 0 if update.is_last_part else update.part
         return update
@@ -152,6 +156,8 @@ class Counter:
             if parts == ranks == 1:
                 yield update
                 continue
+            # Each R-th sample of the batch: shares differ by one sample at most, and any number of
+            # ranks trains the same batch.
             share = len(range(rank, update.batch_size, ranks))  # samples of this rank
             for part in range(parts_made, parts):
                 low, high = batches.bounds(share, parts, part)  # of these samples
@@ -173,6 +179,7 @@ class Counter:
             before = self.updates, self._parts_made
             self._epoch = epoch = self._next_epoch
             yield epoch
+            # Nothing was counted, so nothing ever will be: the loop would not end.
             if before == (self.updates, self._parts_made):
                 raise RuntimeError(
                     f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
@@ -339,6 +346,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         for update in to_come:
             self._delivered[update.number, update.part] = update
             start, ranks = update.start, update.ranks
+            # A worker does not have the sampler, so the list itself carries what igo.Seeded needs.
             indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch
             yield indices

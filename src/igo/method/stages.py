@@ -270,6 +270,7 @@ class Plan:
         last = self.at(updates)
         return (last.epoch - 1) * self.n + last.start + last.batch_size
 
+    # Found once, because each update asks.
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
@@ -291,6 +292,8 @@ class Plan:
         ``plan`` is a digest of all whole numbers. ``rates`` are sums of η_m/η_1 and of φ_m: plain,
         and weighted by updates and by the row's number. ``arguments`` is for messages.
         """
+        # Checkpoints hold this, and a plan may have thousands of rows: so sums stand for the rates.
+        # The weighted ones notice rates in another order.
         whole = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
         etas = [row.eta_m / self.learning_rate for row in self.rows]
         phis = [row.phi_m for row in self.rows]

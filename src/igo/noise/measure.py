@@ -114,6 +114,7 @@ def measure_noise(
                 wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
                 raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
             value.backward()
+            # Added at once, so that memory does not grow with the number of batches.
             spread.add([parameter.grad for parameter in named.values()])
             missed -= {name for name, parameter in named.items() if parameter.grad is not None}
     refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
@@ -138,6 +139,7 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("no parameter requires a gradient")
+    # Optimizers that step in the backward pass do it there, to save memory.
     hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
     counts = "loader counts an update with each batch: measure with the one that it was made with"
@@ -189,6 +191,7 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """
     parameters = [*network.parameters()]
     gpus = {p.device for p in parameters if p.device.type == "cuda"}
+    # A forward pass in train mode moves the running statistics of BatchNorm.
     buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
     _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
@@ -233,9 +236,11 @@ class Spread:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._like = list(parameters)
         self.count = 0  # K, the gradients so far
+        # In 16 bits the mean would lose the small differences that C² is made of.
         kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
         d, device = sum(p.numel() for p in self._like), self._like[0].device
         self._mean = torch.zeros(d, dtype=kind, device=device)
+        # Always the same signs, so that a measurement can be repeated to the bit.
         random_bits = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)
@@ -270,6 +275,7 @@ class Spread:
         *squares, mean_square = numbers[: self.count + 1].tolist()
         projected = numbers[self.count + 1 :].view(self.count, WIDTH)
         shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
+        # The projections only divide the sum among the gradients; the sum itself is exact.
         shares *= sum(squares) / max(float(shares.sum()), 1e-300)
         return from_spreads(
             shares.tolist(), mean_square,

@@ -64,6 +64,7 @@ class Noise:
         of, ends = self.variance_interval, self.square_interval
         if of is None or ends is None or ends[1] <= 0:
             return None
+        # Opposite ends divided: wider than needed, and never too narrow.
         return of[0] / ends[1], of[1] / ends[0] if ends[0] > 0 else math.inf
 
 
@@ -171,6 +172,8 @@ def from_spreads(
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
     known = f"it must be one of {', '.join(SAMPLINGS)}"
     refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {known}")
+    # Means of samples that are drawn without replacement vary less, and those of disjoint batches
+    # are no longer independent. F undoes this in C², and G in the part of ‖ḡ‖² that is noise.
     f, g = 1.0, 1.0
     if sampling == "disjoint":
         most = f"disjoint pieces need at most n={n} samples"
@@ -204,6 +207,8 @@ def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> f
     k = len(without)
     if total <= 0 or min(without) <= ROUNDING * total:
         return math.inf
+    # The logarithm, because an error of a sum of squares is a factor: the interval cannot reach
+    # below 0.
     logs = np.log(np.asarray(without))
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
