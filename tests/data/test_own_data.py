@@ -1,7 +1,5 @@
 """Your own images, in folders or an .npz, without code: what is in them is found and told."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import replace
@@ -146,26 +144,6 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
 
 
 THIRDS = np.arange(60) % 3
-
-
-def test_links_that_lead_back_are_one_line(tmp_path: Path) -> None:
-    """A link to another folder is followed, but to none twice, also not round and round."""
-    for number, (link, target, said) in enumerate((
-        ("cat/up", "..", "cat/up is a folder that is in it already"),
-        ("cat/root", "../../..", "cat/root.* is a folder that is in it"),
-        ("cat/x", "../cow", "(x/y|y/x|x|y) is a folder that is in it"),
-        ("cat/more", "../../elsewhere", ""),
-    )):  # fmt: skip
-        root = write_images(tmp_path / str(number), val=4)
-        (root / "elsewhere").mkdir()
-        (root / "train" / link).symlink_to(target)
-        if link == "cat/x":
-            (root / "train/cow/y").symlink_to("../cat")
-        if said:
-            with pytest.raises(UserError, match=said):
-                folders.splits("folder", Place(tmp_path, root))
-        else:
-            assert len(folders.splits("folder", Place(tmp_path, root))[0]) == 60
 
 
 WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {

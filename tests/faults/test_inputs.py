@@ -4,8 +4,6 @@ That any plan is made is tested in tests/method/test_schedule.py; what is wrong 
 tests/config/test_messages.py.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Plans of whole epochs are those of before, to the bit: plan.csv."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from pathlib import Path

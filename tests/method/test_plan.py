@@ -1,7 +1,5 @@
 """Plans whose stages begin inside epochs, against plain enumeration and closed forms."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import partial

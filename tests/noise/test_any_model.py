@@ -1,7 +1,5 @@
 """``igo.measure_noise`` on any model and loader: memory, randomness, forms of batches, refusals."""
 
-from __future__ import annotations
-
 import random
 import warnings
 import weakref

@@ -1,7 +1,5 @@
 """The report as a person has it: the command, its files, the page, and the page in a browser."""
 
-from __future__ import annotations
-
 import csv
 import html
 import json

@@ -1,7 +1,5 @@
 """The run folder: named by what changes the result, and holding what the README promises."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import errno

@@ -1,7 +1,5 @@
 """A trained model in one call, as a plain file, and as an artifact in W&B."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 from pathlib import Path

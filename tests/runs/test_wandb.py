@@ -3,8 +3,6 @@
 The real client, and a server on 127.0.0.1.
 """
 
-from __future__ import annotations
-
 import fcntl
 import importlib.metadata
 import json

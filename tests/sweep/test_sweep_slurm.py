@@ -1,7 +1,5 @@
 """The SLURM launcher without SLURM: what it asks sbatch for, and what it leaves alone."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
