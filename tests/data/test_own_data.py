@@ -146,6 +146,31 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
 THIRDS = np.arange(60) % 3
 
 
+def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Path) -> None:
+    """A link to another folder is followed, but to none twice, also not round and round."""
+    for number, (link, target, said) in enumerate((
+        ("cat/up", "..", "cat/up is a folder that is in it already"),
+        ("cat/root", "../../..", "cat/root.* is a folder that is in it"),
+        ("cat/x", "../cow", "is a folder that is in it already"),
+        ("cat/zero.png", "/dev/zero", "it is no file: .*zero.png"),
+        ("cat/fifo.png", None, "it is no file: .*fifo.png"),
+        ("cat/more", "../../elsewhere", ""),
+    )):  # fmt: skip
+        root = write_images(tmp_path / str(number), val=4)
+        (root / "elsewhere").mkdir()
+        if target:
+            (root / "train" / link).symlink_to(target)
+        else:
+            os.mkfifo(root / "train" / link)
+        if link == "cat/x":
+            (root / "train/cow/y").symlink_to("../cat")
+        if said:
+            with pytest.raises(UserError, match=said):
+                folders.splits("folder", Place(tmp_path, root))
+        else:
+            assert len(folders.splits("folder", Place(tmp_path, root))[0]) == 60
+
+
 WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"labels": None}, "has no labels; it has images"),
     "floats": ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),

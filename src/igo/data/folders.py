@@ -137,9 +137,14 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
     def wanted(path: str) -> bool:  # not in .ipynb_checkpoints
         return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
 
+    seen = set[Path]()
     try:
-        for _ in os.walk(folder, onerror=refuse, followlinks=True):
-            pass  # ImageFolder leaves out what cannot be listed
+        for name, *_ in os.walk(folder, onerror=refuse, followlinks=True):
+            # ImageFolder leaves out what cannot be listed, and follows links round and round.
+            place = Path(name).resolve()
+            if place in seen:
+                raise OSError(f"{name} is a folder that is in it already, by a link")
+            seen.add(place)
         found = ImageFolder(str(folder), is_valid_file=wanted)
         stamps = np.array([stamp(path) for path, _ in found.samples], dtype=np.int64)
     except OSError as error:

@@ -1,8 +1,10 @@
 """Where each data set is, and its arrays; torchvision downloads and reads the published ones."""
 
+import errno
 import fcntl
 import gzip
 import hashlib
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -213,6 +215,8 @@ def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
 def stamp(file: str | Path) -> tuple[int, ...]:
     """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     facts = Path(file).stat()
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # it may never end
+        raise OSError(errno.EINVAL, "it is no file", str(file))
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
