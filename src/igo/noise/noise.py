@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
-from igo.ground.numbers import NOT_NEGATIVE, POSITIVE, check
+from igo.ground.numbers import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
@@ -102,8 +102,7 @@ def noise_level(
     """
     check(POSITIVE, batch_size=batch_size)
     check(NOT_NEGATIVE, learning_rate=learning_rate, variance=variance, gradient_norm=gradient_norm)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
+    check(BELOW_ONE, momentum=momentum)
     if optimizer not in ("sgd", "shb", "nshb"):
         raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
     cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
