@@ -100,11 +100,9 @@ class Figure:
         return found
 
 
-def panels(
-    columns: int, rows: int, height: float = HEIGHT, width: float = WIDTH
-) -> tuple[Drawing, list[Axes]]:
+def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
     """An empty figure, of the page's width, and its panels row by row."""
-    drawing = Drawing(figsize=(width, height * rows + 0.3), layout="constrained")
+    drawing = Drawing(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
 
 

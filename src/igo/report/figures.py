@@ -126,8 +126,7 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     cells = set(table["setting"])
     compared = [pair for pair in pairs if {pair.first, pair.second} <= cells]
     decided = sum(pair.verdict in ("higher", "lower") for pair in compared)
-    size = {"height": max(2.6, 0.5 * len(powers) + 1.2), "width": max(3.8, 0.7 * len(splits) + 1)}
-    drawing, (ax,) = draw.panels(1, 1, **size)
+    drawing, (ax,) = draw.panels(1, 1, height=max(2.6, 0.5 * len(powers) + 1.2))
     for row in table.iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]
