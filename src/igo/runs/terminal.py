@@ -43,8 +43,8 @@ EPOCH = (  # the entry of the record; its title, width and format
 class Terminal:
     """Output of one run; ``quiet`` for the ranks that print nothing."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
         """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
