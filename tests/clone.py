@@ -1,7 +1,5 @@
 """A copy of the project in an empty folder, and what a person types there."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

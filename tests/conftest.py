@@ -1,7 +1,5 @@
 """What tests share: configurations as Hydra makes them, and the program as a user starts it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

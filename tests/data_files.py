@@ -1,7 +1,5 @@
 """Data sets as files: small ones in the genuine formats, written byte by byte, and one's own."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import pickle

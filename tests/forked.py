@@ -5,8 +5,6 @@ kill itself at a moment, which a process started by a command line cannot:
 ``Death("igo.runs.checkpoint.save", call=2, moment="after")``.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes

@@ -6,8 +6,6 @@ alone is float32: where it rounds a logit otherwise, runs are 2⁻²⁴ of that 
 has no BatchNorm, whose statistics are of each rank's share on CPUs.
 """
 
-from __future__ import annotations
-
 import runpy
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Imports what a run imports, much of which happens when a model is built and used. See forked."""
 
-from __future__ import annotations
-
 import multiprocessing
 import tempfile
 

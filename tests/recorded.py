@@ -1,7 +1,5 @@
 """Folders of runs as training leaves them, their numbers drawn: plans are real, results are not."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """Runs that are disturbed and continued, held against runs that nothing disturbed."""
 
-from __future__ import annotations
-
 import atexit
 import tempfile
 from dataclasses import dataclass

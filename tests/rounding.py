@@ -7,8 +7,6 @@ probabilistic rounding error analysis", theorem 3.1). Sums of sums, as layers ar
 So the CPU's instruction set, its threads and the kernels that it has chosen do not matter.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -1,7 +1,5 @@
 """Trainings without a run folder: made from a configuration, trained to the end or to an epoch."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

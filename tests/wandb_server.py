@@ -6,8 +6,6 @@ combination of the values once, and makes the run before the agent starts it, as
 which are dashboards, it keeps by their names.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

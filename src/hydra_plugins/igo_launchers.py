@@ -139,5 +139,5 @@ class SlurmLauncher(SweepLauncher):
 
         settings, rest = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
         others = {str(name): value for name, value in rest.items()}
-        check(settings, others)
+        check(settings)
         return self.go(job_overrides, lambda sweep: submit(sweep, settings, others))

@@ -16,8 +16,6 @@ from igo.ground.files import CONF
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from igo.config.cli import Program
-
 EXTRAS = "train,report"  # of pyproject.toml: what the commands need
 
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
@@ -36,25 +34,15 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
 
-def _run_of(module: str) -> Program:
-    """A program that imports a module and calls its function ``run``."""
-
-    def program(composed: DictConfig, _typed: list[str]) -> None:
-        import_module(module).run(composed)
-
-    return program
-
-
-# By the name of the configuration.
-PROGRAMS: dict[str, Program] = {
-    "config": train,
-    "sync": _run_of("igo.runs.loggers.wandb"),
-    "table": _run_of("igo.report.table"),
-    "report": _run_of("igo.report.report"),
-    "sharpness": _run_of("igo.runs.sharpness"),
-    "dashboard": _run_of("igo.launch.dashboard"),
+# The other programs: the function ``run`` of a module, with a configuration of the same name.
+MODULES = {
+    "sync": "igo.runs.loggers.wandb",
+    "table": "igo.report.table",
+    "report": "igo.report.report",
+    "sharpness": "igo.runs.sharpness",
+    "dashboard": "igo.launch.dashboard",
 }
-COMMANDS = {"train": "config"} | {name: name for name in PROGRAMS if name != "config"}
+COMMANDS = {"train": "config"} | {name: name for name in MODULES}
 
 
 def start(config: str) -> None:
@@ -64,7 +52,11 @@ def start(config: str) -> None:
     except ModuleNotFoundError as missing:
         cure = f"source .venv/bin/activate, or {install(EXTRAS)}"
         _fail(f"{missing.name} is missing: {cure}")
-    hydra_program(PROGRAMS[config], CONF / f"{config}.yaml")
+
+    def other(composed: DictConfig, _typed: list[str]) -> None:
+        import_module(MODULES[config]).run(composed)
+
+    hydra_program(train if config == "config" else other, CONF / f"{config}.yaml")
 
 
 def _fail(message: str) -> NoReturn:
@@ -84,8 +76,6 @@ def main() -> None:
         print("\n".join([usage, "", *lines, "", more]))
     elif command == "--version":
         print(f"igo {import_module('igo').__version__}")
-    elif {"-sc", "--shell-completion"} & set(sys.argv):
-        _fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")
     elif command not in COMMANDS:
         near = nearest(command, COMMANDS)
         _fail(f"there is no command '{command}'.{near} (igo --help lists all)")

@@ -3,8 +3,6 @@
 60 samples in four epochs of 8, 8, 4 and 4 batches: η falls and b rises after the second one.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

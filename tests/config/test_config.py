@@ -1,7 +1,5 @@
 """Configurations: what is derived from what, and every file in conf/ as it is composed."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -3,8 +3,6 @@
 tests/config/test_cli.py tests that one line of it arrives at a terminal, with the right exit code.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 

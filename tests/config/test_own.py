@@ -1,7 +1,5 @@
 """A model, an optimizer and a profile of one's own, by ``_target_``: igo is not edited."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """Images in class folders: torchvision and Pillow are the reference; nothing is left out unsaid."""
 
-from __future__ import annotations
-
 import errno
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Your own images, in folders or an .npz, without code: what is in them is found and told."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import replace
@@ -149,11 +147,11 @@ THIRDS = np.arange(60) % 3
 
 
 def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Path) -> None:
-    """A link to another folder is followed; two classes that lead to each other are no end."""
+    """A link to another folder is followed, but to none twice, also not round and round."""
     for number, (link, target, said) in enumerate((
-        ("cat/up", "..", "cat/up leads back to a folder above it"),
-        ("cat/root", "../../..", "cat/root leads back"),
-        ("cat/x", "../cow", "(x/y|y/x) leads back"),
+        ("cat/up", "..", "cat/up is a folder that is in it already"),
+        ("cat/root", "../../..", "cat/root.* is a folder that is in it"),
+        ("cat/x", "../cow", "is a folder that is in it already"),
         ("cat/zero.png", "/dev/zero", "it is no file: .*zero.png"),
         ("cat/fifo.png", None, "it is no file: .*fifo.png"),
         ("cat/more", "../../elsewhere", ""),
@@ -164,7 +162,8 @@ def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Pa
             (root / "train" / link).symlink_to(target)
         else:
             os.mkfifo(root / "train" / link)
-        (root / "train/cow/y").symlink_to("../cat" if link == "cat/x" else "../../elsewhere")
+        if link == "cat/x":
+            (root / "train/cow/y").symlink_to("../cat")
         if said:
             with pytest.raises(UserError, match=said):
                 folders.splits("folder", Place(tmp_path, root))

@@ -1,7 +1,5 @@
 """The readers on small files in the genuine formats, written here byte by byte; no network."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

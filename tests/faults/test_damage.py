@@ -1,7 +1,5 @@
 """Files of a run that are truncated, empty, changed by a bit or of another run."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import re

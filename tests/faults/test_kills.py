@@ -3,8 +3,6 @@
 Each disturbed run is continued by the same command and ends with the same bits.
 """
 
-from __future__ import annotations
-
 import random
 import signal
 from pathlib import Path

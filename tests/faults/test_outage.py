@@ -3,8 +3,6 @@
 Training's results are those without W&B, and all records are there after `make sync`, once.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

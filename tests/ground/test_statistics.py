@@ -1,7 +1,5 @@
 """The statistics against SciPy, statsmodels, counting, and simulation; on the committed results."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 

@@ -1,7 +1,5 @@
 """The study of results/cause.md: what an update's noise is, by enumeration of its batches."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Sequence
 

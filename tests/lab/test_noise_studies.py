@@ -1,7 +1,5 @@
 """Lemma 2.1 on a network: enumeration, brute force, other libraries; and the command line."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import math

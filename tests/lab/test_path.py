@@ -1,7 +1,5 @@
 """The study of results/path.md on made-up records: its rows, its verdicts and its page."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

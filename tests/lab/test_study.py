@@ -1,7 +1,5 @@
 """The studies: what the rows say follows from the records, by SciPy and statsmodels too."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A W&B sweep: the real `wandb sweep` and `wandb agent` start src/train.py, and see its epochs."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """The W&B dashboard in code: it names what runs log, and is one view however often it is saved."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

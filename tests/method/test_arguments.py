@@ -1,7 +1,5 @@
 """What ``igo.plan`` refuses, in one line that names the argument and the cure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The counter by itself: streams, parts and ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

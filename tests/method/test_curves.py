@@ -1,7 +1,5 @@
 """Plans of two curves on a grid, walked update by update, and what the field schedules."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """Plans of whole epochs are those of before, to the bit: plan.csv."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import pytest
 
 import igo
-from igo.method.plan import COLUMNS
+from igo.method.stages import COLUMNS
 
 PLANS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_plans.json").read_text())
 

@@ -1,7 +1,5 @@
 """What ``Schedule`` writes into optimizers."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The sampler by itself; what loaders and trainers make of it is in tests/adapters."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The plan: the paper's golden values, PyTorch's own schedulers, and invariants of many plans."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from fractions import Fraction

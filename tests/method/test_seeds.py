@@ -1,7 +1,5 @@
 """What a seed decides: the numbers of igo.Seeded's samples, and those of a loader's workers."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterator

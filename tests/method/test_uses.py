@@ -1,7 +1,5 @@
 """Uses of the public loop: each trains the plan's batches at its rates, or is refused in a line."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 import random

@@ -1,7 +1,5 @@
 """``igo.measure_noise`` on any model and loader: memory, randomness, forms of batches, refusals."""
 
-from __future__ import annotations
-
 import random
 import warnings
 import weakref
@@ -156,12 +154,6 @@ SUSPECT: dict[str, tuple[Any, Any, Any, str | None]] = {
     "dropout in eval mode": (in_eval_mode(), mse_loss, loader(), "Dropout and is in eval mode"),
     "in train mode": (in_eval_mode().train(), mse_loss, loader(), None),
     "in order": (nn.Linear(3, 1), mse_loss, DataLoader(data(), B), "samples in order"),
-    "a sum": (nn.Linear(3, 1), lambda out, y: (out - y).square().sum(), loader(), "adds up over"),
-    "a mean": (nn.Linear(3, 1), lambda out, y: (out - y).square().mean(), loader(), None),
-    "a mean of weights": (nn.Linear(3, 1), lambda o, y: (y.abs() * (o - y)).sum() / y.abs().sum(),
-                          loader(), None),
-    "of the whole batch": (nn.Linear(3, 1), lambda out, y: (out - y)[:, 0].dot(torch.ones(B)) / B,
-                           loader(), None),
 }  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """``igo.NoiseMeter``: every draw enumerated, brute force, and resume."""
 
-from __future__ import annotations
-
 import itertools
 import warnings
 from collections.abc import Sequence

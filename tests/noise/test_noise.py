@@ -1,7 +1,5 @@
 """C² and δ: against the enumeration of every mini-batch, SciPy, and formulas by hand."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """`import igo` alone: light, documented by examples that run, and in need of torch alone."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import re

@@ -1,7 +1,5 @@
 """CONTRIBUTING.md, followed: one run has all that its recipes add, and table and report."""
 
-from __future__ import annotations
-
 import csv
 import re
 import shutil

@@ -1,7 +1,5 @@
 """README's commands run, links lead somewhere, and `make docs` builds the site."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every example runs as it stands, in a minute on two cores, and what it trains has learnt."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The wheel in environments of its own: `import igo`, the command `igo`, its configuration."""
 
-from __future__ import annotations
-
 import json
 import site
 import sys

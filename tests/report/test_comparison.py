@@ -1,7 +1,5 @@
 """The rules by which two settings are judged, at their edges."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

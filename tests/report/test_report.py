@@ -1,7 +1,5 @@
 """The report's numbers: against SciPy, the standard library, closed forms, and brute force."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

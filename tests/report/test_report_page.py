@@ -1,7 +1,5 @@
 """The report as a person has it: the command, its files, the page, and the page in a browser."""
 
-from __future__ import annotations
-
 import csv
 import html
 import json
@@ -87,7 +85,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(mixed: Path) -> Path:
     """The folder of their report."""
     output = mixed.parent / "report"
-    report.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
+    with pytest.MonkeyPatch.context() as patched:  # the page has the command
+        patched.setattr("sys.argv", ["igo report", f"runs={mixed}", f"output={output}"])
+        report.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
     return output
 
 

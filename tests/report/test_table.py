@@ -1,7 +1,5 @@
 """The table of many runs: against the standard library, SciPy's t, brute force; real runs too."""
 
-from __future__ import annotations
-
 import fcntl
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Checkpoints: whole or refused, never half, never running code."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """A run folder is exactly what igo wrote, or is refused by name: each file, damage and reader."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

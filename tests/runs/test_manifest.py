@@ -1,7 +1,5 @@
 """A run goes on with its own data and plan alone; other code, versions and machines are said."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

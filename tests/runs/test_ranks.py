@@ -3,8 +3,6 @@
 Processes are forks of one (see forked), joined by gloo; torchrun is tried at the end.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

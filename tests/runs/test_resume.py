@@ -1,7 +1,5 @@
 """A run that was stopped anywhere, in any way, ends with the same bits, and no row twice."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

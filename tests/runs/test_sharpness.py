@@ -1,7 +1,5 @@
 """Sharpness: closed forms and brute force; then the program as a user meets it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path

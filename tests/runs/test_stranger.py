@@ -1,7 +1,5 @@
 """A run folder from somebody else: nothing in it runs code, reads the environment, or hangs."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys
@@ -29,7 +27,7 @@ CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
     "model": ("  name: resnet8", f"  name: {CALL}", "names code"),
     "optimizer": ("  name: sgd", f"  name: {CALL}", "names code"),
     "schedule": ("  profile: graduated", f"  profile: {CALL}", "names code"),
-    "target": ("model:\n", "model:\n  _target_: evil.f\n", "it has '_target_'"),
+    "target": ("model:\n", "model:\n  _target_: evil.f\n", "no setting 'model._target_'"),
     "variable": ("data_dir: data", "data_dir: ${oc.env:SECRET}", "it has ${"),
     "escaped": ("data_dir: data", 'data_dir: "\\u0024{oc.env:SECRET}"', "it has ${"),
     "alias": ("data_dir: data", "data_dir: &a data\nruns_dir: *a", "it has an alias"),

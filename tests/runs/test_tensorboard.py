@@ -1,7 +1,5 @@
 """TensorBoard beside the run folder, read back by TensorBoard's own reader."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

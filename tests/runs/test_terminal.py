@@ -1,7 +1,5 @@
 """What a person sees, in a terminal of 80 columns and through a pipe that closes."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

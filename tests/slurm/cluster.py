@@ -1,7 +1,5 @@
 """A SLURM cluster of one node in a folder of its own: slurmctld and slurmd, no systemd."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Sweeps through a real SLURM: submitted and left alone, disturbed, equal to the bit."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Augmentation against torchvision's transforms, image by image, with the same parameters."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

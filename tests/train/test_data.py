@@ -1,7 +1,5 @@
 """Data sets as batches: what is in them, in which order, and that conf/dataset tells the truth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

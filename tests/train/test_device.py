@@ -1,7 +1,5 @@
 """A run on a pretended device: no tensor meets one of another device, and every wait is known."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One step: sums over samples, micro-batches, precision, and what evaluation leaves alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A training whose numbers are not finite ends with one line that says where."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

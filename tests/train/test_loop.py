@@ -1,7 +1,5 @@
 """What really reached the model and the optimizer, held against plan and record."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence

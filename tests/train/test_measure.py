@@ -1,7 +1,5 @@
 """Measuring C²: every mini-batch enumerated, plain loops, and statistics over many draws."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Running out of memory: the error names the size that fits."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Models: the published sizes, what they take, and what is said of those that do not fit."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Optimizers of torch.optim and timm in the program, against loops of plain PyTorch."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Sequence
 from functools import partial

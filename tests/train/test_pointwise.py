@@ -3,8 +3,6 @@
 It runs in a process of its own, which a signal may end, and with a CPU's kernels without AVX512.
 """
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """CPU threads: how many a run takes, and what a continued run keeps."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Images held out to tune on: always the same, never trained on, and n is what is left."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

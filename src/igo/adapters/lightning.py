@@ -26,6 +26,7 @@ from igo.method.schedule import Schedule
 class Loader(DataLoader[Any]):
     """A DataLoader with the sampler's state, from which Lightning can resume in mid-epoch."""
 
+    # Without these two methods Lightning does not know where in the epoch the loader is.
     batch_sampler: BatchSampler
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class Graduated(Callback):
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not in `setup`, which comes before the trainer has its optimizers.
         self._schedule = Schedule(trainer.optimizers, self.batches)
 
     def on_train_batch_start(
@@ -127,6 +129,7 @@ class Graduated(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
+        # DDP averages unequal shares as if they were equal.
         weight = self.update.weight  # of this process's share
         loss.register_hook(lambda gradient: gradient * weight)
 

@@ -70,6 +70,7 @@ class GraduatedTrainer(Trainer):
         super().__init__(*arguments, **named)
         self.args: Any = copy(self.args)  # yours stay as they are
         args, self.plan = self.args, plan
+        # Else each process would divide by its own tokens, and their average is no mean over all.
         args.gradient_accumulation_steps, args.average_tokens_across_devices = 1, True
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
@@ -96,6 +97,8 @@ class GraduatedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         counter = Counter(self.plan, micro_batch_size=self.get_total_train_batch_size(self.args))
         schedule = self.schedule = Schedule(optimizer or self.optimizer, counter)
+        # Trainer steps its scheduler after an update, and η is set before one, by the schedule: so
+        # this object only answers.
         self.lr_scheduler = SimpleNamespace(
             step=lambda: None,  # Trainer calls it after the update
             get_last_lr=schedule.get_last_lr,
@@ -113,6 +116,8 @@ class GraduatedTrainer(Trainer):
 
     def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
         loss = 0.0
+        # Trainer calls this once for what it takes for a batch, which is the last part. The others
+        # are trained first.
         for part in self._earlier:
             with self.accelerator.no_sync(model):  # only the last part's backward averages
                 loss += super().training_step(model, part, *given, **named)

@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,12 +28,11 @@ from igo.ground.errors import ConfigError, UserError, first_line, nearest, requi
 from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
-# Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
+# Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5. With
+# others, such as --config-name, a record would not have the command of its run.
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
-FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help",
+FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion",
                   "--version"}  # fmt: skip
-# Those that would make a run of which its record does not have the command.
-REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
 ALIASES = {  # what settings and options are called elsewhere
     "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
@@ -93,14 +91,9 @@ def _prepare_process() -> None:
         # OmegaConf would lose Python's KeyboardInterrupt, so Ctrl-C ends the process at once. Runs
         # and sweeps set handlers of their own later.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.stdout is None:  # closed
-        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        if not os.environ[name]:  # it is as unset, but W&B refuses an empty mode
-            del os.environ[name]
     # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
     os.environ.pop("OMP_DYNAMIC", None)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors
@@ -145,10 +138,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         return _in_launcher(lambda: program(settings, typed), overrides)
 
     try:
-        if "--hydra-help" in words:
-            _print_hydra_help(main)
-        else:
-            main()
+        main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if begun:  # an error of the program, not of what was typed
             raise
@@ -162,8 +152,6 @@ def _flags_last(words: Sequence[str]) -> list[str]:
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-        many = "a number has 308 digits at most"
-        require(not re.search(r"\d{309}", value), name, f"{value[:20]}…", many)
         own = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, own)
         of_flag = before in VALUED and "=" not in word  # the value of the flag before it
@@ -190,14 +178,6 @@ def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
             traceback.print_exc()
         text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
         raise UserError(text) from None
-
-
-def _print_hydra_help(main: Callable[[], object]) -> None:
-    """Print Hydra's help, but for the flags that are refused here."""
-    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here
-    with suppress(SystemExit), redirect_stdout(io.StringIO()) as said:
-        main()
-    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", said.getvalue(), flags=re.M))
 
 
 def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:

@@ -15,7 +15,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import (
     ConfigKeyError,
-    MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
 )
@@ -67,24 +66,24 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         if OmegaConf.is_dict(composed.get("dataset")):
             with open_dict(composed.dataset):
                 _find_facts(composed.dataset, composed.get("data_dir"))
+        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise explain(error) from None
-    return _checked(composed, typed)
+    as_calls(values, OF_SCHEDULES)
+    return _checked(values, typed)
 
 
-def _checked(composed: DictConfig, typed: Collection[str] = ()) -> Config:
+def _checked(values: Record, typed: Collection[str] = ()) -> Config:
     """Type, complete and check settings that have the facts of the data: no file is opened."""
     try:
-        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        as_calls(values, OF_SCHEDULES)
+        config: Config = _as_it_is(Config, values)
+    except (TypeError, LookupError, AttributeError):
+        # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
         try:
-            config: Config = _as_it_is(Config, values)
-        except (TypeError, LookupError, AttributeError):
-            # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
             merged = OmegaConf.merge(OmegaConf.structured(Config), values)
             config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise explain(error) from None
+        except OmegaConfBaseException as error:
+            raise explain(error) from None
     rules.check_values(config)
     rules.complete(config, typed)
     rules.check_combinations(config, typed)
@@ -205,8 +204,8 @@ def read_config(path: Path, trust: bool = False) -> Config:
     """
     content = read_bytes(path)
     try:
-        config = _checked(OmegaConf.create(record_values(content.decode())))
-    except (UserError, OmegaConfBaseException, ValueError, OverflowError) as error:
+        config = _checked(record_values(content.decode()))
+    except (UserError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
     calls = filter(is_call, (value_of(config, f"{group}.{name}") for group, name in NAMES.items()))
     if not trust and (call := next(calls, None)):
@@ -218,13 +217,13 @@ def record_values(text: str) -> Record:
     """The settings in a run's config.yaml, or in a part of it, without those that are no more.
 
     Raises:
-        ValueError: the text is not plain YAML: an alias can make it endless, and ``${…}`` and
-            ``_target_`` would have OmegaConf read the environment and igo import code.
+        ValueError: the text is not plain YAML: an alias can make it endless, and ``${…}`` would
+            have OmegaConf read the environment.
     """
     try:
         alias = "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML))
         values = {} if alias else yaml.load(text, YAML)
-        names = {"an alias": alias, "${": "${" in str(values), "'_target_'": _has_target(values)}
+        names = {"an alias": alias, "${": "${" in str(values)}
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
     if wrong := [name for name, there in names.items() if there]:
@@ -240,12 +239,6 @@ def record_values(text: str) -> Record:
     return values
 
 
-def _has_target(values: Any) -> bool:
-    parts = values.values() if isinstance(values, dict) else values
-    inner = isinstance(values, dict | list) and any(map(_has_target, parts))
-    return inner or (isinstance(values, dict) and "_target_" in values)
-
-
 def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value in a group."""
     name = group + (error.full_key or "")
@@ -253,8 +246,6 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         return UserError(f"the file of {name}=… must begin with the line # @package _global_")
     if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
-    if isinstance(error, MissingMandatoryValue) and name == "tracking":
-        return UserError("tracking: it is missing; type tracking=none")  # in place of ~tracking
     right = KINDS.get(type(error.child_node).__name__)
     if isinstance(error, ValidationError) and right:
         return ConfigError(name, error.value, f"it must be {right}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from igo.config.own import is_call
+from igo.config.own import NAMES, is_call
 from igo.config.schema import (
     OPTIMIZERS,
     SETTINGS,
@@ -14,6 +14,7 @@ from igo.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
+    ScheduleConfig,
     held_out,
     training_samples,
     value_of,
@@ -55,13 +56,12 @@ def check_values(config: Config) -> None:
 
     ``plan`` checks the settings of the noise profile.
     """
-    optimizer, tracking = config.optimizer, config.tracking
+    tracking = config.tracking
+    may_be_calls = [f"{group}.{name}" for group, name in NAMES.items()]
     for name, setting in SETTINGS.items():
-        if name != "schedule.profile" or not is_call(config.schedule.profile):
-            check(name, value_of(config, name), setting.notes)
-    if not is_call(optimizer.name):
-        allowed = right_options("optimizer.name", optimizer.name, OPTIMIZERS)
-        require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, allowed)
+        value = value_of(config, name)
+        if name not in may_be_calls or not is_call(value):
+            check(name, value, setting.notes)
     if tracking.tool == "wandb":
         named = bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"}
         allowed = "it names a project of W&B's, without / \\ # ? % :"
@@ -74,7 +74,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
-    _check_curves(config, typed)
+    _check_curves(schedule)
     if "p" not in parameters(schedule.curve):
         allowed = f"the profile '{schedule.profile}' has no p; leave it out"
         require("p" not in typed, "p", config.p, f"{allowed}, or use schedule=graduated")
@@ -90,28 +90,25 @@ def complete(config: Config, typed: Collection[str]) -> None:
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
     if schedule.profile == "constant" or schedule.rate or schedule.growth:
-        allowed = "constant noise has no decay to split; leave it out"
-        require("split" not in typed, "split", config.split, allowed)
+        allowed = "constant noise has no decay to split"
+        if schedule.rate or schedule.growth:
+            allowed = "schedule.rate or schedule.growth says how b grows"
+        require("split" not in typed, "split", config.split, f"{allowed}; leave it out")
         config.split = 1.0
 
 
-def _check_curves(config: Config, typed: Collection[str]) -> None:
+def _check_curves(schedule: ScheduleConfig) -> None:
     """Refuse three curves where two make a plan."""
-    schedule = config.schedule
     named = "own" if is_call(schedule.profile) else schedule.profile
     allowed = (
         f"schedule={named} is the noise, and η follows; keep two curves: schedule={named} with"
         f" schedule.growth, or schedule.rate with schedule.growth"
     )
     require(schedule.rate in (None, named), "schedule.rate", schedule.rate, allowed)
-    both = "schedule.rate and schedule.growth" if schedule.rate else "the noise and schedule.growth"
-    allowed = f"{both} say how b grows; keep these two, or the noise and split"
     given = schedule.rate or schedule.growth
-    require(not given or "split" not in typed, "split", config.split, allowed)
-    for name in ("kappa", "lam"):
-        allowed = "schedule.kappa and schedule.lam say how η and b go; leave it out"
-        clash = given and getattr(schedule, name) is not None
-        require(not clash, f"schedule.{'rate' if schedule.rate else 'growth'}", given, allowed)
+    allowed = "schedule.kappa and schedule.lam say how η and b go; leave it out"
+    clash = given and (schedule.kappa or schedule.lam)
+    require(not clash, f"schedule.{'rate' if schedule.rate else 'growth'}", given, allowed)
 
 
 def _stages(config: Config) -> int:

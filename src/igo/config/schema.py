@@ -14,14 +14,21 @@ from igo.config import own
 from igo.data import readers
 from igo.data.readers import Place
 from igo.ground.files import PACKAGE
-from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count, Rule, at_least, within
+from igo.ground.numbers import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Count,
+    Rule,
+    at_least,
+    within,
+)
 from igo.method.arguments import RULES
 from igo.method.profiles import PROFILES, Declared, notes_of, parameters
 
-BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
-BETA: Rule = (lambda b: 0 <= b < 1, "β must be in [0, 1)")
 OPTIMIZERS: dict[str, dict[str, float | None]] = {  # the settings of each, and their defaults
     "sgd": {"weight_decay": 0.0},
     "shb": {"momentum": 0.0, "weight_decay": 0.0},
@@ -113,11 +120,11 @@ class ModelConfig:
 class OptimizerConfig:
     """An optimizer by name, or by a call, see own."""
 
-    name: Annotated[str, "optimizer"]
-    momentum: Annotated[float, BETA, "β"] = 0.0
+    name: Annotated[str, tuple(OPTIMIZERS), "optimizer"]
+    momentum: Annotated[float, BELOW_ONE, "β"] = 0.0
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.0
-    beta1: Annotated[float | None, BETA] = None
-    beta2: Annotated[float | None, BETA] = None
+    beta1: Annotated[float | None, BELOW_ONE] = None
+    beta2: Annotated[float | None, BELOW_ONE] = None
     eps: Annotated[float | None, POSITIVE] = None
 
     @property

@@ -137,14 +137,14 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
     def wanted(path: str) -> bool:  # not in .ipynb_checkpoints
         return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
 
-    above = {str(root): {root.resolve()}}  # by a folder: those that lead to it, and theirs
+    seen = set[Path]()
     try:
         for name, *_ in os.walk(folder, onerror=refuse, followlinks=True):
             # ImageFolder leaves out what cannot be listed, and follows links round and round.
-            place, outer = Path(name).resolve(), above[os.path.dirname(name)]  # noqa: PTH120
-            if place in outer:
-                raise OSError(f"{name} leads back to a folder above it")
-            above[name] = outer | {place, *place.parents}
+            place = Path(name).resolve()
+            if place in seen:
+                raise OSError(f"{name} is a folder that is in it already, by a link")
+            seen.add(place)
         found = ImageFolder(str(folder), is_valid_file=wanted)
         stamps = np.array([stamp(path) for path, _ in found.samples], dtype=np.int64)
     except OSError as error:

@@ -54,8 +54,6 @@ def require(holds: bool, setting: str, value: object, allowed: str) -> None:
 
 def told(error: BaseException) -> str:
     """What a person is told of an error that they can fix; empty for a mistake of the program."""
-    if isinstance(error, FileNotFoundError) and not error.filename:  # by os.getcwd
-        return "the current folder was removed; change to one that is there"
     if isinstance(error, OSError) and (error.filename or error.errno in OF_OUTPUT):
         return f"{error.filename or 'output'}: {error.strerror}"
     return str(error) if isinstance(error, UserError) else ""

@@ -4,8 +4,6 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
-import errno
-import fcntl
 import json
 import math
 import os
@@ -140,28 +138,18 @@ def writing(setting: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "it has no locks" if error.errno == errno.ENOSYS else error.strerror or error
         raise Outside(
-            f"{setting}: {folder} cannot be written in ({why}); once it can, the same command"
-            " continues, a run after its last complete epoch"
+            f"{setting}: {folder} cannot be written in ({error.strerror or error}); once it can,"
+            " the same command continues, a run after its last complete epoch"
         ) from error
 
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files of a report or a table, or none; make their folders.
-
-    Of several reports that are written into one folder at a time, one waits for the other.
-    """
+    """Write all files of a report or a table, or none; make their folders."""
     with writing("output", folder):
         for place in {folder, *((folder / name).parent for name in contents)}:
             place.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # a disk without locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            replace_all({folder / name: data for name, data in contents.items()})
-        finally:
-            os.close(handle)
+        replace_all({folder / name: data for name, data in contents.items()})
 
 
 def output_folder(output: object) -> Path:

@@ -15,6 +15,8 @@ def at_least(low: float) -> Rule:
 
 
 NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
+BELOW_ONE: Rule = (lambda x: 0 <= x < 1, "it must be in [0, 1)")
+BETWEEN: Rule = (lambda x: 0 < x < 1, "it must be in (0, 1)")
 Count = Annotated[int, AT_LEAST_ONE]  # the type of a setting
 
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from igo.ground.numbers import POSITIVE, check
 from igo.method.arguments import PlanError
-
-MOST_LOG = 700.0  # of a float
 
 
 def alpha_0(
@@ -35,9 +35,7 @@ def alpha_0(
     Raises:
         ValueError: an argument is not a finite number above 0.
     """
-    for name, value in locals().items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value}: it must be a finite number above 0")
+    check(POSITIVE, **locals())
     delta_1 = learning_rate * math.sqrt(variance / batch_size)
     return min(1 / (4 * lipschitz * (1 + width)), 1 / math.sqrt(2 * sigma)) / delta_1
 
@@ -71,8 +69,9 @@ def stages_of(
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)
-    log_m = -(math.log(alpha_0) + math.log(epsilon)) / p
-    count = stages_for(epsilon, alpha_0, p) if log_m < MOST_LOG else math.inf
+    count: float = math.inf
+    with suppress(OverflowError, ValueError):  # beyond the largest float, or α_0 ε is 0 to floats
+        count = stages_for(epsilon, alpha_0, p)
     if count > most:
         allowed = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
@@ -94,6 +93,8 @@ def lengths_of_stages(
     Raises:
         PlanError: the bracket is not positive in a stage, so T_F has no meaning; or T_F is below 1.
     """
+    # The bracket of T_F, ε_m - H_3 η_m but for a factor: the smaller it is, the longer a stage
+    # takes. h stands in for H_3, which nobody knows for a network.
     brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
     for m, bracket in enumerate(brackets, 1):
         if bracket <= 0:

@@ -47,8 +47,6 @@ RULES: dict[str, Rule] = {
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
          "batch_multiple", "final_updates")  # fmt: skip
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
-# Arguments of later versions, and their defaults: see plan's ``_shown``.
-NEW = {"growth": None, "rate": False, "batch_ratio": 1.0}
 
 
 class PlanError(ValueError):
@@ -144,6 +142,7 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> A
         else:
             _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
+    # `plan` takes the profile's arguments beside its own, so a name cannot be both.
     for name in sorted(notes.keys() & given.keys() - more.keys()):
         allowed = f"its argument {name} is one of plan's, too; give it another name"
         raise PlanError("profile", name_of(profile), allowed)
@@ -229,6 +228,7 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
     """The value, checked; a number as Python's own, also if it was NumPy's."""
     if rule is None or (value is None and name not in NEEDED):
         return value
+    # NumPy's numbers print in another way, and torch.load(weights_only=True) refuses them.
     whole = name in WHOLE
     if wrong := fault(value, rule, whole):
         raise PlanError(name, value if isinstance(value, Real) else repr(value), wrong)

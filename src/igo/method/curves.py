@@ -43,11 +43,14 @@ def stages_of_curves(given: Arguments, n: int, starts: Sequence[int]) -> list[St
         shares = [1 / value for value in _values(given, "growth", starts, n)]
     else:
         left = given.total - given.warmup_samples
+        # A step at the very start would leave the first stage without a sample.
         steps = {given.warmup_samples + max(round(t * left), 1): b for t, b in growth.items()}
         merged = sorted({*starts, *steps})
         levels = [levels[bisect_right(starts, start) - 1] for start in merged]
         reached = [max((b for at, b in steps.items() if at <= s), default=1.0) for s in merged]
         starts, shares = merged, [1 / b for b in reached]
+    # b never shrinks: a smaller batch would bring back noise that is gone. Where the curve rises
+    # again, η alone follows it.
     shares = [_on_grid(given, n, share) for share in accumulate(shares, min)]
     if given.h is not None:
         starts = _lengthened(given, given.h, levels, shares)
@@ -60,6 +63,7 @@ def _on_grid(given: Arguments, n: int, share: float) -> float:
     largest = min(given.max_batch_size or n, n)
     if ratio == 1:
         return share
+    # Rounded down, because a power above the wish could pass max_batch_size.
     power = math.log(min(1 / share, largest / b_1)) / math.log(ratio)
     return math.pow(ratio, -math.floor(power + batches.CLOSE))
 
@@ -110,6 +114,7 @@ def _checked(argument: str, name: str, at: Position, returned: Any) -> float:
     place = f"in stage {at.m} of {at.M}"
     if math.isnan(value):
         fault = f"at t = {at:g} it returned {returned!r}; {symbol} is a number in {allowed}"
+    # φ is relative to stage 1: with another number there, η_1 and b_1 would not be those given.
     elif at.m == 1 and not math.isclose(value, 1, rel_tol=1e-9):
         cure = f"divide {symbol} by its value at t = 0"
         fault = f"{symbol} is {value:g} in stage 1 and must be 1; {cure}"

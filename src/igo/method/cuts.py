@@ -39,6 +39,7 @@ def equal_starts(total: int, n: int, stages: int, warmup: int) -> list[int]:
     if total % n == 0 and stages <= left:
         return [0, *((warm + m * left // stages) * n for m in later)]
     left = total - warmup
+    # Half a sample is rounded in whole numbers: floats could differ between machines.
     return [0, *(warmup + (2 * m * left + stages) // (2 * stages) for m in later)]
 
 
@@ -62,8 +63,12 @@ def cut(given: Arguments, n: int, stages: Sequence[Stage]) -> Iterator[Segments]
             epochs, samples = 1, room
             inside = end - place < room
             if inside:
+                # Whole batches, as one that is cut short would have another noise. So the stage
+                # ends at the batch that is nearest to its end.
                 samples = size * max(round((end - place) / size), not begun)
                 after = max(bisect_right(starts, place + samples) - 1, m + 1)
+                # The rest of the epoch holds no batch of the stage that follows, so it is trained
+                # here.
                 if room - samples < sizes[min(after, len(sizes) - 1)]:
                     samples = room
             if on_grid:

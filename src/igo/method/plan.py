@@ -11,13 +11,13 @@ from typing import Any
 
 from igo.method import arguments, batches
 from igo.method.algorithm3 import stages_of
-from igo.method.arguments import NEW, Algorithm3, Arguments, PlanError, PlanWarning
+from igo.method.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.method.curves import Stage, stages_of_curves
 from igo.method.cuts import Segments, cut, equal_starts
 from igo.method.profiles import Growth, Profile, name_of
-from igo.method.stages import COLUMNS, Plan, Row
+from igo.method.stages import Plan, Row
 
-__all__ = ["COLUMNS", "Plan", "Row", "plan"]
+__all__ = ["Plan", "plan"]
 
 PLAIN = (int, float, str, bool)  # types that a checkpoint may hold, see torch.load(weights_only=)
 
@@ -127,7 +127,7 @@ def notes(plan: Plan) -> list[str]:
     noisy = [row for row in plan.rows if row.phi_m > 0]  # not those of stage M + 1
     last, found = noisy[-1].stage, []
     flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
-    meant = plan.arguments.get("profile") == "constant" and "growth" not in plan.arguments
+    meant = plan.arguments.get("profile") == "constant" and plan.arguments.get("growth") is None
     if flat and not meant:
         found.append(
             f"M = {last}: η, b and the noise stay as they are in stage 1, so the curves do nothing;"
@@ -152,6 +152,7 @@ def _plan(given: Arguments) -> Plan:
     stages = stages_of_curves(given, n, equal_starts(total, n, count, given.warmup_samples))
     segments = list(cut(given, n, stages))
     last = segments[-1]
+    # A stream's last samples, which fill no batch, are known once it is cut.
     n = given.n or last.start + last.samples
     applied = _applied(given, stages, segments)
     if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
@@ -172,8 +173,7 @@ def _shown(given: Arguments) -> dict[str, Any]:
     del shown["own"]
     if given.growth is not None:
         shown["growth"] = name_of(given.growth) if callable(given.growth) else str(given.growth)
-    # so that a plan without them has the identity that it had before there were any
-    return {name: value for name, value in shown.items() if name not in NEW or value != NEW[name]}
+    return shown
 
 
 def _applied(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from igo.ground.numbers import POSITIVE, Rule
+from igo.ground.numbers import BELOW_ONE, BETWEEN, POSITIVE, Rule
 
 Profile = Callable[..., float]
 Growth = Profile | Mapping[float, float]  # b/b_1 as a function of t, or as a table
@@ -64,26 +64,17 @@ def linear(at: Position) -> float:
     return polynomial(at, p=1.0)
 
 
-DECAY_RATE: Rule = (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)")
-
-
-def step(at: Position, *, gamma: Annotated[float, DECAY_RATE, "gamma=0.5 ** 0.5"]) -> float:
+def step(at: Position, *, gamma: Annotated[float, BETWEEN, "gamma=0.5 ** 0.5"]) -> float:
     """φ_m = γ^(m-1), a constant decay rate (Methods 2 to 4 of the slides)."""
     return math.pow(gamma, at.m - 1)
 
 
-PER_EPOCH: Rule = (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)")
-
-
-def exponential(at: Position, *, decay: Annotated[float, PER_EPOCH, "decay=0.98"]) -> float:
+def exponential(at: Position, *, decay: Annotated[float, BETWEEN, "decay=0.98"]) -> float:
     """φ = g^e after e epochs, like PyTorch's ExponentialLR stepped once an epoch."""
     return math.pow(decay, at.epochs_before)
 
 
-FLOOR: Rule = (lambda x: 0 <= x < 1, "it must be in [0, 1)")
-
-
-def cosine(at: Position, *, floor: Annotated[float, FLOOR] = 0.0) -> float:
+def cosine(at: Position, *, floor: Annotated[float, BELOW_ONE] = 0.0) -> float:
     """φ_m = (1 + cos πt)/2, cosine annealing (Loshchilov and Hutter 2017), to zero or ``floor``."""
     return floor + (1 - floor) * (1 + math.cos(math.pi * at)) / 2
 

@@ -73,6 +73,8 @@ class Counter:
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
+        # Without a place of its own it asks the process group at each use, because
+        # torch.distributed may be started after the sampler is made.
         self._place: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
@@ -110,10 +112,7 @@ class Counter:
     @property
     def samples(self) -> int:
         """How many samples have been trained on, over all ranks."""
-        if not self.updates:
-            return 0
-        newest = self.plan.at(self.updates)
-        return (newest.epoch - 1) * self.plan.n + newest.start + newest.batch_size
+        return self.plan.samples_of(self.updates)
 
     @property
     def done(self) -> bool:
@@ -136,6 +135,8 @@ class Counter:
             if self._delivers:
                 raise RuntimeError(NOT_GIVEN)
             update = next(self._updates_after(self.updates, self._parts_made))
+        # Half of a gradient is in no checkpoint, so an update counts once its last part is counted,
+        # and a resume begins it again.
         self.updates = update.number if update.is_last_part else update.number - 1
         self._parts_made = 0 if update.is_last_part else update.part
         return update
@@ -155,6 +156,8 @@ class Counter:
             if parts == ranks == 1:
                 yield update
                 continue
+            # Each R-th sample of the batch: shares differ by one sample at most, and any number of
+            # ranks trains the same batch.
             share = len(range(rank, update.batch_size, ranks))  # samples of this rank
             for part in range(parts_made, parts):
                 low, high = batches.bounds(share, parts, part)  # of these samples
@@ -176,6 +179,7 @@ class Counter:
             before = self.updates, self._parts_made
             self._epoch = epoch = self._next_epoch
             yield epoch
+            # Nothing was counted, so nothing ever will be: the loop would not end.
             if before == (self.updates, self._parts_made):
                 raise RuntimeError(
                     f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
@@ -250,10 +254,11 @@ class Counter:
         if not self.plan.is_that_of(state):
             ours = self.plan.arguments
             theirs = state.get("arguments", ours)
+            # An earlier version knew fewer arguments.
             differ = [
-                f"{name}={theirs.get(name)!r} (here {ours.get(name)!r})"
-                for name in {**ours, **theirs}
-                if theirs.get(name) != ours.get(name)
+                f"{name}={value!r} (here {ours.get(name)!r})"
+                for name, value in theirs.items()
+                if value != ours.get(name)
             ]
             other = f"a plan with {', '.join(differ)}" if differ else "another plan"
             allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
@@ -341,6 +346,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         for update in to_come:
             self._delivered[update.number, update.part] = update
             start, ranks = update.start, update.ranks
+            # A worker does not have the sampler, so the list itself carries what igo.Seeded needs.
             indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch
             yield indices

@@ -109,6 +109,9 @@ class Schedule:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 _made_with(group)
+        # By weak references: a hook of a schedule that nobody uses any more, as of a notebook's
+        # cell that ran again, must not speak. Without this hook a forgotten schedule would train at
+        # η_1 to the end, and nothing would show it.
         early = partial(_refuse_early, ref(self))  # as long as this schedule is in use
         self._early = [each.register_step_pre_hook(early) for each in self.optimizers]
         self._loaded = math.inf  # updates in a loaded state, until the loop trains
@@ -186,6 +189,8 @@ class Schedule:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
+                # It has the rate of the moment, so what it was made with is that rate without the
+                # moment's factor.
                 if type(initial) is not float:  # of a new group
                     factor = plan.at(made).learning_rate / first if made else 1.0
                     initial = _made_with(group, optimizer.defaults.get("lr"), factor)
@@ -229,6 +234,8 @@ class Schedule:
             for group in optimizer.param_groups:
                 used = (p for p in group["params"] if p.requires_grad)
                 self._signs += [p.register_hook(trains) for p in used]
+        # The optimizer's own state may lack them: torch.distributed.checkpoint loads only what a
+        # fresh optimizer has.
         for optimizer, rates in zip(self.optimizers, state["base_lrs"], strict=False):
             for group, rate in zip(optimizer.param_groups, rates, strict=False):
                 group["initial_lr"] = rate

@@ -53,6 +53,8 @@ class Seeded(Dataset[Any]):
         if not isinstance(indices, Indices):
             raise TypeError("igo.Seeded needs an igo.BatchSampler; give other loaders its data")
         samples = []
+        # The loop's own numbers must not depend on whether a worker or this process makes the
+        # samples.
         with torch.random.fork_rng(devices=[]), python_generators():
             for index in indices:
                 seed = derive_seed(indices.seed, "sample", indices.epoch, index)

@@ -58,7 +58,7 @@ COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One parameter update of a plan, or one part of it; ``print`` shows it in one line.
+    """One parameter update of a plan, or one part of it.
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
@@ -104,12 +104,6 @@ class Update:
     def ends_epoch(self) -> bool:
         """Whether this is the last part of the epoch's last update."""
         return self.is_last_part and self.batch == self.batches
-
-    def __str__(self) -> str:
-        """The place of the update, its η and b, and the planned noise of its stage."""
-        place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
-        rates = f"η {self.learning_rate:.5g}, b {self.batch_size:,}"
-        return f"{place}, stage {self.stage}: φ {self.row.phi_m:.4f}, {rates}"
 
 
 @dataclass(frozen=True)
@@ -267,24 +261,16 @@ class Plan:
         samples = operator.index(samples)
         if not 0 <= samples <= self.samples:
             raise ValueError(f"samples={samples}: the plan has 0 to {self.samples:,}")
-        index = bisect_right(self._samples, samples)  # of the row with the next sample
-        if index == len(self.rows):
-            return self.updates
-        row = self.rows[index]
-        of_row = samples - (self._samples[index] - row.epochs * row.samples)
-        segments, left = divmod(of_row, row.samples)
-        small, larger = divmod(row.samples, row.batches)
-        of_larger = larger * (small + 1)  # samples; the larger batches come first
-        if left < of_larger:
-            made = left // (small + 1)
-        else:
-            made = larger + (left - of_larger) // small
-        return self._ends[index] - row.updates + segments * row.batches + made
+        return bisect_right(range(1, self.updates + 1), samples, key=self.samples_of)
 
-    @cached_property
-    def _samples(self) -> list[int]:
-        return list(accumulate(row.epochs * row.samples for row in self.rows))
+    def samples_of(self, updates: int) -> int:
+        """The samples that the first so many updates train on, the inverse of ``after``."""
+        if not updates:
+            return 0
+        last = self.at(updates)
+        return (last.epoch - 1) * self.n + last.start + last.batch_size
 
+    # Found once, because each update asks.
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
@@ -306,6 +292,8 @@ class Plan:
         ``plan`` is a digest of all whole numbers. ``rates`` are sums of η_m/η_1 and of φ_m: plain,
         and weighted by updates and by the row's number. ``arguments`` is for messages.
         """
+        # Checkpoints hold this, and a plan may have thousands of rows: so sums stand for the rates.
+        # The weighted ones notice rates in another order.
         whole = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
         etas = [row.eta_m / self.learning_rate for row in self.rows]
         phis = [row.phi_m for row in self.rows]

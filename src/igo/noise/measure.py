@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -51,9 +51,9 @@ def measure_noise(
     >>> 0 < low < noise.variance < high
     True
 
-    A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
-    a sum. C² = b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what
-    ``own_noise`` says. ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
+    A likely mistake is one line of warning: Dropout in eval mode, a loader in order. C² =
+    b · Σ‖g_k - ḡ‖²/(K - 1) · F, F for ``sampling``, is unbiased but for what ``own_noise`` says.
+    ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ (docs/noise.md).
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
@@ -90,8 +90,7 @@ def measure_noise(
     both = "give loss (of outputs and targets) or loss_of (of model and batch)"
     refuse((loss is None) == (loss_of is None), both)
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
-    least = 2 if batches is None else batches
-    refuse(least < 2, f"batches={batches}: a variance needs 2 or more")
+    least = batches or 2
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)
     group: Any = network.process_group if ddp else None
     ranks = group.size() if group else 1
@@ -107,7 +106,7 @@ def measure_noise(
             if loss_of is not None:
                 value = loss_of(network, batch)
             else:
-                value = _loss_of_pair(network, loss, batch, first=number == 1)
+                value = _loss_of_pair(network, loss, batch)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             if len(sizes) > 1:
                 raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
@@ -115,6 +114,7 @@ def measure_noise(
                 wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
                 raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
             value.backward()
+            # Added at once, so that memory does not grow with the number of batches.
             spread.add([parameter.grad for parameter in named.values()])
             missed -= {name for name, parameter in named.items() if parameter.grad is not None}
     refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
@@ -139,6 +139,7 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("no parameter requires a gradient")
+    # Optimizers that step in the backward pass do it there, to save memory.
     hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
     counts = "loader counts an update with each batch: measure with the one that it was made with"
@@ -159,22 +160,11 @@ def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
-def _loss_of_pair(network: nn.Module, loss: Any, batch: Any, *, first: bool) -> Tensor:
-    """The loss of (inputs, targets); at the first batch a sum of losses is warned of.
-
-    The losses of its two halves add up to a sum, and to twice a mean.
-    """
+def _loss_of_pair(network: nn.Module, loss: Any, batch: Any) -> Tensor:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
-    outputs = network(inputs)
-    value: Tensor = loss(outputs, targets)
-    if first and isinstance(outputs, Tensor) and outputs.ndim and len(outputs) > 1:
-        half = len(outputs) // 2
-        with torch.no_grad(), suppress(Exception):  # a loss may need the whole batch
-            halves = loss(outputs[:half], targets[:half]) + loss(outputs[half:], targets[half:])
-            if (halves - value).abs() < 1e-3 * value.abs():
-                _warn("the loss adds up over a batch's samples: C² needs their mean")
+    value: Tensor = loss(network(inputs), targets)
     return value
 
 
@@ -201,6 +191,7 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """
     parameters = [*network.parameters()]
     gpus = {p.device for p in parameters if p.device.type == "cuda"}
+    # A forward pass in train mode moves the running statistics of BatchNorm.
     buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
     _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
@@ -245,9 +236,11 @@ class Spread:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._like = list(parameters)
         self.count = 0  # K, the gradients so far
+        # In 16 bits the mean would lose the small differences that C² is made of.
         kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
         d, device = sum(p.numel() for p in self._like), self._like[0].device
         self._mean = torch.zeros(d, dtype=kind, device=device)
+        # Always the same signs, so that a measurement can be repeated to the bit.
         random_bits = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)
@@ -282,6 +275,7 @@ class Spread:
         *squares, mean_square = numbers[: self.count + 1].tolist()
         projected = numbers[self.count + 1 :].view(self.count, WIDTH)
         shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
+        # The projections only divide the sum among the gradients; the sum itself is exact.
         shares *= sum(squares) / max(float(shares.sum()), 1e-300)
         return from_spreads(
             shares.tolist(), mean_square,

@@ -101,6 +101,7 @@ class NoiseMeter:
         mean, square = c2 / weight, self._sums["square"] / weight
         updates = weight**2 / self._sums["weights_square"]
         interval = None
+        # Weights that have decayed a little count as slightly fewer updates than were made.
         if updates > LEAST_FOR_INTERVAL - 0.1 and mean > 0:
             spread = max(self._sums["c2_square"] / weight - mean**2, 0.0)
             interval = around(mean, (math.sqrt(spread / (updates - 1)) / mean, updates))
@@ -145,6 +146,7 @@ class NoiseMeter:
         moment, samples, norm = torch.stack([*numbers, self._square]).tolist()  # one wait for a GPU
         # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples. So
         # Σ s_k ‖g_k‖² is the moment times (B/R)², and around ḡ it is B ‖ḡ‖² less.
+        # Its degrees of freedom: a batch of many parts says more of C² than one of two.
         weight = parts - 1
         c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
         finite = 1.0
@@ -154,6 +156,7 @@ class NoiseMeter:
         square = norm / scale**2 - c2 / samples * finite
         if not (math.isfinite(c2) and math.isfinite(square)):
             return
+        # By samples and not by updates, because b grows during the training.
         decay = 0.5 ** (samples / self._half_life)
         terms = {"weight": 1.0, "c2": c2, "c2_square": c2**2, "square": square}
         for name, term in terms.items():

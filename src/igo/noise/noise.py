@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
-from igo.ground.numbers import NOT_NEGATIVE, POSITIVE, check
+from igo.ground.numbers import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
@@ -64,6 +64,7 @@ class Noise:
         of, ends = self.variance_interval, self.square_interval
         if of is None or ends is None or ends[1] <= 0:
             return None
+        # Opposite ends divided: wider than needed, and never too narrow.
         return of[0] / ends[1], of[1] / ends[0] if ends[0] > 0 else math.inf
 
 
@@ -101,8 +102,7 @@ def noise_level(
     """
     check(POSITIVE, batch_size=batch_size)
     check(NOT_NEGATIVE, learning_rate=learning_rate, variance=variance, gradient_norm=gradient_norm)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum}: it must be in [0, 1)")
+    check(BELOW_ONE, momentum=momentum)
     if optimizer not in ("sgd", "shb", "nshb"):
         raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
     cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
@@ -171,6 +171,8 @@ def from_spreads(
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
     known = f"it must be one of {', '.join(SAMPLINGS)}"
     refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {known}")
+    # Means of samples that are drawn without replacement vary less, and those of disjoint batches
+    # are no longer independent. F undoes this in C², and G in the part of ‖ḡ‖² that is noise.
     f, g = 1.0, 1.0
     if sampling == "disjoint":
         most = f"disjoint pieces need at most n={n} samples"
@@ -204,6 +206,8 @@ def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> f
     k = len(without)
     if total <= 0 or min(without) <= ROUNDING * total:
         return math.inf
+    # The logarithm, because an error of a sum of squares is a factor: the interval cannot reach
+    # below 0.
     logs = np.log(np.asarray(without))
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 

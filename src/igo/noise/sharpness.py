@@ -38,6 +38,7 @@ def surface(
             pieces = zip(named.items(), point.split(sizes), strict=True)
             values = {name: piece.view_as(p) for (name, p), piece in pieces}
             loss = cross_entropy(functional_call(network, values, (images,)), labels)
+            # The last batch may be smaller.
             share = len(labels) / n
             gradient += share * torch.autograd.grad(loss, point)[0]
             value += share * float(loss.detach())

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
 from polars import DataFrame
 
 
@@ -57,9 +55,7 @@ LOOK: Any = {
 
 WIDTH, HEIGHT = 8.0, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
-MOST_NAMED, LONGEST = 7, 20  # lines with a name at their end, and its characters
 SCALE = {"test/accuracy": 100}  # shown in per cent
-NAME = 0.085  # height of a name, as a share of its panel
 LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
 Looks = Mapping[str, dict[str, Any]]  # of each label: its colour and its dashes
 
@@ -90,46 +86,23 @@ class Figure:
             files[kind] = file.getvalue()
         return files
 
-    @property
-    def columns(self) -> int:
-        """How many panels are side by side."""
-        return int(self.drawing.axes[0].get_gridspec().ncols)  # type: ignore[union-attr]
-
     def svg(self) -> str:
-        """Each panel, all of one size, and the legend: elements for the page to arrange."""
-        panels, legends = self.drawing.axes, self.drawing.legends
-        inner = np.array([ax.get_window_extent().get_points() for ax in panels])
-        outer = np.array([ax.get_tightbbox().get_points() for ax in panels])  # type: ignore[union-attr]
-        # Each panel gets the widest margins of all, so that all have one size on the page.
-        margins = np.abs(outer - inner).max(axis=0)
-        boxes = [*(inner + [[-1], [1]] * margins), *(x.get_window_extent() for x in legends)]
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        found = ""
-        # matplotlib saves a whole figure only. So all but one part are hidden, and the drawing is
-        # cut to it.
-        for part, box in zip(parts := [*panels, *legends], boxes, strict=True):
-            for other in parts:
-                other.set_visible(other is part)
-            text, inches = io.StringIO(), Bbox(np.asarray(box) / self.drawing.dpi)
-            # Ids would be random, and two figures of the page must not share one.
-            with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-                self.drawing.savefig(
-                    text, format="svg", transparent=True, metadata=nothing, bbox_inches=inches
-                )
-            found += text.getvalue()[text.getvalue().index("<svg") :]
-        for part in parts:
-            part.set_visible(True)
-        for colour in (*PALETTE, TEXT, SOFT, GRID):  # in the colours of the reader's screen
+        """The figure as an element of the page, in the colours of the reader's screen."""
+        nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        file = io.StringIO()
+        # Ids would be random, and two figures of the page must not share one.
+        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+            self.drawing.savefig(file, format="svg", transparent=True, metadata=nothing)
+        found = file.getvalue()[file.getvalue().index("<svg") :]
+        for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
             found = found.replace(light, f"light-dark({light}, {colour.dark.lower()})")
         return found
 
 
-def panels(
-    columns: int, rows: int, height: float = HEIGHT, width: float = WIDTH
-) -> tuple[Drawing, list[Axes]]:
+def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
     """An empty figure, of the page's width, and its panels row by row."""
-    drawing = Drawing(figsize=(width, height * rows + 0.3), layout="constrained")
+    drawing = Drawing(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
 
 
@@ -211,33 +184,8 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def name_ends(ax: Axes, table: DataFrame, metric: str, looks: Looks) -> None:
-    """Write each line's name at its right end; names that would touch are moved apart."""
-    ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
-    names = [label.removesuffix(" (constant)") for label in ends["label"]]
-    # Then the legend has the names.
-    if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
-        return
-    last = float(ends["epoch"].max())  # type: ignore[arg-type]
-    ax.set_xlim(right=last)
-    to_axes = ax.transScale + ax.transLimits
-    ys = SCALE.get(metric, 1) * ends[f"{metric}_mean"].to_numpy()
-    heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
-    # From the lowest line up: a name goes above the one below it, but leaves room for those to
-    # come.
-    place = -NAME
-    for below, i in enumerate(np.argsort(heights, kind="stable")):
-        place = max(heights[i], place + NAME)
-        colour = looks[ends["label"][int(i)]]["color"]
-        y = min(place, 1 - NAME * (len(names) - 1 - below))
-        ax.text(1.03, y, names[i], color=colour, fontsize=8, va="center", transform=ax.transAxes)
-
-
 def finish(drawing: Drawing, ax: Axes) -> None:
-    """Add the legend of a panel's lines, and find the layout once for all files."""
+    """Add the legend of a panel's lines."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
-    drawing.draw_without_rendering()
-    # `svg` hides parts one by one, and the others must not move into their place.
-    drawing.set_layout_engine("none")

@@ -69,8 +69,6 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
         draw.curves(axes[i], table, x, metric, looks)
         axes[i].set(title=REACHED[metric], xlabel=x)
-        if x == "epoch":
-            draw.name_ends(axes[i], table, metric, looks)
     draw.finish(drawing, axes[0])
     caption = _means(table["n"])
     if len(columns) > 1:
@@ -87,7 +85,6 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     for ax, metric in zip(axes, metrics, strict=True):
         draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
         ax.set(title=APPLIED[metric], xlabel="epoch")
-        draw.name_ends(ax, table, metric, looks)
     draw.finish(drawing, axes[0])
     caption = (
         f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
@@ -129,8 +126,7 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     cells = set(table["setting"])
     compared = [pair for pair in pairs if {pair.first, pair.second} <= cells]
     decided = sum(pair.verdict in ("higher", "lower") for pair in compared)
-    size = {"height": max(2.6, 0.5 * len(powers) + 1.2), "width": max(3.8, 0.7 * len(splits) + 1)}
-    drawing, (ax,) = draw.panels(1, 1, **size)
+    drawing, (ax,) = draw.panels(1, 1, height=max(2.6, 0.5 * len(powers) + 1.2))
     for row in table.iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]

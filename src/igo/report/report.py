@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from omegaconf import DictConfig
 
 from igo.config.names import data_set
 from igo.config.schema import has_effect
-from igo.ground.errors import ConfigError, counted
+from igo.ground.errors import counted, require
 from igo.ground.files import output_folder, write_output
+from igo.ground.numbers import POSITIVE, fault
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
@@ -26,6 +26,7 @@ from igo.report.reading import constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
 from igo.runs.find import find, named
+from igo.runs.manifest import command
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
@@ -33,12 +34,11 @@ PAGE = "index.html"
 
 def run(composed: DictConfig, results: Results | None = None) -> Sequence[Section]:
     """Write the page, the figures and the tables of runs, or of what was read of them."""
-    names = named(composed.runs)
     output = output_folder(composed.output)
     margin = composed.get("margin", content.MARGIN)
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin <= 100:
-        raise ConfigError("margin", margin, "it must be points of test accuracy, above 0")
-    folders = find(names)
+    allowed = "it must be points of test accuracy, above 0"
+    require(not fault(margin, POSITIVE), "margin", margin, allowed)
+    folders = find(named(composed.runs))
     write_output(output, {})  # a folder that cannot be written ends the command before it reads
     results = results or read(folders)
     sections = content.compared(results, margin)
@@ -53,11 +53,7 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
-    # As a shell takes it, so that the line on the page makes the page again.
-    shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
-    typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
-    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
-    html = render(sections, results, shlex.join(typed), output)
+    html = render(sections, results, command(), output)
     tex = render(sections, results, "", output, "page.tex")
     write_output(output, files | {PAGE: html.encode(), "settings.tex": tex.encode()})
     print(f"wrote {output / PAGE}")

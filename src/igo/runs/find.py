@@ -55,11 +55,8 @@ def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
     if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
-        # The path as it was typed, if the folder of the runs can be read off it: messages then show
-        # what the user knows.
-        named = path if len(path.parents) > 1 and ".." not in path.parts else path.resolve()
         runs = read_json(path / MANIFEST, SWEEP).get("runs") or []
-        return [named.parents[1] / Path(entry["run"]).name for entry in runs]
+        return [path.resolve().parents[1] / Path(entry["run"]).name for entry in runs]
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")

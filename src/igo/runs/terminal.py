@@ -108,26 +108,22 @@ class ProgressBar:
 
     def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
         self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
-        self._start, self._images, self._where = time.perf_counter(), 0, ""
-        self._before, self._shown = 0, 0.0  # images before this epoch; when it was shown
-        self._lines = 0
+        self._images, self._lines = 0, 0
+        self._shown = 0.0  # when the bar was moved
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Show the epoch and δ."""
         level = "" if delta is None else f"  δ {delta:.3g}"
-        self._where = f"epoch {epoch}/{self._plan.epochs}{level}"
-        self._start = time.perf_counter()
-        self._images = self._before = self._plan.n * (epoch - 1)
-        self._bar.update(self._task, completed=self._before, description=self._where)
+        where = f"epoch {epoch}/{self._plan.epochs}{level}"
+        self._images = self._plan.n * (epoch - 1)
+        self._bar.update(self._task, completed=self._images, description=where)
 
     def advance(self, images: int) -> None:
         """Count an update on so many images."""
         self._images += images
         now = time.perf_counter()
         if now - self._shown > SHOWN_EVERY:
-            rate = (self._images - self._before) / max(now - self._start, 1e-9)
-            text = f"{self._where}  {rate:,.0f} images/s"
-            self._bar.update(self._task, completed=self._images, description=text)
+            self._bar.update(self._task, completed=self._images)
             self._shown = now
 
     def end_epoch(self, record: Record) -> None:

@@ -49,7 +49,7 @@ class Slurm:
     additional: dict[str, Any] | None = None
 
 
-def check(settings: Slurm, others: Mapping[str, Any]) -> None:
+def check(settings: Slurm) -> None:
     """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
     lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
     # Each line goes into the script of the job as it is.
@@ -57,9 +57,6 @@ def check(settings: Slurm, others: Mapping[str, Any]) -> None:
     allowed = "it must be a line of bash, or a list of lines"
     require(right, "hydra.launcher.setup", settings.setup, allowed)
     settings.setup = lines
-    for name, value in {**asdict(settings), **(settings.additional or {}), **others}.items():
-        one_line = not isinstance(value, str) or value.isprintable()
-        require(one_line, f"hydra.launcher.{name}", repr(value), "it must be one line")
     missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
     if missing:
         raise UserError(

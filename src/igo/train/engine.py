@@ -72,6 +72,8 @@ class Engine:
             Two float32 scalars on the device: this rank's sum of losses, and its correct answers.
         """
         for parameter in network.parameters() if parameters is None else parameters:
+            # Not zeros: what the loss does not reach is then left alone, also by momentum and
+            # decay.
             parameter.grad = None
         size = size or len(labels)
         count = self.count_parts(size)
@@ -112,6 +114,7 @@ class Engine:
     def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:
         """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
         network.eval()
+        # The sums stay on the device: to read each batch's would make the host wait for the GPU.
         totals, samples = torch.zeros(2, device=self.device), 0
         for images, labels in stream:
             count = math.ceil(len(labels) / self.micro_batch_size)
@@ -130,6 +133,7 @@ class Engine:
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             compiled = self.compiled if trains else None
             logits = compiled(model, images) if compiled else model(images)
+        # In 16 bits a sum of losses would lose digits.
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)

@@ -71,6 +71,8 @@ class TensorData:
         """See Data. The moves of all n images are drawn before the first batch."""
         images, labels = self._train
         random = generator(seed, "augmentation")
+        # By image and not by batch: an image moves alike at any batch size and on any number of
+        # ranks.
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
         for group in self._grouped(self._order(index_batches)):
             index = torch.cat(group)

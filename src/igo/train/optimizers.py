@@ -29,6 +29,7 @@ def build(
     trained = list(parameters)
     if own.is_call(config.name):
         return _own(config.name, trained, learning_rate)
+    # Fused: one kernel for all parameters, as launches are most of a small batch's update.
     more: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
         more |= {"betas": (config.beta1, config.beta2), "eps": config.eps}

@@ -15,7 +15,8 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.identity import Identity
 from igo.ground.files import Record
-from igo.method.plan import Plan, Row
+from igo.method.plan import Plan
+from igo.method.stages import Row
 from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.train.datasets import Data

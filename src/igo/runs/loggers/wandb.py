@@ -15,14 +15,14 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from igo.config.load import read_config, split_off
+from igo.config.load import read_config
 from igo.config.names import data_set, leaves, schedule_name, spelled_out
 from igo.config.schema import Config
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
@@ -112,9 +112,6 @@ class WandB(Logger):
         title = f"{schedule}, seed {config.seed}, {name}"
         task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
-        if (gamma := config.schedule.gamma) is not None:  # which stands for κ/√λ
-            values["schedule"]["kappa"] = round(gamma**config.split, 12)
-            values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
@@ -203,22 +200,14 @@ def _or_teardown() -> Iterator[None]:
         raise
 
 
-@dataclass
-class SyncSettings:
-    """The settings of `igo sync` (conf/sync.yaml)."""
-
-    runs: Any = "runs"  # see find
-
-
 def run(composed: DictConfig) -> None:
     """Send every run that W&B does not have whole, whatever WANDB_MODE says.
 
     Raises:
         SystemExit: 1 if a run could not be sent; the others were sent.
     """
-    settings, _ = split_off(composed, SyncSettings)
     terminal, failed = Terminal(), 0
-    every = [folder.resolve() for folder in find(named(settings.runs))]
+    every = [folder.resolve() for folder in find(named(composed.runs))]
     folders = [f for f in every if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
     prepare(every[0].parent)
     if folders and not knows_key():
@@ -234,7 +223,7 @@ def run(composed: DictConfig) -> None:
             outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
-        terminal.say(f"nothing to send: no run of {settings.runs} was tracked by W&B")
+        terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
     if failed:
         raise SystemExit(1)
 
