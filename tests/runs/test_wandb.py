@@ -95,6 +95,7 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     config, told = run["config"]["update"], status(folder_of(offline, 1))
     schedule = config["schedule"]
     assert (schedule["name"], run["tags"]) == ("Method 4", ["Method 4"])
+    assert (schedule["kappa"], schedule["lam"]) == (pytest.approx(0.75**0.5), pytest.approx(1.5))
     assert config["plan"]["stage"][0] == 1
     plan = (folder_of(offline, 1) / "plan.csv").read_text()
     assert len(config["plan"]["eta_m"]) == len(plan.splitlines()) - 1

@@ -112,6 +112,9 @@ class WandB(Logger):
         title = f"{schedule}, seed {config.seed}, {name}"
         task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
+        if (gamma := config.schedule.gamma) is not None:  # which stands for κ/√λ
+            values["schedule"]["kappa"] = round(gamma**config.split, 12)
+            values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
