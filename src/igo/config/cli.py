@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -28,11 +29,12 @@ from igo.ground.errors import ConfigError, UserError, first_line, nearest, requi
 from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
-# Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5. With
-# others, such as --config-name, a record would not have the command of its run.
+# Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
-FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion",
+FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help",
                   "--version"}  # fmt: skip
+# Those that would make a run of which its record does not have the command.
+REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
 ALIASES = {  # what settings and options are called elsewhere
     "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
@@ -138,7 +140,10 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         return _in_launcher(lambda: program(settings, typed), overrides)
 
     try:
-        main()
+        if "--hydra-help" in words:
+            _print_hydra_help(main)
+        else:
+            main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         if begun:  # an error of the program, not of what was typed
             raise
@@ -178,6 +183,14 @@ def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
             traceback.print_exc()
         text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
         raise UserError(text) from None
+
+
+def _print_hydra_help(main: Callable[[], object]) -> None:
+    """Print Hydra's help, but for the flags that are refused here."""
+    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here
+    with suppress(SystemExit), redirect_stdout(io.StringIO()) as said:
+        main()
+    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", said.getvalue(), flags=re.M))
 
 
 def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:
