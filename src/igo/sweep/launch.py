@@ -21,7 +21,7 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import total_epochs
-from igo.ground.errors import ConfigError, Damaged, UserError, counted, install, require
+from igo.ground.errors import Busy, ConfigError, Damaged, UserError, counted, install, require
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -129,6 +129,8 @@ def launch(
             " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
     console = Console(highlight=False, soft_wrap=True, markup=False)
+    if len(lines) >= 200:  # which takes seconds
+        console.print(f"checking {len(lines):,} runs")
     composer, choices = Composer(hydra.job.config_name, config_dirs(hydra)), hydra.runtime.choices
     if choices.get("sweep"):
         check_file(composer, choices["sweep"])
@@ -168,6 +170,10 @@ def check_file(composer: Composer, name: str) -> None:
 def _start_over(sweep: Sweep) -> None:
     """Remove what the runs have recorded."""
     states = sweep.states()
+    for job in sweep.runs:
+        if states[job.name] == "running":
+            busy = f"{job.folder.path} is being worked on by another process"
+            raise Busy(f"{busy}; fresh=true has removed nothing")
     for job in sweep.runs:
         job.config.fresh = False  # so that a restart continues it
         if states[job.name] != IN_SLURM:
