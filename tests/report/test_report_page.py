@@ -36,7 +36,7 @@ addEventListener("load", () => setTimeout(() => {
   const seen = {
     wide: [root.clientWidth, root.scrollWidth],
     drawn: all(".drawing svg", (svg) => svg.getBBox().width > 100),
-    whole: all(".drawing svg, td", (part) => part.getBoundingClientRect().right <= 390),
+    whole: all(".drawing, td", (part) => part.getBoundingClientRect().right <= 390),
     shown: all("td", (cell) => cell.offsetParent),
   };
   document.body.dataset.probe = JSON.stringify(seen);
