@@ -72,6 +72,7 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "model=resnet50": r"model=resnet50 .*model=timm model.name=resnet50",
     "optimizer=lion": r"optimizer=lion .*optimizer\._target_=timm\.optim\.Lion",
     "p=0.1,0.5": r"p=0.1,0.5' .*add --multirun",
+    f"learning_rate={'9' * 309}": r"a number has 308 digits at most",
     "epochs=abc": r"epochs=abc .*it must be a whole number",
     "p=0.5 p": r"NAME=VALUE",
     "+p=0.3": r"p is a setting already; leave the \+ out",
@@ -132,9 +133,10 @@ def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: P
 
 
 def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
-    line = " ".join([*map(str, command(tmp_path, "dry_run=true")), ">/dev/full"])
-    done = ran(tmp_path, "bash", "-c", line)
+    line = " ".join(map(str, command(tmp_path, "dry_run=true")))
+    done = ran(tmp_path, "bash", "-c", f"{line} >/dev/full")
     assert (done.returncode, done.stderr) == (2, "error: output: No space left on device\n")
+    assert ran(tmp_path, "bash", "-c", f"{line} >&-").returncode == 0  # closed: nobody reads it
 
 
 GLOBAL = "# @package _global_\n"

@@ -254,7 +254,7 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
     with ThreadPoolExecutor(1) as pool, (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh = program("-m", *SMALL, "seed=1,0", "fresh=true")
-        assert "is being worked on by another process" in fresh.error()
+        assert "is being worked on by another process; fresh=true has removed" in fresh.error()
         done = pool.submit(program, "-m", *SMALL, "seed=0")
         with pytest.raises(TimeoutError):
             done.result(timeout=3)

@@ -93,6 +93,8 @@ def _prepare_process() -> None:
         # OmegaConf would lose Python's KeyboardInterrupt, so Ctrl-C ends the process at once. Runs
         # and sweeps set handlers of their own later.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.stdout is None:  # closed
+        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ

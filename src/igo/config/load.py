@@ -77,6 +77,8 @@ def _checked(values: Record, typed: Collection[str] = ()) -> Config:
     """Type, complete and check settings that have the facts of the data: no file is opened."""
     try:
         config: Config = _as_it_is(Config, values)
+    except OverflowError:
+        raise UserError("a number has 308 digits at most") from None
     except (TypeError, LookupError, AttributeError):
         # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
         try:
