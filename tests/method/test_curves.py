@@ -186,8 +186,10 @@ def test_stages_of_algorithm_3_are_as_long_as_it_asks(
     p: float, stages: int, epochs: int, split: float
 ) -> None:
     """Updates ∝ 1/φ² = (M/(M - m + 1))^(2p), within what whole batches of an epoch allow."""
-    plan = igo.plan("graduated", p=p, n=1437, epochs=epochs, stages=stages, batch_size=16,
-                    split=split, algorithm3={"h": 0})  # fmt: skip
+    given: dict[str, Any] = {"p": p, "n": 1437, "epochs": epochs, "stages": stages}
+    given |= {"batch_size": 16, "split": split, "algorithm3": {"h": 0}}
+    plan = igo.plan("graduated", **given)
+    assert igo.plan("graduated", **given, max_batch_size=10**6) == plan  # no batch is above n
     made: Counter[int] = Counter()
     for row in plan.rows:
         made[row.stage] += row.updates
