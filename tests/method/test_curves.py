@@ -186,10 +186,8 @@ def test_stages_of_algorithm_3_are_as_long_as_it_asks(
     p: float, stages: int, epochs: int, split: float
 ) -> None:
     """Updates ∝ 1/φ² = (M/(M - m + 1))^(2p), within what whole batches of an epoch allow."""
-    given: dict[str, Any] = {"p": p, "n": 1437, "epochs": epochs, "stages": stages}
-    given |= {"batch_size": 16, "split": split, "algorithm3": {"h": 0}}
-    plan = igo.plan("graduated", **given)
-    assert igo.plan("graduated", **given, max_batch_size=10**6) == plan  # no batch is above n
+    plan = igo.plan("graduated", p=p, n=1437, epochs=epochs, stages=stages, batch_size=16,
+                    split=split, algorithm3={"h": 0})  # fmt: skip
     made: Counter[int] = Counter()
     for row in plan.rows:
         made[row.stage] += row.updates
@@ -197,6 +195,15 @@ def test_stages_of_algorithm_3_are_as_long_as_it_asks(
     scale = plan.updates / sum(shape)
     for m, share in enumerate(shape, 1):
         assert abs(made[m] - scale * share) < 2 + 0.07 * scale * share
+
+
+def test_lengths_of_algorithm_3_take_no_batch_above_n() -> None:
+    given: dict[str, Any] = {"p": 1, "n": 100, "epochs": 100, "stages": 8, "batch_size": 5}
+    above, at_n = (
+        igo.plan("graduated", **given, split=0, max_batch_size=most, algorithm3={"h": 0})
+        for most in (10**6, 100)
+    )
+    assert above == at_n
 
 
 def test_many_short_stages_do_not_keep_the_batch_small() -> None:
