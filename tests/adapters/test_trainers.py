@@ -256,6 +256,7 @@ def transformers(job: Job, **settings: Any) -> Ran:
         save_strategy="steps" if job.stop else "no", dataloader_num_workers=job.workers,
         remove_unused_columns=False, report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
         per_device_train_batch_size=job.most or N, **settings,
+        ignore_data_skip=job.most is not None,  # which has no effect
     )  # fmt: skip
     model, data = Model(), [{"x": sample} for sample in DATA]
     if job.tokens:  # which Trainer counts: labels other than -100

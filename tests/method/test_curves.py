@@ -197,6 +197,15 @@ def test_stages_of_algorithm_3_are_as_long_as_it_asks(
         assert abs(made[m] - scale * share) < 2 + 0.07 * scale * share
 
 
+def test_lengths_of_algorithm_3_take_no_batch_above_n() -> None:
+    given: dict[str, Any] = {"p": 1, "n": 100, "epochs": 100, "stages": 8, "batch_size": 5}
+    above, at_n = (
+        igo.plan("graduated", **given, split=0, max_batch_size=most, algorithm3={"h": 0})
+        for most in (10**6, 100)
+    )
+    assert above == at_n
+
+
 def test_many_short_stages_do_not_keep_the_batch_small() -> None:
     """Each of 8 samples: b is counted over stages. Exactly φ = b_1/b it would take 769 updates."""
     plan = igo.plan("cosine", samples=12_288, batch_size=8, split=0.5, stages=1536)

@@ -38,6 +38,9 @@ def test_equal_stages_are_one_printed_row() -> None:
         ["20", "epochs", "of", "100", "samples:", "200", "updates"],
     ]
     assert (wsd.at(163).epoch, wsd.at(163).batch) == (17, 3)  # the third after 160 of 16 epochs
+    with_end = igo.plan("linear", n=100, samples=200, batch_size=10, split=1,
+                        algorithm3={"final_updates": 3})  # fmt: skip
+    assert str(with_end).endswith("\n5 epochs of 100 samples: 23 updates")
     halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
     assert len(str(halves).splitlines()) == 4  # parts of an epoch stay apart
     with pytest.raises(TypeError):
@@ -145,6 +148,14 @@ def test_what_is_perhaps_not_meant_is_said() -> None:
     igo.plan("graduated", **given, epochs=4, max_batch_size=64)
     igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
     igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # and up again
+
+
+def test_a_noise_near_the_smallest_float_has_batches_of_all_samples() -> None:
+    """φ = 2^-599 at split 0: b_1/b = φ² is no float above 0."""
+    plan = igo.plan("step", gamma=0.5, n=100, epochs=600, batch_size=10, split=0,
+                    max_batch_size=100)  # fmt: skip
+    assert [row.batches for row in plan.rows] == [10, 3, 1] + [1] * 597
+    assert plan.rows[-1].eta_m == pytest.approx(0.5**599 * math.sqrt(10))
 
 
 def test_no_batch_is_above_b_1_however_many_there_are() -> None:

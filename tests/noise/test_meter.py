@@ -116,6 +116,19 @@ def test_the_interval_covers_c2() -> None:
     assert 0.88 <= covered / 200 <= 0.99
 
 
+def test_a_noise_that_ends_has_a_mean_whose_interval_is_open() -> None:
+    """Once the loss is 0, an average falls to 2^-30, and its interval spans more than floats do."""
+    model = linear()
+    meter = igo.NoiseMeter(model, half_life=8)
+    for update in range(60):
+        parts = parts_of(range(4), [2, 2])
+        if update:
+            parts = [(x, model(x).detach()) for x, _ in parts]
+        accumulate(meter, model, parts)
+    assert meter.noise.variance > 0
+    assert meter.noise.variance_interval == (0, float("inf"))
+
+
 def test_resumed_to_the_bit(tmp_path: Path) -> None:
     model = linear()
     whole, first = (igo.NoiseMeter(model, half_life=20) for _ in range(2))

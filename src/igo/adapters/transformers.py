@@ -60,6 +60,7 @@ class GraduatedTrainer(Trainer):
         plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``.
         arguments, named: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
             ``gradient_accumulation_steps`` has no effect: the plan says how many parts there are.
+            Nor has ``ignore_data_skip``: a resume goes on with the plan.
 
     Raises:
         PlanError: in ``train``, if the data set does not have n samples.
@@ -72,6 +73,7 @@ class GraduatedTrainer(Trainer):
         args, self.plan = self.args, plan
         # Else each process would divide by its own tokens, and their average is no mean over all.
         args.gradient_accumulation_steps, args.average_tokens_across_devices = 1, True
+        args.ignore_data_skip = False  # else a resume would begin with the plan's first batch
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
         args.max_steps = args.max_steps if args.max_steps > 0 else plan.updates

@@ -84,17 +84,19 @@ def stages_of(
 
 
 def lengths_of_stages(
-    phis: Sequence[float], rates: Sequence[float], sizes: Sequence[float], total: int, h: float
+    phis: Sequence[float], sizes: Sequence[float], total: int, h: float
 ) -> list[float]:
     """Samples of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
 
-    An update of stage m has ``sizes[m - 1]`` samples; all have ``total``.
+    An update of stage m has ``sizes[m - 1]`` samples, and η_m/η_1 = φ_m √(b_m/b_1); all stages have
+    ``total`` samples.
 
     Raises:
         PlanError: the bracket is not positive in a stage, so T_F has no meaning; or T_F is below 1.
     """
     # The bracket of T_F, ε_m - H_3 η_m but for a factor: the smaller it is, the longer a stage
     # takes. h stands in for H_3, which nobody knows for a network.
+    rates = (phi * math.sqrt(b / sizes[0]) for phi, b in zip(phis, sizes, strict=True))
     brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
     for m, bracket in enumerate(brackets, 1):
         if bracket <= 0:

@@ -1,7 +1,7 @@
 """The arguments of ``plan``, checked one by one and together; errors name the cure."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypedDict
 
@@ -104,19 +104,29 @@ class Arguments:
     warmup_samples: int
     max_batch_size: int | None
     batch_multiple: int
-    batch_ratio: float = 1.0
-    growth: Growth | None = None
-    rate: bool = False
+    batch_ratio: float
+    growth: Growth | None
+    rate: bool
+    own: Named
     epsilon: float | None = None
     alpha_0: float | None = None
     h: float | None = None
     final_updates: int = 0
-    own: Named = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """The samples that are trained on, each counted as often as it is used."""
         return self.samples or (self.n or 0) * (self.epochs or 0)
+
+    @property
+    def per_epoch(self) -> int:
+        """The samples of an epoch: n. A stream is one epoch."""
+        return self.n or self.total
+
+    @property
+    def largest(self) -> int:
+        """The largest batch size that is allowed and possible."""
+        return min(self.max_batch_size or self.per_epoch, self.per_epoch)
 
 
 def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> Arguments:
@@ -125,22 +135,22 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> A
     Raises:
         PlanError: an argument is wrong or missing.
     """
-    own, more = of_profile, algorithm3 or {}
+    own, more = dict(of_profile), algorithm3 or {}
     if unknown := more.keys() - Algorithm3.__annotations__.keys():
         known = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
     given |= more
     _check_curves(given)
-    if isinstance(given["profile"], str) and given["profile"] in SPLITS:
-        given, own = _paper_method(given, own)
-    elif given["split"] is None:
+    if not callable(given["profile"]):
+        if given["rate"]:
+            _check_choice("rate", given["profile"], PROFILES)
+        else:
+            _check_choice("profile", given["profile"], (*PROFILES, *SPLITS))
+        if given["profile"] in SPLITS:
+            own = _paper_method(given, own)
+    if given["split"] is None:
         given["split"] = 0.5  # not used beside a growth or a rate
     profile = given["profile"]
-    if not callable(profile):
-        if given["rate"]:
-            _check_choice("rate", profile, PROFILES)
-        else:
-            _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
     # `plan` takes the profile's arguments beside its own, so a name cannot be both.
     for name in sorted(notes.keys() & given.keys() - more.keys()):
@@ -148,13 +158,13 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> A
         raise PlanError("profile", name_of(profile), allowed)
     _check_names(profile, own, [*given, *notes])
     plain = {name: _plain(name, value, RULES.get(name)) for name, value in given.items()}
-    for_profile = dict(own)  # an argument without a range is for your own profile as it is
+    # An argument without a range is for your own profile as it is.
     for name in own.keys() & notes.keys():
         if choices := notes[name].choices:
             _check_choice(name, own[name], choices)
         else:
-            for_profile[name] = _plain(name, own[name], notes[name].rule)
-    arguments = Arguments(**plain, own=for_profile)
+            own[name] = _plain(name, own[name], notes[name].rule)
+    arguments = Arguments(**plain, own=own)
     _check_together(arguments)
     return arguments
 
@@ -188,21 +198,26 @@ def _table(growth: object) -> dict[float, float]:
         allowed = "it is b/b_1 as a function of t, or as a table such as {0.03: 2, 0.1: 4}"
         raise PlanError("growth", growth, allowed)
     table = {_plain("growth", t, TIMES): _plain("growth", growth[t], AT_LEAST_ONE) for t in growth}
-    ordered = {t: table[t] for t in sorted(table)}
+    ordered = dict(sorted(table.items()))
     if sorted(ordered.values()) != [*ordered.values()]:
         raise PlanError("growth", growth, "b never shrinks: b/b_1 may not fall in the table")
     return ordered
 
 
-def _paper_method(given: dict[str, Any], own: Named) -> tuple[dict[str, Any], Named]:
-    """The arguments that the name of one of the paper's methods stands for."""
+def _paper_method(given: dict[str, Any], own: Named) -> dict[str, Any]:
+    """Set the arguments that the name of one of the paper's methods stands for; the profile's."""
     name = given["profile"]
     for argument, value in {"split": given["split"], "growth": given["growth"], **own}.items():
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
-    stages = STAGES if given["stages"] is None else given["stages"]
-    profile, own = ("constant", {}) if name == "method1" else ("step", {"gamma": GAMMA})
-    return {**given, "profile": profile, "split": SPLITS[name], "stages": stages}, own
+    given["split"] = SPLITS[name]
+    if given["stages"] is None:
+        given["stages"] = STAGES
+    if name == "method1":
+        given["profile"] = "constant"
+        return {}
+    given["profile"] = "step"
+    return {"gamma": GAMMA}
 
 
 def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
@@ -239,7 +254,7 @@ def _check_together(given: Arguments) -> None:
     """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
     n, epochs, samples, total = given.n, given.epochs, given.samples, given.total
     b_1, b_max, stages = given.batch_size, given.max_batch_size, given.stages
-    warmup, most = given.warmup_samples, min(n or total, total)
+    warmup, most = given.warmup_samples, min(given.per_epoch, total)
     for argument, is_wrong, allowed in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
         ("samples", epochs and samples, f"epochs={epochs} says that too; leave one out"),

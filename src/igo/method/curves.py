@@ -16,7 +16,7 @@ from igo.method.algorithm3 import lengths_of_stages
 from igo.method.arguments import Arguments, PlanError
 from igo.method.profiles import Position, Profile, function, name_of
 
-LEAST, MOST = 1e-300, 1e300  # η and φ outside could underflow to 0, or overflow
+LEAST, MOST = 1e-300, 1e300  # η, φ and b_1/b outside could underflow to 0, or overflow
 
 
 class Stage(NamedTuple):
@@ -31,16 +31,17 @@ class Stage(NamedTuple):
     share: float
 
 
-def stages_of_curves(given: Arguments, n: int, starts: Sequence[int]) -> list[Stage]:
+def stages_of_curves(given: Arguments, starts: Sequence[int]) -> list[Stage]:
     """The stages that begin at these samples, and those that a table of b/b_1 begins."""
-    levels = _values(given, "rate" if given.rate else "profile", starts, n)
+    levels = _values(given, "rate" if given.rate else "profile", starts)
     growth = given.growth
     if growth is None and given.rate:
         shares = [1.0] * len(starts)
     elif growth is None:  # b = b_1 φ^(-2(1-s)) is the split rule [derived from δ = η √(C²/b)]
-        shares = [math.pow(level, 2 * (1 - given.split)) for level in accumulate(levels, min)]
+        power = 2 * (1 - given.split)
+        shares = [max(math.pow(level, power), LEAST) for level in accumulate(levels, min)]
     elif callable(growth):
-        shares = [1 / value for value in _values(given, "growth", starts, n)]
+        shares = [1 / value for value in _values(given, "growth", starts)]
     else:
         left = given.total - given.warmup_samples
         # A step at the very start would leave the first stage without a sample.
@@ -51,20 +52,19 @@ def stages_of_curves(given: Arguments, n: int, starts: Sequence[int]) -> list[St
         starts, shares = merged, [1 / b for b in reached]
     # b never shrinks: a smaller batch would bring back noise that is gone. Where the curve rises
     # again, η alone follows it.
-    shares = [_on_grid(given, n, share) for share in accumulate(shares, min)]
+    shares = [_on_grid(given, share) for share in accumulate(shares, min)]
     if given.h is not None:
         starts = _lengthened(given, given.h, levels, shares)
     return [Stage(*each) for each in zip(starts, levels, shares, strict=True)]
 
 
-def _on_grid(given: Arguments, n: int, share: float) -> float:
+def _on_grid(given: Arguments, share: float) -> float:
     """b_1/b where b is at most ``max_batch_size``, and b_1 times a power of ``batch_ratio``."""
-    b_1, ratio = given.batch_size, given.batch_ratio
-    largest = min(given.max_batch_size or n, n)
+    ratio = given.batch_ratio
     if ratio == 1:
         return share
     # Rounded down, because a power above the wish could pass max_batch_size.
-    power = math.log(min(1 / share, largest / b_1)) / math.log(ratio)
+    power = math.log(min(1 / share, given.largest / given.batch_size)) / math.log(ratio)
     return math.pow(ratio, -math.floor(power + batches.CLOSE))
 
 
@@ -74,10 +74,8 @@ def _lengthened(
     """The samples at which stages begin whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
     if given.profile == "exponential":
         raise PlanError("h", h, "it needs a profile other than exponential, which counts epochs")
-    largest = given.max_batch_size or given.n or given.total
-    sizes = [min(given.batch_size / share, largest) for share in shares]
-    rates = [phi * math.sqrt(b / given.batch_size) for phi, b in zip(levels, sizes, strict=True)]
-    lengths = lengths_of_stages(levels, rates, sizes, given.total - given.warmup_samples, h)
+    sizes = [min(given.batch_size / share, given.largest) for share in shares]
+    lengths = lengths_of_stages(levels, sizes, given.total - given.warmup_samples, h)
     ends = accumulate(lengths[:-1])
     return [0, *(given.warmup_samples + round(end) for end in ends)]
 
@@ -89,17 +87,17 @@ CURVES = {  # by its argument of ``plan`` a curve's symbol and range: in words, 
 }
 
 
-def _values(given: Arguments, argument: str, starts: Sequence[int], n: int) -> list[float]:
+def _values(given: Arguments, argument: str, starts: Sequence[int]) -> list[float]:
     """A curve's value at the start of each stage; ``argument`` is its name in ``plan``."""
     curve: Profile = function(given.profile)
     name, own = name_of(given.profile), given.own
     if argument == "growth" and callable(given.growth):
         curve, name, own = given.growth, name_of(given.growth), {}
+    n, warmup, values = given.per_epoch, given.warmup_samples, []
     whole = not any(start % n for start in (*starts, given.total))  # stages of whole epochs
-    warmup, values = given.warmup_samples, []
     for m, start in enumerate(starts, 1):
         # epochs before the stage, without those of the warm-up
-        before = start // n - warmup // n if whole else max(start - warmup, 0) / n
+        before = start // n - warmup // n if whole else (start - warmup) / n
         at = Position(m, len(starts), max(before, 0))
         values.append(_checked(argument, name, at, curve(at, **own)))
     return values
@@ -124,8 +122,10 @@ def _checked(argument: str, name: str, at: Position, returned: Any) -> float:
         cure = "use fewer stages or a slower decay"
         if value > 1:
             cure = "φ may not rise above φ(0) = 1"
-        level = f"its noise level is δ_{at.m} = {value:g} δ_1 {place}"
-        fault = f"{level}, and δ_m/δ_1 must be in (0, 1]; {cure}"
+        fault = (
+            f"its noise level is δ_{at.m} = {value:g} δ_1 {place}, and δ_m/δ_1 must be in (0, 1];"
+            f" {cure}"
+        )
     else:
         fault = f"{symbol} is {value:g} {place} and must be in {allowed}"
     raise PlanError(argument, name, fault)

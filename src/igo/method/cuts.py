@@ -28,12 +28,13 @@ class Segments:
     batches: int
 
 
-def equal_starts(total: int, n: int, stages: int, warmup: int) -> list[int]:
+def equal_starts(given: Arguments, stages: int) -> list[int]:
     """The samples at which equal stages begin; the warm-up belongs to the first stage.
 
     Stages are whole epochs if each can have one. Otherwise stage m + 1 begins after m/M of the
     samples that follow the warm-up, rounded.
     """
+    total, n, warmup = given.total, given.per_epoch, given.warmup_samples
     warm, later = warmup // n, range(1, stages)  # whole epochs of warm-up; m of stages 2 to M
     left = total // n - warm
     if total % n == 0 and stages <= left:
@@ -43,16 +44,17 @@ def equal_starts(total: int, n: int, stages: int, warmup: int) -> list[int]:
     return [0, *(warmup + (2 * m * left + stages) // (2 * stages) for m in later)]
 
 
-def cut(given: Arguments, n: int, stages: Sequence[Stage]) -> Iterator[Segments]:
-    """Yield the segments of all stages; epochs have n samples.
+def cut(given: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
+    """Yield the segments of all stages.
 
     No piece of an epoch is shorter than a batch of its stage: it belongs to its neighbour. So a
     stage that is shorter than its batch has one batch, and nothing is left of the stages that this
     batch covers. At the end of the plan such a piece is left out.
     """
-    starts, total = [stage.start for stage in stages], given.total
-    sizes = [_size_inside(given, n, stage.share) for stage in stages]
-    of_epochs = _batches_of_epochs(given, n, stages)
+    starts = [stage.start for stage in stages]
+    total, n = given.total, given.per_epoch
+    sizes = [_size_inside(given, stage.share) for stage in stages]
+    of_epochs = _batches_of_epochs(given, stages)
     on_grid = given.n is None and given.batch_multiple > 1  # the last piece, too, is whole batches
     place = 0
     for m, (size, end) in enumerate(zip(sizes, [*starts[1:], total], strict=True)):
@@ -69,7 +71,7 @@ def cut(given: Arguments, n: int, stages: Sequence[Stage]) -> Iterator[Segments]
                 after = max(bisect_right(starts, place + samples) - 1, m + 1)
                 # The rest of the epoch holds no batch of the stage that follows, so it is trained
                 # here.
-                if room - samples < sizes[min(after, len(sizes) - 1)]:
+                if room - samples < sizes[after]:
                     samples = room
             if on_grid:
                 samples -= samples % size
@@ -83,22 +85,21 @@ def cut(given: Arguments, n: int, stages: Sequence[Stage]) -> Iterator[Segments]
             begun = True
 
 
-def _size_inside(given: Arguments, n: int, share: float) -> int:
+def _size_inside(given: Arguments, share: float) -> int:
     """b of a stage inside an epoch: whole, at most b_1/share, and a multiple where one is asked."""
-    largest = min(given.max_batch_size or n, n)
-    size = max(int(min(given.batch_size / share * (1 + batches.CLOSE), largest)), 1)
+    size = int(min(given.batch_size / share * (1 + batches.CLOSE), given.largest))
     return size - size % given.batch_multiple or size
 
 
-def _batches_of_epochs(given: Arguments, n: int, stages: Sequence[Stage]) -> list[int]:
+def _batches_of_epochs(given: Arguments, stages: Sequence[Stage]) -> list[int]:
     """k of a whole epoch in each stage: ⌈k_1 b_1/b⌉ with k_1 = ⌈n/b_1⌉; k never grows.
 
     k is at least ⌈n/max_batch_size⌉. With ``batch_multiple`` it is the next k whose larger batch is
     a multiple, if there is one.
     """
-    least = batches.count(n, min(given.max_batch_size or n, n))
-    k_1 = batches.count(n, min(given.batch_size, n))
-    before, ks = max(k_1, least), []
+    n, ks = given.per_epoch, []
+    least, k_1 = batches.count(n, given.largest), batches.count(n, given.batch_size)
+    before = k_1
     for stage in stages:
         k = min(max(batches.whole(k_1 * stage.share), least), before)
         if given.batch_multiple > 1:

@@ -144,19 +144,19 @@ def notes(plan: Plan) -> list[str]:
 
 def _plan(given: Arguments) -> Plan:
     """From checked arguments to a plan."""
-    total, n = given.total, given.n or given.total
+    total, n = given.total, given.per_epoch
     count = stages_of(
         given.stages, given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"),
         most=total // given.batch_size, epochs=batches.count(total, n) - given.warmup_samples // n,
     )  # fmt: skip
-    stages = stages_of_curves(given, n, equal_starts(total, n, count, given.warmup_samples))
-    segments = list(cut(given, n, stages))
+    stages = stages_of_curves(given, equal_starts(given, count))
+    segments = list(cut(given, stages))
     last = segments[-1]
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = given.n or last.start + last.samples
     applied = _applied(given, stages, segments)
     if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
-        if total % n or any(stage.start % n for stage in stages):
+        if not given.n or any(start % n for start in (total, *(s.start for s in stages))):
             allowed = "full batches must follow whole epochs of a data set of n samples"
             raise PlanError("final_updates", given.final_updates, allowed)
         segments.append(Segments(len(stages) + 1, total // n + 1, given.final_updates, 0, n, 1))

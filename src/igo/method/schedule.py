@@ -194,9 +194,7 @@ class Schedule:
                 if type(initial) is not float:  # of a new group
                     factor = plan.at(made).learning_rate / first if made else 1.0
                     initial = _made_with(group, optimizer.defaults.get("lr"), factor)
-                # if it is η_1, the rate has the very bits of the plan's η_m
-                rate = eta if initial == first else eta * (initial / first)
-                rate *= group.get("lr_scale", 1.0)
+                rate = eta * (initial / first) * group.get("lr_scale", 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)  # in place: compiled steps read this tensor
                 else:

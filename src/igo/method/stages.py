@@ -124,20 +124,28 @@ class Plan:
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
-        noise: tuple[str, ...] = ("φ_m", "κ_m", "λ_m", rate, "b_m")
-        shown = [("stage", "epochs", "batches", "updates", *noise, "samples")]
+        shown: list[tuple[str, ...]] = [
+            ("stage", "epochs", "batches", "updates", "φ_m", "κ_m", "λ_m", rate, "b_m", "samples")
+        ]
         same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
         for _, group in groupby(self.rows, key=same):  # equal stages are one row
             equal = list(group)
             first, last = equal[0], equal[-1]
-            stages = _range(first.stage, last.stage)
-            epochs = _range(first.first_epoch, last.epoch_range[-1])
             updates = sum(row.updates for row in equal)
             samples = sum(row.epochs * row.samples for row in equal)
-            counts = (f"{last.batches:,}", f"{updates:,}")
-            kappa, lam = ("" if x is None else f"{x:.4f}" for x in (last.kappa_m, last.lambda_m))
-            noise = (f"{last.phi_m:.4f}", kappa, lam, f"{last.eta_m:.5g}", f"{last.b_m:,.1f}")
-            shown.append((stages, epochs, *counts, *noise, f"{samples:,}"))
+            shown.append(
+                (
+                    _range(first.stage, last.stage),
+                    _range(first.first_epoch, last.epoch_range[-1]),
+                    f"{last.batches:,}",
+                    f"{updates:,}",
+                    f"{last.phi_m:.4f}",
+                    *("" if x is None else f"{x:.4f}" for x in (last.kappa_m, last.lambda_m)),
+                    f"{last.eta_m:.5g}",
+                    f"{last.b_m:,.1f}",
+                    f"{samples:,}",
+                )
+            )
         if self.by_epochs:
             shown = [line[:-1] for line in shown]
         if len(shown) - 1 > MOST_ROWS:
@@ -145,8 +153,8 @@ class Plan:
             shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
         epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
         total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
-        left_out = (self.arguments.get("samples") or self.samples) - self.samples
-        if left_out:
+        left_out = (self.arguments.get("samples") or 0) - self.samples
+        if left_out > 0:
             total += f", {left_out:,} samples left out"
         if self.updates != self.updates_at_constant_b:
             total += f"; {self.updates_at_constant_b:,} with b constant"

@@ -38,8 +38,8 @@ def measure_noise(
     """Measure C² and ‖∇f‖ of any model on any loader, and leave the model unchanged.
 
     Gradients are computed as in training, by ``.backward()``, one after the other: they take the
-    memory of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and the states
-    of ``torch``'s, ``random``'s and ``numpy.random``'s generators are as before.
+    memory of some seven gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and the
+    states of ``torch``'s, ``random``'s and ``numpy.random``'s generators are as before.
 
     >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
     >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
@@ -87,8 +87,10 @@ def measure_noise(
             ``batch_size``, an unknown sampling, a loss that is not one finite number, a parameter
             that gets no gradient.
     """
-    both = "give loss (of outputs and targets) or loss_of (of model and batch)"
-    refuse((loss is None) == (loss_of is None), both)
+    refuse(
+        (loss is None) == (loss_of is None),
+        "give loss (of outputs and targets) or loss_of (of model and batch)",
+    )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
     least = batches or 2
     ddp = isinstance(network, nn.parallel.DistributedDataParallel)
@@ -97,7 +99,7 @@ def measure_noise(
     _check_measurable(network, loss, loader)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with untouched(network, seed):
-        spread, sizes, missed = Spread(named.values()), set[int](), set(named)
+        spread, sizes, missed = Spread(named.values()), set[int](), [*named]
         if group:  # each rank draws batches and dropout of its own
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
@@ -105,30 +107,33 @@ def measure_noise(
             network.zero_grad()
             if loss_of is not None:
                 value = loss_of(network, batch)
-            else:
-                value = _loss_of_pair(network, loss, batch)
+            elif loss is not None:  # one of the two is given
+                is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+                refuse(
+                    not is_pair, "loss needs batches of (inputs, targets); for others give loss_of"
+                )
+                inputs, targets = batch
+                value = loss(network(inputs), targets)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
-            if len(sizes) > 1:
-                raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
+            several = f"batches of {sorted(sizes)} samples: they must be of one size"
+            refuse(len(sizes) > 1, several)
             if value.ndim or not math.isfinite(value.item()):
                 wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
                 raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
             value.backward()
             # Added at once, so that memory does not grow with the number of batches.
             spread.add([parameter.grad for parameter in named.values()])
-            missed -= {name for name, parameter in named.items() if parameter.grad is not None}
+            missed = [name for name in missed if named[name].grad is None]
     refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
-    names = [name for name in named if name in missed]
     refuse(
         missed,
-        f"no gradient reaches {', '.join(names[:3])}{' …' if names[3:] else ''}: set"
+        f"no gradient reaches {', '.join(missed[:3])}{' …' if missed[3:] else ''}: set"
         " requires_grad=False if the loss does not use a parameter; under checkpointing use"
         " use_reentrant=False, which needs no input with a gradient",
     )
     measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
-    c2 = measured.variance
-    if not math.isfinite(c2):
-        raise ValueError(f"C² is {c2}: the loss is finite, a gradient is not")
+    overflows = f"C² is {measured.variance}: the loss is finite, a gradient is not"
+    refuse(not math.isfinite(measured.variance), overflows)
     return measured
 
 
@@ -137,13 +142,15 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     summed = getattr(loss, "reduction", "mean") == "sum"
     refuse(summed, "loss has reduction='sum': C² needs the mean of a batch")
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
-    if not any(p.requires_grad for p in network.parameters()):
-        raise ValueError("no parameter requires a gradient")
+    trained = any(p.requires_grad for p in network.parameters())
+    refuse(not trained, "no parameter requires a gradient")
     # Optimizers that step in the backward pass do it there, to save memory.
     hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
-    counts = "loader counts an update with each batch: measure with the one that it was made with"
-    refuse(hasattr(getattr(loader, "schedule", None), "get_last_lr"), counts)
+    refuse(
+        hasattr(getattr(loader, "schedule", None), "get_last_lr"),
+        "loader counts an update with each batch: measure with the one that it was made with",
+    )
     sampler = getattr(loader, "batch_sampler", None)
     refuse(
         getattr(sampler, "updates", 0) and not getattr(sampler, "done", True),  # igo.BatchSampler
@@ -160,20 +167,13 @@ def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
-def _loss_of_pair(network: nn.Module, loss: Any, batch: Any) -> Tensor:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
-    inputs, targets = batch
-    value: Tensor = loss(network(inputs), targets)
-    return value
-
-
 def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
     """b, as given or as the batch has it; on several ranks a batch is one rank's share of b."""
     seen = None
     if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
         inputs, targets = batch
-        seen = len(targets) if len(inputs) == len(targets) else None
+        if len(inputs) == len(targets):
+            seen = len(targets)
     size = batch_size or (0 if ranks > 1 else seen) or 0
     refuse(size == 0, "batch_size=None: give the samples of a batch, over all ranks")
     if seen not in (None, size // ranks, -(-size // ranks)):
@@ -190,12 +190,12 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     computed also under ``no_grad`` and ``inference_mode``.
     """
     parameters = [*network.parameters()]
-    gpus = {p.device for p in parameters if p.device.type == "cuda"}
+    gpus = {p.device.index for p in parameters if p.is_cuda}
     # A forward pass in train mode moves the running statistics of BatchNorm.
     buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
     _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
-    forked = torch.random.fork_rng(devices=[gpu.index for gpu in gpus])
+    forked = torch.random.fork_rng(devices=[*gpus])
     with torch.inference_mode(mode=False), torch.enable_grad(), forked, python_generators():
         if seed is not None:
             torch.manual_seed(seed)

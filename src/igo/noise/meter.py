@@ -59,8 +59,7 @@ class NoiseMeter:
         if not half_life > 0:  # also if it is NaN
             raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
         check(AT_LEAST_ONE, whole=True, n=n)
-        shared = "no part has its own gradient under FSDP: use igo.measure_noise"
-        refuse(is_sharded(model), shared)
+        refuse(is_sharded(model), "no part has its own gradient under FSDP: use igo.measure_noise")
         self._half_life, self._n = half_life, n
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)

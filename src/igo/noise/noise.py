@@ -105,11 +105,15 @@ def noise_level(
     check(BELOW_ONE, momentum=momentum)
     if optimizer not in ("sgd", "shb", "nshb"):
         raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
-    cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
-    unused = f'momentum={momentum} has no effect with optimizer="sgd": {cure}'
-    refuse(optimizer == "sgd" and momentum, unused)
-    missing = momentum and gradient_norm is None
-    refuse(missing, "gradient_norm is missing: δ with a momentum depends on ‖∇f‖")
+    refuse(
+        optimizer == "sgd" and momentum,
+        f'momentum={momentum} has no effect with optimizer="sgd": use optimizer="shb", which is'
+        ' torch.optim.SGD with momentum, or "nshb"',
+    )
+    refuse(
+        momentum and gradient_norm is None,
+        "gradient_norm is missing: δ with a momentum depends on ‖∇f‖",
+    )
     per_batch, k_squared = variance / batch_size, (gradient_norm or 0.0) ** 2
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
@@ -175,15 +179,17 @@ def from_spreads(
     # are no longer independent. F undoes this in C², and G in the part of ‖ḡ‖² that is noise.
     f, g = 1.0, 1.0
     if sampling == "disjoint":
-        most = f"disjoint pieces need at most n={n} samples"
-        refuse(k * b > n, f"batches={k} of {b} samples: {most}")
+        refuse(k * b > n, f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
         f, g = (n - 1) / n, 1.0 if own_noise else (n - b * k) / (n - 1)
     elif sampling == "independent":
         refuse(b >= n, f"batch_size={b}: it must be below n={n}, or batches are equal")
         f, g = (n - 1) / (n - b), (n - b) / (n - 1)
-        apart = f"C² of independent batches of {b} of {n} samples could be {f:.3g} times too large"
-        cure = "measure disjoint batches, or set own_noise=False if a sample's gradient is fixed"
-        refuse(own_noise and f > MOST_UNKNOWN, f"own_noise=True: {apart}; {cure}")
+        refuse(
+            own_noise and f > MOST_UNKNOWN,
+            f"own_noise=True: C² of independent batches of {b} of {n} samples could be {f:.3g}"
+            " times too large; measure disjoint batches, or set own_noise=False if a sample's"
+            " gradient is fixed",
+        )
     total = math.fsum(spreads)
     variance = b * total / (k - 1) * f
     square = mean_square - variance / (b * k) * g
@@ -208,7 +214,7 @@ def jackknife(without: Sequence[float] | NDArray[np.float64], total: float) -> f
         return math.inf
     # The logarithm, because an error of a sum of squares is a factor: the interval cannot reach
     # below 0.
-    logs = np.log(np.asarray(without))
+    logs = np.log(without)
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
@@ -220,6 +226,6 @@ def reach(*errors: tuple[float, float]) -> float:
 def around(value: float, *errors: tuple[float, float]) -> Interval:
     """The 95 % interval of a value above 0, from errors of its logarithm as ``reach`` has them."""
     half = reach(*errors)
-    if math.isinf(half):
+    if half > 700:  # beyond it exp overflows
         return (0.0, math.inf)
     return value * math.exp(-half), value * math.exp(half)

@@ -3,7 +3,6 @@
 ``machine`` chooses the engine of a run.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -117,7 +116,7 @@ class Engine:
         # The sums stay on the device: to read each batch's would make the host wait for the GPU.
         totals, samples = torch.zeros(2, device=self.device), 0
         for images, labels in stream:
-            count = math.ceil(len(labels) / self.micro_batch_size)
+            count = batches.count(len(labels), self.micro_batch_size)
             for part, answers in self.parts(images, labels, count):
                 totals += torch.stack(self._forward(network, part, answers))
             samples += len(labels)
@@ -159,7 +158,7 @@ def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
 
 def average_statistics(network: nn.Module, ranks: Ranks) -> None:
     """Give all ranks the mean of their running statistics of BatchNorm."""
-    if ranks.size > 1:  # as timm.utils.distribute_bn, whose import takes seconds
-        for name, running in network.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                ranks.sum_(running).div_(ranks.size)
+    # as timm.utils.distribute_bn, whose import takes seconds
+    for name, running in network.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            ranks.sum_(running).div_(ranks.size)

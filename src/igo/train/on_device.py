@@ -63,8 +63,7 @@ class TensorData:
         self._train, self._test = resident(train), resident(test)
         self._validation = resident(validation) if validation else None
         self._normalise = Normalise(dataset, device)
-        pixels = dataset.image_size**2
-        on_gpu = max(PIXELS_AT_ONCE // pixels, 1)
+        on_gpu = PIXELS_AT_ONCE // dataset.image_size**2
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
