@@ -54,7 +54,8 @@ def _write(config: Config, overrides: Sequence[str], centre: float, last: float 
     folder.write_records(rows)
     folder.begin_status(
         state="finished", started="2025-01-02T03:04:05+0000", commit="c0ffee" * 6, host="here",
-        command=f"python src/train.py {' '.join(overrides)} seed={config.seed}", python="3.11.0",
+        command=f"python '/a clone/src/train.py' {' '.join(overrides)} seed={config.seed}",
+        python="3.11.0",
         versions={"torch": "2.9.0"}, hardware=HARDWARE, seconds=2.5,
     )  # fmt: skip
     return folder.path

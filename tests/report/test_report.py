@@ -5,17 +5,19 @@ import json
 import math
 import random
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import polars as pl
 import pytest
 from conftest import records
 from recorded import METHODS, VARIANCE, record_runs
 from scipy import stats
 
 from igo.ground import statistics as ours
-from igo.report import content
+from igo.report import content, figures, report
 from igo.report import results as runs
 from igo.report.comparison import Pair
 from igo.report.draw import Figure
@@ -134,19 +136,23 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
     for dataset in ((), ("dataset.samples=64",)):
         for p, split in itertools.product((0.5, 1), (0, 1)):
             record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
+    for stages in (2, 3):
+        record_runs(tmp_path, f"schedule.stages={stages}", "dataset.samples=32", seeds=[0])
     record_runs(tmp_path, "schedule=constant", "epochs=2", seeds=[0])
     for method in ("method1", "method2"):
         record_runs(tmp_path, f"schedule={method}", "epochs=5", "dataset.samples=64", seeds=[0])
     found = {section.title: section for section in sections_of(tmp_path)}
-    assert [len(section.labels) for section in found.values()] == [2, 4, 4, 1]
+    assert [len(section.labels) for section in found.values()] == [2, 2, 4, 4, 1]
     assert sorted(found) == [f"digits, {task}" for task in (
-        "n = 64, resnet8, width 4, 3 epochs",
-        "n = 64, resnet8, width 4, 5 epochs",
-        "n = 96, resnet8, width 4, 2 epochs",
-        "n = 96, resnet8, width 4, 3 epochs",
+        "32 images, resnet8, width 4, 3 epochs",
+        "64 images, resnet8, width 4, 3 epochs",
+        "64 images, resnet8, width 4, 5 epochs",
+        "96 images, resnet8, width 4, 2 epochs",
+        "96 images, resnet8, width 4, 3 epochs",
     )]  # fmt: skip
-    grid, one = found["digits, n = 96, resnet8, width 4, 3 epochs"], found[sorted(found)[2]]
-    assert "Method" not in found["digits, n = 64, resnet8, width 4, 5 epochs"].shared
+    grid, one = found["digits, 96 images, resnet8, width 4, 3 epochs"], found[sorted(found)[3]]
+    assert {*found[sorted(found)[0]].labels.values()} == {"stages 2", "stages 3"}
+    assert "Method" not in found["digits, 64 images, resnet8, width 4, 5 epochs"].shared
     assert sorted(grid.labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip
@@ -187,6 +193,8 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
     for (eta, b), values in truth.items():
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
+    grown = ("schedule=constant", "schedule.growth={0.5:2}", "learning_rate=0.2")
+    record_runs(tmp_path, *grown)  # of which the noise is constant, and b is not
     rows = figure_of(tmp_path, "delta").table.rows(named=True)
     assert len(rows) == 3
     for row in rows:
@@ -214,6 +222,26 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     ranks = zip(worst_cases, range(1, 6), strict=True)
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in ranks) / 120
     assert f": −{-rho:.2f}." in figure.caption
+    assert len(figure.drawing.axes) == 2
+    found = read(tmp_path)
+    no_delta = found.curves.with_columns(pl.lit(None, pl.Float64).alias("delta_m_mean"))
+    without = figures.sharpness(replace(found, curves=no_delta), found.settings, "sharpness")
+    assert [ax.get_xlabel() for ax in without.drawing.axes] == ["worst-case sharpness"]
+
+
+def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Path) -> None:
+    (folder,) = record_runs(tmp_path, seeds=[0])
+    names = ("delta_measured", "gradient_variance", "gradient_norm", "noise_scale")
+    ends = {f"{name}_{end}": 10.0 * i for i, name in enumerate(names) for end in ("low", "high")}
+    rows = [json.dumps(row | ends) + "\n" for row in records(folder, timings=True)]
+    (folder / "metrics.jsonl").write_text("".join(rows))
+    assert read(tmp_path).curves.select(*ends).rows(named=True) == [ends] * 3
+
+
+def test_the_table_for_latex_keeps_braces(tmp_path: Path) -> None:
+    for growth in ("null", "{0.5:2}"):
+        record_runs(tmp_path, "schedule=constant", f"schedule.growth={growth}", seeds=[0])
+    assert r"growth \{0.5: 2\} & 1 &" in report.render([], read(tmp_path), "", tmp_path, "page.tex")
 
 
 DRAWN = np.random.default_rng(0)
@@ -242,6 +270,11 @@ FOUND = {
         "it needs 7 seeds that two settings share.",
         ["undecided"] * 3,
     ),
+    "other seeds": (
+        [np.repeat([0.5, 0.9], [6, 14]), BASE[:6]],
+        " is highest. Higher over the common seeds: p = 0.5.",
+        ["lower"],
+    ),
     "identical": ([np.full(2, 0.7)] * 2, "highest. Equal within ±0.5 points: p = 0.5.", ["equal"]),
 }
 
@@ -267,6 +300,12 @@ def test_a_headline_names_four_others_and_counts_more() -> None:
         ranked = [{"setting": setting, **of_best} for setting in range(n)]
         pairs = [Pair(12, 0.1, p_holm=0.01, second=other) for other in range(1, n)]
         assert content.headline(names, ranked, pairs, 0.5).endswith(f" highest. Lower: {said}.")
+
+
+def test_what_seeds_detect_is_the_median_over_pairs() -> None:
+    pairs = {"test/accuracy": [Pair(6, detectable=x) for x in (0.08, 0.01, None, 0.02, 0.04)]}
+    section = content.Section("", "", "", {}, "", pairs, [], [])
+    assert section.detectable == pytest.approx(3)
 
 
 def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: Path) -> None:

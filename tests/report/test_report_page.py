@@ -98,7 +98,7 @@ def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> Non
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "10 runs (2 excluded); 2 figures"
-    assert [line for line in lines if line.startswith("digits, n = 96, ")]
+    assert [line for line in lines if line.startswith("digits, 96 images, ")]
     assert lines[-1] == f"wrote {site / 'index.html'}"
     assert bytes_of(site) == before
     figures = {"training", "noise"}

@@ -83,7 +83,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "command": "igo train p=0.25 schedule.batch_multiple=4 optimizer=shb"
         " optimizer.weight_decay=1e-5 tracking.group=12:30 'tracking.tags=[a,1]'",
     }  # fmt: skip
-    assert row.keys() - SETTINGS.keys() == results.keys() | {"parts"}
+    assert row.keys() - SETTINGS.keys() == results.keys()
     assert {name: row[name] for name in results} == results
 
 
@@ -280,12 +280,23 @@ def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> No
     assert read_config(file, trust=True).optimizer.name == call
 
 
+def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys: Any) -> None:
+    """As of another user's runs."""
+    record_runs(tmp_path / "runs", seeds=[0])
+    (tmp_path / "file").touch()
+    names = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "file" / "tables")}
+    with pytest.raises(UserError, match=r"^output: .* cannot be written in"):
+        table.run(OmegaConf.create(names))
+    assert capsys.readouterr().out.startswith("1 run (1 finished), 1 setting\n")
+
+
 def test_run_folders_are_found(tmp_path: Path) -> None:
     first, second = record_runs(tmp_path / "runs", seeds=range(2))
     (other,) = record_runs(tmp_path / "more", seeds=[2])
     for name in ("wandb", "sweeps", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
-    (tmp_path / "runs" / "report" / "figures").mkdir(parents=True)  # of `igo report`
+    (tmp_path / "runs" / "report").mkdir()
+    (tmp_path / "runs" / "report" / "index.html").touch()  # it may have no figures
     empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
     assert set(find([runs])) == {first, second, empty}
     assert find([str(first)]) == [first]

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure, status
+from recorded import record_runs
 
-from igo.config.load import make_plan
-from igo.runs import terminal
+from igo.config.load import make_plan, read_config
+from igo.runs import session, terminal
+from igo.runs.folder import RunFolder
 
 
 def test_notes_say_what_the_numbers_do_not() -> None:
@@ -27,9 +30,17 @@ def test_notes_say_what_the_numbers_do_not() -> None:
 
     assert notes("epochs=5", "batch_size=64") == ""
     assert "M = 1" in notes("epochs=1")
-    assert "no noise" in notes("epochs=5", "batch_size=512", "split=0")
+    assert notes("epochs=5", "batch_size=512", "split=0").endswith(" max_batch_size keeps some")
     assert "φ_m is SGD's" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
+
+
+def test_the_command_that_sends_a_run_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    (folder,) = record_runs(Path("my runs"), "tracking.mode=offline", seeds=[0])
+    config = read_config(folder / "config.yaml")
+    session._conclude(config, RunFolder(folder), terminal.Terminal(), "finished")
+    command = capsys.readouterr().out.split("to send it: ")[1].splitlines()[0]
+    assert shlex.split(command) == ["igo", "sync", f"runs={folder}"]
 
 
 def in_terminal(width: int, arguments: list[str], folder: Path) -> str:

@@ -432,6 +432,8 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "5 seeds cannot decide" in too_few_seeds([composer.job(line) for line in uneven])
     lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
     assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
+    lines = [[f"epochs={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
+    assert too_few_seeds([composer.job(line) for line in lines]) == ""  # each of its own task
 
 
 class Ended:
@@ -454,10 +456,10 @@ def test_a_server_that_is_killed_is_one_line(
     """Amid a start, between two, or while its runs go on."""
     started = Namespace(Process=lambda **_: Ended(*killed))
     monkeypatch.setattr(local, "_server", lambda: started)
-    jobs = [composer.job(["engine=cpu"])] * 2
+    jobs = [composer.job(["engine=cpu", "fresh=true"])] * 2
     sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs
-    with pytest.raises(Outside, match="was killed; those that have begun go on"):
+    with pytest.raises(Outside, match="have begun go on; the same command without fresh"):
         local.run_all(sweep, local.Local(parallel=1))
 
 

@@ -169,8 +169,9 @@ def _flags_last(words: Sequence[str]) -> list[str]:
 def _refuse_sweeps(of_hydra: HydraConf) -> None:
     """Without -m Hydra would train one run, and leave a sweep's file or a launcher unread."""
     if sweep := of_hydra.runtime.choices.get("sweep"):
-        allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
-        raise ConfigError("sweep", sweep, allowed)
+        raise ConfigError(
+            "sweep", sweep, f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+        )
     for word in of_hydra.overrides.hydra:
         name, _, value = word.partition("=")
         require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")

@@ -20,12 +20,13 @@ from omegaconf.errors import (
 )
 
 from igo.config import rules
-from igo.config.own import NAMES, as_calls, is_call
+from igo.config.own import as_calls, is_call
 from igo.config.schema import (
     GONE,
     OF_SCHEDULES,
     SETTINGS,
     Config,
+    calls_of,
     settings_of,
     training_samples,
     value_of,
@@ -209,9 +210,8 @@ def read_config(path: Path, trust: bool = False) -> Config:
         config = _checked(record_values(content.decode()))
     except (UserError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
-    calls = filter(is_call, (value_of(config, f"{group}.{name}") for group, name in NAMES.items()))
-    if not trust and (call := next(calls, None)):
-        raise UserError(f"{path} names code, {call}; trust=true runs it")
+    if not trust and (calls := calls_of(config)):
+        raise UserError(f"{path} names code, {calls[0]}; trust=true runs it")
     return config
 
 
@@ -244,9 +244,9 @@ def record_values(text: str) -> Record:
 def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value in a group."""
     name = group + (error.full_key or "")
-    if isinstance(error, ConfigKeyError) and name in ("experiment", "debug", "sweep"):
-        return UserError(f"the file of {name}=… must begin with the line # @package _global_")
     if isinstance(error, ConfigKeyError):
+        if name in ("experiment", "debug", "sweep"):
+            return UserError(f"the file of {name}=… must begin with the line # @package _global_")
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
     right = KINDS.get(type(error.child_node).__name__)
     if isinstance(error, ValidationError) and right:

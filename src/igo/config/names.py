@@ -75,12 +75,12 @@ def schedule_name(config: Config) -> str:
 def words(row: Record, names: Collection[str], *, every: bool = False) -> list[str]:
     """The values of some settings in words, those of the schedule first.
 
-    Of defaults only those of ALWAYS and of the schedule, and nothing that is null, but with
-    ``every``. ``row`` has settings by their full names.
+    Of defaults only those of ALWAYS and of the schedule, and nothing that is null or that others
+    say, but with ``every``. ``row`` has settings by their full names.
     """
-    shown, skipped = [], [*METHOD] if method(row) else []
-    if skipped and not set(names).isdisjoint(METHOD):
-        shown.append(str(method(row)))
+    paper = method(row)
+    skipped = [*METHOD] if paper else []
+    shown = [paper] if paper and not set(names).isdisjoint(METHOD) else []
     if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
         skipped.append("schedule.stages")
     if row.get("schedule.rate"):  # which names the curve
@@ -90,11 +90,8 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
     for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
         default = SETTINGS[name].default if name in SETTINGS else None
         told = name in ALWAYS or of_schedule(name) or row[name] != default
-        if (
-            name not in skipped
-            and not name.endswith("._partial_")
-            and (every or (told and row[name] is not None))
-        ):
+        told = told and row[name] is not None and name not in skipped
+        if (every or told) and not name.endswith("._partial_"):
             shown.append(phrase(row, name))
     return shown
 
@@ -110,8 +107,8 @@ def phrase(row: Record, name: str) -> str:
             return data_set(row)
         case "model.name" | "optimizer.name" | "schedule.profile":
             return shown.upper() if shown in FORMULAS else shown
-        case "dataset.samples":
-            return f"n = {value:,}"
+        case "dataset.samples":  # n has not those held out
+            return counted(value, "image")
         case "epochs":
             return counted(value, "epoch")
         case "split":

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from igo.config.own import NAMES, is_call
+from igo.config.own import is_call
 from igo.config.schema import (
     OPTIMIZERS,
     SETTINGS,
@@ -15,6 +15,7 @@ from igo.config.schema import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
+    calls_of,
     held_out,
     training_samples,
     value_of,
@@ -57,15 +58,18 @@ def check_values(config: Config) -> None:
     ``plan`` checks the settings of the noise profile.
     """
     tracking = config.tracking
-    may_be_calls = [f"{group}.{name}" for group, name in NAMES.items()]
+    calls = calls_of(config)
     for name, setting in SETTINGS.items():
         value = value_of(config, name)
-        if name not in may_be_calls or not is_call(value):
+        if value not in calls:
             check(name, value, setting.notes)
     if tracking.tool == "wandb":
-        named = bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"}
-        allowed = "it names a project of W&B's, without / \\ # ? % :"
-        require(named, "tracking.project", tracking.project, allowed)
+        require(
+            bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"},
+            "tracking.project",
+            tracking.project,
+            "it names a project of W&B's, without / \\ # ? % :",
+        )
 
 
 def complete(config: Config, typed: Collection[str]) -> None:
@@ -76,8 +80,12 @@ def complete(config: Config, typed: Collection[str]) -> None:
             setattr(config.optimizer, name, default)
     _check_curves(schedule)
     if "p" not in parameters(schedule.curve):
-        allowed = f"the profile '{schedule.profile}' has no p; leave it out"
-        require("p" not in typed, "p", config.p, f"{allowed}, or use schedule=graduated")
+        require(
+            "p" not in typed,
+            "p",
+            config.p,
+            f"the profile '{schedule.profile}' has no p; leave it out, or use schedule=graduated",
+        )
         config.p = None
     if schedule.profile == "linear":
         schedule.profile, config.p = "polynomial", 1.0  # as runs are named
@@ -100,15 +108,20 @@ def complete(config: Config, typed: Collection[str]) -> None:
 def _check_curves(schedule: ScheduleConfig) -> None:
     """Refuse three curves where two make a plan."""
     named = "own" if is_call(schedule.profile) else schedule.profile
-    allowed = (
+    require(
+        schedule.rate in (None, named),
+        "schedule.rate",
+        schedule.rate,
         f"schedule={named} is the noise, and η follows; keep two curves: schedule={named} with"
-        f" schedule.growth, or schedule.rate with schedule.growth"
+        f" schedule.growth, or schedule.rate with schedule.growth",
     )
-    require(schedule.rate in (None, named), "schedule.rate", schedule.rate, allowed)
     given = schedule.rate or schedule.growth
-    allowed = "schedule.kappa and schedule.lam say how η and b go; leave it out"
-    clash = given and (schedule.kappa or schedule.lam)
-    require(not clash, f"schedule.{'rate' if schedule.rate else 'growth'}", given, allowed)
+    require(
+        not (given and (schedule.kappa or schedule.lam)),
+        f"schedule.{'rate' if schedule.rate else 'growth'}",
+        given,
+        "schedule.kappa and schedule.lam say how η and b go; leave it out",
+    )
 
 
 def _stages(config: Config) -> int:
@@ -138,41 +151,71 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
         schedule.growth = str({m / count: lam**m for m in range(1, count)})
         schedule.profile, schedule.kappa, schedule.lam = "constant", None, None
         return
-    allowed = f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1"
-    require(0 < gamma < 1, "schedule.kappa", schedule.kappa, allowed)
-    same = schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9)
-    allowed = f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step"
-    require(same, "schedule.gamma", schedule.gamma, allowed)
+    require(
+        0 < gamma < 1,
+        "schedule.kappa",
+        schedule.kappa,
+        f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1",
+    )
+    require(
+        schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9),
+        "schedule.gamma",
+        schedule.gamma,
+        f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step",
+    )
     split = math.log(kappa) / math.log(gamma) + 0.0  # not -0.0; at most 1, as γ is at most κ
-    same = "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9)
-    allowed = f"{both} make it {split:.5g}; leave one out, or use schedule=step"
-    require(same, "split", config.split, allowed)
+    require(
+        "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9),
+        "split",
+        config.split,
+        f"{both} make it {split:.5g}; leave one out, or use schedule=step",
+    )
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
     config.split = split
 
 
 def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
-    schedule, b_1 = config.schedule, config.batch_size
-    for name, counts, allowed in (
-        ("schedule.a", schedule.form != "inverse_sqrt", "only schedule.form=inverse_time has it"),
-        ("schedule.h", schedule.lengths != "equal", "only schedule.lengths=algorithm3 has it"),
+    schedule, dataset, augment = config.schedule, config.dataset, config.dataset.augment
+    n, held, multiple = training_samples(config), held_out(dataset), schedule.batch_multiple
+    crops = dataset.name != "imagenet"
+    instead = "imagenet has random resized crops and flips instead; it must be 0"
+    for name, holds, allowed in (
+        (
+            "schedule.a",
+            schedule.form != "inverse_sqrt" or "schedule.a" not in typed,
+            "only schedule.form=inverse_time has it",
+        ),
+        (
+            "schedule.h",
+            schedule.lengths != "equal" or "schedule.h" not in typed,
+            "only schedule.lengths=algorithm3 has it",
+        ),
+        (
+            "dataset.validation",
+            not dataset.validation or (held > 0 and n > 1),
+            f"of {dataset.samples} samples that leaves {n} to train on and {held} to validate",
+        ),
+        (
+            "batch_size",
+            config.batch_size % multiple == 0,
+            f"it must be a multiple of schedule.batch_multiple={multiple}",
+        ),
+        (
+            "noise.batches",
+            config.noise.batches <= n,
+            f"it must be at most the {n} training samples",
+        ),
+        (
+            "dataset.augment.crop",
+            augment.crop < dataset.image_size,
+            f"it must be below the image size, {dataset.image_size}",
+        ),
+        ("dataset.augment.crop", crops or augment.crop == 0, instead),
+        ("dataset.augment.rotation", crops or augment.rotation == 0, instead),
     ):
-        require(counts or name not in typed, name, value_of(config, name), allowed)
-    n, validation = training_samples(config), config.dataset.validation
-    held = held_out(config.dataset)
-    allowed = (
-        f"of {config.dataset.samples} samples that leaves {n} to train on and {held} to validate"
-    )
-    if validation and (held == 0 or n < 2):
-        raise ConfigError("dataset.validation", validation, allowed)
-    multiple = schedule.batch_multiple
-    allowed = f"it must be a multiple of schedule.batch_multiple={multiple}"
-    require(b_1 % multiple == 0, "batch_size", b_1, allowed)
-    allowed = f"it must be at most the {n} training samples"
-    require(config.noise.batches <= n, "noise.batches", config.noise.batches, allowed)
-
-    _check_dataset(config.dataset)
+        require(holds, name, value_of(config, name), allowed)
+    _check_dataset(dataset)
     _check_model(config.model, config.dataset)
     _check_optimizer(config.optimizer)
 
@@ -181,38 +224,41 @@ def _check_dataset(dataset: DatasetConfig) -> None:
     owners = {"root": ("folder",), "file": ("arrays",), "cache": ("folder", "imagenet")}
     for name, datasets in owners.items():
         value = getattr(dataset, name)
-        if value and dataset.name not in datasets:
-            allowed = f"only dataset={' and dataset='.join(datasets)} has it"
-            raise ConfigError(f"dataset.{name}", value, allowed)
+        require(
+            not value or dataset.name in datasets,
+            f"dataset.{name}",
+            value,
+            f"only dataset={' and dataset='.join(datasets)} has it",
+        )
     for name, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
         values = getattr(dataset, name)
-        allowed = f"it must have a number in [{low:g}, {high:g}] for each of dataset.channels"
-        right = len(values) == dataset.channels and all(low <= x <= high for x in values)
-        require(right, f"dataset.{name}", values, f"{allowed}={dataset.channels}")
-    augment = dataset.augment
-    allowed = f"it must be below the image size, {dataset.image_size}"
-    require(augment.crop < dataset.image_size, "dataset.augment.crop", augment.crop, allowed)
-    if dataset.name == "imagenet":
-        allowed = "imagenet has random resized crops and flips instead; it must be 0"
-        require(augment.crop == 0, "dataset.augment.crop", augment.crop, allowed)
-        require(augment.rotation == 0, "dataset.augment.rotation", augment.rotation, allowed)
+        require(
+            len(values) == dataset.channels and all(low <= x <= high for x in values),
+            f"dataset.{name}",
+            values,
+            f"it must have a number in [{low:g}, {high:g}] for each of"
+            f" dataset.channels={dataset.channels}",
+        )
 
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
     name = model.name
     if not model.timm and not is_call(name):
         builtin = MODELS.keys() - {"timm", "own"}
-        allowed = right_options("model.name", name, sorted(builtin))
-        require(name in builtin, "model.name", name, allowed)
+        options = right_options("model.name", name, sorted(builtin))
+        require(name in builtin, "model.name", name, options)
         has = {part for part in ("width", "stem") if getattr(model, part) is not None}
-        allowed = f"its settings come with it; choose it as model={name}"
         # The file of a model has the settings that the model takes.
         its = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
+        allowed = f"its settings come with it; choose it as model={name}"
         require(has == its, "model.name", name, allowed)
-    if model.stem == "imagenet" and dataset.image_size < 32:
-        small = f"{dataset.name} has {dataset.image_size} pixels; use model.stem=cifar"
-        allowed = f"it divides an image's side by 32, and {small}"
-        raise ConfigError("model.stem", model.stem, allowed)
+    require(
+        model.stem != "imagenet" or dataset.image_size >= 32,
+        "model.stem",
+        model.stem,
+        f"it divides an image's side by 32, and {dataset.name} has {dataset.image_size} pixels; use"
+        " model.stem=cifar",
+    )
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
@@ -220,5 +266,8 @@ def _check_optimizer(optimizer: OptimizerConfig) -> None:
     for name in sorted(settings - optimizer.settings.keys()):
         if value := getattr(optimizer, name):
             having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
-            allowed = f"{optimizer.typed} has no {name}; these have: {having}"
-            raise ConfigError(f"optimizer.{name}", value, allowed)
+            raise ConfigError(
+                f"optimizer.{name}",
+                value,
+                f"{optimizer.typed} has no {name}; these have: {having}",
+            )

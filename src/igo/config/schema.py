@@ -6,7 +6,8 @@ what Hydra composed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import partial, reduce
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -67,7 +68,13 @@ def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
 
 def value_of(config: object, setting: str) -> Any:
     """The value behind a full name such as ``schedule.gamma``."""
-    return reduce(getattr, setting.split("."), config)
+    return attrgetter(setting)(config)
+
+
+def calls_of(config: object) -> list[str]:
+    """The calls of the user's own model, optimizer and profile, see own."""
+    names = [value_of(config, f"{group}.{key}") for group, key in own.NAMES.items()]
+    return [name for name in names if own.is_call(name)]
 
 
 @dataclass
@@ -94,7 +101,7 @@ class DatasetConfig:
     classes: Annotated[int, TWO]
     channels: Count
     image_size: Count
-    samples: Annotated[int, TWO, "images"]
+    samples: Annotated[int, TWO]
     mean: list[float]
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -170,8 +177,8 @@ class ScheduleConfig:
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
     epsilon: Annotated[float | None, RULES["epsilon"]] = None
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
-    kappa: Annotated[float | None, POSITIVE, "κ"] = None
-    lam: Annotated[float | None, LAMBDA, "λ"] = None
+    kappa: Annotated[float | None, POSITIVE] = None
+    lam: Annotated[float | None, LAMBDA] = None
     a: float | None = None
     decay: float | None = None
     floor: float | None = None
@@ -265,17 +272,15 @@ NO_EFFECT = (
 )  # fmt: skip
 # Settings of earlier versions, which records may have.
 GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads")
-# Settings that change a result only where another one has this value.
-ONLY_WITH = {
-    "dataset.cache": ("dataset.name", "imagenet"),  # whose random crops are of the resized images
-}
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")
+# Settings with other data, another model or another length of training are not compared.
+TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 
 
 def has_effect(name: str) -> bool:
-    """Whether the setting of this full name changes results, if ONLY_WITH does not forbid it."""
+    """Whether the setting of this full name changes results; dataset.cache of imagenet alone."""
     return not f"{name}.".startswith(tuple(f"{group}." for group in NO_EFFECT))
 
 
@@ -337,7 +342,7 @@ def result_settings(config: Config) -> dict[str, Any]:
     Settings that change no result are left out, and so are settings with the default of their field
     here. So a new setting renames no run. For this, a default here must never change.
     """
-    idle = {name for name, (other, v) in ONLY_WITH.items() if value_of(config, other) != v}
-    names = filter(has_effect, SETTINGS.keys() - idle)
-    values = {name: value_of(config, name) for name in names}
+    values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
+    if config.dataset.name != "imagenet":  # whose random crops are of the resized images
+        del values["dataset.cache"]
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}

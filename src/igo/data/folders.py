@@ -25,7 +25,7 @@ from torchvision.datasets.folder import is_image_file
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data.readers import Missing, Place, digest, stamp, train_and_test
-from igo.ground.errors import ConfigError, Outside, UserError, first_line, reading
+from igo.ground.errors import Outside, UserError, first_line, reading, require
 from igo.ground.files import durable
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of torchvision's names of image files
@@ -99,9 +99,12 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
         Missing: there are no images, or a class has none.
         UserError: a folder cannot be listed.
     """
-    if place.channels not in (None, 1, 3):
-        allowed = "images of folders have 1 (grey) or 3 (colour)"
-        raise ConfigError("dataset.channels", place.channels, allowed)
+    require(
+        place.channels in (None, 1, 3),
+        "dataset.channels",
+        place.channels,
+        "images of folders have 1 (grey) or 3 (colour)",
+    )
     imagenet = name == "imagenet"
     root = place.data_dir / name if imagenet else place.root or place.data_dir
     size, channels = place.image_size or 0, place.channels or 0

@@ -33,8 +33,10 @@ class Identity:
 
     def __str__(self) -> str:
         """Which data, from where, for error messages."""
-        content = f"{self.n} training images, fingerprint {self.fingerprint}"
-        return f"{self.name} in {self.read_from} ({content})"
+        return (
+            f"{self.name} in {self.read_from} ({self.n} training images, fingerprint"
+            f" {self.fingerprint})"
+        )
 
 
 def identify(name: str, place: Place) -> Identity:

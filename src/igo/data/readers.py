@@ -147,8 +147,10 @@ def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) 
             reason = " ".join(str(error).split())  # torchvision's has several lines
             failed = f" and could not be downloaded ({reason})"
             kind = Outside if reading(error) is Outside else Missing
-    where = "or point data_dir=… at a folder that has it"
-    raise kind(f"{inside} is missing or damaged{failed}; {cure}, {where}")
+    raise kind(
+        f"{inside} is missing or damaged{failed}; {cure}, or point data_dir=… at a folder that has"
+        " it"
+    )
 
 
 def arrays(place: Place) -> Source:
@@ -165,8 +167,9 @@ def _npz(file: Path) -> Splits:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             held = dict(arrays)
     except Exception as error:  # of zipfile, zlib, NumPy
-        fault = f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
-        raise reading(error)(fault) from None
+        raise reading(error)(
+            f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
+        ) from None
     train, fault = _npz_split(file, held, ""), ""
     if given := "test_images" in held or "test_labels" in held:
         test = _npz_split(file, held, "test_")

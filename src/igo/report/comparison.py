@@ -1,6 +1,7 @@
 """Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -104,11 +105,10 @@ def compare(
 
     ``margin`` of equivalence is in the unit of the metric; None for no such test.
     """
-    by_seed: dict[int, dict[int, float]] = {setting: {} for setting in settings}
+    by_seed = defaultdict[int, dict[int, float]](dict)
     usable = runs.filter("counted", pl.col(metric).is_not_null())
     for setting, seed, value in usable.select("setting", "seed", metric).iter_rows():
-        if setting in by_seed:
-            by_seed[setting][seed] = value
+        by_seed[setting][seed] = value
     pairs = []
     for first, second in itertools.combinations(settings, 2):
         mine, theirs = by_seed[first], by_seed[second]

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import polars as pl
 
 from igo.config.names import method
+from igo.config.schema import TASK
 from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
-from igo.report.names import labels, shared
+from igo.report.names import constant_noise, labels, shared
 from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
 
-# Settings with other data, another model or another length of training are not compared.
-TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
 MOST_NAMED = 4  # in the headline, of each verdict
 MOST_BRIEF = 6  # pairs in the section "In brief"
@@ -44,8 +44,8 @@ class Section:
     @property
     def detectable(self) -> float | None:
         """The median over pairs of the smallest difference that the seeds detect, in points."""
-        known = sorted(pair.detectable for pair in self.pairs["test/accuracy"] if pair.detectable)
-        return 100 * known[len(known) // 2] if known else None
+        known = [pair.detectable for pair in self.pairs["test/accuracy"] if pair.detectable]
+        return 100 * median(known) if known else None
 
 
 def compared(results: Results, margin: float = MARGIN) -> list[Section]:
@@ -80,7 +80,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     if len(rows) < len(task):
         said += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
     # In a difference constant noise comes second, else the setting of lower mean.
-    constant = {row["setting"] for row in rows if row["schedule.profile"] == "constant"}
+    constant = set(constant_noise(task)["setting"])
     settings.sort(key=lambda setting: setting in constant)
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
@@ -108,19 +108,28 @@ def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], mar
     least = least_seeds(len(pairs))
     best = ranked[0]["setting"]
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
-    undecided = all(pair.verdict == "undecided" for pair in pairs)
     # Here seeds are missing. With enough of them "undecided" is a finding.
-    if undecided and max(pair.n for pair in of_best) < least:
+    if {pair.verdict for pair in pairs} == {"undecided"} and max(x.n for x in of_best) < least:
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
     mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    said = {"lower": "Lower", "equal": f"Equal within ±{margin:g} points", "undecided": "Undecided"}
+    said = {
+        "lower": "Lower",
+        "equal": f"Equal within ±{margin:g} points",
+        "undecided": "Undecided",
+        # The mean is of all seeds, and a pair's difference of those that both have.
+        "higher": "Higher over the common seeds",
+    }
+    others: dict[str, list[str]] = {verdict: [] for verdict in said}
+    for pair in of_best:
+        other, verdict = pair.first, pair.verdict
+        if other == best:
+            opposite = {"higher": "lower", "lower": "higher"}
+            other, verdict = pair.second, opposite.get(verdict, verdict)
+        others[verdict].append(names[other])
     found = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
     for verdict, word in said.items():
-        # The best is one of each pair, so higher and lower both mean that the other is lower.
-        alike = [pair for pair in of_best if pair.verdict.replace("higher", "lower") == verdict]
-        others = [names[pair.first if pair.second == best else pair.second] for pair in alike]
-        if others:
-            named = "; ".join(others) if len(others) <= MOST_NAMED else f"{len(others)} settings"
+        if alike := others[verdict]:
+            named = "; ".join(alike) if len(alike) <= MOST_NAMED else f"{len(alike)} settings"
             found.append(f"{word}: {named}.")
     return " ".join(found)

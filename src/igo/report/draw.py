@@ -80,24 +80,25 @@ class Figure:
             "svg": {"Creator": None, "Date": None},
         }
         for kind, metadata in undated.items():
-            file = io.BytesIO()
-            with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-                self.drawing.savefig(file, format=kind, dpi=150, metadata=metadata)
-            files[kind] = file.getvalue()
+            files[kind] = self._saved(kind, dpi=150, metadata=metadata)
         return files
 
     def svg(self) -> str:
         """The figure as an element of the page, in the colours of the reader's screen."""
-        nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        file = io.StringIO()
-        # Ids would be random, and two figures of the page must not share one.
-        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-            self.drawing.savefig(file, format="svg", transparent=True, metadata=nothing)
-        found = file.getvalue()[file.getvalue().index("<svg") :]
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        found = self._saved("svg", transparent=True, metadata=no_metadata).decode()
+        found = found[found.index("<svg") :]
         for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
             found = found.replace(light, f"light-dark({light}, {colour.dark.lower()})")
         return found
+
+    def _saved(self, kind: str, **how: Any) -> bytes:
+        file = io.BytesIO()
+        # Ids in an SVG would be random, and two figures of the page must not share one.
+        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+            self.drawing.savefig(file, format=kind, **how)
+        return file.getvalue()
 
 
 def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
@@ -113,13 +114,10 @@ def curves(
 
     Where there are more than MOST_BANDS lines, each has its last interval alone.
     """
-    scale = SCALE.get(metric, 1)
     # A planned value belongs to its whole epoch, so the line changes between two of them.
     step: Any = "mid" if steps else None
-    groups = table.drop_nulls([x, f"{metric}_mean"]).partition_by("label", maintain_order=True)
-    for rows in groups:
-        label, at = rows["label"][0], rows[x].to_numpy()
-        y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
+    groups = _lines(table, x, metric)
+    for label, at, y, low, high in groups:
         ax.plot(at, y, label=label, drawstyle="steps-mid" if steps else None, **looks[label])
         colour = looks[label]["color"]
         if len(groups) <= MOST_BANDS:
@@ -129,27 +127,34 @@ def curves(
             ax.errorbar(at[-1:], y[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if groups:
-        _limit(ax, table, metric, scale)
+        _limit(ax, table, metric)
 
 
 def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
     """A point for each row with its 95 % interval, and a line through those of one label."""
-    scale = SCALE.get(metric, 1)
-    known = table.drop_nulls([x, f"{metric}_mean"])
-    for rows in known.partition_by("label", maintain_order=True):
-        label = rows["label"][0]
-        y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
+    for label, at, y, low, high in _lines(table, x, metric):
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
-        ax.errorbar(rows[x].to_numpy(), y, yerr=[y - low, high - y], label=label, **look)
+        ax.errorbar(at, y, yerr=[y - low, high - y], label=label, **look)
 
 
-def _limit(ax: Axes, table: DataFrame, metric: str, scale: int) -> None:
+def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
+    """For each label: it, x, and the mean of y with the ends of its interval, where known."""
+    known = table.drop_nulls([x, f"{metric}_mean"])
+    ys = [pl.col(f"{metric}_{which}") * SCALE.get(metric, 1) for which in ("mean", "low", "high")]
+    return [
+        (rows["label"][0], *rows.select(x, *ys).to_numpy().T)
+        for rows in known.partition_by("label", maintain_order=True)
+    ]
+
+
+def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     """Set the range of y by the means and, if it is linear, the intervals at the end.
 
     On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
     tenth of the epochs is left out for accuracies, so that their end is seen. Any other linear axis
     begins at 0.
     """
+    scale = SCALE.get(metric, 1)
     if scale != 1:
         # An accuracy that begins at 1 % would press all ends into one line.
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
@@ -184,8 +189,8 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def finish(drawing: Drawing, ax: Axes) -> None:
-    """Add the legend of a panel's lines."""
-    handles, labels = ax.get_legend_handles_labels()
+def finish(drawing: Drawing) -> None:
+    """Add the legend, of the first panel's lines."""
+    handles, labels = drawing.axes[0].get_legend_handles_labels()
     if len(labels) > 1:
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)

@@ -14,6 +14,7 @@ from igo.ground.statistics import reach
 from igo.report import draw
 from igo.report.comparison import Pair, in_range, signed
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
+from igo.report.names import constant_noise
 from igo.report.reading import averaged, differing, statistics_of
 from igo.report.results import Results
 
@@ -47,7 +48,7 @@ def of_task(
     # A map has two axes, so its settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
         found.append(grid(decays, pairs, f"map{end}"))
-    constants = task.filter(pl.col("schedule.profile") == "constant")
+    constants = constant_noise(task)
     if {*differing(constants)} == {"learning_rate", "batch_size"}:
         found.append(constant(results, constants, f"delta{end}"))
     if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # a point is no curve
@@ -61,15 +62,16 @@ def of_task(
 def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
     table = _table(results, labels, REACHED)
+    columns = ["epoch"]
     # If all make as many updates, both axes show the same curves.
-    totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
-    columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
+    if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
+        columns.append("updates")
     looks = styles(labels)
     drawing, axes = draw.panels(2, len(columns))
     for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
         draw.curves(axes[i], table, x, metric, looks)
         axes[i].set(title=REACHED[metric], xlabel=x)
-    draw.finish(drawing, axes[0])
+    draw.finish(drawing)
     caption = _means(table["n"])
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
@@ -85,7 +87,7 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     for ax, metric in zip(axes, metrics, strict=True):
         draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
         ax.set(title=APPLIED[metric], xlabel="epoch")
-    draw.finish(drawing, axes[0])
+    draw.finish(drawing)
     caption = (
         f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
         " training; the measured δ takes C² of the gradients that train that epoch. ηₘ makes"
@@ -147,7 +149,6 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     title = REACHED["test/accuracy"] + ", no two cells told apart" * (not decided)
     ax.set(title=title, xlabel="split: share of the decay carried by η", ylabel="p")
     ax.grid(visible=False)
-    draw.finish(drawing, ax)
     caption = (
         f"Means over seeds (n = {in_range(settings['n'])}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
@@ -167,8 +168,8 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
     """Accuracy of constant noise against δ and against η, a line for each batch size."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(
-        pl.col("delta_m_mean").first().alias("delta_planned"),
-        pl.col("delta_measured_mean").last().alias("delta_measured"),
+        delta_planned=pl.col("delta_m_mean").first(),
+        delta_measured=pl.col("delta_measured_mean").last(),
     )
     named = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
     columns = ["eta", "b", "delta_planned", "delta_measured", "n", *statistics_of(REACHED)]
@@ -180,7 +181,7 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
         draw.points(ax, table, x, "test/accuracy", looks)
         ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[x], xscale="log")
         draw.plain_log(ax.xaxis)
-    draw.finish(drawing, axes[0])
+    draw.finish(drawing)
     caption = (
         f"Means over seeds (n = {in_range(table['n'])}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
@@ -199,7 +200,7 @@ def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
     points = averaged(alike, ["setting"], ("worst_case", "test/accuracy"))
     if len(points) < 2:
         return None
-    level = results.curves.group_by("setting").agg(pl.col("delta_m_mean").mean().alias("delta"))
+    level = results.curves.group_by("setting").agg(delta=pl.col("delta_m_mean").mean())
     points = points.join(level, on="setting").sort("setting").with_columns(label=pl.lit(""))
     caption = (
         f"Measured after training ({of}). A point for each of {len(points)} settings: the mean over"
@@ -215,12 +216,13 @@ def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "worst-case sharpness"
-    drawing, (left, right) = draw.panels(2, 1)
-    draw.points(left, points, "delta", "worst_case", look)
-    left.set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
-    draw.plain_log(left.xaxis)
-    draw.points(right, points, "worst_case_mean", "test/accuracy", look)
-    right.set(title="test accuracy, %", xlabel=measure)
-    draw.finish(drawing, left)
-    title = "Worst-case sharpness, δ and test accuracy"
+    known = points["delta"].count() > 0  # not of every optimizer
+    drawing, axes = draw.panels(1 + known, 1)
+    if known:
+        draw.points(axes[0], points, "delta", "worst_case", look)
+        axes[0].set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
+        draw.plain_log(axes[0].xaxis)
+    draw.points(axes[-1], points, "worst_case_mean", "test/accuracy", look)
+    axes[-1].set(title="test accuracy, %", xlabel=measure)
+    title = "Worst-case sharpness and test accuracy"
     return Figure(name, title, caption, points.drop("label"), drawing)

@@ -44,6 +44,11 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
     }
 
 
+def constant_noise(settings: pl.DataFrame) -> pl.DataFrame:
+    """The settings whose η and b are constant; with a growth of b the profile alone is."""
+    return settings.filter(pl.col("schedule.growth").is_null(), **{"schedule.profile": "constant"})
+
+
 def without_delta(settings: pl.DataFrame) -> list[str]:
     """Why some settings have no δ, a sentence for each optimizer."""
     configs = map(OptimizerConfig, settings["optimizer.name"].unique(maintain_order=True))

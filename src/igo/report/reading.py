@@ -19,7 +19,6 @@ from polars import DataFrame
 from igo.config import schema
 from igo.config.load import record_values
 from igo.config.names import leaves, spelled_out
-from igo.config.schema import ONLY_WITH, REPEATED, has_effect
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json, write_output
 from igo.ground.statistics import reach
@@ -72,21 +71,18 @@ def _type(setting: schema.Setting) -> type:
 
 SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
 DEFAULTS = {
-    name: json.dumps(setting.default) if isinstance(setting.default, list) else setting.default
+    name: setting.default
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS: dict[str, Any] = {
-    **HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS,
-    "parts": pl.List(pl.List(pl.String)),  # of the code: pairs of a name and a value
-}  # fmt: skip
+KINDS: dict[str, type] = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
 
 
 def read_runs(folders: Iterable[Path]) -> DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
     Columns: run, state, error; the settings by their full names, also the arguments of one's own
-    model, optimizer and profile; the results; ``parts`` of the code, pairs of a name and a value.
+    model, optimizer and profile; the results.
     """
     rows = [read_run(folder) for folder in folders]
     arguments = sorted(set[str]().union(*rows) - KINDS.keys())
@@ -153,8 +149,8 @@ def _settings_in(text: str) -> Record:
 
 def _typed(name: str, value: Any) -> Any:
     """The value as its column has it; a ValueError if the column cannot hold it."""
-    if value is None or name == "parts":
-        return value
+    if value is None:
+        return None
     number = isinstance(value, int | float) and abs(value) < 2**63
     kind: type = KINDS.get(name) or (type(value) if number else str)  # else of one's own
     if kind is str:
@@ -177,17 +173,18 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
     codes = [_code(start) for start in starts]
     names = dict.fromkeys(name for code in codes for name in code)
     parts = {name: str(_then(code.get(name) for code in codes)) for name in names}
-    command = re.sub(r"^\S+ \S*train\.py", "igo train", status.get("command") or "")
+    command = shlex.split(status.get("command") or "")
+    if command[1:] and command[1].endswith("train.py"):
+        command[:2] = "igo", "train"
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
         "error": (status.get("error") or "").partition("\n")[0] or None,
         "device": hardware.get("device"),
-        "command": shlex.join(w for w in shlex.split(command) if not LOCAL.match(w)) or None,
+        "command": shlex.join(word for word in command if not LOCAL.match(word)) or None,
         "commit": _then(start.get("commit") for start in starts),
         "code": _listed(parts),
         "hardware": _listed(hardware),
         "software": _listed(software),
-        "parts": [list(map(printable, part)) for part in parts.items()],
         **{name: status.get(name) for name in ("seconds", "host", "started")},
     }
     if row["dataset.file"] or row["dataset.root"]:
@@ -269,14 +266,16 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     runs, settings = _numbered(runs)
     finished = pl.col("state") == "finished"
     first = pl.struct("setting", "seed", finished).is_first_distinct()
-    counted = finished & first & pl.col("setting").is_not_null()
-    runs = runs.with_columns(counted.alias("counted"))
-    groups = runs.drop_nulls("setting").group_by("setting")
+    runs = runs.with_columns(counted=finished & first & pl.col("setting").is_not_null())
     file = pl.coalesce("dataset.file", "dataset.root").first()
-    others = groups.agg(
-        file.str.extract("([^/]+)/*$").alias("data"),
-        (~finished).sum().cast(pl.Int64).alias("unfinished"),
-        (finished & ~pl.col("counted")).sum().cast(pl.Int64).alias("repeated"),
+    others = (
+        runs.drop_nulls("setting")
+        .group_by("setting")
+        .agg(
+            data=file.str.extract("([^/]+)/*$"),
+            unfinished=(~finished).sum().cast(pl.Int64),
+            repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
+        )
     )
     of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
     for table in (others, of_counted):
@@ -286,19 +285,11 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with ``setting``, and the values of each setting that change a result."""
-    acting = runs.with_columns(  # null where the value has no effect
-        pl.when(pl.col(other).eq_missing(value)).then(name).alias(name)
-        for name, (other, value) in ONLY_WITH.items()
-    )
-    no_settings = {*HEAD, *RESULTS, *REPEATED, "parts"}
-    names = [
-        name
-        for name in runs.columns
-        if name not in no_settings
-        and has_effect(name)
-        and (name not in ONLY_WITH or acting[name].count())
-    ]
-    acting = acting.select(names)
+    no_settings = {*HEAD, *RESULTS, *schema.REPEATED}
+    names = [name for name in runs.columns if name not in no_settings and schema.has_effect(name)]
+    # Null where it has no effect, see schema.result_settings.
+    cache = pl.when(pl.col("dataset.name") == "imagenet").then("dataset.cache")
+    acting = runs.select(names).with_columns(cache.alias("dataset.cache"))
     known = acting.drop_nulls("schedule.profile")  # it is null where config.yaml cannot be read
     settings = known.unique().sort(names, nulls_last=True).with_row_index("setting")
     settings = settings.cast({"setting": pl.Int64})
@@ -328,15 +319,14 @@ def averaged(rows: DataFrame, by: Sequence[str], metrics: Sequence[str]) -> Data
     for accuracies also at 1. An accuracy that is the same in all rows has no interval: accuracies
     come in steps, and 0 is no estimate of their spread.
     """
-    centre, ends = [], []
-    for metric in metrics:
-        values = pl.col(metric)
-        whole = pl.when(values.null_count() == 0)
-        centre += [
-            whole.then(values.mean()).alias(f"{metric}_mean"),
-            whole.then(values.std()).alias(f"{metric}_sd"),
-        ]
-    groups = rows.group_by(by).agg(pl.len().cast(pl.Int64).alias("n"), *centre)
+    values = pl.col(metrics)
+    whole = pl.when(values.null_count() == 0)
+    groups = rows.group_by(by).agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        whole.then(values.mean()).name.suffix("_mean"),
+        whole.then(values.std()).name.suffix("_sd"),
+    )
+    ends = []
     half = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
     for metric in metrics:
         deviation, largest = pl.col(f"{metric}_sd"), None
@@ -353,7 +343,7 @@ def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
 
     ``runs`` and ``settings`` are as in ``by_setting``.
     """
-    runs = runs.drop("setting", "counted", "folder", "parts", strict=False)
+    runs = runs.drop("setting", "counted", "folder", strict=False)
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {

@@ -36,16 +36,22 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     """Write the page, the figures and the tables of runs, or of what was read of them."""
     output = output_folder(composed.output)
     margin = composed.get("margin", content.MARGIN)
-    allowed = "it must be points of test accuracy, above 0"
-    require(not fault(margin, POSITIVE), "margin", margin, allowed)
+    require(
+        not fault(margin, POSITIVE),
+        "margin",
+        margin,
+        "it must be points of test accuracy, above 0",
+    )
     folders = find(named(composed.runs))
     write_output(output, {})  # a folder that cannot be written ends the command before it reads
     results = results or read(folders)
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
-    runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
-    print(f"{runs}; {counted(len(figures), 'figure')}")
+    print(
+        f"{counted(len(results.runs), 'run')} ({excluded:,} excluded);"
+        f" {counted(len(figures), 'figure')}"
+    )
     show_errors(results.runs)
     for section in sections:
         if section.headline:
@@ -64,7 +70,7 @@ def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = filter(lambda name: not has_effect(name), results.runs.columns)
     # A report may be published: names of machines and of folders are left out.
-    runs = results.runs.drop("host", "folder", "parts", *local).sort(
+    runs = results.runs.drop("host", "folder", *local).sort(
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}

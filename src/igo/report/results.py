@@ -20,8 +20,8 @@ AVERAGED = (  # entries of an epoch's record
     "noise_scale",
 )  # fmt: skip
 ENDS = (  # of the intervals that one run measured; of ‖∇f‖ there may be an upper bound alone
-    "delta_measured_low", "delta_measured_high", "gradient_norm_low", "gradient_norm_high",
-    "noise_scale_low", "noise_scale_high",
+    "delta_measured_low", "delta_measured_high", "gradient_variance_low", "gradient_variance_high",
+    "gradient_norm_low", "gradient_norm_high", "noise_scale_low", "noise_scale_high",
 )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def read(folders: Sequence[Path]) -> Results:
 def _curves(epochs: DataFrame) -> DataFrame:
     place = ["setting", "epoch"]
     curves = averaged(epochs, place, AVERAGED)
-    of_run = epochs.unique(place).select(*place, *(pl.col(f).name.suffix("_of_run") for f in ENDS))
-    both = curves.join(of_run, on=place).with_columns(
+    of_run = epochs.unique(place).select(*place, *ENDS)
+    both = curves.join(of_run, on=place, suffix="_of_run").with_columns(
         pl.when(pl.col("n") == 1).then(f"{end}_of_run").otherwise(end).alias(end) for end in ENDS
     )
     return both.select(curves.columns).sort(place)
@@ -75,8 +75,9 @@ def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
     groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
     for name, numbers in [*groups, ("the settings", list(labels))]:
         used = runs.filter("counted", pl.col("setting").is_in(numbers))
-        each = used.group_by("code").agg(pl.len(), pl.first("commit", "parts")).sort("len", "code")
-        codes = [dict(parts) for parts in each["parts"].to_list()]
+        each = used.group_by("code").agg(pl.len(), pl.first("commit")).sort("len", "code")
+        parts = [code.split(", ") for code in each["code"]]  # such as `igo 0a1b…`, `torch 2.9.0`
+        codes = [dict(part.partition(" ")[::2] for part in its) for its in parts]
         several = _several(codes)
         if several and not (lines and name == "the settings"):
             of: Counter[str] = Counter()
@@ -107,6 +108,6 @@ def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
     used = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
     by_command = used.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
     return [
-        " ".join([line, f"seed={','.join(map(str, seeds))}", *["-m"] * (len(seeds) > 1)])
+        f"{line} seed={','.join(map(str, seeds))}{' -m' * (len(seeds) > 1)}"
         for line, seeds in by_command.iter_rows()
     ]

@@ -33,11 +33,10 @@ def run(composed: DictConfig) -> None:
     # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
-    paths = [] if output is None else write(runs, settings, output)
-    show(runs, settings)
+    show(runs, settings)  # first: the folder may be another user's
     show_errors(runs)
-    if paths:
-        print(f"wrote {', '.join(str(path) for path in paths)}")
+    if output:
+        print(f"wrote {', '.join(map(str, write(runs, settings, output)))}")
     else:
         print("not written: runs is not one folder of runs (output=tables writes it)")
 
@@ -62,8 +61,10 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
         console = Console(highlight=False, width=100_000)
     print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
     if common := constants(settings):
-        text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
-        console.print(text, soft_wrap=not console.is_terminal)
+        console.print(
+            Text(f"all: {', '.join(shared(common, common))}", style="dim"),
+            soft_wrap=not console.is_terminal,
+        )
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("setting", overflow="fold")
     for title in ("seeds", "test/accuracy %", "95 %", "train/loss", "updates", "seconds"):

@@ -33,11 +33,13 @@ from igo.train.record import Progress, Training
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     """Read the data, build model and optimizer, and check that they fit."""
     sizes = [*plan.batch_sizes, measure.size_at_start(config)]
-    allowed = (
+    require(
+        min(sizes) >= ranks.size,
+        "batch_size",
+        config.batch_size,
         f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
-        f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
+        f" fewer than the {ranks.size} processes; take larger batches or fewer processes",
     )
-    require(min(sizes) >= ranks.size, "batch_size", config.batch_size, allowed)
     built = machine.choose(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))

@@ -135,6 +135,7 @@ def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Reco
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     status = read_status(folder)
     if status.get("state") == "finished" and epoch < total_epochs(config):
-        older = f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}"
-        raise UserError(f"{older}; {LEFT}")
+        raise UserError(
+            f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}; {LEFT}"
+        )
     return parameters, read_records(folder, epoch)

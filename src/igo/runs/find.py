@@ -13,15 +13,19 @@ MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
 SWEEP = {"runs": [{"run": (str,)}], "queue": OBJECT}  # what of it is used
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
-MADE = ("table.csv", "figures")  # in the folders of tables and reports
+MADE = ("table.csv", "index.html")  # in the folders of tables and reports
 
 
 def named(runs: object) -> list[str]:
     """The folders and globs of the setting ``runs``, which is one name or a list."""
     given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
     names = [name for name in given if isinstance(name, str) and name]
-    all_names = bool(names) and len(names) == len(given)
-    require(all_names, "runs", runs, "it must be a folder, or a list of folders")
+    require(
+        bool(names) and len(names) == len(given),
+        "runs",
+        runs,
+        "it must be a folder, or a list of folders",
+    )
     return names
 
 
@@ -35,8 +39,12 @@ def find(names: Sequence[str]) -> list[Path]:
     unique: dict[Path, Path] = {}
     for name in names:
         folders = [folder for path in _paths(name) for folder in _runs_of(path)]
-        some = any(map(is_run, folders))
-        require(some, "runs", name, "it holds no runs (folders with a config.yaml)")
+        require(
+            any(map(is_run, folders)),
+            "runs",
+            name,
+            "it holds no runs (folders with a config.yaml)",
+        )
         # A glob and a sweep may name the same run.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
@@ -45,7 +53,7 @@ def find(names: Sequence[str]) -> list[Path]:
 def _paths(name: str) -> list[Path]:
     if Path(name).is_dir():
         return [Path(name)]
-    matches = [Path(match) for match in glob.glob(name)]  # noqa: PTH207 (takes absolute patterns)
+    matches = map(Path, glob.glob(name))  # noqa: PTH207 (takes absolute patterns)
     folders = [match for match in matches if match.is_dir()]
     require(bool(folders), "runs", name, "there is no such folder")
     return folders

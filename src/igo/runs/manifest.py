@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import own
-from igo.config.schema import Config
+from igo.config.schema import Config, calls_of
 from igo.data.identity import Identity, identify
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
@@ -182,8 +182,7 @@ def code() -> str:
 
 def own_code(config: Config) -> dict[str, str | None]:
     """By the calls of the user's own model, optimizer and profile, digits of their files."""
-    names = (config.model.name, config.optimizer.name, config.schedule.profile)
-    return {name: own.digest(name) for name in names if own.is_call(name)}
+    return {call: own.digest(call) for call in calls_of(config)}
 
 
 def now() -> str:

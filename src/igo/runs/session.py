@@ -1,6 +1,7 @@
 """One run, from its configuration to its finished record."""
 
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,8 +92,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
 
         checkpoint.export(folder, config)
     records = read_records(folder.path)
-    tested = (record["test/accuracy"] for record in records)
-    accuracies = [accuracy for accuracy in tested if accuracy is not None]
+    accuracies = [found for each in records if (found := each["test/accuracy"]) is not None]
     validation = records[-1].get("validation/accuracy")
     last = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{last}")
@@ -102,5 +102,6 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
             " accuracy means nothing; a smaller learning_rate may help"
         )
     if (config.tracking.tool, config.tracking.mode) == ("wandb", "offline"):
-        terminal.say(f"W&B is offline; to send it: igo sync runs={folder.path}")
+        send = shlex.join(["igo", "sync", f"runs={folder.path}"])
+        terminal.say(f"W&B is offline; to send it: {send}")
     terminal.say(f"run {folder.path}")

@@ -77,8 +77,10 @@ def run(composed: DictConfig) -> None:
                 result = measure(folder, settings)
                 text = json.dumps(result, indent=2, allow_nan=False)
                 write_atomically(folder / FILE, text + "\n")
-                rise = f"worst case +{result['worst_case']:.4g} ({result['seconds']:.1f} s)"
-                said = f"loss {result['loss']:.4g}, {rise}"
+                said = (
+                    f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}"
+                    f" ({result['seconds']:.1f} s)"
+                )
         except Exception as error:  # it does not stop the other runs
             failed += 1
             said = f"failed: {told(error) or f'{type(error).__name__}: {first_line(error)}'}"
@@ -103,9 +105,9 @@ def measure(folder: Path, settings: Settings) -> Record:
     training = assemble.load_folder(folder, move, settings.trust)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
     drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
-    parts = drawn[: settings.samples].split(settings.batch_size)
     network = training.network.eval()
-    batches = list(training.data.plain_batches(list(parts)))
+    parts = drawn[: settings.samples].split(settings.batch_size)
+    batches = [*training.data.plain_batches(parts)]
     function, weights = surface(network, batches)
     loss, gradient = function(weights)
     functions = [function]

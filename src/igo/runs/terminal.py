@@ -148,10 +148,11 @@ class ProgressBar:
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    texts, optimizer = notes(plan), config.optimizer
-    decaying = [row for row in plan.rows if row.phi_m > 0]
-    first, last = decaying[0], decaying[-1]
-    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
+    # A run with max_batch_size=n is the run without it, so to say so does not help.
+    texts = [text.partition(", and max_batch_size=n")[0] for text in notes(plan)]
+    optimizer = config.optimizer
+    sizes = [row.b_m for row in plan.rows if row.phi_m > 0]
+    if optimizer.name in ("shb", "nshb") and optimizer.momentum and sizes[-1] > sizes[0]:
         texts.append(
             f"φ_m is SGD's: with {optimizer.name} a growing b does not lower the part of"
             " δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"

@@ -101,9 +101,13 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
         other = first.setdefault(job.name, job)
         for setting in ("dataset.file", "dataset.root", "data_dir"):
             value = value_of(job.config, setting)
-            allowed = "it is not part of a run folder's name, so two runs would share a folder;"
-            allowed += " run a sweep for each value, with its own runs_dir"
-            require(value == value_of(other.config, setting), setting, value, allowed)
+            require(
+                value == value_of(other.config, setting),
+                setting,
+                value,
+                "it is not part of a run folder's name, so two runs would share a folder;"
+                " run a sweep for each value, with its own runs_dir",
+            )
     runs = list(first.values())
     lines = [set(job.overrides) for job in runs]
     # What all runs have tells none of them apart.

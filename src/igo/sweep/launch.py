@@ -20,8 +20,8 @@ from rich.console import Console
 
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
-from igo.config.schema import total_epochs
-from igo.ground.errors import Busy, ConfigError, Damaged, UserError, counted, install, require
+from igo.config.schema import TASK, result_settings, total_epochs
+from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
 from igo.ground.files import Record, read_json, write_atomically, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -47,6 +47,8 @@ class Sweep:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         self.name = f"{choice}-{digest[:8]}"
         self.runs, self.console = runs, console
+        fresh = " without fresh=true" if runs[0].config.fresh else ""
+        self.again = f"the same command{fresh}"  # for messages: it continues
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
@@ -67,11 +69,16 @@ class Sweep:
         runs = [
             {"run": job.name, "overrides": job.overrides, "label": job.label} for job in self.runs
         ]
-        content = {"name": self.name, "command": command(), "started": now(), "runs": runs}
-        text = json.dumps({**content, "queue": self.queue}, indent=1)
+        content = {
+            "name": self.name,
+            "command": command(),
+            "started": now(),
+            "runs": runs,
+            "queue": self.queue,
+        }
         with writing("runs_dir", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "sweep.json", text + "\n")
+            write_atomically(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
@@ -121,8 +128,12 @@ def launch(
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
     """
-    is_bool = isinstance(retry_failed, bool)
-    require(is_bool, "hydra.launcher.retry_failed", retry_failed, "it must be true or false")
+    require(
+        isinstance(retry_failed, bool),
+        "hydra.launcher.retry_failed",
+        retry_failed,
+        "it must be true or false",
+    )
     if Ranks.of_environment().size > 1:
         raise UserError(
             "start a sweep in one process: it starts those of its runs. For runs of several"
@@ -161,10 +172,13 @@ def check_file(composer: Composer, name: str) -> None:
     both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
     plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
     stray = [key for key in chosen if key not in plain or chosen[key] != plain[key]]
-    if stray:
-        allowed = f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
-        allowed += " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params"
-        raise ConfigError("sweep", name, allowed)
+    require(
+        not stray,
+        "sweep",
+        name,
+        f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+        " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params",
+    )
 
 
 def _start_over(sweep: Sweep) -> None:
@@ -208,18 +222,22 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
 
 
 def too_few_seeds(jobs: Sequence[Job]) -> str:
-    """A line if the settings of a sweep have too few seeds for a test to decide between them."""
-    seeds: dict[str, set[int]] = {}
+    """A line if the settings of a task have too few seeds for a test to decide between them."""
+    tasks: dict[str, dict[str, set[int]]] = {}
     for job in jobs:
-        seeds.setdefault(setting_of(job.config), set()).add(job.config.seed)
-    pairs = math.comb(len(seeds), 2)
-    fewest, least = min(map(len, seeds.values())), least_seeds(pairs) if pairs else 0
-    if fewest >= least:
-        return ""
-    return (
-        f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings is better;"
-        f" {least} can: seed='range({least})'"
-    )
+        settings = result_settings(job.config).items()
+        task = str(sorted(pair for pair in settings if pair[0].startswith(TASK)))
+        seeds = tasks.setdefault(task, {}).setdefault(setting_of(job.config), set())
+        seeds.add(job.config.seed)
+    for task_seeds in tasks.values():
+        pairs = math.comb(len(task_seeds), 2)
+        fewest, least = min(map(len, task_seeds.values())), least_seeds(pairs) if pairs else 0
+        if fewest < least:
+            return (
+                f"note: {counted(fewest, 'seed')} cannot decide which of {len(task_seeds)} settings"
+                f" is better; {least} can: seed='range({least})'"
+            )
+    return ""
 
 
 def show(sweep: Sweep) -> dict[str, str]:
@@ -252,8 +270,7 @@ def _show_results(sweep: Sweep) -> None:
     from igo.report import reading, report, results, table  # they import polars
     from igo.report.comparison import p_value
 
-    folders = [job.folder.path for job in sweep.runs]
-    found = results.read(sorted(folders))
+    found = results.read(sorted(job.folder.path for job in sweep.runs))
     reading.write(found.runs, found.settings, sweep.folder)
     table.show(found.runs, found.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")

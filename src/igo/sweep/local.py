@@ -27,7 +27,6 @@ from igo.sweep.launch import Sweep, why
 
 LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
 LOST = 255  # multiprocessing's exit code of a process whose server was killed
-GONE = "the server of the runs was killed; those that have begun go on; the same command continues"
 
 
 @dataclass
@@ -47,6 +46,9 @@ def run_all(sweep: Sweep, settings: Local) -> None:
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
+    gone = (
+        f"the server of the runs was killed; those that have begun go on; {sweep.again} continues"
+    )
     waiting = list(sweep.jobs)
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     arrived: list[int] = []  # signals
@@ -65,7 +67,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 try:
                     process.start()
                 except (EOFError, OSError):
-                    raise Outside(GONE) from None
+                    raise Outside(gone) from None
                 running[process] = job, gpu
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in running], timeout=LOOK_EVERY)
@@ -74,7 +76,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
             for process in [process for process in running if process.exitcode is not None]:
                 job, gpu = running.pop(process)
                 if process.exitcode == LOST:
-                    raise Outside(GONE)
+                    raise Outside(gone)
                 free.append(gpu)
                 ended = len(sweep.jobs) - len(waiting) - len(running)
                 outcome = _outcome(job, process.exitcode or 0)
@@ -88,7 +90,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
             done = sum(epochs.values())
             bar.update(total, completed=done, description=f"{len(running)} running")
     if arrived:
-        console.print("stopped; the same command continues")
+        console.print(f"stopped; {sweep.again} continues")
         raise SystemExit(128 + arrived[0])
 
 

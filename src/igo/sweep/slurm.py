@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -53,9 +54,12 @@ def check(settings: Slurm) -> None:
     """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
     lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
     # Each line goes into the script of the job as it is.
-    right = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
-    allowed = "it must be a line of bash, or a list of lines"
-    require(right, "hydra.launcher.setup", settings.setup, allowed)
+    require(
+        isinstance(lines, list) and all(isinstance(line, str) for line in lines),
+        "hydra.launcher.setup",
+        settings.setup,
+        "it must be a line of bash, or a list of lines",
+    )
     settings.setup = lines
     missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
     if missing:
@@ -86,8 +90,8 @@ def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
         submitted.append(ids[0].split("_")[0])
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(len(works), 'SLURM job')}",
-        "state   the same command prints what runs, what failed and why, and the results",
-        f"table   igo table runs={sweep.folder}",
+        f"state   {sweep.again} prints what runs, what failed and why, and the results",
+        f"table   {shlex.join(['igo', 'table', f'runs={sweep.folder}'])}",
         f"queue   squeue -j {','.join(submitted)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(submitted)}",

@@ -63,8 +63,11 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
     """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Logger()
-    start_it = partial(_module(config).start, config, folder, records, warn)
-    return Guarded(config.tracking.tool, warn, start_it)
+    return Guarded(
+        config.tracking.tool,
+        warn,
+        partial(_module(config).start, config, folder, records, warn),
+    )
 
 
 def _module(config: Config) -> Any:

@@ -39,9 +39,12 @@ class TensorBoard(Logger):
 
 def check(config: Config) -> None:
     """Raise a ConfigError if TensorBoard is not installed."""
-    installed = importlib.util.find_spec("tensorboard") is not None
-    allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
-    require(installed, "tracking.tool", config.tracking.tool, allowed)
+    require(
+        importlib.util.find_spec("tensorboard") is not None,
+        "tracking.tool",
+        config.tracking.tool,
+        "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb",
+    )
 
 
 def start(

@@ -62,9 +62,13 @@ def prepare(root: Path) -> None:
 def check(config: Config) -> None:
     """Raise a ConfigError if an online run has no key to log in with."""
     prepare(Path(config.runs_dir).resolve())
-    allowed = "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
-    allowed += " tracking.mode=offline and `igo sync` later"
-    require(config.tracking.mode != "online" or knows_key(), "tracking.mode", "online", allowed)
+    require(
+        config.tracking.mode != "online" or knows_key(),
+        "tracking.mode",
+        "online",
+        "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
+        " tracking.mode=offline and `igo sync` later",
+    )
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
