@@ -75,7 +75,7 @@ DEFAULTS = {
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS: dict[str, type] = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
+KINDS: dict[str, Any] = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
 
 
 def read_runs(folders: Iterable[Path]) -> DataFrame:
