@@ -86,8 +86,9 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
 
     before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs}
     edit(runs[0] / "status.json", code="0" * 10, commit="c0ffee" * 5 + "+changes")
-    again = program(*sweep).good()
+    again = program(*sweep, "save_model=true").good()
     assert "4 runs, 4 finished" in again.stdout
+    assert all((folder / "model.pt").is_file() for folder in runs)
     assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in again.stdout
     assert "1 run of c0ffeec+changes (igo 0000000000)" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}

@@ -196,7 +196,10 @@ def _start_over(sweep: Sweep) -> None:
 
 
 def _choose(sweep: Sweep, skipped: Set[str]) -> None:
-    """Choose the runs to train, by their states; finished ones must have the data that are here."""
+    """Choose the runs to train, by their states; finished ones must have the data that are here.
+
+    With ``save_model`` the models of finished runs are written.
+    """
     states, console = sweep.states(), sweep.console
     others: Counter[str] = Counter()  # finished runs, by what their code differs in
     for job in sweep.runs:
@@ -205,6 +208,10 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
                 others[differences(job.folder.status())] += 1
+                if job.config.save_model:
+                    from igo.runs import checkpoint  # imports torch
+
+                    checkpoint.export(job.folder, job.config)
             except Damaged as error:
                 sweep.damaged[job.name] = str(error)
     del others[""]
