@@ -102,7 +102,8 @@ def plan(
             epoch is not whole, stages begin inside epochs.
         warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends
             with sample s has η_1 s/W. The profile begins after the warm-up.
-        max_batch_size: the largest batch size allowed; None is n.
+        max_batch_size: the largest batch size allowed; None is n. With n itself there is no warning
+            that b reaches it.
         batch_multiple: every batch of a stream is a multiple of it, and less than one batch is
             left out at the end. Of a data set, whose samples all come once an epoch, the larger
             batch size of a stage is a multiple of it if possible.
@@ -137,7 +138,7 @@ def notes(plan: Plan) -> list[str]:
     if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
         found.append(
             f"b reaches n = {plan.n:,} in stage {full} of {last}: from there on SGD has no noise;"
-            " a lower max_batch_size keeps some, and max_batch_size=n says that you want this"
+            " a lower max_batch_size keeps some"
         )
     return found
 

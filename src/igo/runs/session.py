@@ -92,7 +92,8 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
 
         checkpoint.export(folder, config)
     records = read_records(folder.path)
-    accuracies = [found for each in records if (found := each["test/accuracy"]) is not None]
+    tested = (record["test/accuracy"] for record in records)
+    accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
     last = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{last}")

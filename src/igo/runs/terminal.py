@@ -148,9 +148,7 @@ class ProgressBar:
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    # A run with max_batch_size=n is the run without it, so to say so does not help.
-    texts = [text.partition(", and max_batch_size=n")[0] for text in notes(plan)]
-    optimizer = config.optimizer
+    texts, optimizer = notes(plan), config.optimizer
     sizes = [row.b_m for row in plan.rows if row.phi_m > 0]
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and sizes[-1] > sizes[0]:
         texts.append(

@@ -211,7 +211,9 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
                 if job.config.save_model:
                     from igo.runs import checkpoint  # imports torch
 
-                    checkpoint.export(job.folder, job.config)
+                    # A sweep is typed again to see its state, and then they are there.
+                    if not (job.folder.path / checkpoint.FILE).is_file():
+                        checkpoint.export(job.folder, job.config)
             except Damaged as error:
                 sweep.damaged[job.name] = str(error)
     del others[""]
