@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
@@ -156,7 +157,9 @@ class WandB(Logger):
                 },
             )
             for patch in folder.path.glob("changes-*.patch"):
-                self._run.save(str(patch), base_path=str(folder.path), policy="now")
+                # From elsewhere W&B would link it, and warn of that in every run of changed code.
+                copied = shutil.copy(patch, self._run.dir)
+                self._run.save(copied, base_path=self._run.dir, policy="now")
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
         over_epochs("updates", summary="last")
