@@ -44,6 +44,13 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
     assert {name.split(".")[0] for name in SETTINGS} == set(printed)
 
 
+def test_a_run_has_what_hydra_gives_its_job(program: Program, tmp_path: Path) -> None:
+    """Though it begins after the job: interpolations of hydra's node, and variables."""
+    folder = "runs_dir=${hydra:runtime.cwd}/${oc.env:IGO_GIVEN}"
+    said = program(folder, "+hydra.job.env_set.IGO_GIVEN=here", "dry_run=true").good().stdout
+    assert said.startswith(f"run {tmp_path}/here/")
+
+
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
     text = program("experiment=cifar100", "schedule=method3", "dry_run=true").good().stdout
     lines = text.splitlines()

@@ -120,26 +120,19 @@ def fail(message: str) -> NoReturn:
 def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     sys.argv[1:] = _flags_last(words)
-    script, begun = sys.argv[0], False
+    script = sys.argv[0]
+    composed: list[tuple[DictConfig, HydraConf | None]] = []  # of one run
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> object:
-        nonlocal begun
         of_hydra = HydraConfig.get()
-        overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
-        typed = [line.split("=")[0].lstrip("+~") for line in overrides]
-
-        def alone() -> None:
-            _refuse_sweeps(of_hydra)
-            program(settings, typed)
-
         if OmegaConf.is_missing(of_hydra.job, "num"):  # only the runs of a multirun have a number
-            begun = True
-            _reported(alone)  # before Hydra, which would print a line of its own
+            composed.append((settings, HydraConfig.instance().cfg))
             return None
         # In a launcher of Hydra's own, maybe in another process
+        overrides = _overrides(of_hydra)
         sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
-        return _in_launcher(lambda: program(settings, typed), overrides)
+        return _in_launcher(lambda: program(settings, _names(overrides)), overrides)
 
     try:
         if "--hydra-help" in words:
@@ -147,9 +140,24 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         else:
             main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        if begun:  # an error of the program, not of what was typed
-            raise
         raise _explained(error, config) from None
+    # One run begins here, not in Hydra's job: Hydra would print a line of its own about an error.
+    for settings, context in composed:
+        # What Hydra takes back when its job ends: ${hydra:...} in settings, and variables
+        HydraConfig.instance().cfg = context
+        of_hydra = HydraConfig.get()
+        os.environ.update(of_hydra.job.env_set)
+        _refuse_sweeps(of_hydra)
+        program(settings, _names(_overrides(of_hydra)))
+
+
+def _overrides(of_hydra: HydraConf) -> list[str]:
+    """The settings as they were typed."""
+    return cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
+
+
+def _names(overrides: Sequence[str]) -> list[str]:
+    return [line.split("=")[0].lstrip("+~") for line in overrides]
 
 
 def _flags_last(words: Sequence[str]) -> list[str]:
