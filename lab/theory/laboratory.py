@@ -3,10 +3,11 @@
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
 
 import polars as pl
 from omegaconf import DictConfig, ListConfig
@@ -14,7 +15,8 @@ from omegaconf import DictConfig, ListConfig
 from igo.config.load import split_off
 from igo.ground.errors import ConfigError, nearest
 from igo.ground.files import output_folder, write_atomically
-from lab.theory.row import VERDICTS, Settings, Study
+from igo.ground.numbers import within
+from lab.theory.row import VERDICTS, Study, frame
 
 STUDIES = (
     "identity",
@@ -31,6 +33,15 @@ STUDIES = (
     "assumptions",
 )
 HEAD = Path(__file__).with_name("page.md")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of `python -m lab.theory`; see theory.yaml."""
+
+    output: Path
+    seed: Annotated[int, within(0, 2**32)] = 0
+    workers: Annotated[int, within(1, 1024)] = 2
 
 
 def run(composed: DictConfig) -> None:
@@ -69,13 +80,8 @@ def chosen_studies(study: str | ListConfig | None) -> list[str]:
     return [name for name in STUDIES if name in names]
 
 
-def load(name: str) -> Study:
-    """Return a study by name."""
-    study: Study = _module(name).STUDY
-    return study
-
-
-def _module(name: str) -> ModuleType:
+def load(name: str) -> ModuleType:
+    """Return the module of a study."""
     return import_module(f"lab.theory.studies.{name}")
 
 
@@ -86,28 +92,34 @@ def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
 
 def run_study(name: str, settings: Settings) -> float:
     """Measure, write the tables, and draw the figures from the files; return the seconds."""
-    began = time.perf_counter()
-    for table, data in _module(name).measure(settings).items():
-        write_atomically(settings.output / f"{table}.csv", data.write_csv())
-    for picture, draw in load(name).figures.items():
+    began, module = time.perf_counter(), load(name)
+    study: Study = module.STUDY
+    for table, records in zip(study.frames, module.measure(settings.seed), strict=True):
+        write_atomically(settings.output / f"{table}.csv", frame(records).write_csv())
+    for picture, draw in study.figures.items():
         draw(read_frames(settings.output), settings.output / picture)
     return time.perf_counter() - began
 
 
 def write_page(tables: Path, folder: Path) -> None:
     """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
-    frames, studies = read_frames(tables), {name: load(name) for name in STUDIES}
+    frames = read_frames(tables)
+    studies: dict[str, Study] = {name: load(name).STUDY for name in STUDIES}
     here = {name: study for name, study in studies.items() if {*study.frames} <= frames.keys()}
-    seen = [(name, row, row.look(frames)) for name, study in here.items() for row in study.rows]
-    seen.sort(key=lambda entry: VERDICTS.index(entry[2].verdict))
+    seen = [
+        (name, source, look, look(frames))
+        for name, study in here.items()
+        for source, look in study.rows
+    ]
+    seen.sort(key=lambda entry: VERDICTS.index(entry[-1].verdict))
     verdicts = [result.verdict for *_, result in seen]
     counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
     table, notes, checks = [], [], []
-    for number, (study, row, result) in enumerate(seen, 1):
-        name, check = row.look.__name__, result.deciding
+    for number, (study, source, look, result) in enumerate(seen, 1):
+        name, check = look.__name__, result.deciding
         cells = [
             f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study}.py)',
-            f"{row.stated} ({row.source})",
+            f"{_text(look)} ({source})",
             f"**{result.verdict}**",
             f"{check.what}: {check.number} ({check.asked})",
         ]
@@ -124,7 +136,7 @@ def write_page(tables: Path, folder: Path) -> None:
             for check in of_kind
         ]  # fmt: skip
     figures = [
-        f"\n![{str(draw.__doc__).splitlines()[0]}]({picture})"
+        f"\n![{_text(draw)}]({picture})"
         for study in here.values()
         for picture, draw in study.figures.items()
     ]
@@ -133,3 +145,8 @@ def write_page(tables: Path, folder: Path) -> None:
     lines = [head + "\n".join(table), "", title, "", *notes, *figures, ""]
     write_atomically(folder / "README.md", "\n".join(lines))
     write_atomically(folder / "checks.csv", pl.DataFrame(checks).write_csv())
+
+
+def _text(function: object) -> str:
+    """The docstring, as one line."""
+    return " ".join(str(function.__doc__).split())

@@ -1,8 +1,8 @@
 """A statement of the source as a test that can fail.
 
-A study measures frames (tables of numbers, one CSV each). A row reads them and returns checks:
-numbers with the range that the statement needs. The verdict follows from the checks alone, by the
-same rule for all rows.
+A study measures frames (tables of numbers, one CSV each). A row is a function that reads them and
+returns checks: numbers with the range that the statement needs. The verdict follows from the checks
+alone, by the same rule for all rows.
 """
 
 from __future__ import annotations
@@ -11,25 +11,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy import stats
 
-from igo.ground.numbers import within
 from igo.ground.statistics import mean_of
 
 Frames = Mapping[str, pl.DataFrame]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of `python -m lab.theory`; see theory.yaml."""
-
-    output: Path
-    seed: Annotated[int, within(0, 2**32)] = 0
-    workers: Annotated[int, within(1, 1024)] = 2
+Records = Sequence[Mapping[str, Any]]  # the lines of a frame
 
 
 @dataclass(frozen=True)
@@ -113,38 +104,31 @@ VERDICTS = ("disagrees", "in part", "undecided", "agrees")  # in the order of th
 Look = Callable[[Frames], Seen]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A statement: where the slides have it, its text, and the function that checks it."""
-
-    source: str
-    stated: str
-    look: Look
-
-
 class Study:
-    """Statements that share their measurements: the module's `measure` makes the frames.
+    """Statements that share their measurements.
 
-    `rows` check the frames. `figures` maps a file name to the function that draws it from the
+    The module's `measure` takes the seed and returns the records of each of the `frames`. `rows`
+    are pairs: where the slides have a statement, and the function that checks it in the frames; its
+    docstring is the statement. `figures` maps a file name to the function that draws it from the
     frames into a path; its docstring is the caption.
     """
 
     def __init__(self, *frames: str) -> None:
         self.frames = frames
-        self.rows: list[Row] = []
+        self.rows: list[tuple[str, Look]] = []
         self.figures: dict[str, Callable[[Frames, Path], None]] = {}
 
-    def statement(self, source: str, stated: str) -> Callable[[Look], Look]:
+    def statement(self, source: str) -> Callable[[Look], Look]:
         """Make a row of the decorated function."""
 
         def add(look: Look) -> Look:
-            self.rows.append(Row(source, stated, look))
+            self.rows.append((source, look))
             return look
 
         return add
 
 
-def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+def frame(records: Records) -> pl.DataFrame:
     """Return records as a table; floats have six significant digits, as in the CSV."""
     table = pl.DataFrame(records, infer_schema_length=None)
     floats = [name for name, kind in table.schema.items() if kind.is_float()]

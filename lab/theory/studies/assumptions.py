@@ -1,6 +1,7 @@
 """Study: assumptions A1 (L_g-smooth), A2 (L_f-Lipschitz), A3 (unbiased, one C²) on a network."""
 
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK, Digits, Network
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, mean
+from lab.theory.row import Check, Frames, Records, Seen, Study, mean
 
 STUDY = Study("kinks", "scaled", "variance_on_the_way", "unseen_samples", "variance_cifar100")
 CIFAR100 = Path(__file__).parents[3] / "results" / "records" / "cifar100_many.tar.xz"
@@ -65,9 +66,9 @@ def unseen_over_all(data: Digits, seed: int) -> list[float]:
     return excess
 
 
-def on_cifar100() -> list[dict[str, object]]:
+def on_cifar100() -> Records:
     """Return the largest C² of an epoch over C² before training, by recorded run."""
-    found: list[dict[str, object]] = []
+    found = []
     with tarfile.open(CIFAR100) as tar:
         files = {m.name: file.read() for m in tar if (file := tar.extractfile(m))}
     for run in sorted({name.partition("/")[0] for name in files}):
@@ -79,7 +80,7 @@ def on_cifar100() -> list[dict[str, object]]:
     return found
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Train both networks, take C² on the way; at the end cross kinks and scale the parameters."""
     data = digits.load()
     kinks, scaled, variances = [], [], []
@@ -87,7 +88,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     moved = Digits(data.images, (data.labels + 1) % digits.CLASSES)
     for name, network in NETWORKS.items():
         for epochs in TIMES:
-            x = digits.after_epochs(data, epochs, RATE, BATCH, settings.seed, network)
+            x = digits.after_epochs(data, epochs, RATE, BATCH, seed, network)
             gradients, whole = network.sample_gradients(x, data), network.gradient(x, data)
             variances.append({
                 "network": name, "epoch": epochs,
@@ -107,17 +108,11 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
             bend = float((ahead - slope).norm()) / AHEAD
             scaled.append({"network": name, "scale": c, "gradient_norm": norm, "secant": bend})
     unseen = [
-        {"epoch": epoch, "seed": seed, "excess": excess}
-        for seed in range(settings.seed, settings.seed + SEEDS)
-        for epoch, excess in zip(HALVES, unseen_over_all(data, seed), strict=True)
+        {"epoch": epoch, "seed": each, "excess": excess}
+        for each in range(seed, seed + SEEDS)
+        for epoch, excess in zip(HALVES, unseen_over_all(data, each), strict=True)
     ]
-    return {
-        "kinks": frame(kinks),
-        "scaled": frame(scaled),
-        "variance_on_the_way": frame(variances),
-        "unseen_samples": frame(unseen),
-        "variance_cifar100": frame(on_cifar100()),
-    }
+    return kinks, scaled, variances, unseen, on_cifar100()
 
 
 RAN = f"digits, 64–32–10, {EPOCHS} epochs of SGD"
@@ -129,9 +124,9 @@ def _growth(table: pl.DataFrame, column: str, network: str) -> float:
     return float(values[-1] / values[0])
 
 
-@STUDY.statement("仮定 (A1)", "f is continuously differentiable and L_g-smooth")
+@STUDY.statement("仮定 (A1)")
 def smooth(frames: Frames) -> Seen:
-    """Check that secants of ∇f grow neither for small steps across a kink nor far away."""
+    """f is continuously differentiable and L_g-smooth"""
     what = f"secant of ∇f across a kink, step {STEPS[-1]:g} over step {STEPS[0]:g}"
     far = _growth(frames["scaled"], "secant", "tanh")
     return Seen(
@@ -147,9 +142,9 @@ def smooth(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("仮定 (A2)", "f is L_f-Lipschitz")
+@STUDY.statement("仮定 (A2)")
 def lipschitz(frames: Frames) -> Seen:
-    """Check that ‖∇f‖ is bounded as the second layer grows."""
+    """f is L_f-Lipschitz"""
     what = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
     return Seen(
         f"{RAN}; {SCALED}",
@@ -162,9 +157,9 @@ def lipschitz(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("仮定 (A3)(i)", "the stochastic gradient is unbiased at every x_t")
+@STUDY.statement("仮定 (A3)(i)")
 def unbiased(frames: Frames) -> Seen:
-    """Check the mean of G for independent draws, and in mid-epoch for epochs that use each once."""
+    """the stochastic gradient is unbiased at every x_t"""
     bias = float(frames["variance_on_the_way"]["bias"].to_numpy().max())
     table = frames["unseen_samples"]
     return Seen(
@@ -181,11 +176,9 @@ def unbiased(frames: Frames) -> Seen:
     )  # fmt: skip
 
 
-@STUDY.statement(
-    "仮定 (A3)(ii)", "one C² bounds the variance of the stochastic gradient at all x_t"
-)
+@STUDY.statement("仮定 (A3)(ii)")
 def one_variance(frames: Frames) -> Seen:
-    """Check that C² before training is a bound; that after training must not be one."""
+    """one C² bounds the variance of the stochastic gradient at all x_t"""
     bounds = []
     for when, text in ((0, "before"), (-1, "after")):
         for name in NETWORKS:

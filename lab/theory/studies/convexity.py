@@ -1,5 +1,6 @@
 """Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import polars as pl
 from lab.figures import AMBER, BLUE, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, Array, in_ball
 
 STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
@@ -33,16 +34,16 @@ def sample_widths(
     return delta[exists], a / delta[exists], cosine[exists]
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Sample widths and angles, and take the curvature of smoothed Rastrigin."""
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(seed)
     widths = [
         {"a": a, "delta": float(v), "d_m": float(w), "front": bool(c > 0), "samples": len(delta)}
         for a in map(float, A_WIDTHS)
         for delta, d, cosine in [sample_widths(rng, a)]
         for v, w, c in _extremes_and_some(delta, d, cosine)
     ]
-    angles, radii = [], np.random.default_rng(settings.seed + 1)
+    angles, radii = [], np.random.default_rng(seed + 1)
     for dimension in DIMENSIONS:
         z = rng.standard_normal((SAMPLES, dimension))
         cosine = np.abs(z[:, 0]) / np.linalg.norm(z, axis=1)
@@ -59,11 +60,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
             | {"positive": float((p > 0).mean()), "below_1": float((p < 1).mean())}
             for a, s, f, p in zip(A_PROBABILITY, shares, formula, of_pairs, strict=True)
         ]
-    return {
-        "width_bounds": frame(widths),
-        "strong_convexity": _curvature(),
-        "existence_probability": frame(angles),
-    }
+    return widths, curvatures(), angles
 
 
 def _extremes_and_some(
@@ -79,7 +76,7 @@ def _extremes_and_some(
     return [(delta[i], d[i], cosine[i]) for i in kept]
 
 
-def _curvature() -> pl.DataFrame:
+def curvatures() -> Records:
     """Take the smallest curvature of ball-smoothed Rastrigin on N(0; a r), δ over |δ⁻|'s range.
 
     f is σ-strongly convex on B(0; r).
@@ -94,7 +91,7 @@ def _curvature() -> pl.DataFrame:
         smallest = float(function.curvature(x, level).min())
         case = {"r": r, "a": float(a), "delta": level}
         records.append(case | {"sigma_of_f": sigma, "smallest_curvature": smallest})
-    return frame(records)
+    return records
 
 
 def draw_widths(frames: Frames, path: Path) -> None:
@@ -130,9 +127,9 @@ def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int
     return int(((2 * end - 1) * beyond > 0).sum())
 
 
-@STUDY.statement("命題 3.1", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)")
+@STUDY.statement("命題 3.1")
 def width_is_bounded(frames: Frames) -> Seen:
-    """Count samples outside the printed bounds on either side of θ = π/2."""
+    """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
     parts = []
     for front, name in ((True, "θ < π/2"), (False, "θ > π/2")):
         chosen = frames["width_bounds"].filter(front=front)
@@ -157,13 +154,11 @@ def width_is_bounded(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "命題 3.1",
-    "f σ-strongly convex on B(x*; r), r small enough, |δ_m| = |δ⁻| "
-    "⇒ f̂_δm σ-strongly convex on N(x*; a_m r)",
-)
+@STUDY.statement("命題 3.1")
 def smoothing_keeps_convexity(frames: Frames) -> Seen:
-    """Count the pairs (a_m, δ) whose smoothed function is σ-strongly convex."""
+    """f σ-strongly convex on B(x*; r), r small enough, |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on
+    N(x*; a_m r)
+    """
 
     def check(r: float, share: float, what: str) -> Check:
         rows = frames["strong_convexity"].filter(r=r)
@@ -182,9 +177,9 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("δ⁻ が存在する確率", "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))")
+@STUDY.statement("δ⁻ が存在する確率")
 def existence_probability(frames: Frames) -> Seen:
-    """Compare the sampled share of directions with the formula in each dimension."""
+    """p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))"""
     table = frames["existence_probability"]
     gap = (pl.col("sampled") - pl.col("formula")).abs().max()
     parts = [
@@ -201,9 +196,9 @@ def existence_probability(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("δ⁻ が存在する確率", "0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m")
+@STUDY.statement("δ⁻ が存在する確率")
 def probability_is_positive(frames: Frames) -> Seen:
-    """Count the pairs (x, u) of Proposition 3.1 with p(a_m) above 0 and below 1."""
+    """0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m"""
     table = frames["existence_probability"].filter(a=A_PROBABILITY[0])
     far, near = (float(props.existence_probability(a, 1.0, 1.0, a)) for a in (100.0, 2**0.5))
     return Seen(

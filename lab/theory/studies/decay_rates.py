@@ -1,5 +1,6 @@
 """Study: the allowed band of the decay rate γ_m, and the rates of every schedule."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from igo.method.plan import plan
 from igo.method.profiles import PROFILES, Position
 from lab.figures import GREEN, INK, drawn
 from lab.theory import propositions as props
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import Array
 
 STUDY = Study("decay_rates", "stage_lengths")
@@ -65,18 +66,14 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     ]
 
 
-def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(_seed: int) -> Sequence[Records]:
     """Return γ_m of every schedule, and the lengths of Algorithm 3's stages."""
     rates = [
         {"schedule": name, "m": m, "gamma": float(gamma)}
         for name, (profile, parameters) in SCHEDULES.items()
         for m, gamma in enumerate(decay_rates(profile, STAGES, **parameters), 1)
     ]
-    lengths = [length for power, h in CASES for length in stage_lengths(power, h)]
-    return {
-        "decay_rates": frame(rates),
-        "stage_lengths": frame(lengths),
-    }
+    return rates, [length for power, h in CASES for length in stage_lengths(power, h)]
 
 
 def smallest_rates(frames: Frames) -> dict[str, float]:
@@ -102,9 +99,9 @@ def draw(frames: Frames, path: Path) -> None:
 STUDY.figures |= {"decay_rate_band.png": draw}
 
 
-@STUDY.statement("最適なノイズスケジューリング", "γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]")
+@STUDY.statement("最適なノイズスケジューリング")
 def powers_are_allowed(frames: Frames) -> Seen:
-    """Compare each schedule's smallest γ_m with the floor of the exact band, (a_m − 1)/a_m."""
+    """γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]"""
     smallest = smallest_rates(frames)
 
     def check(name: str) -> Check:
@@ -120,12 +117,9 @@ def powers_are_allowed(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "Algorithm 3",
-    "T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and plans have these lengths",
-)
+@STUDY.statement("Algorithm 3")
 def later_stages_are_longer(frames: Frames) -> Seen:
-    """Compare lengths of neighbouring stages, and a plan's updates with the formula."""
+    """T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and plans have these lengths"""
     parts, equal = [], 0.0
     for (p, h), rows in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
         formula, planned = rows["formula"].to_numpy(), rows["plan"].to_numpy()

@@ -7,13 +7,14 @@ point, by chains of another seed. Algorithm 3 has M by M^p = 1/(α_0 ε), and st
 T_F = H_4/ε_m (H_3 = 0). Stages of one length are another algorithm: *equal stages*.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-import polars as pl
 
 from igo.method.algorithm3 import stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, rate_gap
+from lab.theory.row import Check, Frames, Records, Seen, Study, rate, rate_gap
 from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("escape")
@@ -89,7 +90,7 @@ def tuned(method: Method, d: int, slow: int, seed: int) -> float:
     return best([coarse * 2**step for step in (0, -0.5, -0.25, 0.25, 0.5)])
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Run every method in every dimension from δ_1 = 1, and tuned, on chains of another seed."""
     records = []
     for d, chains in CHAINS.items():
@@ -98,14 +99,14 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         runs = [(DESCENT, "none", still, 0.0)]
         runs += [(name, WHOLE, method, 1.0) for name, method in methods().items()]
         runs += [
-            (name, TUNED, method, tuned(method, d, slow, settings.seed + 1))
+            (name, TUNED, method, tuned(method, d, slow, seed + 1))
             for name, method in methods().items()
         ]
         for name, level, method, first in runs:
-            won = successes(method, first, d, slow, settings.seed)
+            won = successes(method, first, d, slow, seed)
             case = {"d": d, "method": name, "level": level, "delta_1": first}
             records.append(case | {"chains": chains, "successes": won})
-    return {"escape": frame(records)}
+    return (records,)
 
 
 def _wins(frames: Frames, d: int, name: str, level: str = TUNED) -> tuple[int, int]:
@@ -130,12 +131,9 @@ RAN = (
 AGAIN = "the same ripples, not new σ-nice"
 
 
-@STUDY.statement(
-    "定理 3.4, Algorithm 3",
-    "the global minimiser is reached from starts all over the domain, other minima present",
-)
+@STUDY.statement("定理 3.4, Algorithm 3")
 def reaches_the_global_minimum(frames: Frames) -> Seen:
-    """Check that nearly every chain succeeds."""
+    """the global minimiser is reached from starts all over the domain, other minima present"""
     ours = [named(p, how) for how in ("η falls", "b grows") for p in POWERS[:2]]
     return Seen(
         RAN,
@@ -146,12 +144,9 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "SGDの挙動についての理論的洞察",
-    "falling noise reaches it more often than plain descent and than constant noise",
-)
+@STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_beats_constant(frames: Frames) -> Seen:
-    """Compare Algorithm 3, both ways, with plain descent and with constant noise."""
+    """falling noise reaches it more often than plain descent and than constant noise"""
     ours = [named(p, how) for how in ("b grows", "η falls") for p in POWERS[:2]]
     return Seen(
         AGAIN,
@@ -161,9 +156,9 @@ def falling_beats_constant(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("最適なノイズスケジューリング", "the optimal decay of the noise has p in (0, 1]")
+@STUDY.statement("最適なノイズスケジューリング")
 def powers_up_to_one_are_best(frames: Frames) -> Seen:
-    """Compare p = 1/2 and 1 with p = 2, each with its own M."""
+    """the optimal decay of the noise has p in (0, 1]"""
     return Seen(
         AGAIN,
         [_gap(frames, d, named(p), named(2)) for d in CHAINS for p in POWERS[:2]],

@@ -8,7 +8,7 @@ import polars as pl
 from lab.theory.functions import Dented, smoothed
 from lab.theory.nice import check_sigma_nice
 from lab.theory.propositions import fitted_exponent
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("algorithm1")
@@ -55,12 +55,12 @@ def algorithm1(
     return results
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
     checked = check_sigma_nice(smoothed(PROBLEM), list(levels), SIGMA)
     nice = all(level.moves_little and level.is_convex for level in checked)
-    start = np.random.default_rng(settings.seed).uniform(-FIRST, FIRST, (CHAINS, 1))
+    start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
     rules: dict[str, Sequence[float]] = {
         "printed": list(SIGMA * levels**2 / 32),  # in Hazan et al. an accuracy, ε_m
@@ -68,7 +68,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     }
     for rule, asked in rules.items():
         steps = [int(np.ceil(count)) for count in asked]
-        results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, settings.seed)
+        results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, seed)
         for m, x in enumerate(results):
             error = PROBLEM.value(x)
             case = {"rule": rule, "stage": m + 1, "sigma_nice": nice, "delta": float(levels[m])}
@@ -76,12 +76,12 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
             spread = float(error.std() / np.sqrt(CHAINS))
             found = {"mean_error": float(error.mean()), "standard_error": spread}
             records.append(case | done | found)
-    return {"algorithm1": frame(records)}
+    return (records,)
 
 
-@STUDY.statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m")
+@STUDY.statement("Algorithm 1")
 def printed_step_rule(frames: Frames) -> Seen:
-    """Check that the stages of the printed rule have steps, and that its error falls with δ."""
+    """T_m := σδ_m²/32 is the number of SGD steps of stage m"""
     printed, hazan = (frames["algorithm1"].filter(rule=rule) for rule in ("printed", "hazan"))
 
     def checks(rows: pl.DataFrame, name: str) -> list[Check]:
@@ -102,9 +102,9 @@ def printed_step_rule(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("定理 5.1", "O(1/ε²) iterations reach the ε-neighbourhood of x*, f(x) − f(x*) ≤ ε")
+@STUDY.statement("定理 5.1")
 def theorem_5_1(frames: Frames) -> Seen:
-    """Fit the exponent of total steps against the error."""
+    """O(1/ε²) iterations reach the ε-neighbourhood of x*, f(x) − f(x*) ≤ ε"""
     hazan = frames["algorithm1"].filter(rule="hazan").filter(pl.col("stage") > 2)
     error = hazan["mean_error"].to_numpy()
     slope, spread = fitted_exponent(hazan["total_steps"].to_numpy(), error)

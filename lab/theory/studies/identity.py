@@ -1,14 +1,12 @@
 """Study: where is SGD on f, in expectation, gradient descent on f̂_δ?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, GAUSSIAN, Array, Kernel
 
 STUDY = Study("sgd_is_smoothed_descent")
@@ -70,17 +68,17 @@ def cases(seed: int) -> list[Case]:
     ]
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point."""
-    records: list[dict[str, Any]] = []
-    for case in cases(settings.seed + 1):
-        level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(settings.seed)
+    records = []
+    for case in cases(seed + 1):
+        level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(seed)
         head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
         predicted = -ETA * rastrigin(case.kernel, 1).gradient(GRID, level)
         for y, wanted in zip(map(float, GRID), map(float, predicted), strict=True):
             found = expected_step(case, y, rng)
             records.append(head | {"y": y} | found | {"predicted": wanted})
-    return {"sgd_is_smoothed_descent": frame(records)}
+    return (records,)
 
 
 def _within(frames: Frames, label: str) -> Check:
@@ -99,12 +97,9 @@ def _size(frames: Frames, label: str) -> float:
 RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
 
 
-@STUDY.statement(
-    "SGDの確率的ノイズと平滑化",
-    "E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation",
-)
+@STUDY.statement("SGDの確率的ノイズと平滑化")
 def sgd_is_smoothed_descent(frames: Frames) -> Seen:
-    """Check the identity for noise that is exactly the kernel."""
+    """E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation"""
     return Seen(
         f"{RAN}, ω = C u with u uniform on the ball: the kernel is exactly the noise",
         [_within(frames, "ball noise")],
@@ -112,11 +107,9 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "SGDの平滑化特性", "ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"
-)
+@STUDY.statement("SGDの平滑化特性")
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
-    """Check the ball kernel's prediction on mini-batches of skewed one-sample gradients."""
+    """ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"""
     return Seen(
         f"{RAN}, mini-batches of a finite sum with skewed one-sample gradients",
         [
@@ -134,9 +127,9 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("SGDの平滑化特性", "one f̂_δ for all x")
+@STUDY.statement("SGDの平滑化特性")
 def one_function_for_all_x(frames: Frames) -> Seen:
-    """Check the prediction of one δ where the noise depends on x."""
+    """one f̂_δ for all x"""
     return Seen(
         f"{RAN}, noise that grows with |x| (l_i = f + c_i x²/2)",
         [_within(frames, "noise ∝ x, b = 1")],

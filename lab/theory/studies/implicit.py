@@ -5,19 +5,19 @@ For the ripple x*_δ = κδ − (μ/ω) sin ωδ cos ωx*_δ, κ = (left − rig
 if κ + μ ≤ 1, and between levels at least 2μ/(ω(1 − κ)) apart in any case. (ii) always holds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
-import polars as pl
 from scipy import stats
 
 from igo.method.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple, smoothed
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate
+from lab.theory.row import Check, Frames, Records, Seen, Study, rate
 from lab.theory.smoothing import Array
 
 STUDY = Study(
@@ -121,9 +121,8 @@ def rounds_and_errors(
     return records
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Measure error against rounds for each p, then run Algorithm 3 with M and T_F from ε."""
-    seed = settings.seed
     errors = [
         record
         for power, mode in product(ROUNDS, MODES)
@@ -142,11 +141,10 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         {"h3": h3, "rounds": int((bracket(last, h3) > 0).sum())}
         for h3 in (*H3, RIPPLE.problem.lipschitz**2 / 2)
     ]
-    tables = {"theorem_3_4": errors, "algorithm3": reached, "stage_lengths_exist": valid}
-    return {name: frame(records) for name, records in (tables | inside(seed)).items()}
+    return errors, reached, valid, *inside(seed)
 
 
-def inside(seed: int) -> dict[str, list[dict[str, Any]]]:
+def inside(seed: int) -> Sequence[Records]:
     """Check two functions at every level, fit the rate, and count the chains that arrive."""
     checked, rates, reached = [], [], []
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
@@ -162,7 +160,7 @@ def inside(seed: int) -> dict[str, list[dict[str, Any]]]:
         end = run(phi, starts(seed), mode, seed, NARROW)
         within = int((np.abs(end) <= NARROW.delta * phi[-1]).sum())
         reached.append({"p": power, "mode": mode, "within": within})
-    return {"inside_class": checked, "inside_rates": rates, "inside_success": reached}
+    return checked, rates, reached
 
 
 def _slope(
@@ -186,9 +184,9 @@ def _fall(frames: Frames, power: float, mode: str, table: str = "theorem_3_4") -
 NEAR = "the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p})"
 
 
-@STUDY.statement("定理 3.4", f"{NEAR} rounds, p ∈ (0, 1]")
+@STUDY.statement("定理 3.4")
 def rounds_against_error(frames: Frames) -> Seen:
-    """Fit the exponent of rounds against the error for every p."""
+    """the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p}) rounds, p ∈ (0, 1]"""
     what = "fall of the error over that of M^−p"
     return Seen(
         "the ripple (σ, L_f known), with closed-form ∇f̂ and with SGD, H_3 = 0",
@@ -204,9 +202,9 @@ def rounds_against_error(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("定理 3.4", f"{NEAR} gradient steps")
+@STUDY.statement("定理 3.4")
 def steps_against_error(frames: Frames) -> Seen:
-    """Fit the exponent of gradient steps against the error for every p."""
+    """the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p}) gradient steps"""
     return Seen(
         "the ripple, closed-form ∇f̂, Σ T_F of all rounds, T_F = H_4/ε_m",
         [_slope(frames, power, "exact", "steps", f"p = {power:g}") for power in ROUNDS],
@@ -215,9 +213,9 @@ def steps_against_error(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("Algorithms 3, 4", "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε")
+@STUDY.statement("Algorithms 3, 4")
 def epsilon_is_reached(frames: Frames) -> Seen:
-    """Count the chains that end within ε."""
+    """M^p = 1/(α_0 ε) rounds with T_F steps each reach ε"""
     table = frames["algorithm3"]
 
     def checks(mode: str) -> list[Check]:
@@ -238,11 +236,9 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "Algorithm 3", "T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"
-)
+@STUDY.statement("Algorithm 3")
 def stage_lengths_exist(frames: Frames) -> Seen:
-    """Find the largest M for which every T_F exists, by H_3."""
+    """T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"""
     rows = frames["stage_lengths_exist"].iter_rows()
     return Seen(
         f"the largest M ≤ {MOST:,} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
@@ -259,11 +255,9 @@ def _class(frames: Frames, name: str) -> list[Check]:
     return [Check(f"broken of {m} levels, p = {p:g}", n, high=0) for p, m, n in rows.iter_rows()]
 
 
-@STUDY.statement(
-    "定理 3.4", "f new σ-nice at all levels ⇒ the ε-neighbourhood after O(1/ε^{1/p}) rounds"
-)
+@STUDY.statement("定理 3.4")
 def rounds_inside_the_class(frames: Frames) -> Seen:
-    """Check the class, and fit the exponent of rounds against the error for every p."""
+    """f new σ-nice at all levels ⇒ the ε-neighbourhood after O(1/ε^{1/p}) rounds"""
     slopes = (
         _slope(frames, power, mode, "rounds", f"p = {power:g}, {mode}", "inside_rates")
         for power, mode in product(ROUNDS, ("exact", "sgd"))
@@ -278,11 +272,9 @@ def rounds_inside_the_class(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "定理 3.4", "f new σ-nice at its levels, with other minima ⇒ all starts reach N(x*; d_Mδ_M)"
-)
+@STUDY.statement("定理 3.4")
 def starts_inside_the_class(frames: Frames) -> Seen:
-    """Check the class, and count the chains from the whole domain that end near x*."""
+    """f new σ-nice at its levels, with other minima ⇒ all starts reach N(x*; d_Mδ_M)"""
 
     def arrive(mode: str) -> list[Check]:
         rows = frames["inside_success"].filter(mode=mode).select("p", "within").iter_rows()

@@ -4,13 +4,15 @@ All functions have closed forms: x²/2 + A sin(ωx + φ) under the ball and the 
 dented bowls with a kink at x*, whose x*_δ moves as fast as δ.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from scipy import optimize
 
 from lab.theory import propositions as props
 from lab.theory.functions import Dented, Ripple, Smoothed, smoothed, tilted_wave
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
 
@@ -104,9 +106,9 @@ def cases_of_3_3(rng: np.random.Generator, function: Smoothed) -> list[dict[str,
     ]
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Sample functions and noise levels."""
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(seed)
     moves = [case for r in RADII for _ in range(WAVES) if (case := case_of_3_2(rng, r))]
     starts = [
         {"function": name} | case
@@ -114,16 +116,14 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         for _ in range(count)
         for case in cases_of_3_3(rng, draw(rng))
     ]
-    return {"minimisers_move": frame(moves), "stage_starts": frame(starts)}
+    return moves, starts
 
 
-@STUDY.statement(
-    "命題 3.2",
-    "f σ-strongly convex on B(x*; r), r small enough, 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| "
-    "⇒ f new σ-nice",
-)
+@STUDY.statement("命題 3.2")
 def noise_is_sufficient(frames: Frames) -> Seen:
-    """Count the cases that meet the condition, σ below the sharp value, and break (i) or (ii)."""
+    """f σ-strongly convex on B(x*; r), r small enough, 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| ⇒
+    f new σ-nice
+    """
     table = frames["minimisers_move"]
     moved = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
 
@@ -149,12 +149,9 @@ def noise_is_sufficient(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "命題 3.3, 最適なノイズスケジューリング",
-    "f new σ-nice ⇒ ‖x*(δ_m) − x*‖ < d_{m+1}|δ_{m+1}|, for which γ_m > 1/d_{m+1} is necessary",
-)
+@STUDY.statement("命題 3.3, 最適なノイズスケジューリング")
 def stages_start_inside(frames: Frames) -> Seen:
-    """Count stages that start outside the next one's region, and that need no γ_m above 1/d."""
+    """f new σ-nice ⇒ ‖x*(δ_m) − x*‖ < d_{m+1}|δ_{m+1}|, for which γ_m > 1/d_{m+1} is necessary"""
     table = frames["stage_starts"].filter(pl.col("moves_little") & (pl.col("convex") > 0))
     above = pl.col("gamma") > 1 / pl.col("d")
     outside = pl.col("distance") >= pl.col("bound")

@@ -1,15 +1,14 @@
 """Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-import polars as pl
 
 from lab.theory.functions import Dented, Ripple, quadratic, rastrigin, smoothed
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, GAUSSIAN
 
 STUDY = Study("nonconvex_bands", "nice_stages")
@@ -26,7 +25,7 @@ LARGE, SMALL = np.linspace(2.0, 0.6, 8), np.linspace(0.2, 0.02, 8)
 CASES = tuple(product((1, 2), (BALL, GAUSSIAN)))
 
 
-def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(_seed: int) -> Sequence[Records]:
     """Find where f̂_δ is not convex at the minimiser, and run both checkers on every function."""
     nonconvex = [
         {"function": "rastrigin", "kernel": kernel.name, "d": d, "from": low, "to": high}
@@ -38,10 +37,7 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
         {"function": "rastrigin on N(0; 3δ)", "kernel": "gaussian", "d": 1, "from": a, "to": b}
         for a, b in around
     ]
-    return {
-        "nonconvex_bands": frame(nonconvex),
-        "nice_stages": frame([r for name, report in _reports() for r in _records(name, report)]),
-    }
+    return nonconvex, [r for name, report in _reports() for r in _records(name, report)]
 
 
 def _reports() -> Iterator[tuple[str, list[Level]]]:
@@ -71,7 +67,7 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
 
 
-def _records(case: str, levels: list[Level]) -> list[dict[str, object]]:
+def _records(case: str, levels: list[Level]) -> Records:
     return [
         {
             "check": case,
@@ -95,9 +91,9 @@ def _broken(frames: Frames, case: str) -> int:
     return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
 
 
-@STUDY.statement("目的関数の平滑化", "more noise makes a smoother function")
+@STUDY.statement("目的関数の平滑化")
 def more_noise_is_smoother(frames: Frames) -> Seen:
-    """Count the bands of δ in which the global minimiser of f is a maximum of f̂_δ."""
+    """more noise makes a smoother function"""
     table = frames["nonconvex_bands"]
     parts = [
         Check(f"bands, {kernel.name}, d = {d}",
@@ -115,9 +111,9 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("動機", "it is not known whether (nonconvex) σ-nice functions exist")
+@STUDY.statement("動機")
 def sigma_nice_is_rare(frames: Frames) -> Seen:
-    """Count the levels at which a suitable nonconvex function breaks the definition."""
+    """it is not known whether (nonconvex) σ-nice functions exist"""
     others = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
     what = f"dented bowl, σ = {DENTED_SIGMA:g}: broken of {len(DENTED_LEVELS)} levels"
     return Seen(
@@ -129,9 +125,9 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("結論", "there are cases in which a σ-nice function cannot be defined")
+@STUDY.statement("結論")
 def cannot_be_defined(frames: Frames) -> Seen:
-    """Look at the minimisers of ball-smoothed Rastrigin inside and outside its bad band."""
+    """there are cases in which a σ-nice function cannot be defined"""
 
     def checks(case: str) -> list[Check]:
         stages = frames["nice_stages"].filter(check=case)
@@ -152,11 +148,9 @@ def cannot_be_defined(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "New σ-nice 関数", "along one sequence δ_m, around x*, nonconvex functions are new σ-nice"
-)
+@STUDY.statement("New σ-nice 関数")
 def new_sigma_nice_exists(frames: Frames) -> Seen:
-    """Count the levels at which two nonconvex functions break the new definition."""
+    """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
     rastrigins, ripples, twice = (
         [Check(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"), high=0)
          for m in ROUNDS]
@@ -177,11 +171,9 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "貢献", "the new definition lets more functions in, by choice of the noise sequence"
-)
+@STUDY.statement("貢献")
 def sequence_can_be_chosen(frames: Frames) -> Seen:
-    """Count the levels that break the definition, for sequences in the band and outside it."""
+    """the new definition lets more functions in, by choice of the noise sequence"""
     kept = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
     through = _broken(frames, "sequence: through the band")
     return Seen(

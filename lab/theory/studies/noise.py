@@ -1,11 +1,11 @@
 """Study: the size of SGD's noise; large batches; falling learning rates and growing batches."""
 
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
-import polars as pl
 
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap
+from lab.theory.row import Check, Frames, Records, Seen, Study, rate_gap
 from lab.theory.smoothing import Array
 
 STUDY = Study("lemma_2_1", "noise_and_batch")
@@ -57,9 +57,9 @@ def tuned(split: float, gammas: tuple[float, ...], seed: int) -> tuple[float, fl
     return best([(b, min(gamma * g, 1)) for b, g in product(batches, finer)])
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Enumerate Lemma 2.1's mini-batches; run SGD of different batch sizes and schedules."""
-    gradients = np.random.default_rng(settings.seed).exponential(size=(SAMPLES, 3))
+    gradients = np.random.default_rng(seed).exponential(size=(SAMPLES, 3))
     c2 = float(((gradients - gradients.mean(0)) ** 2).sum(1).mean())
     names = ("with_replacement", "without_replacement")
     lemma = [
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         for b in range(1, SAMPLES)
     ]
     runs = [(CONSTANT, "grid", 1.0, 2.0**k, 1.0) for k in range(15)]
-    again = settings.seed + 1
+    again = seed + 1
     runs += [(CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), again))]
     runs += [(name, "tuned", split, *tuned(split, GAMMAS, again)) for name, split in SPLITS.items()]
     batch = runs[-2][3]  # of the tuned Method 3
@@ -76,16 +76,16 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         {
             "schedule": name, "chosen": chosen, "b_1": batch, "gamma": gamma,
             "delta_1": ETA * NOISE / batch**0.5, "chains": CHAINS,
-            "in_global_basin": in_global_basin(split, batch, gamma, CHAINS, settings.seed),
+            "in_global_basin": in_global_basin(split, batch, gamma, CHAINS, seed),
         }
         for name, chosen, split, batch, gamma in runs
     ]  # fmt: skip
-    return {"lemma_2_1": frame(lemma), "noise_and_batch": frame(records)}
+    return lemma, records
 
 
-@STUDY.statement("補題 2.1", "E‖∇f_S − ∇f‖² ≤ C²/b")
+@STUDY.statement("補題 2.1")
 def lemma_2_1(frames: Frames) -> Seen:
-    """Compare every enumerated mini-batch variance with C²/b."""
+    """E‖∇f_S − ∇f‖² ≤ C²/b"""
     table, n = frames["lemma_2_1"], SAMPLES
     bound = table["C2/b"]
     over = float((table["with_replacement"] / bound).max())  # type: ignore[arg-type]
@@ -113,12 +113,9 @@ def _wins(
 RAN = f"{CHAINS:,} SGD chains on Rastrigin, d = 1, noise (C/√b)·u"
 
 
-@STUDY.statement(
-    "SGDの挙動についての理論的洞察",
-    "too large batches follow the original function and stay in bad local minima",
-)
+@STUDY.statement("SGDの挙動についての理論的洞察")
 def large_batches_stay(frames: Frames) -> Seen:
-    """Compare the success of a medium batch with that of the largest, and of the next to it."""
+    """too large batches follow the original function and stay in bad local minima"""
     large, medium, next_to_it = (_wins(frames, CONSTANT, "grid", b) for b in (16384, 8, 4096))
     return Seen(
         f"{RAN}, constant η and b",
@@ -127,12 +124,9 @@ def large_batches_stay(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "SGDの挙動についての理論的洞察",
-    "a decaying learning rate or a growing batch is better than constants",
-)
+@STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_noise_is_better(frames: Frames) -> Seen:
-    """Compare each schedule with the constant; both sides are tuned alike, on other chains."""
+    """a decaying learning rate or a growing batch is better than constants"""
     rival = _wins(frames, CONSTANT, "tuned")
     return Seen(
         f"{RAN}; b_1 and γ tuned alike on others",

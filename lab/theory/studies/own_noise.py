@@ -1,15 +1,15 @@
 """Study: does the ball smooth as a network's own noise does, and do η and b set that noise?"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 
 STUDY = Study("own_noise")
 RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 800, 200
@@ -70,13 +70,13 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
     return records
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Train, and measure the rise of the smoothed loss at three points of the run."""
     data, records = digits.load(), []
     for name, epochs in POINTS.items():
-        x = digits.after_epochs(data, epochs, RATE, BATCH, settings.seed)
-        records += [{"point": name} | record for record in rises(x, data, settings.seed)]
-    return {"own_noise": frame(records)}
+        x = digits.after_epochs(data, epochs, RATE, BATCH, seed)
+        records += [{"point": name} | record for record in rises(x, data, seed)]
+    return (records,)
 
 
 def ratio(frames: Frames, point: str, kernel: str, over: str = OWN, less: bool = False) -> Check:
@@ -98,11 +98,9 @@ RAN = (
 )
 
 
-@STUDY.statement(
-    "SGDの平滑化特性", "on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)"
-)
+@STUDY.statement("SGDの平滑化特性")
 def ball_smooths_as_sgd(frames: Frames) -> Seen:
-    """Compare the ball's rise with that of the network's own noise."""
+    """on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)"""
     fitting = [ratio(frames, point, OWN_GAUSSIAN) for point in POINTS]
     return Seen(
         RAN,
@@ -113,12 +111,9 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement(
-    "SGDの挙動についての理論的洞察",
-    "to lower η, or to raise b, is equivalent to lowering the noise level",
-)
+@STUDY.statement("SGDの挙動についての理論的洞察")
 def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
-    """Compare η/2 and 4b, which halve δ, with the noise as it is."""
+    """to lower η, or to raise b, is equivalent to lowering the noise level"""
     alike = (f"{ratio(frames, point, SLOW, LARGE).value:.2f}" for point in POINTS)
     return Seen(
         RAN,

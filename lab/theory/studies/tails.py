@@ -3,13 +3,14 @@
 These statements are of version 7 of the paper (arXiv 2311.08745, January 2026), not of the slides.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-import polars as pl
 import torch
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Seen, Settings, Study, frame
+from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import PUBLISHED, Array, wave_left
 from lab.theory.studies.own_noise import BATCH, OWN, OWN_GAUSSIAN, RATE, noise
 
@@ -27,7 +28,7 @@ def hill(sizes: Array) -> tuple[float, float]:
     return index, index / k**0.5
 
 
-def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+def measure(seed: int) -> Sequence[Records]:
     """Take the published kernels apart; train, and measure the tails of the noise on the way."""
     kernels, tails = [], []
     for name, law in PUBLISHED.items():
@@ -36,10 +37,10 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         kernels.append({"kernel": name, "mean": mean, "left_of_wave": large, "small_delta": small})
     data = digits.load()
     for epochs in EPOCHS:
-        x = digits.after_epochs(data, epochs, RATE, BATCH, settings.seed)
+        x = digits.after_epochs(data, epochs, RATE, BATCH, seed)
         gradients = NETWORK.sample_gradients(x, data)
         gradients -= gradients.mean(0)
-        random, n = torch.Generator().manual_seed(settings.seed), len(gradients)
+        random, n = torch.Generator().manual_seed(seed), len(gradients)
         drawn = (noise(kernel, gradients, n, random) for kernel in (OWN, OWN_GAUSSIAN))
         for name, omega in zip((ONE, MANY, NORMAL), (gradients, *drawn), strict=True):
             squares = omega.square().sum(1).sort().values.numpy()
@@ -47,12 +48,12 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
             percent = float(squares[-(n // 100) :].sum() / squares.sum())
             case = {"epochs": epochs, "noise": name, "hill": index, "standard_error": error}
             tails.append(case | {"share_of_largest_percent": percent})
-    return {"published_kernels": frame(kernels), "tail_index": frame(tails)}
+    return kernels, tails
 
 
-@STUDY.statement("arXiv v7", "light- or heavy-tailed u smooths f: f̂_δ(x) = E f(x − δu)")
+@STUDY.statement("arXiv v7")
 def tails_smooth(frames: Frames) -> Seen:
-    """Check what each published kernel leaves of a wave, and whether u has a mean."""
+    """light- or heavy-tailed u smooths f: f̂_δ(x) = E f(x − δu)"""
     table = frames["published_kernels"]
     parts = []
     for name, mean, left, _ in table.iter_rows():
@@ -70,9 +71,9 @@ def tails_smooth(frames: Frames) -> Seen:
     )
 
 
-@STUDY.statement("arXiv v7", "the noise of SGD may be heavy-tailed (index below 2)")
+@STUDY.statement("arXiv v7")
 def noise_is_heavy_tailed(frames: Frames) -> Seen:
-    """Compare Hill's index with 2, at four points of a training."""
+    """the noise of SGD may be heavy-tailed (index below 2)"""
     table = frames["tail_index"]
 
     def checks(name: str) -> list[Check]:

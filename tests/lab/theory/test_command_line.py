@@ -19,7 +19,7 @@ MINUTES = ("explicit", "noise", "nice", "implicit", "escape", "own_noise")  # CI
 def test_the_committed_theory_comes_out_again(tmp_path, program, names):
     """The tables are those in results/theory; the page has the rows of the studies that ran."""
     program(f"study=[{','.join(names)}]", "output=out", command="lab.theory").good()
-    studies = [laboratory.load(name) for name in names]
+    studies = [laboratory.load(name).STUDY for name in names]
     page = (tmp_path / "out" / "README.md").read_text()
     assert f"**{sum(len(study.rows) for study in studies)} statements: " in page
     for study in studies:
