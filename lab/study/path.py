@@ -66,21 +66,28 @@ AFTER = "Post hoc, between lengths:\n"
 def rows(planned: Sequence[int]) -> list[Row]:
     """The claims of the protocol, of these seeds."""
     found = []
-    for epochs in LENGTHS:
-        for endpoint, statistics in ENDPOINTS.items():
-            for first, second in ESTIMATED:
-                judged = (first, second) in JUDGED and endpoint == "end_accuracy"
-                judged = judged and epochs == LENGTHS[-1]
-                found.append({
-                    "claim": f"{epochs} epochs, {statistics}: {first} − {second}",
-                    "test": "compare" if judged else "none",
-                    "experiment": EXPERIMENT, "first_seed": planned[0], "seeds": len(planned),
-                    "least": min(len(planned), LEAST), "endpoint": endpoint,
-                    "family": "judged" if judged else f"{epochs} {statistics}",
-                    "first": ARMS[first] | {"epochs": epochs},
-                    "second": ARMS[second] | {"epochs": epochs},
-                })  # fmt: skip
+    for epochs, endpoint, (first, second) in product(LENGTHS, ENDPOINTS, ESTIMATED):
+        longest = epochs == LENGTHS[-1] and endpoint == "end_accuracy"
+        judged = longest and (first, second) in JUDGED
+        found.append({
+            "claim": _claim(epochs, endpoint, first, second),
+            "test": "compare" if judged else "none",
+            "experiment": EXPERIMENT, "first_seed": planned[0], "seeds": len(planned),
+            "least": min(len(planned), LEAST), "endpoint": endpoint,
+            "family": "judged" if judged else f"{epochs} {ENDPOINTS[endpoint]}",
+            "first": ARMS[first] | {"epochs": epochs}, "second": ARMS[second] | {"epochs": epochs},
+        })  # fmt: skip
     return found
+
+
+def _claim(epochs: int, endpoint: str, first: str, second: str) -> str:
+    return f"{epochs} epochs, {ENDPOINTS[endpoint]}: {first} − {second}"
+
+
+def _of_arm(runs: Mapping[str, Run], arm: str, epochs: int, seeds_of: Sequence[int]) -> list[Run]:
+    """The runs of an arm at a length, seed by seed."""
+    settings = ARMS[arm] | {"epochs": epochs}
+    return [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
 
 
 def fill(runs: Mapping[str, Run]) -> list[Row]:
@@ -106,11 +113,10 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
-    for arm, settings in ARMS.items():
+    for arm in ARMS:
         cells = []
         for epochs in LENGTHS:
-            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
-                      for seed in seeds_of]  # fmt: skip
+            of_arm = _of_arm(runs, arm, epochs, seeds_of)
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
@@ -138,8 +144,7 @@ def readme(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     seeds_of = study.seeds_of(claims, runs)
     longest, lines = LENGTHS[-1], []
     for arm, (eta, b) in CHANGES.items():
-        settings = ARMS[arm] | {"epochs": longest}
-        of_arm = [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
+        of_arm = _of_arm(runs, arm, longest, seeds_of)
         accuracy = np.mean([study.endpoint(run, "end_accuracy") for run in of_arm])
         updates = np.median([run.epochs[-1]["updates"] for run in of_arm])
         seconds = np.median([run.status["seconds"] for run in of_arm])
@@ -168,12 +173,9 @@ def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
 
 def _estimate(claims: Sequence[Row], epochs: int, endpoint: str, first: str, second: str) -> str:
     """The difference of two arms at a length, with its interval."""
-    (row,) = (
-        row for row in claims
-        if (row["endpoint"], row["first"], row["second"])
-        == (endpoint, ARMS[first] | {"epochs": epochs}, ARMS[second] | {"epochs": epochs})
-    )  # fmt: skip
-    return table.with_interval(*(row["found"][name] for name in ("statistic", "low", "high")))
+    claim = _claim(epochs, endpoint, first, second)
+    (found,) = (row["found"] for row in claims if row["claim"] == claim)
+    return table.with_interval(found["statistic"], found["low"], found["high"])
 
 
 def draw(claims: Sequence[Row], file: Path) -> None:
