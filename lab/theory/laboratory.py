@@ -18,20 +18,10 @@ from igo.ground.files import output_folder, write_atomically
 from igo.ground.numbers import within
 from lab.theory.row import VERDICTS, Study, frame
 
-STUDIES = (
-    "identity",
-    "noise",
-    "nice",
-    "convexity",
-    "movement",
-    "decay_rates",
-    "explicit",
-    "implicit",
-    "escape",
-    "own_noise",
-    "tails",
-    "assumptions",
-)
+STUDIES = (  # the page is in the order of verdicts, and then in this
+    "identity", "noise", "nice", "convexity", "movement", "decay_rates", "explicit", "implicit",
+    "escape", "own_noise", "tails", "assumptions",
+)  # fmt: skip
 HEAD = Path(__file__).with_name("page.md")
 
 

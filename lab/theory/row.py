@@ -151,11 +151,8 @@ def rate_gap(what: str, more: tuple[int, int], less: tuple[int, int], low: float
 
     The interval is Newcombe's hybrid score interval (1998), from the two Wilson intervals.
     """
-    (a, b), (lower_a, upper_a), (lower_b, upper_b) = (
-        (more[0] / more[1], less[0] / less[1]),
-        wilson(*more),
-        wilson(*less),
-    )
+    a, b = more[0] / more[1], less[0] / less[1]
+    (lower_a, upper_a), (lower_b, upper_b) = wilson(*more), wilson(*less)
     down = math.hypot(a - lower_a, upper_b - b)
     up = math.hypot(upper_a - a, b - lower_b)
     return Check(what, a - b, low, interval=(a - b - down, a - b + up))

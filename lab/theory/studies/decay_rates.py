@@ -32,37 +32,24 @@ def decay_rates(profile: str, stages: int, **parameters: Any) -> Array:
     return np.asarray(levels[1:] / levels[:-1])
 
 
-def length_shares(phi: Array, rates: Array, h: float) -> Array:
-    """Return each stage's share of all updates, ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0.
-
-    This is T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m², up to a factor [derived].
-    """
-    bracket = phi**2 - h * rates / rates[0]
-    return np.asarray(1 / bracket / (1 / bracket).sum())
-
-
 def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
-    """Return the share of updates of each stage: equal, of a training plan, and by the formula."""
-    phi = props.optimal_levels(1.0, LENGTHENED, power)
+    """Return the share of updates of each stage: equal, of a training plan, and by the formula.
+
+    T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m² is ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0 [derived].
+    """
+    phi = props.optimal_levels(1.0, LENGTHENED, power)  # η_m/η_1 as well
+    lengths = 1 / (phi**2 - h * phi)
     planned = plan(
-        "graduated",
-        n=50_000,
-        epochs=EPOCHS,
-        learning_rate=0.1,
-        batch_size=128,
-        split=1.0,
-        stages=LENGTHENED,
-        algorithm3={"h": h},
-        p=power,
-    )
+        "graduated", n=50_000, epochs=EPOCHS, learning_rate=0.1, batch_size=128, split=1.0,
+        stages=LENGTHENED, algorithm3={"h": h}, p=power,
+    )  # fmt: skip
     updates = dict.fromkeys(range(1, LENGTHENED + 1), 0)
     for row in planned.rows:  # a stage that begins inside an epoch has several
         updates[row.stage] += row.updates
-    shares = zip(updates.items(), length_shares(phi, phi, h), strict=True)
     case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
         case | {"m": m, "plan": count / planned.updates, "formula": float(share)}
-        for (m, count), share in shares
+        for (m, count), share in zip(updates.items(), lengths / lengths.sum(), strict=True)
     ]
 
 

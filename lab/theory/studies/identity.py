@@ -46,25 +46,16 @@ def cases(seed: int) -> list[Case]:
     skewed = np.random.default_rng(seed).exponential(size=64)
     skewed = (skewed - skewed.mean()) / skewed.std() * NOISE  # l_i = f + c_i x, var C²
 
-    def ball(generator: np.random.Generator, _y: float) -> Array:
-        return np.asarray(NOISE * generator.uniform(-1, 1, DRAWS))
-
-    def minibatch(b: int) -> Callable[[np.random.Generator, float], Array]:
-        def draw(generator: np.random.Generator, _y: float) -> Array:
-            return np.asarray(skewed[generator.integers(0, 64, (DRAWS, b))].mean(1))
-
-        return draw
-
-    def depends_on_x(generator: np.random.Generator, y: float) -> Array:
-        """l_i = f + c_i x²/2: the noise c_i x grows with |x|, and is C at x = 1."""
-        return np.asarray(skewed[generator.integers(0, 64, DRAWS)] * y)
+    def minibatch(generator: np.random.Generator, b: int) -> Array:
+        return np.asarray(skewed[generator.integers(0, 64, (DRAWS, b))].mean(1))
 
     return [
-        Case("ball noise", 1, BALL, ball),
-        Case("mini-batch, b = 1", 1, BALL, minibatch(1)),
-        Case("mini-batch, b = 16", 16, BALL, minibatch(16)),
-        Case("b = 16 against N(0, δ²)", 16, GAUSSIAN, minibatch(16)),
-        Case("noise ∝ x, b = 1", 1, BALL, depends_on_x),
+        Case("ball noise", 1, BALL, lambda g, _: NOISE * g.uniform(-1, 1, DRAWS)),
+        Case("mini-batch, b = 1", 1, BALL, lambda g, _: minibatch(g, 1)),
+        Case("mini-batch, b = 16", 16, BALL, lambda g, _: minibatch(g, 16)),
+        Case("b = 16 against N(0, δ²)", 16, GAUSSIAN, lambda g, _: minibatch(g, 16)),
+        # l_i = f + c_i x²/2: the noise c_i x grows with |x|, and is C at x = 1.
+        Case("noise ∝ x, b = 1", 1, BALL, lambda g, y: y * minibatch(g, 1)),
     ]
 
 

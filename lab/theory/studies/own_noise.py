@@ -18,7 +18,7 @@ KERNELS = OWN, OWN_GAUSSIAN, BALL, LARGE, SLOW = (
     "its own mini-batches",
     "Gaussian, its own covariance",
     "ball",
-    "its own, batch 4b",
+    "its own, batch 4b",  # this and the next halve δ
     "its own, η/2",
 )
 NEAR = 0.25  # how far a ratio may be from 1
