@@ -1,11 +1,14 @@
 """Test functions with their smoothed versions in closed form: value and two derivatives.
 
+f̂_δ(x) = Σ g(x_i), and the Hessian is diagonal: a `Function` has g and its derivatives, elementwise.
+
 The checkers of nice.py need this precision: Monte Carlo noise could hide a violation, or look like
 one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,31 +19,13 @@ Elementwise = Callable[[Array, float], Array]  # of x and δ ≥ 0
 
 @dataclass(frozen=True)
 class Smoothed:
-    """f̂_δ(x) = Σ g(x_i) of x (n, d), by g and its derivatives; the Hessian is diagonal."""
+    """A function by its formulas."""
 
-    of_coordinate: Elementwise
+    value: Elementwise
     gradient: Elementwise
     second_derivative: Elementwise
     domain: tuple[float, float]
     dimension: int = 1
-
-    def value(self, x: Array, noise_level: float) -> Array:
-        """Return f̂_δ at x (n, d), shape (n,)."""
-        return np.asarray(self.of_coordinate(x, noise_level).sum(-1))
-
-    def curvature(self, x: Array, noise_level: float) -> Array:
-        """Return the smallest eigenvalue of the Hessian of f̂_δ at x (n, d), shape (n,)."""
-        return np.asarray(self.second_derivative(x, noise_level).min(-1))
-
-
-def quadratic() -> Smoothed:
-    """Return f = x²/2. Smoothing only adds a constant, so it is σ-nice with σ = 1."""
-    return Smoothed(
-        lambda x, d: (x**2 + d**2 / 3) / 2,
-        lambda x, _: x,
-        lambda x, _: np.ones_like(x),
-        (-5.0, 5.0),
-    )
 
 
 def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
@@ -101,6 +86,8 @@ class Ripple:
     wave_slope: float = 0.35  # Aω
     frequency: float = 7.5  # ω
     bowl: float = 0.0
+    domain: ClassVar = (-1.0, 1.0)
+    dimension: ClassVar = 1
 
     @property
     def lipschitz(self) -> float:
@@ -155,6 +142,8 @@ class Dented:
     near: float = 0.98
     far: float = 1.02
     depth: float = 3.0
+    domain: ClassVar = (-3.0, 3.0)
+    dimension: ClassVar = 1
 
     @property
     def lipschitz(self) -> float:
@@ -192,7 +181,4 @@ class Dented:
         return self.base.second_derivative(x, noise_level) + self._mean(x, noise_level, 1)
 
 
-def smoothed(function: Ripple | Dented) -> Smoothed:
-    """Return the function in the form of the σ-nice checkers."""
-    reach = 1.0 if isinstance(function, Ripple) else 3.0
-    return Smoothed(function.value, function.gradient, function.second_derivative, (-reach, reach))
+Function = Smoothed | Ripple | Dented

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import optimize
 from scipy.stats import qmc
 
-from lab.theory.functions import Smoothed
+from lab.theory.functions import Function
 from lab.theory.smoothing import Array
 
 
@@ -55,26 +55,26 @@ def _ball_points(centre: Array, radius: float) -> Array:
     return np.concatenate([centre[None], shell])
 
 
-def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) -> Array:
+def minimisers(function: Function, noise_level: float) -> Array:
     """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, d).
 
     L-BFGS-B starts from the 24 best points of an even grid (d = 1) or of Sobol points over the
-    domain. Values within `tolerance` of the best count as minimal.
+    domain. Values within 1e-7 of the best count as minimal.
     """
-    low, high = smoothed.domain
-    d = smoothed.dimension
+    low, high = function.domain
+    d = function.dimension
     if d == 1:
         grid = np.linspace(low, high, 2001)[:, None]
     else:
         sobol = qmc.Sobol(d, rng=0).random_base2(11)
         grid = np.concatenate([np.zeros((1, d)), qmc.scale(sobol, low, high)])
-    values = smoothed.value(grid, noise_level)
+    values = function.value(grid, noise_level).sum(-1)
     polished = []
     for start in grid[np.argsort(values)[:24]]:
         result = optimize.minimize(
-            lambda x: float(smoothed.value(x[None], noise_level)[0]),
+            lambda x: float(function.value(x, noise_level).sum()),
             start,
-            jac=lambda x: smoothed.gradient(x[None], noise_level)[0],
+            jac=lambda x: function.gradient(x, noise_level),
             method="L-BFGS-B",
             bounds=[(low, high)] * d,
             options={"ftol": 1e-15, "gtol": 1e-10},
@@ -84,14 +84,15 @@ def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) 
     unique: list[Array] = []
     for value, x in polished:
         is_new = all(np.linalg.norm(x - y) > 1e-4 for y in unique)
-        if value <= best + tolerance and is_new:
+        if value <= best + 1e-7 and is_new:
             unique.append(x)
     return np.stack(unique)
 
 
-def _weakest(smoothed: Smoothed, noise_level: float, centres: Array, radius: float) -> float:
+def weakest(function: Function, noise_level: float, centres: Array, radius: float) -> float:
+    """Return the smallest curvature of f̂_δ in the balls about `centres` (k, d)."""
     points = np.concatenate([_ball_points(centre, radius) for centre in centres])
-    return float(smoothed.curvature(points, noise_level).min())
+    return float(function.second_derivative(points, noise_level).min())
 
 
 def _farthest(here: Array, there: Array) -> float:
@@ -100,7 +101,7 @@ def _farthest(here: Array, there: Array) -> float:
 
 
 def check_sigma_nice(
-    smoothed: Smoothed, noise_levels: Sequence[float], sigma: float
+    function: Function, noise_levels: Sequence[float], sigma: float
 ) -> list[Level]:
     """Check Hazan et al.'s σ-nice conditions at every given δ (each is compared with δ/2).
 
@@ -109,15 +110,15 @@ def check_sigma_nice(
     """
     levels = []
     for delta in noise_levels:
-        here, there = minimisers(smoothed, delta), minimisers(smoothed, delta / 2)
-        weakest = _weakest(smoothed, delta, here, 3 * delta)
+        here, there = minimisers(function, delta), minimisers(function, delta / 2)
+        least = weakest(function, delta, here, 3 * delta)
         distance = _farthest(here, there)
-        levels.append(Level(delta, here, distance, delta / 2, 3 * delta, weakest, sigma))
+        levels.append(Level(delta, here, distance, delta / 2, 3 * delta, least, sigma))
     return levels
 
 
 def check_new_sigma_nice(
-    smoothed: Smoothed, noise_levels: Sequence[float], width: float, sigma: float
+    function: Function, noise_levels: Sequence[float], width: float, sigma: float
 ) -> list[Level]:
     """Check the new σ-nice conditions along δ_1 > δ_2 > …, with one d_m = `width`.
 
@@ -125,36 +126,35 @@ def check_new_sigma_nice(
     the minimiser x* of f itself. The Lipschitz condition is not checked. Source: slides, "New
     σ-nice 関数".
     """
-    optimum = minimisers(smoothed, 0.0)
-    points = [minimisers(smoothed, delta) for delta in noise_levels]
+    optimum = minimisers(function, 0.0)
+    points = [minimisers(function, delta) for delta in noise_levels]
     levels = []
     for m, delta in enumerate(noise_levels):
-        weakest = _weakest(smoothed, delta, optimum, width * delta)
+        least = weakest(function, delta, optimum, width * delta)
         distance, allowed = 0.0, np.inf
         if m + 1 < len(points):
             distance = _farthest(points[m], points[m + 1])
             allowed = delta - noise_levels[m + 1]
-        levels.append(Level(delta, points[m], distance, allowed, width * delta, weakest, sigma))
+        levels.append(Level(delta, points[m], distance, allowed, width * delta, least, sigma))
     return levels
 
 
 def bands(
-    smoothed: Smoothed, noise_levels: Array, at: Array, radius_factor: float = 0.0
+    function: Function, noise_levels: Array, at: Array, radius_factor: float = 0.0
 ) -> list[tuple[float, float]]:
     """Return the intervals of δ in which f̂_δ is not convex on N(`at`; radius_factor·δ).
 
     Bisection between neighbouring `noise_levels` (increasing) finds the ends to 1e-9.
     """
 
-    def weakest(level: float) -> float:
-        points = at[None] if radius_factor == 0 else _ball_points(at, radius_factor * level)
-        return float(smoothed.curvature(points, level).min())
+    def least(level: float) -> float:
+        return weakest(function, level, at[None], radius_factor * level)
 
-    curvature = [weakest(level) for level in noise_levels]
+    curvature = [least(level) for level in noise_levels]
     ends = [float(noise_levels[0])] if curvature[0] < 0 else []
     for i in range(len(noise_levels) - 1):
         if (curvature[i] < 0) != (curvature[i + 1] < 0):
-            ends.append(optimize.bisect(weakest, noise_levels[i], noise_levels[i + 1], xtol=1e-9))
+            ends.append(optimize.bisect(least, noise_levels[i], noise_levels[i + 1], xtol=1e-9))
     if curvature[-1] < 0:
         ends.append(float(noise_levels[-1]))
     return list(zip(ends[::2], ends[1::2], strict=True))

@@ -51,23 +51,13 @@ def existence_probability(
     return np.asarray(2 / np.pi * np.arccos(np.minimum(ratio, 1.0)))
 
 
-def sufficient_noise_level(gradient_norms: tuple[float, float], sigma: float, rate: float) -> float:
-    """Return Prop. 3.2's smallest |δ_m|: 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)), over levels m and m + 1."""
-    return 2 * max(gradient_norms) / (sigma * (1 - rate))
-
-
-def optimal_decay_rates(stages: int, power: float) -> Array:
-    """Return γ_m = ((M − m)/(M − m + 1))^p for m = 1..M (γ_M = 0). Source: Algorithm 3.
+def optimal_levels(first: float, stages: int, power: float) -> Array:
+    """Return δ_m, m = 1..M, of γ_m = ((M − m)/(M − m + 1))^p. Source: slides, Algorithm 3.
 
     The slides allow p in (0, 1]; larger p are polynomial decays, for comparison.
     """
-    remaining = stages - np.arange(1, stages + 1)
-    return np.asarray((remaining / (remaining + 1)) ** power)
-
-
-def optimal_levels(first: float, stages: int, power: float) -> Array:
-    """Return δ_m of the optimal γ_m, m = 1..stages. Source: slides, Algorithm 3."""
-    rates = optimal_decay_rates(stages, power)[:-1]
+    remaining = np.arange(stages - 1, 0, -1)
+    rates = (remaining / (remaining + 1)) ** power
     return np.asarray(first * np.concatenate([[1.0], np.cumprod(rates)]))
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from lab.figures import AMBER, BLUE, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
+from lab.theory.nice import weakest
 from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, Array, in_ball
 
@@ -85,10 +86,9 @@ def curvatures() -> Records:
     records = []
     shares = product(RADII, np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
     for r, a, share in shares:
-        sigma = float(function.curvature(np.array([[r]]), 0.0)[0])
+        sigma = function.second_derivative(np.array([[r]]), 0.0).item()
         level = float(r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1))))
-        x = np.linspace(-a * r, a * r, 401)[:, None]
-        smallest = float(function.curvature(x, level).min())
+        smallest = weakest(function, level, np.zeros((1, 1)), a * r)
         case = {"r": r, "a": float(a), "delta": level}
         records.append(case | {"sigma_of_f": sigma, "smallest_curvature": smallest})
     return records

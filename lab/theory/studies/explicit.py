@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from lab.theory.functions import Dented, smoothed
+from lab.theory.functions import Dented
 from lab.theory.nice import check_sigma_nice
 from lab.theory.propositions import fitted_exponent
 from lab.theory.row import Check, Frames, Records, Seen, Study
@@ -58,7 +58,7 @@ def algorithm1(
 def measure(seed: int) -> Sequence[Records]:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
-    checked = check_sigma_nice(smoothed(PROBLEM), list(levels), SIGMA)
+    checked = check_sigma_nice(PROBLEM, list(levels), SIGMA)
     nice = all(level.moves_little and level.is_convex for level in checked)
     start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from igo.method.algorithm3 import alpha_0, stages_for
-from lab.theory.functions import Ripple, smoothed
+from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
 from lab.theory.row import Check, Frames, Records, Seen, Study, rate
@@ -150,7 +150,7 @@ def inside(seed: int) -> Sequence[Records]:
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
     for name, case, power, rounds in cases:
         levels, sigma = optimal_levels(case.delta, rounds, power), case.problem.sigma(case.delta)
-        found = check_new_sigma_nice(smoothed(case.problem), list(levels), 1.0, sigma)
+        found = check_new_sigma_nice(case.problem, list(levels), 1.0, sigma)
         broken = sum(not (level.moves_little and level.is_convex) for level in found)
         checked.append({"function": name, "p": power, "levels": rounds, "broken": broken})
     for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise")):

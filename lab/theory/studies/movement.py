@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from scipy import optimize
 
-from lab.theory import propositions as props
-from lab.theory.functions import Dented, Ripple, Smoothed, smoothed, tilted_wave
+from lab.theory.functions import Dented, Function, Ripple, tilted_wave
+from lab.theory.nice import weakest
 from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
@@ -20,7 +20,7 @@ STUDY = Study("minimisers_move", "stage_starts")
 WAVES, BOWLS = 500, 400
 
 
-def wave(rng: np.random.Generator) -> Smoothed:
+def wave(rng: np.random.Generator) -> Function:
     """Draw a nonconvex function with an asymmetric wave."""
     frequency = rng.uniform(2, 8)
     amplitude = rng.uniform(0.2, 1.5) / frequency
@@ -28,13 +28,13 @@ def wave(rng: np.random.Generator) -> Smoothed:
     return tilted_wave(rng.uniform(0, 2 * np.pi), amplitude, frequency, kernel)
 
 
-def bowl(rng: np.random.Generator) -> Smoothed:
+def bowl(rng: np.random.Generator) -> Function:
     """Draw a dented bowl with a kink at its minimum, steeper on the left."""
     kink = Ripple(rng.uniform(0.05, 1), rng.uniform(1, 5), wave_slope=0.0, bowl=1.0)
-    return smoothed(Dented(kink))
+    return Dented(kink)
 
 
-def minimiser(function: Smoothed, level: float) -> float:
+def minimiser(function: Function, level: float) -> float:
     """Return x*_δ: the zero of the slope beside the best point of a fine grid."""
     grid = np.linspace(*function.domain, 4001)
     best = int(function.value(grid[:, None], level)[1:-1].argmin()) + 1
@@ -46,41 +46,31 @@ def minimiser(function: Smoothed, level: float) -> float:
     return float(optimize.bisect(slope, low, high, xtol=1e-13))
 
 
-def weakest(function: Smoothed, level: float, low: float, high: float) -> float:
-    """Return the smallest curvature of f̂_δ on [low, high]."""
-    return float(function.curvature(np.linspace(low, high, 401)[:, None], level).min())
-
-
 def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
     """Draw a function that is σ-strongly convex on B(x*; r), σ sharp, and two noise levels.
 
     |δ_m| = |δ⁻| for an a_m > √2 and θ < π/2. None where f is not convex near x*. `needed` is the
-    proposition's smallest |δ_m|.
+    proposition's smallest |δ_m|, 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) over levels m and m + 1.
     """
     function = wave(rng)
-    star = minimiser(function, 0.0)
-    sigma = weakest(function, 0.0, star - r, star + r)
+    star = np.array([[minimiser(function, 0.0)]])
+    sigma = weakest(function, 0.0, star, r)
     if sigma <= 0:
         return None
     a, gamma = rng.uniform(np.sqrt(2), 6), rng.uniform(0.3, 0.95)
     here = r * rng.uniform(a - 1, np.sqrt(a**2 - 1))
     there = gamma * here
-    slopes = [float(abs(function.gradient(np.array([[star]]), d)[0, 0])) for d in (here, there)]
+    slopes = [float(abs(function.gradient(star, d)[0, 0])) for d in (here, there)]
     points = [minimiser(function, d) for d in (here, there)]
     return {
-        "delta": here,
-        "gamma": gamma,
-        "r": r,
-        "a": a,
-        "sigma": sigma,
-        "needed": props.sufficient_noise_level((slopes[0], slopes[1]), sigma, gamma),
-        "moved": abs(points[0] - points[1]),
-        "allowed": here - there,
-        "curvature": weakest(function, here, star - a * r, star + a * r),
-    }
+        "delta": here, "gamma": gamma, "r": r, "a": a, "sigma": sigma,
+        "needed": 2 * max(slopes) / (sigma * (1 - gamma)),
+        "moved": abs(points[0] - points[1]), "allowed": here - there,
+        "curvature": weakest(function, here, star, a * r),
+    }  # fmt: skip
 
 
-def cases_of_3_3(rng: np.random.Generator, function: Smoothed) -> list[dict[str, float]]:
+def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str, float]]:
     """Draw a noise sequence and one d for it, and compare ‖x*(δ_m) − x*‖ with d δ_{m+1}.
 
     `moves_little`: (i) of new σ-nice from δ_m down to δ = 0. `convex`: (ii), the smallest
@@ -90,20 +80,16 @@ def cases_of_3_3(rng: np.random.Generator, function: Smoothed) -> list[dict[str,
     width, star = rng.uniform(1, 3), minimiser(function, 0.0)
     points = np.array([*(minimiser(function, d) for d in levels), star])
     moved, allowed = np.abs(np.diff(points)), -np.diff([*levels, 0.0])
-    convex = min(weakest(function, d, star - width * d, star + width * d) for d in levels)
+    convex = min(weakest(function, d, np.array([[star]]), width * d) for d in levels)
     little = moved <= allowed + 1e-9
     return [
         {
-            "delta": levels[m],
-            "gamma": levels[m + 1] / levels[m],
-            "d": width,
-            "moves_little": bool(little[m:].all()),
-            "convex": convex,
-            "distance": abs(points[m] - star),
-            "bound": width * levels[m + 1],
+            "delta": levels[m], "gamma": levels[m + 1] / levels[m], "d": width,
+            "moves_little": bool(little[m:].all()), "convex": convex,
+            "distance": abs(points[m] - star), "bound": width * levels[m + 1],
         }
         for m in range(len(levels) - 1)
-    ]
+    ]  # fmt: skip
 
 
 def measure(seed: int) -> Sequence[Records]:

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from lab.theory.functions import Dented, Ripple, quadratic, rastrigin, smoothed
+from lab.theory.functions import Dented, Ripple, rastrigin
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Records, Seen, Study
@@ -52,10 +52,11 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
         levels = list(optimal_levels(0.2, rounds, 0.5))
         for times in (1, 2):
-            new = check_new_sigma_nice(smoothed(problem), levels, 1.0, times * problem.sigma(0.2))
+            new = check_new_sigma_nice(problem, levels, 1.0, times * problem.sigma(0.2))
             yield f"ripple, {times}σ, M = {rounds}", new
-    yield "σ-nice: dented", check_sigma_nice(smoothed(Dented()), DENTED_LEVELS, DENTED_SIGMA)
-    yield "σ-nice: x²/2", check_sigma_nice(quadratic(), halving, SIGMA)
+    yield "σ-nice: dented", check_sigma_nice(Dented(), DENTED_LEVELS, DENTED_SIGMA)
+    parabola = Ripple(right=0.0, left=0.0, wave_slope=0.0, bowl=1.0)
+    yield "σ-nice: x²/2", check_sigma_nice(parabola, halving, SIGMA)
     yield "in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)
     yield "out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)
     for case, chosen in (
@@ -70,19 +71,13 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
 def _records(case: str, levels: list[Level]) -> Records:
     return [
         {
-            "check": case,
-            "delta": s.delta,
-            "x_star": float(np.abs(s.minimisers[:, 0]).max()),
-            "minimisers": len(s.minimisers),
-            "distance": float(s.distance),
-            "allowed": float(s.allowed),
-            "i_holds": s.moves_little,
-            "radius": float(s.radius),
-            "largest_sigma": s.largest_sigma,
-            "ii_holds": s.is_convex,
+            "check": case, "delta": s.delta,
+            "x_star": float(np.abs(s.minimisers[:, 0]).max()), "minimisers": len(s.minimisers),
+            "distance": float(s.distance), "allowed": float(s.allowed), "i_holds": s.moves_little,
+            "radius": float(s.radius), "largest_sigma": s.largest_sigma, "ii_holds": s.is_convex,
         }
         for s in levels
-    ]
+    ]  # fmt: skip
 
 
 def _broken(frames: Frames, case: str) -> int:

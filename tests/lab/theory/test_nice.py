@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lab.theory.functions import Dented, Ripple, Smoothed, rastrigin, smoothed
+from lab.theory.functions import Dented, Ripple, Smoothed, rastrigin
 from lab.theory.nice import bands, check_new_sigma_nice, check_sigma_nice, minimisers
 from lab.theory.smoothing import BALL, GAUSSIAN
 
@@ -75,7 +75,7 @@ def test_largest_sigma_is_the_brute_force_minimum():
 def test_the_ripple_is_new_sigma_nice_with_its_stated_sigma_though_not_convex():
     problem = Ripple()
     deltas = list(0.2 * (1 - np.arange(20) / 20) ** 0.5)
-    levels = check_new_sigma_nice(smoothed(problem), deltas, 1.0, problem.sigma(0.2))
+    levels = check_new_sigma_nice(problem, deltas, 1.0, problem.sigma(0.2))
     assert all(level.is_convex and level.moves_little for level in levels)
     rises = np.diff(problem.value(np.linspace(-1, 1, 4001)))
     assert ((rises[:-1] < 0) & (rises[1:] > 0)).sum() > 1  # local minima
@@ -88,5 +88,5 @@ def test_the_dented_bowl_is_sigma_nice_and_a_wider_dent_is_not():
         (Dented(), 0.8, False),
         (Dented(far=1.2), 0.01, False),
     ):
-        levels = check_sigma_nice(smoothed(problem), deltas, sigma)
+        levels = check_sigma_nice(problem, deltas, sigma)
         assert all(level.is_convex and level.moves_little for level in levels) is nice
