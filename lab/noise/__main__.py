@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
 from igo.config.load import load, split_off
-from igo.config.schema import Config
 from igo.ground.numbers import at_least
 from igo.runs.terminal import Terminal
 
@@ -31,7 +30,8 @@ def run(composed: DictConfig, typed: list[str]) -> None:
     Raises:
         UserError: a setting is invalid.
     """
-    study, config = settings(composed, typed)
+    study, rest = split_off(composed, Study)
+    config = load(rest, typed)
     import polars as pl  # it, torch, scipy and matplotlib take a second
 
     from lab.noise.figure import draw
@@ -46,12 +46,6 @@ def run(composed: DictConfig, typed: list[str]) -> None:
     picture = folder / f"lemma_{config.dataset.name}.png"
     draw(n, tables, config.dataset.name, picture)
     Terminal().say(f"wrote {picture}, and its tables beside it")
-
-
-def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
-    """Split the composed settings into those of the study and of a run, both checked."""
-    study, rest = split_off(composed, Study)
-    return study, load(rest, typed)
 
 
 def main() -> None:

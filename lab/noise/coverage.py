@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -67,23 +65,15 @@ class Checked(measure.Pairs):
         return recorded, newest
 
 
-@contextmanager
-def silent(run: Training) -> Iterator[Any]:
-    """A bar that nobody sees."""
-    with Terminal(quiet=True).progress(run.plan) as bar:
-        yield bar
-
-
 def epoch(run: Training, progress: Progress, seed: int) -> None:
     """Train the next epoch on copies, with batches and augmentation of another seed."""
     network, optimizer = copy.deepcopy((run.network, run.optimizer))
-    other = replace(
-        run, network=network, optimizer=optimizer, config=replace(run.config, seed=seed)
-    )
+    config = replace(run.config, seed=seed)
+    other = replace(run, network=network, optimizer=optimizer, config=config)
     sampler = BatchSampler(run.plan, range(run.data.n), seed=seed, rank=0, ranks=1)
     sampler.updates = progress.updates
     schedule = Schedule(optimizer, sampler)
-    with silent(run) as bar:
+    with Terminal(quiet=True).progress(run.plan) as bar:
         loop.train_epoch(other, sampler, schedule, bar, lambda: None, progress.twins)
 
 
@@ -98,7 +88,7 @@ def measured(words: list[str]) -> list[Found]:
         if record["epoch"] == EPOCHS:
             kept.append(copy.deepcopy((run, progress)))
 
-    with silent(run) as bar:
+    with Terminal(quiet=True).progress(run.plan) as bar:
         loop.train(run, progress, bar, done, lambda: None)
     found: list[Found] = []
     with mock.patch.object(measure, "Pairs", partial(Checked, found)):

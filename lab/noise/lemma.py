@@ -18,18 +18,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from igo.config.load import make_plan
-from igo.config.schema import AugmentConfig, Config
+from igo.config.schema import Config
 from igo.ground import statistics
 from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import Array, Estimate
 from igo.noise.measure import Spread, untouched
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
-from igo.train import datasets, loop, measure
+from igo.train import loop, measure
 from igo.train.on_device import Batch
 from igo.train.record import Progress, Training
 
 Row = dict[str, Any]
+BATCHES = 48  # independent ones of each b, under BatchNorm in train mode
 
 
 def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
@@ -38,18 +39,18 @@ def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
     Returns n, and the tables by name.
     """
     training = trained(config)
-    images = unaugmented(config, training.engine.device)
-    batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
+    n = training.data.n
+    batches = training.data.plain_batches(torch.arange(n).split(500))
     gram = centred_gram(sample_gradients(training.network.eval(), batches))
     random = np.random.default_rng(config.seed)
     rows = [
         lemma_row(gram, sampling, b, draws, random)
         for sampling in ("with_replacement", "independent")
-        for b in batch_sizes(images.n)
+        for b in batch_sizes(n)
     ]
-    batchnorm = batchnorm_rows(training, images, config.seed)
-    slopes = slope_rows(rows, batchnorm, images.n)
-    return images.n, {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
+    batchnorm = batchnorm_rows(training, config.seed)
+    slopes = slope_rows(rows, batchnorm, n)
+    return n, {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
 
 
 def trained(config: Config) -> Training:
@@ -65,12 +66,6 @@ def trained(config: Config) -> Training:
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
     update_bn(training.data.train_batches(order[:4096].split(128), 0), training.network.train())
     return training
-
-
-def unaugmented(config: Config, device: torch.device) -> datasets.Data:
-    """The data set without augmentation: each sample has one gradient."""
-    plain = replace(config, dataset=replace(config.dataset, augment=AugmentConfig()))
-    return datasets.open_data(plain, device)
 
 
 def sample_gradients(network: nn.Module, batches: Iterable[Batch], memory: int = 2**28) -> Tensor:
@@ -159,38 +154,36 @@ def slope(rows: list[Row], n: int | None = None) -> Estimate:
     """
     b, mean, low, high = (np.array([row[name] for row in rows], dtype=float)
                           for name in ("b", "mean", "low", "high"))  # fmt: skip
-    x, y = np.log(b), np.log(mean / (finite_factor(b, n) if n else 1.0))
-    weights = 1 / np.maximum((high - low) / (2 * 1.96 * mean), 1e-9) ** 2
-    centred = x - np.average(x, weights=weights)
-    total = float((weights * centred**2).sum())
-    found = float((weights * centred * y).sum()) / total
-    reach = 1.96 / math.sqrt(total)
-    return Estimate(found, found - reach, found + reach)
+    y = np.log(mean / (finite_factor(b, n) if n else 1.0))
+    errors = np.maximum((high - low) / (2 * 1.96 * mean), 1e-9)
+    (found, _), covariance = np.polyfit(np.log(b), y, 1, w=1 / errors, cov="unscaled")
+    reach = 1.96 * math.sqrt(covariance[0, 0])
+    return Estimate(float(found), float(found - reach), float(found + reach))
 
 
-def batchnorm_rows(
-    training: Training, images: datasets.Data, seed: int, batches: int = 48
-) -> list[Row]:
+def batchnorm_rows(training: Training, seed: int) -> list[Row]:
     """Rows on the gradients that SGD uses, in fp32: BatchNorm uses each batch's statistics.
+
+    Images are not augmented, so that each sample has one gradient.
 
     A row has C²(b) from independent batches, the mean squared distance of mini-batch gradients from
     the gradient of all n samples as one batch, and the bias of the mean gradient.
     """
-    engine = replace(training.engine, autocast=None, micro_batch_size=images.n)
-    network = training.network.train()
-    (batch,) = images.train_batches([torch.arange(images.n)], 0)
+    data, network = training.data, training.network.train()
+    engine = replace(training.engine, autocast=None, micro_batch_size=data.n)
+    (batch,) = data.plain_batches([torch.arange(data.n)])
     with untouched(network):
         full = _flat(measure.training_gradient(engine, network, *batch)).double()
     rows = []
-    for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
+    for b in [2**k for k in range(1, 11) if 2**k <= data.n // 2]:
         random = generator(derive_seed(seed, "lemma", b), "pieces")
-        index_batches = [torch.randperm(images.n, generator=random)[:b] for _ in range(batches)]
+        index_batches = [torch.randperm(data.n, generator=random)[:b] for _ in range(BATCHES)]
         with untouched(network):
             gradients = torch.stack(
                 [_flat(measure.training_gradient(engine, network, *batch))
-                 for batch in images.train_batches(index_batches, 0)]
+                 for batch in data.plain_batches(index_batches)]
             )  # fmt: skip
-        rows.append(batchnorm_row(gradients, full, b, images.n))
+        rows.append(batchnorm_row(gradients, full, b, data.n))
     return rows
 
 
@@ -205,8 +198,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
         spread.add([gradient])
     # As if samples had no noise of their own: the table's C² is divided by (n - b)/(n - 1).
     noise = spread.noise(batch_size=batch_size, n=n, sampling="independent", own_noise=False)
-    if noise.variance_interval is None:
-        raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
+    assert noise.variance_interval is not None  # of 3 batches or more
     finite = finite_factor(batch_size, n)
     variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
     squared_gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())

@@ -80,8 +80,8 @@ def test_one_sample_gradients_are_those_of_a_plain_loop_at_the_whole_sets_statis
         "noise.batches=2",
     )  # fmt: skip
     training = lemma.trained(config)
-    images, network = lemma.unaugmented(config, torch.device("cpu")), training.network
-    (batch,) = images.train_batches([torch.arange(96)], 0)
+    network = training.network
+    (batch,) = training.data.plain_batches([torch.arange(96)])
     first = network[0](batch[0])  # type: ignore[index]
     mean, largest = first.detach().mean(dim=(0, 2, 3)), float(first.detach().abs().max())
     statistics = network.state_dict()["1.running_mean"]
