@@ -18,16 +18,14 @@ GREY = "#8A8A8A"
 
 
 @contextmanager
-def drawn(
-    path: Path, columns: int, width: float, height: float, rows: int = 1
-) -> Iterator[list[Axes]]:
-    """Give the axes of rows of panels to draw on, one after another; then write the figure.
+def drawn(path: Path, columns: int, width: float, height: float) -> Iterator[list[Axes]]:
+    """Give the axes of a row of panels to draw on; then write the figure.
 
     `width` and `height` are of a panel, in inches.
     """
     with mpl.rc_context(draw.STYLE):
-        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        yield list(figure.subplots(rows, columns, squeeze=False).ravel())
+        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        yield list(figure.subplots(1, columns, squeeze=False).ravel())
         figure.savefig(path, dpi=150, metadata={"Software": None})
 
 

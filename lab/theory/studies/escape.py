@@ -23,7 +23,7 @@ BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·c
 CHAINS = {1: 1000, 2: 1000, 10: 300}  # by dimension
 ETA, STEPS = 0.01, 4000
 LAST = 400  # steps of plain descent at the end of every method: Algorithm 3's stage M + 1
-SMALL = {10: 4}  # in these dimensions η is so much smaller, and the steps are so many more
+SMALL = {10: 4}  # in this dimension η is so much smaller, and the steps are so many more
 GRID = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)  # first noise levels, in units of the domain
 ACCURACY = 20  # 1/(α_0 ε): M = 400 for p = 1/2, 20 for p = 1, 5 for p = 2
 POWERS = (0.5, 1.0, 2.0)  # Algorithm 3 has p ≤ 1
@@ -58,13 +58,11 @@ def named(p: float, how: str = "b grows") -> str:
     return f"Algorithm 3, {how}, p = {p:g}"
 
 
-def descend(method: Method, first: float, start: Array, slow: int, seed: int) -> Array:
-    """Run the method from the noise level `first`, then plain descent, from `start` (n, d).
-
-    `slow` divides η and multiplies the steps, at the same noise levels.
-    """
+def descend(method: Method, first: float, start: Array, seed: int) -> Array:
+    """Run the method from the noise level `first`, then plain descent, from `start` (n, d)."""
     rng = np.random.default_rng(seed)
     x, d = start.copy(), start.shape[1]
+    slow = SMALL.get(d, 1)
     radius = first * np.sqrt((d + 2) / 3)
     for level, speed in np.repeat(method, slow, axis=1).T:
         noise = radius * level * in_ball(len(x), d, rng) if first > 0 else 0.0
@@ -74,17 +72,17 @@ def descend(method: Method, first: float, start: Array, slow: int, seed: int) ->
     return x
 
 
-def successes(method: Method, first: float, d: int, slow: int, seed: int) -> int:
+def successes(method: Method, first: float, d: int, seed: int) -> int:
     """Count the chains, with starts and noise of this seed, that end in the global basin."""
     start = np.random.default_rng(seed).uniform(-1, 1, (CHAINS[d], d))
-    return int((np.abs(descend(method, first, start, slow, seed)) < BASIN).all(1).sum())
+    return int((np.abs(descend(method, first, start, seed)) < BASIN).all(1).sum())
 
 
-def tuned(method: Method, d: int, slow: int, seed: int) -> float:
+def tuned(method: Method, d: int, seed: int) -> float:
     """Return the best first noise level: of the grid, then of four levels round its best."""
 
     def best(levels: list[float]) -> float:
-        return max(levels, key=lambda level: successes(method, level, d, slow, seed))
+        return max(levels, key=lambda level: successes(method, level, d, seed))
 
     coarse = best(list(GRID))
     return best([coarse * 2**step for step in (0, -0.5, -0.25, 0.25, 0.5)])
@@ -94,16 +92,14 @@ def measure(seed: int) -> Sequence[Records]:
     """Run every method in every dimension from δ_1 = 1, and tuned, on chains of another seed."""
     records = []
     for d, chains in CHAINS.items():
-        slow = SMALL.get(d, 1)
         still = (np.zeros(STEPS), np.ones(STEPS))
         runs = [(DESCENT, "none", still, 0.0)]
         runs += [(name, WHOLE, method, 1.0) for name, method in methods().items()]
         runs += [
-            (name, TUNED, method, tuned(method, d, slow, seed + 1))
-            for name, method in methods().items()
+            (name, TUNED, method, tuned(method, d, seed + 1)) for name, method in methods().items()
         ]
         for name, level, method, first in runs:
-            won = successes(method, first, d, slow, seed)
+            won = successes(method, first, d, seed)
             case = {"d": d, "method": name, "level": level, "delta_1": first}
             records.append(case | {"chains": chains, "successes": won})
     return (records,)
