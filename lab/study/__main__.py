@@ -21,6 +21,7 @@ import os
 import sys
 
 from igo.ground.errors import UserError
+from igo.ground.files import write_atomically
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
 from lab.study import (
@@ -85,8 +86,9 @@ def rows(_: list[str]) -> None:
     claims = path.fill(runs)
     table.put(path.summary(claims, runs), PAGES / "path.md")
     path.draw(claims, PAGES / "path.png")
-    table.put(path.readme(claims, runs), table.README)
+    table.put(fewer_updates_page.readme(runs), table.README)
     table.put(fewer_updates_page.summary(runs), PAGES / "fewer_updates.md")
+    write_atomically(PAGES / "fewer_updates_tuning.csv", fewer_updates_page.tuning(runs))
     fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
     table.put(cause_page.summary(cause.archived()), PAGES / "cause.md")
     cause_page.draw(cause.archived(), PAGES / "cause.png")

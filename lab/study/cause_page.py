@@ -63,15 +63,10 @@ def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     return judgements
 
 
-def _interval(differences: Array) -> str:
-    mean = mean_of(differences)
-    return table.with_interval(mean.value, mean.low, mean.high)
-
-
 def _differences(runs: Runs, first: str, second: str) -> list[str]:
     """Of each endpoint, over the seeds that both arms have: the first ones."""
     n = min(len(runs[first]), len(runs[second]))
-    cells = [_interval(ends(runs[first][:n], end) - ends(runs[second][:n], end))
+    cells = [table.mean_with_interval(ends(runs[first][:n], end) - ends(runs[second][:n], end))
              for end in ENDPOINTS]  # fmt: skip
     return [f"{first} − {second}", str(n), *cells]
 

@@ -20,7 +20,7 @@ from lab.study import rows as study
 from lab.study.records import RUNS, Arm, Run
 
 EXPERIMENT, NAME = "path", "fewer_updates"
-SEEDS, LEAST = range(300, 340), 32
+SEEDS = range(300, 340)
 TUNED, RATES = range(900, 903), (0.1, 0.2, 0.4, 0.8, 1.6)
 LENGTHS = (20, 80)  # epochs
 CAP = {"max_batch_size": 500}  # n/4, of all arms whose b grows

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 
 from igo.config.load import make_plan
@@ -24,7 +25,7 @@ from igo.runs.terminal import Terminal
 from lab.figures import COLOURS, GREY, INK, drawn
 from lab.study import fewer_updates as study
 from lab.study import records, rows, table
-from lab.study.fewer_updates import ARMS, EXPERIMENT, LEAST, LENGTHS, NAME, SEEDS
+from lab.study.fewer_updates import ARMS, EXPERIMENT, LENGTHS, NAME, SEEDS
 from lab.study.records import Arm, Run
 
 REFERENCE = "cosine"
@@ -35,13 +36,25 @@ GROWING = {
     "cosine, split ½": ("cosine, b = 32",),
     "cosine, split 0": ("cosine, 0.7 of the epochs", "cosine, 0.5 of the epochs"),
 }
+README = {  # what README shows, and how η and b go there
+    "cosine": ("cosine", "constant"), "cosine, 0.5 of the epochs": ("cosine", "constant"),
+    "cosine, split ½": ("√cosine", "1/cosine"), "cosine, split 0": ("constant", "1/cosine²"),
+    "Method 3": ("constant", "× 2 a stage"), "Method 1": ("constant", "constant"),
+}  # fmt: skip
 ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}
 CALLED = {  # whether A and B hold
     (True, True): "a gain",
     (True, False): "fewer updates, no better than training less",
     (False, True): "better than training less, but not shown equal to cosine",
-    (False, False): "neither equal to cosine nor better than training less",
+    (False, False): "not equal to cosine, and not shown better than training less",
 }
+AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
+    (("cosine", 20), ("cosine", 80)),
+    (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
+    (("Method 3", 80), ("cosine, 0.5 of the epochs", 80)),
+    (("Method 3", 80), ("cosine, b = 32", 80)),
+    (("Method 3", 80), ("Method 1", 80)),
+)
 ROUNDS = 3
 SECONDS = records.RECORDS / f"{NAME}_seconds.json"
 FIGURE = f"![Accuracy by updates and by time]({NAME}.png)\n"
@@ -113,20 +126,15 @@ class Found:
         return float(np.median([run.epochs[-1]["updates"] for run in ended]))
 
 
-def found(runs: Mapping[str, Run]) -> Found | str:
-    """The whole seeds; or, while the study has not ended, a sentence that says how far it is."""
-    unseen = "No result has been looked at."
+def found(runs: Mapping[str, Run]) -> Found:
+    """The whole seeds, from the first on without a gap."""
     arms: dict[tuple[str, int], Arm] = {}
     for name, length in itertools.product(ARMS, LENGTHS):
-        if arm := study.chosen(name, length, runs):
-            arms[name, length] = arm
-    if len(arms) < len(ARMS) * len(LENGTHS):
-        return f"**The tuning has not ended.** {unseen}\n"
+        arm = study.chosen(name, length, runs)
+        assert arm  # the tuning has ended
+        arms[name, length] = arm
     done = [bool(study.whole(seed, [*arms.values()], runs)) for seed in SEEDS]
     n = [*done, False].index(False)
-    if n < LEAST or not SECONDS.is_file():
-        timed = "" if SECONDS.is_file() else " The seconds have not been measured."
-        return f"**{n} whole seeds have run; {LEAST} are needed.**{timed} {unseen}\n"
     return Found(runs, arms, SEEDS[:n], relative(json.loads(SECONDS.read_text())["rounds"]))
 
 
@@ -137,16 +145,14 @@ def relative(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def summary(runs: Mapping[str, Run]) -> str:
-    """The claims, what they are called, the arms, and the tuning."""
+    """The claims, what they are called, and the arms."""
     study_found = found(runs)
-    if isinstance(study_found, str):
-        return study_found
     claims = judged(study_found.ends(LONGEST, ENDPOINTS["running"]), study_found.seconds)
     called = [f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
               for arm, name in outcomes(claims).items()]  # fmt: skip
     parts = [_claims(claims), "".join(called), FIGURE]
     parts += [_arms(study_found, length) for length in reversed(LENGTHS)]
-    return "\n".join([*parts, _tuning(runs)])
+    return "\n".join([*parts, _afterwards(study_found)])
 
 
 def _claims(claims: Sequence[Claim]) -> str:
@@ -168,45 +174,62 @@ def _claims(claims: Sequence[Claim]) -> str:
 def _arms(study_found: Found, length: int) -> str:
     """The arms at a length: where they end and what they cost."""
     ends = {name: study_found.ends(length, of) for name, of in ENDPOINTS.items()}
-    reference = study_found.updates(REFERENCE, length)
     lines = []
     for name in ARMS:
+        above = [table.mean_with_interval(of_all[name] - of_all[REFERENCE])
+                 for of_all in ends.values()]  # fmt: skip
         cells = [name, f"{study_found.arms[name, length]['learning_rate']:g}"]
-        for of_all in ends.values():
-            difference = mean_of(of_all[name] - of_all[REFERENCE])
-            numbers = (difference.value, difference.low, difference.high)
-            above = "" if name == REFERENCE else table.with_interval(*numbers)
-            cells += [f"{of_all[name].mean():.2f}", above]
-        updates = study_found.updates(name, length)
-        cells += [f"{updates:,.0f}", f"{updates / reference:.2f}"]
-        if length == LONGEST:
-            cells.append(f"{study_found.seconds[name]:.2f}")
-        failed = sum(run.status["state"] == "failed" for run in study_found.of_arm(name, length))
-        lines.append([*cells, str(failed)])
-    head = [f"{length} epochs, {len(study_found.seeds)} seeds", "η₁"]
-    head += itertools.chain.from_iterable((f"{name}, %", "− cosine") for name in ENDPOINTS)
-    head += ["updates", "of cosine's"]
-    head += ["time, of cosine's"] if length == LONGEST else []
-    return table.markdown([*head, "losses not finite"], lines)
+        cells += [f"{ends['running'][name].mean():.2f}"]
+        cells += ["", ""] if name == REFERENCE else above
+        cells.append(f"{study_found.updates(name, length):,.0f}")
+        cells += [f"{study_found.seconds[name]:.2f}"] if length == LONGEST else []
+        lines.append(cells)
+    head = [f"{length} epochs", "η₁", "%", "− cosine", "fresh", "updates"]
+    return table.markdown(head + (["time"] if length == LONGEST else []), lines)
 
 
-def _tuning(runs: Mapping[str, Run]) -> str:
-    """Mean accuracy of the tuning by η_1."""
-    of_all = {(name, length): study.tuned(name, length, runs)
-              for length, name in itertools.product(LENGTHS, ARMS)}  # fmt: skip
-    rates = sorted({rate for means in of_all.values() for rate in means})
+def _afterwards(study_found: Found) -> str:
+    """The differences that were chosen after the results were known."""
     lines = []
-    for (name, length), means in of_all.items():
-        cells = [f"{means[rate]:.2f}" if rate in means else "–" for rate in rates]
-        lines.append([f"{name}, {length} epochs", *cells])
-    return table.markdown(["tuning: η₁", *(f"{rate:g}" for rate in rates)], lines)
+    for pair_of in AFTERWARDS:
+        names = [f"{name.partition(', 0')[0]} in {study_found.arms[name, length]['epochs']}"
+                 for name, length in pair_of]  # fmt: skip
+        cells = [" − ".join(names)]
+        for endpoint in ENDPOINTS.values():
+            first, second = (study_found.ends(length, endpoint)[name] for name, length in pair_of)
+            cells.append(table.mean_with_interval(first - second))
+        lines.append(cells)
+    return table.markdown(["post hoc: arm in epochs", *ENDPOINTS], lines)
+
+
+def tuning(runs: Mapping[str, Run]) -> str:
+    """Mean accuracy of the tuning by arm, length and η_1, as CSV."""
+    lines = [
+        {"length": length, "arm": name, "learning_rate": rate, "test_accuracy_percent": mean}
+        for length, name in itertools.product(LENGTHS, ARMS)
+        for rate, mean in study.tuned(name, length, runs).items()
+    ]
+    return pl.DataFrame(lines).write_csv(float_precision=3)
+
+
+def readme(runs: Mapping[str, Run]) -> str:
+    """README's table: a tuned cosine, in half the epochs too, and what grows b or keeps both."""
+    study_found = found(runs)
+    ends = study_found.ends(LONGEST, ENDPOINTS["running"])
+    lines = []
+    for name, (eta, b) in README.items():
+        above = table.mean_with_interval(ends[name] - ends[REFERENCE])
+        lines.append([
+            name, eta, b, f"{ends[name].mean():.1f} %", "" if name == REFERENCE else above,
+            f"{study_found.updates(name, LONGEST):,.0f}", f"{study_found.seconds[name]:.2f}",
+        ])  # fmt: skip
+    head = ["", "η", "b", "test accuracy", "above cosine, 95 %", "updates", "time, of cosine's"]
+    return table.markdown(head, lines)
 
 
 def draw(runs: Mapping[str, Run], file: Path) -> None:
     """Test accuracy less cosine's, by updates and by time. A line joins cosine's own lengths."""
     study_found = found(runs)
-    if isinstance(study_found, str):
-        return
     ends = study_found.ends(LONGEST, ENDPOINTS["running"])
     updates = {name: study_found.updates(name, LONGEST) for name in ARMS}
     costs = {

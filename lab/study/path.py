@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from igo.ground.statistics import mean_of
 from lab.figures import drawn, forests
 from lab.study import images, records, seeds, table
 from lab.study import rows as study
@@ -33,10 +32,6 @@ ARMS: dict[str, Arm] = {
     },
     "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
 }  # fmt: skip
-CHANGES = {  # from stage to stage: η and b, in README's words
-    "1": ("constant", "constant"), "2": ("÷ √2", "constant"), "3": ("constant", "× 2"),
-    "4": ("× √3/2", "× 3/2"),
-}  # fmt: skip
 WORDS = {  # for the arms, in the figure
     **{number: f"Method {number}" for number in "1234"},
     "reversed": "its reversed order", "late": "a late fall of η", "quiet": "constant at η₁/4",
@@ -51,7 +46,7 @@ AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, the
 )  # fmt: skip
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
-    "Both p are adjusted (Holm), so an interval without 0 can be undecided. "
+    "p, of the sign-flip test, is adjusted (Holm). No p of equality is below 1. "
     "Detectable: in points, with 80 % power at the first step of Holm. "
     "Positive: the first arm is higher.\n"
 )
@@ -84,12 +79,6 @@ def _claim(epochs: int, endpoint: str, first: str, second: str) -> str:
     return f"{epochs} epochs, {ENDPOINTS[endpoint]}: {first} − {second}"
 
 
-def _of_arm(runs: Mapping[str, Run], arm: str, epochs: int, seeds_of: Sequence[int]) -> list[Run]:
-    """The runs of an arm at a length, seed by seed."""
-    settings = ARMS[arm] | {"epochs": epochs}
-    return [runs[records.name_of(EXPERIMENT, settings, seed)] for seed in seeds_of]
-
-
 def fill(runs: Mapping[str, Run]) -> list[Row]:
     """The rows with their results; without them while too few seeds have run."""
     claims = rows(range(SEEDS))
@@ -113,10 +102,11 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
-    for arm in ARMS:
+    for arm, settings in ARMS.items():
         cells = []
         for epochs in LENGTHS:
-            of_arm = _of_arm(runs, arm, epochs, seeds_of)
+            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
+                      for seed in seeds_of]  # fmt: skip
             means = (np.mean([study.endpoint(run, end) for run in of_arm])
                      for end in columns.values())  # fmt: skip
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
@@ -139,23 +129,6 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     return "\n".join([*parts, _afterwards(runs, seeds_of)])
 
 
-def readme(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
-    """README's table: what Methods 1 to 4 change, where they end, and what they cost."""
-    seeds_of = study.seeds_of(claims, runs)
-    longest, lines = LENGTHS[-1], []
-    for arm, (eta, b) in CHANGES.items():
-        of_arm = _of_arm(runs, arm, longest, seeds_of)
-        accuracy = np.mean([study.endpoint(run, "end_accuracy") for run in of_arm])
-        updates = np.median([run.epochs[-1]["updates"] for run in of_arm])
-        seconds = np.median([run.status["seconds"] for run in of_arm])
-        above = "" if arm == "1" else _estimate(claims, longest, "end_accuracy", arm, "1")
-        cost = [f"{updates:,.0f}", f"{seconds:.0f} s"]
-        lines.append([f"Method {arm}", eta, b, f"{accuracy:.1f} %", above, *cost])
-    head = ["", "η a stage", "b a stage", "test accuracy", "above Method 1, 95 %"]
-    head += ["updates", "time"]
-    return table.markdown(head, lines)
-
-
 def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
@@ -165,8 +138,7 @@ def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
         cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in pair)]
         for end in ENDPOINTS:
             above, below = study.values(arms | {"endpoint": end}, runs, seeds_of)
-            found = mean_of(above - below)
-            cells.append(table.with_interval(found.value, found.low, found.high))
+            cells.append(table.mean_with_interval(above - below))
         lines.append(cells)
     return table.markdown(["arm@epochs", *ENDPOINTS.values()], lines)
 

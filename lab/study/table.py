@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igo.ground.files import write_atomically
+from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import p_value, signed
 from lab.study.records import ROOT
 from lab.study.rows import Row
@@ -16,28 +17,28 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 
 def table(rows: Sequence[Row]) -> str:
     """The rows: adjusted p, and what n seeds can detect."""
-    head = ["claim", "n", "difference, 95 %", "p, different", "p, equal", "detectable", "verdict"]
+    head = ["claim", "n", "difference, 95 %", "p", "detectable", "verdict"]
     return markdown(head, [_cells(row) for row in rows])
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table of Markdown."""
-    every = [head, ["---"] * len(head), *lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in every)
+    first, *rest = (f"| {' | '.join(line)} |\n" for line in (head, *lines))
+    return "".join([first, "|---" * len(head), "|\n", *rest])
 
 
 def _cells(row: Row) -> list[str]:
     numbers = row["found"]
     if numbers is None:
-        return [row["claim"], "–", "", "", "", "", "**not judged**"]
+        return [row["claim"], "–", "", "", "", "**not judged**"]
     difference = with_interval(*(numbers[name] for name in ("statistic", "low", "high")))
     if row["test"] == "none":
-        return [row["claim"], str(numbers["n"]), difference, "", "", "", numbers["verdict"]]
+        return [row["claim"], str(numbers["n"]), difference, "", "", numbers["verdict"]]
     power = numbers["detectable"]
     text = "–" if power is None else f"{power:.2g}"
     return [
-        row["claim"], str(numbers["n"]), difference, p_value(numbers["p_adjusted"]),
-        p_value(numbers["p_equal_adjusted"]), text, numbers["verdict"],
+        row["claim"], str(numbers["n"]), difference, p_value(numbers["p_adjusted"]), text,
+        numbers["verdict"],
     ]  # fmt: skip
 
 
@@ -45,6 +46,12 @@ def with_interval(*numbers: float) -> str:
     """A number with the ends of its interval."""
     value, low, high = (signed(number, ".2f") for number in numbers)
     return f"{value} [{low}, {high}]"
+
+
+def mean_with_interval(values: Array) -> str:
+    """Their mean, with Student's 95 % interval."""
+    mean = mean_of(values)
+    return with_interval(mean.value, mean.low, mean.high)
 
 
 def between(text: str) -> str:

@@ -24,11 +24,15 @@ RATIOS = {"cosine, split ½": 0.71, "cosine, split 0": 0.62, B: 0.6,
 
 @pytest.mark.slow
 def test_the_pages_show_the_archives() -> None:
+    runs = records.of_archives()
     for page, text in {
-        "fewer_updates.md": fewer_updates_page.summary(records.of_archives()),
-        "cause.md": cause_page.summary(cause.archived()),
+        "README.md": fewer_updates_page.readme(runs),
+        "results/fewer_updates.md": fewer_updates_page.summary(runs),
+        "results/cause.md": cause_page.summary(cause.archived()),
     }.items():
-        assert between((ROOT / "results" / page).read_text()) == text
+        assert between((ROOT / page).read_text()) == text
+    tuning = (ROOT / "results" / "fewer_updates_tuning.csv").read_text()
+    assert tuning == fewer_updates_page.tuning(runs)
 
 
 @pytest.mark.parametrize(

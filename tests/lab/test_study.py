@@ -54,7 +54,6 @@ def test_the_pages_show_the_rows(runs: dict[str, Run]) -> None:
     every = rows.read()
     claims = path.fill(runs)
     for page, text in {
-        "README.md": path.readme(claims, runs),
         "results/cifar100.md": methods.summary(every, runs),
         "results/path.md": path.summary(claims, runs),
     }.items():
