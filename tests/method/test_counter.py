@@ -1,7 +1,10 @@
-"""The counter by itself: streams, parts and ranks."""
+"""Counter and sampler by themselves: streams, parts, ranks and states."""
 
+import io
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -152,3 +155,42 @@ def test_ranks_are_checked_against_what_is_left() -> None:
     batches.load_state_dict({**batches.state_dict(), "updates": 0})  # before what was looked at
     with pytest.raises(igo.PlanError, match="batches of 1 samples"):
         next(iter(batches))
+
+
+def test_a_state_without_a_seed_leaves_the_samplers() -> None:
+    plan = igo.plan("linear", n=50, epochs=4, batch_size=8)
+    batches, counter = igo.BatchSampler(plan, range(50), seed=4), igo.Counter(plan)
+    with pytest.raises(igo.PlanError, match=r"^the state has model, batches; give what"):
+        batches.load_state_dict({"model": {}, "batches": counter.state_dict()})
+    _, *others = batches
+    counter.advance()
+    batches.load_state_dict(counter.state_dict())
+    assert list(batches) == others
+
+
+def test_another_plan_is_named_by_the_arguments_that_differ() -> None:
+    def state(profile: Any, **other: Any) -> dict[str, Any]:
+        given = {"n": 50, "epochs": 4, "learning_rate": 0.1, "batch_size": 5, "p": 0.5, **other}
+        buffer = io.BytesIO()
+        sampler = igo.BatchSampler(igo.plan(profile, **given), range(50))
+        torch.save(sampler.state_dict(), buffer)
+        buffer.seek(0)
+        return dict(torch.load(buffer, weights_only=True))
+
+    ours = igo.BatchSampler(
+        igo.plan("graduated", n=50, epochs=4, learning_rate=np.float64(0.1), batch_size=5, p=0.5),
+        range(50),
+    )
+    ours.load_state_dict(state("graduated"))
+    for theirs, words in (
+        (state("graduated", batch_size=10), "a plan with batch_size=10 (here 5); give igo.plan"),
+        (state("graduated", learning_rate=0.2, p=1, epochs=6),
+         "with epochs=6 (here 4), learning_rate=0.2 (here 0.1), p=1.0 (here 0.5);"),
+        (state("polynomial", split=0),
+         "with profile='polynomial' (here 'graduated'), split=0.0 (here 0.5);"),
+        (state(lambda t, *, p: 1 - t * p), "<lambda>' (here 'graduated');"),
+        ({"updates": 0, "plan": "", "rates": [0] * 6}, "is of another plan; give igo.plan"),
+    ):  # fmt: skip
+        with pytest.raises(igo.PlanError) as raised:
+            ours.load_state_dict(theirs)
+        assert words in str(raised.value)

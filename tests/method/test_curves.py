@@ -179,19 +179,21 @@ def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "stages", "epochs", "split"),
-    [(0.5, 30, 30, 0.5), (0.5, 400, 400, 0.5), (1, 20, 200, 0.5), (0.5, 400, 600, 1)],
-)
+    ("p", "stages", "epochs", "split", "h"),
+    [(0.5, 30, 30, 0.5, 0), (0.5, 400, 400, 0.5, 0), (1, 20, 200, 0.5, 0), (0.5, 400, 600, 1, 0),
+     (1, 3, 49, 0.5, 0.1)],
+)  # fmt: skip
 def test_stages_of_algorithm_3_are_as_long_as_it_asks(
-    p: float, stages: int, epochs: int, split: float
+    p: float, stages: int, epochs: int, split: float, h: float
 ) -> None:
-    """Updates ∝ 1/φ² = (M/(M - m + 1))^(2p), within what whole batches of an epoch allow."""
+    """Updates ∝ 1/(φ² - h η/η_1), φ = ((M - m + 1)/M)^p, within what whole batches allow."""
     plan = igo.plan("graduated", p=p, n=1437, epochs=epochs, stages=stages, batch_size=16,
-                    split=split, algorithm3={"h": 0})  # fmt: skip
+                    split=split, algorithm3={"h": h})  # fmt: skip
     made: Counter[int] = Counter()
     for row in plan.rows:
         made[row.stage] += row.updates
-    shape = [(stages / (stages - m)) ** (2 * p) for m in range(stages)]
+    phis = [((stages - m) / stages) ** p for m in range(stages)]
+    shape = [1 / (phi**2 - h * phi**split) for phi in phis]
     scale = plan.updates / sum(shape)
     for m, share in enumerate(shape, 1):
         assert abs(made[m] - scale * share) < 2 + 0.07 * scale * share

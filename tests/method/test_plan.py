@@ -1,4 +1,4 @@
-"""Plans whose stages begin inside epochs, against plain enumeration and closed forms."""
+"""Plans whose stages begin inside epochs or come from ε, by enumeration and closed forms."""
 
 import itertools
 import math
@@ -9,21 +9,10 @@ import numpy as np
 import pytest
 
 import igo
+from igo.method.algorithm3 import alpha_0, stages_for
 
 QUIET = ("ignore:b reaches n", "ignore:M = 1")
 THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}
-
-
-def test_a_single_pass_has_stages_by_hand() -> None:
-    """4 stages of 250; φ = 1, 3/4, 1/2, 1/4; at split 0, b = 10/φ² = 10, 17.8, 40, 160."""
-    plan = igo.plan("linear", samples=1000, stages=4, learning_rate=1, batch_size=10, split=0)
-    assert [(s.start, s.samples, s.batches) for s in plan.rows] == [
-        (0, 250, 25), (250, 255, 15), (505, 240, 6), (745, 255, 2),
-    ]  # fmt: skip
-    assert [s.eta_m for s in plan.rows] == pytest.approx(
-        [1, 0.75 * math.sqrt(1.7), 0.5 * math.sqrt(4), 0.25 * math.sqrt(12.75)], rel=1e-12
-    )
-    assert "samples" in str(plan).splitlines()[0]
 
 
 def test_equal_stages_are_one_printed_row() -> None:
@@ -43,6 +32,7 @@ def test_equal_stages_are_one_printed_row() -> None:
     assert str(with_end).endswith("\n5 epochs of 100 samples: 23 updates")
     halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
     assert len(str(halves).splitlines()) == 4  # parts of an epoch stay apart
+    assert "samples" in str(halves).splitlines()[0]  # where they begin
     with pytest.raises(TypeError):
         wsd.at(1.5)  # type: ignore[arg-type]
     for wrong in (0, 201):
@@ -163,3 +153,30 @@ def test_no_batch_is_above_b_1_however_many_there_are() -> None:
         large = igo.plan("constant", n=n, epochs=1, batch_size=b)
         assert large.batch_sizes[0] == b
         assert large.rows[0].batches == -(-n // b)
+
+
+@pytest.mark.parametrize("p", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("product", [2.0, 0.5, 1 / 3, 0.3, 0.2, 0.1])
+def test_m_is_the_smallest_number_with_which_the_bound_reaches_epsilon(
+    product: float, p: float
+) -> None:
+    """The published M^p = 1/(α_0 ε); 1/(α_0 M^p) is the bound after M rounds."""
+    m = next(m for m in range(1, 20_000) if m**p * product >= 1 - 1e-12)
+    assert stages_for(product / 4, 4.0, p) == m
+
+
+def test_alpha_0_is_the_printed_minimum() -> None:
+    known = {"learning_rate": 0.2, "batch_size": 9, "variance": 4.0}
+    steep = alpha_0(**known, lipschitz=3, width=2, sigma=0.1)
+    assert steep == pytest.approx(math.sqrt(9) / (4 * 3 * 0.2 * 2 * (1 + 2)))
+    curved = alpha_0(**known, lipschitz=0.01, width=1, sigma=8)
+    assert curved == pytest.approx(math.sqrt(9) / (math.sqrt(2 * 8) * 0.2 * 2))
+    with pytest.raises(ValueError, match="sigma=0"):
+        alpha_0(**known, lipschitz=1, width=1, sigma=0)
+
+
+def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
+    """α_0 ε = 1/4 and p = 1/2: M = 16; the same plan as with stages=16."""
+    given: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
+    chosen = igo.plan("graduated", **given, algorithm3={"epsilon": 0.125, "alpha_0": 2})
+    assert chosen == igo.plan("graduated", **given, stages=16)

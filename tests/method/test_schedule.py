@@ -1,23 +1,15 @@
-"""The plan: the paper's golden values, PyTorch's own schedulers, and invariants of many plans."""
+"""The plan: the paper's golden values, and PyTorch's own schedulers."""
 
 import math
-from dataclasses import replace
-from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
-from conftest import composing, configure
-from hypothesis import given
-from hypothesis import strategies as st
+from conftest import configure
 from torch.optim import lr_scheduler
 
 import igo
 from igo.config.load import make_plan
-from igo.config.schema import Config
-from igo.ground.errors import ConfigError
-from igo.method.plan import Plan
 from igo.method.profiles import paper_method
 
 PYTORCH = {
@@ -106,141 +98,3 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
     assert by_name().is_that_of(plan.identity)
     assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
-
-
-PROFILES: dict[str, st.SearchStrategy[Any]] = {
-    "graduated": st.fixed_dictionaries({"p": st.floats(0.05, 1)}),
-    "polynomial": st.fixed_dictionaries({"p": st.floats(0.05, 8)}),
-    "step": st.fixed_dictionaries({"schedule.gamma": st.floats(0.3, 0.99)}),
-    "exponential": st.fixed_dictionaries({"schedule.decay": st.floats(0.7, 0.99)}),
-    "cosine": st.just({}),
-    "cosine_power": st.fixed_dictionaries({"schedule.power": st.floats(1.1, 100)}),
-    "diminishing": st.fixed_dictionaries(
-        {"schedule.form": st.just("inverse_time"), "schedule.a": st.floats(0.1, 100)}
-    ),
-}
-
-
-@st.composite
-def settings_of_plans(draw: st.DrawFn) -> list[str]:
-    profile = draw(st.sampled_from(sorted(PROFILES)))
-    epochs = draw(st.integers(1, 60))
-    multiple = draw(st.sampled_from([1, 1, 1, 4, 16]))
-    b_1 = multiple * draw(st.integers(1, 8))
-    chosen = {
-        "schedule": profile,
-        "split": draw(st.floats(0, 1)),
-        "epochs": epochs,
-        "schedule.stages": draw(st.integers(1, epochs)),
-        "schedule.batch_multiple": multiple,
-        "batch_size": b_1,
-        "max_batch_size": draw(st.sampled_from(["null", b_1, b_1 + 100, 700, 5000])),
-        "schedule.final_updates": draw(st.sampled_from([0, 0, 1, 7])),
-        "learning_rate": draw(st.floats(1e-3, 2)),
-        **draw(PROFILES[profile]),
-    }
-    return [f"{name}={value}" for name, value in chosen.items()]
-
-
-def test_every_plan_keeps_its_promises() -> None:
-    with composing() as make:
-
-        @given(overrides=settings_of_plans())
-        def check(overrides: list[str]) -> None:
-            config = make(*overrides)
-            plan = make_plan(config)
-            noisy = check_final_stage(config, plan)
-            check_stages_cover_all_epochs(config, noisy)
-            check_noise_curve(config, noisy)
-            check_batches(config, noisy)
-
-        check()
-
-
-def check_final_stage(config: Config, plan: Plan) -> Plan:
-    """δ_{M+1} = 0: full batches at the last η, if asked for. Returns the plan without it."""
-    updates = config.schedule.final_updates
-    if not updates:
-        return plan
-    *noisy, last = plan.rows
-    assert (last.phi_m, last.b_m, last.eta_m) == (0.0, plan.n, noisy[-1].eta_m)
-    assert (last.updates, last.epochs) == (updates, updates)
-    assert (last.stage, last.first_epoch) == (len(noisy) + 1, config.epochs + 1)
-    assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
-    before = noisy[-1]
-    assert (before.gamma_m, before.kappa_m) == (0.0, 1.0)
-    assert before.lambda_m == pytest.approx(plan.n / before.b_m, rel=1e-12)
-    assert plan.epochs == config.epochs + updates
-    assert plan.updates == sum(stage.updates for stage in noisy) + updates
-    noisy[-1] = replace(before, gamma_m=None, kappa_m=None, lambda_m=None)
-    return Plan(tuple(noisy), plan.n)
-
-
-def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
-    epochs = [epoch for stage in plan.rows for epoch in stage.epoch_range]
-    assert epochs == list(range(1, config.epochs + 1))
-    assert len(plan.rows) == config.schedule.stages
-    lengths = {stage.epochs for stage in plan.rows}
-    assert max(lengths) - min(lengths) <= 1  # as even as can be
-    for stage in plan.rows:
-        assert stage.updates == stage.epochs * stage.batches
-        assert stage.b_m == plan.n / stage.batches
-
-
-def check_noise_curve(config: Config, plan: Plan) -> None:
-    """δ_m/δ_1 = φ_m to 1e-12, from what will be applied: η_m and b_m."""
-    first = plan.rows[0]
-    assert first.phi_m == 1.0
-    assert first.eta_m == config.learning_rate
-    for stage in plan.rows:
-        applied = (stage.eta_m / math.sqrt(stage.b_m)) / (first.eta_m / math.sqrt(first.b_m))
-        assert applied == pytest.approx(stage.phi_m, rel=1e-12)
-    for stage, after in zip(plan.rows, plan.rows[1:], strict=False):
-        assert after.phi_m < stage.phi_m
-        assert stage.kappa_m is not None  # above 1 where a whole k falls further than φ asks for
-        assert stage.kappa_m <= math.sqrt(stage.batches / after.batches) * (1 + 1e-12)
-    last = plan.rows[-1]
-    assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
-
-
-def check_batches(config: Config, plan: Plan) -> None:
-    """k_m = ⌈k_1 φ_m^(2(1-s))⌉ in its bounds, or the next k whose larger batch is on the grid."""
-    multiple, n, s = config.schedule.batch_multiple, plan.n, config.split
-    cap = min(config.max_batch_size or n, n)
-    first = -(-n // config.batch_size)
-    assert plan.rows[0].batches == first
-    before = first
-    for stage in plan.rows:
-        k, largest = stage.batches, -(-n // stage.batches)
-        assert largest <= cap
-        assert k <= before
-        exact = Fraction(first) * Fraction(stage.phi_m ** (2 * (1 - s)))
-        needed = min(max(math.ceil(exact * Fraction(1 - 1e-9)), -(-n // cap), 1), before)
-        assert k >= needed
-        if multiple == 1 or largest % multiple:
-            assert k == needed  # and no k up to the last one has its larger batch on the grid
-        if multiple > 1:
-            on_grid = [j for j in range(needed, before + 1) if -(-n // j) % multiple == 0]
-            assert k == (on_grid[0] if on_grid else needed)
-        assert stage.eta_m <= config.learning_rate * stage.phi_m**s * (1 + 1e-9) or k == -(
-            -n // cap
-        )
-        before = k
-
-
-def test_stage_lengths_of_algorithm_3() -> None:
-    """Updates ∝ 1/(φ_m² - h η_m/η_1), by hand for M = 3, p = 1, all decay in η: 1, 9/4, 9."""
-    config = configure(
-        "schedule=graduated", "p=1", "split=1", "epochs=49", "schedule.stages=3",
-        "schedule.lengths=algorithm3",
-    )  # fmt: skip
-    assert [stage.epochs for stage in make_plan(config).rows] == [4, 9, 36]  # of 49 = 4·(1+9/4+9)
-    config.schedule.h = 0.25  # brackets 1 - 1/4, 4/9 - 1/6, 1/9 - 1/12
-    exact = [1 / (3 / 4), 1 / (5 / 18), 1 / (1 / 36)]
-    plan = make_plan(config)
-    for m, share in enumerate(exact, 1):
-        samples = sum(row.epochs * row.samples for row in plan.rows if row.stage == m)
-        assert abs(samples - plan.samples * share / sum(exact)) <= config.batch_size
-    config.schedule.h = 0.34
-    with pytest.raises(ConfigError, match=r"schedule\.h=0\.34 .* stage 3 of 3"):
-        make_plan(config)

@@ -1,10 +1,13 @@
-"""Uses of the public loop: each trains the plan's batches at its rates, or is refused in a line."""
+"""Uses of the public loop: each trains the plan's batches at its rates, or is refused in a line.
+
+And what a seed decides: the numbers of igo.Seeded's samples, and those of a loader's workers.
+"""
 
 import copy
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, count, islice, pairwise, repeat
+from itertools import chain, count, islice, pairwise, product, repeat
 from typing import Any
 
 import numpy as np
@@ -64,8 +67,9 @@ def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
 
 def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
     """Over the training loader, after each epoch and after the plan."""
-    for _ in loop.batches.epochs():
+    for epoch in loop.batches.epochs():
         yield from loop.schedule(loop.loader)
+        assert len(loop.batches) == plan().batches_of_epoch(epoch)
         update_bn(loop.loader, loop.model)
         assert float(loop.model.running_mean) == pytest.approx((N - 1) / 2, rel=0.05)
     assert sorted(torch.cat([*loop.loader]).flatten().tolist()) == list(range(N))
@@ -75,6 +79,13 @@ def again_and_again(x: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
     """One view, wrapped before the loop."""
     view = x.schedule(x.loader)
     return islice((batch for _ in passes for batch in tqdm(view, disable=True)), plan().updates)
+
+
+def measured(loop: Loop, loader: Any) -> igo.Noise:
+    return igo.measure_noise(
+        loop.model, None, loader, n=N, batches=2, batch_size=8,
+        loss_of=lambda model, batch: model(batch).square().mean(),
+    )  # fmt: skip
 
 
 RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
@@ -92,9 +103,13 @@ RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
     "left early": lambda x: (
         b for _ in x.batches.epochs() for b in islice(x.schedule(x.loader), 3)
     ),
+    "with a measurement of noise": lambda x: (
+        b for _ in x.batches.epochs() for b in x.schedule(x.loader)
+        if measured(x, DataLoader(DATA, 8, shuffle=True))
+    ),
     "copied, and a look at the loader": copied_and_looked_at,
     "statistics of all samples": with_statistics_of_all_samples,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -179,6 +194,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
         ),
         "batch_size=-3: it must be 1 or more",
     ),
+    (lambda x: [measured(x, x.loader) for _ in x.schedule(x.loader)], "training in progress"),
     (lambda _: igo.NoiseMeter(sharded(), 10), "no part has its own gradient"),
 ]
 
@@ -266,3 +282,47 @@ def test_arguments_are_taken_as_they_are() -> None:
     assert sampler(seed=np.int64(3), micro_batch_size=np.int64(3)).seed == 3
     for k in (4, [1, 2]):
         assert plan(own, h=k).rows[-1].phi_m == pytest.approx(2 / 3)
+
+
+SIX = igo.plan("constant", n=6, epochs=2, batch_size=3)
+
+
+class Drawn(list[Any]):
+    def __getitem__(self, index: Any) -> Any:
+        return float(torch.rand(())), random.random(), float(np.random.random())
+
+
+def test_a_sample_has_numbers_of_its_own_by_seed_and_epoch() -> None:
+    drawn: set[tuple[float, ...]] = set()
+    for seed in (0, 1, 0):  # the same again with the same seed
+        batches = igo.BatchSampler(SIX, range(6), seed=seed)
+        loader = DataLoader(igo.Seeded(Drawn("123456")), batch_sampler=batches, collate_fn=list)
+        for batches.updates in (0, 2):  # at the beginning of each epoch
+            drawn |= {sample for batch in loader for sample in batch}
+    assert [len({*numbers}) for numbers in zip(*drawn, strict=True)] == [24, 24, 24]
+
+
+class Workers(list[int]):
+    """A loader that notes the seed which its workers would get."""
+
+    batches: igo.BatchSampler
+
+    def __iter__(self) -> Iterator[Any]:
+        self.append(torch.initial_seed())
+        return iter(self.batches)
+
+
+def test_workers_draw_others_in_each_epoch_rank_and_run() -> None:
+    """Whatever numbers the loop itself draws."""
+    model, found = torch.nn.Linear(1, 1), set[tuple[int, ...]]()
+    for seed, rank, draws in product((0, 1), (0, 1), (0, 3)):
+        torch.manual_seed(seed)
+        workers = Workers()
+        workers.batches = igo.BatchSampler(SIX, range(6), rank=rank, ranks=2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loader = igo.Schedule(optimizer, workers.batches)(workers)
+        for _ in range(2):
+            torch.rand(draws)
+            assert sum(1 for _ in loader) == 2
+        found.add(tuple(list.__iter__(workers)))
+    assert len({*chain(*found)}) == 2 * len(found) == 8
