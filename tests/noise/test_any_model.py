@@ -255,22 +255,6 @@ def test_a_measurement_computes_gradients_where_none_are_wanted(context: Any) ->
     assert inside == measured()
 
 
-def test_the_batches_of_a_training_in_progress_are_refused() -> None:
-    plan = igo.plan("graduated", n=N, epochs=2, learning_rate=0.1, batch_size=B, p=0.5)
-    batches, model = igo.BatchSampler(plan, range(plan.n), seed=0), net(torch.float32)
-    trained = DataLoader(data(), batch_sampler=batches)
-    schedule = igo.Schedule(torch.optim.SGD(model.parameters(), lr=0.1), batches)
-    samples = 0
-    for _ in batches.epochs():
-        for x, _ in schedule(trained):
-            samples += len(x)
-            if not batches.done:
-                with pytest.raises(ValueError, match="training in progress"):
-                    igo.measure_noise(model, mse_loss, trained, n=N, batches=2)
-            assert igo.measure_noise(model, mse_loss, loader(), n=N, batches=2).variance > 0
-    assert samples == 2 * N
-
-
 def averaged() -> tuple[float, float, Tensor]:
     """C² and ‖∇f‖² under DDP, each rank with its half of each batch; and what a rank draws."""
     torch.distributed.init_process_group("gloo")
