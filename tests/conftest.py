@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,13 +94,6 @@ def _composer() -> Composer:
     return Composer("config")
 
 
-@contextmanager
-def composing() -> Iterator[Callable[..., Config]]:
-    """``configure`` as a sweep makes its runs: with a plan, and errors that name the run."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield lambda *overrides: _composer().job(overrides).config
-
-
 @dataclass(frozen=True)
 class Ended:
     """How a program ended: its exit code (negative: the signal that killed it) and its outputs."""
@@ -165,14 +157,6 @@ def assert_equal(actual: Any, wanted: Any) -> None:
         assert actual == wanted
 
 
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
-
-
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test, and what it starts, writes into tmp_path. Its home is made by what needs one."""
@@ -234,9 +218,10 @@ def run_folder(tmp_path: Path) -> Path:
 def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
     """metrics.jsonl as a list, without timings and a GPU's memory unless they are wanted."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    if not timings:
-        for row in rows:
-            del row["seconds"], row["images_per_second"]
-            row.pop("max_memory_allocated", None)
-            row.pop("max_memory_reserved", None)
-    return rows
+    return rows if timings else timeless(rows)
+
+
+def timeless(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records without what two equal trainings differ in."""
+    costs = "seconds", "images_per_second", "max_memory_allocated", "max_memory_reserved"
+    return [{k: v for k, v in record.items() if k not in costs} for record in records]

@@ -2,8 +2,7 @@
 
 import contextlib
 from typing import Any
-
-from conftest import Quiet
+from unittest.mock import Mock
 
 from igo.config.load import make_plan
 from igo.config.schema import Config
@@ -35,11 +34,5 @@ def train(
 
     progress = progress or Progress()
     with contextlib.suppress(_Enough):
-        loop.train(training, progress, bar or Quiet(), epoch_done, lambda: None)
+        loop.train(training, progress, bar or Mock(), epoch_done, lambda: None)
     return progress
-
-
-def timeless(records: list[Record]) -> list[Record]:
-    """Records without what two equal trainings differ in."""
-    costs = "seconds", "images_per_second", "max_memory_allocated", "max_memory_reserved"
-    return [{k: v for k, v in record.items() if k not in costs} for record in records]

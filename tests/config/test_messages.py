@@ -7,16 +7,20 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import composing
+from conftest import ROOT
+from hydra import initialize_config_dir
 
 from igo.config.schema import Config
 from igo.ground.errors import UserError
+from igo.sweep.jobs import Composer
 
 
 @pytest.fixture(scope="module")
 def make() -> Iterator[Callable[..., Config]]:
-    with composing() as configure:
-        yield configure
+    """As a sweep makes its runs: with a plan, and errors that name the run."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composer = Composer("config")
+        yield lambda *typed: composer.job(typed).config
 
 
 ALONE = {  # a value, and the settings that it is just outside of
@@ -60,14 +64,13 @@ ALONE = {  # a value, and the settings that it is just outside of
 
 TOGETHER = {  # what is typed: the setting that is named. tests/method has more of plans
     "p=-1 schedule=polynomial": "p",
-    "schedule=linear p=0.7": "p",
-    "schedule=method3 p=0.5": "p",
     "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",
     "schedule.epsilon=0.125 schedule.alpha_0=2 schedule.stages=5": "schedule.stages",
     "batch_size=2 schedule.batch_multiple=8": "batch_size",
     "schedule=exponential schedule.decay=null": "schedule.decay",
     "schedule=exponential schedule.lengths=algorithm3": "schedule.lengths",
+    "p=1 split=1 schedule.stages=3 schedule.lengths=algorithm3 schedule.h=0.34": "schedule.h",
     "schedule=diminishing schedule.a=5": "schedule.a",
     "schedule=step schedule.kappa=1.1": "schedule.kappa",
     "schedule.batch_ratio=0.9": "schedule.batch_ratio",
@@ -77,15 +80,10 @@ TOGETHER = {  # what is typed: the setting that is named. tests/method has more 
     "schedule=step schedule.kappa=0.5 split=0.3": "split",
     "schedule=step schedule.kappa=0.5 schedule.lam=4 schedule.gamma=0.4": "schedule.gamma",
     "schedule=step schedule.gamma=1e-200": "schedule",
-    "schedule=method3 split=0.5": "split",
     "schedule=graduated schedule.rate=cosine": "schedule.rate",
     "schedule=cosine schedule.rate=cosine split=0.5": "split",
-    "schedule=cosine split=0.5 schedule.growth={0.5:2}": "split",
     "schedule.growth=2": "schedule.growth",
-    "schedule.growth={0.5:0.5}": "schedule.growth",
     "schedule=step schedule.kappa=0.5 schedule.growth={0.5:2}": "schedule.growth",
-    "schedule.lengths=algorithm3 schedule.growth={0.5:2}": "schedule.lengths",
-    "schedule=method2 schedule.gamma=0.4": "schedule.gamma",
     "schedule=constant split=0.5": "split",
     "~dataset": "dataset.name",
     "dataset=imagenet model=resnet18 dataset.augment.crop=4": "dataset.augment.crop",

@@ -1,4 +1,7 @@
-"""A run on a pretended device: no tensor meets one of another device, and every wait is known."""
+"""What a machine gives: threads, memory, and a device, which is pretended here.
+
+No tensor meets one of another device, and every wait is known.
+"""
 
 import json
 import os
@@ -12,7 +15,7 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, TINY, configure, python
+from conftest import ROOT, TINY, configure, python, timeless
 from data_files import write_images
 from forked import forge
 from resumed import MOVED
@@ -20,10 +23,13 @@ from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
-from trained import prepared, timeless, train
+from trained import prepared, train
 
+from igo.config.schema import EngineConfig
+from igo.ground.ranks import allowed_cores
 from igo.train import machine
 from igo.train.engine import Engine
+from igo.train.record import Progress
 
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 SEEN: Counter[str] = Counter()
@@ -120,6 +126,39 @@ def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
         ):
             machine._let_segments_grow()
         assert called.call_args_list == [mock.call("expandable_segments:True")] * wanted
+
+
+def test_a_quota_counts_in_whole_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    quota = tmp_path / "cpu.max"
+    assert allowed_cores(quota) == 8, "a system without cgroups"
+    for text, cores in {"max": 8, "350000": 3, "50000": 1, "900000": 8}.items():
+        quota.write_text(f"{text} 100000\n")
+        assert allowed_cores(quota) == cores
+
+
+@pytest.mark.parametrize(("typed", "threads"), [("", 4), ("2", 2), ("3,1", 3), ("8", 4), ("x", 4)])
+def test_the_environment_lowers_the_threads_of_large_images(
+    typed: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "ALL_THREADS", 4)
+    monkeypatch.setattr(machine, "allowed_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", typed)
+    for side, wanted in {8: 1, 15: 1, 16: threads}.items():
+        machine.choose(EngineConfig(device="cpu"), side)
+        assert torch.get_num_threads() == wanted
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_run_that_continues_keeps_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two cores, whatever this machine has."""
+    monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
+    heard: list[str] = []
+    for before, number in [(None, 1), (1, 1), (2, 2), (4, 2)]:
+        run, progress = prepared(configure(*TINY)), Progress(threads=before)
+        machine.keep_threads(run, progress, heard.append)
+        assert progress.threads == torch.get_num_threads() == number
+    assert heard == ["threads: 2 of 4 before: results differ by rounding"]
 
 
 CASES: dict[str, dict[str, int]] = {  # of whole trainings, and what differs from EPOCH in them

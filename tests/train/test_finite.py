@@ -1,4 +1,4 @@
-"""A training whose numbers are not finite ends with one line that says where."""
+"""Numbers that are not finite, or too little memory, end a training with one line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from trained import prepared, train
 
 from igo.config.load import make_plan
-from igo.ground.errors import UserError
+from igo.ground.errors import Outside, UserError
 from igo.ground.ranks import Ranks
 from igo.runs import assemble
+from igo.train import optimizers
 from igo.train.record import Progress
 
 PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
@@ -88,3 +89,40 @@ def test_what_is_bad_on_one_rank_stops_all_with_the_same_line(tmp_path: Path) ->
     first, second = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
     assert first == second
     assert first.startswith(AT_8)
+
+
+class Small(nn.Module):
+    """A model whose forward pass fails beyond so many samples."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.most, self.error = most, error
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > self.most:
+            raise self.error
+        output: Tensor = self.body(images)
+        return output
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+]
+
+
+def trained(most: int, error: Exception, *overrides: str) -> Progress:
+    """Train a model of one's own."""
+    config, network = configure(*TINY, *overrides), Small(most, error)
+    optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
+    return train(replace(prepared(config), network=network, optimizer=optimizer))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
+def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
+    """Evaluation alone fails, of 360 images at once; half as many fit."""
+    with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250 "):
+        trained(300, error)
+    assert trained(300, error, "engine.micro_batch_size=250").epoch == 3

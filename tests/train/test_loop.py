@@ -13,9 +13,9 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import TINY, assert_equal, configure, epoch_batches
+from conftest import TINY, assert_equal, configure, epoch_batches, timeless
 from torch import Tensor, nn
-from trained import prepared, timeless, train
+from trained import prepared, train
 
 import igo
 from igo.config.schema import rule

@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import rounding
@@ -31,21 +30,14 @@ def nadamw(parameters: Parameters, rate: float) -> Optimizer:
     return timm.optim.NAdamW(parameters, lr=rate, betas=(0.8, 0.9))
 
 
-class Case(NamedTuple):
-    """What is typed, and the same optimizer made by hand."""
-
-    typed: tuple[str, ...]
-    rate: float
-    build: Callable[[Parameters, float], Optimizer]
-
-
-CASES = {
-    "sgd": Case(("optimizer=sgd",), 0.1, partial(SGD, fused=True)),
-    "adamw": Case(
+# What is typed, and the same optimizer made by hand.
+CASES: dict[str, tuple[tuple[str, ...], float, Callable[[Parameters, float], Optimizer]]] = {
+    "sgd": (("optimizer=sgd",), 0.1, partial(SGD, fused=True)),
+    "adamw": (
         ("optimizer=adamw", "optimizer.beta2=0.99"), 0.003,
         partial(AdamW, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
     ),
-    "timm's": Case(
+    "timm's": (
         ("optimizer=own", "optimizer._target_=timm.optim.NAdamW", "optimizer.betas=[0.8,0.9]",
          "learning_rate=0.002"), 0.002, nadamw,
     ),
@@ -56,13 +48,13 @@ CASES = {
 def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     name: str, program: Program, tmp_path: Path
 ) -> None:
-    case = CASES[name]
-    program(*SMALL, *case.typed).good()
-    run = prepared(configure(*SMALL, *case.typed))
+    typed, rate, build = CASES[name]
+    program(*SMALL, *typed).good()
+    run = prepared(configure(*SMALL, *typed))
     stages = list(csv.DictReader((run_folder(tmp_path) / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     network = run.network.train()
-    optimizer = case.build(list(network.parameters()), case.rate)
+    optimizer = build(list(network.parameters()), rate)
     for row in stages:
         for group in optimizer.param_groups:
             group["lr"] = float(row["eta_m"])
