@@ -56,6 +56,19 @@ def write_idx(path: Path, values: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def clothes(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng((n, seed))
+    return draw.integers(0, 256, (n, 28, 28)), draw.permutation(np.arange(n) % 10)
+
+
+def write_fashion(folder: Path, suffix: str = "", *, seed: int = 0, n: int = TRAIN) -> None:
+    """A small Fashion-MNIST; another seed, other pixels and labels."""
+    for part, count in (("train", n), ("t10k", TEST)):
+        images, labels = clothes(count, seed)
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
+
+
 def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
     draw = np.random.default_rng(n)
     held = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import TEST, TRAIN, pixels, write_cifar, write_idx
+from data_files import TEST, TRAIN, clothes, pixels, write_cifar, write_fashion, write_idx
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from igo.data import readers
@@ -74,18 +74,6 @@ def harm(path: Path, damage: str) -> None:
     path.unlink() if damage == "missing" else path.write_bytes(damaged[damage])
 
 
-def clothes(n: int) -> tuple[np.ndarray, np.ndarray]:
-    images = np.random.default_rng(n).integers(0, 256, (n, 28, 28))
-    return images, np.arange(n) % 10
-
-
-def write_fashion(folder: Path, suffix: str) -> None:
-    for part, n in (("train", TRAIN), ("t10k", TEST)):
-        images, labels = clothes(n)
-        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
-        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
-
-
 def check_fashion(splits: Splits) -> None:
     for split, n in zip(splits, (TRAIN, TEST), strict=True):
         images, labels = clothes(n)
@@ -108,7 +96,7 @@ def test_fashion_mnist_is_debians_or_downloaded(
         patched.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "packed")
         check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))  # they are kept
-    monkeypatch.setattr(FashionMNIST, "download", lambda s: write_fashion(Path(s.raw_folder), ""))
+    monkeypatch.setattr(FashionMNIST, "download", lambda s: write_fashion(Path(s.raw_folder)))
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "ours")))
 
 
@@ -137,7 +125,7 @@ def test_of_readers_that_start_at_once_one_downloads(
 def test_damaged_idx_files_are_noticed(damage: str, tmp_path: Path) -> None:
     """Changed values cannot be: there is no checksum."""
     folder = tmp_path / "FashionMNIST" / "raw"
-    write_fashion(folder, "")
+    write_fashion(folder)
     check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
     if damage == "labels":
         write_idx(folder / IDX[0], np.arange(TRAIN) % 10)
@@ -157,7 +145,7 @@ def test_a_disk_that_fails_is_no_damage(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    write_fashion(tmp_path / "FashionMNIST" / "raw", "")
+    write_fashion(tmp_path / "FashionMNIST" / "raw")
     (file := tmp_path / "mine.npz").touch()
     monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", fail)
     monkeypatch.setattr(np, "load", fail)

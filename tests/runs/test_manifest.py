@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, Ended, run_folder, status
-from data_files import write_idx
+from data_files import write_fashion
 from forked import Death, forge
 from recorded import edit
 
@@ -21,14 +21,6 @@ from igo.ground.files import PACKAGE
 from igo.runs import manifest
 
 KILLED = Death("igo.runs.checkpoint.save", 1, "after")
-
-
-def write_data(data_dir: Path, seed: int) -> None:
-    """A small Fashion-MNIST in the genuine format; another seed, other pixels and labels."""
-    draw, raw = np.random.default_rng(seed), data_dir / "FashionMNIST" / "raw"
-    for part, n in (("train", 120), ("t10k", 20)):
-        write_idx(raw / f"{part}-images-idx3-ubyte", draw.integers(0, 256, (n, 28, 28)))
-        write_idx(raw / f"{part}-labels-idx1-ubyte", draw.permutation(np.arange(n) % 10))
 
 
 def start(place: Path, data_dir: Path, death: Death | None = None) -> Ended:
@@ -41,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run and the data ``a`` and ``b`` are; no test changes it."""
     place = tmp_path_factory.mktemp("finished")
     for seed, name in enumerate("ab"):
-        write_data(place / name, seed)
+        write_fashion(place / name / "FashionMNIST" / "raw", seed=seed, n=120)
     start(place, place / "a").good()
     return place
 
