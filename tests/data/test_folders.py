@@ -15,7 +15,6 @@ import torch
 from conftest import DEVICES, configure, epoch_batches, records, run_folder, status
 from forked import Death, forge
 from PIL import Image
-from resumed import assert_same, outcome
 from torch import Tensor
 from torchvision import transforms
 
@@ -174,36 +173,25 @@ def test_a_signal_to_all_processes_of_a_run_is_one_signal(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_batches_are_the_same_for_any_number_of_workers(data_dir: Path, device: str) -> None:
-    batches: list[Tensor] = [*epoch_batches(21, 3, 0, 1), torch.tensor([], dtype=torch.int64)]
-    drawn, after = [], []
-    for workers, where in ((0, "cpu"), (2, device)):
-        torch.manual_seed(1)
-        data = imagenet(data_dir, f"dataset.workers={workers}", device=where)
-        trained = ((images[:], labels) for images, labels in data.train_batches(batches, seed=4))
-        drawn.append([*trained, *data.test_batches()])
-        after.append(torch.random.get_rng_state())
-    for (images, labels), (others, other_labels) in zip(*drawn, strict=True):
-        torch.testing.assert_close(images.cpu(), others.cpu(), rtol=0, atol=1e-6)
-        assert torch.equal(labels.cpu(), other_labels.cpu())
-        assert images.shape[1:] == (3, 28, 28)
-    assert torch.equal(*after)  # so dropout is the same too
-
-
-def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path) -> None:
-    """An image's crop depends on the epoch's seed and the image alone, whatever its batch.
+def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, device: str) -> None:
+    """An image's crop depends on the epoch's seed and the image alone, whatever batch and worker.
 
     The flips are found by comparing.
     """
-    config = configure(*SMALL, f"data_dir={data_dir}", "dataset.workers=0").dataset
-    data = imagenet(data_dir, "dataset.workers=0")
+    config = configure(*SMALL, f"data_dir={data_dir}").dataset
+    alone, with_workers = (
+        imagenet(data_dir, f"dataset.workers={workers}", device=device) for workers in (0, 2)
+    )
+    random_states = []
     crop = transforms.RandomResizedCrop(28, antialias=True)
     normalise = transforms.Normalize(config.mean, config.std)
     to_tensor = transforms.Compose([transforms.ToTensor(), normalise])
     files, flipped = sorted(data_dir.glob("imagenet/train/*/*.JPEG")), 0
     for seed in range(10):
-        order = epoch_batches(21, 1 + seed % 4, 0, seed)
-        shuffled = torch.cat([images[:] for images, _ in data.train_batches(order, seed)])
+        order, data = epoch_batches(21, 1 + seed % 4, 0, seed), with_workers if seed < 3 else alone
+        torch.manual_seed(1)
+        shuffled = torch.cat([images[:].cpu() for images, _ in data.train_batches(order, seed)])
+        random_states.append(torch.get_rng_state())
         images = shuffled[torch.cat(order).argsort()]
         for index, (file, image) in enumerate(zip(files, images, strict=True)):
             torch.manual_seed((derive_seed(seed, "crop") + index) % 2**63)
@@ -214,6 +202,7 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path) -> N
             torch.testing.assert_close(image, wanted, rtol=1e-5, atol=1e-5)
             flipped += is_flipped
     assert 75 < flipped < 135  # of 210
+    assert all(torch.equal(each, random_states[0]) for each in random_states)  # dropout's, too
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -243,18 +232,6 @@ def test_images_are_tested_with_resize_and_centre_crop(
     both, every = torch.cat([plain, held]), wanted("train")
     assert len(both) == len(every)
     assert torch.cdist(both.flatten(1), every.flatten(1)).min(dim=0).values.max() < 1e-3
-
-
-@pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path) -> None:
-    """At once: the workers of the killed one do not keep its lock."""
-    typed = (*SHORT, f"data_dir={data_dir}", "epochs=3")
-    forge.run(tmp_path / "whole", *typed).good()
-    again, death = (*typed, "dataset.workers=1"), Death("igo.runs.checkpoint.save", 1, "after")
-    ended = forge.run(tmp_path / "killed", *again, death=death)
-    assert ended.returncode == -signal.SIGKILL
-    forge.run(tmp_path / "killed", *again).good()
-    assert_same(outcome(tmp_path / "killed"), outcome(tmp_path / "whole"))
 
 
 @pytest.mark.slow

@@ -74,6 +74,8 @@ class Reader:
             sampler=self._pieces,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # Workers that live on take no seed for a later pass, which would shift dropout.
+            generator=torch.Generator(),
         )
 
     def read(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[Tensor]:
