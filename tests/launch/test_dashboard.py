@@ -56,10 +56,7 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
         of = panel["config"]
         if panel["viewType"] == "Run History Line Plot":
             names = {*of["metrics"], of["xAxis"]}
-            assert names <= row.keys() | {
-                "noise_scale",
-                "noise_scale_low",
-            }  # null in so short a run
+            assert names <= row.keys() | {"noise_scale", "noise_scale_low"}  # null in a short run
             seen |= names
             continue
         columns = [column["accessor"] for column in of.get("columns", [])]
