@@ -12,11 +12,11 @@ import functools
 import importlib
 import multiprocessing
 import os
-import resource
 import runpy
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,10 +45,9 @@ def server() -> ForkServerContext:
 
 @dataclass(frozen=True)
 class Death:
-    """At the k-th call of a function: before, inside or after it, a signal or an exception.
+    """At the k-th call of a function: before or after it, a signal or an exception.
 
-    ``inside`` is for writing functions alone: half of what they write is written. ``torn`` is for
-    os.fsync: half of the file is there.
+    ``torn`` is for os.fsync: half of the file is there.
     """
 
     function: str
@@ -76,9 +75,7 @@ class Death:
             if calls != self.call:
                 return original(*arguments, **named)
             result = None
-            if self.moment == "inside":
-                _write_half(original, *arguments, **named)
-            elif self.moment == "torn":
+            if self.moment == "torn":
                 with contextlib.suppress(OSError):  # a folder
                     os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
             elif self.moment == "after":
@@ -108,7 +105,6 @@ class Forge:
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
         alarm_signal: int = signal.SIGKILL,
-        room: float = 0.0,
         ranks: int = 1,
         function: str = "",
         command: str = "",
@@ -125,7 +121,6 @@ class Forge:
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
                 never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal. SIGKILL is SIGPROF in the exit code: both end it at once.
-            room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.runs.loggers.wandb.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
@@ -137,7 +132,7 @@ class Forge:
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
         first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
         typed = (*place, *arguments) if first else (*arguments, *place)
-        disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
+        disturb = functools.partial(_disturb, settings or {}, death, alarm, alarm_signal)
         program = functools.partial(_program, function, command, typed)
         folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
@@ -173,6 +168,16 @@ class Forge:
 forge = Forge()
 
 
+@functools.cache
+def finished(*typed: str) -> Path:
+    """Where this run was started and has finished; no test changes it."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    ended = forge.run(Path(folder.name), *typed)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    return Path(folder.name)
+
+
 def _group(ranks: int) -> dict[str, str]:
     """The environment by which ranks find each other."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -206,7 +211,6 @@ def _run(
 def _disturb(
     settings: dict[str, float],
     death: Death | None,
-    room: float,
     alarm: float,
     alarm_signal: int,
     rank: int,
@@ -215,10 +219,6 @@ def _disturb(
         setattr(*_owner(setting), value)
     if death and death.rank == rank:
         death.plant()
-    if room:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        bound = pages * resource.getpagesize() + int(room * 2**20)
-        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     if alarm:
         if alarm_signal != signal.SIGKILL:
             signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), alarm_signal))
@@ -247,13 +247,3 @@ def _owner(function: str) -> tuple[Any, str]:
     except ModuleNotFoundError:
         module, _, class_name = path.rpartition(".")
         return getattr(importlib.import_module(module), class_name), name
-
-
-def _write_half(original: Any, *arguments: Any, **named: Any) -> None:
-    """Let a function write into a file object, and keep half of it."""
-    where = next(argument for argument in arguments if hasattr(argument, "truncate"))
-    start = where.tell()
-    original(*arguments, **named)
-    where.truncate(start + (where.tell() - start) // 2)
-    where.flush()
-    os.fsync(where.fileno())

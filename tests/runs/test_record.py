@@ -19,7 +19,7 @@ from unittest.mock import Mock
 
 import pytest
 from conftest import TINY, configure, records, run_folder, status
-from forked import forge
+from forked import finished, forge
 
 import igo
 from igo.config.load import make_plan
@@ -111,17 +111,10 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(path_of(configure(f"runs_dir={tmp_path}")))
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a finished run was started; no test changes it."""
-    place = tmp_path_factory.mktemp("finished")
-    forge.run(place, *RUN).good()
-    return place
-
-
-def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
+def test_a_finished_folder_holds_what_is_promised() -> None:
     """Its files, the plan's floats to the bit, a record an epoch, and what ran."""
-    folder, plan = run_folder(finished), make_plan(configure(*RUN))
+    place, plan = finished(*RUN), make_plan(configure(*RUN))
+    folder = run_folder(place)
     assert {path.name for path in folder.iterdir() if path.suffix != ".patch"} == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         ".lock",
@@ -138,8 +131,8 @@ def test_a_finished_folder_holds_what_is_promised(finished: Path) -> None:
         (1, 1, 96), (2, 2, 192), (3, 2, 288), (4, 3, 384), (5, 3, 480),
     ]  # fmt: skip
     assert (epochs[-1]["b_m"], epochs[-1]["delta_m"]) == (96, 0)
-    found = status(finished)
-    assert shlex.split(found["command"])[2:] == [f"runs_dir={finished / 'runs'}", *RUN]
+    found = status(place)
+    assert shlex.split(found["command"])[2:] == [f"runs_dir={place / 'runs'}", *RUN]
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,37 @@ def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> Non
     message = rf"error: {path} does not fit this program \('optimizer'\)"
     assert re.match(message, start(tmp_path, "sgd").error())
     assert path.read_bytes() == content
+
+
+def halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it(
+    tmp_path: Path,
+) -> None:
+    """Without status.json data, plan and code cannot be compared, which is said."""
+    start(tmp_path / "killed", "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
+    for names, damage in (
+        ("config.yaml plan.csv", halve),
+        ("status.json", Path.unlink),
+        ("checkpoint.pt", Path.unlink),
+        ("metrics.jsonl", halve),
+        ("config.yaml plan.csv status.json metrics.jsonl", Path.unlink),
+    ):
+        place = Path(shutil.copytree(tmp_path / "killed", tmp_path / names.replace(" ", "+")))
+        folder = run_folder(place)
+        for name in names.split():
+            damage(folder / name)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        ended = start(place, "sgd")
+        if "metrics.jsonl" in names:
+            assert "metrics.jsonl is damaged" in ended.error()
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+            continue
+        assert bool(ended.stderr) == (names == "status.json"), ended
+        assert ("continuing after epoch 3 of 4" in ended.stdout) == (names != "checkpoint.pt")
+        assert_same(outcome(place), undisturbed("sgd"))
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, run_folder
-from forked import forge
+from forked import finished, forge
 from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
 from recorded import edit
@@ -30,26 +30,19 @@ CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
     "target": ("model:\n", "model:\n  _target_: evil.f\n", "no setting 'model._target_'"),
     "variable": ("data_dir: data", "data_dir: ${oc.env:SECRET}", "it has ${"),
     "escaped": ("data_dir: data", 'data_dir: "\\u0024{oc.env:SECRET}"', "it has ${"),
+    "YAML": ("\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]", "could not determine"),
     "alias": ("data_dir: data", "data_dir: &a data\nruns_dir: *a", "it has an alias"),
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("finished")
-    forge.run(place, *TINY, "tracking=none").good()
-    edit(run_folder(place) / "status.json", seals=None)  # a stranger makes his own
-    return run_folder(place)
-
-
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, beside code that proves that it was run."""
-    shutil.copytree(finished, tmp_path / "runs" / finished.name)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a run, beside code that proves that it was run."""
+    shutil.copytree(finished(*TINY, "tracking=none") / "runs", tmp_path / "runs")
+    edit(run_folder(tmp_path) / "status.json", seals=None)  # a stranger makes his own
     (tmp_path / "evil.py").write_text("import os\nos.mkdir('ran')\n")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET", "s3cret")
-    return tmp_path / "runs" / finished.name
+    return run_folder(tmp_path)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, assert_equal, configure, records, run_folder, status
-from forked import Death, forge
+from forked import Death, finished, forge
 from wandb_server import entries
 
 import igo
@@ -19,35 +19,26 @@ from igo.train.datasets import open_data
 RUN = (*TINY, "tracking=none", "save_model=true", "engine.precision=fp32")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a finished run is, with its model as a file; no test changes it."""
-    place = tmp_path_factory.mktemp("trained")
-    forge.run(place, *RUN).good()
-    return place
-
-
-def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(tmp_path: Path) -> None:
     """Wherever the folder is; and the plain file has the same model."""
+    place = finished(*RUN)
     with pytest.raises(FileNotFoundError, match=r"is no run folder: .* no config\.yaml"):
         igo.load_run(tmp_path)
-    shutil.copytree(run_folder(finished), tmp_path / "elsewhere")
+    shutil.copytree(run_folder(place), tmp_path / "elsewhere")
     before = torch.get_rng_state()
     run = igo.load_run(str(tmp_path / "elsewhere"))
     assert torch.equal(torch.get_rng_state(), before)
     assert not run.model.training
-    assert run.config == configure(*RUN, f"runs_dir={finished}/runs")
+    assert run.config == configure(*RUN, f"runs_dir={place}/runs")
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
     right = total = 0
     for images, labels in open_data(run.config, torch.device("cpu")).test_batches():
         right += int((run.model(images).argmax(1) == labels).sum())
         total += len(labels)
-    recorded = records(run_folder(finished))[-1]["test/accuracy"]
+    recorded = records(run_folder(place))[-1]["test/accuracy"]
     assert right / total == pytest.approx(recorded, rel=1e-6)
     file = export(RunFolder(tmp_path / "elsewhere"), run.config)
-    assert file.read_bytes() == (run_folder(finished) / "model.pt").read_bytes()
+    assert file.read_bytes() == (run_folder(place) / "model.pt").read_bytes()
     state = torch.load(file, weights_only=True)
     assert_equal(dict(state), dict(run.model.state_dict()))
 

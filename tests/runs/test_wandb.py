@@ -76,11 +76,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def folder_of(place: Path, seed: int) -> Path:
-    (folder,) = (
-        file.parent for file in place.glob("runs/*/config.yaml")
-        if f"\nseed: {seed}\n" in file.read_text()
-    )  # fmt: skip
-    return folder
+    configs = place.glob("runs/*/config.yaml")
+    return next(file.parent for file in configs if f"\nseed: {seed}\n" in file.read_text())
 
 
 def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import cache
 from math import comb
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace as Namespace
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +24,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, TINY, Program, clean_environment, command, configure, records, status
-from forked import Death, forge
+from forked import Death, finished
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -58,9 +57,7 @@ def folder_of(tmp_path: Path, *overrides: str) -> Path:
 @cache
 def alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
-    with TemporaryDirectory() as folder:
-        forge.run(Path(folder), *overrides).good()
-        return records(folder_of(Path(folder), *overrides))
+    return records(folder_of(finished(*overrides), *overrides))
 
 
 def test_every_combination_runs_once_as_it_would_alone_and_never_again(
