@@ -1,13 +1,10 @@
 """The rules by which two settings are judged, at their edges."""
 
-import itertools
-
 import numpy as np
-import polars as pl
 import pytest
 
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
-from igo.report.comparison import Pair, adjusted, compare, p_value, pair
+from igo.report.comparison import Pair, adjusted, p_value, pair
 
 MORE = LEVEL + 1e-9
 GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])
@@ -53,23 +50,3 @@ def test_only_pairs_that_are_tested_share_the_level() -> None:
     assert (b.p_holm or 1) < LEVEL < (a.p_holm or 0)
     assert a.detectable == b.detectable == detectable(GAPS.std(ddof=1), len(GAPS), LEVEL / 2)
     assert c.detectable is None
-
-
-def test_settings_are_compared_by_the_runs_that_count_and_the_seeds_that_both_have() -> None:
-    random = np.random.default_rng(0)
-    rows = [
-        (setting, seed, random.normal() if random.random() < 0.9 else None, counted)
-        for counted in (True, False)
-        for setting, seed in itertools.product(range(4), range(9))
-        if random.random() < 0.8
-    ]
-    runs = pl.DataFrame(rows, schema=["setting", "seed", "x", "counted"], orient="row")
-    by_hand = {(m, s): x for m, s, x, counted in rows if counted and x is not None}
-    found = compare(runs, [2, 0, 1], "x")
-    assert [(each.first, each.second) for each in found] == [(2, 0), (2, 1), (0, 1)]
-    for each in found:
-        first, second = each.first, each.second
-        common = [s for s in range(9) if {(first, s), (second, s)} <= by_hand.keys()]
-        gaps = [by_hand[first, s] - by_hand[second, s] for s in common]
-        assert 2 < each.n == len(gaps) < 9
-        assert each.difference == pytest.approx(np.mean(gaps))

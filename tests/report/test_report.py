@@ -12,8 +12,8 @@ from unittest import mock
 import numpy as np
 import polars as pl
 import pytest
-from conftest import records
-from recorded import METHODS, VARIANCE, record_runs
+from conftest import TINY, configure, records
+from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
 from igo.ground import statistics as ours
@@ -23,6 +23,7 @@ from igo.report.comparison import Pair
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
+from igo.runs.folder import RunFolder, path_of
 
 
 def read(root: Path) -> Results:
@@ -106,12 +107,18 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
 
 
 def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
+    """Of finished runs alone, and by the loss not of one whose loss is not known."""
     drawn = random.Random(1)
     truth = {p: [drawn.uniform(0.7, 0.9) for _ in range(5)] for p in ("0.25", "0.5", "1")}
     for p, values in truth.items():
         seeds = range(5) if p != "1" else range(1, 6)  # four seeds in common with the others
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
+    (failed,) = record_runs(tmp_path, "p=0.5", "split=1", seeds=[5])
+    edit(failed / "status.json", state="failed")
+    lost = path_of(configure(*TINY, "p=0.25", "split=1", "seed=4", f"runs_dir={tmp_path}"))
+    RunFolder(lost).write_records([row | {"train/loss": math.nan} for row in records(lost)])
     section = section_of(tmp_path)
+    assert sorted(pair.n for pair in section.pairs["train/loss"]) == [3, 4, 4]
     pairs = section.pairs["test/accuracy"]
     assert len(pairs) == 3
     for pair in pairs:

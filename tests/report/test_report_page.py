@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -25,47 +24,14 @@ FLAGS = (
     "--allow-file-access-from-files", "--window-size=1400,900", "--virtual-time-budget=5000",
     "--dump-dom",
 )  # fmt: skip
+POINTING = "href|src|srcset|action|data|poster|background|xlink:href"
+PHONE = Path(__file__).with_name("phone.html")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
-# A window has 500 pixels or more; a frame, whose width a page sees as its screen's, has any.
-FRAME = """<!doctype html><body style="margin:0">
-<iframe style="border:0" height="900" width="390" src="PAGE"></iframe><script>
-addEventListener("load", () => setTimeout(() => {
-  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
-  page.querySelectorAll("details").forEach((node) => { node.open = true; });
-  const all = (what, does) => [...page.querySelectorAll(what)].every(does);
-  const seen = {
-    wide: [root.clientWidth, root.scrollWidth],
-    drawn: all(".drawing svg", (svg) => svg.getBBox().width > 100),
-    whole: all(".drawing, td", (part) => part.getBoundingClientRect().right <= 390),
-    shown: all("td", (cell) => cell.offsetParent),
-  };
-  document.body.dataset.probe = JSON.stringify(seen);
-}, 200));
-</script></body>"""
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-class Links(HTMLParser):
-    """What a page points at, its anchors, and its elements' names."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.ids: set[str] = set()
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        pointing = ("href", "src", "srcset", "action", "data", "poster", "background", "xlink:href")
-        self.links += [value for name in pointing if (value := named.get(name))]
-        self.tags.add(tag)
-        if name := named.get("id"):
-            self.ids.add(name)
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +82,9 @@ def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> Non
 
 def test_the_page_fetches_nothing_and_its_links_lead_somewhere(site: Path) -> None:
     text = (site / "index.html").read_text()
-    page = Links(text)
-    for link in page.links:
+    for link in re.findall(rf' (?:{POINTING})="([^"]*)"', text):
         if link.startswith("#"):
-            assert link[1:] in page.ids
+            assert f' id="{link[1:]}"' in text, link
         elif link.endswith("/"):
             assert (site / link / "status.json").is_file(), link  # of a run
         elif link != "data:,":
@@ -136,7 +101,7 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     text = (site / "index.html").read_text()
     assert HOSTILE not in text
     assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"')
-    assert not Links(text).tags & {"script", "img", "iframe"}
+    assert not re.search("<(script|img|iframe)", text)
     plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
     assert "damaged: unreadable (status.json is damaged" in plain
     assert "8 finished, 1 failed, 1 unreadable" in plain
@@ -155,7 +120,7 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
 def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     """Nothing is hidden or to scroll sideways, and the console has no word."""
     frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.replace("PAGE", (site / "index.html").as_uri()))
+    frame.write_text(PHONE.read_text().replace("PAGE", (site / "index.html").as_uri()))
     done = subprocess.run(
         [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path}/profile", frame.as_uri()],
         capture_output=True, text=True, check=True,

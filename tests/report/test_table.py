@@ -4,11 +4,9 @@ import fcntl
 import itertools
 import json
 import math
-import os
 import random
 import re
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +147,16 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
-    """A running run holds its lock; one that says so without was killed."""
+    """A running run holds its lock; one that says so without was killed.
+
+    One whose settings cannot be read is of no setting.
+    """
     running = make_run(tmp_path, seed=1, accuracies=(0.9, 0.8), state="running")
     killed = make_run(tmp_path, seed=4, accuracies=(0.7,), state="running")
     (killed / ".lock").touch()
+    no_text, no_settings = (make_run(tmp_path, seed=seed) for seed in (5, 6))
+    edit(no_text / "status.json", host="\ud800")
+    (no_settings / "config.yaml").write_text("p: [0.5\n")
     with (running / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "test/acc')  # as a reader may find it
     lost = "the training loss is nan\nmore"
@@ -162,73 +166,29 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         make_run(tmp_path, seed=2, accuracies=(), state="failed", error=lost),
         make_run(tmp_path, seed=3, accuracies=(0.9,), state="interrupted", seconds=3),
         make_run(tmp_path, "p=1", accuracies=(0.1,), state="failed", error=lost),
-        killed, tmp_path / "not-yet",
+        killed, tmp_path / "not-yet", no_text, no_settings,
     ]  # fmt: skip
     with (running / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         runs = reading.read_runs(folders)
     assert runs["state"].to_list() == [
         "finished", "running", "failed", "interrupted", "failed", "interrupted", "new",
+        "unreadable", "unreadable",
     ]  # fmt: skip
     first_line = "the training loss is nan"
-    assert runs["error"].to_list() == [None, None, first_line, None, first_line, None, None]
-    assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None]
-    assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None]
-    assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None]
+    nothing = [None, None]
+    *errors, of_status, of_settings = runs["error"].to_list()
+    assert errors == [None, None, first_line, None, first_line, *nothing]
+    assert of_status.startswith("status.json cannot be read ('utf-8' codec")
+    assert of_settings.startswith("config.yaml cannot be read (")
+    assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None, *nothing]
+    assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None, *nothing]
+    assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None, *nothing]
     first, second = reading.summarise(reading.by_setting(runs)[1]).iter_rows(named=True)
-    assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 4)
+    assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 5)
     assert (first["test/accuracy_mean"], first["test/loss_mean"]) == (0.625, None)
     assert (second["p"], second["n"], second["unfinished"]) == (1.0, 0, 1)
     assert second["test/accuracy_mean"] is second["updates_mean"] is None
-
-
-def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        text = (folder / name).read_text()
-        assert old in text
-        (folder / name).write_text(text.replace(old, new, 1))
-
-    return damage
-
-
-DAMAGE = {  # that of other files, and of other kinds, is in tests/runs/test_damaged_folders.py
-    "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
-    "config.yaml cannot be read (could not determine a constructor": replace(
-        "config.yaml", "\np: 0.5", "\np: !!python/object/apply:os.mkdir [ran]"
-    ),
-    "config.yaml is of no run, or of another version: see schedule.warm": replace(
-        "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
-    ),
-    "config.yaml cannot be read (it has an alias)": replace(
-        "config.yaml", "\np: 0.5", "\nq: &p 0.5\np: *p"
-    ),
-    "status.json cannot be read ('utf-8' codec": replace("status.json", '"here"', '"\\ud800"'),
-}
-
-
-def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
-    tmp_path: Path, capsys: Any
-) -> None:
-    root = tmp_path / "runs"
-    whole = record_runs(root, seeds=(9, 10))
-    names = [str(whole[0].name), "caf\\xe9"]
-    whole[1].rename(root / os.fsdecode(b"caf\xe9"))  # as after a move from an old system
-    damaged = {}
-    for seed, (reason, damage) in enumerate(DAMAGE.items(), 1111111111):
-        folder = make_run(root, seed=seed)
-        damage(folder)
-        damaged[folder.name] = reason
-    for program in (table, report):
-        program.run(OmegaConf.create({"runs": str(root), "output": str(tmp_path / "out")}))
-        lines = capsys.readouterr().out.splitlines()
-        for name, reason in damaged.items():
-            assert [line for line in lines if line.startswith(f"unreadable: {name}: {reason}")]
-    assert not (tmp_path / "ran").exists()
-    runs, settings = reading.by_setting(reading.read_runs(find([str(root)])))
-    assert runs.filter("counted")["run"].sort().to_list() == sorted(names)
-    assert settings["n"].to_list() == [2]
-    unknown = sum(reason.startswith("config.yaml") for reason in DAMAGE)  # of no setting
-    assert settings["unfinished"].to_list() == [len(DAMAGE) - unknown]
 
 
 def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any) -> None:
