@@ -15,47 +15,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-CPUS = 8  # more than there may be, so that arrays run side by side
-KILL_WAIT = 5  # seconds from SIGTERM to SIGKILL
 PATIENCE = 30.0  # seconds for a daemon to answer, or a job to die
-
-# linuxproc: it needs no privileges.
-# DefMemPerCPU: without it each job takes all memory and jobs run one by one.
-# cred_expire and sched_*: requeued jobs start again after seconds, not minutes.
-SLURM_CONF = """\
-ClusterName=igo
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-SlurmctldPort={controller_port}
-SlurmdPort={node_port}
-AuthType=auth/slurm
-CredType=auth/slurm
-AuthInfo=cred_expire=5
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
-SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0
-KillWait={kill_wait}
-MinJobAge=3600
-ReturnToService=2
-SlurmdParameters=config_overrides
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-PreemptParameters=send_user_signal
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000
-PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
-PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
-"""
 
 
 def missing() -> str:
@@ -96,26 +56,16 @@ def _configure(folder: Path) -> None:
     key.write_bytes(secrets.token_bytes(1024))
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
-    controller_port, node_port = _free_ports(2)
-    (folder / "slurm.conf").write_text(
-        SLURM_CONF.format(
-            folder=folder,
-            host=socket.gethostname().split(".")[0],
-            controller_port=controller_port,
-            node_port=node_port,
-            kill_wait=KILL_WAIT,
-            cpus=CPUS,
-        )
-    )
-    (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
-
-
-def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in sockets]
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        controller_port, node_port = (free.getsockname()[1] for free in sockets)
+    template = Path(__file__).with_name("slurm.conf").read_text()
+    filled = template.format(
+        folder=folder, host=socket.gethostname().split(".")[0], controller_port=controller_port,
+        node_port=node_port,
+    )  # fmt: skip
+    (folder / "slurm.conf").write_text(filled)
+    (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
 
 @contextmanager
