@@ -10,7 +10,7 @@ from conftest import ROOT, python
 
 import igo
 
-FIVE_LINES = """
+BEFORE = """
 import sys
 
 absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision", "polars",
@@ -18,24 +18,18 @@ absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision
           "accelerate"}
 
 sys.modules |= dict.fromkeys(absent)  # as if these were not installed: importing one fails
-import igo, torch
-from torch.utils.data import DataLoader, TensorDataset
+import torch
 
-x = torch.randn(60, 3)
-data = TensorDataset(x, x.sum(1, keepdim=True))
+x = torch.randn(600, 3)
+data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-plan = igo.plan("graduated", n=len(data), epochs=5, learning_rate=0.1, batch_size=16, p=0.5)
-batches = igo.BatchSampler(plan, data, seed=0)
-loader = DataLoader(data, batch_sampler=batches)
-schedule = igo.Schedule(optimizer, batches)
-for epoch in batches.epochs():
-    for inputs, targets in schedule(loader):
-        loss = torch.nn.functional.mse_loss(model(inputs), targets)
-        optimizer.zero_grad(); loss.backward(); optimizer.step()
+"""
+STEP = """loss = torch.nn.functional.mse_loss(model(inputs), targets)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()"""
+AFTER = """
 measured = igo.measure_noise(model, torch.nn.functional.mse_loss,
-                             DataLoader(data, 6, shuffle=True), n=60, batches=10)
+                             DataLoader(data, 6, shuffle=True), n=600, batches=10)
 assert not any(map(sys.modules.get, absent))
 print(batches.updates == plan.updates, loss.item() < 0.5,
       igo.noise_level(schedule.learning_rate, 16, measured.variance) > 0)
@@ -46,8 +40,11 @@ def output_of(code: str) -> str:
     return python(ROOT, "-W", "error", "-c", code).good().stdout
 
 
-def test_the_five_lines_need_torch_numpy_and_scipy_alone() -> None:
-    assert output_of(FIVE_LINES) == "True True True\n"
+def test_the_loop_of_the_readme_needs_torch_numpy_and_scipy_alone() -> None:
+    loop = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert loop
+    code = BEFORE + loop[1].replace("...", STEP) + AFTER
+    assert output_of(code) == "True True True\n"
 
 
 def test_importing_and_planning_cost_no_torch() -> None:
