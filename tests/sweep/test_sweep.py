@@ -16,9 +16,8 @@ from contextlib import suppress
 from functools import cache
 from math import comb
 from pathlib import Path
-from types import SimpleNamespace as Namespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -434,26 +433,17 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert too_few_seeds([composer.job(line) for line in lines]) == ""  # each of its own task
 
 
-class Ended:
-    """A process of a local sweep that ends at once, or that the server cannot start."""
-
-    def __init__(self, exitcode: int, error: type[Exception] | None = None) -> None:
-        self.exitcode, self.error = exitcode, error
-        self.sentinel, end = os.pipe()
-        os.close(end)
-
-    def start(self) -> None:
-        if self.error:
-            raise self.error
-
-
-@pytest.mark.parametrize("killed", [(0, EOFError), (0, ConnectionRefusedError), (local.LOST,)])
+@pytest.mark.parametrize(
+    ("exitcode", "error"), [(0, EOFError), (0, ConnectionRefusedError), (local.LOST, None)]
+)
 def test_a_server_that_is_killed_is_one_line(
-    killed: tuple[Any, ...], composer: Composer, monkeypatch: pytest.MonkeyPatch
+    exitcode: int, error: Any, composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Amid a start, between two, or while its runs go on."""
-    started = Namespace(Process=lambda **_: Ended(*killed))
-    monkeypatch.setattr(local, "_server", lambda: started)
+    sentinel, end = os.pipe()
+    os.close(end)  # which tells that the process has ended
+    ended = Mock(exitcode=exitcode, sentinel=sentinel, start=Mock(side_effect=error))
+    monkeypatch.setattr(local, "_server", lambda: Mock(Process=lambda **_: ended))
     jobs = [composer.job(["engine=cpu", "fresh=true"])] * 2
     sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs
