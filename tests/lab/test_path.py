@@ -45,7 +45,7 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     assert "| 44 | 8,000 | 7 |\n" in page  # δ between 8 and 80; updates and seconds of 80 epochs
     assert "80 epochs, running: 4 − 2 | 12 | −3." in page
     (unjudged,) = re.findall(r"^\| 80 epochs, running: 2 − quiet .*$", page, re.M)
-    assert unjudged.endswith("| – | – | – | not judged: training has not ended |")
+    assert unjudged.endswith("| – | – | not judged: training has not ended |")
     (estimates,) = re.findall(r"^\| 2 − late (.*)$", page, re.M)  # four lengths; the last, fresh
     assert estimates.count("| +1.0") + estimates.count("| +0.9") == 5
     assert re.search(r"^\| late@20 − 2@80 \| −(1\.0|0\.9).*\| −(1\.0|0\.9)", page, re.M)
