@@ -38,6 +38,7 @@ GROWING = {
 }
 README = {  # what README shows, and how η and b go there
     "cosine": ("cosine", "constant"), "cosine, 0.5 of the epochs": ("cosine", "constant"),
+    "cosine, b = 32": ("cosine", "constant"),
     "cosine, split ½": ("√cosine", "1/cosine"), "cosine, split 0": ("constant", "1/cosine²"),
     "Method 3": ("constant", "× 2 a stage"), "Method 1": ("constant", "constant"),
 }  # fmt: skip
@@ -46,7 +47,7 @@ CALLED = {  # whether A and B hold
     (True, True): "a gain",
     (True, False): "fewer updates, no better than training less",
     (False, True): "better than training less, but not shown equal to cosine",
-    (False, False): "not equal to cosine, and not shown better than training less",
+    (False, False): "not shown equal to cosine, nor better than training less",
 }
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
@@ -223,7 +224,7 @@ def readme(runs: Mapping[str, Run]) -> str:
             name, eta, b, f"{ends[name].mean():.1f} %", "" if name == REFERENCE else above,
             f"{study_found.updates(name, LONGEST):,.0f}", f"{study_found.seconds[name]:.2f}",
         ])  # fmt: skip
-    head = ["", "η", "b", "test accuracy", "above cosine, 95 %", "updates", "time, of cosine's"]
+    head = ["", "η", "b", "test accuracy", "above cosine, 95 %", "updates", "time"]
     return table.markdown(head, lines)
 
 
@@ -245,7 +246,8 @@ def draw(runs: Mapping[str, Run], file: Path) -> None:
             for name, mean in less.items():
                 colour = GREY if name in shorter else next(colours)
                 reach = mean.value - mean.low
-                ax.errorbar(cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=name)
+                shown = None if name == shorter[0] else name.replace("0.5", "0.5 and 0.7")
+                ax.errorbar(cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=shown)
             line = [(cost[name], less[name].value) for name in shorter]
             ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)

@@ -3,13 +3,14 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Ended
+from conftest import Ended, run_folder
 from forked import Death
 from resumed import assert_continues, assert_whole, start
 
@@ -56,6 +57,20 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
         ballast.unlink(missing_ok=True)
         assert_continues(tmp_path, kind)
     assert stopped >= 4
+
+
+def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
+    with small_disk(tmp_path, 2000) as disk:
+        death = Death("igo.runs.checkpoint.save", 2, "after")
+        assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
+        ended = start(tmp_path, "sgd")
+        assert_says_so(ended, "Read-only file system")
+        assert "epoch 3" not in ended.stdout
+        assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert_continues(tmp_path, "sgd")
 
 
 def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:

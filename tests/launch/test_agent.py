@@ -19,10 +19,11 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
     """
     asked = yaml.safe_load((ROOT / "launch" / "wandb_sweep.yaml").read_text())
     assert (asked["program"], asked["method"]) == ("src/train.py", "grid")
+    assert asked["command"][:3] == ["${env}", "${interpreter}", "${program}"]
     given = {"p": 0.25, "split": 0.75, "seed": 3}
     assert asked["parameters"].keys() == given.keys()
     words = create_sweep_command_args({"args": {name: {"value": x} for name, x in given.items()}})
-    *settings, arguments = asked["command"][3:]  # after environment, interpreter and program
+    *settings, arguments = asked["command"][3:]
     typed = [*settings, *words[arguments.strip("${}")], *TINY]
     of_agent = {"WANDB_SWEEP_ID": "s1", "WANDB_PROJECT": "igo", "WANDB_ENTITY": "team"}
     named = {"WANDB_RUN_GROUP": "ours", "WANDB_NAME": "mine", "WANDB_TAGS": "a#1,two words"}

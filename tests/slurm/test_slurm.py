@@ -144,6 +144,22 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(tmp_path: Path) 
         assert "continuing after epoch" in (run / "output.log").read_text()
 
 
+def test_preempted_runs_end_the_same(tmp_path: Path) -> None:
+    """A job of a more urgent partition takes the whole node, and gives it back."""
+    runs = (*LONG, "seed=4")
+    assert sweep(tmp_path, *SLURM, *runs).returncode == 0
+    ((label, job),) = queue(tmp_path).items()
+    run = folder(tmp_path, label)
+    assert wait(lambda: in_the_middle(run), 60)
+    slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
+    assert wait(lambda: in_queue().get(job) == "PENDING", 60)
+    assert states(tmp_path, *SLURM, *runs) == ["in SLURM"]
+    expected = undisturbed(tmp_path / "undisturbed", *runs)
+    until_the_queue_is_empty()
+    assert "continuing after epoch" in (run / "output.log").read_text()
+    assert_same(outcome(run), outcome(expected / run.name))
+
+
 def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> None:
     """Five runs, two a job, two jobs an array; the first one fails."""
     short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
