@@ -230,9 +230,9 @@ def _fresh(run: Training) -> tuple[float, float]:
 
 def jobs(runs: Mapping[str, Found]) -> Iterator[tuple[str, int, float]]:
     """The arms, seeds and η_1 of the protocol: the tuning, and after it the seeds in turn."""
+    yield from itertools.product(("even", "flat"), TUNED, RATES)
     best = best_rate("even", runs)
     if best is None:
-        yield from itertools.product(("even", "flat"), TUNED, RATES)
         return
     for seed in SEEDS:
         for name in ARMS:
