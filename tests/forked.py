@@ -12,6 +12,7 @@ import functools
 import importlib
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -105,6 +106,7 @@ class Forge:
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
         alarm_signal: int = signal.SIGKILL,
+        room: float = 0.0,
         ranks: int = 1,
         function: str = "",
         command: str = "",
@@ -121,6 +123,7 @@ class Forge:
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
                 never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal. SIGKILL is SIGPROF in the exit code: both end it at once.
+            room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.runs.loggers.wandb.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
@@ -132,7 +135,7 @@ class Forge:
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
         first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
         typed = (*place, *arguments) if first else (*arguments, *place)
-        disturb = functools.partial(_disturb, settings or {}, death, alarm, alarm_signal)
+        disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
         program = functools.partial(_program, function, command, typed)
         folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
@@ -211,6 +214,7 @@ def _run(
 def _disturb(
     settings: dict[str, float],
     death: Death | None,
+    room: float,
     alarm: float,
     alarm_signal: int,
     rank: int,
@@ -219,6 +223,10 @@ def _disturb(
         setattr(*_owner(setting), value)
     if death and death.rank == rank:
         death.plant()
+    if room:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + int(room * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     if alarm:
         if alarm_signal != signal.SIGKILL:
             signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), alarm_signal))

@@ -1,23 +1,27 @@
 """As much of a W&B server as a run of scalars needs, on 127.0.0.1, for the real client to talk to.
 
 It keeps what the client sends: each run's rows by their line number, its summary, config and exit
-code, and it tells a client that resumes a run which rows it has. Views, which are dashboards, it
-keeps by their names.
+code, and it tells a client that resumes a run which rows it has. Of a sweep it hands out each
+combination of the values once, and makes the run before the agent starts it, as W&B does. Views,
+which are dashboards, it keeps by their names.
 """
 
 import contextlib
+import itertools
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+import yaml
 
 Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef" * 2 + "01234567"  # in two parts: a run keeps the changes of this file
@@ -35,6 +39,7 @@ class OnlineRun:
     files: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    sweep: str | None = None  # the sweep that it was made for
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -42,11 +47,21 @@ class OnlineRun:
         return [self.history[line] for line in sorted(self.history)]
 
 
+@dataclass
+class Sweep:
+    """A sweep's definition as the client sent it, and the combinations that are left."""
+
+    config: dict[str, Any]
+    left: Iterator[tuple[Any, ...]]
+    runs: list[str] = field(default_factory=list)  # ids, in the order they were handed out
+
+
 class WandbServer:
     """Answers in threads of this process while used as a context manager."""
 
     def __init__(self) -> None:
         self.runs: dict[str, OnlineRun] = {}
+        self.sweeps: dict[str, Sweep] = {}
         self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
@@ -149,6 +164,10 @@ class WandbServer:
             "CreateRunFiles": self._create_files,
             "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
             "OrganizationCoreWeaveOrganizationID": lambda _: {"entity": None},
+            "UpsertSweep": self._make_sweep,
+            "SweepWithRuns": self._show_sweep,
+            "CreateAgent": lambda asked: {"createAgent": {"agent": {"id": asked["sweep"]}}},
+            "Heartbeat": self._hand_out,
             "GetDefaultEntity": lambda _: {"viewer": {"id": "1", "entity": "team"}},
             "View": self._show_view,
             "UpsertView2": self._save_view,
@@ -223,7 +242,7 @@ class WandbServer:
             "displayName": name,
             "description": "",
             "config": "{}",
-            "sweepName": None,
+            "sweepName": self.runs[name].sweep,
             "historyLineCount": len(self.runs[name].history),
             "project": {"id": "p", "name": "igo", "entity": {"id": "e", "name": "team"}},
         }
@@ -231,6 +250,20 @@ class WandbServer:
     def _create_files(self, asked: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in asked["files"]]
         return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
+
+    def _make_sweep(self, asked: dict[str, Any]) -> dict[str, Any]:
+        config = yaml.safe_load(asked["config"])
+        values = [parameter["values"] for parameter in config["parameters"].values()]
+        name = f"sweep{len(self.sweeps) + 1}"
+        self.sweeps[name] = Sweep(config, itertools.product(*values))
+        project = {"id": "p", "name": asked["projectName"], "entity": {"id": "e", "name": "team"}}
+        sweep = {"name": name, "project": project}
+        return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
+
+    def _show_sweep(self, asked: dict[str, Any]) -> dict[str, Any]:
+        config = yaml.safe_dump(self.sweeps[asked["sweep"]].config)
+        sweep = {"id": asked["sweep"], "name": asked["sweep"], "config": config}
+        return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
 
     def _show_view(self, asked: dict[str, Any]) -> dict[str, Any]:
         view = self.views.get(asked["viewName"])
@@ -247,6 +280,25 @@ class WandbServer:
         view = {**asked, "id": f"view{len(known)}" if new else asked["id"]}
         self.views[name] = view
         return {"upsertView": {"view": {"id": view["id"], "name": name}, "inserted": new}}
+
+    def _hand_out(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer an agent, whose id is the sweep's here: the next run if it has none to work on."""
+        name, commands = asked["id"], list[dict[str, Any]]()
+        sweep = self.sweeps[name]
+        if not json.loads(asked["runState"]):
+            try:
+                values = next(sweep.left)
+            except StopIteration:
+                commands = [{"type": "exit"}]
+            else:
+                run = f"{name}-run{len(sweep.runs) + 1}"
+                sweep.runs.append(run)
+                self.runs[run] = OnlineRun(sweep=name)
+                pairs = zip(sweep.config["parameters"], values, strict=True)
+                args = {key: {"value": value} for key, value in pairs}
+                program = sweep.config["program"]
+                commands = [{"type": "run", "run_id": run, "program": program, "args": args}]
+        return {"agentHeartbeat": {"agent": {"id": name}, "commands": json.dumps(commands)}}
 
 
 def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

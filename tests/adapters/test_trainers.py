@@ -96,23 +96,38 @@ def ranks() -> int:
 
 
 def plain(job: Job) -> Ran:
-    """The five lines, also on two ranks."""
-    ran, inner = Ran(), network()
-    model = inner
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    if ranks() > 1:
+    """The five lines, on two ranks. They stop and resume, each with its own random state."""
+    if ranks() > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-        model = DistributedDataParallel(model)
-    batches = igo.BatchSampler(job.plan, DATA, seed=0)
-    schedule = igo.Schedule(optimizer, batches)
-    loader = schedule(DataLoader(DATA, batch_sampler=batches))
-    for batch in chain.from_iterable(loader for _ in batches.epochs()):
-        update = schedule.update
-        optimizer.zero_grad()
-        (loss_of(model, batch, job) * update.weight).backward()
-        optimizer.step()
-        ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
-    ran.weights = [parameter.item() for parameter in inner.parameters()]
+    ran = Ran()
+    saved: Any = None
+    torch.manual_seed(0)
+    while not ran.weights:
+        model = inner = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+        if ranks() > 1:
+            model = DistributedDataParallel(model)
+        batches = igo.BatchSampler(job.plan, DATA, seed=0)
+        schedule = igo.Schedule(optimizer, batches)
+        loader = schedule(DataLoader(DATA, batch_sampler=batches))
+        if saved:
+            parts: Any = inner, optimizer, schedule
+            for part, state in zip(parts, saved, strict=False):
+                part.load_state_dict(state)
+            torch.set_rng_state(saved[-1])
+        for batch in chain.from_iterable(loader for _ in batches.epochs()):
+            update = schedule.update
+            optimizer.zero_grad()
+            (loss_of(model, batch, job) * update.weight).backward()
+            optimizer.step()
+            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
+            if batches.updates == job.stop:
+                states = [part.state_dict() for part in (inner, optimizer, schedule)]
+                saved = copy.deepcopy([*states, torch.get_rng_state()])
+                torch.manual_seed(1)
+                break
+        else:
+            ran.weights = [parameter.item() for parameter in inner.parameters()]
     return ran
 
 
@@ -312,6 +327,11 @@ def test_a_resume_in_mid_epoch_has_the_same_bits(
         way(Job(tmp_path, resume=True, gamma=0.25))
 
 
+def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
+    more = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}  # torchrun's
+    return forge.results(folder, 2, "test_trainers.of_a_rank", way, str(folder), *arguments, **more)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "how"),
@@ -323,9 +343,7 @@ def test_two_ranks_train_as_one_process(way: Way, how: dict[str, Any], tmp_path:
     In parts of at most 3 both ranks have two.
     """
     alone = plain(Job(tmp_path, **{**how, "most": None}))
-    given = way.__name__, str(tmp_path), json.dumps(how)
-    torchruns = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}
-    ranks = forge.results(tmp_path, 2, "test_trainers.of_a_rank", *given, **torchruns)
+    ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(how))
     shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == whole.samples
@@ -334,12 +352,48 @@ def test_two_ranks_train_as_one_process(way: Way, how: dict[str, Any], tmp_path:
         assert share.weights == pytest.approx(alone.weights, rel=1e-12)
 
 
-def of_a_rank(way: str, folder: str, how: str) -> Any:
+def of_a_rank(way: str, folder: str, how: str = "{}") -> Any:
     """What a rank saw, in plain containers."""
     warnings.simplefilter("ignore")
+    if way == "prepared":
+        return prepared()
+    if way == "resumed":
+        job = Job(Path(folder), dropout=True)
+        return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
     ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
     ran = ways[way](Job(Path(folder), **json.loads(how)))
     return [tuple(row) for row in ran.rows], ran.weights
+
+
+@pytest.mark.slow
+def test_ranks_resume_each_with_its_random_state(tmp_path: Path) -> None:
+    for whole, resumed in on_two_ranks(tmp_path, "resumed"):
+        assert whole == resumed
+
+
+def prepared() -> list[str]:
+    """What is said to a loader that Accelerate would share among ranks once more, or would skip."""
+    import accelerate
+
+    batches, words = igo.BatchSampler(Job(Path()).plan, DATA), []
+    schedule = igo.Schedule(torch.optim.SGD(network().parameters(), lr=RATE), batches)
+    loader = DataLoader(DATA, batch_sampler=batches)
+    theirs = accelerate.Accelerator(cpu=True).prepare(loader)
+    for other in (theirs, accelerate.skip_first_batches(loader, 2)):
+        with pytest.raises(TypeError) as raised:
+            schedule(other)
+        words.append(str(raised.value))
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.examples
+@pytest.mark.usefixtures("_theirs")
+def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
+    for words in on_two_ranks(tmp_path, "prepared"):
+        kinds = [text.split()[5].rpartition(".")[2] for text in words]
+        assert kinds == ["BatchSamplerShard:", "SkipBatchSampler:"]
+        assert all("keep it from accelerator.prepare and skip_first_batches" in t for t in words)
 
 
 @pytest.mark.examples

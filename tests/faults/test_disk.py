@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Ended, run_folder
-from forked import Death
+from conftest import TINY, Ended, run_folder
+from forked import Death, forge
 from resumed import assert_continues, assert_whole, start
 
 pytestmark = pytest.mark.faults
@@ -71,6 +71,14 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
         assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert_continues(tmp_path, "sgd")
+
+
+def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> None:
+    with small_disk(tmp_path, 24):
+        ended = forge.run(tmp_path, *TINY)
+    warning, error = ended.stderr.splitlines()
+    assert warning.startswith("warning: wandb failed ([Errno 28] No space left on device)")
+    assert error.startswith("error: ")
 
 
 def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:

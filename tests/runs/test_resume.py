@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Program, configure, records, run_folder, status
-from forked import Death, forge
+from forked import Death, finished, forge
 from resumed import KINDS, SILENT, assert_same, assert_whole, outcome, start, undisturbed
 from trained import prepared
 from wandb_server import exit_codes, history
@@ -54,6 +54,10 @@ def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> Non
     assert path.read_bytes() == content
 
 
+def of_another_run(file: Path) -> None:
+    shutil.copyfile(run_folder(finished(*KINDS["adamw"])) / file.name, file)
+
+
 def halve(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -65,19 +69,24 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
     start(tmp_path / "killed", "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
     for names, damage in (
         ("config.yaml plan.csv", halve),
+        ("config.yaml plan.csv", of_another_run),
+        ("status.json", of_another_run),
+        ("checkpoint.pt", of_another_run),
         ("status.json", Path.unlink),
         ("checkpoint.pt", Path.unlink),
         ("metrics.jsonl", halve),
         ("config.yaml plan.csv status.json metrics.jsonl", Path.unlink),
     ):
-        place = Path(shutil.copytree(tmp_path / "killed", tmp_path / names.replace(" ", "+")))
+        place = tmp_path / f"{names} {damage.__name__}"
+        shutil.copytree(tmp_path / "killed", place)
         folder = run_folder(place)
         for name in names.split():
             damage(folder / name)
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         ended = start(place, "sgd")
-        if "metrics.jsonl" in names:
-            assert "metrics.jsonl is damaged" in ended.error()
+        known = damage is of_another_run and names in ("status.json", "checkpoint.pt")
+        if known or "metrics.jsonl" in names:
+            assert re.search(r"(is damaged|of another)", ended.error()), ended
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
             continue
         assert bool(ended.stderr) == (names == "status.json"), ended

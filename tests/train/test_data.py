@@ -8,16 +8,36 @@ import rounding
 import torch
 from conftest import DEVICES, configure, epoch_batches
 from torch import Tensor
+from torchvision import transforms
 
 from igo.config.schema import AugmentConfig, DatasetConfig
 from igo.data import readers
 from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
 from igo.method import batches as equal
+from igo.train import on_device
 from igo.train.datasets import Data, open_data
 from igo.train.on_device import TensorData
 
 CPU = torch.device("cpu")
+DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", DATASETS)
+def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
+    """ToTensor and Normalize, for every grey level in every channel."""
+    dataset = configure(f"dataset={name}").dataset
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = np.stack([np.roll(levels, c) for c in range(dataset.channels)], axis=-1)
+    theirs = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]
+    )(image)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+    ours = on_device.Normalise(dataset, torch.device(device))(batch)
+    assert ours.dtype == torch.float32
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours[0].cpu(), theirs, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import TINY, configure, status
 from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
@@ -126,3 +127,22 @@ def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
     with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250 "):
         trained(300, error)
     assert trained(300, error, "engine.micro_batch_size=250").epoch == 3
+
+
+# oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with
+# a segmentation fault: PyTorch's do.
+BOUNDED: dict[str, Any] = {"room": 150, "settings": {"torch.backends.mkldnn.enabled": False}}
+FULL = (
+    "epochs=2", "schedule.stages=1", "batch_size=1024", "dataset.samples=1024",
+    "noise.batches=2",
+    "model.width=32", "tracking=none", "engine.precision=fp32",
+)  # fmt: skip
+
+
+@pytest.mark.faults
+def test_really_out_of_memory_it_says_so_and_the_run_is_interrupted(tmp_path: Path) -> None:
+    """Address space is bounded by the kernel."""
+    ended = forge.run(tmp_path, *FULL, **BOUNDED)
+    assert "engine.micro_batch_size=512" in ended.error()
+    assert status(tmp_path)["state"] == "interrupted"
+    forge.run(tmp_path, *FULL, settings=BOUNDED["settings"]).good()

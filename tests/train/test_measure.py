@@ -74,6 +74,15 @@ def test_weights_that_stand_still_have_the_noise_of_whole_batches(
     assert record["gradient_norm"] == pytest.approx(whole.gradient_norm, rel=0.1)
 
 
+@pytest.mark.slow
+def test_the_last_epoch_of_a_run_has_the_noise_of_its_batches_at_its_weights() -> None:
+    """δ within a factor of 2; with pieces of eight samples it was off by more than ten here."""
+    training = prepared(configure("epochs=24", "engine.precision=fp32", "evaluate_every=24"))
+    record = train(training).records[-1]
+    whole = at_its_weights(training, round(record["b_m"]))
+    assert 0.5 < math.sqrt(record["gradient_variance"] / whole.variance) < 2
+
+
 class Stub(nn.Module):
     """A model of one parameter vector, whose gradient on a "batch" is the vector plus the batch."""
 

@@ -74,7 +74,8 @@ class Reader:
             sampler=self._pieces,
             num_workers=workers,
             persistent_workers=workers > 0,
-            # Workers that live on take no seed for a later pass, which would shift dropout.
+            # A loader draws its workers' seed from PyTorch's default generator: in each pass, or
+            # once where workers live on. Dropout would depend on their number.
             generator=torch.Generator(),
         )
 
