@@ -32,8 +32,6 @@ def _cells(row: Row) -> list[str]:
     if numbers is None:
         return [row["claim"], "–", "", "", "", "**not judged**"]
     difference = with_interval(*(numbers[name] for name in ("statistic", "low", "high")))
-    if row["test"] == "none":
-        return [row["claim"], str(numbers["n"]), difference, "", "", numbers["verdict"]]
     power = numbers["detectable"]
     text = "–" if power is None else f"{power:.2g}"
     return [

@@ -54,10 +54,12 @@ def test_the_pages_show_the_rows(runs: dict[str, Run]) -> None:
     every = rows.read()
     claims = path.fill(runs)
     for page, text in {
-        "results/cifar100.md": methods.summary(every, runs),
+        "results/cifar100.md": methods.summary(every),
         "results/path.md": path.summary(claims, runs),
     }.items():
         assert table.between((ROOT / page).read_text()) == text
+    means = (ROOT / "results" / "cifar100_means.csv").read_text()
+    assert means == methods.means(every, runs)
 
 
 @pytest.mark.slow
