@@ -91,8 +91,11 @@ def rows(_: list[str]) -> None:
     table.put(fewer_updates_page.summary(runs), PAGES / "fewer_updates.md")
     write_atomically(PAGES / "fewer_updates_tuning.csv", fewer_updates_page.tuning(runs))
     fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
-    table.put(cause_page.summary(cause.archived()), PAGES / "cause.md")
-    cause_page.draw(cause.archived(), PAGES / "cause.png")
+    of_cause = cause.archived()
+    if cause_page.found(of_cause):
+        table.put(cause_page.summary(of_cause), PAGES / "cause.md")
+        write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
+        cause_page.draw(of_cause, PAGES / "cause.png")
     print(text)
 
 

@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
 from lab.figures import COLOURS, INK, drawn
 from lab.study import cause, rows, table
-from lab.study.cause import ARMS, LEAST, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
+from lab.study.cause import ARMS, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
 
-CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"))
-BEST = "even at its best η"
+BEST = "even at its best η"  # the tuning found another than that of all arms: one more claim
+CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
     ("smoothed", "avg"), ("avg", "m1"), ("m2", "m1"), ("even", "m1"), ("k8", "even"),
     ("busy", "even"), ("avg", "rising"),
 )  # fmt: skip
-ENDPOINTS = ("fresh", "running", "annealed")
-ALL = ("train", *ENDPOINTS)
-OF_STAGE = {"C2": "C²", "delta": "δ", "norm": "‖w‖", "rate": "η/‖w‖²"}
+COMPARED = ("fresh", "annealed")
+ENDPOINTS = ("train", "fresh", "running", "annealed")
+OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
 FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
 Runs = Mapping[str, Sequence[Found]]  # of each arm, seed by seed
 
 
-def found(runs: Mapping[str, Found]) -> Runs | str:
-    """The runs of whole seeds; or, while the study has not ended, how far it is."""
-    unseen = "No result has been looked at."
-    best = cause.best_rate("even", runs)
-    if best is None:
-        return f"**The tuning has not ended.** {unseen}\n"
+def found(runs: Mapping[str, Found]) -> Runs:
+    """The runs of the whole seeds from the first one on; none while the study has not ended."""
     seeds = cause.whole_seeds(runs)
     n = [*(seed in seeds for seed in SEEDS), False].index(False)
-    if n < LEAST:
-        return f"**{n} whole seeds have run; {LEAST} are needed.** {unseen}\n"
-    by_arm: dict[str, list[Found]] = {name: [] for name in ARMS}
-    if best != RATE:
-        by_arm[BEST] = []
-    for seed in SEEDS[:n]:
-        for run in seeds[seed]:
-            by_arm[run["arm"] if run["rate"] == RATE else BEST].append(run)
+    if n < cause.LEAST:
+        return {}
+    by_arm: dict[str, list[Found]] = {name: [] for name in [*ARMS, BEST]}
+    for run in itertools.chain.from_iterable(seeds[seed] for seed in SEEDS[:n]):
+        by_arm[run["arm"] if run["rate"] == RATE else BEST].append(run)
     return by_arm
 
 
@@ -52,11 +47,10 @@ def ends(runs: Sequence[Found], endpoint: str) -> Array:
 
 def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     """The arms of each claim, what the seeds say, and the verdict."""
-    claims = [*CLAIMS, *([("avg", BEST)] if BEST in runs else [])]
-    differences = [ends(runs[x], "fresh") - ends(runs[y], "fresh") for x, y in claims]
+    differences = [ends(runs[x], "fresh") - ends(runs[y], "fresh") for x, y in CLAIMS]
     pairs = adjusted([pair(each, rows.MARGIN) for each in differences])
     judgements = []
-    for (first, second), tested in zip(claims, pairs, strict=True):
+    for (first, second), tested in zip(CLAIMS, pairs, strict=True):
         trained = min(ends(runs[name], "train").mean() for name in (first, second))
         verdict = tested.verdict if trained >= TRAINED else "not judged: not trained to the end"
         judgements.append((first, second, tested, verdict))
@@ -67,16 +61,14 @@ def _differences(runs: Runs, first: str, second: str) -> list[str]:
     """Of each endpoint, over the seeds that both arms have: the first ones."""
     n = min(len(runs[first]), len(runs[second]))
     cells = [table.mean_with_interval(ends(runs[first][:n], end) - ends(runs[second][:n], end))
-             for end in ENDPOINTS]  # fmt: skip
+             for end in COMPARED]  # fmt: skip
     return [f"{first} − {second}", str(n), *cells]
 
 
 def summary(every: Mapping[str, Found]) -> str:
-    """The claims, the estimates, the arms, their noise by stage, and the tuning."""
+    """The claims, the estimates, the arms and the tuning."""
     runs = found(every)
-    if isinstance(runs, str):
-        return runs
-    claims, head = [], ["claim", "n", *(f"{end}, 95 %" for end in ENDPOINTS)]
+    claims, head = [], ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     for first, second, tested, verdict in judged(runs):
         power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"
         claims.append([
@@ -87,23 +79,19 @@ def summary(every: Mapping[str, Found]) -> str:
     estimates = [_differences(runs, *arms) for arms in ESTIMATES]
     parts = [table.markdown(columns, claims), FIGURE]
     parts += [table.markdown(["estimate", *head[1:]], estimates)]
-    return "\n".join([*parts, _arms(runs), _stages(runs), _tuning(every)])
+    return "\n".join([*parts, _arms(runs), _tuning(every)])
 
 
 def _arms(runs: Runs) -> str:
-    """Mean accuracies, gradients taken, the update that passes 99.5 %, and losses not finite."""
+    """Mean accuracies, and the median update that passes 99.5 % of train accuracy."""
     lines = []
     for name, of_arm in runs.items():
-        finite = [run for run in of_arm if run["finite"]]
-        passed = [run["passed"] for run in finite if run["passed"]]
-        lines.append([
-            name, str(len(of_arm)), *(f"{ends(of_arm, end).mean():.2f}" for end in ALL),
-            f"{np.median([run['passes'] for run in finite]):,.0f}",
-            f"{np.median(passed):,.0f} ({len(passed)})" if passed else "–",
-            str(len(of_arm) - len(finite)),
-        ])  # fmt: skip
-    head = ["arm", "n", *(f"{end}, %" for end in ALL), "gradients of a batch"]
-    return table.markdown([*head, "update that passes 99.5 % (runs)", "not finite"], lines)
+        passed = [run["passed"] for run in of_arm if run["finite"] and run["passed"]]
+        means = (f"{ends(of_arm, end).mean():.2f}" for end in ENDPOINTS)
+        text = f"{np.median(passed):,.0f} ({len(passed)})" if passed else "–"
+        lines.append([name, str(len(of_arm)), *means, text])
+    head = ["arm", "n", *(f"{end}, %" for end in ENDPOINTS), "99.5 % after (runs)"]
+    return table.markdown(head, lines)
 
 
 def by_stage(of_arm: Sequence[Found], name: str) -> Array:
@@ -111,21 +99,20 @@ def by_stage(of_arm: Sequence[Found], name: str) -> Array:
     every = []
     for run in of_arm:
         if run["finite"]:
-            every.append([stage["eta"] / stage["norm"] ** 2 if name == "rate" else stage[name]
+            every.append([stage["eta"] / stage["norm"] ** 2 if name == "eta/norm^2" else stage[name]
                           for stage in run["stages"]])  # fmt: skip
     means: Array = np.mean(every, axis=0)
     return means
 
 
-def _stages(runs: Runs) -> str:
+def stages(every: Mapping[str, Found]) -> str:
+    """What was measured after each stage, as means over the seeds, in CSV."""
+    runs = found(every)
     lines = []
     for name, of_arm in runs.items():
-        of_quantities = [by_stage(of_arm, quantity) for quantity in OF_STAGE]
-        cells = [" / ".join(f"{mean:.2g}" for mean in means)
-                 for means in zip(*of_quantities, strict=True)]  # fmt: skip
-        lines.append([name, *cells])
-    head = [" / ".join(OF_STAGE.values()), *(f"stage {m}" for m in range(1, STAGES + 1))]
-    return table.markdown(head, lines)
+        columns = {key: by_stage(of_arm, key).tolist() for key in OF_STAGE}
+        lines.append(pl.DataFrame({"arm": name, "stage": range(1, STAGES + 1), **columns}))
+    return pl.concat(lines).write_csv(float_precision=3, float_scientific=True)
 
 
 def _tuning(every: Mapping[str, Found]) -> str:
@@ -138,28 +125,25 @@ def _tuning(every: Mapping[str, Found]) -> str:
 
 
 def draw(every: Mapping[str, Found], file: Path) -> None:
-    """The differences by fresh statistics, the claims in blue; δ and ‖w‖ by stage."""
+    """The differences by fresh statistics, claims in blue; δ and ‖w‖ by stage."""
     runs = found(every)
-    if isinstance(runs, str):
-        return
-    claims = [(first, second) for first, second, *_ in judged(runs)]
-    pairs = [*claims, *ESTIMATES]
+    pairs = [*CLAIMS, *ESTIMATES]
     with drawn(file, 3, 3.6, 3.8) as (forest, delta, norm):
         for place, (first, second) in enumerate(pairs):
             n = min(len(runs[first]), len(runs[second]))
             mean = mean_of(ends(runs[first][:n], "fresh") - ends(runs[second][:n], "fresh"))
-            colour = COLOURS[0] if place < len(claims) else COLOURS[-1]
+            colour = COLOURS[0] if place < len(CLAIMS) else COLOURS[-1]
             reach = mean.value - mean.low
             forest.errorbar(mean.value, -place, xerr=reach, fmt="o", ms=3.5, color=colour)
         names = [f"{first} − {second}" for first, second in pairs]
         forest.set_yticks([-place for place in range(len(pairs))], names)
         forest.axvline(0, color=INK, lw=0.8)
         forest.set_xlabel("points of test accuracy, fresh statistics, 95 %")
+        stages = range(1, STAGES + 1)
         for (name, of_arm), colour in zip(runs.items(), [*COLOURS, *COLOURS], strict=False):
-            stages = range(1, STAGES + 1)
             style = "-" if list(runs).index(name) < len(COLOURS) else "--"
-            delta.plot(stages, by_stage(of_arm, "delta"), style, color=colour, label=name)
-            norm.plot(stages, by_stage(of_arm, "norm"), style, color=colour)
-        delta.set(xlabel="stage", ylabel="δ measured at its end", yscale="log")
-        norm.set(xlabel="stage", ylabel="‖w‖ at its end")
-        delta.legend()
+            delta.plot(stages, by_stage(of_arm, "delta"), style, color=colour)
+            norm.plot(stages, by_stage(of_arm, "norm"), style, color=colour, label=name)
+        delta.set(xlabel="stage", xticks=stages, ylabel="δ of the step, at the end", yscale="log")
+        norm.set(xlabel="stage", xticks=stages, ylabel="‖w‖ at the end")
+        norm.legend(loc="center left", bbox_to_anchor=(1, 0.5))

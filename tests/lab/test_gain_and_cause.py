@@ -28,7 +28,6 @@ def test_the_pages_show_the_archives() -> None:
     for page, text in {
         "README.md": fewer_updates_page.readme(runs),
         "results/fewer_updates.md": fewer_updates_page.summary(runs),
-        "results/cause.md": cause_page.summary(cause.archived()),
     }.items():
         assert between((ROOT / page).read_text()) == text
     tuning = (ROOT / "results" / "fewer_updates_tuning.csv").read_text()
@@ -98,13 +97,13 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
 
     runs = {name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(N)]
             for name in cause.ARMS}  # fmt: skip
+    runs[cause_page.BEST] = runs["even"]
     judged = cause_page.judged(runs)
     verdicts = {(first, second): verdict for first, second, _, verdict in judged}
     assert verdicts == {
         ("avg", "even"): "higher", ("avg", "flat"): "higher", ("smoothed", "k8"): "equal",
         ("avg", "m2"): "not judged: not trained to the end",
+        ("avg", cause_page.BEST): "higher",
     }  # fmt: skip
     avg, even = (np.mean([run["fresh"] for run in runs[name]]) for name in ("avg", "even"))
     assert judged[0][2].difference == pytest.approx(avg - even)
-    runs[cause_page.BEST] = runs["even"]  # its best η is another: one more claim
-    assert len(cause_page.judged(runs)) == 5
