@@ -92,8 +92,8 @@ def rows(_: list[str]) -> None:
     write_atomically(PAGES / "fewer_updates_tuning.csv", fewer_updates_page.tuning(runs))
     fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
     of_cause = cause.archived()
+    table.put(cause_page.summary(of_cause), PAGES / "cause.md")
     if cause_page.found(of_cause):
-        table.put(cause_page.summary(of_cause), PAGES / "cause.md")
         write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
         cause_page.draw(of_cause, PAGES / "cause.png")
     print(text)

@@ -13,7 +13,7 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
 from lab.figures import COLOURS, INK, drawn
 from lab.study import cause, rows, table
-from lab.study.cause import ARMS, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
+from lab.study.cause import ARMS, LEAST, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
 
 BEST = "even at its best η"  # the tuning found another than that of all arms: one more claim
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
@@ -28,11 +28,16 @@ FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
 Runs = Mapping[str, Sequence[Found]]  # of each arm, seed by seed
 
 
-def found(runs: Mapping[str, Found]) -> Runs:
-    """The runs of the whole seeds from the first one on; none while the study has not ended."""
+def whole(runs: Mapping[str, Found]) -> int:
+    """How many seeds are whole, from the first one on without a gap."""
     seeds = cause.whole_seeds(runs)
-    n = [*(seed in seeds for seed in SEEDS), False].index(False)
-    if n < cause.LEAST:
+    return [*(seed in seeds for seed in SEEDS), False].index(False)
+
+
+def found(runs: Mapping[str, Found]) -> Runs:
+    """The runs of the whole seeds; none while the study has not ended."""
+    seeds, n = cause.whole_seeds(runs), whole(runs)
+    if n < LEAST:
         return {}
     by_arm: dict[str, list[Found]] = {name: [] for name in [*ARMS, BEST]}
     for run in itertools.chain.from_iterable(seeds[seed] for seed in SEEDS[:n]):
@@ -66,8 +71,11 @@ def _differences(runs: Runs, first: str, second: str) -> list[str]:
 
 
 def summary(every: Mapping[str, Found]) -> str:
-    """The claims, the estimates, the arms and the tuning."""
+    """The claims, the estimates, the arms and the tuning; or how far the study is."""
     runs = found(every)
+    if not runs:
+        unseen = "No result has been looked at."
+        return f"**{whole(every)} whole seeds have run; {LEAST} are needed.** {unseen}\n"
     claims, head = [], ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     for first, second, tested, verdict in judged(runs):
         power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"

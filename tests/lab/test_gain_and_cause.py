@@ -28,6 +28,7 @@ def test_the_pages_show_the_archives() -> None:
     for page, text in {
         "README.md": fewer_updates_page.readme(runs),
         "results/fewer_updates.md": fewer_updates_page.summary(runs),
+        "results/cause.md": cause_page.summary(cause.archived()),
     }.items():
         assert between((ROOT / page).read_text()) == text
     tuning = (ROOT / "results" / "fewer_updates_tuning.csv").read_text()
