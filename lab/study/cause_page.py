@@ -91,15 +91,16 @@ def summary(every: Mapping[str, Found]) -> str:
 
 
 def _arms(runs: Runs) -> str:
-    """Mean accuracies, and the median update that passes 99.5 % of train accuracy."""
+    """Mean accuracies, the median update that passes 99.5 % in training, and losses not finite."""
     lines = []
     for name, of_arm in runs.items():
-        passed = [run["passed"] for run in of_arm if run["finite"] and run["passed"]]
+        finite = [run for run in of_arm if run["finite"]]
+        passed = [run["passed"] for run in finite if run["passed"]]
         means = (f"{ends(of_arm, end).mean():.2f}" for end in ENDPOINTS)
         text = f"{np.median(passed):,.0f} ({len(passed)})" if passed else "–"
-        lines.append([name, str(len(of_arm)), *means, text])
-    head = ["arm", "n", *(f"{end}, %" for end in ENDPOINTS), "99.5 % after (runs)"]
-    return table.markdown(head, lines)
+        lines.append([name, str(len(of_arm)), *means, text, str(len(of_arm) - len(finite))])
+    head = ["arm", "n", *(f"{end}, %" for end in ENDPOINTS)]
+    return table.markdown([*head, "99.5 % after (runs)", "not finite"], lines)
 
 
 def by_stage(of_arm: Sequence[Found], name: str) -> Array:
@@ -147,11 +148,11 @@ def draw(every: Mapping[str, Found], file: Path) -> None:
         forest.set_yticks([-place for place in range(len(pairs))], names)
         forest.axvline(0, color=INK, lw=0.8)
         forest.set_xlabel("points of test accuracy, fresh statistics, 95 %")
-        stages = range(1, STAGES + 1)
+        numbers = range(1, STAGES + 1)
         for (name, of_arm), colour in zip(runs.items(), [*COLOURS, *COLOURS], strict=False):
             style = "-" if list(runs).index(name) < len(COLOURS) else "--"
-            delta.plot(stages, by_stage(of_arm, "delta"), style, color=colour)
-            norm.plot(stages, by_stage(of_arm, "norm"), style, color=colour, label=name)
-        delta.set(xlabel="stage", xticks=stages, ylabel="δ of the step, at the end", yscale="log")
-        norm.set(xlabel="stage", xticks=stages, ylabel="‖w‖ at the end")
+            delta.plot(numbers, by_stage(of_arm, "delta"), style, color=colour)
+            norm.plot(numbers, by_stage(of_arm, "norm"), style, color=colour, label=name)
+        delta.set(xlabel="stage", xticks=numbers, ylabel="δ of the step, at the end", yscale="log")
+        norm.set(xlabel="stage", xticks=numbers, ylabel="‖w‖ at the end")
         norm.legend(loc="center left", bbox_to_anchor=(1, 0.5))
