@@ -93,9 +93,9 @@ def rows(_: list[str]) -> None:
     fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
     of_cause = cause.archived()
     table.put(cause_page.summary(of_cause), PAGES / "cause.md")
-    if cause_page.found(of_cause):
-        write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
-        cause_page.draw(of_cause, PAGES / "cause.png")
+    write_atomically(PAGES / "cause_means.csv", cause_page.means(of_cause))
+    write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
+    cause_page.draw(of_cause, PAGES / "cause.png")
     print(text)
 
 

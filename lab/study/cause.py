@@ -34,9 +34,10 @@ from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import ends, images, records
 
-SEEDS, LEAST, FEW = range(303, 343), 32, 10  # FEW: of the arms that are estimates
+SEEDS, FEW = range(303, 343), 10  # FEW: of the arms that are estimates
 TUNED, RATES = range(900, 904), (0.2, 0.4, 0.8, 1.6)
 RATE, BATCH, STAGES, EPOCHS = 0.8, 16, 5, 20
+LONG, OF_LONG = 80, ("m1", "m2", "avg", "flat", "even")  # epochs, and the arms, of estimates
 STAGE = 25  # updates of a stage for each epoch of 125 batches
 SMOOTHING = 8  # batches of an update whose gradients are taken beside the point
 TRAINED = 97  # % of train accuracy, where a claim is judged
@@ -45,6 +46,7 @@ ANNEAL, ANNEAL_RATE = 100, 0.1  # updates of 128 images, and their η
 NOT_FINITE = 10.0  # % that a run counts whose loss is not finite: chance
 FOLDER, ARCHIVE = records.RUNS / "cause", records.RECORDS / "cause.jsonl"
 Found = dict[str, Any]  # what a run came to
+Job = tuple[str, int, float, int]  # arm, seed, η_1, epochs
 
 
 @dataclass(frozen=True)
@@ -228,21 +230,23 @@ def _fresh(run: Training) -> tuple[float, float]:
     return test, train
 
 
-def jobs(runs: Mapping[str, Found]) -> Iterator[tuple[str, int, float]]:
-    """The arms, seeds and η_1 of the protocol: the tuning, and after it the seeds in turn."""
-    yield from itertools.product(("even", "flat"), TUNED, RATES)
+def jobs(runs: Mapping[str, Found]) -> Iterator[Job]:
+    """The runs of the protocol: the tuning, after it the seeds in turn, and the long ones."""
+    yield from itertools.product(("even", "flat"), TUNED, RATES, (EPOCHS,))
     best = best_rate("even", runs)
     if best is None:
         return
     for seed in SEEDS:
         for name in ARMS:
             if name not in ESTIMATED or seed < SEEDS[0] + FEW:
-                yield name, seed, RATE
+                yield name, seed, RATE, EPOCHS
         if best != RATE:
-            yield "even", seed, best
+            yield "even", seed, best, EPOCHS
+    for seed, name in itertools.product(SEEDS, OF_LONG):
+        yield name, seed, RATE, LONG
 
 
-def _missing(runs: Mapping[str, Found]) -> list[tuple[str, int, float]]:
+def _missing(runs: Mapping[str, Found]) -> list[Job]:
     return [job for job in jobs(runs) if key(*job) not in runs]
 
 
@@ -277,12 +281,13 @@ def _by_name(texts: Iterable[str]) -> dict[str, Found]:
     return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in every}
 
 
-def whole_seeds(runs: Mapping[str, Found]) -> dict[int, list[Found]]:
+def whole_seeds(runs: Mapping[str, Found], epochs: int = EPOCHS) -> dict[int, list[Found]]:
     """The runs of each seed that has all its arms, trained on one kind of CPU by one PyTorch."""
     of_seeds: dict[int, list[str]] = {}
     if best_rate("even", runs) is not None:
         for job in jobs(runs):
-            of_seeds.setdefault(job[1], []).append(key(*job))
+            if job[1] in SEEDS and job[3] == epochs:
+                of_seeds.setdefault(job[1], []).append(key(*job))
     found = {}
     for seed, names in of_seeds.items():
         ended = [runs[name] for name in names if name in runs]
@@ -295,9 +300,9 @@ def whole_seeds(runs: Mapping[str, Found]) -> dict[int, list[Found]]:
 def archive() -> int:
     """Write the runs of the tuning and of whole seeds into the archive; return their number."""
     runs = read()
-    names = [key(*job) for job in itertools.product(("even", "flat"), TUNED, RATES)]
-    kept = [runs[name] for name in names if name in runs]
-    kept += itertools.chain.from_iterable(whole_seeds(runs).values())
+    kept = [runs[key(*job)] for job in jobs(runs) if job[1] in TUNED and key(*job) in runs]
+    for epochs in (EPOCHS, LONG):
+        kept += itertools.chain.from_iterable(whole_seeds(runs, epochs).values())
     write_atomically(ARCHIVE, "".join(json.dumps(run) + "\n" for run in kept))
     return len(kept)
 

@@ -13,13 +13,13 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
 from lab.figures import COLOURS, INK, drawn
 from lab.study import cause, rows, table
-from lab.study.cause import ARMS, LEAST, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
+from lab.study.cause import ARMS, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
 
 BEST = "even at its best η"  # the tuning found another than that of all arms: one more claim
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
     ("smoothed", "avg"), ("avg", "m1"), ("m2", "m1"), ("even", "m1"), ("k8", "even"),
-    ("busy", "even"), ("avg", "rising"),
+    ("busy", "even"), ("avg", "busy"), ("avg", "rising"),
 )  # fmt: skip
 COMPARED = ("fresh", "annealed")
 ENDPOINTS = ("train", "fresh", "running", "annealed")
@@ -28,17 +28,10 @@ FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
 Runs = Mapping[str, Sequence[Found]]  # of each arm, seed by seed
 
 
-def whole(runs: Mapping[str, Found]) -> int:
-    """How many seeds are whole, from the first one on without a gap."""
-    seeds = cause.whole_seeds(runs)
-    return [*(seed in seeds for seed in SEEDS), False].index(False)
-
-
-def found(runs: Mapping[str, Found]) -> Runs:
-    """The runs of the whole seeds; none while the study has not ended."""
-    seeds, n = cause.whole_seeds(runs), whole(runs)
-    if n < LEAST:
-        return {}
+def found(runs: Mapping[str, Found], epochs: int = cause.EPOCHS) -> Runs:
+    """The runs of the whole seeds, from the first one on without a gap."""
+    seeds = cause.whole_seeds(runs, epochs)
+    n = [*(seed in seeds for seed in SEEDS), False].index(False)
     by_arm: dict[str, list[Found]] = {name: [] for name in [*ARMS, BEST]}
     for run in itertools.chain.from_iterable(seeds[seed] for seed in SEEDS[:n]):
         by_arm[run["arm"] if run["rate"] == RATE else BEST].append(run)
@@ -71,11 +64,8 @@ def _differences(runs: Runs, first: str, second: str) -> list[str]:
 
 
 def summary(every: Mapping[str, Found]) -> str:
-    """The claims, the estimates, the arms and the tuning; or how far the study is."""
+    """The claims, the estimates and the tuning."""
     runs = found(every)
-    if not runs:
-        unseen = "No result has been looked at."
-        return f"**{whole(every)} whole seeds have run; {LEAST} are needed.** {unseen}\n"
     claims, head = [], ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     for first, second, tested, verdict in judged(runs):
         power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"
@@ -87,20 +77,28 @@ def summary(every: Mapping[str, Found]) -> str:
     estimates = [_differences(runs, *arms) for arms in ESTIMATES]
     parts = [table.markdown(columns, claims), FIGURE]
     parts += [table.markdown(["estimate", *head[1:]], estimates)]
-    return "\n".join([*parts, _arms(runs), _tuning(every)])
+    return "\n".join([*parts, _tuning(every)])
 
 
-def _arms(runs: Runs) -> str:
-    """Mean accuracies, the median update that passes 99.5 % in training, and losses not finite."""
+def means(every: Mapping[str, Found]) -> str:
+    """The mean of each endpoint in %, and when an arm passes 99.5 % in training, in CSV."""
     lines = []
-    for name, of_arm in runs.items():
+    for epochs, name, of_arm in _arms(every):
         finite = [run for run in of_arm if run["finite"]]
         passed = [run["passed"] for run in finite if run["passed"]]
-        means = (f"{ends(of_arm, end).mean():.2f}" for end in ENDPOINTS)
-        text = f"{np.median(passed):,.0f} ({len(passed)})" if passed else "–"
-        lines.append([name, str(len(of_arm)), *means, text, str(len(of_arm) - len(finite))])
-    head = ["arm", "n", *(f"{end}, %" for end in ENDPOINTS)]
-    return table.markdown([*head, "99.5 % after (runs)", "not finite"], lines)
+        lines.append({
+            "epochs": epochs, "arm": name, "n": len(of_arm),
+            **{end: round(ends(of_arm, end).mean(), 2) for end in ENDPOINTS},
+            "passed": float(np.median(passed)) if passed else None,  # the update
+            "runs_passed": len(passed), "not_finite": len(of_arm) - len(finite),
+        })  # fmt: skip
+    return pl.DataFrame(lines).write_csv()
+
+
+def _arms(every: Mapping[str, Found]) -> list[tuple[int, str, Sequence[Found]]]:
+    """Epochs, arm and runs."""
+    return [(epochs, name, of_arm) for epochs in (cause.EPOCHS, cause.LONG)
+            for name, of_arm in found(every, epochs).items() if of_arm]  # fmt: skip
 
 
 def by_stage(of_arm: Sequence[Found], name: str) -> Array:
@@ -116,11 +114,11 @@ def by_stage(of_arm: Sequence[Found], name: str) -> Array:
 
 def stages(every: Mapping[str, Found]) -> str:
     """What was measured after each stage, as means over the seeds, in CSV."""
-    runs = found(every)
     lines = []
-    for name, of_arm in runs.items():
+    for epochs, name, of_arm in _arms(every):
         columns = {key: by_stage(of_arm, key).tolist() for key in OF_STAGE}
-        lines.append(pl.DataFrame({"arm": name, "stage": range(1, STAGES + 1), **columns}))
+        place = {"epochs": epochs, "arm": name, "stage": range(1, STAGES + 1)}
+        lines.append(pl.DataFrame({**place, **columns}))
     return pl.concat(lines).write_csv(float_precision=3, float_scientific=True)
 
 

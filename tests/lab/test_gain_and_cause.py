@@ -31,8 +31,12 @@ def test_the_pages_show_the_archives() -> None:
         "results/cause.md": cause_page.summary(cause.archived()),
     }.items():
         assert between((ROOT / page).read_text()) == text
-    tuning = (ROOT / "results" / "fewer_updates_tuning.csv").read_text()
-    assert tuning == fewer_updates_page.tuning(runs)
+    for file, text in {
+        "fewer_updates_tuning.csv": fewer_updates_page.tuning(runs),
+        "cause_means.csv": cause_page.means(cause.archived()),
+        "cause_stages.csv": cause_page.stages(cause.archived()),
+    }.items():
+        assert (ROOT / "results" / file).read_text() == text
 
 
 @pytest.mark.parametrize(
