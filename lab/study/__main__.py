@@ -93,6 +93,7 @@ def rows(_: list[str]) -> None:
     fewer_updates_page.draw(runs, PAGES / "fewer_updates.png")
     of_cause = cause.archived()
     table.put(cause_page.summary(of_cause), PAGES / "cause.md")
+    write_atomically(PAGES / "cause_estimates.csv", cause_page.estimates(of_cause))
     write_atomically(PAGES / "cause_means.csv", cause_page.means(of_cause))
     write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
     cause_page.draw(of_cause, PAGES / "cause.png")

@@ -19,7 +19,8 @@ BEST = "even at its best η"  # the tuning found another than that of all arms: 
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
     ("smoothed", "avg"), ("avg", "m1"), ("m2", "m1"), ("even", "m1"), ("k8", "even"),
-    ("busy", "even"), ("avg", "busy"), ("avg", "rising"),
+    ("busy", "even"), ("avg", "rising"),
+    ("avg", "busy"), ("smoothed", "m1"), ("smoothed", BEST), (BEST, "even"),  # post hoc
 )  # fmt: skip
 COMPARED = ("fresh", "annealed")
 ENDPOINTS = ("train", "fresh", "running", "annealed")
@@ -55,29 +56,41 @@ def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     return judgements
 
 
-def _differences(runs: Runs, first: str, second: str) -> list[str]:
-    """Of each endpoint, over the seeds that both arms have: the first ones."""
+def differences(runs: Runs, first: str, second: str, endpoint: str) -> Array:
+    """Seed by seed, over the seeds that both arms have: the first ones."""
     n = min(len(runs[first]), len(runs[second]))
-    cells = [table.mean_with_interval(ends(runs[first][:n], end) - ends(runs[second][:n], end))
-             for end in COMPARED]  # fmt: skip
-    return [f"{first} − {second}", str(n), *cells]
+    return ends(runs[first][:n], endpoint) - ends(runs[second][:n], endpoint)
 
 
 def summary(every: Mapping[str, Found]) -> str:
-    """The claims, the estimates and the tuning."""
-    runs = found(every)
-    claims, head = [], ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
+    """The claims and the tuning."""
+    runs, claims = found(every), []
     for first, second, tested, verdict in judged(runs):
         power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"
+        each = [differences(runs, first, second, end) for end in COMPARED]
         claims.append([
-            *_differences(runs, first, second), p_value(tested.p_holm),
-            p_value(tested.p_equal_holm), power, verdict,
+            f"{first} − {second}", str(len(each[0])), *map(table.mean_with_interval, each),
+            p_value(tested.p_holm), p_value(tested.p_equal_holm), power, verdict,
         ])  # fmt: skip
+    head = ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     columns = [*head, "p, different", "p, equal", "detectable", "verdict"]
-    estimates = [_differences(runs, *arms) for arms in ESTIMATES]
-    parts = [table.markdown(columns, claims), FIGURE]
-    parts += [table.markdown(["estimate", *head[1:]], estimates)]
-    return "\n".join([*parts, _tuning(every)])
+    return "\n".join([table.markdown(columns, claims), FIGURE, _tuning(every)])
+
+
+def estimates(every: Mapping[str, Found]) -> str:
+    """All differences, with intervals of 95 %, in CSV."""
+    lines = []
+    for epochs in (cause.EPOCHS, cause.LONG):
+        runs = found(every, epochs)
+        for first, second in (*CLAIMS, *ESTIMATES):
+            if not runs[first] or not runs[second]:
+                continue
+            each = [differences(runs, first, second, end) for end in COMPARED]
+            line: Found = {"epochs": epochs, "difference": f"{first} − {second}", "n": len(each[0])}
+            for end, mean in zip(COMPARED, map(mean_of, each), strict=True):
+                line |= {end: mean.value, f"{end}_low": mean.low, f"{end}_high": mean.high}
+            lines.append(line)
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def means(every: Mapping[str, Found]) -> str:
@@ -132,20 +145,22 @@ def _tuning(every: Mapping[str, Found]) -> str:
 
 
 def draw(every: Mapping[str, Found], file: Path) -> None:
-    """The differences by fresh statistics, claims in blue; δ and ‖w‖ by stage."""
+    """The differences, claims in blue, annealed ones hollow; δ and ‖w‖ by stage."""
     runs = found(every)
     pairs = [*CLAIMS, *ESTIMATES]
-    with drawn(file, 3, 3.6, 3.8) as (forest, delta, norm):
+    with drawn(file, 3, 3.6, 4.6) as (forest, delta, norm):
         for place, (first, second) in enumerate(pairs):
-            n = min(len(runs[first]), len(runs[second]))
-            mean = mean_of(ends(runs[first][:n], "fresh") - ends(runs[second][:n], "fresh"))
             colour = COLOURS[0] if place < len(CLAIMS) else COLOURS[-1]
-            reach = mean.value - mean.low
-            forest.errorbar(mean.value, -place, xerr=reach, fmt="o", ms=3.5, color=colour)
+            for end, lower, fill in zip(COMPARED, (0.0, 0.3), (colour, "white"), strict=True):
+                mean = mean_of(differences(runs, first, second, end))
+                reach, label = mean.value - mean.low, end if place == 0 else None
+                forest.errorbar(mean.value, -place - lower, xerr=reach, fmt="o", ms=3.5, lw=1,
+                                color=colour, mfc=fill, label=label)  # fmt: skip
         names = [f"{first} − {second}" for first, second in pairs]
         forest.set_yticks([-place for place in range(len(pairs))], names)
         forest.axvline(0, color=INK, lw=0.8)
-        forest.set_xlabel("points of test accuracy, fresh statistics, 95 %")
+        forest.set_xlabel("points of test accuracy, 95 %")
+        forest.legend(loc="lower right")
         numbers = range(1, STAGES + 1)
         for (name, of_arm), colour in zip(runs.items(), [*COLOURS, *COLOURS], strict=False):
             style = "-" if list(runs).index(name) < len(COLOURS) else "--"

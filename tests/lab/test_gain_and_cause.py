@@ -33,6 +33,7 @@ def test_the_pages_show_the_archives() -> None:
         assert between((ROOT / page).read_text()) == text
     for file, text in {
         "fewer_updates_tuning.csv": fewer_updates_page.tuning(runs),
+        "cause_estimates.csv": cause_page.estimates(cause.archived()),
         "cause_means.csv": cause_page.means(cause.archived()),
         "cause_stages.csv": cause_page.stages(cause.archived()),
     }.items():
