@@ -143,16 +143,20 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2", "SIGHUP"])
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back(name: str) -> None:
     number = signal.Signals[name]
-    before = signal.getsignal(number), signal.getsignal(signal.SIGINT)
-    with suppress(stopping.Stopped), stopping.signals() as check_stop:
-        check_stop()
-        os.kill(os.getpid(), number)
-        with pytest.raises(stopping.Stopped) as first:
+    own = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+    try:
+        before = signal.getsignal(number), signal.getsignal(signal.SIGINT)
+        with suppress(stopping.Stopped), stopping.signals() as check_stop:
             check_stop()
-        with pytest.raises(stopping.Stopped) as second:
-            os.kill(os.getpid(), signal.SIGINT)
-    assert (first.value.code, second.value.code) == (128 + number, 130)
-    assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == before
+            os.kill(os.getpid(), number)
+            with pytest.raises(stopping.Stopped) as first:
+                check_stop()
+            with pytest.raises(stopping.Stopped) as second:
+                os.kill(os.getpid(), signal.SIGINT)
+        assert (first.value.code, second.value.code) == (128 + number, 130)
+        assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == before
+    finally:
+        signal.signal(number, own)
 
 
 def test_a_hangup_that_was_ignored_stays_so() -> None:
