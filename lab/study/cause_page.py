@@ -46,8 +46,7 @@ def ends(runs: Sequence[Found], endpoint: str) -> Array:
 
 def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     """The arms of each claim, what the seeds say, and the verdict."""
-    differences = [ends(runs[x], "fresh") - ends(runs[y], "fresh") for x, y in CLAIMS]
-    pairs = adjusted([pair(each, rows.MARGIN) for each in differences])
+    pairs = adjusted([pair(differences(runs, *arms, "fresh"), rows.MARGIN) for arms in CLAIMS])
     judgements = []
     for (first, second), tested in zip(CLAIMS, pairs, strict=True):
         trained = min(ends(runs[name], "train").mean() for name in (first, second))
@@ -121,8 +120,8 @@ def by_stage(of_arm: Sequence[Found], name: str) -> Array:
         if run["finite"]:
             every.append([stage["eta"] / stage["norm"] ** 2 if name == "eta/norm^2" else stage[name]
                           for stage in run["stages"]])  # fmt: skip
-    means: Array = np.mean(every, axis=0)
-    return means
+    mean: Array = np.mean(every, axis=0)
+    return mean
 
 
 def stages(every: Mapping[str, Found]) -> str:
@@ -138,9 +137,9 @@ def stages(every: Mapping[str, Found]) -> str:
 def _tuning(every: Mapping[str, Found]) -> str:
     lines = []
     for name in ("even", "flat"):
-        means = (np.mean([every[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
-                 for rate in RATES)  # fmt: skip
-        lines.append([name, *(f"{mean:.2f}" for mean in means)])
+        by_rate = (np.mean([every[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
+                   for rate in RATES)  # fmt: skip
+        lines.append([name, *(f"{mean:.2f}" for mean in by_rate)])
     return table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
 
 
