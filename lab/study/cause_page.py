@@ -13,7 +13,7 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
 from lab.figures import COLOURS, INK, drawn
 from lab.study import cause, rows, table
-from lab.study.cause import ARMS, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
+from lab.study.cause import ARMS, LEAST, RATE, RATES, SEEDS, STAGES, TRAINED, TUNED, Found
 
 BEST = "even at its best η"  # the tuning found another than that of all arms: one more claim
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
@@ -51,6 +51,8 @@ def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     for (first, second), tested in zip(CLAIMS, pairs, strict=True):
         trained = min(ends(runs[name], "train").mean() for name in (first, second))
         verdict = tested.verdict if trained >= TRAINED else "not judged: not trained to the end"
+        if len(runs[first]) < LEAST:
+            verdict = "not judged: too few seeds"
         judgements.append((first, second, tested, verdict))
     return judgements
 

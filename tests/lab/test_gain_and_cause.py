@@ -94,6 +94,7 @@ def test_a_failed_run_counts_as_chance_and_stays_in_the_archive() -> None:
 
 
 def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
+    """And with enough seeds."""
     random = np.random.default_rng(1)
     shift = {"avg": 1.5, "smoothed": 0.0}
 
@@ -101,7 +102,7 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
         fresh = 60 + 0.1 * seed + shift.get(name, 0.0) + random.normal(0, 0.2)
         return {"arm": name, "seed": seed, "fresh": fresh, "train": train, "finite": True}
 
-    runs = {name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(N)]
+    runs = {name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(cause.LEAST)]
             for name in cause.ARMS}  # fmt: skip
     runs[cause_page.BEST] = runs["even"]
     judged = cause_page.judged(runs)
@@ -113,3 +114,5 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
     }  # fmt: skip
     avg, even = (np.mean([run["fresh"] for run in runs[name]]) for name in ("avg", "even"))
     assert judged[0][2].difference == pytest.approx(avg - even)
+    few = cause_page.judged({name: of_arm[:-1] for name, of_arm in runs.items()})
+    assert {verdict for *_, verdict in few} == {"not judged: too few seeds"}
