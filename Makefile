@@ -85,7 +85,7 @@ gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one 
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
 LONG   := -o faulthandler_timeout=3000 --durations=20
 
-test: lint types  ## lint, types and the quick tests (ARGS="tests/method" or "-k schedule": some of the tests)
+test: lint types  ## lint, types and the quick tests (ARGS="tests/plans" or "-k schedule": some of the tests)
 	$(PYTEST) $(ARGS)
 
 test-all: $(READY)-dev  ## the other tests: slow ones, examples, kills and full disks; on a GPU if there is one; on SLURM (root, after tests/slurm/install.sh)

@@ -17,7 +17,7 @@ from benchmarks import peers
 from benchmarks.worker import Turns
 from igo.config.load import make_plan
 from igo.config.schema import Config
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 PRECISION = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 

@@ -14,8 +14,8 @@ from torchvision import datasets, transforms
 
 from igo.config.schema import Config, DatasetConfig
 from igo.ground import seeds
-from igo.method import batches
-from igo.method.sampler import permutation
+from igo.loop.sampler import permutation
+from igo.plans import batches
 from igo.train import machine, models
 from igo.train.datasets import subset
 

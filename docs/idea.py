@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load, make_plan
 from igo.ground.files import CONF
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

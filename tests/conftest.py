@@ -20,7 +20,7 @@ from hypothesis import settings
 
 from igo.config.load import load
 from igo.config.schema import Config
-from igo.method.sampler import permutation
+from igo.loop.sampler import permutation
 from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from conftest import TINY, configure
 
 from igo.config.load import make_plan
 from igo.config.schema import Config
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 from igo.runs.folder import RunFolder, path_of
 
 VARIANCE = 40.0  # C² of every run

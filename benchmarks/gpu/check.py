@@ -19,8 +19,8 @@ from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.programs import ROOT
 from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
-from igo.method.sampler import BatchSampler
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.train import loop, machine
 from igo.train.record import Progress, Training
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
-from igo.method.sampler import BatchSampler
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.runs import assemble, checkpoint
 from igo.runs.terminal import Terminal
 from igo.train import loop

@@ -21,8 +21,8 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load, make_plan
 from igo.ground.files import CONF, Record
-from igo.method.sampler import BatchSampler
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal

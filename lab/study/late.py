@@ -1,6 +1,6 @@
 """The arm *late* of results/path.md, as a noise profile."""
 
-from igo.method.profiles import Position
+from igo.plans.profiles import Position
 
 
 def late(at: Position) -> float:

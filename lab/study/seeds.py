@@ -16,7 +16,7 @@ from itertools import accumulate
 from igo.config.load import make_plan
 from igo.ground.errors import Busy, UserError
 from igo.ground.ranks import ALONE
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 from igo.runs.assemble import load, prepare, train
 from igo.runs.folder import RunFolder, path_of, state_of
 from igo.runs.terminal import Terminal

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 import igo
 from igo.ground.errors import UserError
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 N, EPOCHS, RATE = 60, 4, 0.1
 STOP = 18  # updates: two into the third epoch, where b and η are others

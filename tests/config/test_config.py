@@ -11,7 +11,7 @@ import igo
 from igo.config import rules
 from igo.config.load import make_plan
 from igo.config.own import with_options
-from igo.method.profiles import parameters
+from igo.plans.profiles import parameters
 from igo.train import models
 
 CONF = ROOT / "conf"

@@ -62,7 +62,7 @@ ALONE = {  # a value, and the settings that it is just outside of
     "???": "seed",
 }
 
-TOGETHER = {  # what is typed: the setting that is named. tests/method has more of plans
+TOGETHER = {  # what is typed: the setting that is named. tests/plans has more of plans
     "p=-1 schedule=polynomial": "p",
     "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",

@@ -101,7 +101,7 @@ def test_code_is_that_which_the_losses_depend_on(
     monkeypatch.setattr(manifest, "PACKAGE", tmp_path / "igo")
     code = manifest.code.__wrapped__  # it is remembered
     before = code()
-    for room, changes in (("report", False), ("runs", False), ("method", True), ("train", True)):
+    for room, changes in (("report", False), ("runs", False), ("plans", True), ("train", True)):
         with (tmp_path / "igo" / room / "__init__.py").open("a") as file:
             file.write("# changed\n")
         assert (code() != before) == changes, room

@@ -178,7 +178,7 @@ def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -
         while not list(tmp_path.glob("runs/*/metrics.jsonl")):
             assert process.poll() is None, process.stdout
             time.sleep(0.02)
-        for room in ("train", "data", "runs", "method"):
+        for room in ("train", "data", "runs", "plans"):
             for file in (source / "igo" / room).glob("*.py"):
                 file.write_text("raise RuntimeError('edited')\n")
         process.communicate()

@@ -14,7 +14,7 @@ from igo.config.schema import AugmentConfig, DatasetConfig
 from igo.data import readers
 from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
-from igo.method import batches as equal
+from igo.plans import batches as equal
 from igo.train import on_device
 from igo.train.datasets import Data, open_data
 from igo.train.on_device import TensorData

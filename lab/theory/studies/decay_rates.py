@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from igo.method.plan import plan
-from igo.method.profiles import PROFILES, Position
+from igo.plans.plan import plan
+from igo.plans.profiles import PROFILES, Position
 from lab.figures import GREEN, INK, drawn
 from lab.theory import propositions as props
 from lab.theory.row import Check, Frames, Records, Seen, Study

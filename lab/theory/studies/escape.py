@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igo.method.algorithm3 import stages_for
+from igo.plans.algorithm3 import stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
 from lab.theory.row import Check, Frames, Records, Seen, Study, rate, rate_gap

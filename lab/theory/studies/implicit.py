@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from igo.method.algorithm3 import alpha_0, stages_for
+from igo.plans.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels

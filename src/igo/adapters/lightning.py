@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from igo.ground.errors import UserError
-from igo.method.arguments import PlanWarning
-from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler, check_length
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler, check_length
+from igo.loop.schedule import Schedule
+from igo.plans.arguments import PlanWarning
+from igo.plans.plan import Plan
 
 
 class Loader(DataLoader[Any]):

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
 from igo.ground.errors import UserError
-from igo.method.arguments import PlanWarning
-from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler, Counter
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler, Counter
+from igo.loop.schedule import Schedule
+from igo.plans.arguments import PlanWarning
+from igo.plans.plan import Plan
 
 
 class WholePlan(Sampler[list[int]]):

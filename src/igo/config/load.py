@@ -36,9 +36,9 @@ from igo.data import identity, readers
 from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 from igo.ground.files import Record, read_bytes
-from igo.method.arguments import PlanError, PlanWarning
-from igo.method.plan import Plan, plan
-from igo.method.profiles import parameters
+from igo.plans.arguments import PlanError, PlanWarning
+from igo.plans.plan import Plan, plan
+from igo.plans.profiles import parameters
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -11,7 +11,7 @@ from igo.config import own
 from igo.config.schema import FORMULAS, OF_SCHEDULES, SETTINGS, Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.method.profiles import paper_method
+from igo.plans.profiles import paper_method
 
 SHORT = {name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text}
 SHORT |= {"p": "p =", "schedule.gamma": "γ"}

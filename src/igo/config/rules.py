@@ -24,9 +24,9 @@ from igo.config.schema import (
 from igo.ground.errors import ConfigError, nearest, require
 from igo.ground.files import CONF
 from igo.ground.numbers import fault
-from igo.method.algorithm3 import stages_of
-from igo.method.arguments import PlanError
-from igo.method.profiles import GAMMA, Declared, parameters
+from igo.plans.algorithm3 import stages_of
+from igo.plans.arguments import PlanError
+from igo.plans.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 

@@ -25,8 +25,8 @@ from igo.ground.numbers import (
     at_least,
     within,
 )
-from igo.method.arguments import RULES
-from igo.method.profiles import PROFILES, Declared, notes_of, parameters
+from igo.plans.arguments import RULES
+from igo.plans.profiles import PROFILES, Declared, notes_of, parameters
 
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)

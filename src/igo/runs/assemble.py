@@ -21,7 +21,7 @@ from igo.ground import seeds
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import LEFT, Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.runs.stopping import Stopped, signals

@@ -37,7 +37,7 @@ from igo.ground.files import (
     read_json,
     write_atomically,
 )
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 from igo.runs.stopping import Stopped
 
 # The kinds of those entries of status.json, and of the earlier starts in it, that are used.

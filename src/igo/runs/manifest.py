@@ -28,7 +28,7 @@ from igo.config.schema import Config, calls_of
 from igo.data.identity import Identity, identify
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 if TYPE_CHECKING:  # torch
     from igo.train.record import Training
@@ -40,7 +40,7 @@ NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "e
                   "seals")  # fmt: skip
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 identified = cache(identify)  # a sweep asks for each finished run
-ROOMS = ("ground", "noise", "method", "data", "config", "train")  # that the losses depend on
+ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # that the losses depend on
 
 
 def of_training(training: Training) -> Record:

@@ -10,7 +10,7 @@ from igo.config.schema import Config, place_of
 from igo.data.readers import Missing
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_records, state_of
 from igo.runs.stopping import Stopped

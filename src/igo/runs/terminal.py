@@ -18,7 +18,7 @@ from igo.config.names import schedule_name
 from igo.config.schema import Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.method.plan import Plan, notes
+from igo.plans.plan import Plan, notes
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
 RELATIVE = (

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from igo.ground.ranks import ALONE, Ranks
-from igo.method import batches
+from igo.plans import batches
 from igo.train import models
 from igo.train.on_device import Batches
 

@@ -13,8 +13,8 @@ from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
-from igo.method.sampler import BatchSampler
-from igo.method.schedule import Schedule
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics

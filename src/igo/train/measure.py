@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed, generator
-from igo.method import batches as equal
-from igo.method.stages import Update
 from igo.noise import noise
 from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
+from igo.plans import batches as equal
+from igo.plans.stages import Update
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.record import Training, Twin

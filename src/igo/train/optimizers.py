@@ -11,7 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from igo.config import own
 from igo.config.schema import OptimizerConfig
-from igo.method.schedule import SAME
+from igo.loop.schedule import SAME
 
 
 def build(

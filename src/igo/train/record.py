@@ -15,10 +15,10 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.identity import Identity
 from igo.ground.files import Record
-from igo.method.plan import Plan
-from igo.method.stages import Row
 from igo.noise import noise
 from igo.noise.noise import Noise
+from igo.plans.plan import Plan
+from igo.plans.stages import Row
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from igo.method import batches
-from igo.method.algorithm3 import lengths_of_stages
-from igo.method.arguments import Arguments, PlanError
-from igo.method.profiles import Position, Profile, function, name_of
+from igo.plans import batches
+from igo.plans.algorithm3 import lengths_of_stages
+from igo.plans.arguments import Arguments, PlanError
+from igo.plans.profiles import Position, Profile, function, name_of
 
 LEAST, MOST = 1e-300, 1e300  # η, φ and b_1/b outside could underflow to 0, or overflow
 

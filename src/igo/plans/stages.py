@@ -15,7 +15,7 @@ from itertools import accumulate, count, groupby, pairwise, repeat
 from operator import attrgetter, mul
 from typing import Any
 
-from igo.method import batches
+from igo.plans import batches
 
 MOST_ROWS = 12  # that print(plan) shows
 SAME = 1e-9  # relative: the largest difference that rounding makes on another machine

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import igo
-from igo.method.algorithm3 import alpha_0, stages_for
+from igo.plans.algorithm3 import alpha_0, stages_for
 
 QUIET = ("ignore:b reaches n", "ignore:M = 1")
 THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}

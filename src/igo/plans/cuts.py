@@ -8,9 +8,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from igo.method import batches
-from igo.method.arguments import Arguments
-from igo.method.curves import Stage
+from igo.plans import batches
+from igo.plans.arguments import Arguments
+from igo.plans.curves import Stage
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
-from igo.method.arguments import PlanError
-from igo.method.sampler import GIVE, BatchSampler, Counter, check_length
-from igo.method.stages import Update
+from igo.loop.sampler import GIVE, BatchSampler, Counter, check_length
+from igo.plans.arguments import PlanError
+from igo.plans.stages import Update
 
 Batch = TypeVar("Batch")
 Loader = TypeVar("Loader", bound=Iterable[Any])

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import Sampler, default_collate
 
 from igo.ground.seeds import generator
-from igo.method import batches
-from igo.method.arguments import PlanError
-from igo.method.plan import Plan
-from igo.method.seeded import Indices
-from igo.method.stages import Update
+from igo.loop.seeded import Indices
+from igo.plans import batches
+from igo.plans.arguments import PlanError
+from igo.plans.plan import Plan
+from igo.plans.stages import Update
 
 GIVE = (
     "give the DataLoader batch_sampler=batches, and keep it from accelerator.prepare and"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
 import igo
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 
 def stream_plan() -> Plan:

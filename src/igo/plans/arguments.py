@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, fault, within
-from igo.method.profiles import (
+from igo.plans.profiles import (
     GAMMA,
     PROFILES,
     SPLITS,
@@ -75,7 +75,7 @@ class Algorithm3(TypedDict, total=False):
     """What only Algorithm 3 of the slides has; each may be left out.
 
     ``epsilon`` is ε, the accuracy wanted: it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉ stages together with
-    ``alpha_0``, see ``igo.method.algorithm3.alpha_0``. With ``h`` a stage's updates are
+    ``alpha_0``, see ``igo.plans.algorithm3.alpha_0``. With ``h`` a stage's updates are
     ∝ 1/(φ_m² - h η_m/η_1) [derived], h ≥ 0, in place of equal stages. ``final_updates`` are those
     of stage M + 1, where δ = 0: full batches at the last η.
     """

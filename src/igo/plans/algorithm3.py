@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from igo.ground.numbers import POSITIVE, check
-from igo.method.arguments import PlanError
+from igo.plans.arguments import PlanError
 
 
 def alpha_0(
@@ -20,7 +20,7 @@ def alpha_0(
 ) -> float:
     """α_0 = min{√b_1/(4 L_f η_1 C (1 + d̄)), √b_1/(√(2σ) η_1 C)}. Source: Algorithm 3.
 
-    >>> from igo.method.algorithm3 import alpha_0
+    >>> from igo.plans.algorithm3 import alpha_0
     >>> alpha_0(learning_rate=0.1, batch_size=16, variance=100, lipschitz=1, width=1, sigma=0.5)
     0.5
 
@@ -64,7 +64,7 @@ def stages_of(
     if epsilon is None and alpha_0 is None:
         return epochs if stages is None else stages
     if epsilon is None or alpha_0 is None:
-        allowed = "it is needed with the other one; igo.method.algorithm3.alpha_0 gives alpha_0"
+        allowed = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, allowed)
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"

@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from igo.method import arguments, batches
-from igo.method.algorithm3 import stages_of
-from igo.method.arguments import Algorithm3, Arguments, PlanError, PlanWarning
-from igo.method.curves import Stage, stages_of_curves
-from igo.method.cuts import Segments, cut, equal_starts
-from igo.method.profiles import Growth, Profile, name_of
-from igo.method.stages import Plan, Row
+from igo.plans import arguments, batches
+from igo.plans.algorithm3 import stages_of
+from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
+from igo.plans.curves import Stage, stages_of_curves
+from igo.plans.cuts import Segments, cut, equal_starts
+from igo.plans.profiles import Growth, Profile, name_of
+from igo.plans.stages import Plan, Row
 
 __all__ = ["Plan", "plan"]
 
@@ -82,7 +82,7 @@ def plan(
     1 epoch of 999,680 samples: 1,660 updates, 320 samples left out; 3,905 with b constant
 
     Args:
-        profile: one of ``igo.method.profiles.PROFILES``, a function that returns φ in (0, 1] for t
+        profile: one of ``igo.plans.profiles.PROFILES``, a function that returns φ in (0, 1] for t
             in [0, 1), the share of the schedule before a stage (φ is 1 at t = 0), or
             ``"method1"`` to ``"method4"``, the paper's methods with 5 stages.
         rate: instead of a profile, η/η_1: a name of PROFILES or a function of t. It is exact and

@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 import igo
 from igo.config.load import make_plan
-from igo.method.profiles import paper_method
+from igo.plans.profiles import paper_method
 
 PYTORCH = {
     "schedule=graduated p=0.3": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.3),

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import lr_scheduler
 
 import igo
-from igo.method.plan import Plan
+from igo.plans.plan import Plan
 
 
 def plan(**changed: Any) -> Plan:
