@@ -108,7 +108,7 @@ coverage: $(READY)-dev  ## line coverage, without the faults, slurm and gpu test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutants: $(READY)-dev  ## mutation tests of plan, sampler, schedule, noise, loop, checkpoint and configuration: hours
+mutants: $(READY)-dev  ## mutation tests of plans, loop, noise, checkpoint and configuration: hours
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 

@@ -8,7 +8,10 @@ from importlib import metadata
 from pathlib import Path
 
 import jupytext
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
 
 ROOT = Path(__file__).parents[1]  # the source folder: links between pages are those of the clone
 
@@ -18,9 +21,13 @@ copyright = author
 release = metadata.version("igo")
 root_doc = "README"
 include_patterns = [
-    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/*.md",
+    "results/*.md",
     "results/*/README.md",
-]  # fmt: skip
+]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
 
@@ -30,7 +37,8 @@ html_show_copyright = False
 html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 100 columns
 
 myst_heading_anchors = 4
-# $…$ and $$…$$ are LaTeX. Building needs no network; a reader's browser loads MathJax from a CDN.
+# $…$ and $$…$$ are LaTeX, which becomes MathML: neither building nor reading needs a network.
+html_math_renderer = "mathml"
 myst_enable_extensions = ["dollarmath"]
 # Pages whose blocks of Python run, as one program a page, when the site is built.
 RUNS = ("first-hour.md", "own-loop.md", "resume.md", "processes.md", "noise.md", "ramps.md")
@@ -92,7 +100,20 @@ def add_files(app: Sphinx, error: Exception | None) -> None:
             jupytext.write(notebook, str(app.outdir / "docs" / page.replace(".md", ".ipynb")))
 
 
+def inline_formula(page: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula in a line."""
+    page.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def formula(page: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a formula on its own."""
+    page.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))
     app.connect("source-read", with_targets)
     app.connect("build-finished", add_files)
