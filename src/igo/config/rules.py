@@ -132,7 +132,7 @@ def _stages(config: Config) -> int:
     try:
         return stages_of(
             schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,
-            p=config.p, most=config.epochs * n // config.batch_size,
+            p=config.p, limit=config.epochs * n // config.batch_size,
             epochs=max(config.epochs - warmup_samples(config) // n, 1),
         )  # fmt: skip
     except PlanError as error:

@@ -47,14 +47,20 @@ def stages_for(epsilon: float, alpha_0: float, p: float) -> int:
         OverflowError: M is too large for a float.
     """
     exact = math.pow(alpha_0 * epsilon, -1 / p)
-    return max(1, math.ceil(exact * (1 - 1e-12)))  # rounding must not add a stage
+    return max(1, math.ceil(exact * (1 - 1e-12)))  # Rounding must not add a stage.
 
 
 def stages_of(
-    stages: int | None, epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any,
-    most: int, epochs: int,
-) -> int:  # fmt: skip
-    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it for a plan of at most ``most``.
+    stages: int | None,
+    epsilon: float | None,
+    alpha_0: float | None,
+    *,
+    profile: object,
+    p: Any,
+    limit: int,
+    epochs: int,
+) -> int:
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most ``limit``.
 
     If neither is given, each of the ``epochs`` after the warm-up is a stage.
 
@@ -64,20 +70,21 @@ def stages_of(
     if epsilon is None and alpha_0 is None:
         return epochs if stages is None else stages
     if epsilon is None or alpha_0 is None:
-        allowed = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
-        raise PlanError("epsilon" if epsilon is None else "alpha_0", None, allowed)
+        advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
+        raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)
     if profile != "graduated":
-        allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
-        raise PlanError("epsilon", epsilon, allowed)
+        advice = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
+        raise PlanError("epsilon", epsilon, advice)
     count: float = math.inf
-    with suppress(OverflowError, ValueError):  # beyond the largest float, or α_0 ε is 0 to floats
+    # M may be beyond the largest float, or α_0 ε may be 0 to floats.
+    with suppress(OverflowError, ValueError):
         count = stages_for(epsilon, alpha_0, p)
-    if count > most:
-        allowed = (
+    if count > limit:
+        advice = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
-            f" room for {most:,}; use a larger ε or p, or train longer"
+            f" room for {limit:,}; use a larger ε or p, or train longer"
         )
-        raise PlanError("epsilon", epsilon, allowed)
+        raise PlanError("epsilon", epsilon, advice)
     if stages not in (None, count):
         raise PlanError("stages", stages, f"epsilon chooses {count}; leave one of them out")
     return int(count)
@@ -100,15 +107,15 @@ def lengths_of_stages(
     brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
     for m, bracket in enumerate(brackets, 1):
         if bracket <= 0:
-            allowed = (
+            advice = (
                 f"φ_{m}² - h η_{m}/η_1 = {bracket:.3g} in stage {m} of {len(phis)}, and Algorithm 3"
                 " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
             )
-            raise PlanError("h", h, allowed)
+            raise PlanError("h", h, advice)
     samples = [b / bracket for b, bracket in zip(sizes, brackets, strict=True)]
     scale = total / math.fsum(samples)
     shortest = min(scale / bracket for bracket in brackets)  # in updates
     if shortest < 1:
-        few = f"the shortest would have {shortest:.2g} updates by h={h:g}"
-        raise PlanError("stages", len(phis), f"{few}; use fewer stages, or train longer")
-    return [scale * each for each in samples]
+        problem = f"the shortest would have {shortest:.2g} updates by h={h:g}"
+        raise PlanError("stages", len(phis), f"{problem}; use fewer stages, or train longer")
+    return [scale * length for length in samples]

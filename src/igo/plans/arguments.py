@@ -44,8 +44,7 @@ RULES: dict[str, Rule] = {
     "alpha_0": POSITIVE,
     "final_updates": within(0, MOST_EPOCHS),
 }
-WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
-         "batch_multiple", "final_updates")  # fmt: skip
+WHOLE = {*RULES} - {"learning_rate", "split", "batch_ratio", "h", "epsilon", "alpha_0"}
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
 
 
@@ -129,94 +128,98 @@ class Arguments:
         return min(self.max_batch_size or self.per_epoch, self.per_epoch)
 
 
-def checked(algorithm3: Algorithm3 | None, of_profile: Named, **given: Any) -> Arguments:
+def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> Arguments:
     """Refuse arguments of ``plan`` from which none can be made, before anything is computed.
 
     Raises:
         PlanError: an argument is wrong or missing.
     """
-    own, more = dict(of_profile), algorithm3 or {}
-    if unknown := more.keys() - Algorithm3.__annotations__.keys():
-        known = ", ".join(Algorithm3.__annotations__)
-        raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
-    given |= more
-    _check_curves(given)
-    if not callable(given["profile"]):
-        if given["rate"]:
-            _check_choice("rate", given["profile"], PROFILES)
+    profile_values, algorithm3_values = dict(of_profile), algorithm3 or {}
+    if unknown_names := algorithm3_values.keys() - Algorithm3.__annotations__.keys():
+        known_names = ", ".join(Algorithm3.__annotations__)
+        raise PlanError("algorithm3", sorted(unknown_names), f"it has {known_names}")
+    values |= algorithm3_values
+    _check_curves(values)
+    if not callable(values["profile"]):
+        if values["rate"]:
+            _check_choice("rate", values["profile"], PROFILES)
         else:
-            _check_choice("profile", given["profile"], (*PROFILES, *SPLITS))
-        if given["profile"] in SPLITS:
-            own = _paper_method(given, own)
-    if given["split"] is None:
-        given["split"] = 0.5  # not used beside a growth or a rate
-    profile = given["profile"]
+            _check_choice("profile", values["profile"], (*PROFILES, *SPLITS))
+        if values["profile"] in SPLITS:
+            profile_values = _paper_method(values, profile_values)
+    if values["split"] is None:
+        values["split"] = 0.5  # not used beside a growth or a rate
+    profile = values["profile"]
     notes = declared(profile)
     # `plan` takes the profile's arguments beside its own, so a name cannot be both.
-    for name in sorted(notes.keys() & given.keys() - more.keys()):
-        allowed = f"its argument {name} is one of plan's, too; give it another name"
-        raise PlanError("profile", name_of(profile), allowed)
-    _check_names(profile, own, [*given, *notes])
-    plain = {name: _plain(name, value, RULES.get(name)) for name, value in given.items()}
+    for name in sorted(notes.keys() & values.keys() - algorithm3_values.keys()):
+        advice = f"its argument {name} is one of plan's, too; give it another name"
+        raise PlanError("profile", name_of(profile), advice)
+    _check_names(profile, profile_values, [*values, *notes])
+    plain = {name: _plain(name, value, RULES.get(name)) for name, value in values.items()}
     # An argument without a range is for your own profile as it is.
-    for name in own.keys() & notes.keys():
+    for name in profile_values.keys() & notes.keys():
         if choices := notes[name].choices:
-            _check_choice(name, own[name], choices)
+            _check_choice(name, profile_values[name], choices)
         else:
-            own[name] = _plain(name, own[name], notes[name].rule)
-    arguments = Arguments(**plain, own=own)
+            profile_values[name] = _plain(name, profile_values[name], notes[name].rule)
+    arguments = Arguments(**plain, own=profile_values)
     _check_together(arguments)
     return arguments
 
 
-def _check_curves(given: dict[str, Any]) -> None:
+def _check_curves(values: dict[str, Any]) -> None:
     """Refuse other than two of three curves; a rate takes the place of the profile."""
-    profile, rate, growth = given["profile"], given["rate"], given["growth"]
+    profile, rate, growth = values["profile"], values["rate"], values["growth"]
     if profile is None and rate is None:
-        allowed = "give the noise φ as profile, or η/η_1 as rate; with growth, b/b_1, or without"
-        raise PlanError("profile", None, allowed)
+        advice = "give the noise φ as profile, or η/η_1 as rate; with growth, b/b_1, or without"
+        raise PlanError("profile", None, advice)
     if profile is not None and rate is not None:
-        allowed = (
+        advice = (
             "η/η_1 = φ √(b/b_1) follows from the others; keep two: profile and growth,"
             " or rate and growth"
         )
-        raise PlanError("rate", name_of(rate), allowed)
-    if given["split"] is not None and (rate is not None or growth is not None):
-        others = "profile and growth" if rate is None else "rate and growth"
-        allowed = f"{others} say how b grows; keep these two, or profile and split"
-        raise PlanError("split", given["split"], allowed)
-    given["profile"], given["rate"] = profile if rate is None else rate, rate is not None
-    if given.get("h") is not None and (rate is not None or growth is not None):
-        raise PlanError("h", given["h"], "Algorithm 3 has a profile and a split; leave it out")
+        raise PlanError("rate", name_of(rate), advice)
+    if values["split"] is not None and (rate is not None or growth is not None):
+        other_curves = "profile and growth" if rate is None else "rate and growth"
+        advice = f"{other_curves} say how b grows; keep these two, or profile and split"
+        raise PlanError("split", values["split"], advice)
+    values["profile"], values["rate"] = profile if rate is None else rate, rate is not None
+    if values.get("h") is not None and (rate is not None or growth is not None):
+        raise PlanError("h", values["h"], "Algorithm 3 has a profile and a split; leave it out")
     if growth is not None and not callable(growth):
-        given["growth"] = _table(growth)
+        values["growth"] = _table(growth)
 
 
 def _table(growth: object) -> dict[float, float]:
     """A table of b/b_1, in order of t."""
     if not isinstance(growth, Mapping) or not growth:
-        allowed = "it is b/b_1 as a function of t, or as a table such as {0.03: 2, 0.1: 4}"
-        raise PlanError("growth", growth, allowed)
+        advice = "it is b/b_1 as a function of t, or as a table such as {0.03: 2, 0.1: 4}"
+        raise PlanError("growth", growth, advice)
     table = {_plain("growth", t, TIMES): _plain("growth", growth[t], AT_LEAST_ONE) for t in growth}
-    ordered = dict(sorted(table.items()))
-    if sorted(ordered.values()) != [*ordered.values()]:
+    table_by_t = dict(sorted(table.items()))
+    if sorted(table_by_t.values()) != [*table_by_t.values()]:
         raise PlanError("growth", growth, "b never shrinks: b/b_1 may not fall in the table")
-    return ordered
+    return table_by_t
 
 
-def _paper_method(given: dict[str, Any], own: Named) -> dict[str, Any]:
+def _paper_method(values: dict[str, Any], profile_values: Named) -> dict[str, Any]:
     """Set the arguments that the name of one of the paper's methods stands for; the profile's."""
-    name = given["profile"]
-    for argument, value in {"split": given["split"], "growth": given["growth"], **own}.items():
+    name = values["profile"]
+    for argument, value in {
+        "split": values["split"],
+        "growth": values["growth"],
+        **profile_values,
+    }.items():
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
-    given["split"] = SPLITS[name]
-    if given["stages"] is None:
-        given["stages"] = STAGES
+    values["split"] = SPLITS[name]
+    if values["stages"] is None:
+        values["stages"] = STAGES
     if name == "method1":
-        given["profile"] = "constant"
+        values["profile"] = "constant"
         return {}
-    given["profile"] = "step"
+    values["profile"] = "step"
     return {"gamma": GAMMA}
 
 
@@ -226,15 +229,17 @@ def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
         raise PlanError(name, value, f"it must be one of {', '.join(choices)}.{hint}")
 
 
-def _check_names(profile: str | Profile, own: Named, known: Collection[str]) -> None:
-    needed, label = parameters(profile), name_of(profile)
-    for name, value in own.items():
-        if name not in needed:
-            has = f"{label} has {', '.join(needed) or 'none'} of its own"
-            hint = nearest("learning_rate" if name == "lr" else name, known)
+def _check_names(
+    profile: str | Profile, profile_values: Named, known_names: Collection[str]
+) -> None:
+    signature, label = parameters(profile), name_of(profile)
+    for name, value in profile_values.items():
+        if name not in signature:
+            has = f"{label} has {', '.join(signature) or 'none'} of its own"
+            hint = nearest("learning_rate" if name == "lr" else name, known_names)
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
-    for name, parameter in needed.items():
-        if parameter.default is parameter.empty and own.get(name) is None:
+    for name, parameter in signature.items():
+        if parameter.default is parameter.empty and profile_values.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
             raise PlanError(name, None, f"{label} needs it, e.g. {example}")
 
@@ -244,27 +249,31 @@ def _plain(name: str, value: Any, rule: Rule | None) -> Any:
     if rule is None or (value is None and name not in NEEDED):
         return value
     # NumPy's numbers print in another way, and torch.load(weights_only=True) refuses them.
-    whole = name in WHOLE
-    if wrong := fault(value, rule, whole):
-        raise PlanError(name, value if isinstance(value, Real) else repr(value), wrong)
-    return int(value) if whole else float(value)
+    is_whole = name in WHOLE
+    if problem := fault(value, rule, is_whole):
+        raise PlanError(name, value if isinstance(value, Real) else repr(value), problem)
+    return int(value) if is_whole else float(value)
 
 
-def _check_together(given: Arguments) -> None:
+def _check_together(args: Arguments) -> None:
     """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
-    n, epochs, samples, total = given.n, given.epochs, given.samples, given.total
-    b_1, b_max, stages = given.batch_size, given.max_batch_size, given.stages
-    warmup, most = given.warmup_samples, min(given.per_epoch, total)
-    for argument, is_wrong, allowed in (
+    n, epochs, samples, total = args.n, args.epochs, args.samples, args.total
+    b_1, b_max, stages = args.batch_size, args.max_batch_size, args.stages
+    warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
+    for argument, is_wrong, advice in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
         ("samples", epochs and samples, f"epochs={epochs} says that too; leave one out"),
         ("n", not (n or samples), "give the training samples; for a stream give samples instead"),
         ("samples", n and total > n * MOST_EPOCHS, f"at most {MOST_EPOCHS:,} epochs of n={n}"),
-        ("batch_size", b_1 > most, f"it must be in [1, {most}], the training samples"),
         (
             "batch_size",
-            n is None and b_1 % given.batch_multiple,
-            f"it must be a multiple of batch_multiple={given.batch_multiple}",
+            b_1 > most_samples,
+            f"it must be in [1, {most_samples}], the training samples",
+        ),
+        (
+            "batch_size",
+            n is None and b_1 % args.batch_multiple,
+            f"it must be a multiple of batch_multiple={args.batch_multiple}",
         ),
         ("max_batch_size", b_max and b_max < b_1, f"it must be at least batch_size={b_1}"),
         (
@@ -280,4 +289,4 @@ def _check_together(given: Arguments) -> None:
         ),
     ):
         if is_wrong:
-            raise PlanError(argument, getattr(given, argument), allowed)
+            raise PlanError(argument, getattr(args, argument), advice)

@@ -5,12 +5,13 @@ A segment is the part of an epoch that belongs to one stage; it may be the whole
 
 import math
 
-CLOSE = 1e-9  # relative: what float rounding may have added to a whole number
+CLOSE = 1e-9  # Float rounding adds at most this share to a whole number.
 
 
 def whole(x: float) -> int:
     """⌈x⌉, at least 1, without float rounding: 4.000000001 becomes 4."""
-    return max(1, math.ceil(max(x * (1 - CLOSE), x - 0.01)))  # of many batches CLOSE is several
+    # If x is large, the share CLOSE of it is several whole numbers.
+    return max(1, math.ceil(max(x * (1 - CLOSE), x - 0.01)))
 
 
 def count(n: int, batch_size: int) -> int:
@@ -24,8 +25,8 @@ def count(n: int, batch_size: int) -> int:
 def counts(n: int, batches: int) -> dict[int, int]:
     """The number of batches of each size, of n samples in equal batches: two sizes at most."""
     small, larger = divmod(n, batches)
-    both = {small + 1: larger, small: batches - larger}
-    return {size: number for size, number in both.items() if number}
+    numbers = {small + 1: larger, small: batches - larger}
+    return {size: number for size, number in numbers.items() if number}
 
 
 def parts(size: int, micro_batch_size: int, ranks: int) -> int:

@@ -28,23 +28,24 @@ class Segments:
     batches: int
 
 
-def equal_starts(given: Arguments, stages: int) -> list[int]:
+def equal_starts(args: Arguments, stages: int) -> list[int]:
     """The samples at which equal stages begin; the warm-up belongs to the first stage.
 
     Stages are whole epochs if each can have one. Otherwise stage m + 1 begins after m/M of the
     samples that follow the warm-up, rounded.
     """
-    total, n, warmup = given.total, given.per_epoch, given.warmup_samples
-    warm, later = warmup // n, range(1, stages)  # whole epochs of warm-up; m of stages 2 to M
-    left = total // n - warm
-    if total % n == 0 and stages <= left:
-        return [0, *((warm + m * left // stages) * n for m in later)]
-    left = total - warmup
+    total, n, warmup = args.total, args.per_epoch, args.warmup_samples
+    later_stages = range(1, stages)
+    warm_epochs = warmup // n
+    epochs = total // n - warm_epochs
+    if total % n == 0 and stages <= epochs:
+        return [0, *((warm_epochs + m * epochs // stages) * n for m in later_stages)]
+    samples = total - warmup
     # Half a sample is rounded in whole numbers: floats could differ between machines.
-    return [0, *(warmup + (2 * m * left + stages) // (2 * stages) for m in later)]
+    return [0, *(warmup + (2 * m * samples + stages) // (2 * stages) for m in later_stages)]
 
 
-def cut(given: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
+def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
     """Yield the segments of all stages.
 
     No piece of an epoch is shorter than a batch of its stage: it belongs to its neighbour. So a
@@ -52,60 +53,59 @@ def cut(given: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
     batch covers. At the end of the plan such a piece is left out.
     """
     starts = [stage.start for stage in stages]
-    total, n = given.total, given.per_epoch
-    sizes = [_size_inside(given, stage.share) for stage in stages]
-    of_epochs = _batches_of_epochs(given, stages)
-    on_grid = given.n is None and given.batch_multiple > 1  # the last piece, too, is whole batches
+    total, n = args.total, args.per_epoch
+    sizes = [_size_inside(args, stage.share) for stage in stages]
+    of_epochs = _batches_of_epochs(args, stages)
+    on_grid = args.n is None and args.batch_multiple > 1  # The last piece, too, is whole batches.
     place = 0
     for m, (size, end) in enumerate(zip(sizes, [*starts[1:], total], strict=True)):
-        begun = inside = False
-        while place < end and not inside:
+        has_batches = ends_inside = False
+        while place < end and not ends_inside:
             epoch, start = divmod(place, n)
-            room = min(n - start, total - place)  # to the end of the epoch, or of the plan
+            room = min(n - start, total - place)  # The epoch may end after the plan.
             epochs, samples = 1, room
-            inside = end - place < room
-            if inside:
-                # Whole batches, as one that is cut short would have another noise. So the stage
-                # ends at the batch that is nearest to its end.
-                samples = size * max(round((end - place) / size), not begun)
-                after = max(bisect_right(starts, place + samples) - 1, m + 1)
+            ends_inside = end - place < room
+            if ends_inside:
+                # A batch that is cut short would have another noise. So the stage ends with the
+                # whole batch that is nearest to its end.
+                samples = size * max(round((end - place) / size), not has_batches)
+                next_stage = max(bisect_right(starts, place + samples) - 1, m + 1)
                 # The rest of the epoch holds no batch of the stage that follows, so it is trained
                 # here.
-                if room - samples < sizes[after]:
+                if room - samples < sizes[next_stage]:
                     samples = room
             if on_grid:
                 samples -= samples % size
             k = batches.count(samples, size)
-            if given.n and samples == n:
+            if args.n and samples == n:
                 epochs, k = max((end - place) // n, 1), of_epochs[m]
             if samples < size:
                 break
             yield Segments(m + 1, epoch + 1, epochs, start, samples, k)
             place += epochs * samples
-            begun = True
+            has_batches = True
 
 
-def _size_inside(given: Arguments, share: float) -> int:
+def _size_inside(args: Arguments, share: float) -> int:
     """b of a stage inside an epoch: whole, at most b_1/share, and a multiple where one is asked."""
-    size = int(min(given.batch_size / share * (1 + batches.CLOSE), given.largest))
-    return size - size % given.batch_multiple or size
+    size = int(min(args.batch_size / share * (1 + batches.CLOSE), args.largest))
+    return size - size % args.batch_multiple or size
 
 
-def _batches_of_epochs(given: Arguments, stages: Sequence[Stage]) -> list[int]:
+def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
     """k of a whole epoch in each stage: ⌈k_1 b_1/b⌉ with k_1 = ⌈n/b_1⌉; k never grows.
 
     k is at least ⌈n/max_batch_size⌉. With ``batch_multiple`` it is the next k whose larger batch is
     a multiple, if there is one.
     """
-    n, ks = given.per_epoch, []
-    least, k_1 = batches.count(n, given.largest), batches.count(n, given.batch_size)
-    before = k_1
+    n, multiple, ks = args.per_epoch, args.batch_multiple, []
+    least_k, k_1 = batches.count(n, args.largest), batches.count(n, args.batch_size)
+    previous_k = k_1
     for stage in stages:
-        k = min(max(batches.whole(k_1 * stage.share), least), before)
-        if given.batch_multiple > 1:
-            fitting = (j for j in range(k, before + 1)
-                       if batches.count(n, j) % given.batch_multiple == 0)  # fmt: skip
-            k = next(fitting, k)
+        k = min(max(batches.whole(k_1 * stage.share), least_k), previous_k)
+        if multiple > 1:
+            larger_ks = range(k, previous_k + 1)
+            k = next((j for j in larger_ks if batches.count(n, j) % multiple == 0), k)
         ks.append(k)
-        before = k
+        previous_k = k
     return ks

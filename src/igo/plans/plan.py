@@ -19,7 +19,7 @@ from igo.plans.stages import Plan, Row
 
 __all__ = ["Plan", "plan"]
 
-PLAIN = (int, float, str, bool)  # types that a checkpoint may hold, see torch.load(weights_only=)
+PLAIN = (int, float, str, bool)  # A checkpoint may hold these, see torch.load(weights_only=).
 
 
 def plan(
@@ -117,96 +117,99 @@ def plan(
     Raises:
         PlanError: it names the argument, its value and which values are right.
     """
-    made = _plan(arguments.checked(**locals()))
-    for note in notes(made):
+    result = _plan(arguments.checked(**locals()))
+    for note in notes(result):
         warnings.warn(note, PlanWarning, stacklevel=2)
-    return made
+    return result
 
 
 def notes(plan: Plan) -> list[str]:
     """What is perhaps not meant in a plan that can be trained."""
-    noisy = [row for row in plan.rows if row.phi_m > 0]  # not those of stage M + 1
-    last, found = noisy[-1].stage, []
+    noisy = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
+    last_stage, texts = noisy[-1].stage, []
     flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
     meant = plan.arguments.get("profile") == "constant" and plan.arguments.get("growth") is None
     if flat and not meant:
-        found.append(
-            f"M = {last}: η, b and the noise stay as they are in stage 1, so the curves do nothing;"
-            " more stages may change them"
+        texts.append(
+            f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
+            " nothing; more stages may change them"
         )
     full = next((row.stage for row in noisy if row.b_m == plan.n), None)
     if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
-        found.append(
-            f"b reaches n = {plan.n:,} in stage {full} of {last}: from there on SGD has no noise;"
-            " a lower max_batch_size keeps some"
+        texts.append(
+            f"b reaches n = {plan.n:,} in stage {full} of {last_stage}: from there on SGD has no"
+            " noise; a lower max_batch_size keeps some"
         )
-    return found
+    return texts
 
 
-def _plan(given: Arguments) -> Plan:
+def _plan(args: Arguments) -> Plan:
     """From checked arguments to a plan."""
-    total, n = given.total, given.per_epoch
+    total, n = args.total, args.per_epoch
     count = stages_of(
-        given.stages, given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"),
-        most=total // given.batch_size, epochs=batches.count(total, n) - given.warmup_samples // n,
-    )  # fmt: skip
-    stages = stages_of_curves(given, equal_starts(given, count))
-    segments = list(cut(given, stages))
-    last = segments[-1]
-    # A stream's last samples, which fill no batch, are known once it is cut.
-    n = given.n or last.start + last.samples
-    applied = _applied(given, stages, segments)
-    if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
-        if not given.n or any(start % n for start in (total, *(s.start for s in stages))):
-            allowed = "full batches must follow whole epochs of a data set of n samples"
-            raise PlanError("final_updates", given.final_updates, allowed)
-        segments.append(Segments(len(stages) + 1, total // n + 1, given.final_updates, 0, n, 1))
-        applied.append((applied[-1][0], 0.0))
-    return Plan(
-        _rows(segments, applied), n, given.learning_rate, given.warmup_samples, _shown(given)
+        args.stages,
+        args.epsilon,
+        args.alpha_0,
+        profile=args.profile,
+        p=args.own.get("p"),
+        limit=total // args.batch_size,
+        epochs=batches.count(total, n) - args.warmup_samples // n,
     )
+    stages = stages_of_curves(args, equal_starts(args, count))
+    segments = list(cut(args, stages))
+    last_segment = segments[-1]
+    # A stream's last samples, which fill no batch, are known once it is cut.
+    n = args.n or last_segment.start + last_segment.samples
+    pairs = _applied(args, stages, segments)
+    if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
+        if not args.n or any(start % n for start in (total, *(s.start for s in stages))):
+            advice = "full batches must follow whole epochs of a data set of n samples"
+            raise PlanError("final_updates", args.final_updates, advice)
+        segments.append(Segments(len(stages) + 1, total // n + 1, args.final_updates, 0, n, 1))
+        pairs.append((pairs[-1][0], 0.0))
+    return Plan(_rows(segments, pairs), n, args.learning_rate, args.warmup_samples, _shown(args))
 
 
-def _shown(given: Arguments) -> dict[str, Any]:
+def _shown(args: Arguments) -> dict[str, Any]:
     """The arguments, for messages and for checkpoints."""
-    own = {name: v if type(v) in PLAIN else str(v) for name, v in given.own.items()}
-    shown = {**vars(given), "profile": name_of(given.profile), **own}
-    del shown["own"]
-    if given.growth is not None:
-        shown["growth"] = name_of(given.growth) if callable(given.growth) else str(given.growth)
-    return shown
+    profile_values = {name: v if type(v) in PLAIN else str(v) for name, v in args.own.items()}
+    texts = {**vars(args), "profile": name_of(args.profile), **profile_values}
+    del texts["own"]
+    if args.growth is not None:
+        texts["growth"] = name_of(args.growth) if callable(args.growth) else str(args.growth)
+    return texts
 
 
 def _applied(
-    given: Arguments, stages: Sequence[Stage], segments: Sequence[Segments]
+    args: Arguments, stages: Sequence[Stage], segments: Sequence[Segments]
 ) -> list[tuple[float, float]]:
     """η and φ of each segment.
 
     b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
     sample more or less. Where η is given, φ makes up for it. b_1 is that of the first segment.
     """
-    applied, first = [], segments[0]
+    pairs, first_segment = [], segments[0]
     for segment in segments:
         level = stages[segment.stage - 1].level
-        square = segment.samples * first.batches / (first.samples * segment.batches)
-        root = math.pow(square, 0.5)  # sqrt would change a plan's last bits
-        if given.rate:
-            applied.append((given.learning_rate * level, level / root))
+        square = segment.samples * first_segment.batches / (first_segment.samples * segment.batches)
+        root = math.pow(square, 0.5)  # math.sqrt would change the last bits of old plans.
+        if args.rate:
+            pairs.append((args.learning_rate * level, level / root))
         else:
-            applied.append((given.learning_rate * level * root, level))
-    return applied
+            pairs.append((args.learning_rate * level * root, level))
+    return pairs
 
 
-def _rows(segments: Sequence[Segments], applied: Sequence[tuple[float, float]]) -> tuple[Row, ...]:
+def _rows(segments: Sequence[Segments], pairs: Sequence[tuple[float, float]]) -> tuple[Row, ...]:
     """The rows of a plan, from η and φ of each segment."""
     rows = []
-    for m, (segment, (eta, phi)) in enumerate(zip(segments, applied, strict=True), 1):
+    for m, (segment, (eta, phi)) in enumerate(zip(segments, pairs, strict=True), 1):
         k = segment.batches
         gamma = kappa = growth = None
         if m < len(segments):
-            after, (eta_after, phi_after) = segments[m], applied[m]
+            next_segment, (eta_after, phi_after) = segments[m], pairs[m]
             gamma, kappa = phi_after / phi, eta_after / eta
-            growth = after.samples * k / (segment.samples * after.batches)
+            growth = next_segment.samples * k / (segment.samples * next_segment.batches)
         rows.append(
             Row(
                 **vars(segment),

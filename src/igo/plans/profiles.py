@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from igo.ground.numbers import BELOW_ONE, BETWEEN, POSITIVE, Rule
 
 Profile = Callable[..., float]
-Growth = Profile | Mapping[float, float]  # b/b_1 as a function of t, or as a table
+Growth = Profile | Mapping[float, float]  # It is b/b_1, as a function of t or as a table.
 
 
 class Position(float):
@@ -42,9 +42,9 @@ def constant(_: Position) -> float:
     return 1.0
 
 
-def polynomial(at: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) -> float:
+def polynomial(position: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) -> float:
     """φ_m = ((M - m + 1)/M)^p for any p > 0."""
-    return math.pow((at.M - at.m + 1) / at.M, p)
+    return math.pow((position.M - position.m + 1) / position.M, p)
 
 
 OPTIMAL: Rule = (
@@ -54,61 +54,61 @@ OPTIMAL: Rule = (
 )
 
 
-def graduated(at: Position, *, p: Annotated[float, OPTIMAL, "p=0.5"]) -> float:
+def graduated(position: Position, *, p: Annotated[float, OPTIMAL, "p=0.5"]) -> float:
     """φ_m = ((M - m + 1)/M)^p, p in (0, 1]: the optimal decay (slides, Algorithm 3)."""
-    return polynomial(at, p=p)
+    return polynomial(position, p=p)
 
 
-def linear(at: Position) -> float:
+def linear(position: Position) -> float:
     """φ_m = (M - m + 1)/M, polynomial with p = 1."""
-    return polynomial(at, p=1.0)
+    return polynomial(position, p=1.0)
 
 
-def step(at: Position, *, gamma: Annotated[float, BETWEEN, "gamma=0.5 ** 0.5"]) -> float:
+def step(position: Position, *, gamma: Annotated[float, BETWEEN, "gamma=0.5 ** 0.5"]) -> float:
     """φ_m = γ^(m-1), a constant decay rate (Methods 2 to 4 of the slides)."""
-    return math.pow(gamma, at.m - 1)
+    return math.pow(gamma, position.m - 1)
 
 
-def exponential(at: Position, *, decay: Annotated[float, BETWEEN, "decay=0.98"]) -> float:
+def exponential(position: Position, *, decay: Annotated[float, BETWEEN, "decay=0.98"]) -> float:
     """φ = g^e after e epochs, like PyTorch's ExponentialLR stepped once an epoch."""
-    return math.pow(decay, at.epochs_before)
+    return math.pow(decay, position.epochs_before)
 
 
-def cosine(at: Position, *, floor: Annotated[float, BELOW_ONE] = 0.0) -> float:
+def cosine(position: Position, *, floor: Annotated[float, BELOW_ONE] = 0.0) -> float:
     """φ_m = (1 + cos πt)/2, cosine annealing (Loshchilov and Hutter 2017), to zero or ``floor``."""
-    return floor + (1 - floor) * (1 + math.cos(math.pi * at)) / 2
+    return floor + (1 - floor) * (1 + math.cos(math.pi * position)) / 2
 
 
 BASE: Rule = (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)")
 
 
-def cosine_power(at: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
+def cosine_power(position: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
     """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019).
 
     It is computed as (q^c - 1)/(q - 1), with c from ``cosine``: this neither overflows for large q
     nor loses digits for q near 1.
     """
     log_q = math.log(power)
-    return math.expm1(cosine(at) * log_q) / math.expm1(log_q)
+    return math.expm1(cosine(position) * log_q) / math.expm1(log_q)
 
 
 def diminishing(
-    at: Position,
+    position: Position,
     *,
     form: Literal["inverse_sqrt", "inverse_time"] = "inverse_sqrt",
     a: Annotated[float, POSITIVE] = 1.0,
 ) -> float:
     """φ_m = 1/√m (form inverse_sqrt) or 1/(1 + a t) (form inverse_time)."""
     if form == "inverse_sqrt":
-        return 1 / math.sqrt(at.m)
-    return 1 / (1 + a * at)
+        return 1 / math.sqrt(position.m)
+    return 1 / (1 + a * position)
 
 
 SHARE: Rule = (lambda x: 0 < x <= 1, "the share of the decay must be in (0, 1]")
 
 
 def wsd(
-    at: Position,
+    position: Position,
     *,
     share: Annotated[float, SHARE] = 0.2,
     shape: Literal["linear", "cosine", "sqrt"] = "linear",
@@ -117,7 +117,7 @@ def wsd(
 
     With u from 0 to 1 over the decay: 1 - u, (1 + cos πu)/2, or 1 - √u (Hägele et al. 2024).
     """
-    u = max(0.0, 1 - (1 - at) / share)
+    u = max(0.0, 1 - (1 - position) / share)
     if shape == "cosine":
         return (1 + math.cos(math.pi * u)) / 2
     return 1 - (math.sqrt(u) if shape == "sqrt" else u)
@@ -135,9 +135,10 @@ PROFILES: dict[str, Profile] = {
     "diminishing": diminishing,
     "wsd": wsd,
 }
-STAGES = 5  # of the paper's methods
-GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4; the noise of Method 1 is constant
-SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
+STAGES = 5  # The paper's methods have as many.
+GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 have it; the noise of Method 1 is constant.
+# κ and λ are 1 and 1, 1/√2 and 1, 1 and 2, √3/2 and 3/2.
+SPLITS = {
     "method1": 1.0,
     "method2": 1.0,
     "method3": 0.0,
@@ -174,8 +175,10 @@ def name_of(profile: str | Profile) -> str:
 
 def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
     """A profile's parameters after the position, by name."""
-    more = [*inspect.signature(function(profile)).parameters.values()][1:]
-    return {p.name: p for p in more if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    after_position = [*inspect.signature(function(profile)).parameters.values()][1:]
+    return {
+        p.name: p for p in after_position if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    }
 
 
 class Declared(NamedTuple):
@@ -199,6 +202,7 @@ def notes_of(hint: Any) -> Declared:
 def declared(profile: str | Profile) -> dict[str, Declared]:
     """The range, choices and example of each parameter of a profile, from its annotations."""
     hints: dict[str, Any] = {}
-    with suppress(TypeError, NameError):  # no function, or an annotation with an unknown name
+    # The profile may be no function, or an annotation may have a name that nobody knows.
+    with suppress(TypeError, NameError):
         hints = get_type_hints(function(profile), include_extras=True)
     return {name: notes_of(hints.get(name)) for name in parameters(profile)}

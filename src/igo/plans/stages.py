@@ -17,8 +17,8 @@ from typing import Any
 
 from igo.plans import batches
 
-MOST_ROWS = 12  # that print(plan) shows
-SAME = 1e-9  # relative: the largest difference that rounding makes on another machine
+MOST_ROWS = 12  # print(plan) shows no more.
+SAME = 1e-9  # Rounding on another machine makes a smaller relative difference.
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Row:
         return range(self.first_epoch, self.first_epoch + self.epochs)
 
 
-INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
+INSIDE_EPOCHS = ("start", "samples")  # Plans whose stages begin inside epochs have them.
 COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_EPOCHS)
 
 
@@ -124,33 +124,36 @@ class Plan:
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
-        shown: list[tuple[str, ...]] = [
+        table: list[tuple[str, ...]] = [
             ("stage", "epochs", "batches", "updates", "φ_m", "κ_m", "λ_m", rate, "b_m", "samples")
         ]
-        same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
-        for _, group in groupby(self.rows, key=same):  # equal stages are one row
-            equal = list(group)
-            first, last = equal[0], equal[-1]
-            updates = sum(row.updates for row in equal)
-            samples = sum(row.epochs * row.samples for row in equal)
-            shown.append(
+        look = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
+        for _, group in groupby(self.rows, key=look):  # Equal stages are shown as one.
+            rows = list(group)
+            first_row, last_row = rows[0], rows[-1]
+            updates = sum(row.updates for row in rows)
+            samples = sum(row.epochs * row.samples for row in rows)
+            table.append(
                 (
-                    _range(first.stage, last.stage),
-                    _range(first.first_epoch, last.epoch_range[-1]),
-                    f"{last.batches:,}",
+                    _range(first_row.stage, last_row.stage),
+                    _range(first_row.first_epoch, last_row.epoch_range[-1]),
+                    f"{last_row.batches:,}",
                     f"{updates:,}",
-                    f"{last.phi_m:.4f}",
-                    *("" if x is None else f"{x:.4f}" for x in (last.kappa_m, last.lambda_m)),
-                    f"{last.eta_m:.5g}",
-                    f"{last.b_m:,.1f}",
+                    f"{last_row.phi_m:.4f}",
+                    *(
+                        "" if x is None else f"{x:.4f}"
+                        for x in (last_row.kappa_m, last_row.lambda_m)
+                    ),
+                    f"{last_row.eta_m:.5g}",
+                    f"{last_row.b_m:,.1f}",
                     f"{samples:,}",
                 )
             )
         if self.by_epochs:
-            shown = [line[:-1] for line in shown]
-        if len(shown) - 1 > MOST_ROWS:
+            table = [line[:-1] for line in table]
+        if len(table) - 1 > MOST_ROWS:
             half = MOST_ROWS // 2
-            shown = [*shown[: half + 1], ("…",) * len(shown[0]), *shown[-half:]]
+            table = [*table[: half + 1], ("…",) * len(table[0]), *table[-half:]]
         epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
         total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
         left_out = (self.arguments.get("samples") or 0) - self.samples
@@ -160,14 +163,14 @@ class Plan:
             total += f"; {self.updates_at_constant_b:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
-        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in shown
+            for line in table
         ]
         return "\n".join([*lines, total])
 
-    __repr__ = __str__  # a notebook shows the table, too
+    __repr__ = __str__  # A notebook shows the table, too.
 
     @property
     def epochs(self) -> int:
@@ -187,11 +190,11 @@ class Plan:
     @property
     def updates_at_constant_b(self) -> int:
         """The updates that the plan's samples would take in batches of b_1."""
-        first = self.rows[0]
-        b_1 = batches.count(first.samples, first.batches)
-        final = sum(row.updates for row in self.rows if row.phi_m == 0)  # of full batches
-        epochs, rest = divmod(self.samples - final * self.n, self.n)
-        return epochs * batches.count(self.n, b_1) + batches.count(rest, b_1) + final
+        first_row = self.rows[0]
+        b_1 = batches.count(first_row.samples, first_row.batches)
+        full_batches = sum(row.updates for row in self.rows if row.phi_m == 0)
+        epochs, rest = divmod(self.samples - full_batches * self.n, self.n)
+        return epochs * batches.count(self.n, b_1) + batches.count(rest, b_1) + full_batches
 
     @property
     def by_epochs(self) -> bool:
@@ -217,8 +220,8 @@ class Plan:
         """
         if not 1 <= epoch <= self.epochs:
             raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        last = bisect_right(self.rows, epoch, key=lambda row: row.first_epoch)
-        return self.rows[self._epochs[last - 1][0] : last]
+        end = bisect_right(self.rows, epoch, key=lambda row: row.first_epoch)
+        return self.rows[self._epochs[end - 1][0] : end]
 
     def batches_of_epoch(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 1.
@@ -237,20 +240,22 @@ class Plan:
         """
         if not 1 <= update <= self.updates:
             raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
-        made = range(self.updates)[update - 1]  # before it; a TypeError for 1.5
-        index = bisect_right(self._ends, made)  # of the row with the update
+        updates_before = operator.index(update) - 1
+        index = bisect_right(self._ends, updates_before)
         row = self.rows[index]
-        of_row = made - (self._ends[index] - row.updates)  # updates of the row before it
-        epochs, batch = divmod(of_row, row.batches)
+        updates_of_row = updates_before - (self._ends[index] - row.updates)
+        epochs, batch = divmod(updates_of_row, row.batches)
         epoch = row.first_epoch + epochs
-        _, before, total = self._epochs[index]
+        _, batches_before, total = self._epochs[index]
         low, high = batches.bounds(row.samples, row.batches, batch)
         rate = row.eta_m
-        trained = (epoch - 1) * self.n + row.start + high  # samples, with this update
-        if trained < self.warmup_samples:
-            rate *= trained / self.warmup_samples
+        samples_after = (epoch - 1) * self.n + row.start + high
+        if samples_after < self.warmup_samples:
+            rate *= samples_after / self.warmup_samples
         size, start = high - low, row.start + low
-        return Update(update, epoch, before + batch + 1, total, size, rate, row, start, size)
+        return Update(
+            update, epoch, batches_before + batch + 1, total, size, rate, row, start, size
+        )
 
     def after(self, samples: int) -> int:
         """The updates that are made when so many samples have been trained on.
@@ -275,18 +280,20 @@ class Plan:
         """The samples that the first so many updates train on, the inverse of ``after``."""
         if not updates:
             return 0
-        last = self.at(updates)
-        return (last.epoch - 1) * self.n + last.start + last.batch_size
+        update = self.at(updates)
+        return (update.epoch - 1) * self.n + update.start + update.batch_size
 
-    # Found once, because each update asks.
+    # These are cached because each update asks for them.
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """For each row: its epoch's first row, and the epoch's batches before it and in all."""
         firsts = [index for index, row in enumerate(self.rows) if not row.start]
         epochs: list[tuple[int, int, int]] = []
-        for first, end in pairwise([*firsts, len(self.rows)]):
-            before = [0, *accumulate(row.batches for row in self.rows[first:end])]
-            epochs += [(first, done, before[-1]) for done in before[:-1]]
+        for start, end in pairwise([*firsts, len(self.rows)]):
+            batches_before = [0, *accumulate(row.batches for row in self.rows[start:end])]
+            epochs += [
+                (start, batches_done, batches_before[-1]) for batches_done in batches_before[:-1]
+            ]
         return epochs
 
     @cached_property
@@ -302,7 +309,7 @@ class Plan:
         """
         # Checkpoints hold this, and a plan may have thousands of rows: so sums stand for the rates.
         # The weighted ones notice rates in another order.
-        whole = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
+        integers = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
         etas = [row.eta_m / self.learning_rate for row in self.rows]
         phis = [row.phi_m for row in self.rows]
         rates = [
@@ -310,7 +317,7 @@ class Plan:
             for values in (etas, phis)
             for weights in (repeat(1), [row.updates for row in self.rows], count(1))
         ]
-        counts = repr((self.n, self.warmup_samples, whole))
+        counts = repr((self.n, self.warmup_samples, integers))
         digest = hashlib.sha256(counts.encode()).hexdigest()[:16]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
