@@ -33,9 +33,11 @@ def main(epochs: int = 10) -> float:
             accelerator.backward(loss * update.weight)  # shares of a batch may differ by a sample
             optimizer.step()
             optimizer.zero_grad()
-        accelerator.print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}"
-                          f"  b {update.row.b_m:5.1f} in {update.ranks} processes"
-                          f"  test {accuracy(network, test):.2%}")  # fmt: skip
+        accelerator.print(
+            f"epoch {epoch:2}  η {schedule.learning_rate:.4f}"
+            f"  b {update.row.b_m:5.1f} in {update.ranks} processes"
+            f"  test {accuracy(network, test):.2%}"
+        )
     assert batches.updates == plan.updates
     accelerator.end_training()
     return accuracy(network, test)

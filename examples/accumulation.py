@@ -41,11 +41,13 @@ def main(epochs: int = 10) -> float:
                 optimizer.step()
                 optimizer.zero_grad()
         if dist.get_rank() == 0:
-            print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}  b {update.batch_size:3}"
-                  f" in {update.parts} parts on each rank  C² {meter.noise.variance:.3g}"
-                  f"  test {accuracy(network, test):.2%}")  # fmt: skip
+            print(
+                f"epoch {epoch:2}  η {schedule.learning_rate:.4f}  b {update.batch_size:3}"
+                f" in {update.parts} parts on each rank  C² {meter.noise.variance:.3g}"
+                f"  test {accuracy(network, test):.2%}"
+            )
     assert batches.updates == plan.updates
-    del model  # before its group: if it is the last to hold it, it may wait for ever
+    del model  # The group may wait for ever if the model is the last to hold it.
     dist.destroy_process_group()
     return accuracy(network, test)
 

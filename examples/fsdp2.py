@@ -35,9 +35,11 @@ def main(epochs: int = 6) -> float:
                 optimizer.zero_grad()
         share = accuracy(model, test)  # on all ranks: each has a part of the parameters
         if dist.get_rank() == 0:
-            print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}"
-                  f"  b {update.batch_size:3} on {update.ranks} ranks"
-                  f"  test {share:.2%}")  # fmt: skip
+            print(
+                f"epoch {epoch:2}  η {schedule.learning_rate:.4f}"
+                f"  b {update.batch_size:3} on {update.ranks} ranks"
+                f"  test {share:.2%}"
+            )
     assert batches.updates == plan.updates
     return share
 

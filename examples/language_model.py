@@ -67,17 +67,19 @@ def evaluate(model: Model, test: Text) -> tuple[float, float]:
     """The loss in nats a byte, and the share of correct bytes."""
     logits = model(test.sequences[:, :-1]).flatten(0, 1)
     targets = test.sequences[:, 1:].flatten()
-    right = logits.argmax(1) == targets
-    return float(cross_entropy(logits, targets)), float(right.float().mean())
+    hits = logits.argmax(1) == targets
+    return float(cross_entropy(logits, targets)), float(hits.float().mean())
 
 
 def train_with(plan: igo.Plan, data: Text, test: Text) -> float:
     torch.manual_seed(0)
     model = Model()
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    other_parameters = [
+        p for p in model.parameters() if not any(p is matrix for matrix in matrices)
+    ]
     muon = torch.optim.Muon(matrices, lr=RATE, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW(others, lr=RATE)
+    adamw = torch.optim.AdamW(other_parameters, lr=RATE)
     batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(data, batch_sampler=batches)
     schedule = igo.Schedule([muon, adamw], batches)
@@ -91,25 +93,29 @@ def train_with(plan: igo.Plan, data: Text, test: Text) -> float:
             optimizer.step()
         if update.number % 50 == 0 or update.ends_epoch:
             tokens_seen = batches.samples * CONTEXT
-            print(f"{tokens_seen:8,} tokens in {update.number:3} updates"
-                  f"  η {schedule.learning_rate:.5f}  b {update.batch_size:3}"
-                  f"  loss {loss.item():.3f}")  # fmt: skip
+            print(
+                f"{tokens_seen:8,} tokens in {update.number:3} updates"
+                f"  η {schedule.learning_rate:.5f}  b {update.batch_size:3}"
+                f"  loss {loss.item():.3f}"
+            )
     assert batches.done
-    value, share = evaluate(model, test)
-    print(f"{plan.updates} updates: test loss {value:.3f}, next byte right: test {share:.2%}")
+    loss_of_test, share = evaluate(model, test)
+    print(
+        f"{plan.updates} updates: test loss {loss_of_test:.3f}, next byte right: test {share:.2%}"
+    )
     return share
 
 
 def main() -> None:
     data, test = texts()
-    common = {"n": len(data), "epochs": 1, "batch_size": 16}
-    rate = igo.plan("cosine", **common, split=1, stages=60)
+    arguments = {"n": len(data), "epochs": 1, "batch_size": 16}
+    eta_plan = igo.plan("cosine", **arguments, split=1, stages=60)
     print("Cosine annealing of η at b = 16")
-    train_with(rate, data, test)
-    both = igo.plan("cosine", **common, split=0.5, stages=60, max_batch_size=64)
+    train_with(eta_plan, data, test)
+    shared_plan = igo.plan("cosine", **arguments, split=0.5, stages=60, max_batch_size=64)
     print("The same noise, shared by η and b")
-    train_with(both, data, test)
-    assert rate.samples == both.samples
+    train_with(shared_plan, data, test)
+    assert eta_plan.samples == shared_plan.samples
 
 
 if __name__ == "__main__":

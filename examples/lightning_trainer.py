@@ -50,13 +50,21 @@ def main(epochs: int = 6) -> float:
         graduated, model = Graduated(plan, seed=0), Classifier()
         saving = ModelCheckpoint(folder, filename="newest", every_n_train_steps=max_steps)
         trainer = Trainer(
-            max_epochs=plan.epochs, max_steps=max_steps, callbacks=[graduated, saving],
-            accelerator="cpu", use_distributed_sampler=False, logger=False,
-            enable_model_summary=False, enable_progress_bar=False, default_root_dir=folder,
-        )  # fmt: skip
+            max_epochs=plan.epochs,
+            max_steps=max_steps,
+            callbacks=[graduated, saving],
+            accelerator="cpu",
+            use_distributed_sampler=False,
+            logger=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            default_root_dir=folder,
+        )
         trainer.fit(model, datamodule=Digits(graduated), ckpt_path=ckpt_path)
-        print(f"updates {trainer.global_step} of {plan.updates}, test "
-              f"{accuracy(model.network, test):.2%}")  # fmt: skip
+        print(
+            f"updates {trainer.global_step} of {plan.updates}, test "
+            f"{accuracy(model.network, test):.2%}"
+        )
         assert trainer.global_step == graduated.batches.updates == max_steps
         return model
 

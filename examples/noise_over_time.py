@@ -40,36 +40,41 @@ def measure(epoch: int) -> igo.Noise:
     return igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64, seed=epoch)
 
 
-measured = [measure(0)]
+noises = [measure(0)]
 for epoch in batches.epochs():
     for images, labels in loader:
         loss = cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    measured.append(measure(epoch))
-    variance, (low, high) = measured[-1].variance, measured[-1].variance_interval
-    print(f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
-          f"  test {accuracy(model, test):.2%}")  # fmt: skip
+    noises.append(measure(epoch))
+    variance, (low, high) = noises[-1].variance, noises[-1].variance_interval
+    print(
+        f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
+        f"  test {accuracy(model, test):.2%}"
+    )
 
 # %% Draw δ of each epoch: with the first C² (planned), and with the C² at its start (measured)
-planned = [igo.noise_level(row.eta_m, row.b_m, measured[0].variance) for row in plan.rows]
-delta = [
+planned_deltas = [igo.noise_level(row.eta_m, row.b_m, noises[0].variance) for row in plan.rows]
+measured_deltas = [
     igo.noise_level(row.eta_m, row.b_m, noise.variance)
-    for row, noise in zip(plan.rows, measured, strict=False)  # each epoch is a row
+    for row, noise in zip(plan.rows, noises, strict=False)  # each epoch is a row
 ]
 figure, (above, below) = plt.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
-above.plot(range(1, plan.epochs + 1), planned, label="δ planned: first C²")
-above.plot(range(1, plan.epochs + 1), delta, "o-", label="δ measured: C² of the epoch")
+above.plot(range(1, plan.epochs + 1), planned_deltas, label="δ planned: first C²")
+above.plot(range(1, plan.epochs + 1), measured_deltas, "o-", label="δ measured: C² of the epoch")
 above.set(ylabel="δ = η √(C²/b)", yscale="log")
 above.legend()
 below.errorbar(
     range(plan.epochs + 1),
-    [noise.variance for noise in measured],
-    [[noise.variance - noise.variance_interval[0] for noise in measured],
-     [noise.variance_interval[1] - noise.variance for noise in measured]],
-    fmt="o-", capsize=3,
-)  # fmt: skip
+    [noise.variance for noise in noises],
+    [
+        [noise.variance - noise.variance_interval[0] for noise in noises],
+        [noise.variance_interval[1] - noise.variance for noise in noises],
+    ],
+    fmt="o-",
+    capsize=3,
+)
 below.set(ylabel="C², 95 % interval", xlabel="epochs done", yscale="log")
 target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_suffix(".png"))
 figure.savefig(target, dpi=150)

@@ -35,9 +35,13 @@ def main(samples: int = 15_000) -> float:
     model = small_network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = igo.plan(
-        "cosine", samples=samples, stages=15, warmup_samples=500, batch_size=16,
+        "cosine",
+        samples=samples,
+        stages=15,
+        warmup_samples=500,
+        batch_size=16,
         max_batch_size=128,
-    )  # fmt: skip
+    )
     print(plan)
     counter = igo.Counter(plan)
     schedule = igo.Schedule(optimizer, counter)
@@ -50,8 +54,10 @@ def main(samples: int = 15_000) -> float:
         loss.backward()
         optimizer.step()
         if update.number % 100 == 0 or counter.done:
-            print(f"{counter.samples:6,} samples  η {schedule.learning_rate:.4f}"
-                  f"  b {update.batch_size:3}  test {accuracy(model, test):.2%}")  # fmt: skip
+            print(
+                f"{counter.samples:6,} samples  η {schedule.learning_rate:.4f}"
+                f"  b {update.batch_size:3}  test {accuracy(model, test):.2%}"
+            )
     assert counter.samples == plan.samples == samples
     return accuracy(model, test)
 

@@ -36,8 +36,8 @@ DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i
 class Job:
     """What to train. ``stop``: save a checkpoint after that many updates, and go no further.
 
-    With ``dropout`` there are random numbers of the loop's, too. ``most``: samples of a device at
-    once. With ``tokens`` sample i has 1 + i % 5 of them, and the loss is a mean over tokens.
+    With ``dropout`` the loop draws random numbers, too. A device takes ``device_samples`` at once.
+    With ``tokens`` sample i has 1 + i % 5 of them, and the loss is a mean over tokens.
     """
 
     folder: Path
@@ -46,15 +46,13 @@ class Job:
     resume: bool = False
     gamma: float = 0.5
     dropout: bool = False
-    most: int | None = None
+    device_samples: int | None = None
     tokens: bool = False
 
     @property
     def plan(self) -> Plan:
-        return igo.plan(
-            "step", n=N, epochs=EPOCHS, stages=2, learning_rate=RATE, batch_size=8,
-            gamma=self.gamma, split=0.5,
-        )  # fmt: skip
+        profile = {"stages": 2, "gamma": self.gamma, "split": 0.5}
+        return igo.plan("step", n=N, epochs=EPOCHS, learning_rate=RATE, batch_size=8, **profile)
 
 
 class Row(NamedTuple):
@@ -145,8 +143,8 @@ def lightning(
     from igo.adapters.lightning import Graduated
 
     ran = Ran()
-    in_parts = job.most and job.most * ranks()
-    graduated = Graduated(job.plan, seed=0, micro_batch_size=in_parts)
+    micro = job.device_samples and job.device_samples * ranks()
+    graduated = Graduated(job.plan, seed=0, micro_batch_size=micro)
     parts: list[Tensor] = []
 
     class Data(LightningDataModule):
@@ -162,7 +160,7 @@ def lightning(
         def __init__(self) -> None:
             super().__init__()
             self.network = network()
-            self.automatic_optimization = automatic or not in_parts
+            self.automatic_optimization = automatic or not micro
 
         def training_step(self, batch: Tensor) -> Tensor | None:
             torch.manual_seed(self.global_step)
@@ -199,14 +197,18 @@ def lightning(
                 parts.clear()
 
     at_stop = {"filename": "last", "every_n_train_steps": STOP} if job.stop else {}
-    given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
     checkpoints = ModelCheckpoint(job.folder, **(saving or at_stop))
-    given["callbacks"] = [graduated, checkpoints, Recorder(), *given["callbacks"]]
+    callbacks = [graduated, checkpoints, Recorder(), *settings.pop("callbacks", [])]
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(
-        accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
-        use_distributed_sampler=False, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=job.folder, **given,
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=ranks(),
+        strategy="ddp" if ranks() > 1 else "auto",
+        use_distributed_sampler=False,
+        default_root_dir=job.folder,
+        callbacks=callbacks,
+        **{"max_epochs": EPOCHS, **quiet, **settings},
+    )
     module: Any = Module()
     data = {"train_dataloaders": loader} if loader else {"datamodule": Data()}
     try:
@@ -231,35 +233,43 @@ def transformers(job: Job, **settings: Any) -> Ran:
             super().__init__()
             self.network = network()
 
-        def forward(self, x: Tensor, **named: Any) -> dict[str, Tensor]:
-            return {"loss": loss_of(self.network, x, job, named.get("num_items_in_batch"))}
+        def forward(self, x: Tensor, **settings: Any) -> dict[str, Tensor]:
+            return {"loss": loss_of(self.network, x, job, settings.get("num_items_in_batch"))}
 
     class Recorded(GraduatedTrainer):
-        def training_step(self, model: Any, inputs: Any, *given: Any) -> Any:
+        def training_step(self, model: Any, inputs: Any, *arguments: Any) -> Any:
             if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
                 raise Killed
-            self.seen: list[Tensor] = []
-            loss = super().training_step(model, inputs, *given)
+            self.samples: list[Tensor] = []
+            loss = super().training_step(model, inputs, *arguments)
             rate = self.optimizer.param_groups[0]["lr"]
             assert self.schedule.learning_rate == rate
-            ran.add(torch.cat(self.seen), self.update.batch_size, rate)
+            ran.add(torch.cat(self.samples), self.update.batch_size, rate)
             return loss
 
-        def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-            self.seen.append(inputs["x"])
-            assert len(inputs["x"]) <= (job.most or N)
-            named["return_outputs"] = True  # as one that looks at the outputs
-            return super().compute_loss(model, inputs, *given, **named)[0]
+        def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+            self.samples.append(inputs["x"])
+            assert len(inputs["x"]) <= (job.device_samples or N)
+            settings["return_outputs"] = True  # A Trainer may look at the outputs.
+            return super().compute_loss(model, inputs, *arguments, **settings)[0]
 
+    here = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "seed": 0}
     arguments = TrainingArguments(
-        str(job.folder), learning_rate=RATE, optim="sgd", max_grad_norm=0.0, save_steps=STOP,
-        save_strategy="steps" if job.stop else "no", dataloader_num_workers=job.workers,
-        remove_unused_columns=False, report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
-        per_device_train_batch_size=job.most or N, **settings,
-        ignore_data_skip=job.most is not None,  # which has no effect
-    )  # fmt: skip
+        str(job.folder),
+        learning_rate=RATE,
+        optim="sgd",
+        max_grad_norm=0.0,
+        save_steps=STOP,
+        save_strategy="steps" if job.stop else "no",
+        dataloader_num_workers=job.workers,
+        remove_unused_columns=False,
+        per_device_train_batch_size=job.device_samples or N,
+        ignore_data_skip=job.device_samples is not None,  # This has no effect.
+        **here,
+        **settings,
+    )
     model, data = Model(), [{"x": sample} for sample in DATA]
-    if job.tokens:  # which Trainer counts: labels other than -100
+    if job.tokens:  # Trainer counts labels other than -100.
         five = torch.arange(5)
         data = [{"x": x, "labels": five.where(five <= x % 5, -100)} for x in DATA]
     trainer = Recorded(model, arguments, train_dataset=data, plan=job.plan)
@@ -271,21 +281,21 @@ def transformers(job: Job, **settings: Any) -> Ran:
 
 
 Way = Callable[[Job], Ran]
-IN_PARTS: Any = {"most": 3}  # of a device at once; batches have 7, 8 and 15 samples
+IN_PARTS: Any = {"device_samples": 3}  # batches have 7, 8 and 15 samples
 OF_TOKENS = (transformers, {**IN_PARTS, "tokens": True})
-THEIRS = [*product((lightning, transformers), ({}, IN_PARTS)), OF_TOKENS]
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
+ADAPTERS = [*product((lightning, transformers), ({}, IN_PARTS)), OF_TOKENS]
+pytestmark = pytest.mark.filterwarnings("ignore")  # trainers and workers warn
 
 
 @pytest.fixture
-def _theirs() -> None:
+def _trainers() -> None:
     warnings.simplefilter("ignore")
     pytest.importorskip("lightning")
     pytest.importorskip("transformers")
 
 
 @pytest.mark.examples
-@pytest.mark.usefixtures("_theirs")
+@pytest.mark.usefixtures("_trainers")
 @pytest.mark.parametrize(
     "settings",
     [{}, {"max_epochs": 2}, {"max_steps": 5}, {"max_steps": 22}],
@@ -294,66 +304,69 @@ def _theirs() -> None:
 def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole, stop = lightning(Job(tmp_path, workers=2)).rows, None if settings else STOP
+    rows, stop = lightning(Job(tmp_path, workers=2)).rows, None if settings else STOP
     with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
-        before = lightning(Job(tmp_path, stop=stop), {"save_last": True}, **settings).rows
-    after = lightning(Job(tmp_path, workers=2, resume=True)).rows
-    assert before[: len(whole) - len(after)] + after == whole
-    again = 2 if stop else 0  # of the third epoch
-    assert len(before) + len(after) - len(whole) == again
+        early_rows = lightning(Job(tmp_path, stop=stop), {"save_last": True}, **settings).rows
+    late_rows = lightning(Job(tmp_path, workers=2, resume=True)).rows
+    assert early_rows[: len(rows) - len(late_rows)] + late_rows == rows
+    # A kill loses the two updates of the third epoch.
+    lost_updates = 2 if stop else 0
+    assert len(early_rows) + len(late_rows) - len(rows) == lost_updates
 
 
 @pytest.mark.examples
-@pytest.mark.usefixtures("_theirs")
-@pytest.mark.parametrize(("way", "how"), THEIRS)
+@pytest.mark.usefixtures("_trainers")
+@pytest.mark.parametrize(("way", "options"), ADAPTERS)
 def test_a_resume_in_mid_epoch_has_the_same_bits(
-    way: Way, how: dict[str, Any], tmp_path: Path
+    way: Way, options: dict[str, Any], tmp_path: Path
 ) -> None:
     """With Dropout: Lightning's is seeded in each step, Transformers saves the random state.
 
     Batches, rates and, without Dropout, weights are those of whole batches in a loop of one's own.
     Workers fetch ahead: n is no multiple of b, and both b and η change at one update.
     """
-    job = Job(tmp_path, dropout=not how, **how)
-    whole = way(replace(job, workers=2))
-    before = way(replace(job, stop=STOP))
-    after = way(replace(job, workers=2, resume=True))
-    assert (before.rows + after.rows, after.weights) == (whole.rows, whole.weights)
-    loop = plain(replace(job, most=None))
-    assert whole.rows == loop.rows
-    if how:
-        assert whole.weights == pytest.approx(loop.weights, rel=1e-12)
+    job = Job(tmp_path, dropout=not options, **options)
+    run = way(replace(job, workers=2))
+    stopped_run = way(replace(job, stop=STOP))
+    resumed_run = way(replace(job, workers=2, resume=True))
+    assert stopped_run.rows + resumed_run.rows == run.rows
+    assert resumed_run.weights == run.weights
+    loop = plain(replace(job, device_samples=None))
+    assert run.rows == loop.rows
+    if options:
+        assert run.weights == pytest.approx(loop.weights, rel=1e-12)
     with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
         way(Job(tmp_path, resume=True, gamma=0.25))
 
 
 def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
-    more = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}  # torchrun's
-    return forge.results(folder, 2, "test_trainers.of_a_rank", way, str(folder), *arguments, **more)
+    torchrun = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}
+    words = way, str(folder), *arguments
+    return forge.results(folder, 2, "test_trainers.of_a_rank", *words, **torchrun)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("way", "how"),
-    [(plain, {}), *(pytest.param(*each, marks=pytest.mark.examples) for each in THEIRS)],
+    ("way", "options"),
+    [(plain, {}), *(pytest.param(*case, marks=pytest.mark.examples) for case in ADAPTERS)],
 )
-def test_two_ranks_train_as_one_process(way: Way, how: dict[str, Any], tmp_path: Path) -> None:
+def test_two_ranks_train_as_one_process(way: Way, options: dict[str, Any], tmp_path: Path) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages.
 
     In parts of at most 3 both ranks have two.
     """
-    alone = plain(Job(tmp_path, **{**how, "most": None}))
-    ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(how))
+    run = plain(Job(tmp_path, **{**options, "device_samples": None}))
+    ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(options))
     shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
-    for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
-        assert sorted(sample for part in parts for sample in part.samples) == whole.samples
-        assert {part.rate for part in parts} == {whole.rate}
+    for row, *parts in zip(run.rows, *(share.rows for share in shares), strict=True):
+        assert sorted(sample for part in parts for sample in part.samples) == row.samples
+        assert {part.rate for part in parts} == {row.rate}
     for share in shares:
-        assert share.weights == pytest.approx(alone.weights, rel=1e-12)
+        assert share.weights == pytest.approx(run.weights, rel=1e-12)
 
 
-def of_a_rank(way: str, folder: str, how: str = "{}") -> Any:
-    """What a rank saw, in plain containers."""
+def of_a_rank(way: str, folder: str, options: str = "{}") -> Any:
+    """The batches and weights of a rank, in plain containers."""
     warnings.simplefilter("ignore")
     if way == "prepared":
         return prepared()
@@ -361,14 +374,14 @@ def of_a_rank(way: str, folder: str, how: str = "{}") -> Any:
         job = Job(Path(folder), dropout=True)
         return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
     ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
-    ran = ways[way](Job(Path(folder), **json.loads(how)))
+    ran = ways[way](Job(Path(folder), **json.loads(options)))
     return [tuple(row) for row in ran.rows], ran.weights
 
 
 @pytest.mark.slow
 def test_ranks_resume_each_with_its_random_state(tmp_path: Path) -> None:
-    for whole, resumed in on_two_ranks(tmp_path, "resumed"):
-        assert whole == resumed
+    for weights, resumed_weights in on_two_ranks(tmp_path, "resumed"):
+        assert weights == resumed_weights
 
 
 def prepared() -> list[str]:
@@ -378,17 +391,17 @@ def prepared() -> list[str]:
     batches, words = igo.BatchSampler(Job(Path()).plan, DATA), []
     schedule = igo.Schedule(torch.optim.SGD(network().parameters(), lr=RATE), batches)
     loader = DataLoader(DATA, batch_sampler=batches)
-    theirs = accelerate.Accelerator(cpu=True).prepare(loader)
-    for other in (theirs, accelerate.skip_first_batches(loader, 2)):
+    prepared_loader = accelerate.Accelerator(cpu=True).prepare(loader)
+    for other_loader in (prepared_loader, accelerate.skip_first_batches(loader, 2)):
         with pytest.raises(TypeError) as raised:
-            schedule(other)
+            schedule(other_loader)
         words.append(str(raised.value))
     return words
 
 
 @pytest.mark.slow
 @pytest.mark.examples
-@pytest.mark.usefixtures("_theirs")
+@pytest.mark.usefixtures("_trainers")
 def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
     for words in on_two_ranks(tmp_path, "prepared"):
         kinds = [text.split()[5].rpartition(".")[2] for text in words]
@@ -397,16 +410,16 @@ def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.examples
-@pytest.mark.usefixtures("_theirs")
+@pytest.mark.usefixtures("_trainers")
 def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
     from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-    changing = GradientAccumulationScheduler({2: 2})
+    accumulation = GradientAccumulationScheduler({2: 2})
     for settings, name in (
         ({"accumulate_grad_batches": 2}, "accumulate_grad_batches.* the plan"),
-        ({"callbacks": [changing]}, "accumulate_grad_batches.* the plan"),
+        ({"callbacks": [accumulation]}, "accumulate_grad_batches.* the plan"),
         ({"max_epochs": EPOCHS + 1}, "max_epochs=5.* the plan"),
-        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1.* the plan"),  # without an end
+        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1.* the plan"),
         ({"loader": DataLoader(DATA, 8)}, r"gave no batch for it.*graduated\.loader"),
     ):
         with pytest.raises((UserError, RuntimeError), match=name):
@@ -424,14 +437,15 @@ def test_the_pages_mean_over_tokens_is_that_of_whole_batches() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec("".join(blocks[:2]), names)
-    whole = copy.deepcopy(names["model"])
+    model = copy.deepcopy(names["model"])
     exec(next(block for block in blocks if "tokens" in block), names)
     batches = igo.BatchSampler(names["plan"], names["texts"])
-    optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = igo.Schedule(optimizer, batches)(DataLoader(names["texts"], batch_sampler=batches))
     for inputs, real in loader:
         optimizer.zero_grad()
-        whole(inputs)[real].square().mean().backward()
+        model(inputs)[real].square().mean().backward()
         optimizer.step()
-    for ours, theirs in zip(names["model"].parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    pairs = zip(names["model"].parameters(), model.parameters(), strict=True)
+    for page_parameter, parameter in pairs:
+        torch.testing.assert_close(page_parameter, parameter)

@@ -32,33 +32,33 @@ class Stream(IterableDataset[int]):
 def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> None:
     plan = stream_plan()
     loader = DataLoader(Stream(), batch_size=None, num_workers=workers)
-    counter, seen = igo.Counter(plan), []
+    counter, samples = igo.Counter(plan), []
     schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
     for batch in schedule(counter.batches(loader)):
         update = schedule.update
         assert schedule.learning_rate == update.learning_rate
         assert len(batch) == update.batch_size == plan.at(update.number).batch_size
-        seen += batch.tolist()
-        assert counter.samples == len(seen)
-    assert len(seen) == 300
-    assert sorted(seen) == list(range(300)) or workers  # of workers in turns, until one is ahead
-    assert len({*seen}) == 300
+        samples += batch.tolist()
+        assert counter.samples == len(samples)
+    assert len(samples) == 300
+    assert sorted(samples) == list(range(300)) or workers  # One worker may be ahead of the other.
+    assert len({*samples}) == 300
     assert counter.done
 
 
 def test_a_stream_goes_on_after_a_resume() -> None:
     plan, counter = stream_plan(), igo.Counter(stream_plan())
     batches = counter.batches(range(10_000), collate=list)
-    seen = []
+    samples = []
     for _ in range(7):
-        seen += next(batches)
+        samples += next(batches)
         counter.advance()
     resumed = igo.Counter(plan)
     resumed.load_state_dict(counter.state_dict())
-    for batch in resumed.batches(range(len(seen), 10_000), collate=list):
+    for batch in resumed.batches(range(len(samples), 10_000), collate=list):
         resumed.advance()
-        seen += batch
-    assert seen == list(range(300))
+        samples += batch
+    assert samples == list(range(300))
 
 
 def test_a_stream_that_ends_early_or_is_cut_already_is_an_error() -> None:
@@ -67,7 +67,7 @@ def test_a_stream_that_ends_early_or_is_cut_already_is_an_error() -> None:
         list(counter.batches(range(100)))
     with pytest.raises(igo.PlanError, match="batch_size=None"):
         next(counter.batches(DataLoader(Stream(), batch_size=3, drop_last=True)))
-    for _ in range(15):  # which the stream gave
+    for _ in range(15):  # The stream gave so many.
         counter.advance()
     with pytest.raises(RuntimeError, match="gave no batch for it"):
         counter.advance()
@@ -78,36 +78,37 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     ranks: int, micro: int, seed: int
 ) -> None:
     """Σ over parts of the mean over ranks of weight · mean(part) is the mean of the batch."""
-    plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, split=0,
-                    max_batch_size=30, stages=5)  # fmt: skip
+    profile = {"split": 0, "max_batch_size": 30, "stages": 5}
+    plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, **profile)
     values = torch.randn(61, dtype=torch.float64, generator=torch.manual_seed(seed))
     whole = igo.BatchSampler(plan, values, seed=seed)
-    most = micro if ranks == 1 else max(2, -(-micro // ranks))  # of a rank; a batch of 3 is 2 and 1
-    each = [
+    # A rank may have one sample more than its share of a part: a batch of 3 is 2 and 1.
+    most_samples = micro if ranks == 1 else max(2, -(-micro // ranks))
+    samplers = [
         igo.BatchSampler(plan, values, seed=seed, rank=rank, ranks=ranks, micro_batch_size=micro)
         for rank in range(ranks)
     ]
     for _ in whole.epochs():
-        loops = [iter(sampler) for sampler in each]
-        lengths = {len(sampler) for sampler in each}
+        loops = [iter(sampler) for sampler in samplers]
+        lengths = {len(sampler) for sampler in samplers}
         delivered = 0
         for batch in whole:
             update = whole.advance()
-            mean, seen, ends = 0.0, [], False
+            mean, samples, ends = 0.0, [], False
             while not ends:
                 parts = [next(loop) for loop in loops]
-                updates = [sampler.advance() for sampler in each]
+                updates = [sampler.advance() for sampler in samplers]
                 delivered += 1
                 assert [len(part) for part in parts] == [step.samples for step in updates]
-                assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= most
+                assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= most_samples
                 assert len({(s.part, s.parts, s.is_last_part, s.number) for s in updates}) == 1
                 for part, step in zip(parts, updates, strict=True):
                     mean += float(values[part].mean()) * step.weight / ranks
-                    seen += part
+                    samples += part
                 ends = updates[0].is_last_part
             assert {s.batch_size for s in updates} == {update.batch_size}
             assert updates[0].number == update.number
-            assert sorted(seen) == sorted(batch)
+            assert sorted(samples) == sorted(batch)
             assert mean == pytest.approx(float(values[batch].mean()), rel=1e-9, abs=1e-12)
         assert lengths == {delivered}
         assert [list(loop) for loop in loops] == [[]] * ranks
@@ -117,12 +118,12 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
 def test_micro_batches_of_a_loader_are_the_parts_as_they_are(ranks: int) -> None:
     plan = igo.plan("constant", samples=96, batch_size=32, batch_multiple=8 * ranks)
     counter = igo.Counter(plan, rank=ranks - 1, ranks=ranks, micro_batch_size=8 * ranks)
-    seen = []
+    samples = []
     for batch in counter.batches(DataLoader(Stream(), batch_size=8)):
         update = counter.advance()
-        seen += batch.tolist()
+        samples += batch.tolist()
         assert (update.parts, update.samples, len(batch)) == (4 // ranks, 8, 8)
-    assert (seen, counter.samples) == ([*range(96 // ranks)], 96)
+    assert (samples, counter.samples) == ([*range(96 // ranks)], 96)
     with pytest.raises(igo.PlanError, match="micro-batches of 4 on each rank"):
         next(counter.batches(DataLoader(Stream(), batch_size=4)))
 
@@ -132,17 +133,17 @@ def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part(
     batches = igo.BatchSampler(plan, range(30), micro_batch_size=4)
     parts = list(igo.BatchSampler(plan, range(30), micro_batch_size=4))
     assert [len(part) for part in parts] == [4, 3, 3] * 3
-    taken = []
+    trained_parts = []
     for part in batches:
-        taken.append(part)
+        trained_parts.append(part)
         update = batches.advance()
         if update.number == 2 and update.part == 2:
             break
-    assert taken == parts[:5]
+    assert trained_parts == parts[:5]
     assert batches.state_dict()["updates"] == 1
     assert list(batches) == parts[5:]
     batches.load_state_dict(batches.state_dict())
-    assert list(batches) == parts[3:]  # the whole of its update again
+    assert list(batches) == parts[3:]  # A resume begins the update again.
 
 
 def test_ranks_are_checked_against_what_is_left() -> None:
@@ -150,9 +151,10 @@ def test_ranks_are_checked_against_what_is_left() -> None:
     batches = igo.BatchSampler(plan, range(8), rank=0, ranks=2)
     with pytest.raises(igo.PlanError, match="batches of 1 samples"):
         next(iter(batches))
-    batches.load_state_dict({**batches.state_dict(), "updates": 8})  # where b = 2
+    batches.load_state_dict({**batches.state_dict(), "updates": 8})  # b is 2 from here on
     assert [len(batch) for batch in batches] == [1] * 4
-    batches.load_state_dict({**batches.state_dict(), "updates": 0})  # before what was looked at
+    # These batches come before those that fit.
+    batches.load_state_dict({**batches.state_dict(), "updates": 0})
     with pytest.raises(igo.PlanError, match="batches of 1 samples"):
         next(iter(batches))
 
@@ -162,35 +164,38 @@ def test_a_state_without_a_seed_leaves_the_samplers() -> None:
     batches, counter = igo.BatchSampler(plan, range(50), seed=4), igo.Counter(plan)
     with pytest.raises(igo.PlanError, match=r"^the state has model, batches; give what"):
         batches.load_state_dict({"model": {}, "batches": counter.state_dict()})
-    _, *others = batches
+    _, *batches_left = batches
     counter.advance()
     batches.load_state_dict(counter.state_dict())
-    assert list(batches) == others
+    assert list(batches) == batches_left
 
 
 def test_another_plan_is_named_by_the_arguments_that_differ() -> None:
-    def state(profile: Any, **other: Any) -> dict[str, Any]:
-        given = {"n": 50, "epochs": 4, "learning_rate": 0.1, "batch_size": 5, "p": 0.5, **other}
+    arguments = {"n": 50, "epochs": 4, "learning_rate": np.float64(0.1), "batch_size": 5, "p": 0.5}
+
+    def sampler(profile: Any, **changes: Any) -> igo.BatchSampler:
+        return igo.BatchSampler(igo.plan(profile, **{**arguments, **changes}), range(50))
+
+    def state(profile: Any, **changes: Any) -> dict[str, Any]:
         buffer = io.BytesIO()
-        sampler = igo.BatchSampler(igo.plan(profile, **given), range(50))
-        torch.save(sampler.state_dict(), buffer)
+        torch.save(sampler(profile, **changes).state_dict(), buffer)
         buffer.seek(0)
         return dict(torch.load(buffer, weights_only=True))
 
-    ours = igo.BatchSampler(
-        igo.plan("graduated", n=50, epochs=4, learning_rate=np.float64(0.1), batch_size=5, p=0.5),
-        range(50),
-    )
-    ours.load_state_dict(state("graduated"))
-    for theirs, words in (
-        (state("graduated", batch_size=10), "a plan with batch_size=10 (here 5); give igo.plan"),
-        (state("graduated", learning_rate=0.2, p=1, epochs=6),
-         "with epochs=6 (here 4), learning_rate=0.2 (here 0.1), p=1.0 (here 0.5);"),
-        (state("polynomial", split=0),
-         "with profile='polynomial' (here 'graduated'), split=0.0 (here 0.5);"),
-        (state(lambda t, *, p: 1 - t * p), "<lambda>' (here 'graduated');"),
-        ({"updates": 0, "plan": "", "rates": [0] * 6}, "is of another plan; give igo.plan"),
-    ):  # fmt: skip
+    batches = sampler("graduated")
+    batches.load_state_dict(state("graduated", learning_rate=0.1))
+    cases = {
+        "a plan with batch_size=10 (here 5); give igo.plan": state("graduated", batch_size=10),
+        "with epochs=6 (here 4), learning_rate=0.2 (here 0.1), p=1.0 (here 0.5);": state(
+            "graduated", learning_rate=0.2, p=1, epochs=6
+        ),
+        "with profile='polynomial' (here 'graduated'), split=0.0 (here 0.5);": state(
+            "polynomial", split=0
+        ),
+        "<lambda>' (here 'graduated');": state(lambda t, *, p: 1 - t * p),
+        "is of another plan; give igo.plan": {"updates": 0, "plan": "", "rates": [0] * 6},
+    }
+    for words, saved in cases.items():
         with pytest.raises(igo.PlanError) as raised:
-            ours.load_state_dict(theirs)
+            batches.load_state_dict(saved)
         assert words in str(raised.value)

@@ -37,12 +37,12 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
     config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
     plan = make_plan(config)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
-    scheduler, wanted = PYTORCH[overrides](optimizer), []
+    scheduler, rates = PYTORCH[overrides](optimizer), []
     for _ in range(20):
-        wanted.append(optimizer.param_groups[0]["lr"])
+        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    assert [stage.eta_m for stage in plan.rows] == pytest.approx(wanted, rel=1e-12)
+    assert [stage.eta_m for stage in plan.rows] == pytest.approx(rates, rel=1e-12)
     assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 
 
@@ -55,8 +55,8 @@ def test_cosine_power_is_between_its_published_end_points() -> None:
         configure("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
     )
     cosine = make_plan(configure("schedule=cosine", "split=1", "epochs=100"))
-    for ours, theirs in zip(near_cosine.rows, cosine.rows, strict=True):
-        assert ours.phi_m == pytest.approx(theirs.phi_m, abs=1e-5)
+    for row, cosine_row in zip(near_cosine.rows, cosine.rows, strict=True):
+        assert row.phi_m == pytest.approx(cosine_row.phi_m, abs=1e-5)
 
 
 GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
@@ -79,19 +79,19 @@ def test_published_methods_have_their_published_numbers(method: str) -> None:
     batches, rates, updates = GOLDEN[method]
     assert [stage.batches for stage in plan.rows] == batches
     assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
-    published = [stage.eta_m for stage in plan.rows]
-    assert published == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
-    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(published, rates, strict=True))
+    etas = [stage.eta_m for stage in plan.rows]
+    assert etas == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
+    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(etas, rates, strict=True))
     assert plan.updates == updates
     if method != "method1":  # the others have one noise curve
         curve = [2 ** (-m / 2) for m in range(5)]
         assert [stage.phi_m for stage in plan.rows] == pytest.approx(curve, rel=1e-12)
     assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
-        (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
-    ]  # fmt: skip
+        (epoch, 40) for epoch in (1, 41, 81, 121, 161)
+    ]
     name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
     assert str(name).startswith(f"Method {method[-1]}")
-    for schedule in ("step", "cosine"):  # of others, numbers near those of a method
+    for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.
         gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
         assert paper_method(schedule, gamma, config.split) is None
     assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None

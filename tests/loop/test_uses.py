@@ -25,12 +25,12 @@ N, EPOCHS, RATE = 40, 3, 0.1
 DATA: Any = torch.arange(float(N)).unsqueeze(1)  # sample i is the number i
 
 
-def plan(profile: Any = "linear", **given: Any) -> Any:
-    return igo.plan(profile, **{"n": N, "epochs": EPOCHS, "batch_size": 8, **given})
+def plan(profile: Any = "linear", **arguments: Any) -> Any:
+    return igo.plan(profile, **{"n": N, "epochs": EPOCHS, "batch_size": 8, **arguments})
 
 
-def sampler(**given: Any) -> igo.BatchSampler:
-    return igo.BatchSampler(plan(), DATA, **given)
+def sampler(**arguments: Any) -> igo.BatchSampler:
+    return igo.BatchSampler(plan(), DATA, **arguments)
 
 
 class Loop:
@@ -62,7 +62,7 @@ def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
         for batch in loop.schedule(loop.loader):
             yield batch
             copies = copy.deepcopy(loop.batches), pickle.loads(pickle.dumps(loop.batches))
-            assert [[*copied] for copied in copies] == [[*loop.batches]] * 2
+            assert [[*batches] for batches in copies] == [[*loop.batches]] * 2
 
 
 def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
@@ -75,17 +75,17 @@ def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
     assert sorted(torch.cat([*loop.loader]).flatten().tolist()) == list(range(N))
 
 
-def again_and_again(x: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
+def again_and_again(loop: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
     """One view, wrapped before the loop."""
-    view = x.schedule(x.loader)
+    view = loop.schedule(loop.loader)
     return islice((batch for _ in passes for batch in tqdm(view, disable=True)), plan().updates)
 
 
 def measured(loop: Loop, loader: Any) -> igo.Noise:
+    sizes = {"n": N, "batches": 2, "batch_size": 8}
     return igo.measure_noise(
-        loop.model, None, loader, n=N, batches=2, batch_size=8,
-        loss_of=lambda model, batch: model(batch).square().mean(),
-    )  # fmt: skip
+        loop.model, None, loader, **sizes, loss_of=lambda model, batch: model(batch).square().mean()
+    )
 
 
 RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
@@ -104,27 +104,30 @@ RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
         b for _ in x.batches.epochs() for b in islice(x.schedule(x.loader), 3)
     ),
     "with a measurement of noise": lambda x: (
-        b for _ in x.batches.epochs() for b in x.schedule(x.loader)
+        b
+        for _ in x.batches.epochs()
+        for b in x.schedule(x.loader)
         if measured(x, DataLoader(DATA, 8, shuffle=True))
     ),
     "copied, and a look at the loader": copied_and_looked_at,
     "statistics of all samples": with_statistics_of_all_samples,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("use", RIGHT)
 def test_a_use_trains_the_plan(use: str, workers: int) -> None:
     """Cut by PyTorch, with the rates of the plan's table."""
-    loop, seen, wanted = Loop(workers), [], []
+    loop, updates, planned_updates = Loop(workers), [], []
     for batch in RIGHT[use](loop):
-        seen.append((batch.flatten().tolist(), loop.optimizer.param_groups[0]["lr"]))
+        updates.append((batch.flatten().tolist(), loop.optimizer.param_groups[0]["lr"]))
         loop.optimizer.step()
-        loop.optimizer.step()  # as a critic that is stepped twice a batch
+        loop.optimizer.step()  # A critic may be stepped twice a batch.
     for epoch, row in enumerate(plan().rows, 1):
         order = torch.randperm(N, generator=generator(0, "permutation", epoch))
-        wanted += [(part.tolist(), RATE * row.eta_m) for part in order.tensor_split(row.batches)]
-    assert seen == wanted
+        parts = order.tensor_split(row.batches)
+        planned_updates += [(part.tolist(), RATE * row.eta_m) for part in parts]
+    assert updates == planned_updates
 
 
 def sharded() -> nn.Module:
@@ -148,7 +151,7 @@ WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": 
 START = sampler().state_dict()
 NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches, .*count each batch once"
 OTHER = r"has another sampler, torch\.\S+BatchSampler: .*batch_sampler=batches, .* accelerator"
-WRONGLY: Any = igo  # with what its types refuse
+WRONGLY: Any = igo  # Types refuse what it is given here.
 REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda x: [x.schedule.step() for _ in x.schedule(x.loader)], NOT_GIVEN),
     (lambda x: [x.schedule.step() for _ in DataLoader(DATA, 8, shuffle=True)], NOT_GIVEN),
@@ -210,7 +213,8 @@ def test_a_use_is_refused_in_a_line(number: int, workers: int) -> None:
     with pytest.raises((RuntimeError, TypeError, ValueError), match=words) as raised:
         use(Loop(workers))
     assert "\n" not in str(raised.value)
-    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # of a process
+    # Another process sees the same message.
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 class Augmented:
@@ -251,13 +255,13 @@ def trained(workers: int, device: str, stop: int = -1, saved: Any = None) -> tup
 def test_a_resume_has_the_same_bits(device: str) -> None:
     """In mid-epoch, at its end, and with other workers. Each epoch draws anew."""
     loop = Loop(0, data=igo.Seeded(Augmented()))
-    first, second = (torch.cat([*loop.schedule(loop.loader)]).sort(dim=0)[0] for _ in range(2))
-    assert not (first == second).any()
-    whole = trained(0, device)[1]
-    assert trained(2, device)[1] == whole
-    for before, stop, after in ((2, 7, 2), (2, 5, 0), (0, 7, 2)):
-        saved, _ = trained(before, device, stop)
-        assert trained(after, device, saved=saved)[1] == whole
+    epochs = [torch.cat([*loop.schedule(loop.loader)]).sort(dim=0)[0] for _ in range(2)]
+    assert not (epochs[0] == epochs[1]).any()
+    weights = trained(0, device)[1]
+    assert trained(2, device)[1] == weights
+    for workers, stop, other_workers in ((2, 7, 2), (2, 5, 0), (0, 7, 2)):
+        saved, _ = trained(workers, device, stop)
+        assert trained(other_workers, device, saved=saved)[1] == weights
 
 
 class Broken(Augmented):
@@ -267,15 +271,15 @@ class Broken(Augmented):
 
 def test_a_sample_that_raises_leaves_the_random_numbers_as_they_were() -> None:
     loop = Loop(0, data=igo.Seeded(Broken()))
-    drawn: list[tuple[float, float]] = []
+    numbers: list[tuple[float, float]] = []
     for _ in range(2):
         random.seed(0)
         np.random.seed(0)
-        if not drawn:
+        if not numbers:
             with pytest.raises(OSError, match="sample"):
                 next(iter(loop.loader))
-        drawn.append((random.random(), np.random.rand()))
-    assert drawn[0] == drawn[1]
+        numbers.append((random.random(), np.random.rand()))
+    assert numbers[0] == numbers[1]
 
 
 def test_arguments_are_taken_as_they_are() -> None:
@@ -293,13 +297,13 @@ class Drawn(list[Any]):
 
 
 def test_a_sample_has_numbers_of_its_own_by_seed_and_epoch() -> None:
-    drawn: set[tuple[float, ...]] = set()
-    for seed in (0, 1, 0):  # the same again with the same seed
+    samples: set[tuple[float, ...]] = set()
+    for seed in (0, 1, 0):  # The same seed draws the same numbers again.
         batches = igo.BatchSampler(SIX, range(6), seed=seed)
         loader = DataLoader(igo.Seeded(Drawn("123456")), batch_sampler=batches, collate_fn=list)
-        for batches.updates in (0, 2):  # at the beginning of each epoch
-            drawn |= {sample for batch in loader for sample in batch}
-    assert [len({*numbers}) for numbers in zip(*drawn, strict=True)] == [24, 24, 24]
+        for batches.updates in (0, 2):  # Each epoch begins here.
+            samples |= {sample for batch in loader for sample in batch}
+    assert [len({*numbers}) for numbers in zip(*samples, strict=True)] == [24, 24, 24]
 
 
 class Workers(list[int]):
@@ -314,7 +318,7 @@ class Workers(list[int]):
 
 def test_workers_draw_others_in_each_epoch_rank_and_run() -> None:
     """Whatever numbers the loop itself draws."""
-    model, found = torch.nn.Linear(1, 1), set[tuple[int, ...]]()
+    model, seeds = torch.nn.Linear(1, 1), set[tuple[int, ...]]()
     for seed, rank, draws in product((0, 1), (0, 1), (0, 3)):
         torch.manual_seed(seed)
         workers = Workers()
@@ -324,5 +328,5 @@ def test_workers_draw_others_in_each_epoch_rank_and_run() -> None:
         for _ in range(2):
             torch.rand(draws)
             assert sum(1 for _ in loader) == 2
-        found.add(tuple(list.__iter__(workers)))
-    assert len({*chain(*found)}) == 2 * len(found) == 8
+        seeds.add(tuple(list.__iter__(workers)))
+    assert len({*chain(*seeds)}) == 2 * len(seeds) == 8

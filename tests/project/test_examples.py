@@ -8,7 +8,8 @@ from conftest import ROOT, python
 
 HERE = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-# what is needed, how it is started, and the least accuracy, in per cent, that it must print last
+# The library that an example needs, its launcher, and the least accuracy, in per cent, that it must
+# print last.
 EXAMPLES = {
     "plain.py": ("torch", (), 90.0),
     "noise_over_time.py": ("matplotlib", (), 90.0),
@@ -20,20 +21,21 @@ EXAMPLES = {
     "stream.py": ("torch", (), 75.0),
     "language_model.py": ("torch", (), 33.0),  # the most common byte is some 25 %
 }
-SCRIPTS = {path.name for path in (ROOT / "examples").glob("*.py")} - {"digits.py"}  # their data
+SCRIPTS = {path.name for path in (ROOT / "examples").glob("*.py")} - {"digits.py"}  # a module
 
 
 @pytest.mark.examples
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
 def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
-    library, launcher, least = EXAMPLES[name]
+    library, launcher, least_accuracy = EXAMPLES[name]
     pytest.importorskip(library)
-    more = [str(tmp_path / "figure.png")] if name == "noise_over_time.py" else []
+    figure = [str(tmp_path / "figure.png")] if name == "noise_over_time.py" else []
     script = str(ROOT / "examples" / name)
-    out = python(tmp_path, *launcher, script, *more, TMPDIR=str(tmp_path), **HERE).good().stdout
+    words = (*launcher, script, *figure)
+    out = python(tmp_path, *words, TMPDIR=str(tmp_path), **HERE).good().stdout
     accuracies = re.findall(r"test (\d+\.\d+)%|eval_accuracy': '?(\d\.\d+)", out)
     assert accuracies, out
     percent, share = accuracies[-1]
-    assert (float(percent) if percent else 100 * float(share)) >= least
-    if more:
+    assert (float(percent) if percent else 100 * float(share)) >= least_accuracy
+    if figure:
         assert (tmp_path / "figure.png").stat().st_size > 10_000

@@ -26,8 +26,9 @@ from igo.plans.plan import Plan
 class Loader(DataLoader[Any]):
     """A DataLoader with the sampler's state, from which Lightning can resume in mid-epoch."""
 
-    # Without these two methods Lightning does not know where in the epoch the loader is.
     batch_sampler: BatchSampler
+
+    # Lightning learns by these two methods where in the epoch the loader is.
 
     def state_dict(self) -> dict[str, Any]:
         return self.batch_sampler.state_dict()
@@ -78,7 +79,8 @@ class Graduated(Callback):
             PlanError: the data set does not have n samples.
         """
         check_length(self.batches.plan, data)
-        next(self.batches.epochs(), None)  # begins: Lightning asks for its length, then iterates
+        # Lightning asks for the length of an epoch before it iterates, so the epoch begins here.
+        next(self.batches.epochs(), None)
         return Loader(data, batch_sampler=self.batches, **settings)
 
     def state_dict(self) -> dict[str, Any]:
@@ -99,19 +101,18 @@ class Graduated(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         epochs = self.batches.plan.epochs
         if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
-            wrong = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
-            raise UserError(f"{wrong}; set max_epochs=plan.epochs")
+            problem = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
+            raise UserError(f"{problem}; set max_epochs=plan.epochs")
         if self._in_parts and pl_module.automatic_optimization:
             raise UserError(
                 "micro_batch_size needs manual optimization: set automatic_optimization = False in"
                 " the module; the lines for its training_step are in help(Graduated)"
             )
-        # Stages differ in their batches an epoch. Otherwise Lightning asks a loader for its length
-        # once.
+        # Stages differ in their batches an epoch, and Lightning would ask for the length once.
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not in `setup`, which comes before the trainer has its optimizers.
+        # The trainer has its optimizers only now, and not yet in `setup`.
         self._schedule = Schedule(trainer.optimizers, self.batches)
 
     def on_train_batch_start(
@@ -130,14 +131,14 @@ class Graduated(Callback):
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
         # DDP averages unequal shares as if they were equal.
-        weight = self.update.weight  # of this process's share
+        weight = self.update.weight
         loss.register_hook(lambda gradient: gradient * weight)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        made, updates = self.batches.updates, self.batches.plan.updates
-        if made < updates:
+        updates, planned_updates = self.batches.updates, self.batches.plan.updates
+        if updates < planned_updates:
             rank_zero_warn(
-                f"the trainer ended after {made} of the plan's {updates} updates: max_epochs,"
-                " max_steps, limit_train_batches or overfit_batches is too small",
+                f"the trainer ended after {updates} of the plan's {planned_updates} updates:"
+                " max_epochs, max_steps, limit_train_batches or overfit_batches is too small",
                 category=PlanWarning,
             )

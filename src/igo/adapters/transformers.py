@@ -32,7 +32,7 @@ class WholePlan(Sampler[list[int]]):
         return self.batches.plan.updates
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A copy, as Trainer may iterate again, and each time begins with the plan.
+        # Trainer may iterate again, and each time begins with the plan, so a copy counts.
         batches = deepcopy(self.batches)
         for _ in batches.epochs():
             for indices in batches:
@@ -58,7 +58,7 @@ class GraduatedTrainer(Trainer):
 
     Args:
         plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``.
-        arguments, named: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
+        arguments, settings: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
             ``gradient_accumulation_steps`` has no effect: the plan says how many parts there are.
             Nor has ``ignore_data_skip``: a resume goes on with the plan.
 
@@ -67,13 +67,14 @@ class GraduatedTrainer(Trainer):
         UserError: ``max_steps`` is above the plan's updates.
     """
 
-    def __init__(self, *arguments: Any, plan: Plan, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.args: Any = copy(self.args)  # yours stay as they are
+    def __init__(self, *arguments: Any, plan: Plan, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.args: Any = copy(self.args)  # The arguments that were given stay as they are.
         args, self.plan = self.args, plan
-        # Else each process would divide by its own tokens, and their average is no mean over all.
-        args.gradient_accumulation_steps, args.average_tokens_across_devices = 1, True
-        args.ignore_data_skip = False  # else a resume would begin with the plan's first batch
+        args.gradient_accumulation_steps = 1
+        # Processes that divide by their own tokens have an average that is no mean over all.
+        args.average_tokens_across_devices = True
+        args.ignore_data_skip = False  # With it a resume would begin with the plan's first batch.
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
         args.max_steps = args.max_steps if args.max_steps > 0 else plan.updates
@@ -85,15 +86,15 @@ class GraduatedTrainer(Trainer):
             )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        theirs = super().get_train_dataloader()  # without the columns that the model does not take
+        loader = super().get_train_dataloader()  # It lacks the columns that the model ignores.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        micro = self.get_total_train_batch_size(self.args)  # of all devices
-        batches = BatchSampler(self.plan, theirs.dataset, seed=seed, micro_batch_size=micro)
-        same = ("collate_fn", "num_workers", "pin_memory", "persistent_workers", "worker_init_fn")
+        micro = self.get_total_train_batch_size(self.args)
+        batches = BatchSampler(self.plan, loader.dataset, seed=seed, micro_batch_size=micro)
+        names = ("collate_fn", "num_workers", "pin_memory", "persistent_workers", "worker_init_fn")
         return DataLoader(
-            theirs.dataset,
+            loader.dataset,
             batch_sampler=WholePlan(batches, self),
-            **{name: getattr(theirs, name) for name in same},
+            **{name: getattr(loader, name) for name in names},
         )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -102,7 +103,7 @@ class GraduatedTrainer(Trainer):
         # Trainer steps its scheduler after an update, and η is set before one, by the schedule: so
         # this object only answers.
         self.lr_scheduler = SimpleNamespace(
-            step=lambda: None,  # Trainer calls it after the update
+            step=lambda: None,
             get_last_lr=schedule.get_last_lr,
             state_dict=schedule.state_dict,
             load_state_dict=schedule.load_state_dict,
@@ -111,27 +112,29 @@ class GraduatedTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         self.update = self.schedule.step()
-        # As if Trainer accumulated: it counts the tokens of all parts. To it one item is an update.
+        # Trainer counts the tokens of all parts, as if it accumulated. To it one item is an update.
         parts, items = super().get_batch_samples(epoch_iterator, self.update.parts, device)
         *self._earlier, last = parts
         return [last], items
 
-    def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+    def training_step(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
         loss = 0.0
         # Trainer calls this once for what it takes for a batch, which is the last part. The others
         # are trained first.
         for part in self._earlier:
             with self.accelerator.no_sync(model):  # only the last part's backward averages
-                loss += super().training_step(model, part, *given, **named)
-            self.current_flos += float(self.floating_point_ops(part))  # as Trainer does of the last
+                loss += super().training_step(model, part, *arguments, **settings)
+            # Trainer does this itself for the last part.
+            self.current_flos += float(self.floating_point_ops(part))
             self._track_num_input_tokens(part)
             self.update = self.schedule.step()
-        return loss + super().training_step(model, inputs, *given, **named)
+        return loss + super().training_step(model, inputs, *arguments, **settings)
 
-    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-        result = super().compute_loss(model, inputs, *given, **named)
-        if not model.training or named.get("num_items_in_batch") is not None:
-            return result  # of an evaluation, or divided by the tokens of the whole batch
-        if isinstance(result, tuple):  # with the outputs
-            return result[0] * self.update.weight, *result[1:]
-        return result * self.update.weight
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *arguments, **settings)
+        # An evaluation has no weight, nor has a loss over the tokens of the whole batch.
+        if not model.training or settings.get("num_items_in_batch") is not None:
+            return loss
+        if isinstance(loss, tuple):  # Trainer may ask for the outputs, too.
+            return loss[0] * self.update.weight, *loss[1:]
+        return loss * self.update.weight

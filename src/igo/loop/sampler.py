@@ -73,22 +73,22 @@ class Counter:
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
-        # Without a place of its own it asks the process group at each use, because
+        # Unless rank and ranks are given, the process group is asked at each use, because
         # torch.distributed may be started after the sampler is made.
         self._place: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
-                allowed = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
-                raise PlanError("rank", rank, allowed)
+                advice = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
+                raise PlanError("rank", rank, advice)
             self._place = rank, ranks
         self.plan, self._group, self._micro = plan, group, micro
-        # The position: whole updates, and the parts that were counted of the next one.
+        # The position is whole updates, and the parts that were counted of the next one.
         self.updates, self._parts_made = 0, 0
-        self._epoch = 0  # the newest that has begun; 0: none since the start or a resume
-        # Whether batches come from here. A loader of your own takes none: then each call of
+        self._epoch = 0  # the newest epoch that has begun; 0 at the start and after a resume
+        # Whether batches come from here. A loader of your own takes none. Then each call of
         # ``advance`` counts what the plan has next.
         self._delivers = False
-        # Workers fetch ahead: by (number, part), what was delivered and is not counted yet.
+        # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
         self._delivered: dict[tuple[int, int], Update] = {}
         # All batches after so many updates are known to have a sample for each rank.
         self._ranks_fit_after = plan.updates
@@ -144,11 +144,13 @@ class Counter:
     def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
         """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
         rank, ranks = self._of_ranks
-        if ranks > 1 and updates < self._ranks_fit_after:  # looked at once, as stages may be many
-            left = self.plan.rows[self.plan.rows.index(self.plan.at(updates + 1).row) :]
-            smallest = min(row.samples // row.batches for row in left)
-            if ranks > smallest:
-                raise PlanError("ranks", ranks, f"the plan has batches of {smallest} samples")
+        if ranks > 1 and updates < self._ranks_fit_after:
+            # The rows are searched once and not at each pass, as there may be many.
+            rows_left = self.plan.rows[self.plan.rows.index(self.plan.at(updates + 1).row) :]
+            smallest_batch = min(row.samples // row.batches for row in rows_left)
+            if ranks > smallest_batch:
+                problem = f"the plan has batches of {smallest_batch} samples"
+                raise PlanError("ranks", ranks, problem)
             self._ranks_fit_after = updates
         for number in range(updates + 1, self.plan.updates + 1):
             update = self.plan.at(number)
@@ -156,16 +158,16 @@ class Counter:
             if parts == ranks == 1:
                 yield update
                 continue
-            # Each R-th sample of the batch: shares differ by one sample at most, and any number of
-            # ranks trains the same batch.
-            share = len(range(rank, update.batch_size, ranks))  # samples of this rank
+            # A rank has each R-th sample of the batch. Shares differ by one sample at most, and any
+            # number of ranks trains the same batch.
+            share = len(range(rank, update.batch_size, ranks))
             for part in range(parts_made, parts):
-                low, high = batches.bounds(share, parts, part)  # of these samples
+                low, high = batches.bounds(share, parts, part)
+                start, samples = update.start + rank + ranks * low, high - low
                 yield replace(
-                    update, start=update.start + rank + ranks * low, samples=high - low,
-                    ranks=ranks, part=part + 1, parts=parts,
-                )  # fmt: skip
-            parts_made = 0  # of the updates that follow
+                    update, start=start, samples=samples, ranks=ranks, part=part + 1, parts=parts
+                )
+            parts_made = 0  # The updates that follow begin with their first part.
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
@@ -176,11 +178,11 @@ class Counter:
             RuntimeError: no update was counted in an epoch.
         """
         while not self.done:
-            before = self.updates, self._parts_made
+            position = self.updates, self._parts_made
             self._epoch = epoch = self._next_epoch
             yield epoch
-            # Nothing was counted, so nothing ever will be: the loop would not end.
-            if before == (self.updates, self._parts_made):
+            # Nothing was counted, so nothing ever will be, and the loop would not end.
+            if position == (self.updates, self._parts_made):
                 raise RuntimeError(
                     f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
                     " schedule.step() before each update"
@@ -213,23 +215,23 @@ class Counter:
             RuntimeError: the stream ends before the plan.
         """
         size = getattr(samples, "batch_size", None)
-        if size is not None:  # of the micro-batches that the loader makes on each rank
-            each = size * self.ranks
-            ragged = any(row.samples % (row.batches * each) for row in self.plan.rows)
-            if ragged or self._micro != each:
-                raise PlanError(
-                    "samples", "DataLoader",
+        if size is not None:  # The loader makes micro-batches of this size on each rank.
+            micro = size * self.ranks
+            ragged = any(row.samples % (row.batches * micro) for row in self.plan.rows)
+            if ragged or self._micro != micro:
+                advice = (
                     f"it makes micro-batches of {size} on each rank, which are no parts of the"
-                    f" plan's batches; make these multiples of {each}, and give igo.Counter"
-                    f" micro_batch_size={each}, or give the loader batch_size=None",
-                )  # fmt: skip
+                    f" plan's batches; make these multiples of {micro}, and give igo.Counter"
+                    f" micro_batch_size={micro}, or give the loader batch_size=None"
+                )
+                raise PlanError("samples", "DataLoader", advice)
         stream, make = iter(samples), collate or default_collate
         self._delivers = True
         for update in self._updates_after(self.updates, self._parts_made):
-            # of micro-batches one, which is not collated again
-            wanted = update.samples if size is None else 1
-            batch = list(islice(stream, wanted))
-            if len(batch) < wanted:
+            # A micro-batch is a part already, and is not collated again.
+            length = update.samples if size is None else 1
+            batch = list(islice(stream, length))
+            if len(batch) < length:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
@@ -248,21 +250,20 @@ class Counter:
             PlanError: the state is of another plan, or of no sampler.
         """
         if "rates" not in state:
-            held = ", ".join(map(str, state)) or "nothing"
-            allowed = f"the state has {held}; give what state_dict() returned"
-            raise PlanError("plan", "…", allowed)
+            keys = ", ".join(map(str, state)) or "nothing"
+            advice = f"the state has {keys}; give what state_dict() returned"
+            raise PlanError("plan", "…", advice)
         if not self.plan.is_that_of(state):
-            ours = self.plan.arguments
-            theirs = state.get("arguments", ours)
-            # An earlier version knew fewer arguments.
-            differ = [
-                f"{name}={value!r} (here {ours.get(name)!r})"
-                for name, value in theirs.items()
-                if value != ours.get(name)
+            arguments = self.plan.arguments
+            saved_arguments = state.get("arguments", arguments)  # an earlier version had fewer
+            differences = [
+                f"{name}={saved!r} (here {arguments.get(name)!r})"
+                for name, saved in saved_arguments.items()
+                if saved != arguments.get(name)
             ]
-            other = f"a plan with {', '.join(differ)}" if differ else "another plan"
-            allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
-            raise PlanError("plan", "…", allowed)
+            saved_plan = f"a plan with {', '.join(differences)}" if differences else "another plan"
+            advice = f"the checkpoint is of {saved_plan}; give igo.plan the same arguments"
+            raise PlanError("plan", "…", advice)
         self.updates, self._parts_made = state["updates"], 0
         self._epoch, self._delivered = 0, {}
 
@@ -328,22 +329,22 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
-        count = 0
+        length = 0
         for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch):
-            for size, number in batches.counts(row.samples, row.batches).items():
-                count += number * batches.parts(size, self._micro, self.ranks)
-        return count
+            for size, count in batches.counts(row.samples, row.batches).items():
+                length += count * batches.parts(size, self._micro, self.ranks)
+        return length
 
     def __iter__(self) -> Iterator[list[int]]:
-        self._epoch, made = self._next_epoch, self.updates
-        if self.done:  # the last epoch again, for BatchNorm's statistics and the like
-            made -= self.plan.batches_of_epoch(self._epoch)
-        return self._pass(self._epoch, self._updates_after(made, self._parts_made))
+        self._epoch, updates = self._next_epoch, self.updates
+        if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
+            updates -= self.plan.batches_of_epoch(self._epoch)
+        return self._pass(self._epoch, self._updates_after(updates, self._parts_made))
 
-    def _pass(self, epoch: int, to_come: Iterator[Update]) -> Iterator[list[int]]:
+    def _pass(self, epoch: int, next_updates: Iterator[Update]) -> Iterator[list[int]]:
         """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
         order = permutation(self.plan.n, self.seed, epoch)
-        for update in to_come:
+        for update in next_updates:
             self._delivered[update.number, update.part] = update
             start, ranks = update.start, update.ranks
             # A worker does not have the sampler, so the list itself carries what igo.Seeded needs.
@@ -369,7 +370,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
 def check_length(plan: Plan, data: object) -> None:
     """Raise a PlanError unless the data set has the plan's n samples."""
-    found = len(data) if isinstance(data, Sized) else "no number of"
-    if found != plan.n:
+    samples = len(data) if isinstance(data, Sized) else "no number of"
+    if samples != plan.n:
         cure = "make the plan with n=len(data); a stream, without a length, takes igo.Counter"
-        raise PlanError("n", plan.n, f"the data set has {found} samples; {cure}")
+        raise PlanError("n", plan.n, f"the data set has {samples} samples; {cure}")

@@ -31,7 +31,7 @@ class Batches(Generic[Batch]):
     ``loader`` is the loader itself, which counts nothing.
     """
 
-    loader: Any = None  # so that a copy in the making has one
+    loader: Any = None  # __getattr__ asks for it before a copy has its own
 
     def __init__(self, schedule: Schedule, loader: Iterable[Batch]) -> None:
         self.schedule, self.loader = schedule, loader
@@ -44,7 +44,7 @@ class Batches(Generic[Batch]):
             )
         counter = self.schedule.batches
         # A loader draws its workers' seed. It depends on the epoch, and no number of the loop's own
-        # stream is used up: after a resume in mid-epoch there is a pass more.
+        # stream is used up, because after a resume in mid-epoch there is a pass more.
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(torch.initial_seed(), "workers", counter.updates, counter.rank)
             torch.default_generator.manual_seed(seed)
@@ -97,25 +97,25 @@ class Schedule:
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
-        given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
-        self.optimizers = [_bare(optimizer) for optimizer in given]
-        known = given and all(isinstance(optimizer, Optimizer) for optimizer in self.optimizers)
-        if not (known and isinstance(batches, Counter)):
-            kinds = ", ".join(type(each).__name__ for each in (*self.optimizers, batches))
-            wanted = "one of torch.optim or several, and an igo.BatchSampler or igo.Counter"
-            raise TypeError(f"igo.Schedule(optimizer, batches) takes {wanted}, not {kinds}")
+        sequence = optimizers if isinstance(optimizers, Sequence) else [optimizers]
+        self.optimizers = [_bare(optimizer) for optimizer in sequence]
+        are_optimizers = all(isinstance(optimizer, Optimizer) for optimizer in self.optimizers)
+        if not (sequence and are_optimizers and isinstance(batches, Counter)):
+            kinds = ", ".join(type(argument).__name__ for argument in (*self.optimizers, batches))
+            takes = "one of torch.optim or several, and an igo.BatchSampler or igo.Counter"
+            raise TypeError(f"igo.Schedule(optimizer, batches) takes {takes}, not {kinds}")
         self.batches = batches
         self._update: Update | None = None
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 _made_with(group)
-        # By weak references: a hook of a schedule that nobody uses any more, as of a notebook's
-        # cell that ran again, must not speak. Without this hook a forgotten schedule would train at
-        # η_1 to the end, and nothing would show it.
-        early = partial(_refuse_early, ref(self))  # as long as this schedule is in use
-        self._early = [each.register_step_pre_hook(early) for each in self.optimizers]
+        # This hook notices a schedule that was forgotten: the optimizer would train at η_1 to the
+        # end. The reference is weak, because a schedule that nobody uses any more, such as one of a
+        # notebook's cell that ran again, must not speak.
+        early = partial(_refuse_early, ref(self))
+        self._early = [optimizer.register_step_pre_hook(early) for optimizer in self.optimizers]
         self._loaded = math.inf  # updates in a loaded state, until the loop trains
-        self._signs: list[RemovableHandle] = []  # that it does
+        self._signs: list[RemovableHandle] = []  # hooks that notice that it does
 
     @property
     def update(self) -> Update:
@@ -135,7 +135,8 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         """η of the newest update in each parameter group, as from a scheduler of PyTorch's."""
-        return [float(group["lr"]) for each in self.optimizers for group in each.param_groups]
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        return [float(group["lr"]) for group in groups]
 
     def __call__(self, loader: Loader) -> Loader:
         """The loader, which now calls ``step()`` before it gives a batch.
@@ -151,12 +152,12 @@ class Schedule:
         """
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
-        theirs = getattr(loader, "batch_sampler", None)
-        if isinstance(self.batches, BatchSampler) and theirs not in (None, self.batches):
-            kind = f"{type(theirs).__module__}.{type(theirs).__name__}"
+        sampler = getattr(loader, "batch_sampler", None)
+        if isinstance(self.batches, BatchSampler) and sampler not in (None, self.batches):
+            kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
             raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
         data = getattr(loader, "dataset", None)
-        if theirs is not None and isinstance(data, Sized):
+        if sampler is not None and isinstance(data, Sized):
             check_length(self.batches.plan, data)
         return cast("Loader", Batches(self, loader))
 
@@ -173,8 +174,8 @@ class Schedule:
             RuntimeError: all updates of the plan are made, the sampler gave no batch for it, or
                 the loop did not train in the first update after ``load_state_dict``.
         """
-        made, plan = self.batches.updates, self.batches.plan
-        if made > self._loaded:
+        updates_before, plan = self.batches.updates, self.batches.plan
+        if updates_before > self._loaded:
             raise RuntimeError(
                 "the first update after load_state_dict had neither a gradient nor an"
                 " optimizer.step(): leave out what skips batches in the loop; the sampler goes on"
@@ -184,27 +185,27 @@ class Schedule:
             while self._signs:
                 self._signs.pop().remove()
         update = self.batches.advance()
-        first, eta = plan.learning_rate, update.learning_rate
+        eta_1, eta = plan.learning_rate, update.learning_rate
         initials, rates = [], []
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
-                # It has the rate of the moment, so what it was made with is that rate without the
-                # moment's factor.
-                if type(initial) is not float:  # of a new group
-                    factor = plan.at(made).learning_rate / first if made else 1.0
+                if type(initial) is not float:
+                    # A new group has the rate of the moment, so what it was made with is that rate
+                    # without the moment's factor.
+                    factor = plan.at(updates_before).learning_rate / eta_1 if updates_before else 1
                     initial = _made_with(group, optimizer.defaults.get("lr"), factor)
-                rate = eta * (initial / first) * group.get("lr_scale", 1.0)
+                rate = eta * (initial / eta_1) * group.get("lr_scale", 1.0)
                 if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)  # in place: compiled steps read this tensor
+                    group["lr"].fill_(rate)  # compiled steps read this very tensor
                 else:
                     group["lr"] = rate
                 initials.append(initial)
                 rates.append(rate)
         if self._update is None:
-            if first != 1 and not any(math.isclose(first, x, rel_tol=SAME) for x in initials):
-                allowed = f"the optimizer was made with {initials[0]:g}; give one of them alone"
-                raise PlanError("learning_rate", first, allowed)
+            if eta_1 != 1 and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
+                advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
+                raise PlanError("learning_rate", eta_1, advice)
             for hook in self._early:
                 hook.remove()
         self._update = replace(update, learning_rate=rates[0])
@@ -212,8 +213,8 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state, and the rates that parameter groups were made with."""
-        rates = [[group.get("initial_lr") for group in o.param_groups] for o in self.optimizers]
-        return {**self.batches.state_dict(), "base_lrs": rates}
+        base_lrs = [[group.get("initial_lr") for group in o.param_groups] for o in self.optimizers]
+        return {**self.batches.state_dict(), "base_lrs": base_lrs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called; load the optimizer's state before or after.
@@ -224,19 +225,19 @@ class Schedule:
         if "rates" in state and "base_lrs" not in state:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
         self.batches.load_state_dict(state)
-        # A loop that skips batches by itself would have them counted. With fp16 an overflow leaves
-        # out optimizer.step(), not the gradients.
+        # A loop that skips batches by itself would have them counted. Gradients are a sign, too,
+        # because an overflow of fp16 leaves out optimizer.step().
         self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
         for optimizer in self.optimizers:
             self._signs.append(optimizer.register_step_post_hook(trains))
             for group in optimizer.param_groups:
-                used = (p for p in group["params"] if p.requires_grad)
-                self._signs += [p.register_hook(trains) for p in used]
-        # The optimizer's own state may lack them: torch.distributed.checkpoint loads only what a
-        # fresh optimizer has.
-        for optimizer, rates in zip(self.optimizers, state["base_lrs"], strict=False):
-            for group, rate in zip(optimizer.param_groups, rates, strict=False):
-                group["initial_lr"] = rate
+                parameters = (p for p in group["params"] if p.requires_grad)
+                self._signs += [parameter.register_hook(trains) for parameter in parameters]
+        # The optimizer's own state may lack these rates, because torch.distributed.checkpoint loads
+        # only what a fresh optimizer has.
+        for optimizer, base_lrs in zip(self.optimizers, state["base_lrs"], strict=False):
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=False):
+                group["initial_lr"] = base_lr
 
 
 def _trains(schedule: ref[Schedule], *_: Any) -> None:
@@ -245,7 +246,8 @@ def _trains(schedule: ref[Schedule], *_: Any) -> None:
 
 
 def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
-    if schedule() and any(group["lr"] for group in optimizer.param_groups):  # with 0 state is made
+    # Programs that make an optimizer's state before they load it step with a rate of 0.
+    if schedule() and any(group["lr"] for group in optimizer.param_groups):
         raise RuntimeError(
             "optimizer.step() came before the schedule's first update: loop over schedule(loader),"
             " or call schedule.step() before each update; a scheduler of PyTorch's steps after it"
@@ -254,13 +256,13 @@ def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> Non
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
     """The rate that a group was made with, which it keeps. A new one's is now ``factor`` of it."""
-    rate = group.get("initial_lr")  # a PyTorch scheduler's may be a tensor
+    rate = group.get("initial_lr")  # PyTorch's schedulers leave a tensor where the rate is one
     if rate is None:
         rate = group["lr"]
         if rate is None:
-            allowed = "the optimizer chooses its rate by itself; make it with a number"
-            raise PlanError("lr", None, allowed)
-        if isinstance(rate, Tensor) or rate != default:  # else it was added without one
+            advice = "the optimizer chooses its rate by itself; make it with a number"
+            raise PlanError("lr", None, advice)
+        if isinstance(rate, Tensor) or rate != default:  # A group added without one has default.
             rate = rate / factor
     group["initial_lr"] = float(rate)
     return float(rate)

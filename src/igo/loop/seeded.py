@@ -38,7 +38,7 @@ class Seeded(Dataset[Any]):
         TypeError: in a loader without a ``BatchSampler``; give it ``data`` itself.
     """
 
-    data: Any = None  # so that a copy in the making has one
+    data: Any = None  # __getattr__ asks for it before a copy has its own
 
     def __init__(self, data: Any) -> None:
         self.data = data
