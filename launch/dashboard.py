@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
 NAME = "Implicit graduated optimization"
-VIEW = "igodashboard"  # in the address of the view
+VIEW = "igodashboard"  # The address of the view has it.
 
-# The panels of each section: title, x, y (one or more), whether y is logarithmic.
+# Each section has panels: title, x, y (one or more), whether y is logarithmic.
 LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
     "Accuracy and loss": [
         ("Test accuracy by epoch", "epoch", ["test/accuracy"], False),
@@ -38,13 +38,19 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Noise scale C²/‖∇f‖², lower bound", "epoch", ["noise_scale", "noise_scale_low"], True),
     ],
 }
-ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
+ACCURACY = "test/accuracy.last"  # A run's summary also has .max.
 # Runs that differ in the seed alone are one line. ``setting`` has digits of all settings but the
 # seed; the others name the line.
 GROUPED = (
-    "dataset.name", "model.name", "optimizer.name", "schedule.name", "epochs", "learning_rate",
-    "batch_size", "setting",
-)  # fmt: skip
+    "dataset.name",
+    "model.name",
+    "optimizer.name",
+    "schedule.name",
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "setting",
+)
 AXES = ("p", "split")
 
 
@@ -58,7 +64,7 @@ class Settings:
 
 def default_project() -> str:
     """The W&B project in which runs are by default."""
-    return str(OmegaConf.load(CONF / "tracking" / "wandb.yaml").project)  # reads WANDB_PROJECT
+    return str(OmegaConf.load(CONF / "tracking" / "wandb.yaml").project)  # It reads WANDB_PROJECT.
 
 
 def dashboard(project: str, entity: str) -> Workspace:
@@ -69,13 +75,19 @@ def dashboard(project: str, entity: str) -> Workspace:
     sections = {
         name: [
             wr.LinePlot(
-                title=title, x=x, y=list(y), title_x=x, log_y=log_y,
-                groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=100,
+                title=title,
+                x=x,
+                y=list(y),
+                title_x=x,
+                log_y=log_y,
+                groupby_aggfunc="mean",
+                groupby_rangefunc="stddev",
+                max_runs_to_show=100,
             )
             for title, x, y, log_y in panels
         ]
         for name, panels in LINES.items()
-    }  # fmt: skip
+    }
     columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in AXES]
     columns.append(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(ACCURACY)))
     accuracy = wr.SummaryMetric(ACCURACY)
@@ -85,15 +97,18 @@ def dashboard(project: str, entity: str) -> Workspace:
         wr.ScatterPlot(title="Final accuracy by δ_measured", x=delta, y=accuracy, log_x=True),
     ]
     return ws.Workspace(
-        name=NAME, project=project, entity=entity,
-        sections=[ws.Section(name=name, panels=panels, is_open=True)
-                  for name, panels in sections.items()],
+        name=NAME,
+        project=project,
+        entity=entity,
+        sections=[
+            ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()
+        ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Config(name) for name in GROUPED],
             pinned_columns=["run:displayName", f"summary:{ACCURACY}"],
         ),
-    )  # fmt: skip
+    )
 
 
 def save(workspace: Workspace) -> str:
@@ -113,16 +128,16 @@ def save(workspace: Workspace) -> str:
     try:
         workspace.entity = workspace.entity or str(wandb.Api().default_entity or "")
         # The library has no other way to save a view under the same name again.
-        workspace._internal_name = f"nw-{VIEW}-v"  # the form that W&B gives to all names of views
+        workspace._internal_name = f"nw-{VIEW}-v"  # W&B gives this form to all views.
         try:
             saved_before = get_view_dict(workspace.entity, workspace.project, VIEW)
             workspace._internal_id = str(saved_before["id"])
         except ValueError as error:
-            if VIEW not in str(error):  # it is the project that does not exist
+            if VIEW not in str(error):  # The project does not exist.
                 raise
         workspace.save()
         return str(workspace.url)
-    except Exception as error:  # W&B raises errors of many types
+    except Exception as error:  # W&B raises errors of many types.
         raise UserError(f"W&B did not take the dashboard ({first_line(error)})") from None
 
 

@@ -27,9 +27,9 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     with WandbServer() as server:
         online: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for _ in range(2):
-            ended = dashboard(tmp_path, **online).good()
-            assert ended.stderr == ""
-            assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
+            process = dashboard(tmp_path, **online).good()
+            assert process.stderr == ""
+            assert process.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
         line = dashboard(tmp_path, "project=other", **online).error()
         assert "Project `team/other` not found" in line
         ((name, view),) = server.views.items()
@@ -46,28 +46,39 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
             row |= entry["item"]
         elif kind == "summary":
             summary |= entry["update"]
-        elif kind == "run":  # a server keeps each setting of the top under .value
+        elif kind == "run":  # A server keeps each setting under .value.
             config |= {key: {"value": value} for key, value in entry["config"]["update"].items()}
     logged = {f"summary:{name}" for name in flat(summary)} | {f"config:{n}" for n in flat(config)}
 
-    seen: set[str] = set()
+    panel_names: set[str] = set()
     sections = spec["section"]["panelBankConfig"]["sections"]
     for panel in (panel for section in sections for panel in section["panels"]):
-        of = panel["config"]
+        panel_config = panel["config"]
         if panel["viewType"] == "Run History Line Plot":
-            names = {*of["metrics"], of["xAxis"]}
-            assert names <= row.keys() | {"noise_scale", "noise_scale_low"}  # null in a short run
-            seen |= names
+            names = {*panel_config["metrics"], panel_config["xAxis"]}
+            assert names <= row.keys() | {
+                "noise_scale",
+                "noise_scale_low",
+            }  # They are null in a short run.
+            panel_names |= names
             continue
-        columns = [column["accessor"] for column in of.get("columns", [])]
-        accessors = set(columns or [of["xAxis"], of["yAxis"]])
+        columns = [column["accessor"] for column in panel_config.get("columns", [])]
+        accessors = set(columns or [panel_config["xAxis"], panel_config["yAxis"]])
         assert accessors <= logged
-        seen |= accessors
-    assert seen >= {
-        "epoch", "updates", "test/accuracy", "train/loss", "delta_m", "eta_m", "b_m",
-        "delta_measured", "config:p.value", "config:split.value",
+        panel_names |= accessors
+    assert panel_names >= {
+        "epoch",
+        "updates",
+        "test/accuracy",
+        "train/loss",
+        "delta_m",
+        "eta_m",
+        "b_m",
+        "delta_measured",
+        "config:p.value",
+        "config:split.value",
         "summary:test/accuracy.last",
-    }  # fmt: skip
+    }
     (runs,) = spec["section"]["runSets"]
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
     assert {"config:schedule.value.name", "config:setting.value"} <= grouped <= logged

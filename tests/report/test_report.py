@@ -71,22 +71,22 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     accuracy, _, loss, _ = figure.drawing.axes
     for ax, metric, scale in ((accuracy, "test/accuracy", 100), (loss, "train/loss", 1)):
         for line in ax.get_lines():
-            shown = figure.table.filter(label=line.get_label())
-            assert np.ravel(line.get_xdata()).tolist() == shown["epoch"].to_list()
-            assert line.get_ydata() == pytest.approx(scale * shown[f"{metric}_mean"].to_numpy())
+            curve = figure.table.filter(label=line.get_label())
+            assert np.ravel(line.get_xdata()).tolist() == curve["epoch"].to_list()
+            assert line.get_ydata() == pytest.approx(scale * curve[f"{metric}_mean"].to_numpy())
     means = figure.table["train/loss_mean"].to_numpy()
-    assert min(figure.table["train/loss_low"]) == 0  # cut there
+    assert min(figure.table["train/loss_low"]) == 0  # The interval is cut.
     assert loss.get_yscale() == "log"
     low, high = loss.get_ylim()
     assert means.min() / 2 < low < means.min() < means.max() < high < 2 * means.max()
     noise = figure_of(tmp_path, "noise")
     eta = noise.drawing.axes[2]
     assert (eta.get_title(loc="left"), eta.get_ylim()[0]) == ("learning rate ηₘ", 0)
-    planned = dict(noise.table.filter(epoch=3).select("label", "delta_m_mean").iter_rows())
+    deltas = dict(noise.table.filter(epoch=3).select("label", "delta_m_mean").iter_rows())
     start = 0.1 * math.sqrt(VARIANCE / 32)
-    assert planned["Method 1 (constant)"] == pytest.approx(start)
-    for label in ("Method 2", "Method 3", "Method 4"):  # γ = 1/√2 twice
-        assert planned[label] == pytest.approx(start / 2, rel=1e-12)
+    assert deltas["Method 1 (constant)"] == pytest.approx(start)
+    for label in ("Method 2", "Method 3", "Method 4"):  # γ is 1/√2 twice.
+        assert deltas[label] == pytest.approx(start / 2, rel=1e-12)
 
 
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
@@ -99,24 +99,25 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
         (folder / "metrics.jsonl").write_text(text)
     file = folders[0] / "config.yaml"
     file.write_text(file.read_text().replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
-    found = runs.read(folders)
-    assert found.settings["n"].to_list() == [3, 3]
-    (section,) = content.compared(found)
+    results = runs.read(folders)
+    assert results.settings["n"].to_list() == [3, 3]
+    (section,) = content.compared(results)
     lines = section.figures[0].drawing.axes[0].get_lines()
     assert [np.ravel(line.get_xdata()).tolist() for line in lines] == [[2, 3]] * 2
 
 
 def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
     """Of finished runs alone, and by the loss not of one whose loss is not known."""
-    drawn = random.Random(1)
-    truth = {p: [drawn.uniform(0.7, 0.9) for _ in range(5)] for p in ("0.25", "0.5", "1")}
+    generator = random.Random(1)
+    truth = {p: [generator.uniform(0.7, 0.9) for _ in range(5)] for p in ("0.25", "0.5", "1")}
     for p, values in truth.items():
-        seeds = range(5) if p != "1" else range(1, 6)  # four seeds in common with the others
+        seeds = range(5) if p != "1" else range(1, 6)  # Four seeds are common.
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
-    (failed,) = record_runs(tmp_path, "p=0.5", "split=1", seeds=[5])
-    edit(failed / "status.json", state="failed")
-    lost = path_of(configure(*TINY, "p=0.25", "split=1", "seed=4", f"runs_dir={tmp_path}"))
-    RunFolder(lost).write_records([row | {"train/loss": math.nan} for row in records(lost)])
+    (failed_run,) = record_runs(tmp_path, "p=0.5", "split=1", seeds=[5])
+    edit(failed_run / "status.json", state="failed")
+    config = configure(*TINY, "p=0.25", "split=1", "seed=4", f"runs_dir={tmp_path}")
+    rows = [row | {"train/loss": math.nan} for row in records(path_of(config))]
+    RunFolder(path_of(config)).write_records(rows)
     section = section_of(tmp_path)
     assert sorted(pair.n for pair in section.pairs["train/loss"]) == [3, 4, 4]
     pairs = section.pairs["test/accuracy"]
@@ -148,27 +149,32 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
     record_runs(tmp_path, "schedule=constant", "epochs=2", seeds=[0])
     for method in ("method1", "method2"):
         record_runs(tmp_path, f"schedule={method}", "epochs=5", "dataset.samples=64", seeds=[0])
-    found = {section.title: section for section in sections_of(tmp_path)}
-    assert [len(section.labels) for section in found.values()] == [2, 2, 4, 4, 1]
-    assert sorted(found) == [f"digits, {task}" for task in (
-        "32 images, resnet8, width 4, 3 epochs",
-        "64 images, resnet8, width 4, 3 epochs",
-        "64 images, resnet8, width 4, 5 epochs",
-        "96 images, resnet8, width 4, 2 epochs",
-        "96 images, resnet8, width 4, 3 epochs",
-    )]  # fmt: skip
-    grid, one = found["digits, 96 images, resnet8, width 4, 3 epochs"], found[sorted(found)[3]]
-    assert {*found[sorted(found)[0]].labels.values()} == {"stages 2", "stages 3"}
-    assert "Method" not in found["digits, 64 images, resnet8, width 4, 5 epochs"].shared
+    sections = {section.title: section for section in sections_of(tmp_path)}
+    assert [len(section.labels) for section in sections.values()] == [2, 2, 4, 4, 1]
+    assert sorted(sections) == [
+        "digits, 32 images, resnet8, width 4, 3 epochs",
+        "digits, 64 images, resnet8, width 4, 3 epochs",
+        "digits, 64 images, resnet8, width 4, 5 epochs",
+        "digits, 96 images, resnet8, width 4, 2 epochs",
+        "digits, 96 images, resnet8, width 4, 3 epochs",
+    ]
+    grid = sections["digits, 96 images, resnet8, width 4, 3 epochs"]
+    single = sections["digits, 96 images, resnet8, width 4, 2 epochs"]
+    by_stages = sections["digits, 32 images, resnet8, width 4, 3 epochs"]
+    assert {*by_stages.labels.values()} == {"stages 2", "stages 3"}
+    assert "Method" not in sections["digits, 64 images, resnet8, width 4, 5 epochs"].shared
     assert sorted(grid.labels.values()) == [
-        "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
-    ]  # fmt: skip
+        "p = 0.5, split 0",
+        "p = 0.5, split 1",
+        "p = 1, split 0",
+        "p = 1, split 1",
+    ]
     assert grid.shared == "graduated, SGD, η₁ 0.1, b₁ 4"
-    assert list(one.labels.values()) == ["Method 1 (constant)"]
+    assert list(single.labels.values()) == ["Method 1 (constant)"]
 
 
-@pytest.mark.parametrize(("seeds", "apart"), [(3, 0), (9, 9)])
-def test_map_has_each_pair_in_its_place(seeds: int, apart: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seeds", "differences"), [(3, 0), (9, 9)])
+def test_map_has_each_pair_in_its_place(seeds: int, differences: int, tmp_path: Path) -> None:
     """And one shade, unless the tests tell cells apart: nine seeds can, of ten pairs."""
     truth = {}
     for p, split in itertools.product((0.25, 1), (0, 0.5, 1)):
@@ -178,21 +184,22 @@ def test_map_has_each_pair_in_its_place(seeds: int, apart: int, tmp_path: Path) 
             values = truth[p, split]
             record_runs(tmp_path, *overrides, seeds=range(seeds), accuracies=values)
     figure = figure_of(tmp_path, "map")
-    assert (f"tell {apart} of 10 pairs" if apart else "all cells have one shade") in figure.caption
+    words = f"tell {differences} of 10 pairs" if differences else "all cells have one shade"
+    assert words in figure.caption
     ax = figure.drawing.axes[0]
     shades = np.ma.compressed(ax.collections[0].get_array())
-    assert len(set(shades)) == (4 if apart else 1)  # split = 1 is the same for both p
-    rows, columns = ([label.get_text() for label in axis.get_ticklabels()]
-                     for axis in (ax.yaxis, ax.xaxis))  # fmt: skip
-    shown = {}
+    assert len(set(shades)) == (4 if differences else 1)  # split = 1 has one value for both p.
+    rows = [label.get_text() for label in ax.yaxis.get_ticklabels()]
+    columns = [label.get_text() for label in ax.xaxis.get_ticklabels()]
+    texts = {}
     for text in ax.texts:
         x, y = text.get_position()
-        shown[float(rows[int(y)]), float(columns[int(x)])] = text.get_text()
-    assert shown.keys() == truth.keys()
+        texts[float(rows[int(y)]), float(columns[int(x)])] = text.get_text()
+    assert texts.keys() == truth.keys()
     for place, values in truth.items():
         error = statistics.stdev(values) / math.sqrt(seeds)
         reach = 100 * stats.t.ppf(0.975, seeds - 1) * error
-        assert shown[place] == f"{100 * statistics.fmean(values):.2f}\n± {reach:.2f}"
+        assert texts[place] == f"{100 * statistics.fmean(values):.2f}\n± {reach:.2f}"
 
 
 def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
@@ -200,15 +207,15 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
     for (eta, b), values in truth.items():
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
-    grown = ("schedule=constant", "schedule.growth={0.5:2}", "learning_rate=0.2")
-    record_runs(tmp_path, *grown)  # of which the noise is constant, and b is not
+    growing = ("schedule=constant", "schedule.growth={0.5:2}", "learning_rate=0.2")
+    record_runs(tmp_path, *growing)  # Its noise is constant, but its b is not.
     rows = figure_of(tmp_path, "delta").table.rows(named=True)
     assert len(rows) == 3
     for row in rows:
         delta = row["eta"] * math.sqrt(VARIANCE / row["b"])
         mean = statistics.fmean(truth[row["eta"], row["b"]])
-        found = row["delta_planned"], row["test/accuracy_mean"]
-        assert found == (pytest.approx(delta), pytest.approx(mean))
+        point = row["delta_planned"], row["test/accuracy_mean"]
+        assert point == (pytest.approx(delta), pytest.approx(mean))
 
 
 def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
@@ -219,8 +226,8 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
             entries = {"settings": {"norm": "inf"}, "worst_case": worst_cases[i]}
             (folder / "sharpness.json").write_text(json.dumps(entries))
     (folders[0] / "sharpness.json").unlink()
-    other = {"settings": {"norm": "2"}, "worst_case": 99}
-    (folders[1] / "sharpness.json").write_text(json.dumps(other))
+    other_norm = {"settings": {"norm": "2"}, "worst_case": 99}
+    (folders[1] / "sharpness.json").write_text(json.dumps(other_norm))
     figure = figure_of(tmp_path, "sharpness")
     assert figure.table["n"].to_list() == [3, 3, 3, 3, 1]
     assert "(norm inf)" in figure.caption
@@ -230,10 +237,11 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in ranks) / 120
     assert f": −{-rho:.2f}." in figure.caption
     assert len(figure.drawing.axes) == 2
-    found = read(tmp_path)
-    no_delta = found.curves.with_columns(pl.lit(None, pl.Float64).alias("delta_m_mean"))
-    without = figures.sharpness(replace(found, curves=no_delta), found.settings, "sharpness")
-    assert [ax.get_xlabel() for ax in without.drawing.axes] == ["worst-case sharpness"]
+    results = read(tmp_path)
+    no_delta = results.curves.with_columns(pl.lit(None, pl.Float64).alias("delta_m_mean"))
+    results_without = replace(results, curves=no_delta)
+    without_delta = figures.sharpness(results_without, results.settings, "sharpness")
+    assert [ax.get_xlabel() for ax in without_delta.drawing.axes] == ["worst-case sharpness"]
 
 
 def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Path) -> None:
@@ -257,8 +265,8 @@ NEAR = BASE + DRAWN.normal(0, 0.001, size=12)
 BEST = BASE + 0.05 + DRAWN.normal(0, 0.001, size=12)
 NEXT = BEST + DRAWN.normal(0, 0.0001, size=12)
 FAR = [0.5 + 0.001 * i + np.random.default_rng(i).normal(0, 0.02, size=8) for i in range(3)]
-# The headline's end, and the verdicts of all pairs, for accuracies of p = 0.25, 0.5, 1. With five
-# seeds two of 2^n signs are the least p, three times that after Holm.
+# Accuracies of p = 0.25, 0.5, 1 have the headline's end, and the verdicts of all pairs. With five
+# seeds the least p is two of 2^n signs, three times that after Holm.
 FOUND = {
     "higher": (
         [BEST, BASE, NEAR],
@@ -296,17 +304,18 @@ def test_the_headline_says_what_the_verdicts_say(name: str, tmp_path: Path) -> N
     assert section.headline.endswith(words)
     assert sorted(pair.verdict for pair in section.brief) == verdicts
     for pair in section.brief:
-        least = ours.detectable(pair.sd, pair.n, 0.05 / len(section.brief)) if pair.sd else None
-        assert pair.detectable == (None if least is None else pytest.approx(least))
+        level = 0.05 / len(section.brief)
+        difference = ours.detectable(pair.sd, pair.n, level) if pair.sd else None
+        assert pair.detectable == (None if difference is None else pytest.approx(difference))
 
 
 def test_a_headline_names_four_others_and_counts_more() -> None:
     names = {setting: f"p = {setting}" for setting in range(6)}
-    of_best = {f"test/accuracy_{what}": 0.9 for what in ("mean", "low", "high")}
-    for n, said in ((5, "p = 1; p = 2; p = 3; p = 4"), (6, "5 settings")):
-        ranked = [{"setting": setting, **of_best} for setting in range(n)]
-        pairs = [Pair(12, 0.1, p_holm=0.01, second=other) for other in range(1, n)]
-        assert content.headline(names, ranked, pairs, 0.5).endswith(f" highest. Lower: {said}.")
+    statistics_of_best = {f"test/accuracy_{part}": 0.9 for part in ("mean", "low", "high")}
+    for n, words in ((5, "p = 1; p = 2; p = 3; p = 4"), (6, "5 settings")):
+        ranked = [{"setting": setting, **statistics_of_best} for setting in range(n)]
+        pairs = [Pair(12, 0.1, p_holm=0.01, second=opponent) for opponent in range(1, n)]
+        assert content.headline(names, ranked, pairs, 0.5).endswith(f" highest. Lower: {words}.")
 
 
 def test_what_seeds_detect_is_the_median_over_pairs() -> None:
@@ -321,10 +330,10 @@ def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: 
         overrides = (*METHODS[label], "schedule.stages=3")
         record_runs(tmp_path, *overrides, seeds=range(2), accuracies=values)
     section = section_of(tmp_path)
-    first, *others = METHODS
+    constant, *other_labels = METHODS
     means = {label: statistics.fmean(values) for label, values in truth.items()}
-    shown = [(section.labels[x.first], section.labels[x.second]) for x in section.brief[:3]]
-    assert shown == [(other, first) for other in others]
+    pairs = [(section.labels[x.first], section.labels[x.second]) for x in section.brief[:3]]
+    assert pairs == [(label, constant) for label in other_labels]
     assert [pair.difference for pair in section.brief[:3]] == pytest.approx(
-        [means[other] - means[first] for other in others]
+        [means[label] - means[constant] for label in other_labels]
     )

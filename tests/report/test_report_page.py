@@ -18,12 +18,22 @@ from igo.report import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--hide-scrollbars",
-    "--allow-file-access-from-files", "--window-size=1400,900", "--virtual-time-budget=5000",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--enable-logging=stderr",
+    "--hide-scrollbars",
+    "--allow-file-access-from-files",
+    "--window-size=1400,900",
+    "--virtual-time-budget=5000",
     "--dump-dom",
-)  # fmt: skip
+)
 POINTING = "href|src|srcset|action|data|poster|background|xlink:href"
 PHONE = Path(__file__).with_name("phone.html")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -40,8 +50,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mixed") / "runs"
     for overrides in METHODS.values():
         record_runs(root, *overrides, "schedule.stages=3", seeds=range(2))
-    (failed,) = record_runs(root, "schedule=constant", "schedule.stages=3", seeds=[7])
-    edit(failed / "status.json", state="failed", error=HOSTILE)
+    (failed_run,) = record_runs(root, "schedule=constant", "schedule.stages=3", seeds=[7])
+    edit(failed_run / "status.json", state="failed", error=HOSTILE)
     (root / "damaged").mkdir()
     (root / "damaged" / "status.json").write_text("{")
     return root
@@ -51,7 +61,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(mixed: Path) -> Path:
     """The folder of their report."""
     output = mixed.parent / "report"
-    with pytest.MonkeyPatch.context() as patched:  # the page has the command
+    with pytest.MonkeyPatch.context() as patched:  # The page has the command.
         patched.setattr("sys.argv", ["igo report", f"runs={mixed}", f"output={output}"])
         report.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
     return output
@@ -59,25 +69,25 @@ def site(mixed: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> None:
-    before = bytes_of(site)
-    done = python(mixed.parent, "-m", "igo", "report", f"runs={mixed}", f"output={site}").good()
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    first_bytes = bytes_of(site)
+    process = python(mixed.parent, "-m", "igo", "report", f"runs={mixed}", f"output={site}").good()
+    assert process.stderr == ""
+    lines = process.stdout.splitlines()
     assert lines[0] == "10 runs (2 excluded); 2 figures"
     assert [line for line in lines if line.startswith("digits, 96 images, ")]
     assert lines[-1] == f"wrote {site / 'index.html'}"
-    assert bytes_of(site) == before
+    assert bytes_of(site) == first_bytes
     figures = {"training", "noise"}
     expected = {
         f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf", "svg", "csv")
     }
     tables = {"runs.csv", "settings.csv", "epochs.csv", "settings.tex"}
-    assert set(before) == {*expected, *tables, "index.html"}
+    assert set(first_bytes) == {*expected, *tables, "index.html"}
     for name in figures:
         with Image.open(site / "figures" / f"{name}.png") as image:
             assert image.width > 500
-        assert before[f"figures/{name}.pdf"].startswith(b"%PDF")
-        assert b"CreationDate" not in before[f"figures/{name}.pdf"]
+        assert first_bytes[f"figures/{name}.pdf"].startswith(b"%PDF")
+        assert b"CreationDate" not in first_bytes[f"figures/{name}.pdf"]
 
 
 def test_the_page_fetches_nothing_and_its_links_lead_somewhere(site: Path) -> None:
@@ -86,12 +96,12 @@ def test_the_page_fetches_nothing_and_its_links_lead_somewhere(site: Path) -> No
         if link.startswith("#"):
             assert f' id="{link[1:]}"' in text, link
         elif link.endswith("/"):
-            assert (site / link / "status.json").is_file(), link  # of a run
+            assert (site / link / "status.json").is_file(), link
         elif link != "data:,":
             assert (site / link).is_file(), link
-    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # no places
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # They name no places.
     assert set(re.findall(r"https?://[^\s\"'<)]+", text)) <= names
-    text = text.replace("url(#", "")  # of the page itself
+    text = text.replace("url(#", "")  # It is in the page itself.
     for loading in ("url(", "@import", "<script", "javascript:"):
         assert loading not in text, loading
     assert len(text) < 400_000
@@ -113,6 +123,7 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     assert len(rows) == 10
     assert sum(row["counted"] == "true" for row in rows.values()) == 8
     assert str(mixed.parent) not in (site / "runs.csv").read_text()
+    assert not {"host", "folder", "runs_dir", "data_dir"} & rows.popitem()[1].keys()
 
 
 @pytest.mark.slow
@@ -121,12 +132,14 @@ def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     """Nothing is hidden or to scroll sideways, and the console has no word."""
     frame = tmp_path / "frame.html"
     frame.write_text(PHONE.read_text().replace("PAGE", (site / "index.html").as_uri()))
-    done = subprocess.run(
+    process = subprocess.run(
         [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path}/profile", frame.as_uri()],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
-    probe = re.search(r'data-probe="([^"]*)"', done.stdout)
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "CONSOLE" not in process.stderr
+    probe = re.search(r'data-probe="([^"]*)"', process.stdout)
     assert probe is not None, "the probe ended early"
-    seen = json.loads(html.unescape(probe[1]))
-    assert seen == {"wide": [390, 390], "drawn": True, "whole": True, "shown": True}
+    findings = json.loads(html.unescape(probe[1]))
+    assert findings == {"wide": [390, 390], "drawn": True, "whole": True, "shown": True}

@@ -31,23 +31,31 @@ def make_run(
     *overrides: str,
     seed: int = 0,
     accuracies: tuple[float, ...] = (0.5, 0.75, 0.625),
-    last: dict[str, float] | None = None,
+    last_entries: dict[str, float] | None = None,
     **status: object,
 ) -> Path:
     """A run folder whose numbers tell their epoch; entries of its status may be given."""
     (folder,) = record_runs(root, *overrides, seeds=[seed])
     rows: list[dict[str, Any]] = [
         {
-            "epoch": epoch, "stage": epoch, "updates": 45 * epoch, "samples": 96 * epoch,
-            "eta_m": 0.1 / epoch, "b_m": 32 + epoch, "delta_m": 1 / epoch,
-            "delta_measured": 2 / epoch, "train/loss": 3 / epoch, "test/loss": 4 / epoch,
-            "train/accuracy": accuracy + 0.01, "test/accuracy": accuracy,
+            "epoch": epoch,
+            "stage": epoch,
+            "updates": 45 * epoch,
+            "samples": 96 * epoch,
+            "eta_m": 0.1 / epoch,
+            "b_m": 32 + epoch,
+            "delta_m": 1 / epoch,
+            "delta_measured": 2 / epoch,
+            "train/loss": 3 / epoch,
+            "test/loss": 4 / epoch,
+            "train/accuracy": accuracy + 0.01,
+            "test/accuracy": accuracy,
             "images_per_second": 1000.0 * epoch**2,
         }
         for epoch, accuracy in enumerate(accuracies, 1)
-    ]  # fmt: skip
-    if last:
-        rows[-1] |= last
+    ]
+    if last_entries:
+        rows[-1] |= last_entries
     RunFolder(folder).write_records(rows)
     edit(folder / "status.json", **status)
     return folder
@@ -55,10 +63,17 @@ def make_run(
 
 def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> None:
     folder = make_run(
-        tmp_path, "p=0.25", "schedule.batch_multiple=4", "optimizer=shb",
-        "optimizer.weight_decay=1e-5", "tracking.group='12:30'", "tracking.tags=[a,'1']",
-        "data_dir=elsewhere", seed=3, seconds=12.5,
-    )  # fmt: skip
+        tmp_path,
+        "p=0.25",
+        "schedule.batch_multiple=4",
+        "optimizer=shb",
+        "optimizer.weight_decay=1e-5",
+        "tracking.group='12:30'",
+        "tracking.tags=[a,'1']",
+        "data_dir=elsewhere",
+        seed=3,
+        seconds=12.5,
+    )
     (row,) = reading.read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
     for name in SETTINGS:
@@ -68,19 +83,39 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         assert type(row[name]) is type(value), name
     assert (row["p"], row["tracking.group"], row["tracking.tags"]) == (0.25, "12:30", '["a", "1"]')
     results = {
-        "run": folder.name, "state": "finished", "error": None, "epochs_done": 3, "updates": 135,
-        "samples": 288, "test/accuracy": 0.625, "test/accuracy_best": 0.75,
-        "test/accuracy_best_epoch": 2, "test/loss": 4 / 3, "train/loss": 1.0,
-        "validation/accuracy": None, "validation/loss": None,
-        "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
-        "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "worst_case": None,
+        "run": folder.name,
+        "state": "finished",
+        "error": None,
+        "epochs_done": 3,
+        "updates": 135,
+        "samples": 288,
+        "test/accuracy": 0.625,
+        "test/accuracy_best": 0.75,
+        "test/accuracy_best_epoch": 2,
+        "test/loss": 4 / 3,
+        "train/loss": 1.0,
+        "validation/accuracy": None,
+        "validation/loss": None,
+        "train/accuracy": 0.635,
+        "delta_m": 1 / 3,
+        "delta_measured": 2 / 3,
+        "eta_m": 0.1 / 3,
+        "b_m": 35,
+        "seconds": 12.5,
+        "images_per_second": 4000.0,
+        "worst_case": None,
         "worst_case_of": None,
-        "commit": "c0ffee" * 6, "code": "igo unknown, torch 2.9.0", "host": "here", "device": "cpu",
+        "commit": "c0ffee" * 6,
+        "code.igo": "unknown",
+        "code.torch": "2.9.0",
+        "host": "here",
+        "device": "cpu",
         "hardware": "device cpu, cpu A CPU, cores 2, threads 1, precision bfloat16",
-        "software": "Python 3.11.0, torch 2.9.0", "started": "2025-01-02T03:04:05+0000",
+        "software": "Python 3.11.0, torch 2.9.0",
+        "started": "2025-01-02T03:04:05+0000",
         "command": "igo train p=0.25 schedule.batch_multiple=4 optimizer=shb"
         " optimizer.weight_decay=1e-5 tracking.group=12:30 'tracking.tags=[a,1]'",
-    }  # fmt: skip
+    }
     assert row.keys() - SETTINGS.keys() == results.keys()
     assert {name: row[name] for name in results} == results
 
@@ -88,40 +123,47 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
 def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> None:
     """Null is a value; what changes no result is none. Spread by the standard library and SciPy."""
     grid = (
-        ("p=0.5", "max_batch_size=64"), ("p=0.5",), ("p=1", "max_batch_size=64"), ("p=1",),
-        ("schedule=cosine",), ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"),
-        ("schedule=step", "schedule.stages=3"), ("schedule=polynomial", "p=0.5"),
-    )  # fmt: skip
-    drawn, folders, truth = random.Random(0), [], []
+        ("p=0.5", "max_batch_size=64"),
+        ("p=0.5",),
+        ("p=1", "max_batch_size=64"),
+        ("p=1",),
+        ("schedule=cosine",),
+        ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"),
+        ("schedule=step", "schedule.stages=3"),
+        ("schedule=polynomial", "p=0.5"),
+    )
+    generator, folders, truth = random.Random(0), [], []
     for place, settings in enumerate(grid):
-        truth.append([round(drawn.random(), 4) for _ in range(1 + place % 4)])
+        truth.append([round(generator.random(), 4) for _ in range(1 + place % 4)])
         if place == 5:
             truth[-1] = [0.625] * 2
         for seed, accuracy in enumerate(truth[-1]):
-            more = ("engine=cpu", "tracking.group=g") if seed == 1 else ()
+            local = ("engine=cpu", "tracking.group=g") if seed == 1 else ()
             accuracies = (0.1, 0.2, accuracy)
-            folders.append(make_run(tmp_path, *settings, *more, seed=seed, accuracies=accuracies))
-    folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time
-    differing = reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
-    varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
-    assert differing.columns[:7] == [*varied, "n", "unfinished", "repeated"]
-    assert sum(differing["repeated"]) == 1
+            folder = make_run(tmp_path, *settings, *local, seed=seed, accuracies=accuracies)
+            folders.append(folder)
+    folders.append(make_run(tmp_path / "again", *grid[0]))  # Seed 0 runs twice.
+    summary = reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
+    names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
+    assert summary.columns[:7] == [*names, "n", "unfinished", "repeated"]
+    assert sum(summary["repeated"]) == 1
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
-        *differing.select(varied).rows()
+        *summary.select(names).rows()
     }
-    rows = {row["test/accuracy_mean"]: row for row in differing.to_dicts()}
+    rows = {row["test/accuracy_mean"]: row for row in summary.to_dicts()}
     for values in truth:
         n, mean = len(values), statistics.fmean(values)
-        (row,) = (row for found, row in rows.items() if found == pytest.approx(mean, rel=1e-12))
-        spread = [row[f"test/accuracy_{what}"] for what in ("sd", "low", "high")]
+        close = pytest.approx(mean, rel=1e-12)
+        (row,) = (row for accuracy, row in rows.items() if accuracy == close)
+        spread = [row[f"test/accuracy_{part}"] for part in ("sd", "low", "high")]
         assert row["n"] == n
         deviation = statistics.stdev(values) if n > 1 else None
-        if not deviation:  # accuracies come in steps, and 0 is no estimate of their spread
+        if not deviation:  # Accuracies come in steps, and 0 is no estimate of their spread.
             assert spread == [deviation, None, None]
             continue
         low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=deviation / math.sqrt(n))
-        within = [max(low, 0.0), min(high, 1.0)]  # an accuracy is a share
-        assert spread == pytest.approx([deviation, *within], rel=1e-9)
+        interval = [max(low, 0.0), min(high, 1.0)]  # An accuracy is a share.
+        assert spread == pytest.approx([deviation, *interval], rel=1e-9)
 
 
 def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys: Any) -> None:
@@ -135,15 +177,15 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         ):
             edit(folder / "status.json", data={"fingerprint": name})
     runs = reading.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    found, settings = reading.by_setting(runs)
-    differing = reading.summarise(settings)
-    assert differing["data"].to_list() == ["clean.npz", "noisy.npz"]
-    assert differing["n"].to_list() == [3, 3]
-    table.show(found, settings)
-    shown = capsys.readouterr().out
-    assert "clean.npz" in shown
-    assert "noisy.npz" in shown
-    assert "fingerprint" not in shown
+    rows, settings = reading.by_setting(runs)
+    summary = reading.summarise(settings)
+    assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
+    assert summary["n"].to_list() == [3, 3]
+    table.show(rows, settings)
+    output = capsys.readouterr().out
+    assert "clean.npz" in output
+    assert "noisy.npz" in output
+    assert "fingerprint" not in output
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
@@ -158,23 +200,34 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     edit(no_text / "status.json", host="\ud800")
     (no_settings / "config.yaml").write_text("p: [0.5\n")
     with (running / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 3, "test/acc')  # as a reader may find it
-    lost = "the training loss is nan\nmore"
-    no_numbers = {"test/loss": math.nan, "train/loss": math.inf}  # null in the record
+        file.write('{"epoch": 3, "test/acc')  # A reader may come while a line is written.
+    reason = "the training loss is nan\nmore"
+    no_numbers = {"test/loss": math.nan, "train/loss": math.inf}  # The record has null.
     folders = [
-        make_run(tmp_path, last=no_numbers), running,
-        make_run(tmp_path, seed=2, accuracies=(), state="failed", error=lost),
+        make_run(tmp_path, last_entries=no_numbers),
+        running,
+        make_run(tmp_path, seed=2, accuracies=(), state="failed", error=reason),
         make_run(tmp_path, seed=3, accuracies=(0.9,), state="interrupted", seconds=3),
-        make_run(tmp_path, "p=1", accuracies=(0.1,), state="failed", error=lost),
-        killed, tmp_path / "not-yet", no_text, no_settings,
-    ]  # fmt: skip
+        make_run(tmp_path, "p=1", accuracies=(0.1,), state="failed", error=reason),
+        killed,
+        tmp_path / "not-yet",
+        no_text,
+        no_settings,
+    ]
     with (running / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         runs = reading.read_runs(folders)
     assert runs["state"].to_list() == [
-        "finished", "running", "failed", "interrupted", "failed", "interrupted", "new",
-        "unreadable", "unreadable",
-    ]  # fmt: skip
+        "finished",
+        "running",
+        "failed",
+        "interrupted",
+        "failed",
+        "interrupted",
+        "new",
+        "unreadable",
+        "unreadable",
+    ]
     first_line = "the training loss is nan"
     nothing = [None, None]
     *errors, of_status, of_settings = runs["error"].to_list()
@@ -184,11 +237,18 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None, *nothing]
     assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None, *nothing]
     assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None, *nothing]
-    first, second = reading.summarise(reading.by_setting(runs)[1]).iter_rows(named=True)
-    assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 5)
-    assert (first["test/accuracy_mean"], first["test/loss_mean"]) == (0.625, None)
-    assert (second["p"], second["n"], second["unfinished"]) == (1.0, 0, 1)
-    assert second["test/accuracy_mean"] is second["updates_mean"] is None
+    p_half, p_one = reading.summarise(reading.by_setting(runs)[1]).iter_rows(named=True)
+    assert (p_half["p"], p_half["n"], p_half["unfinished"]) == (0.5, 1, 5)
+    assert (p_half["test/accuracy_mean"], p_half["test/loss_mean"]) == (0.625, None)
+    assert (p_one["p"], p_one["n"], p_one["unfinished"]) == (1.0, 0, 1)
+    assert p_one["test/accuracy_mean"] is p_one["updates_mean"] is None
+
+
+def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
+    failed_run, finished_run = (make_run(tmp_path / name) for name in "ab")
+    edit(failed_run / "status.json", state="failed")
+    _, settings = reading.by_setting(reading.read_runs([failed_run, finished_run]))
+    assert settings["n"].to_list() == [1]
 
 
 def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any) -> None:
@@ -197,9 +257,10 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     plain = record_runs(root, "p=0.5")
     torch = {"versions": {"torch": "2.9.0", "wandb": "0.1"}}
     for folder, code in zip(plain, "aab", strict=True):
-        more = "+changes" * (code == "b")
-        edit(folder / "status.json", code=code * 10, commit="c0ffee1" * 5 + more, **torch)
-    edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})  # which is the same
+        suffix = "+changes" * (code == "b")
+        edit(folder / "status.json", code=code * 10, commit="c0ffee1" * 5 + suffix, **torch)
+    # No result depends on wandb's version.
+    edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})
     for folder in record_runs(root, "p=1"):
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
@@ -207,18 +268,20 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     for program in (table, report):
         program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
         assert f"{mixed}{line}" in capsys.readouterr().out
-    shown = (out / "index.html").read_text()
-    assert f"T{mixed}{line}" in shown.replace("\u00a0", " ")
-    assert "<code>c0ffee1+changes</code>" in shown
-    earlier = [{"commit": "decade5", "code": "d" * 10, **torch}]
-    edit(plain[2] / "status.json", earlier=earlier, code="a" * 10, commit="c0ffee1")
+    page = (out / "index.html").read_text()
+    assert f"T{mixed}{line}" in page.replace("\u00a0", " ")
+    assert "<code>c0ffee1+changes</code>" in page
+    start = {"commit": "decade5", "code": "d" * 10, **torch}
+    edit(plain[2] / "status.json", earlier=[start], code="a" * 10, commit="c0ffee1")
     table.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of decade5 then c0ffee1 (igo dddddddddd then aaaaaaaaaa), 2"
     assert f"{mixed}{line}" in capsys.readouterr().out
-    same = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
+    entries = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
     for folder, file in zip(plain, "xyy", strict=True):
-        other = {f"my.curve_{folder.name}()": "z"} if folder == plain[1] else {}  # of one alone
-        edit(folder / "status.json", own_code={"my.net(width=8)": file, **other}, **same)
+        own_code = {"my.net(width=8)": file}
+        if folder == plain[1]:  # What one run alone has is no difference.
+            own_code["my.curve()"] = "z"
+        edit(folder / "status.json", own_code=own_code, **entries)
     table.run(OmegaConf.create({"runs": str(root), "output": None}))
     line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
@@ -227,16 +290,16 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
 def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> None:
     (folder,) = record_runs(tmp_path, seeds=[0])
     file = folder / "config.yaml"
-    before = reading.read_run(folder), read_config(file)
+    content = reading.read_run(folder), read_config(file)
     for group, gone in (("engine", "memory: 4"), ("noise", "online: true")):
         file.write_text(file.read_text().replace(f"\n{group}:\n", f"\n{group}:\n  {gone}\n"))
     assert "memory: 4" in file.read_text()
-    assert (reading.read_run(folder), read_config(file)) == before
+    assert (reading.read_run(folder), read_config(file)) == content
     text = file.read_text().replace("  name: sgd\n", "  name: lion\n  timm: true\n")
     file.write_text(text.replace("\nengine:\n", "\nengine:\n  threads: auto\n"))
     call = "timm.optim.create_optimizer_v2(opt='lion')"
-    named = {"optimizer.name": "timm.optim.create_optimizer_v2", "optimizer.arguments.opt": "lion"}
-    assert reading.read_run(folder) == before[0] | named
+    optimizer = {"optimizer.name": call.partition("(")[0], "optimizer.arguments.opt": "lion"}
+    assert reading.read_run(folder) == content[0] | optimizer
     assert read_config(file, trust=True).optimizer.name == call
 
 
@@ -251,19 +314,19 @@ def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys:
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
-    first, second = record_runs(tmp_path / "runs", seeds=range(2))
-    (other,) = record_runs(tmp_path / "more", seeds=[2])
+    seed_0, seed_1 = record_runs(tmp_path / "runs", seeds=range(2))
+    (elsewhere,) = record_runs(tmp_path / "more", seeds=[2])
     for name in ("wandb", "sweeps", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
     (tmp_path / "runs" / "report").mkdir()
-    (tmp_path / "runs" / "report" / "index.html").touch()  # it may have no figures
+    (tmp_path / "runs" / "report" / "index.html").touch()  # A report may have no figures.
     empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
-    assert set(find([runs])) == {first, second, empty}
-    assert find([str(first)]) == [first]
-    assert set(find([f"{runs}/digits-*"])) == {first, second}
-    assert set(find([f"{tmp_path}/*/digits-*"])) == {first, second, other}
-    assert set(find([f"{tmp_path}/*"])) == {first, second, empty, other}
-    assert len(find([runs, str(first), str(tmp_path / "more")])) == 4
+    assert set(find([runs])) == {seed_0, seed_1, empty}
+    assert find([str(seed_0)]) == [seed_0]
+    assert set(find([f"{runs}/digits-*"])) == {seed_0, seed_1}
+    assert set(find([f"{tmp_path}/*/digits-*"])) == {seed_0, seed_1, elsewhere}
+    assert set(find([f"{tmp_path}/*"])) == {seed_0, seed_1, empty, elsewhere}
+    assert len(find([runs, str(seed_0), str(tmp_path / "more")])) == 4
     for name, fault in (("report", "it holds no runs"), ("nowhere", "there is no such folder")):
         with pytest.raises(UserError, match=f"{name} is not allowed: {fault}"):
             find([f"{runs}/{name}"])
@@ -273,18 +336,18 @@ def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:
     truth = {"0.5": [0.5, 0.75], "1": [0.625, 0.5]}
     for p, values in truth.items():
         record_runs(tmp_path / "runs", f"p={p}", seeds=range(2), accuracies=values)
-    here = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
-    done = python(tmp_path, "-m", "igo", "table", **here).good()
-    lines = done.stdout.splitlines()
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
+    process = python(tmp_path, "-m", "igo", "table", **environment).good()
+    lines = process.stdout.splitlines()
     assert lines[0] == "4 runs (4 finished), 2 settings"
     assert lines[-1] == "wrote runs/table.csv, runs/table.parquet, runs/summary.csv"
-    written = pl.read_csv(tmp_path / "runs" / "table.csv").sort("p", "seed")
-    assert written["test/accuracy"].to_list() == list(itertools.chain(*truth.values()))
+    rows = pl.read_csv(tmp_path / "runs" / "table.csv").sort("p", "seed")
+    assert rows["test/accuracy"].to_list() == list(itertools.chain(*truth.values()))
     (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
     for (p, values), line in zip(truth.items(), lines[title + 1 : title + 3], strict=True):
         mean, sd = (100 * f(values) for f in (statistics.fmean, statistics.stdev))
         cells = [f"p = {p}", "2", f"{mean:.2f} ± {sd:.2f}"]
         assert re.split(r" {2,}", line.strip())[:3] == cells
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert "igo.report.reading" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}

@@ -11,7 +11,7 @@ import polars as pl
 from igo.ground import statistics
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, Array
 
-SAME = 1e-12  # values that differ by less are equal
+SAME = 1e-12  # Values that differ by less are equal.
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Pair:
         # A difference that is found is told, even one within the margin.
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
-        within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
-        return "equal" if within or self.sd == self.difference == 0 else "undecided"
+        is_within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
+        return "equal" if is_within or self.sd == self.difference == 0 else "undecided"
 
 
 def pair(sample: Array, margin: float | None) -> Pair:
@@ -68,13 +68,13 @@ def pair(sample: Array, margin: float | None) -> Pair:
         return Pair(n, float(sample[0]) if n else None)
     # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
     sample = np.where(np.abs(sample) < SAME, 0.0, sample)
-    mean, apart = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
+    mean, has_spread = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
     return Pair(
         n,
         mean.value,
         mean.low,
         mean.high,
-        float(sample.std(ddof=1)) if apart else 0.0,
+        float(sample.std(ddof=1)) if has_spread else 0.0,
         statistics.sign_flip(sample),
         # A t test would call two seeds equal. Where the sign-flip test can decide nothing, neither
         # may this one.
@@ -84,17 +84,18 @@ def pair(sample: Array, margin: float | None) -> Pair:
 
 def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with Holm's p-values over all of them, and the difference that they detect."""
-    holm, equal = (statistics.holm([getattr(x, name) for x in pairs]) for name in ("p", "p_equal"))
+    p_holm = statistics.holm([pair.p for pair in pairs])
+    p_equal_holm = statistics.holm([pair.p_equal for pair in pairs])
     # Holm's smallest p counts once for each test, so this is what one difference has to reach.
-    level = LEVEL / max(1, sum(x.p is not None for x in pairs))
+    level = LEVEL / max(1, sum(pair.p is not None for pair in pairs))
     return [
         replace(
-            x,
+            pair,
             p_holm=p,
             p_equal_holm=p_equal,
-            detectable=statistics.detectable(x.sd, x.n, level) if x.sd else None,
+            detectable=statistics.detectable(pair.sd, pair.n, level) if pair.sd else None,
         )
-        for x, p, p_equal in zip(pairs, holm, equal, strict=True)
+        for pair, p, p_equal in zip(pairs, p_holm, p_equal_holm, strict=True)
     ]
 
 
@@ -106,15 +107,15 @@ def compare(
     ``margin`` of equivalence is in the unit of the metric; None for no such test.
     """
     by_seed = defaultdict[int, dict[int, float]](dict)
-    usable = runs.filter("counted", pl.col(metric).is_not_null())
-    for setting, seed, value in usable.select("setting", "seed", metric).iter_rows():
+    rows = runs.filter("counted", pl.col(metric).is_not_null())
+    for setting, seed, value in rows.select("setting", "seed", metric).iter_rows():
         by_seed[setting][seed] = value
     pairs = []
     for first, second in itertools.combinations(settings, 2):
-        mine, theirs = by_seed[first], by_seed[second]
-        # Seed by seed: initialisation and order of the samples are then the same in both.
-        seeds = sorted(mine.keys() & theirs.keys())
-        sample = np.array([mine[seed] - theirs[seed] for seed in seeds])
+        minuends, subtrahends = by_seed[first], by_seed[second]
+        # Runs of one seed have the same initialisation and order of the samples.
+        seeds = sorted(minuends.keys() & subtrahends.keys())
+        sample = np.array([minuends[seed] - subtrahends[seed] for seed in seeds])
         pairs.append(replace(pair(sample, margin), first=first, second=second))
     return adjusted(pairs)
 

@@ -17,22 +17,23 @@ from igo.report.names import constant_noise, labels, shared
 from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
 
-MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
-MOST_NAMED = 4  # in the headline, of each verdict
-MOST_BRIEF = 6  # pairs in the section "In brief"
-MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
+# More settings are not compared and drawn: more pairs decide nothing, more lines look alike.
+MOST_SETTINGS = 12
+MOST_NAMED = 4  # A headline names as many settings of one verdict.
+MOST_BRIEF = 6  # The section "In brief" has as many pairs.
+MARGIN = 0.5  # Settings may be called equal within these points of test accuracy.
 
 
 @dataclass(frozen=True)
 class Section:
     """A part of the page: the settings of one task."""
 
-    name: str  # of its place in the page
-    title: str  # the task in words
-    shared: str  # what else all its settings have in common
-    labels: dict[int, str]  # by its number, what tells each setting from the others
-    headline: str  # what was found, and whether code was mixed; "" if neither
-    pairs: dict[str, list[Pair]]  # all pairs of settings, by the metric that is compared
+    name: str  # The page links to it.
+    title: str  # The task in words.
+    shared: str  # What else all its settings have in common, in words.
+    labels: dict[int, str]  # What tells each setting, by its number, from the others.
+    headline: str  # What was found, and whether code was mixed; "" if neither.
+    pairs: dict[str, list[Pair]]  # All pairs of settings, by the metric that is compared.
     figures: Sequence[Figure]
     commands: Sequence[str]
 
@@ -44,8 +45,9 @@ class Section:
     @property
     def detectable(self) -> float | None:
         """The median over pairs of the smallest difference that the seeds detect, in points."""
-        known = [pair.detectable for pair in self.pairs["test/accuracy"] if pair.detectable]
-        return 100 * median(known) if known else None
+        accuracy = self.pairs["test/accuracy"]
+        differences = [pair.detectable for pair in accuracy if pair.detectable]
+        return 100 * median(differences) if differences else None
 
 
 def compared(results: Results, margin: float = MARGIN) -> list[Section]:
@@ -53,9 +55,9 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
 
     ``margin`` of equivalence is in points of test accuracy.
     """
-    usable = results.settings.filter(pl.col("n") > 0)
-    alike = [name for name in names_in(usable) if name.startswith(TASK)]
-    tasks = usable.partition_by(alike, maintain_order=True) if len(usable) else []
+    settings = results.settings.filter(pl.col("n") > 0)
+    names = [name for name in names_in(settings) if name.startswith(TASK)]
+    tasks = settings.partition_by(names, maintain_order=True) if len(settings) else []
     # False comes first: a task of one setting has nothing to compare.
     tasks.sort(key=lambda task: len(task) == 1)
     return [_section(results, task, i, margin) for i, task in enumerate(tasks, 1)]
@@ -64,72 +66,74 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
 def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -> Section:
     # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
     # compared.
-    known = task.drop_nulls("test/accuracy_mean").sort(
+    ranking = task.drop_nulls("test/accuracy_mean").sort(
         "test/accuracy_mean", descending=True, maintain_order=True
     )
-    ranked = known.head(MOST_SETTINGS).to_dicts()
-    settings = [row["setting"] for row in ranked]
+    best_rows = ranking.head(MOST_SETTINGS).to_dicts()
+    settings = [row["setting"] for row in best_rows]
     rows = [row for row in task.to_dicts() if row["setting"] in settings or not settings]
     # The names begin with an M, so they come before "other".
     rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
-    names = labels(task)
-    named = {row["setting"]: names[row["setting"]] for row in rows}
-    in_task = [name for name in names_in(task) if name.startswith(TASK)]
-    common = [name for name in names_in(task) if task[name].n_unique() == 1]
-    said = ", ".join(shared(rows[0], [name for name in common if name not in in_task]))
+    all_labels = labels(task)
+    row_labels = {row["setting"]: all_labels[row["setting"]] for row in rows}
+    task_names = [name for name in names_in(task) if name.startswith(TASK)]
+    constant_names = [name for name in names_in(task) if task[name].n_unique() == 1]
+    ground = ", ".join(shared(rows[0], [name for name in constant_names if name not in task_names]))
     if len(rows) < len(task):
-        said += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
+        ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
     # In a difference constant noise comes second, else the setting of lower mean.
-    constant = set(constant_noise(task)["setting"])
-    settings.sort(key=lambda setting: setting in constant)
+    constants = set(constant_noise(task)["setting"])
+    settings.sort(key=lambda setting: setting in constants)
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
-    accuracy.sort(key=lambda pair: pair.second not in constant)
-    notes = (f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, named))
+    accuracy.sort(key=lambda pair: pair.second not in constants)
+    notes = (f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels))
     return Section(
         name=f"task-{number}",
-        title=", ".join(shared(rows[0], in_task)),
-        shared=said,
-        labels=named,
-        headline=" ".join(filter(None, (headline(named, ranked, accuracy, margin), *notes))),
+        title=", ".join(shared(rows[0], task_names)),
+        shared=ground,
+        labels=row_labels,
+        headline=" ".join(
+            filter(None, (headline(row_labels, best_rows, accuracy, margin), *notes))
+        ),
         pairs={
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
         },
-        figures=figures.of_task(results, task, named, accuracy, number),
-        commands=commands(results.runs, list(named)),
+        figures=figures.of_task(results, task, row_labels, accuracy, number),
+        commands=commands(results.runs, list(row_labels)),
     )
 
 
-def headline(names: dict[int, str], ranked: list[Record], pairs: list[Pair], margin: float) -> str:
-    """What the pairs say of the best of the ``ranked`` settings, in the words of their verdicts."""
-    if len(ranked) < 2:
+def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], margin: float) -> str:
+    """What the pairs say of the best setting of a ``ranking``, in the words of their verdicts."""
+    if len(ranking) < 2:
         return ""
-    least = least_seeds(len(pairs))
-    best = ranked[0]["setting"]
-    of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
+    seeds = least_seeds(len(pairs))
+    best = ranking[0]["setting"]
+    best_pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
     # Here seeds are missing. With enough of them "undecided" is a finding.
-    if {pair.verdict for pair in pairs} == {"undecided"} and max(x.n for x in of_best) < least:
-        return f"No comparison can be decided: it needs {least} seeds that two settings share."
-    mean, low, high = (ranked[0][f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
+    if {pair.verdict for pair in pairs} == {"undecided"} and max(x.n for x in best_pairs) < seeds:
+        return f"No comparison can be decided: it needs {seeds} seeds that two settings share."
+    mean, low, high = (ranking[0][f"test/accuracy_{part}"] for part in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    said = {
+    words = {
         "lower": "Lower",
         "equal": f"Equal within ±{margin:g} points",
         "undecided": "Undecided",
         # The mean is of all seeds, and a pair's difference of those that both have.
         "higher": "Higher over the common seeds",
     }
-    others: dict[str, list[str]] = {verdict: [] for verdict in said}
-    for pair in of_best:
-        other, verdict = pair.first, pair.verdict
-        if other == best:
+    groups: dict[str, list[str]] = {verdict: [] for verdict in words}
+    for pair in best_pairs:
+        opponent, verdict = pair.first, pair.verdict
+        if opponent == best:
             opposite = {"higher": "lower", "lower": "higher"}
-            other, verdict = pair.second, opposite.get(verdict, verdict)
-        others[verdict].append(names[other])
-    found = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
-    for verdict, word in said.items():
-        if alike := others[verdict]:
-            named = "; ".join(alike) if len(alike) <= MOST_NAMED else f"{len(alike)} settings"
-            found.append(f"{word}: {named}.")
-    return " ".join(found)
+            opponent, verdict = pair.second, opposite.get(verdict, verdict)
+        groups[verdict].append(names[opponent])
+    sentences = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
+    for verdict, word in words.items():
+        if group := groups[verdict]:
+            text = "; ".join(group) if len(group) <= MOST_NAMED else f"{len(group)} settings"
+            sentences.append(f"{word}: {text}.")
+    return " ".join(sentences)

@@ -37,27 +37,46 @@ DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 TEXT, SOFT = Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab")
 GRID = Colour("#e6e6e0", "#2d3338")
 
-# Settings of matplotlib: of every figure here and in lab, and what the report has besides.
-# Fonts of type 42 keep the text of a PDF searchable, as publishers ask.
+# Every figure here and in lab has these settings of matplotlib.
 STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
-    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,
-    "axes.edgecolor": "#666666", "text.color": "#222222", "axes.labelcolor": "#222222",
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "pdf.fonttype": 42,  # The text of a PDF stays searchable, as publishers ask.
+    "axes.edgecolor": "#666666",
+    "text.color": "#222222",
+    "axes.labelcolor": "#222222",
+}
+# The report's figures have these besides.
 LOOK: Any = {
-    **STYLE, "text.color": TEXT.light, "axes.labelcolor": TEXT.light, "axes.edgecolor": SOFT.light,
-    "xtick.color": SOFT.light, "ytick.color": SOFT.light, "grid.color": GRID.light,
-    "grid.alpha": 1, "axes.axisbelow": True, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlesize": 9, "svg.fonttype": "none",
-    "text.parse_math": False,  # a $ in the name of a file begins no formula
-}  # fmt: skip
+    **STYLE,
+    "text.color": TEXT.light,
+    "axes.labelcolor": TEXT.light,
+    "axes.edgecolor": SOFT.light,
+    "xtick.color": SOFT.light,
+    "ytick.color": SOFT.light,
+    "grid.color": GRID.light,
+    "grid.alpha": 1,
+    "axes.axisbelow": True,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # A $ in the name of a file begins no formula.
+}
 
-WIDTH, HEIGHT = 8.0, 2.5  # inches, of a figure and of a row of panels
-MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
-SCALE = {"test/accuracy": 100}  # shown in per cent
-LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
-Looks = Mapping[str, dict[str, Any]]  # of each label: its colour and its dashes
+WIDTH, HEIGHT = 8.0, 2.5  # Inches of a figure, and of a row of panels.
+MOST_BANDS = 4  # More shaded intervals in one panel would hide each other.
+SCALE = {"test/accuracy": 100}  # An accuracy is shown in per cent.
+LOG_FROM = 3  # An axis is logarithmic if its largest mean is so many times its smallest.
+Looks = Mapping[str, dict[str, Any]]  # The colour and the dashes of each label.
 
 
 @dataclass(frozen=True)
@@ -86,18 +105,18 @@ class Figure:
     def svg(self) -> str:
         """The figure as an element of the page, in the colours of the reader's screen."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        found = self._saved("svg", transparent=True, metadata=no_metadata).decode()
-        found = found[found.index("<svg") :]
+        text = self._saved("svg", transparent=True, metadata=no_metadata).decode()
+        element = text[text.index("<svg") :]
         for colour in (*PALETTE, TEXT, SOFT, GRID):
             light = colour.light.lower()
-            found = found.replace(light, f"light-dark({light}, {colour.dark.lower()})")
-        return found
+            element = element.replace(light, f"light-dark({light}, {colour.dark.lower()})")
+        return element
 
-    def _saved(self, kind: str, **how: Any) -> bytes:
+    def _saved(self, kind: str, **options: Any) -> bytes:
         file = io.BytesIO()
         # Ids in an SVG would be random, and two figures of the page must not share one.
         with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
-            self.drawing.savefig(file, format=kind, **how)
+            self.drawing.savefig(file, format=kind, **options)
         return file.getvalue()
 
 
@@ -117,14 +136,14 @@ def curves(
     # A planned value belongs to its whole epoch, so the line changes between two of them.
     step: Any = "mid" if steps else None
     groups = _lines(table, x, metric)
-    for label, at, y, low, high in groups:
-        ax.plot(at, y, label=label, drawstyle="steps-mid" if steps else None, **looks[label])
+    for label, xs, ys, low, high in groups:
+        ax.plot(xs, ys, label=label, drawstyle="steps-mid" if steps else None, **looks[label])
         colour = looks[label]["color"]
         if len(groups) <= MOST_BANDS:
-            ax.fill_between(at, low, high, color=colour, alpha=0.14, lw=0, step=step)
+            ax.fill_between(xs, low, high, color=colour, alpha=0.14, lw=0, step=step)
         else:
-            reach = [(y - low)[-1:], (high - y)[-1:]]
-            ax.errorbar(at[-1:], y[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
+            reach = [(ys - low)[-1:], (high - ys)[-1:]]
+            ax.errorbar(xs[-1:], ys[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if groups:
         _limit(ax, table, metric)
@@ -132,18 +151,18 @@ def curves(
 
 def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
     """A point for each row with its 95 % interval, and a line through those of one label."""
-    for label, at, y, low, high in _lines(table, x, metric):
+    for label, xs, ys, low, high in _lines(table, x, metric):
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
-        ax.errorbar(at, y, yerr=[y - low, high - y], label=label, **look)
+        ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
 
 
 def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
     """For each label: it, x, and the mean of y with the ends of its interval, where known."""
-    known = table.drop_nulls([x, f"{metric}_mean"])
-    ys = [pl.col(f"{metric}_{which}") * SCALE.get(metric, 1) for which in ("mean", "low", "high")]
+    points = table.drop_nulls([x, f"{metric}_mean"])
+    ys = [pl.col(f"{metric}_{part}") * SCALE.get(metric, 1) for part in ("mean", "low", "high")]
     return [
         (rows["label"][0], *rows.select(x, *ys).to_numpy().T)
-        for rows in known.partition_by("label", maintain_order=True)
+        for rows in points.partition_by("label", maintain_order=True)
     ]
 
 
@@ -154,17 +173,17 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     tenth of the epochs is left out for accuracies, so that their end is seen. Any other linear axis
     begins at 0.
     """
-    scale = SCALE.get(metric, 1)
-    if scale != 1:
-        # An accuracy that begins at 1 % would press all ends into one line.
+    scale, is_accuracy = SCALE.get(metric, 1), metric in SCALE
+    if is_accuracy:
+        # A curve that begins at 1 % would press all ends into one line.
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     ends = table.group_by("label").last()
     means, low_ends, high_ends = (
-        scale * rows[f"{metric}_{which}"].drop_nulls().to_numpy()
-        for rows, which in ((table, "mean"), (ends, "low"), (ends, "high"))
+        scale * rows[f"{metric}_{part}"].drop_nulls().to_numpy()
+        for rows, part in ((table, "mean"), (ends, "low"), (ends, "high"))
     )
     low, high = min(means), max(means)
-    if scale == 1 and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
+    if not is_accuracy and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
         # The room above and below is a share of the axis, also of a logarithmic one.
         edge = (high / low) ** 0.08
         ax.set_yscale("log")
@@ -173,10 +192,10 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
         return
     low, high = min([low, *low_ends]), max([high, *high_ends])
     edge = 0.1 * ((high - low) or abs(high) or 1)
-    if scale == 1:
-        ax.set_ylim(min(low, 0), high + edge)
-    else:
+    if is_accuracy:
         ax.set_ylim(low - edge, min(high + edge, 100 + edge / 4))
+    else:
+        ax.set_ylim(min(low, 0), high + edge)
 
 
 def plain_log(axis: Any) -> None:

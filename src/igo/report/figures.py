@@ -18,7 +18,7 @@ from igo.report.names import constant_noise
 from igo.report.reading import averaged, differing, statistics_of
 from igo.report.results import Results
 
-Labels = dict[int, str]  # of settings, by their numbers
+Labels = dict[int, str]  # Each setting's number has its label.
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
 APPLIED = {
@@ -43,20 +43,20 @@ def of_task(
     ``pairs`` are of these, in test accuracy. ``number`` is the task's, for the names of files.
     """
     end = f"_{number}" if number > 1 else ""
-    found = []
+    drawn_figures = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
     # A map has two axes, so its settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
-        found.append(grid(decays, pairs, f"map{end}"))
+        drawn_figures.append(grid(decays, pairs, f"map{end}"))
     constants = constant_noise(task)
     if {*differing(constants)} == {"learning_rate", "batch_size"}:
-        found.append(constant(results, constants, f"delta{end}"))
-    if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # a point is no curve
-        found.append(training(results, labels, f"training{end}"))
-        found.append(applied(results, labels, f"noise{end}"))
-    if (of_runs := sharpness(results, task, f"sharpness{end}")) is not None:
-        found.append(of_runs)
-    return found
+        drawn_figures.append(constant(results, constants, f"delta{end}"))
+    if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # A point is no curve.
+        drawn_figures.append(training(results, labels, f"training{end}"))
+        drawn_figures.append(applied(results, labels, f"noise{end}"))
+    if (sharpness_figure := sharpness(results, task, f"sharpness{end}")) is not None:
+        drawn_figures.append(sharpness_figure)
+    return drawn_figures
 
 
 def training(results: Results, labels: Labels, name: str) -> Figure:
@@ -99,10 +99,10 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
 
 def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFrame:
     # The order of the labels gives the order of colours and of the legend.
-    named = DataFrame({"setting": list(labels), "label": list(labels.values())})
-    joined = named.join(results.curves, on="setting", maintain_order="left_right")
+    rows = DataFrame({"setting": list(labels), "label": list(labels.values())})
+    curves = rows.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
-    return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
+    return curves.select("label", "epoch", updates, "n", *statistics_of(metrics))
 
 
 def styles(labels: Labels) -> dict[str, dict[str, Any]]:
@@ -126,8 +126,8 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     powers, splits = (sorted(settings[axis].unique()) for axis in ("p", "split"))
     values = np.full((len(powers), len(splits)), np.nan)
     cells = set(table["setting"])
-    compared = [pair for pair in pairs if {pair.first, pair.second} <= cells]
-    decided = sum(pair.verdict in ("higher", "lower") for pair in compared)
+    cell_pairs = [pair for pair in pairs if {pair.first, pair.second} <= cells]
+    differences = sum(pair.verdict in ("higher", "lower") for pair in cell_pairs)
     drawing, (ax,) = draw.panels(1, 1, height=max(2.6, 0.5 * len(powers) + 1.2))
     for row in table.iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
@@ -139,14 +139,14 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
         # Black is read on the map's light half, whatever the colours of the screen.
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
     shades = 0 * values
-    if decided:
+    if differences:
         shades = (values - np.nanmin(values)) / (np.nanmax(values) - np.nanmin(values))
-    # With these ends the values have the light half of the colours, on which black text is read.
+    # These ends give the values the light half of the colours, on which black text is read.
     ax.pcolormesh(shades, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
     ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
     ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
     ax.invert_yaxis()
-    title = REACHED["test/accuracy"] + ", no two cells told apart" * (not decided)
+    title = REACHED["test/accuracy"] + ", no two cells told apart" * (not differences)
     ax.set(title=title, xlabel="split: share of the decay carried by η", ylabel="p")
     ax.grid(visible=False)
     caption = (
@@ -155,8 +155,8 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
         " size alone. δₘ is the same along each row. "
     )
     caption += (
-        f"The tests tell {decided} of {counted(len(compared), 'pair')} of cells apart."
-        if decided
+        f"The tests tell {differences} of {counted(len(cell_pairs), 'pair')} of cells apart."
+        if differences
         else "The tests tell no two cells apart: differences like these may be noise, so all cells"
         " have one shade."
     )
@@ -171,15 +171,15 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
         delta_planned=pl.col("delta_m_mean").first(),
         delta_measured=pl.col("delta_measured_mean").last(),
     )
-    named = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
+    rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
     columns = ["eta", "b", "delta_planned", "delta_measured", "n", *statistics_of(REACHED)]
-    table = named.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")
+    table = rows.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")
     looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
-    known = [x for x in NOISE if table[x].count()]
-    drawing, axes = draw.panels(len(known), 1)
-    for ax, x in zip(axes, known, strict=True):
-        draw.points(ax, table, x, "test/accuracy", looks)
-        ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[x], xscale="log")
+    levels = [level for level in NOISE if table[level].count()]
+    drawing, axes = draw.panels(len(levels), 1)
+    for ax, level in zip(axes, levels, strict=True):
+        draw.points(ax, table, level, "test/accuracy", looks)
+        ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[level], xscale="log")
         draw.plain_log(ax.xaxis)
     draw.finish(drawing)
     caption = (
@@ -194,31 +194,31 @@ def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
     """Sharpness against δ, and accuracy against sharpness; None unless two settings have some."""
     runs = results.runs.filter("counted", pl.col("setting").is_in(task["setting"].to_list()))
     runs = runs.drop_nulls("worst_case")
-    of = str(runs["worst_case_of"].mode().sort().first())  # of several measurements the usual one
-    # Worst cases of other radii or norms are other quantities.
-    alike = runs.filter(worst_case_of=of)
-    points = averaged(alike, ["setting"], ("worst_case", "test/accuracy"))
+    # Worst cases of other radii or norms are other quantities: the most frequent one is shown.
+    measurement = str(runs["worst_case_of"].mode().sort().first())
+    comparable_runs = runs.filter(worst_case_of=measurement)
+    points = averaged(comparable_runs, ["setting"], ("worst_case", "test/accuracy"))
     if len(points) < 2:
         return None
     level = results.curves.group_by("setting").agg(delta=pl.col("delta_m_mean").mean())
     points = points.join(level, on="setting").sort("setting").with_columns(label=pl.lit(""))
     caption = (
-        f"Measured after training ({of}). A point for each of {len(points)} settings: the mean over"
-        f" its seeds (n = {in_range(points['n'])}) with its 95 % interval."
+        f"Measured after training ({measurement}). A point for each of {len(points)} settings: the"
+        f" mean over its seeds (n = {in_range(points['n'])}) with its 95 % interval."
     )
-    if others := len(runs) - len(alike):
-        caption += f" {counted(others, 'run')} measured otherwise: not shown."
-    both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
+    if other_runs := len(runs) - len(comparable_runs):
+        caption += f" {counted(other_runs, 'run')} measured otherwise: not shown."
+    complete_points = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
     rank = pl.corr("worst_case_mean", "test/accuracy_mean", method="spearman")
-    rho = both.select(rank).item()
+    rho = complete_points.select(rank).item()
     # The order of three settings says nothing, and equal values have none.
-    if len(both) > 3 and np.isfinite(rho):
+    if len(complete_points) > 3 and np.isfinite(rho):
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)}."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "worst-case sharpness"
-    known = points["delta"].count() > 0  # not of every optimizer
-    drawing, axes = draw.panels(1 + known, 1)
-    if known:
+    has_delta = points["delta"].count() > 0  # Some optimizers have no δ.
+    drawing, axes = draw.panels(1 + has_delta, 1)
+    if has_delta:
         draw.points(axes[0], points, "delta", "worst_case", look)
         axes[0].set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
         draw.plain_log(axes[0].xaxis)

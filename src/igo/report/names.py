@@ -10,37 +10,44 @@ from igo.config.schema import OptimizerConfig
 from igo.ground.files import Record
 from igo.report.reading import FINGERPRINT, differing
 
-# What follows from a data set: digest, and facts.
-FACTS = {FINGERPRINT, "dataset.classes", "dataset.channels", "dataset.image_size", "dataset.mean",
-         "dataset.std"}  # fmt: skip
+# These follow from a data set: its digest, and facts about its images.
+FACTS = {
+    FINGERPRINT,
+    "dataset.classes",
+    "dataset.channels",
+    "dataset.image_size",
+    "dataset.mean",
+    "dataset.std",
+}
 
 
 def shared(row: Record, names: Collection[str]) -> list[str]:
     """What settings have in common, in words; ``row`` is one of them."""
     # How C² is measured changes no training.
-    kept = [name for name in names if name not in FACTS and not name.startswith("noise.")]
-    alone = set(filter(of_schedule, row)) - set(names)  # of this row
-    return words({name: value for name, value in row.items() if name not in alone}, kept)
+    told_names = [name for name in names if name not in FACTS and not name.startswith("noise.")]
+    own_names = set(filter(of_schedule, row)) - set(names)  # Only this row has these values.
+    values = {name: value for name, value in row.items() if name not in own_names}
+    return words(values, told_names)
 
 
 def labels(settings: pl.DataFrame) -> dict[int, str]:
     """By its number, what tells each setting from the others; of one setting its schedule."""
-    differ = differing(settings)
-    if settings["data"].n_unique() > 1 or "dataset.name" in differ:
-        others = [name for name in differ if name not in {"dataset.name", *FACTS}]
-        differ = ["dataset.name", *others]
-    found = {
+    names = differing(settings)
+    if settings["data"].n_unique() > 1 or "dataset.name" in names:
+        other_names = [name for name in names if name not in {"dataset.name", *FACTS}]
+        names = ["dataset.name", *other_names]
+    by_setting = {
         row["setting"]: ", ".join(
-            words(row, differ)
-            or words(row, differ, every=True)
+            words(row, names)
+            or words(row, names, every=True)
             or words(row, [*filter(of_schedule, row)])
         )
         for row in settings.to_dicts()
     }
-    count = Counter(found.values())
+    counts = Counter(by_setting.values())
     return {
-        setting: f"{label} (setting {setting})" if count[label] > 1 else label
-        for setting, label in found.items()
+        setting: f"{label} (setting {setting})" if counts[label] > 1 else label
+        for setting, label in by_setting.items()
     }
 
 

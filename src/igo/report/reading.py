@@ -9,7 +9,6 @@ import shlex
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
-from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -27,11 +26,19 @@ from igo.runs.manifest import COMPUTING
 
 # Entries of the last record that are the results of the whole run.
 LAST: dict[str, type] = {
-    "updates": int, "samples": int,
-    **dict.fromkeys((
-        "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
-        "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
-}  # fmt: skip
+    "updates": int,
+    "samples": int,
+    "test/accuracy": float,
+    "test/loss": float,
+    "validation/accuracy": float,
+    "validation/loss": float,
+    "train/loss": float,
+    "train/accuracy": float,
+    "delta_m": float,
+    "delta_measured": float,
+    "eta_m": float,
+    "b_m": float,
+}
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
@@ -43,24 +50,31 @@ RESULTS: dict[str, type] = {
     "test/accuracy_best_epoch": int,
     "seconds": float,
     "images_per_second": float,
-    "worst_case": float,  # of sharpness.json
-    "worst_case_of": str,  # its settings
-    "commit": str,  # of each start of the run whose epochs count, where they differ
-    "code": str,  # likewise, the digest of the sources, and the versions that losses depend on
+    "worst_case": float,  # The sharpness that sharpness.json has, …
+    "worst_case_of": str,  # … and its settings.
+    "commit": str,  # One for each start whose epochs count, where these differ.
     "host": str,
     "device": str,
     "started": str,
-    "command": str,  # without the seed and the folders
+    "command": str,  # The seed and the folders are left out.
     "hardware": str,
     "software": str,
 }
-THEN = " then "  # between the values of a run's starts, where they differ
-# The line of the seed in a config.yaml.
-SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
-# Words of a command that change no result.
+# Columns with this prefix have what the losses depend on: digests of sources, and versions.
+CODE = "code."
+THEN = " then "  # It stands between the values of a run's starts, where they differ.
+# These words of a command change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
-METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
-           "validation/accuracy", "validation/loss")  # fmt: skip
+METRICS = (
+    "test/accuracy",
+    "test/accuracy_best",
+    "test/loss",
+    "train/loss",
+    "updates",
+    "seconds",
+    "validation/accuracy",
+    "validation/loss",
+)
 
 
 def _type(setting: schema.Setting) -> type:
@@ -82,16 +96,18 @@ def read_runs(folders: Iterable[Path]) -> DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
     Columns: run, state, error; the settings by their full names, also the arguments of one's own
-    model, optimizer and profile; the results.
+    model, optimizer and profile; the results; CODE.
     """
     rows = [read_run(folder) for folder in folders]
-    arguments = sorted(set[str]().union(*rows) - KINDS.keys())
+    other_names = sorted(set[str]().union(*rows) - KINDS.keys())
+    code = [name for name in other_names if name.startswith(CODE)]
+    arguments = [name for name in other_names if name not in code]
     runs = DataFrame(
         rows,
-        schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS))),
+        schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS, *code))),
         schema_overrides=KINDS,
         strict=False,
-        infer_schema_length=None,  # the types of arguments are those of all runs
+        infer_schema_length=None,  # All runs together tell the types of arguments.
     )
     return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
@@ -102,48 +118,42 @@ def read_run(folder: Path) -> Record:
     Returns:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
         first line, or why it is unreadable); every setting by its full name, lists as JSON;
-        FINGERPRINT; and RESULTS. There are no settings if there is no folder yet (``new``), or if
-        config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
-        over epochs.
+        FINGERPRINT; RESULTS; and CODE. There are no settings if there is no folder yet (``new``),
+        or if config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the
+        median over epochs.
     """
     row: Record = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
     if not folder.exists():
         return row | {"state": "new"}
-    files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results,
-             "sharpness.json": _sharpness}  # fmt: skip
+    files = {
+        "config.yaml": _settings,
+        "status.json": _status,
+        "metrics.jsonl": _results,
+        "sharpness.json": _sharpness,
+    }
     name = "status.json"
     try:
-        status = read_status(folder)  # before the records: a finished run has all of them
-        for name, read in files.items():  # noqa: B007 (an error has the name)
-            found = read(folder, row, status)
-            row |= {key: _typed(key, value) for key, value in found.items()}
+        # The state is read before the records: a run that has finished has all of them.
+        status = read_status(folder)
+        for name, reader in files.items():  # noqa: B007 (an error has the name)
+            entries = reader(folder, row, status)
+            row |= {key: _typed(key, value) for key, value in entries.items()}
         return row
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}/")
     except FileNotFoundError:
         reason = f"{name} is missing"
-    except Exception as error:  # whatever it holds, it must not end the table of all runs
+    except Exception as error:  # One bad file, whatever it holds, must not end the whole table.
         reason = f"{name} cannot be read ({first_line(error)})"
     return row | {"state": "unreadable", "error": printable(reason)}
 
 
 def _settings(folder: Path, _row: Record, _status: Record) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
-    text = read_bytes(folder / "config.yaml").decode()
-    seed = SEED.search(text)
-    if seed is None:
-        return _settings_in(text)
-    # Runs of one setting differ in the seed alone, so that the rest is parsed once for all.
-    return _settings_in(SEED.sub("", text)) | {"seed": int(seed[1])}
-
-
-@cache
-def _settings_in(text: str) -> Record:
-    """The settings in a config.yaml, or in one without its seed."""
-    values = record_values(text)
+    values = record_values(read_bytes(folder / "config.yaml").decode())
     row = DEFAULTS | dict(leaves(values))
-    if other := sorted(SETTINGS.keys() ^ row.keys()):
-        raise UserError(f"config.yaml is of no run, or of another version: see {other[0]}")
+    if differences := sorted(SETTINGS.keys() ^ row.keys()):
+        raise UserError(f"config.yaml is of no run, or of another version: see {differences[0]}")
     return row | dict(leaves(spelled_out(values)))
 
 
@@ -151,16 +161,17 @@ def _typed(name: str, value: Any) -> Any:
     """The value as its column has it; a ValueError if the column cannot hold it."""
     if value is None:
         return None
-    number = isinstance(value, int | float) and abs(value) < 2**63
-    kind: type = KINDS.get(name) or (type(value) if number else str)  # else of one's own
+    is_number = isinstance(value, int | float) and abs(value) < 2**63
+    # An argument of one's own model has no declared type.
+    kind: type = KINDS.get(name) or (type(value) if is_number else str)
     if kind is str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
-        text.encode()  # half of a surrogate pair is no text
+        text.encode()  # It raises a ValueError for half of a surrogate pair.
         return printable(text)
-    typed = kind(value)
-    if not math.isfinite(typed) or (kind is int and abs(typed) >= 2**63):
-        raise ValueError(f"{name} is {typed:g}")
-    return typed
+    number = kind(value)
+    if not math.isfinite(number) or (kind is int and abs(number) >= 2**63):
+        raise ValueError(f"{name} is {number:g}")
+    return number
 
 
 def _status(folder: Path, row: Record, status: Record) -> Record:
@@ -171,25 +182,24 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
     codes = [_code(start) for start in starts]
-    names = dict.fromkeys(name for code in codes for name in code)
-    parts = {name: str(_then(code.get(name) for code in codes)) for name in names}
     command = shlex.split(status.get("command") or "")
     if command[1:] and command[1].endswith("train.py"):
         command[:2] = "igo", "train"
-    found = {
-        "state": state_of(folder) if state == "running" else state,  # its process may be dead
+    entries = {
+        # The process of a run that says "running" may be dead.
+        "state": state_of(folder) if state == "running" else state,
         "error": (status.get("error") or "").partition("\n")[0] or None,
         "device": hardware.get("device"),
         "command": shlex.join(word for word in command if not LOCAL.match(word)) or None,
         "commit": _then(start.get("commit") for start in starts),
-        "code": _listed(parts),
         "hardware": _listed(hardware),
         "software": _listed(software),
         **{name: status.get(name) for name in ("seconds", "host", "started")},
+        **{name: _then(code.get(name) for code in codes) for name in set[str]().union(*codes)},
     }
     if row["dataset.file"] or row["dataset.root"]:
-        found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    return found
+        entries[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
+    return entries
 
 
 def _listed(values: Record) -> str:
@@ -200,9 +210,11 @@ def _listed(values: Record) -> str:
 def _code(start: Record) -> dict[str, str]:
     """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
     versions = start.get("versions") or {}
-    known = {name: versions[name] for name in COMPUTING if versions.get(name)}
-    own = {call.partition("(")[0]: file for call, file in (start.get("own_code") or {}).items()}
-    return {"igo": start.get("code") or "unknown", **own, **known}
+    calls = start.get("own_code") or {}
+    parts = {"igo": start.get("code") or "unknown"}
+    parts |= {call.partition("(")[0]: digest for call, digest in calls.items()}
+    parts |= {name: versions[name] for name in COMPUTING if versions.get(name)}
+    return {f"{CODE}{name}": part for name, part in parts.items()}
 
 
 def _then(values: Iterable[str | None]) -> str | None:
@@ -212,12 +224,13 @@ def _then(values: Iterable[str | None]) -> str | None:
 
 def _results(folder: Path, row: Record, _status: Record) -> Record:
     """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
-    last = row["epochs"] + row["schedule.final_updates"] if row["state"] == "finished" else None
-    records = read_records(folder, last)
+    finished = row["state"] == "finished"
+    last_epoch = row["epochs"] + row["schedule.final_updates"] if finished else None
+    records = read_records(folder, last_epoch)
     if not records:
         return {"epochs_done": 0}
-    evaluated = [record for record in records if record.get("test/accuracy") is not None]
-    best = max(evaluated, key=lambda record: float(record["test/accuracy"]), default={})
+    tests = [record for record in records if record.get("test/accuracy") is not None]
+    best = max(tests, key=lambda record: float(record["test/accuracy"]), default={})
     rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
     return {
         "epochs_done": len(records),
@@ -230,15 +243,15 @@ def _results(folder: Path, row: Record, _status: Record) -> Record:
 
 def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
     """Of `igo sharpness`, if it has measured this run."""
-    found = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
-    of = _listed(found.get("settings") or {})
-    return {"worst_case": found.get("worst_case"), "worst_case_of": of or None}
+    entries = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
+    settings = _listed(entries.get("settings") or {})
+    return {"worst_case": entries.get("worst_case"), "worst_case_of": settings or None}
 
 
 def constants(settings: DataFrame) -> Record:
     """What all settings have in common, without null."""
-    values = {name: settings[name].unique() for name in names_in(settings)}
-    return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
+    columns = {name: settings[name].unique() for name in names_in(settings)}
+    return {name: v[0] for name, v in columns.items() if len(v) == 1 and v[0] is not None}
 
 
 def names_in(settings: DataFrame) -> list[str]:
@@ -265,10 +278,10 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """
     runs, settings = _numbered(runs)
     finished = pl.col("state") == "finished"
-    first = pl.struct("setting", "seed", finished).is_first_distinct()
-    runs = runs.with_columns(counted=finished & first & pl.col("setting").is_not_null())
+    first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
+    runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
     file = pl.coalesce("dataset.file", "dataset.root").first()
-    others = (
+    run_counts = (
         runs.drop_nulls("setting")
         .group_by("setting")
         .agg(
@@ -277,8 +290,8 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
             repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
         )
     )
-    of_counted = averaged(runs.filter("counted"), ["setting"], METRICS)
-    for table in (others, of_counted):
+    statistics_of_settings = averaged(runs.filter("counted"), ["setting"], METRICS)
+    for table in (run_counts, statistics_of_settings):
         settings = settings.join(table, on="setting", how="left", maintain_order="left")
     return runs, settings.with_columns(pl.col("n").fill_null(0))
 
@@ -286,23 +299,27 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
 def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with ``setting``, and the values of each setting that change a result."""
     no_settings = {*HEAD, *RESULTS, *schema.REPEATED}
-    names = [name for name in runs.columns if name not in no_settings and schema.has_effect(name)]
-    # Null where it has no effect, see schema.result_settings.
+    names = [
+        name
+        for name in runs.columns
+        if name not in no_settings and not name.startswith(CODE) and schema.has_effect(name)
+    ]
+    # The cache is null where it has no effect, see schema.result_settings.
     cache = pl.when(pl.col("dataset.name") == "imagenet").then("dataset.cache")
-    acting = runs.select(names).with_columns(cache.alias("dataset.cache"))
-    known = acting.drop_nulls("schedule.profile")  # it is null where config.yaml cannot be read
-    settings = known.unique().sort(names, nulls_last=True).with_row_index("setting")
-    settings = settings.cast({"setting": pl.Int64})
-    numbered = acting.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
-    return runs.with_columns(numbered["setting"]), settings
+    values = runs.select(names).with_columns(cache.alias("dataset.cache"))
+    # The profile is null where config.yaml cannot be read.
+    rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
+    settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
+    numbers = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return runs.with_columns(numbers["setting"]), settings
 
 
 def summarise(settings: DataFrame) -> DataFrame:
     """The settings that differ, with ``data`` if its content differs, and the statistics."""
-    varied = differing(settings)
-    if FINGERPRINT in varied:
-        varied = ["data", *varied]
-    return settings.select(*varied, "n", "unfinished", "repeated", *statistics_of(METRICS))
+    names = differing(settings)
+    if FINGERPRINT in names:
+        names = ["data", *names]
+    return settings.select(*names, "n", "unfinished", "repeated", *statistics_of(METRICS))
 
 
 def statistics_of(metrics: Iterable[str]) -> list[str]:
@@ -310,8 +327,8 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
     return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
 
 
-def averaged(rows: DataFrame, by: Sequence[str], metrics: Sequence[str]) -> DataFrame:
-    """``n``, the rows that are alike in ``by``, and for each metric its statistics over them.
+def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
+    """``n``, the rows that are alike in ``keys``, and for each metric its statistics over them.
 
     They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
     interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss overflowed,
@@ -320,20 +337,20 @@ def averaged(rows: DataFrame, by: Sequence[str], metrics: Sequence[str]) -> Data
     come in steps, and 0 is no estimate of their spread.
     """
     values = pl.col(metrics)
-    whole = pl.when(values.null_count() == 0)
-    groups = rows.group_by(by).agg(
+    complete = pl.when(values.null_count() == 0)
+    groups = rows.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("n"),
-        whole.then(values.mean()).name.suffix("_mean"),
-        whole.then(values.std()).name.suffix("_sd"),
+        complete.then(values.mean()).name.suffix("_mean"),
+        complete.then(values.std()).name.suffix("_sd"),
     )
     ends = []
-    half = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
+    half_width = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
     for metric in metrics:
         deviation, largest = pl.col(f"{metric}_sd"), None
         if "accuracy" in metric:
             deviation, largest = pl.when(deviation > 0).then(deviation), 1.0
         for sign, end in ((-1, "low"), (1, "high")):
-            value = pl.col(f"{metric}_mean") + sign * half * deviation
+            value = pl.col(f"{metric}_mean") + sign * half_width * deviation
             ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
     return groups.with_columns(ends)
 

@@ -43,7 +43,8 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
         "it must be points of test accuracy, above 0",
     )
     folders = find(named(composed.runs))
-    write_output(output, {})  # a folder that cannot be written ends the command before it reads
+    # A folder that cannot be written ends the command before it reads.
+    write_output(output, {})
     results = results or read(folders)
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
@@ -68,9 +69,9 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
 
 def _tables(results: Results) -> dict[str, bytes]:
     """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
-    local = filter(lambda name: not has_effect(name), results.runs.columns)
+    local_settings = filter(lambda name: not has_effect(name), results.runs.columns)
     # A report may be published: names of machines and of folders are left out.
-    runs = results.runs.drop("host", "folder", *local).sort(
+    runs = results.runs.drop("host", "folder", *local_settings).sort(
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
@@ -87,7 +88,7 @@ def render(
     """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
-        # A record may hold anything, also HTML of a stranger: only what is made here is Markup.
+        # A record may hold anything, also a stranger's HTML: only what is made here is Markup.
         autoescape=True,
         # A misspelt name in the template is an error, not an empty place.
         undefined=StrictUndefined,
@@ -108,11 +109,11 @@ def render(
     names = labels(results.settings)
     runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
     for row in runs:
-        place = Path(row["folder"]).resolve()
+        run_folder = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
-        # Relative, so that page and runs can be moved together.
-        row["link"] = f"{quote(os.path.relpath(place, folder.resolve()))}/"
-    common = constants(results.settings)
+        # The link is relative, so that page and runs can be moved together.
+        row["link"] = f"{quote(os.path.relpath(run_folder, folder.resolve()))}/"
+    settings_of_all = constants(results.settings)
     return environment.get_template(template).render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
@@ -120,7 +121,10 @@ def render(
         runs=runs,
         facts=_facts(results),
         how=_how(results, command),
-        common={k: f"{v:.6g}" if isinstance(v, float) else v for k, v in common.items()},
+        common={
+            name: f"{value:.6g}" if isinstance(value, float) else value
+            for name, value in settings_of_all.items()
+        },
     )
 
 
@@ -133,7 +137,7 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     if pair.difference is None:
         return "–"
     mean = signed(factor * pair.difference, form)
-    if not pair.sd or pair.low is None or pair.high is None:  # an interval has a width
+    if not pair.sd or pair.low is None or pair.high is None:  # An interval has a width.
         return mean
     return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
@@ -159,9 +163,9 @@ def _how(results: Results, command: str) -> dict[str, str]:
     days = runs["started"].drop_nulls().str.head(10).sort()
     rows = {"This page": command, "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):
-        each = Counter(runs[name].fill_null("unknown").sort()).most_common()
-        shown = [f"{value} ({count} runs)" if len(each) > 1 else value for value, count in each]
-        rows[name.capitalize()] = "; ".join(shown)
+        counts = Counter(runs[name].fill_null("unknown").sort()).most_common()
+        texts = [f"{text} ({count} runs)" if len(counts) > 1 else text for text, count in counts]
+        rows[name.capitalize()] = "; ".join(texts)
     rows["Runs started"] = f"{days[0]} to {days[-1]}" if len(days) else ""
     rows["Seeds"] = ", ".join(map(str, runs["seed"].unique().sort()))
-    return {name: value for name, value in rows.items() if value}
+    return {name: text for name, text in rows.items() if text}

@@ -33,7 +33,7 @@ def run(composed: DictConfig) -> None:
     # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
-    show(runs, settings)  # first: the folder may be another user's
+    show(runs, settings)  # It comes first, as the folder may be another user's.
     show_errors(runs)
     if output:
         print(f"wrote {', '.join(map(str, write(runs, settings, output)))}")
@@ -49,20 +49,21 @@ def states(runs: DataFrame) -> str:
 
 def show_errors(runs: DataFrame) -> None:
     """Print a line for each run that failed or cannot be read."""
-    broken = runs.filter(pl.col("error").is_not_null())
-    for name, state, error in broken.select("run", "state", "error").rows():
+    rows = runs.filter(pl.col("error").is_not_null())
+    for name, state, error in rows.select("run", "state", "error").rows():
         print(f"{state}: {name}: {error}")
 
 
 def show(runs: DataFrame, settings: DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
     console = Console(highlight=False)
-    if not console.is_terminal:  # lines of any length
+    if not console.is_terminal:  # Lines in a file may have any length.
         console = Console(highlight=False, width=100_000)
     print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
-    if common := constants(settings):
+    if settings_of_all := constants(settings):
+        text = ", ".join(shared(settings_of_all, settings_of_all))
         console.print(
-            Text(f"all: {', '.join(shared(common, common))}", style="dim"),
+            Text(f"all: {text}", style="dim"),
             soft_wrap=not console.is_terminal,
         )
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -71,7 +72,7 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     names = labels(settings)
     for row in settings.to_dicts():
-        # Text, as rich would take what stands in brackets for markup.
+        # Rich would take what stands in brackets for markup, but not in a Text.
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
         table.add_row(
             Text(names[row["setting"]]),
