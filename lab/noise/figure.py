@@ -28,14 +28,21 @@ def _lemma_points(ax: Axes, table: list[Row], n: int, variance: float) -> None:
     ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
     finite = variance / grid * finite_factor(grid, n)
     ax.plot(grid, finite, color=GREY, lw=1.2, ls="--", label="$(C^2/b)\\,(n-b)/(n-1)$")
-    kinds = (("with_replacement", BLUE, "o", "with replacement"),
-             ("independent", VERMILION, "s", "without replacement"))  # fmt: skip
+    kinds = (
+        ("with_replacement", BLUE, "o", "with replacement"),
+        ("independent", VERMILION, "s", "without replacement"),
+    )
     for sampling, colour, marker, label in kinds:
         rows = [r for r in table if r["sampling"] == sampling and r["mean"] > 1e-9 * variance / n]
         _points(ax, rows, "mean", ("low", "high"), color=colour, marker=marker, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="batch size $b$", ylim=(0.02 * variance / n, None),
-           ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$",
-           title="one-sample gradients (BatchNorm in eval mode)")  # fmt: skip
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="batch size $b$",
+        ylim=(0.02 * variance / n, None),
+        ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$",
+        title="one-sample gradients (BatchNorm in eval mode)",
+    )
     ax.legend(loc="lower left")
 
 
@@ -48,18 +55,36 @@ def _points(ax: Axes, rows: list[Row], name: str, interval: tuple[str, str], **l
 
 def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
     """b E‖·‖², a constant by Lemma 2.1."""
-    _points(ax, rows, "c2", ("c2_low", "c2_high"), color=BLUE, marker="o",
-            label="$C^2(b)$: $b\\,$Var of mini-batch gradients")  # fmt: skip
+    _points(
+        ax,
+        rows,
+        "c2",
+        ("c2_low", "c2_high"),
+        color=BLUE,
+        marker="o",
+        label="$C^2(b)$: $b\\,$Var of mini-batch gradients",
+    )
     b = np.array([r["b"] for r in rows])
     bias = b * np.array([r["bias_square"] for r in rows])
     kept = bias > 0
-    ax.plot(b[kept], bias[kept], color=VERMILION, marker="^", ls=":", mfc="none",
-            label=r"$b\,\|E\,\nabla f_S-\nabla f\|^2$ (bias)")  # fmt: skip
+    ax.plot(
+        b[kept],
+        bias[kept],
+        color=VERMILION,
+        marker="^",
+        ls=":",
+        mfc="none",
+        label=r"$b\,\|E\,\nabla f_S-\nabla f\|^2$ (bias)",
+    )
     largest = rows[-1]["c2"]
     ax.axhline(largest, color=GREY, lw=1, ls="--", label="Lemma 2.1: constant")
-    ax.set(xscale="log", yscale="log", xlabel="batch size $b$",
-           ylabel=r"$b\cdot$squared noise",
-           title="as SGD has it (BatchNorm in train mode)")  # fmt: skip
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="batch size $b$",
+        ylabel=r"$b\cdot$squared noise",
+        title="as SGD has it (BatchNorm in train mode)",
+    )
     ax.axhline(frozen, color=PURPLE, lw=1.2, ls="-.", label="$C^2$ of eval mode (left)")
     ax.set_ylim(top=60 * max(frozen, *(r["c2_high"] for r in rows)))
     ax.legend(loc="upper right")

@@ -141,10 +141,15 @@ def lemma_row(
     mean = statistics.mean_of(squared_noise(gram, counts, batch_size))
     factor = 1.0 if sampling == "with_replacement" else finite_factor(batch_size, n)
     return {
-        "sampling": sampling, "b": batch_size, "draws": draws, "mean": mean.value,
-        "low": mean.low, "high": mean.high, "c2_over_b": variance / batch_size,
+        "sampling": sampling,
+        "b": batch_size,
+        "draws": draws,
+        "mean": mean.value,
+        "low": mean.low,
+        "high": mean.high,
+        "c2_over_b": variance / batch_size,
         "c2_over_b_finite": variance / batch_size * factor,
-    }  # fmt: skip
+    }
 
 
 def slope(rows: list[Row], n: int | None = None) -> Estimate:
@@ -152,8 +157,9 @@ def slope(rows: list[Row], n: int | None = None) -> Estimate:
 
     With n the means are divided by (n - b)/(n - 1) first.
     """
-    b, mean, low, high = (np.array([row[name] for row in rows], dtype=float)
-                          for name in ("b", "mean", "low", "high"))  # fmt: skip
+    b, mean, low, high = (
+        np.array([row[name] for row in rows], dtype=float) for name in ("b", "mean", "low", "high")
+    )
     y = np.log(mean / (finite_factor(b, n) if n else 1.0))
     errors = np.maximum((high - low) / (2 * 1.96 * mean), 1e-9)
     (found, _), covariance = np.polyfit(np.log(b), y, 1, w=1 / errors, cov="unscaled")
@@ -180,9 +186,11 @@ def batchnorm_rows(training: Training, seed: int) -> list[Row]:
         index_batches = [torch.randperm(data.n, generator=random)[:b] for _ in range(BATCHES)]
         with untouched(network):
             gradients = torch.stack(
-                [_flat(measure.training_gradient(engine, network, *batch))
-                 for batch in data.plain_batches(index_batches)]
-            )  # fmt: skip
+                [
+                    _flat(measure.training_gradient(engine, network, *batch))
+                    for batch in data.plain_batches(index_batches)
+                ]
+            )
         rows.append(batchnorm_row(gradients, full, b, data.n))
     return rows
 
@@ -205,12 +213,17 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     squares = [float((gradient.double() - full).square().sum()) for gradient in gradients]
     distance = statistics.mean_of(squares)
     return {
-        "b": batch_size, "batches": len(gradients), "c2": noise.variance,
-        "c2_low": noise.variance_interval[0], "c2_high": noise.variance_interval[1],
-        "mean": distance.value, "low": distance.low, "high": distance.high,
+        "b": batch_size,
+        "batches": len(gradients),
+        "c2": noise.variance,
+        "c2_low": noise.variance_interval[0],
+        "c2_high": noise.variance_interval[1],
+        "mean": distance.value,
+        "low": distance.low,
+        "high": distance.high,
         "bias_square": max(squared_gap - variance_of_batch / len(gradients), 0.0),
         "full_gradient_square": float(full.square().sum()),
-    }  # fmt: skip
+    }
 
 
 def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:

@@ -119,12 +119,19 @@ def _of_sweep(sweep: str) -> dict[str, Run]:
 
 COMMANDS = {
     "seeds": (seeds.seeds, 1),
-    "archive": (archive, 1), "tuning": (tuning, 1), "rows": (rows, 0), "anew": (anew, 1),
-    "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
+    "archive": (archive, 1),
+    "tuning": (tuning, 1),
+    "rows": (rows, 0),
+    "anew": (anew, 1),
+    "path": (path.run, 0),
+    "path_tuning": (path.tune, 0),
+    "path_spread": (path.spread, 0),
     "fewer_updates": (fewer_updates.run, 0),
-    "fewer_updates_seconds": (fewer_updates_page.seconds, 0), "cause": (cause.run, 2),
-    "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
-}  # fmt: skip
+    "fewer_updates_seconds": (fewer_updates_page.seconds, 0),
+    "cause": (cause.run, 2),
+    "ten": (images.ten, 2),
+    "cifar100": (images.cifar100, 0),
+}
 
 
 def main() -> None:

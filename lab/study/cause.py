@@ -182,8 +182,15 @@ class Steps:
         delta = eta * math.sqrt((1 / k if v is None else v) * c2 / BATCH)
         smoothing = self.arm.smoothing
         shift = self.rate * math.sqrt(smoothing[stage] * c2 / BATCH) if smoothing else 0.0
-        return {"eta": eta, "k": k, "C2": c2, "delta": delta, "shift": shift, "norm": norm,
-                "train": self.accuracy}  # fmt: skip
+        return {
+            "eta": eta,
+            "k": k,
+            "C2": c2,
+            "delta": delta,
+            "shift": shift,
+            "norm": norm,
+            "train": self.accuracy,
+        }
 
 
 def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Found:
@@ -201,8 +208,13 @@ def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> F
         for number in range(STAGE * epochs):
             steps.step(stage, number)
             if not math.isfinite(steps.last[-1][0]):
-                return found | {"finite": False, "fresh": NOT_FINITE, "running": NOT_FINITE,
-                                "train": NOT_FINITE, "stages": stages}  # fmt: skip
+                return found | {
+                    "finite": False,
+                    "fresh": NOT_FINITE,
+                    "running": NOT_FINITE,
+                    "train": NOT_FINITE,
+                    "stages": stages,
+                }
             if passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
                 passed = stage * STAGE * epochs + number + 1
         stages.append(steps.noise(stage))
@@ -213,11 +225,19 @@ def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> F
     annealed, _ = _fresh(run)
     hardware = manifest.of_training(run)["hardware"]
     return found | {
-        "fresh": fresh, "running": running, "train": train, "annealed": annealed,
-        "passed": passed, "passes": steps.passes, "stages": stages, "cpu_seconds": seconds,
-        "cpu": hardware["cpu"], "instructions": hardware["instructions"],
-        "torch": torch.__version__, "commit": manifest.commit(),
-    }  # fmt: skip
+        "fresh": fresh,
+        "running": running,
+        "train": train,
+        "annealed": annealed,
+        "passed": passed,
+        "passes": steps.passes,
+        "stages": stages,
+        "cpu_seconds": seconds,
+        "cpu": hardware["cpu"],
+        "instructions": hardware["instructions"],
+        "torch": torch.__version__,
+        "commit": manifest.commit(),
+    }
 
 
 def _fresh(run: Training) -> tuple[float, float]:

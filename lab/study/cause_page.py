@@ -18,10 +18,18 @@ from lab.study.cause import ARMS, LEAST, RATE, RATES, SEEDS, STAGES, TRAINED, TU
 BEST = "even at its best η"  # the tuning found another than that of all arms: one more claim
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
-    ("smoothed", "avg"), ("avg", "m1"), ("m2", "m1"), ("even", "m1"), ("k8", "even"),
-    ("busy", "even"), ("avg", "rising"),
-    ("avg", "busy"), ("smoothed", "m1"), ("smoothed", BEST), (BEST, "even"),  # post hoc
-)  # fmt: skip
+    ("smoothed", "avg"),
+    ("avg", "m1"),
+    ("m2", "m1"),
+    ("even", "m1"),
+    ("k8", "even"),
+    ("busy", "even"),
+    ("avg", "rising"),
+    ("avg", "busy"),
+    ("smoothed", "m1"),
+    ("smoothed", BEST),
+    (BEST, "even"),  # post hoc
+)
 COMPARED = ("fresh", "annealed")
 ENDPOINTS = ("train", "fresh", "running", "annealed")
 OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
@@ -69,10 +77,17 @@ def summary(every: Mapping[str, Found]) -> str:
     for first, second, tested, verdict in judged(runs):
         power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"
         each = [differences(runs, first, second, end) for end in COMPARED]
-        claims.append([
-            f"{first} − {second}", str(len(each[0])), *map(table.mean_with_interval, each),
-            p_value(tested.p_holm), p_value(tested.p_equal_holm), power, verdict,
-        ])  # fmt: skip
+        claims.append(
+            [
+                f"{first} − {second}",
+                str(len(each[0])),
+                *map(table.mean_with_interval, each),
+                p_value(tested.p_holm),
+                p_value(tested.p_equal_holm),
+                power,
+                verdict,
+            ]
+        )
     head = ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     columns = [*head, "p, different", "p, equal", "detectable", "verdict"]
     return "\n".join([table.markdown(columns, claims), FIGURE, _tuning(every)])
@@ -100,19 +115,28 @@ def means(every: Mapping[str, Found]) -> str:
     for epochs, name, of_arm in _arms(every):
         finite = [run for run in of_arm if run["finite"]]
         passed = [run["passed"] for run in finite if run["passed"]]
-        lines.append({
-            "epochs": epochs, "arm": name, "n": len(of_arm),
-            **{end: round(ends(of_arm, end).mean(), 2) for end in ENDPOINTS},
-            "passed": float(np.median(passed)) if passed else None,  # the update
-            "runs_passed": len(passed), "not_finite": len(of_arm) - len(finite),
-        })  # fmt: skip
+        lines.append(
+            {
+                "epochs": epochs,
+                "arm": name,
+                "n": len(of_arm),
+                **{end: round(ends(of_arm, end).mean(), 2) for end in ENDPOINTS},
+                "passed": float(np.median(passed)) if passed else None,  # the update
+                "runs_passed": len(passed),
+                "not_finite": len(of_arm) - len(finite),
+            }
+        )
     return pl.DataFrame(lines).write_csv()
 
 
 def _arms(every: Mapping[str, Found]) -> list[tuple[int, str, Sequence[Found]]]:
     """Epochs, arm and runs."""
-    return [(epochs, name, of_arm) for epochs in (cause.EPOCHS, cause.LONG)
-            for name, of_arm in found(every, epochs).items() if of_arm]  # fmt: skip
+    return [
+        (epochs, name, of_arm)
+        for epochs in (cause.EPOCHS, cause.LONG)
+        for name, of_arm in found(every, epochs).items()
+        if of_arm
+    ]
 
 
 def by_stage(of_arm: Sequence[Found], name: str) -> Array:
@@ -120,8 +144,12 @@ def by_stage(of_arm: Sequence[Found], name: str) -> Array:
     every = []
     for run in of_arm:
         if run["finite"]:
-            every.append([stage["eta"] / stage["norm"] ** 2 if name == "eta/norm^2" else stage[name]
-                          for stage in run["stages"]])  # fmt: skip
+            every.append(
+                [
+                    stage["eta"] / stage["norm"] ** 2 if name == "eta/norm^2" else stage[name]
+                    for stage in run["stages"]
+                ]
+            )
     mean: Array = np.mean(every, axis=0)
     return mean
 
@@ -139,8 +167,10 @@ def stages(every: Mapping[str, Found]) -> str:
 def _tuning(every: Mapping[str, Found]) -> str:
     lines = []
     for name in ("even", "flat"):
-        by_rate = (np.mean([every[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
-                   for rate in RATES)  # fmt: skip
+        by_rate = (
+            np.mean([every[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
+            for rate in RATES
+        )
         lines.append([name, *(f"{mean:.2f}" for mean in by_rate)])
     return table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
 
@@ -155,8 +185,17 @@ def draw(every: Mapping[str, Found], file: Path) -> None:
             for end, lower, fill in zip(COMPARED, (0.0, 0.3), (colour, "white"), strict=True):
                 mean = mean_of(differences(runs, first, second, end))
                 reach, label = mean.value - mean.low, end if place == 0 else None
-                forest.errorbar(mean.value, -place - lower, xerr=reach, fmt="o", ms=3.5, lw=1,
-                                color=colour, mfc=fill, label=label)  # fmt: skip
+                forest.errorbar(
+                    mean.value,
+                    -place - lower,
+                    xerr=reach,
+                    fmt="o",
+                    ms=3.5,
+                    lw=1,
+                    color=colour,
+                    mfc=fill,
+                    label=label,
+                )
         names = [f"{first} − {second}" for first, second in pairs]
         forest.set_yticks([-place for place in range(len(pairs))], names)
         forest.axvline(0, color=INK, lw=0.8)

@@ -59,8 +59,10 @@ def anew(run: Training, name: str) -> dict[str, float]:
     network, data, found = run.network, run.data, {}
     images = torch.randperm(data.n, generator=generator(0, "statistics")).split(AT_ONCE)
     seed = derive_seed(run.config.seed, "statistics")
-    statistics = {name: data.plain_batches(images),
-                  f"{name}_augmented": data.train_batches(images, seed)}  # fmt: skip
+    statistics = {
+        name: data.plain_batches(images),
+        f"{name}_augmented": data.train_batches(images, seed),
+    }
     for kind, batches in statistics.items():
         update_bn(batches, network.train())
         found[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))

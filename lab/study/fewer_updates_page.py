@@ -37,11 +37,14 @@ GROWING = {
     "cosine, split 0": ("cosine, 0.7 of the epochs", "cosine, 0.5 of the epochs"),
 }
 README = {  # what README shows, and how η and b go there
-    "cosine": ("cosine", "constant"), "cosine, 0.5 of the epochs": ("cosine", "constant"),
+    "cosine": ("cosine", "constant"),
+    "cosine, 0.5 of the epochs": ("cosine", "constant"),
     "cosine, b = 32": ("cosine", "constant"),
-    "cosine, split ½": ("√cosine", "1/cosine"), "cosine, split 0": ("constant", "1/cosine²"),
-    "Method 3": ("constant", "× 2 a stage"), "Method 1": ("constant", "constant"),
-}  # fmt: skip
+    "cosine, split ½": ("√cosine", "1/cosine"),
+    "cosine, split 0": ("constant", "1/cosine²"),
+    "Method 3": ("constant", "× 2 a stage"),
+    "Method 1": ("constant", "constant"),
+}
 ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}
 CALLED = {  # whether A and B hold
     (True, True): "a gain",
@@ -112,9 +115,16 @@ class Found:
 
     def ends(self, length: int, endpoint: str) -> dict[str, Array]:
         """Accuracy in % by arm: (seeds,)."""
-        return {name: np.array([study.accuracy(self.arms[name, length], seed, self.runs, endpoint)
-                                for seed in self.seeds], dtype=np.float64)
-                for name in ARMS}  # fmt: skip
+        return {
+            name: np.array(
+                [
+                    study.accuracy(self.arms[name, length], seed, self.runs, endpoint)
+                    for seed in self.seeds
+                ],
+                dtype=np.float64,
+            )
+            for name in ARMS
+        }
 
     def of_arm(self, name: str, length: int) -> list[Run]:
         """The runs of an arm, seed by seed."""
@@ -141,16 +151,20 @@ def found(runs: Mapping[str, Run]) -> Found:
 
 def relative(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median over rounds of an arm's seconds, relative to those of cosine in that round."""
-    return {name: float(np.median([each[name] / each[REFERENCE] for each in rounds]))
-            for name in rounds[0]}  # fmt: skip
+    return {
+        name: float(np.median([each[name] / each[REFERENCE] for each in rounds]))
+        for name in rounds[0]
+    }
 
 
 def summary(runs: Mapping[str, Run]) -> str:
     """The claims, what they are called, and the arms."""
     study_found = found(runs)
     claims = judged(study_found.ends(LONGEST, ENDPOINTS["running"]), study_found.seconds)
-    called = [f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
-              for arm, name in outcomes(claims).items()]  # fmt: skip
+    called = [
+        f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
+        for arm, name in outcomes(claims).items()
+    ]
     parts = [_claims(claims), "".join(called), FIGURE]
     parts += [_arms(study_found, length) for length in reversed(LENGTHS)]
     return "\n".join([*parts, _afterwards(study_found)])
@@ -164,10 +178,16 @@ def _claims(claims: Sequence[Claim]) -> str:
         ends = table.with_interval(tested.difference, tested.low, tested.high)  # type: ignore[arg-type]
         p = tested.p_equal_holm if claim.family == "A" else tested.p_holm
         verdict = "equal" if claim.family == "A" else "higher"
-        lines.append([
-            claim.family, f"{claim.first} − {claim.second}", str(tested.n), ends, p_value(p),
-            verdict if claim.holds else f"not shown {verdict}",
-        ])  # fmt: skip
+        lines.append(
+            [
+                claim.family,
+                f"{claim.first} − {claim.second}",
+                str(tested.n),
+                ends,
+                p_value(p),
+                verdict if claim.holds else f"not shown {verdict}",
+            ]
+        )
     head = ["", f"claim, {LONGEST} epochs", "n", "difference, 95 %", "p, Holm", "verdict"]
     return table.markdown(head, lines)
 
@@ -177,8 +197,9 @@ def _arms(study_found: Found, length: int) -> str:
     ends = {name: study_found.ends(length, of) for name, of in ENDPOINTS.items()}
     lines = []
     for name in ARMS:
-        above = [table.mean_with_interval(of_all[name] - of_all[REFERENCE])
-                 for of_all in ends.values()]  # fmt: skip
+        above = [
+            table.mean_with_interval(of_all[name] - of_all[REFERENCE]) for of_all in ends.values()
+        ]
         cells = [name, f"{study_found.arms[name, length]['learning_rate']:g}"]
         cells += [f"{ends['running'][name].mean():.2f}"]
         cells += ["", ""] if name == REFERENCE else above
@@ -193,8 +214,10 @@ def _afterwards(study_found: Found) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
     for pair_of in AFTERWARDS:
-        names = [f"{name.partition(', 0')[0]} in {study_found.arms[name, length]['epochs']}"
-                 for name, length in pair_of]  # fmt: skip
+        names = [
+            f"{name.partition(', 0')[0]} in {study_found.arms[name, length]['epochs']}"
+            for name, length in pair_of
+        ]
         cells = [" − ".join(names)]
         for endpoint in ENDPOINTS.values():
             first, second = (study_found.ends(length, endpoint)[name] for name, length in pair_of)
@@ -220,10 +243,17 @@ def readme(runs: Mapping[str, Run]) -> str:
     lines = []
     for name, (eta, b) in README.items():
         above = table.mean_with_interval(ends[name] - ends[REFERENCE])
-        lines.append([
-            name, eta, b, f"{ends[name].mean():.1f} %", "" if name == REFERENCE else above,
-            f"{study_found.updates(name, LONGEST):,.0f}", f"{study_found.seconds[name]:.2f}",
-        ])  # fmt: skip
+        lines.append(
+            [
+                name,
+                eta,
+                b,
+                f"{ends[name].mean():.1f} %",
+                "" if name == REFERENCE else above,
+                f"{study_found.updates(name, LONGEST):,.0f}",
+                f"{study_found.seconds[name]:.2f}",
+            ]
+        )
     head = ["", "η", "b", "test accuracy", "above cosine, 95 %", "updates", "time"]
     return table.markdown(head, lines)
 
@@ -280,6 +310,10 @@ def seconds(_: list[str]) -> None:
             rounds[-1][name] = sum(epoch["seconds"] for epoch in run.epochs)
             print(f"round {number + 1} of {ROUNDS}, {name}: {rounds[-1][name]:.1f} s", flush=True)
     status = run.status
-    content = {"hardware": status["hardware"], "torch": status["versions"]["torch"],
-               "commit": manifest.commit(), "rounds": rounds}  # fmt: skip
+    content = {
+        "hardware": status["hardware"],
+        "torch": status["versions"]["torch"],
+        "commit": manifest.commit(),
+        "rounds": rounds,
+    }
     write_atomically(SECONDS, json.dumps(content, indent=2) + "\n")

@@ -55,12 +55,15 @@ def ten(words: list[str]) -> None:
     first, n = map(int, words)
     require(["cifar100"], "cifar100 FOLDER")
     with np.load("data/cifar100.npz") as held:
-        images, labels = (np.concatenate([held[name], held[f"test_{name}"]])
-                          for name in ("images", "labels"))  # fmt: skip
+        images, labels = (
+            np.concatenate([held[name], held[f"test_{name}"]]) for name in ("images", "labels")
+        )
     for seed in range(first, first + n):
         random = np.random.default_rng(seed)
-        chosen = [random.permutation(np.flatnonzero(labels == c))
-                  for c in random.choice(100, CLASSES, replace=False)]  # fmt: skip
+        chosen = [
+            random.permutation(np.flatnonzero(labels == c))
+            for c in random.choice(100, CLASSES, replace=False)
+        ]
         arrays = {}
         for prefix, part in (("", slice(0, OF_CLASS)), ("test_", slice(OF_CLASS, None))):
             index = [one[part] for one in chosen]

@@ -18,14 +18,20 @@ from lab.study.rows import Row
 
 EXPERIMENTS = {"cifar100_many": "many passes", "cifar100_few": "few passes"}
 COLUMNS = {
-    "running": "end_accuracy", "augmented": "anew_augmented_accuracy", "plain": "anew_accuracy",
-    "augmented, annealed": "annealed_augmented_accuracy", "plain, annealed": "annealed_accuracy",
-    "loss": "anew_log_loss", "annealed": "annealed_log_loss", "train loss": "end_train_loss",
-}  # fmt: skip
+    "running": "end_accuracy",
+    "augmented": "anew_augmented_accuracy",
+    "plain": "anew_accuracy",
+    "augmented, annealed": "annealed_augmented_accuracy",
+    "plain, annealed": "annealed_accuracy",
+    "loss": "anew_log_loss",
+    "annealed": "annealed_log_loss",
+    "train loss": "end_train_loss",
+}
 FAMILIES = {
-    "cifar_running": "running statistics", "cifar_augmented": "fresh, augmented images",
+    "cifar_running": "running statistics",
+    "cifar_augmented": "fresh, augmented images",
     "cifar_anew": "fresh, plain images",
-}  # fmt: skip
+}
 JUDGED = ("cifar_anew", "cifar_anew_equal", "cifar_annealed")
 FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100.png)\n"
 
@@ -77,8 +83,15 @@ def means(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
         for arm, of_arm in trained(experiment, rows, runs):
             cells = {name: _mean(of_arm, field) for name, field in COLUMNS.items()}
             updates = of_arm[0].epochs[-1]["updates"]
-            lines.append({"regime": regime, "seeds": len(of_arm), "arm": title(arm),
-                          "updates": updates, **cells})  # fmt: skip
+            lines.append(
+                {
+                    "regime": regime,
+                    "seeds": len(of_arm),
+                    "arm": title(arm),
+                    "updates": updates,
+                    **cells,
+                }
+            )
     return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
@@ -100,16 +113,19 @@ def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
         return
     n = len(arms[0][1])
     with drawn(path, 3, 3.3, 3.1) as (forest, accuracy, noise):
-        found = {name: [row["found"] for row in rows if row["family"] == family]
-                 for family, name in FAMILIES.items()}  # fmt: skip
+        found = {
+            name: [row["found"] for row in rows if row["family"] == family]
+            for family, name in FAMILIES.items()
+        }
         claims = [difference(row) for row in rows if row["family"] in list(FAMILIES)[:1]]
         forests(forest, claims, found)
         forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
         for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
             shown = [e for e in of_arm[0].epochs if e["test/accuracy"] is not None]
             epochs = [e["epoch"] for e in shown]
-            y = 100 * np.array([[run.epochs[i - 1]["test/accuracy"] for i in epochs]
-                                for run in of_arm])  # fmt: skip
+            y = 100 * np.array(
+                [[run.epochs[i - 1]["test/accuracy"] for i in epochs] for run in of_arm]
+            )
             mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
             accuracy.plot(epochs, mean, color=colour, lw=1.3, label=title(arm))
             accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)

@@ -27,23 +27,29 @@ ARMS: dict[str, Arm] = {
     "4": {"schedule": "method4"},
     "reversed": {"schedule": "method2", "order": "reversed"},
     "late": {
-        "schedule": "own", "schedule._target_": "lab.study.late.late", "schedule.stages": 5,
+        "schedule": "own",
+        "schedule._target_": "lab.study.late.late",
+        "schedule.stages": 5,
         "split": 1,
     },
     "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
-}  # fmt: skip
+}
 WORDS = {  # for the arms, in the figure
     **{number: f"Method {number}" for number in "1234"},
-    "reversed": "its reversed order", "late": "a late fall of η", "quiet": "constant at η₁/4",
-}  # fmt: skip
+    "reversed": "its reversed order",
+    "late": "a late fall of η",
+    "quiet": "constant at η₁/4",
+}
 # At 80 epochs
 JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
 ENDPOINTS = {"end_accuracy": "running", "anew_accuracy": "fresh"}  # statistics of BatchNorm
 AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
-    (("1", 40), ("1", 80)), (("2", 80), ("1", 40)),
-    (("late", 20), ("late", 80)), (("late", 20), ("2", 80)),
-)  # fmt: skip
+    (("1", 40), ("1", 80)),
+    (("2", 80), ("1", 40)),
+    (("late", 20), ("late", 80)),
+    (("late", 20), ("2", 80)),
+)
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
     "p, of the sign-flip test, is adjusted (Holm). No p of equality is below 1. "
@@ -64,14 +70,20 @@ def rows(planned: Sequence[int]) -> list[Row]:
     for epochs, endpoint, (first, second) in product(LENGTHS, ENDPOINTS, ESTIMATED):
         longest = epochs == LENGTHS[-1] and endpoint == "end_accuracy"
         judged = longest and (first, second) in JUDGED
-        found.append({
-            "claim": _claim(epochs, endpoint, first, second),
-            "test": "compare" if judged else "none",
-            "experiment": EXPERIMENT, "first_seed": planned[0], "seeds": len(planned),
-            "least": min(len(planned), LEAST), "endpoint": endpoint,
-            "family": "judged" if judged else f"{epochs} {ENDPOINTS[endpoint]}",
-            "first": ARMS[first] | {"epochs": epochs}, "second": ARMS[second] | {"epochs": epochs},
-        })  # fmt: skip
+        found.append(
+            {
+                "claim": _claim(epochs, endpoint, first, second),
+                "test": "compare" if judged else "none",
+                "experiment": EXPERIMENT,
+                "first_seed": planned[0],
+                "seeds": len(planned),
+                "least": min(len(planned), LEAST),
+                "endpoint": endpoint,
+                "family": "judged" if judged else f"{epochs} {ENDPOINTS[endpoint]}",
+                "first": ARMS[first] | {"epochs": epochs},
+                "second": ARMS[second] | {"epochs": epochs},
+            }
+        )
     return found
 
 
@@ -105,13 +117,18 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     for arm, settings in ARMS.items():
         cells = []
         for epochs in LENGTHS:
-            of_arm = [runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
-                      for seed in seeds_of]  # fmt: skip
-            means = (np.mean([study.endpoint(run, end) for run in of_arm])
-                     for end in columns.values())  # fmt: skip
+            of_arm = [
+                runs[records.name_of(EXPERIMENT, settings | {"epochs": epochs}, seed)]
+                for seed in seeds_of
+            ]
+            means = (
+                np.mean([study.endpoint(run, end) for run in of_arm]) for end in columns.values()
+            )
             cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        ends = [(run.epochs[-1]["delta_measured"], run.epochs[-1]["updates"],
-                 run.status["seconds"]) for run in of_arm]  # fmt: skip
+        ends = [
+            (run.epochs[-1]["delta_measured"], run.epochs[-1]["updates"], run.status["seconds"])
+            for run in of_arm
+        ]
         level, updates, seconds = np.nanmedian(np.array(ends, dtype=float), axis=0)
         lines.append([arm, *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
     head = [f"arm, {len(seeds_of)} seeds", *lengths, "δ", "updates", "seconds"]
@@ -119,11 +136,16 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     judged = table.table([row for row in claims if row["test"] != "none"])
     # each length by running statistics, as judged; of the longest by fresh ones too
     shown = [*product(LENGTHS, ["end_accuracy"]), (LENGTHS[-1], "anew_accuracy")]
-    estimates = table.markdown(["", *lengths, f"{lengths[-1]}, fresh"], [
-        [f"{first} − {second}", *(_estimate(claims, epochs, end, first, second)
-                                  for epochs, end in shown)]
-        for first, second in ESTIMATED
-    ])  # fmt: skip
+    estimates = table.markdown(
+        ["", *lengths, f"{lengths[-1]}, fresh"],
+        [
+            [
+                f"{first} − {second}",
+                *(_estimate(claims, epochs, end, first, second) for epochs, end in shown),
+            ]
+            for first, second in ESTIMATED
+        ],
+    )
     said = f"Means in %: {' / '.join(columns)}. {LONGEST}"
     parts = [judged, NOTE, FIGURE, said, arms, ESTIMATES, estimates, AFTER]
     return "\n".join([*parts, _afterwards(runs, seeds_of)])
@@ -159,10 +181,13 @@ def draw(claims: Sequence[Row], file: Path) -> None:
         axes[1].sharex(axes[0])
         for ax, (endpoint, statistics) in zip(axes, ENDPOINTS.items(), strict=True):
             groups = {
-                f"{epochs} epochs": [row["found"] for row in claims if row["endpoint"] == endpoint
-                                     and row["first"]["epochs"] == epochs]
+                f"{epochs} epochs": [
+                    row["found"]
+                    for row in claims
+                    if row["endpoint"] == endpoint and row["first"]["epochs"] == epochs
+                ]
                 for epochs in LENGTHS
-            }  # fmt: skip
+            }
             forests(ax, names, groups)
             n = claims[0]["found"]["n"]
             ax.set_xlabel(f"points of test accuracy, {statistics} statistics, 95 %, {n} seeds")

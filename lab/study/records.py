@@ -61,8 +61,10 @@ class Run:
 
 def of_study() -> dict[str, Run]:
     """The finished runs in RUNS and in REVERSED, by name."""
-    turned = {f"{name}{TURNED}": replace(run, name=f"{name}{TURNED}")
-              for name, run in of_folders(REVERSED).items()}  # fmt: skip
+    turned = {
+        f"{name}{TURNED}": replace(run, name=f"{name}{TURNED}")
+        for name, run in of_folders(REVERSED).items()
+    }
     return of_folders(RUNS) | turned
 
 

@@ -153,11 +153,19 @@ def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
     found = []
     for row, pair, arm in zip(family, pairs, results, strict=True):
         numbers = {
-            "n": pair.n, "first": float(arm[0].mean()), "second": float(arm[1].mean()),
-            "statistic": pair.difference, "low": pair.low, "high": pair.high, "sd": pair.sd,
-            "p": pair.p, "p_equal": pair.p_equal, "p_adjusted": pair.p_holm,
-            "p_equal_adjusted": pair.p_equal_holm, "detectable": pair.detectable,
-        }  # fmt: skip
+            "n": pair.n,
+            "first": float(arm[0].mean()),
+            "second": float(arm[1].mean()),
+            "statistic": pair.difference,
+            "low": pair.low,
+            "high": pair.high,
+            "sd": pair.sd,
+            "p": pair.p,
+            "p_equal": pair.p_equal,
+            "p_adjusted": pair.p_holm,
+            "p_equal_adjusted": pair.p_equal_holm,
+            "detectable": pair.detectable,
+        }
         verdict = "no verdict" if row["test"] == "none" else pair.verdict
         found.append({"verdict": verdict} | numbers)
     return found

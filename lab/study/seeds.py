@@ -98,7 +98,10 @@ def backwards(plan: Plan) -> Plan:
     """The same stages in reversed order."""
     turned = plan.rows[::-1]
     firsts = accumulate((row.epochs for row in turned), initial=1)
-    return replace(plan, rows=tuple(
-        replace(row, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
-        for m, (row, first) in enumerate(zip(turned, firsts, strict=False), 1)
-    ))  # fmt: skip
+    return replace(
+        plan,
+        rows=tuple(
+            replace(row, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
+            for m, (row, first) in enumerate(zip(turned, firsts, strict=False), 1)
+        ),
+    )

@@ -35,9 +35,13 @@ def _cells(row: Row) -> list[str]:
     power = numbers["detectable"]
     text = "–" if power is None else f"{power:.2g}"
     return [
-        row["claim"], str(numbers["n"]), difference, p_value(numbers["p_adjusted"]), text,
+        row["claim"],
+        str(numbers["n"]),
+        difference,
+        p_value(numbers["p_adjusted"]),
+        text,
         numbers["verdict"],
-    ]  # fmt: skip
+    ]
 
 
 def with_interval(*numbers: float) -> str:

@@ -19,9 +19,19 @@ from igo.ground.numbers import within
 from lab.theory.row import VERDICTS, Study, frame
 
 STUDIES = (  # the page is in the order of verdicts, and then in this
-    "identity", "noise", "nice", "convexity", "movement", "decay_rates", "explicit", "implicit",
-    "escape", "own_noise", "tails", "assumptions",
-)  # fmt: skip
+    "identity",
+    "noise",
+    "nice",
+    "convexity",
+    "movement",
+    "decay_rates",
+    "explicit",
+    "implicit",
+    "escape",
+    "own_noise",
+    "tails",
+    "assumptions",
+)
 HEAD = Path(__file__).with_name("page.md")
 
 
@@ -118,13 +128,18 @@ def write_page(tables: Path, folder: Path) -> None:
         notes.append(f"{number}. {result.ran[0].upper()}{result.ran[1:]}.{note}")
         checks += [
             {
-                "row": number, "name": name, "verdict": result.verdict, "kind": kind,
-                "number": check.what, "found": check.number, "asked": check.asked,
+                "row": number,
+                "name": name,
+                "verdict": result.verdict,
+                "kind": kind,
+                "number": check.what,
+                "found": check.number,
+                "asked": check.asked,
                 "holds": check.holds,
             }
             for kind, of_kind in (("part", result.parts), ("control", result.controls))
             for check in of_kind
-        ]  # fmt: skip
+        ]
     figures = [
         f"\n![{_text(draw)}]({picture})"
         for study in here.values()

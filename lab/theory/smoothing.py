@@ -48,10 +48,14 @@ BALL, GAUSSIAN = Kernel("ball"), Kernel("gaussian")
 
 # Source: github.com/naoki-sato3/new-sigma-nice, smoothing.py
 PUBLISHED = {
-    "gaussian": stats.norm(), "uniform": stats.uniform(-2, 4),
-    "exponential": stats.expon(scale=1.5), "rayleigh": stats.rayleigh(),
-    "cauchy": stats.cauchy(), "levy": stats.levy(loc=1), "pareto": stats.pareto(1),
-}  # fmt: skip
+    "gaussian": stats.norm(),
+    "uniform": stats.uniform(-2, 4),
+    "exponential": stats.expon(scale=1.5),
+    "rayleigh": stats.rayleigh(),
+    "cauchy": stats.cauchy(),
+    "levy": stats.levy(loc=1),
+    "pareto": stats.pareto(1),
+}
 
 
 def wave_left(kernel: str, t: float) -> float:

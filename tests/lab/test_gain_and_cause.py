@@ -18,8 +18,13 @@ from lab.study.table import between
 
 N = 10  # seeds
 B, NEAREST = "cosine, b = 32", "cosine, 0.7 of the epochs"
-RATIOS = {"cosine, split ½": 0.71, "cosine, split 0": 0.62, B: 0.6,
-          NEAREST: 0.7, "cosine, 0.5 of the epochs": 0.50}  # fmt: skip
+RATIOS = {
+    "cosine, split ½": 0.71,
+    "cosine, split 0": 0.62,
+    B: 0.6,
+    NEAREST: 0.7,
+    "cosine, 0.5 of the epochs": 0.50,
+}
 
 
 @pytest.mark.slow
@@ -45,27 +50,40 @@ def test_the_pages_show_the_archives() -> None:
     [
         (0.0, 0.1, -1.0, -1.0, ("a gain", "a gain")),
         (0.0, -0.1, 0.0, -0.1, (fewer_updates_page.CALLED[True, False],) * 2),
-        (-1.0, 0.0, -3.0, 2.0, (fewer_updates_page.CALLED[False, True],
-                                fewer_updates_page.CALLED[True, False])),
+        (
+            -1.0,
+            0.0,
+            -3.0,
+            2.0,
+            (fewer_updates_page.CALLED[False, True], fewer_updates_page.CALLED[True, False]),
+        ),
         (2.0, -2.0, 2.0, -2.0, (fewer_updates_page.CALLED[False, False],) * 2),
     ],
-)  # fmt: skip
+)
 def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     half: float, none: float, batch: float, short: float, called: tuple[str, str]
 ) -> None:
     """p-values by statsmodels' TOST and Holm, and SciPy's exact test of paired permutations."""
     random = np.random.default_rng(0)
     base = 60 + random.normal(size=N)
-    means = {"cosine": 0.0, "cosine, split ½": half, "cosine, split 0": none, B: batch,
-             NEAREST: short, "cosine, 0.5 of the epochs": 50.0}  # fmt: skip
+    means = {
+        "cosine": 0.0,
+        "cosine, split ½": half,
+        "cosine, split 0": none,
+        B: batch,
+        NEAREST: short,
+        "cosine, 0.5 of the epochs": 50.0,
+    }
     ends = {name: base + mean + random.normal(0, 0.3, N) for name, mean in means.items()}
     claims = fewer_updates_page.judged(ends, RATIOS)
     assert [claim.second for claim in claims] == ["cosine", "cosine", B, NEAREST]
     found = [ends[claim.first] - ends[claim.second] for claim in claims]
     equal = [DescrStatsW(d).ttost_mean(-0.5, 0.5)[0] for d in found[:2]]
     flips = stats.permutation_test
-    above = [flips((d,), np.mean, permutation_type="samples", n_resamples=2**N + 1).pvalue
-             for d in found[2:]]  # fmt: skip
+    above = [
+        flips((d,), np.mean, permutation_type="samples", n_resamples=2**N + 1).pvalue
+        for d in found[2:]
+    ]
     adjusted = [*multipletests(equal, method="holm")[1], *multipletests(above, method="holm")[1]]
     p = [claim.pair.p_equal_holm if claim.family == "A" else claim.pair.p_holm for claim in claims]
     assert p == pytest.approx(adjusted)
@@ -73,13 +91,17 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
 
 
 def test_a_failed_run_counts_as_chance_and_stays_in_the_archive() -> None:
-    arms = [fewer_updates.settings(*each, 0.4)
-            for each in itertools.product(fewer_updates.ARMS, (20,))]  # fmt: skip
+    arms = [
+        fewer_updates.settings(*each, 0.4) for each in itertools.product(fewer_updates.ARMS, (20,))
+    ]
     runs: dict[str, Run] = {}
     for arm in arms:
         name = records.name_of(fewer_updates.EXPERIMENT, arm, 300)
-        status = {"state": "finished" if runs else "failed", "versions": {"torch": "2"},
-                  "hardware": {"cpu": "x", "instructions": "y"}}  # fmt: skip
+        status = {
+            "state": "finished" if runs else "failed",
+            "versions": {"torch": "2"},
+            "hardware": {"cpu": "x", "instructions": "y"},
+        }
         files = {"status.json": json.dumps(status)}
         if runs:
             files["metrics.jsonl"] = json.dumps({"test/accuracy": 0.6}) + "\n"
@@ -102,16 +124,20 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
         fresh = 60 + 0.1 * seed + shift.get(name, 0.0) + random.normal(0, 0.2)
         return {"arm": name, "seed": seed, "fresh": fresh, "train": train, "finite": True}
 
-    runs = {name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(cause.LEAST)]
-            for name in cause.ARMS}  # fmt: skip
+    runs = {
+        name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(cause.LEAST)]
+        for name in cause.ARMS
+    }
     runs[cause_page.BEST] = runs["even"]
     judged = cause_page.judged(runs)
     verdicts = {(first, second): verdict for first, second, _, verdict in judged}
     assert verdicts == {
-        ("avg", "even"): "higher", ("avg", "flat"): "higher", ("smoothed", "k8"): "equal",
+        ("avg", "even"): "higher",
+        ("avg", "flat"): "higher",
+        ("smoothed", "k8"): "equal",
         ("avg", "m2"): "not judged: not trained to the end",
         ("avg", cause_page.BEST): "higher",
-    }  # fmt: skip
+    }
     avg, even = (np.mean([run["fresh"] for run in runs[name]]) for name in ("avg", "even"))
     assert judged[0][2].difference == pytest.approx(avg - even)
     few = cause_page.judged({name: of_arm[:-1] for name, of_arm in runs.items()})

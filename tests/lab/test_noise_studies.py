@@ -76,9 +76,13 @@ def test_a_biased_mini_batch_gradient_is_called_so() -> None:
 
 def test_one_sample_gradients_are_those_of_a_plain_loop_at_the_whole_sets_statistics() -> None:
     config = configure(
-        "epochs=2", "dataset.samples=96", "model.width=4", "engine.precision=fp32", "batch_size=32",
+        "epochs=2",
+        "dataset.samples=96",
+        "model.width=4",
+        "engine.precision=fp32",
+        "batch_size=32",
         "noise.batches=2",
-    )  # fmt: skip
+    )
     training = lemma.trained(config)
     network = training.network
     (batch,) = training.data.plain_batches([torch.arange(96)])
@@ -103,9 +107,15 @@ def composed(*typed: str) -> None:
 def test_the_program_writes_tables_and_a_figure(tmp_path: Path) -> None:
     """C²/b lies in the interval of most b."""
     composed(
-        f"output={tmp_path}", "data_dir=data", "draws=400", "dataset.samples=200", "model.width=4",
-        "epochs=2", "batch_size=32", "noise.batches=3",
-    )  # fmt: skip
+        f"output={tmp_path}",
+        "data_dir=data",
+        "draws=400",
+        "dataset.samples=200",
+        "model.width=4",
+        "epochs=2",
+        "batch_size=32",
+        "noise.batches=3",
+    )
     tables = {
         name: list(csv.DictReader((tmp_path / f"{name}_digits.csv").read_text().splitlines()))
         for name in ("lemma", "lemma_batchnorm", "lemma_slopes")

@@ -27,8 +27,13 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
             for epochs in path.LENGTHS:
                 right = (50 + seed + SHIFT[arm] + random.normal() / 10) / 100
                 train = 0.5 if epochs == 5 else 0.98 if arm == "quiet" else 0.995
-                record = {"test/accuracy": right, "train/accuracy": train, "train/loss": 0.1,
-                          "delta_measured": epochs * 10 ** (seed - 6), "updates": 8000}  # fmt: skip
+                record = {
+                    "test/accuracy": right,
+                    "train/accuracy": train,
+                    "train/loss": 0.1,
+                    "delta_measured": epochs * 10 ** (seed - 6),
+                    "updates": 8000,
+                }
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
                 after = json.dumps({"anew_accuracy": 100 * right})
                 files = {"metrics.jsonl": json.dumps(record), "status.json": json.dumps(status)}
@@ -36,10 +41,17 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
     assert len(runs) == 12 * 7 * 4 == len(rows.whole_seeds(path.rows(range(12)), runs))
     claims = path.fill(runs)
     judged = {row["claim"]: row["found"]["verdict"] for row in claims if row["test"] != "none"}
-    assert judged == {f"80 epochs, running: {claim}": verdict for claim, verdict in {
-        "2 − 1": "higher", "3 − 1": "higher", "4 − 1": "equal", "3 − 2": "equal",
-        "4 − 2": "lower", "2 − quiet": "not judged: training has not ended",
-    }.items()}  # fmt: skip
+    assert judged == {
+        f"80 epochs, running: {claim}": verdict
+        for claim, verdict in {
+            "2 − 1": "higher",
+            "3 − 1": "higher",
+            "4 − 1": "equal",
+            "3 − 2": "equal",
+            "4 − 2": "lower",
+            "2 − quiet": "not judged: training has not ended",
+        }.items()
+    }
     page = path.summary(claims, runs)
     assert "| 2 | 50.00 /" in page
     assert "| 44 | 8,000 | 7 |\n" in page  # δ between 8 and 80; updates and seconds of 80 epochs

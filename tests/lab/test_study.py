@@ -115,9 +115,9 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     measured = ends.measure(folder, load_folder(folder))
     assert (folder / "checkpoint.pt").read_bytes() == before
     run = load_folder(folder)
-    (images, labels), = run.data.plain_batches([torch.arange(run.data.n)])  # fmt: skip
+    ((images, labels),) = run.data.plain_batches([torch.arange(run.data.n)])
     order = torch.randperm(run.data.n, generator=generator(0, "statistics"))
-    (augmented, _), = run.data.train_batches([order], derive_seed(0, "statistics"))  # fmt: skip
+    ((augmented, _),) = run.data.train_batches([order], derive_seed(0, "statistics"))
     for module in run.network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -146,8 +146,11 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
         labels = random.permutation(np.arange(n) % 3)
         names = np.array([f"photo_s_{number:06}.png" for number in random.permutation(n)])
         images = random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-        held = {"filenames": names.tolist(), "fine_labels": labels.tolist(),
-                "data": images.transpose(0, 3, 1, 2).reshape(n, 3072)}  # fmt: skip
+        held = {
+            "filenames": names.tolist(),
+            "fine_labels": labels.tolist(),
+            "data": images.transpose(0, 3, 1, 2).reshape(n, 3072),
+        }
         (files / split).write_bytes(pickle.dumps(held, 2))
         for class_name, name, image in zip(classes[labels], names, images, strict=True):
             (tmp_path / "folders" / split / class_name).mkdir(parents=True, exist_ok=True)
@@ -173,16 +176,25 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     monkeypatch.setattr("sys.argv", [""])
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    drawn: Any = {"images": random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8),
-                  "labels": np.arange(200) % 2}  # fmt: skip
+    drawn: Any = {
+        "images": random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8),
+        "labels": np.arange(200) % 2,
+    }
     (tmp_path / "data").mkdir()
     np.savez("data/cifar100.npz", **drawn, **{f"test_{k}": v for k, v in drawn.items()})
     monkeypatch.setattr(ends, "ANNEAL", 4)
     monkeypatch.setattr(ends, "ANNEAL_SIZE", 32)
     sizes: list[int] = []
-    tiny = {"schedule": "method2", "dataset.classes": 2, "dataset.image_size": 8,
-            "dataset.samples": 96, "model.width": 4, "epochs": 10, "batch_size": 16,
-            "noise.batches": 2}  # fmt: skip
+    tiny = {
+        "schedule": "method2",
+        "dataset.classes": 2,
+        "dataset.image_size": 8,
+        "dataset.samples": 96,
+        "model.width": 4,
+        "epochs": 10,
+        "batch_size": 16,
+        "noise.batches": 2,
+    }
     arms = [tiny, {**tiny, "order": "reversed"}]
     row = {"experiment": "cifar100_many", "seeds": 2, "anneal": 0.01, "first": arms[0]}
     seeds.run([{**row, "second": arms[0]}], range(1))

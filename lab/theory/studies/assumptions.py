@@ -90,11 +90,14 @@ def measure(seed: int) -> Sequence[Records]:
         for epochs in TIMES:
             x = digits.after_epochs(data, epochs, RATE, BATCH, seed, network)
             gradients, whole = network.sample_gradients(x, data), network.gradient(x, data)
-            variances.append({
-                "network": name, "epoch": epochs,
-                "C2": float(((gradients - whole) ** 2).sum(1).mean()),
-                "bias": float((gradients.mean(0) - whole).norm() / whole.norm()),
-            })  # fmt: skip
+            variances.append(
+                {
+                    "network": name,
+                    "epoch": epochs,
+                    "C2": float(((gradients - whole) ** 2).sum(1).mean()),
+                    "bias": float((gradients.mean(0) - whole).norm() / whole.norm()),
+                }
+            )
         kinks += [
             {"network": name, "step": float(s), "secant": across_kinks(network, x, data, float(s))}
             for s in STEPS
@@ -167,13 +170,17 @@ def unbiased(frames: Frames) -> Seen:
         [
             Check("independent draws: ‖E[G] − ∇f‖/‖∇f‖, worst", bias, high=1e-5),
             *(
-                mean(f"mid-epoch {epoch}: ⟨E[G], ∇f⟩/‖∇f‖² − 1",
-                     table.filter(epoch=epoch)["excess"], -0.05, 0.05)
+                mean(
+                    f"mid-epoch {epoch}: ⟨E[G], ∇f⟩/‖∇f‖² − 1",
+                    table.filter(epoch=epoch)["excess"],
+                    -0.05,
+                    0.05,
+                )
                 for epoch in HALVES
             ),
         ],
         note="Used samples have smaller gradients than those to come",
-    )  # fmt: skip
+    )
 
 
 @STUDY.statement("仮定 (A3)(ii)")

@@ -40,9 +40,16 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     phi = props.optimal_levels(1.0, LENGTHENED, power)  # η_m/η_1 as well
     lengths = 1 / (phi**2 - h * phi)
     planned = plan(
-        "graduated", n=50_000, epochs=EPOCHS, learning_rate=0.1, batch_size=128, split=1.0,
-        stages=LENGTHENED, algorithm3={"h": h}, p=power,
-    )  # fmt: skip
+        "graduated",
+        n=50_000,
+        epochs=EPOCHS,
+        learning_rate=0.1,
+        batch_size=128,
+        split=1.0,
+        stages=LENGTHENED,
+        algorithm3={"h": h},
+        p=power,
+    )
     updates = dict.fromkeys(range(1, LENGTHENED + 1), 0)
     for row in planned.rows:  # a stage that begins inside an epoch has several
         updates[row.stage] += row.updates
@@ -111,8 +118,13 @@ def later_stages_are_longer(frames: Frames) -> Seen:
     for (p, h), rows in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
         formula, planned = rows["formula"].to_numpy(), rows["plan"].to_numpy()
         name = f"p = {p:g}, h = {h:g}"
-        parts.append(Check(f"least T_F of a stage over the one before, {name}",
-                           (formula[1:] / formula[:-1]).min(), low=1))  # fmt: skip
+        parts.append(
+            Check(
+                f"least T_F of a stage over the one before, {name}",
+                (formula[1:] / formula[:-1]).min(),
+                low=1,
+            )
+        )
         gap = EPOCHS * float(np.abs(planned - formula).max())
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
         equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - formula).max())

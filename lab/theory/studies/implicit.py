@@ -21,9 +21,13 @@ from lab.theory.row import Check, Frames, Records, Seen, Study, rate
 from lab.theory.smoothing import Array
 
 STUDY = Study(
-    "theorem_3_4", "algorithm3", "stage_lengths_exist",
-    "inside_class", "inside_rates", "inside_success",
-)  # fmt: skip
+    "theorem_3_4",
+    "algorithm3",
+    "stage_lengths_exist",
+    "inside_class",
+    "inside_rates",
+    "inside_success",
+)
 ROUNDS = {
     0.25: (25, 70, 200, 550, 1500),
     0.5: (25, 50, 100, 200, 400, 800),
@@ -53,9 +57,13 @@ class Case:
     def alpha_0(self) -> float:
         """α_0 of Algorithm 3, d_m = 1."""
         return alpha_0(
-            learning_rate=self.eta, batch_size=self.batch, variance=self.noise**2, width=1.0,
-            lipschitz=self.problem.lipschitz, sigma=self.problem.sigma(self.delta),
-        )  # fmt: skip
+            learning_rate=self.eta,
+            batch_size=self.batch,
+            variance=self.noise**2,
+            width=1.0,
+            lipschitz=self.problem.lipschitz,
+            sigma=self.problem.sigma(self.delta),
+        )
 
 
 RIPPLE = Case(Ripple())

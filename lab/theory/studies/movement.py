@@ -63,11 +63,16 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
     slopes = [float(abs(function.gradient(star, d)[0, 0])) for d in (here, there)]
     points = [minimiser(function, d) for d in (here, there)]
     return {
-        "delta": here, "gamma": gamma, "r": r, "a": a, "sigma": sigma,
+        "delta": here,
+        "gamma": gamma,
+        "r": r,
+        "a": a,
+        "sigma": sigma,
         "needed": 2 * max(slopes) / (sigma * (1 - gamma)),
-        "moved": abs(points[0] - points[1]), "allowed": here - there,
+        "moved": abs(points[0] - points[1]),
+        "allowed": here - there,
         "curvature": weakest(function, here, star, a * r),
-    }  # fmt: skip
+    }
 
 
 def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str, float]]:
@@ -84,12 +89,16 @@ def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str,
     little = moved <= allowed + 1e-9
     return [
         {
-            "delta": levels[m], "gamma": levels[m + 1] / levels[m], "d": width,
-            "moves_little": bool(little[m:].all()), "convex": convex,
-            "distance": abs(points[m] - star), "bound": width * levels[m + 1],
+            "delta": levels[m],
+            "gamma": levels[m + 1] / levels[m],
+            "d": width,
+            "moves_little": bool(little[m:].all()),
+            "convex": convex,
+            "distance": abs(points[m] - star),
+            "bound": width * levels[m + 1],
         }
         for m in range(len(levels) - 1)
-    ]  # fmt: skip
+    ]
 
 
 def measure(seed: int) -> Sequence[Records]:

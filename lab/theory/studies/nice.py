@@ -71,13 +71,19 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
 def _records(case: str, levels: list[Level]) -> Records:
     return [
         {
-            "check": case, "delta": s.delta,
-            "x_star": float(np.abs(s.minimisers[:, 0]).max()), "minimisers": len(s.minimisers),
-            "distance": float(s.distance), "allowed": float(s.allowed), "i_holds": s.moves_little,
-            "radius": float(s.radius), "largest_sigma": s.largest_sigma, "ii_holds": s.is_convex,
+            "check": case,
+            "delta": s.delta,
+            "x_star": float(np.abs(s.minimisers[:, 0]).max()),
+            "minimisers": len(s.minimisers),
+            "distance": float(s.distance),
+            "allowed": float(s.allowed),
+            "i_holds": s.moves_little,
+            "radius": float(s.radius),
+            "largest_sigma": s.largest_sigma,
+            "ii_holds": s.is_convex,
         }
         for s in levels
-    ]  # fmt: skip
+    ]
 
 
 def _broken(frames: Frames, case: str) -> int:
@@ -91,10 +97,13 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
     """more noise makes a smoother function"""
     table = frames["nonconvex_bands"]
     parts = [
-        Check(f"bands, {kernel.name}, d = {d}",
-              len(table.filter(function="rastrigin", kernel=kernel.name, d=d)), high=0)
+        Check(
+            f"bands, {kernel.name}, d = {d}",
+            len(table.filter(function="rastrigin", kernel=kernel.name, d=d)),
+            high=0,
+        )
         for d, kernel in CASES
-    ]  # fmt: skip
+    ]
     near = len(table.filter(function="rastrigin on N(0; 3δ)"))
     low, high = table.select("from", "to").row(0)
     return Seen(
@@ -147,10 +156,12 @@ def cannot_be_defined(frames: Frames) -> Seen:
 def new_sigma_nice_exists(frames: Frames) -> Seen:
     """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
     rastrigins, ripples, twice = (
-        [Check(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"), high=0)
-         for m in ROUNDS]
+        [
+            Check(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"), high=0)
+            for m in ROUNDS
+        ]
         for name in ("rastrigin", "ripple, 1σ", "ripple, 2σ")
-    )  # fmt: skip
+    )
     stages = frames["nice_stages"]
     end = stages.filter(check=f"rastrigin, M = {ROUNDS[0]}")["delta"].to_numpy().min()
     moves = stages.filter(check=f"ripple, 1σ, M = {ROUNDS[-1]}")

@@ -74,12 +74,16 @@ def measure(seed: int) -> Sequence[Records]:
     runs += [(GROWING, "tuned", 0.0, batch, 1 / 0.5**0.5)]
     records = [
         {
-            "schedule": name, "chosen": chosen, "b_1": batch, "gamma": gamma,
-            "delta_1": ETA * NOISE / batch**0.5, "chains": CHAINS,
+            "schedule": name,
+            "chosen": chosen,
+            "b_1": batch,
+            "gamma": gamma,
+            "delta_1": ETA * NOISE / batch**0.5,
+            "chains": CHAINS,
             "in_global_basin": in_global_basin(split, batch, gamma, CHAINS, seed),
         }
         for name, chosen, split, batch, gamma in runs
-    ]  # fmt: skip
+    ]
     return lemma, records
 
 

@@ -79,10 +79,14 @@ def noise_is_heavy_tailed(frames: Frames) -> Seen:
     def checks(name: str) -> list[Check]:
         rows = table.filter(noise=name).select("epochs", "hill", "standard_error").iter_rows()
         return [
-            Check(f"index, {name}, epoch {epochs}", index, high=2,
-                  interval=(index - 1.96 * error, index + 1.96 * error))
+            Check(
+                f"index, {name}, epoch {epochs}",
+                index,
+                high=2,
+                interval=(index - 1.96 * error, index + 1.96 * error),
+            )
             for epochs, index, error in rows
-        ]  # fmt: skip
+        ]
 
     first, *_, last = 100 * table.filter(noise=ONE)["share_of_largest_percent"]
     return Seen(

@@ -19,9 +19,13 @@ def mean(function, x, level, law):
     low, high = law.ppf(1e-14), law.ppf(1 - 1e-14)
     inside = [k for k in ((x - kink) / level for kink in KINKS) if low < k < high]
     value, _ = integrate.quad(
-        lambda u: law.pdf(u) * function(x - level * u), low, high, points=inside or None,
-        limit=400, epsabs=1e-12,
-    )  # fmt: skip
+        lambda u: law.pdf(u) * function(x - level * u),
+        low,
+        high,
+        points=inside or None,
+        limit=400,
+        epsabs=1e-12,
+    )
     return value
 
 

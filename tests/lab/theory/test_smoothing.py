@@ -29,10 +29,12 @@ def test_what_the_published_kernels_leave_of_a_wave_is_the_closed_form():
         sine, cosine = special.sici(t)
         rayleigh = 1 - 2**0.5 * t * special.dawsn(t / 2**0.5)
         closed = {
-            "gaussian": np.exp(-(t**2) / 2), "uniform": abs(np.sin(2 * t) / (2 * t)),
+            "gaussian": np.exp(-(t**2) / 2),
+            "uniform": abs(np.sin(2 * t) / (2 * t)),
             "exponential": (1 + (1.5 * t) ** 2) ** -0.5,
             "rayleigh": np.hypot(rayleigh, t * (np.pi / 2) ** 0.5 * np.exp(-(t**2) / 2)),
-            "cauchy": np.exp(-t), "levy": np.exp(-(t**0.5)),
+            "cauchy": np.exp(-t),
+            "levy": np.exp(-(t**0.5)),
             "pareto": np.hypot(np.cos(t) + t * (sine - np.pi / 2), np.sin(t) - t * cosine),
-        }  # fmt: skip
+        }
         assert {name: wave_left(name, t) for name in PUBLISHED} == pytest.approx(closed, rel=1e-6)

@@ -117,9 +117,9 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
     """Differences of Rastrigin's value stand for its slope; b and η are written out by stage."""
     table = pl.read_csv(RESULTS / "noise_and_batch.csv").filter(chosen="tuned")
     for name, split in (("1 constant", 1.0), ("3 increasing batch", 0.0)):
-        b, gamma, recorded = table.filter(schedule=name).select(
-            "b_1", "gamma", "in_global_basin"
-        ).row(0)  # fmt: skip
+        b, gamma, recorded = (
+            table.filter(schedule=name).select("b_1", "gamma", "in_global_basin").row(0)
+        )
         rng, eta, step = np.random.default_rng(99), noise.ETA, 1e-5
         x = rng.uniform(-5.12, 5.12, 2000)
         for _ in range(5):
