@@ -34,8 +34,13 @@ def forests(
 ) -> None:
     """Differences with 95 % intervals: a line for each claim, in it a colour for each group."""
     places = -np.arange(len(claims))
-    for number, ((name, found), colour) in enumerate(zip(groups.items(), COLOURS, strict=False)):
-        x, low, high = (np.array([each[k] for each in found]) for k in ("statistic", "low", "high"))
+    for number, ((name, differences), colour) in enumerate(
+        zip(groups.items(), COLOURS, strict=False)
+    ):
+        x, low, high = (
+            np.array([difference[column] for difference in differences])
+            for column in ("statistic", "low", "high")
+        )
         y = places - 0.7 / len(groups) * (number - (len(groups) - 1) / 2)
         axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
     axes.axvline(0, color=INK, lw=0.8)

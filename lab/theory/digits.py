@@ -58,8 +58,8 @@ class Network:
     def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each sample, (..., b), of images (b, 64), labels (b,)."""
         w1, b1, w2, b2 = parameters.split(self.sizes, -1)
-        first = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
-        hidden: Tensor = self.activation(first)
+        inputs = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
+        hidden: Tensor = self.activation(inputs)
         logits: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
         log_share = functional.log_softmax(logits, -1)
         return -log_share.gather(-1, labels.expand(log_share.shape[:-1])[..., None])[..., 0]
@@ -71,7 +71,7 @@ class Network:
     def gradient(self, parameters: Tensor, data: Digits) -> Tensor:
         """Return the gradient of `loss` in the parameters, shape (..., P)."""
         point = parameters.detach().requires_grad_()
-        # copies do not mix, so the gradient of the sum has the gradient of each copy
+        # The copies do not mix, so the gradient of the sum has the gradient of each copy.
         (slope,) = torch.autograd.grad(self.loss(point, data).sum(), point)
         return slope
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lab.theory.smoothing import BALL, Array, Kernel
 
-Elementwise = Callable[[Array, float], Array]  # of x and δ ≥ 0
+Elementwise = Callable[[Array, float], Array]  # a function of x and δ ≥ 0
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class Ripple:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
         up, down = np.maximum(x, 0), np.maximum(-x, 0)
         if noise_level > 0:
-            inside = np.abs(x) < noise_level
-            up = np.where(inside, (x + noise_level) ** 2 / (4 * noise_level), up)
-            down = np.where(inside, (x - noise_level) ** 2 / (4 * noise_level), down)
+            near_kink = np.abs(x) < noise_level
+            up = np.where(near_kink, (x + noise_level) ** 2 / (4 * noise_level), up)
+            down = np.where(near_kink, (x - noise_level) ** 2 / (4 * noise_level), down)
         wave = self.wave_slope / self.frequency * self._damping(noise_level)
         bowl = self.bowl * (x**2 + noise_level**2 / 3) / 2
         return self.right * up + self.left * down + wave * np.sin(self.frequency * x) + bowl
@@ -124,9 +124,9 @@ class Ripple:
 
     def second_derivative(self, x: Array, noise_level: float) -> Array:
         """Return f̂_δ''(x), elementwise, δ > 0; at |x| = δ the value inside."""
-        inside = np.abs(x) <= noise_level * (1 + 1e-12)
+        near_kink = np.abs(x) <= noise_level * (1 + 1e-12)
         wave = self.wave_slope * self.frequency * self._damping(noise_level)
-        kink = np.where(inside, (self.left + self.right) / (2 * noise_level), 0.0)
+        kink = np.where(near_kink, (self.left + self.right) / (2 * noise_level), 0.0)
         return kink - wave * np.sin(self.frequency * x) + self.bowl
 
 
@@ -152,12 +152,12 @@ class Dented:
 
     def _dent(self, x: Array, order: int) -> Array:
         """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
-        inside = np.clip(np.abs(x) - self.near, 0, self.far - self.near)
-        beyond, width = np.maximum(np.abs(x) - self.far, 0), self.far - self.near
+        part_inside = np.clip(np.abs(x) - self.near, 0, self.far - self.near)
+        part_beyond, width = np.maximum(np.abs(x) - self.far, 0), self.far - self.near
         antiderivative = {
-            1: inside,
-            2: inside**2 / 2 + width * beyond,
-            3: inside**3 / 6 + width**2 / 2 * beyond + width * beyond**2 / 2,
+            1: part_inside,
+            2: part_inside**2 / 2 + width * part_beyond,
+            3: part_inside**3 / 6 + width**2 / 2 * part_beyond + width * part_beyond**2 / 2,
         }[order]
         return -self.depth * (antiderivative if order == 2 else np.sign(x) * antiderivative)
 

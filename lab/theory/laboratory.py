@@ -50,18 +50,18 @@ def run(composed: DictConfig) -> None:
     Raises:
         ConfigError: a setting is invalid; it is raised before any work starts.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     settings, rest = split_off(composed, Settings)
     names = chosen_studies(rest.study)
     settings = replace(settings, output=output_folder(str(settings.output)))
     settings.output.mkdir(parents=True, exist_ok=True)
-    # a forked process would share PyTorch's state
+    # A forked process would share PyTorch's state.
     with ProcessPoolExecutor(settings.workers, multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(run_study, name, settings): name for name in names}
-        for done, future in enumerate(as_completed(running), 1):
-            print(f"{running[future]}: {future.result():.0f} s ({done}/{len(names)})", flush=True)
+        for number, future in enumerate(as_completed(running), 1):
+            print(f"{running[future]}: {future.result():.0f} s ({number}/{len(names)})", flush=True)
     write_page(settings.output, settings.output)
-    print(f"{time.perf_counter() - began:.0f} s, results in {settings.output}/README.md")
+    print(f"{time.perf_counter() - start:.0f} s, results in {settings.output}/README.md")
 
 
 def chosen_studies(study: str | ListConfig | None) -> list[str]:
@@ -75,8 +75,8 @@ def chosen_studies(study: str | ListConfig | None) -> list[str]:
         return list(STUDIES)
     for name in names or [""]:
         if name not in STUDIES:
-            allowed = f"it must be all, or of {', '.join(STUDIES)}.{nearest(str(name), STUDIES)}"
-            raise ConfigError("study", name or "[]", allowed)
+            advice = f"it must be all, or of {', '.join(STUDIES)}.{nearest(str(name), STUDIES)}"
+            raise ConfigError("study", name or "[]", advice)
     return [name for name in STUDIES if name in names]
 
 
@@ -92,36 +92,38 @@ def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
 
 def run_study(name: str, settings: Settings) -> float:
     """Measure, write the tables, and draw the figures from the files; return the seconds."""
-    began, module = time.perf_counter(), load(name)
+    start, module = time.perf_counter(), load(name)
     study: Study = module.STUDY
     for table, records in zip(study.frames, module.measure(settings.seed), strict=True):
         write_atomically(settings.output / f"{table}.csv", frame(records).write_csv())
     for picture, draw in study.figures.items():
         draw(read_frames(settings.output), settings.output / picture)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def write_page(tables: Path, folder: Path) -> None:
     """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
     frames = read_frames(tables)
     studies: dict[str, Study] = {name: load(name).STUDY for name in STUDIES}
-    here = {name: study for name, study in studies.items() if {*study.frames} <= frames.keys()}
-    seen = [
-        (name, source, look, look(frames))
-        for name, study in here.items()
-        for source, look in study.rows
+    shown_studies = {
+        name: study for name, study in studies.items() if {*study.frames} <= frames.keys()
+    }
+    results = [
+        (name, source, statement, statement(frames))
+        for name, study in shown_studies.items()
+        for source, statement in study.rows
     ]
-    seen.sort(key=lambda entry: VERDICTS.index(entry[-1].verdict))
-    verdicts = [result.verdict for *_, result in seen]
+    results.sort(key=lambda entry: VERDICTS.index(entry[-1].verdict))
+    verdicts = [result.verdict for *_, result in results]
     counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
     table, notes, checks = [], [], []
-    for number, (study, source, look, result) in enumerate(seen, 1):
-        name, check = look.__name__, result.deciding
+    for number, (study, source, statement, result) in enumerate(results, 1):
+        name, check = statement.__name__, result.deciding
         cells = [
             f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study}.py)',
-            f"{_text(look)} ({source})",
+            f"{_text(statement)} ({source})",
             f"**{result.verdict}**",
-            f"{check.what}: {check.number} ({check.asked})",
+            f"{check.quantity}: {check.number} ({check.asked})",
         ]
         table.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         note = f" {result.note}." if result.note else ""
@@ -132,7 +134,7 @@ def write_page(tables: Path, folder: Path) -> None:
                 "name": name,
                 "verdict": result.verdict,
                 "kind": kind,
-                "number": check.what,
+                "number": check.quantity,
                 "found": check.number,
                 "asked": check.asked,
                 "holds": check.holds,
@@ -142,10 +144,10 @@ def write_page(tables: Path, folder: Path) -> None:
         ]
     figures = [
         f"\n![{_text(draw)}]({picture})"
-        for study in here.values()
+        for study in shown_studies.values()
         for picture, draw in study.figures.items()
     ]
-    head = HEAD.read_text().format(counts=f"{len(seen)} statements: {counts}.")
+    head = HEAD.read_text().format(counts=f"{len(results)} statements: {counts}.")
     title = "## How each was run, and why it came out so"
     lines = [head + "\n".join(table), "", title, "", *notes, *figures, ""]
     write_atomically(folder / "README.md", "\n".join(lines))

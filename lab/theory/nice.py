@@ -95,8 +95,8 @@ def weakest(function: Function, noise_level: float, centres: Array, radius: floa
     return float(function.second_derivative(points, noise_level).min())
 
 
-def _farthest(here: Array, there: Array) -> float:
-    distances = np.linalg.norm(here[:, None] - there[None], axis=-1)
+def _farthest(points: Array, other_points: Array) -> float:
+    distances = np.linalg.norm(points[:, None] - other_points[None], axis=-1)
     return float(distances.min(1).max())
 
 
@@ -110,10 +110,10 @@ def check_sigma_nice(
     """
     levels = []
     for delta in noise_levels:
-        here, there = minimisers(function, delta), minimisers(function, delta / 2)
-        least = weakest(function, delta, here, 3 * delta)
-        distance = _farthest(here, there)
-        levels.append(Level(delta, here, distance, delta / 2, 3 * delta, least, sigma))
+        minima, minima_of_half = minimisers(function, delta), minimisers(function, delta / 2)
+        curvature = weakest(function, delta, minima, 3 * delta)
+        distance = _farthest(minima, minima_of_half)
+        levels.append(Level(delta, minima, distance, delta / 2, 3 * delta, curvature, sigma))
     return levels
 
 
@@ -127,34 +127,36 @@ def check_new_sigma_nice(
     σ-nice 関数".
     """
     optimum = minimisers(function, 0.0)
-    points = [minimisers(function, delta) for delta in noise_levels]
+    minima = [minimisers(function, delta) for delta in noise_levels]
     levels = []
     for m, delta in enumerate(noise_levels):
-        least = weakest(function, delta, optimum, width * delta)
-        distance, allowed = 0.0, np.inf
-        if m + 1 < len(points):
-            distance = _farthest(points[m], points[m + 1])
-            allowed = delta - noise_levels[m + 1]
-        levels.append(Level(delta, points[m], distance, allowed, width * delta, least, sigma))
+        curvature = weakest(function, delta, optimum, width * delta)
+        distance, allowance = 0.0, np.inf
+        if m + 1 < len(minima):
+            distance = _farthest(minima[m], minima[m + 1])
+            allowance = delta - noise_levels[m + 1]
+        levels.append(Level(delta, minima[m], distance, allowance, width * delta, curvature, sigma))
     return levels
 
 
 def bands(
-    function: Function, noise_levels: Array, at: Array, radius_factor: float = 0.0
+    function: Function, noise_levels: Array, centre: Array, radius_factor: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Return the intervals of δ in which f̂_δ is not convex on N(`at`; radius_factor·δ).
+    """Return the intervals of δ in which f̂_δ is not convex on N(`centre`; radius_factor·δ).
 
     Bisection between neighbouring `noise_levels` (increasing) finds the ends to 1e-9.
     """
 
-    def least(level: float) -> float:
-        return weakest(function, level, at[None], radius_factor * level)
+    def curvature_at(level: float) -> float:
+        return weakest(function, level, centre[None], radius_factor * level)
 
-    curvature = [least(level) for level in noise_levels]
-    ends = [float(noise_levels[0])] if curvature[0] < 0 else []
+    curvatures = [curvature_at(level) for level in noise_levels]
+    ends = [float(noise_levels[0])] if curvatures[0] < 0 else []
     for i in range(len(noise_levels) - 1):
-        if (curvature[i] < 0) != (curvature[i + 1] < 0):
-            ends.append(optimize.bisect(least, noise_levels[i], noise_levels[i + 1], xtol=1e-9))
-    if curvature[-1] < 0:
+        if (curvatures[i] < 0) != (curvatures[i + 1] < 0):
+            ends.append(
+                optimize.bisect(curvature_at, noise_levels[i], noise_levels[i + 1], xtol=1e-9)
+            )
+    if curvatures[-1] < 0:
         ends.append(float(noise_levels[-1]))
     return list(zip(ends[::2], ends[1::2], strict=True))

@@ -34,8 +34,8 @@ def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Arra
     radius of strong convexity of f. Source: slides, Prop. 3.1.
     """
     along = np.asarray(distance) * u_norm * cosine
-    inside = along**2 - r**2 * (np.asarray(a) ** 2 - 1)
-    root = np.sqrt(np.where(inside >= 0, inside, np.nan))
+    discriminant = along**2 - r**2 * (np.asarray(a) ** 2 - 1)
+    root = np.sqrt(np.where(discriminant >= 0, discriminant, np.nan))
     return np.abs(along - root)
 
 
@@ -51,14 +51,14 @@ def existence_probability(
     return np.asarray(2 / np.pi * np.arccos(np.minimum(ratio, 1.0)))
 
 
-def optimal_levels(first: float, stages: int, power: float) -> Array:
+def optimal_levels(delta_1: float, stages: int, power: float) -> Array:
     """Return δ_m, m = 1..M, of γ_m = ((M − m)/(M − m + 1))^p. Source: slides, Algorithm 3.
 
     The slides allow p in (0, 1]; larger p are polynomial decays, for comparison.
     """
     remaining = np.arange(stages - 1, 0, -1)
     rates = (remaining / (remaining + 1)) ** power
-    return np.asarray(first * np.concatenate([[1.0], np.cumprod(rates)]))
+    return np.asarray(delta_1 * np.concatenate([[1.0], np.cumprod(rates)]))
 
 
 def fitted_exponent(rounds: Array, errors: Array) -> tuple[float, float]:

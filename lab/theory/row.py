@@ -27,7 +27,7 @@ Records = Sequence[Mapping[str, Any]]  # the lines of a frame
 class Check:
     """A number, its 95 % interval if it has one, and the range that it must lie in."""
 
-    what: str
+    quantity: str
     value: float
     low: float = -math.inf
     high: float = math.inf
@@ -36,10 +36,10 @@ class Check:
     @property
     def holds(self) -> bool | None:
         """Whether the number lies in the range; None if an end of the range is in its interval."""
-        least, most = self.interval or (self.value, self.value)
-        if self.low <= least and most <= self.high:
+        lowest, highest = self.interval or (self.value, self.value)
+        if self.low <= lowest and highest <= self.high:
             return True
-        return False if most < self.low or least > self.high else None
+        return False if highest < self.low or lowest > self.high else None
 
     @property
     def number(self) -> str:
@@ -121,9 +121,9 @@ class Study:
     def statement(self, source: str) -> Callable[[Look], Look]:
         """Make a row of the decorated function."""
 
-        def add(look: Look) -> Look:
-            self.rows.append((source, look))
-            return look
+        def add(function: Look) -> Look:
+            self.rows.append((source, function))
+            return function
 
         return add
 
@@ -141,26 +141,31 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def rate(what: str, successes: int, trials: int, low: float = 0.0, high: float = 1.0) -> Check:
+def rate(quantity: str, successes: int, trials: int, low: float = 0.0, high: float = 1.0) -> Check:
     """Return the check of a success rate with Wilson's interval."""
-    return Check(what, successes / trials, low, high, wilson(successes, trials))
+    return Check(quantity, successes / trials, low, high, wilson(successes, trials))
 
 
-def rate_gap(what: str, more: tuple[int, int], less: tuple[int, int], low: float = 0.0) -> Check:
+def rate_gap(
+    quantity: str, wins: tuple[int, int], rival_wins: tuple[int, int], low: float = 0.0
+) -> Check:
     """Return the check of rate(more) − rate(less) > low; each is (successes, trials).
 
     The interval is Newcombe's hybrid score interval (1998), from the two Wilson intervals.
     """
-    a, b = more[0] / more[1], less[0] / less[1]
-    (lower_a, upper_a), (lower_b, upper_b) = wilson(*more), wilson(*less)
+    a, b = wins[0] / wins[1], rival_wins[0] / rival_wins[1]
+    (lower_a, upper_a), (lower_b, upper_b) = wilson(*wins), wilson(*rival_wins)
     down = math.hypot(a - lower_a, upper_b - b)
     up = math.hypot(upper_a - a, b - lower_b)
-    return Check(what, a - b, low, interval=(a - b - down, a - b + up))
+    return Check(quantity, a - b, low, interval=(a - b - down, a - b + up))
 
 
 def mean(
-    what: str, values: Sequence[float] | pl.Series, low: float = -math.inf, high: float = math.inf
+    quantity: str,
+    values: Sequence[float] | pl.Series,
+    low: float = -math.inf,
+    high: float = math.inf,
 ) -> Check:
     """Return the check of a mean with Student's t interval over the values."""
-    found = mean_of(np.asarray(values))
-    return Check(what, found.value, low, high, (found.low, found.high))
+    estimate = mean_of(np.asarray(values))
+    return Check(quantity, estimate.value, low, high, (estimate.low, estimate.high))

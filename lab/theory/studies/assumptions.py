@@ -20,7 +20,7 @@ SEEDS_CIFAR100 = 8  # 0 to 7
 EPOCHS, RATE, BATCH = 20, 0.15, 32
 NETWORKS = {"ReLU": Network(), "tanh": Network(activation=torch.tanh)}
 STEPS = 10.0 ** -np.arange(1, 7)
-SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the second layer
+SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)  # factors of the second layer
 AHEAD = 1e-5  # length of a step along ∇f, for a secant of ∇f
 PAIRS = 40  # pairs of a sample and a hidden unit; the kink of the unit is crossed
 TIMES = (0, 1, 2, 5, 10, 20)  # epochs at which C² is taken
@@ -32,17 +32,17 @@ def across_kinks(network: Network, x: Tensor, data: Digits, step: float) -> floa
 
     x± is x with the unit's bias moved so that its input on that sample is ±step.
     """
-    first, second, *_ = network.sizes
-    weights = x[:first].view(digits.PIXELS, network.hidden)
-    before = data.images @ weights + x[first : first + second]
+    weight_count, bias_count, *_ = network.sizes
+    weights = x[:weight_count].view(digits.PIXELS, network.hidden)
+    inputs = data.images @ weights + x[weight_count : weight_count + bias_count]
     random = torch.Generator().manual_seed(1)
-    samples = torch.randint(len(before), (PAIRS,), generator=random)
+    samples = torch.randint(len(inputs), (PAIRS,), generator=random)
     units = torch.randint(network.hidden, (PAIRS,), generator=random)
     sides = []
     for sign in (1, -1):
-        moved = x.repeat(PAIRS, 1)
-        moved[torch.arange(PAIRS), first + units] += sign * step - before[samples, units]
-        sides.append(network.gradient(moved, data))
+        points = x.repeat(PAIRS, 1)
+        points[torch.arange(PAIRS), weight_count + units] += sign * step - inputs[samples, units]
+        sides.append(network.gradient(points, data))
     return float((sides[0] - sides[1]).norm(dim=1).max()) / (2 * step)
 
 
@@ -57,10 +57,10 @@ def unseen_over_all(data: Digits, seed: int) -> list[float]:
         parts = torch.randperm(len(data.labels), generator=random).split(BATCH)
         for number, rows in enumerate(parts):
             if number == len(parts) // 2 and epoch in HALVES:
-                left = torch.cat(parts[number:])
-                unseen = NETWORK.gradient(x, Digits(data.images[left], data.labels[left]))
-                whole = NETWORK.gradient(x, data)
-                excess.append(float(unseen @ whole / (whole @ whole) - 1))
+                rows_left = torch.cat(parts[number:])
+                unseen = NETWORK.gradient(x, Digits(data.images[rows_left], data.labels[rows_left]))
+                gradient = NETWORK.gradient(x, data)
+                excess.append(float(unseen @ gradient / (gradient @ gradient) - 1))
             batch = Digits(data.images[rows], data.labels[rows])
             x = x - RATE * NETWORK.gradient(x, batch)
     return excess
@@ -68,7 +68,7 @@ def unseen_over_all(data: Digits, seed: int) -> list[float]:
 
 def on_cifar100() -> Records:
     """Return the largest C² of an epoch over C² before training, by recorded run."""
-    found = []
+    records = []
     with tarfile.open(CIFAR100) as tar:
         files = {m.name: file.read() for m in tar if (file := tar.extractfile(m))}
     for run in sorted({name.partition("/")[0] for name in files}):
@@ -76,26 +76,26 @@ def on_cifar100() -> Records:
         if OmegaConf.select(settings, "seed") < SEEDS_CIFAR100:
             epochs = pl.read_ndjson(files[f"{run}/metrics.jsonl"], infer_schema_length=None)
             rises = epochs["gradient_variance"] / epochs["reference_variance"]
-            found.append({"run": run, "largest": rises.max()})
-    return found
+            records.append({"run": run, "largest": rises.max()})
+    return records
 
 
 def measure(seed: int) -> Sequence[Records]:
     """Train both networks, take C² on the way; at the end cross kinks and scale the parameters."""
     data = digits.load()
-    kinks, scaled, variances = [], [], []
-    # labels moved by one, so that the loss does not vanish as the parameters grow
-    moved = Digits(data.images, (data.labels + 1) % digits.CLASSES)
+    kinks, scales, variances = [], [], []
+    # The labels move by one, so that the loss does not vanish as the parameters grow.
+    moved_labels = Digits(data.images, (data.labels + 1) % digits.CLASSES)
     for name, network in NETWORKS.items():
         for epochs in TIMES:
             x = digits.after_epochs(data, epochs, RATE, BATCH, seed, network)
-            gradients, whole = network.sample_gradients(x, data), network.gradient(x, data)
+            gradients, gradient = network.sample_gradients(x, data), network.gradient(x, data)
             variances.append(
                 {
                     "network": name,
                     "epoch": epochs,
-                    "C2": float(((gradients - whole) ** 2).sum(1).mean()),
-                    "bias": float((gradients.mean(0) - whole).norm() / whole.norm()),
+                    "C2": float(((gradients - gradient) ** 2).sum(1).mean()),
+                    "bias": float((gradients.mean(0) - gradient).norm() / gradient.norm()),
                 }
             )
         kinks += [
@@ -105,17 +105,17 @@ def measure(seed: int) -> Sequence[Records]:
         for c in SCALES:
             y = x.clone()
             y[sum(network.sizes[:2]) :] *= c  # the second layer
-            slope = network.gradient(y, moved)
+            slope = network.gradient(y, moved_labels)
             norm = float(slope.norm())
-            ahead = network.gradient(y + AHEAD / norm * slope, moved)
-            bend = float((ahead - slope).norm()) / AHEAD
-            scaled.append({"network": name, "scale": c, "gradient_norm": norm, "secant": bend})
+            slope_ahead = network.gradient(y + AHEAD / norm * slope, moved_labels)
+            bend = float((slope_ahead - slope).norm()) / AHEAD
+            scales.append({"network": name, "scale": c, "gradient_norm": norm, "secant": bend})
     unseen = [
-        {"epoch": epoch, "seed": each, "excess": excess}
-        for each in range(seed, seed + SEEDS)
-        for epoch, excess in zip(HALVES, unseen_over_all(data, each), strict=True)
+        {"epoch": epoch, "seed": run_seed, "excess": excess}
+        for run_seed in range(seed, seed + SEEDS)
+        for epoch, excess in zip(HALVES, unseen_over_all(data, run_seed), strict=True)
     ]
-    return kinks, scaled, variances, unseen, on_cifar100()
+    return kinks, scales, variances, unseen, on_cifar100()
 
 
 RAN = f"digits, 64–32–10, {EPOCHS} epochs of SGD"
@@ -130,16 +130,16 @@ def _growth(table: pl.DataFrame, column: str, network: str) -> float:
 @STUDY.statement("仮定 (A1)")
 def smooth(frames: Frames) -> Seen:
     """f is continuously differentiable and L_g-smooth"""
-    what = f"secant of ∇f across a kink, step {STEPS[-1]:g} over step {STEPS[0]:g}"
-    far = _growth(frames["scaled"], "secant", "tanh")
+    quantity = f"secant of ∇f across a kink, step {STEPS[-1]:g} over step {STEPS[0]:g}"
+    growth = _growth(frames["scaled"], "secant", "tanh")
     return Seen(
         f"{RAN}; ∇f at both sides of {PAIRS} kinks; {SCALED}",
         [
             *(
-                Check(f"{name}: {what}", _growth(frames["kinks"], "secant", name), high=10)
+                Check(f"{name}: {quantity}", _growth(frames["kinks"], "secant", name), high=10)
                 for name in ("tanh", "ReLU")
             ),
-            Check(f"tanh: secant of ∇f, second layer × {SCALES[-1]:g}, over now", far, high=5),
+            Check(f"tanh: secant of ∇f, second layer × {SCALES[-1]:g}, over now", growth, high=5),
         ],
         note="With ReLU ∇f jumps where a unit switches for a sample",
     )
@@ -148,11 +148,11 @@ def smooth(frames: Frames) -> Seen:
 @STUDY.statement("仮定 (A2)")
 def lipschitz(frames: Frames) -> Seen:
     """f is L_f-Lipschitz"""
-    what = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
+    quantity = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
     return Seen(
         f"{RAN}; {SCALED}",
         [
-            Check(f"{name}: {what}", _growth(frames["scaled"], "gradient_norm", name), high=5)
+            Check(f"{name}: {quantity}", _growth(frames["scaled"], "gradient_norm", name), high=5)
             for name in ("tanh", "ReLU")
         ],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
@@ -187,16 +187,16 @@ def unbiased(frames: Frames) -> Seen:
 def one_variance(frames: Frames) -> Seen:
     """one C² bounds the variance of the stochastic gradient at all x_t"""
     bounds = []
-    for when, text in ((0, "before"), (-1, "after")):
+    for place, text in ((0, "before"), (-1, "after")):
         for name in NETWORKS:
             c2 = frames["variance_on_the_way"].filter(network=name)["C2"].to_numpy()
-            what = f"{name}: largest C² of the run over that {text} training"
-            bounds.append(Check(what, c2.max() / c2[when], high=1))
-    risen = frames["variance_cifar100"]["largest"].sort()
-    what = f"ResNet-8 on CIFAR-100, {len(risen)} runs: the same, largest"
+            quantity = f"{name}: largest C² of the run over that {text} training"
+            bounds.append(Check(quantity, c2.max() / c2[place], high=1))
+    rises = frames["variance_cifar100"]["largest"].sort()
+    quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: the same, largest"
     return Seen(
         f"{RAN}, C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
-        [*bounds[: len(NETWORKS)], Check(what, risen[-1], high=1)],
+        [*bounds[: len(NETWORKS)], Check(quantity, rises[-1], high=1)],
         bounds[len(NETWORKS) :],
-        f"On CIFAR-100 C² rises, to {risen[0]:.2f} to {risen[-1]:.2f} times its start",
+        f"On CIFAR-100 C² rises, to {rises[0]:.2f} to {rises[-1]:.2f} times its start",
     )

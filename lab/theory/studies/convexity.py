@@ -31,8 +31,8 @@ def sample_widths(
     distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
     cosine = (offset * u).sum(1) / (distance * length)
     delta = props.delta_minus(distance, length, cosine, 1.0, a)
-    exists = np.isfinite(delta)
-    return delta[exists], a / delta[exists], cosine[exists]
+    is_real = np.isfinite(delta)
+    return delta[is_real], a / delta[is_real], cosine[is_real]
 
 
 def measure(seed: int) -> Sequence[Records]:
@@ -68,13 +68,13 @@ def _extremes_and_some(
     delta: Array, d: Array, cosine: Array
 ) -> list[tuple[np.float64, np.float64, np.float64]]:
     """Return the smallest d_m, the largest, and ten others, for θ < π/2 and for θ > π/2."""
-    kept: list[int] = []
+    rows: list[int] = []
     for side in (cosine > 0, cosine < 0):
         of_side = np.flatnonzero(side)
         if of_side.size:
             ends = (of_side[d[of_side].argmin()], of_side[d[of_side].argmax()])
-            kept += [*ends, *of_side[:10]]
-    return [(delta[i], d[i], cosine[i]) for i in kept]
+            rows += [*ends, *of_side[:10]]
+    return [(delta[i], d[i], cosine[i]) for i in rows]
 
 
 def curvatures() -> Records:
@@ -97,34 +97,36 @@ def curvatures() -> Records:
 def draw_widths(frames: Frames, path: Path) -> None:
     """Sampled |δ⁻| and d_m against a_m, with the printed and the exact bounds of d_m."""
     a = A_WIDTHS
-    with drawn(path, 2, 5, 3.4) as (left, right):
+    with drawn(path, 2, 5, 3.4) as (delta_axes, width_axes):
         for front, colour in ((True, BLUE), (False, AMBER)):
             rows = frames["width_bounds"].filter(front=front)
-            left.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
-            right.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
-        left.plot(a, np.sqrt(a**2 - 1), color=INK, label="r√(a² − 1)")
-        left.plot(a, a - 1, "--", color=INK, label="r(a − 1)")
-        left.plot(a, a + 1, ":", color=INK, label="r(a + 1)")
+            delta_axes.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
+            width_axes.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
+        delta_axes.plot(a, np.sqrt(a**2 - 1), color=INK, label="r√(a² − 1)")
+        delta_axes.plot(a, a - 1, "--", color=INK, label="r(a − 1)")
+        delta_axes.plot(a, a + 1, ":", color=INK, label="r(a + 1)")
         title = r"$|\delta^-|$ (blue: θ < π/2, orange: θ > π/2)"
-        left.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
+        delta_axes.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
         for bounds, label, line, colour in (
             (props.printed_width_bounds(a), "printed bounds", "-", VERMILION),
             (props.exact_width_bounds(a), "exact range, θ < π/2", "--", INK),
         ):
-            right.plot(a, bounds[0], line, color=colour, label=label)
-            right.plot(a, bounds[1], line, color=colour)
-        right.set(xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$")
-        left.legend()
-        right.legend()
+            width_axes.plot(a, bounds[0], line, color=colour, label=label)
+            width_axes.plot(a, bounds[1], line, color=colour)
+        width_axes.set(
+            xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$"
+        )
+        delta_axes.legend()
+        width_axes.legend()
 
 
 STUDY.figures |= {"delta_minus_and_width.png": draw_widths}
 
 
-def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
+def _outside(samples: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
     """Count the kept samples below (end 0) or above (end 1) a bound."""
-    beyond = chosen["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
-    return int(((2 * end - 1) * beyond > 0).sum())
+    excess = samples["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
+    return int(((2 * end - 1) * excess > 0).sum())
 
 
 @STUDY.statement("命題 3.1")
@@ -132,13 +134,13 @@ def width_is_bounded(frames: Frames) -> Seen:
     """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
     parts = []
     for front, name in ((True, "θ < π/2"), (False, "θ > π/2")):
-        chosen = frames["width_bounds"].filter(front=front)
-        bounds = props.printed_width_bounds(chosen["a"].to_numpy())
+        samples = frames["width_bounds"].filter(front=front)
+        bounds = props.printed_width_bounds(samples["a"].to_numpy())
         for end, side in ((0, "below 1"), (1, "above the upper bound")):
-            parts.append(Check(f"d_m {side}, {name}", _outside(chosen, bounds, end), high=0))
-    chosen = frames["width_bounds"].filter(front=True)
-    a = chosen["a"].to_numpy()
-    halved = _outside(chosen, (np.ones_like(a), props.exact_width_bounds(a)[1] / 2), 1)
+            parts.append(Check(f"d_m {side}, {name}", _outside(samples, bounds, end), high=0))
+    samples = frames["width_bounds"].filter(front=True)
+    a = samples["a"].to_numpy()
+    halved = _outside(samples, (np.ones_like(a), props.exact_width_bounds(a)[1] / 2), 1)
 
     def above(a: float) -> float:
         return float(props.printed_width_bounds(a)[1] / props.exact_width_bounds(a)[1])
@@ -160,10 +162,10 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
     N(x*; a_m r)
     """
 
-    def check(r: float, share: float, what: str) -> Check:
+    def check(r: float, share: float, text: str) -> Check:
         rows = frames["strong_convexity"].filter(r=r)
         strong = rows["smallest_curvature"] >= share * rows["sigma_of_f"]
-        return Check(f"r = {r:g}{what}", float(strong.to_numpy().mean()), low=1)
+        return Check(f"r = {r:g}{text}", float(strong.to_numpy().mean()), low=1)
 
     return Seen(
         "Rastrigin, ball, d = 1: pairs of a_m in [1.45, 4] and |δ⁻| over its range, σ at "

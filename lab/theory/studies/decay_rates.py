@@ -39,7 +39,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     """
     phi = props.optimal_levels(1.0, LENGTHENED, power)  # η_m/η_1 as well
     lengths = 1 / (phi**2 - h * phi)
-    planned = plan(
+    training_plan = plan(
         "graduated",
         n=50_000,
         epochs=EPOCHS,
@@ -51,11 +51,11 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
         p=power,
     )
     updates = dict.fromkeys(range(1, LENGTHENED + 1), 0)
-    for row in planned.rows:  # a stage that begins inside an epoch has several
+    for row in training_plan.rows:  # a stage that begins inside an epoch has several
         updates[row.stage] += row.updates
     case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
-        case | {"m": m, "plan": count / planned.updates, "formula": float(share)}
+        case | {"m": m, "plan": count / training_plan.updates, "formula": float(share)}
         for (m, count), share in zip(updates.items(), lengths / lengths.sum(), strict=True)
     ]
 
@@ -99,8 +99,8 @@ def powers_are_allowed(frames: Frames) -> Seen:
     smallest = smallest_rates(frames)
 
     def check(name: str) -> Check:
-        what = f"{name}: a_m must be > √2 and below"
-        return Check(what, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
+        quantity = f"{name}: a_m must be > √2 and below"
+        return Check(quantity, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
 
     half = float(-np.log2(1 - 1 / 2**0.5))  # 2^{−p} = (a − 1)/a at a = √2
     return Seen(
@@ -116,18 +116,18 @@ def later_stages_are_longer(frames: Frames) -> Seen:
     """T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and plans have these lengths"""
     parts, equal = [], 0.0
     for (p, h), rows in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
-        formula, planned = rows["formula"].to_numpy(), rows["plan"].to_numpy()
+        shares, plan_shares = rows["formula"].to_numpy(), rows["plan"].to_numpy()
         name = f"p = {p:g}, h = {h:g}"
         parts.append(
             Check(
                 f"least T_F of a stage over the one before, {name}",
-                (formula[1:] / formula[:-1]).min(),
+                (shares[1:] / shares[:-1]).min(),
                 low=1,
             )
         )
-        gap = EPOCHS * float(np.abs(planned - formula).max())
+        gap = EPOCHS * float(np.abs(plan_shares - shares).max())
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
-        equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - formula).max())
+        equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - shares).max())
     return Seen(
         f"M = {LENGTHENED}, decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), and plans "
         f"with `schedule.lengths=algorithm3`, {EPOCHS:,} epochs",

@@ -20,7 +20,7 @@ from lab.theory.smoothing import Array, in_ball
 STUDY = Study("escape")
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
-CHAINS = {1: 1000, 2: 1000, 10: 300}  # by dimension
+CHAINS = {1: 1000, 2: 1000, 10: 300}  # their number, by dimension
 ETA, STEPS = 0.01, 4000
 LAST = 400  # steps of plain descent at the end of every method: Algorithm 3's stage M + 1
 SMALL = {10: 4}  # in this dimension η is so much smaller, and the steps are so many more
@@ -53,29 +53,29 @@ def methods() -> dict[str, Method]:
     }
 
 
-def named(p: float, how: str = "b grows") -> str:
+def named(p: float, way: str = "b grows") -> str:
     """Return the name of Algorithm 3."""
-    return f"Algorithm 3, {how}, p = {p:g}"
+    return f"Algorithm 3, {way}, p = {p:g}"
 
 
-def descend(method: Method, first: float, start: Array, seed: int) -> Array:
+def descend(method: Method, delta_1: float, start: Array, seed: int) -> Array:
     """Run the method from the noise level `first`, then plain descent, from `start` (n, d)."""
     rng = np.random.default_rng(seed)
     x, d = start.copy(), start.shape[1]
     slow = SMALL.get(d, 1)
-    radius = first * np.sqrt((d + 2) / 3)
+    radius = delta_1 * np.sqrt((d + 2) / 3)
     for level, speed in np.repeat(method, slow, axis=1).T:
-        noise = radius * level * in_ball(len(x), d, rng) if first > 0 else 0.0
+        noise = radius * level * in_ball(len(x), d, rng) if delta_1 > 0 else 0.0
         x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
     for _ in range(LAST * slow):
         x = x - ETA / slow * method[1][-1] * PROBLEM.gradient(x)
     return x
 
 
-def successes(method: Method, first: float, d: int, seed: int) -> int:
+def successes(method: Method, delta_1: float, d: int, seed: int) -> int:
     """Count the chains, with starts and noise of this seed, that end in the global basin."""
     start = np.random.default_rng(seed).uniform(-1, 1, (CHAINS[d], d))
-    return int((np.abs(descend(method, first, start, seed)) < BASIN).all(1).sum())
+    return int((np.abs(descend(method, delta_1, start, seed)) < BASIN).all(1).sum())
 
 
 def tuned(method: Method, d: int, seed: int) -> float:
@@ -98,10 +98,10 @@ def measure(seed: int) -> Sequence[Records]:
         runs += [
             (name, TUNED, method, tuned(method, d, seed + 1)) for name, method in methods().items()
         ]
-        for name, level, method, first in runs:
-            won = successes(method, first, d, seed)
-            case = {"d": d, "method": name, "level": level, "delta_1": first}
-            records.append(case | {"chains": chains, "successes": won})
+        for name, level, method, delta_1 in runs:
+            wins = successes(method, delta_1, d, seed)
+            case = {"d": d, "method": name, "level": level, "delta_1": delta_1}
+            records.append(case | {"chains": chains, "successes": wins})
     return (records,)
 
 
@@ -116,8 +116,8 @@ def _success(frames: Frames, d: int, name: str, level: str = TUNED, low: float =
 
 
 def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
-    what = f"{name} less {rival}, d = {d}"
-    return rate_gap(what, _wins(frames, d, name), _wins(frames, d, rival))
+    quantity = f"{name} less {rival}, d = {d}"
+    return rate_gap(quantity, _wins(frames, d, name), _wins(frames, d, rival))
 
 
 RAN = (
@@ -130,10 +130,10 @@ AGAIN = "the same ripples, not new σ-nice"
 @STUDY.statement("定理 3.4, Algorithm 3")
 def reaches_the_global_minimum(frames: Frames) -> Seen:
     """the global minimiser is reached from starts all over the domain, other minima present"""
-    ours = [named(p, how) for how in ("η falls", "b grows") for p in POWERS[:2]]
+    names = [named(p, way) for way in ("η falls", "b grows") for p in POWERS[:2]]
     return Seen(
         RAN,
-        [_success(frames, d, name, low=0.9) for name in ours for d in CHAINS],
+        [_success(frames, d, name, low=0.9) for name in names for d in CHAINS],
         [_success(frames, d, DESCENT, low=0.9) for d in CHAINS],
         "f is not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels. So rows "
         "with it are beyond the theorem",
@@ -143,10 +143,10 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_beats_constant(frames: Frames) -> Seen:
     """falling noise reaches it more often than plain descent and than constant noise"""
-    ours = [named(p, how) for how in ("b grows", "η falls") for p in POWERS[:2]]
+    names = [named(p, way) for way in ("b grows", "η falls") for p in POWERS[:2]]
     return Seen(
         AGAIN,
-        [_gap(frames, d, name, r) for name in ours for r in (DESCENT, CONSTANT) for d in CHAINS],
+        [_gap(frames, d, name, r) for name in names for r in (DESCENT, CONSTANT) for d in CHAINS],
         [_gap(frames, d, GROWING, CONSTANT) for d in (1, 2)],
         "Where η falls with p = 1, it is below constant noise for d = 1 and 2",
     )

@@ -58,24 +58,24 @@ def algorithm1(
 def measure(seed: int) -> Sequence[Records]:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
-    checked = check_sigma_nice(PROBLEM, list(levels), SIGMA)
-    nice = all(level.moves_little and level.is_convex for level in checked)
+    levels_checked = check_sigma_nice(PROBLEM, list(levels), SIGMA)
+    nice = all(level.moves_little and level.is_convex for level in levels_checked)
     start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
     rules: dict[str, Sequence[float]] = {
         "printed": list(SIGMA * levels**2 / 32),  # in Hazan et al. an accuracy, ε_m
         "hazan": [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels],
     }
-    for rule, asked in rules.items():
-        steps = [int(np.ceil(count)) for count in asked]
+    for rule, lengths in rules.items():
+        steps = [int(np.ceil(count)) for count in lengths]
         results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, seed)
         for m, x in enumerate(results):
             error = PROBLEM.value(x)
             case = {"rule": rule, "stage": m + 1, "sigma_nice": nice, "delta": float(levels[m])}
-            done = {"steps_asked": float(asked[m]), "total_steps": sum(steps[: m + 1])}
+            counts = {"steps_asked": float(lengths[m]), "total_steps": sum(steps[: m + 1])}
             spread = float(error.std() / np.sqrt(CHAINS))
-            found = {"mean_error": float(error.mean()), "standard_error": spread}
-            records.append(case | done | found)
+            errors = {"mean_error": float(error.mean()), "standard_error": spread}
+            records.append(case | counts | errors)
     return (records,)
 
 
@@ -86,9 +86,9 @@ def printed_step_rule(frames: Frames) -> Seen:
 
     def checks(rows: pl.DataFrame, name: str) -> list[Check]:
         fall = rows["mean_error"][-1] / rows["mean_error"][0] / 0.5 ** (STAGES - 1)
-        least = float(rows["steps_asked"].to_numpy().min())
+        fewest = float(rows["steps_asked"].to_numpy().min())
         return [
-            Check(f"fewest steps of a stage, {name}", least, low=1),
+            Check(f"fewest steps of a stage, {name}", fewest, low=1),
             Check(f"fall of the error over that of δ, {name}", fall, high=2),
         ]
 

@@ -32,8 +32,8 @@ def expected_step(case: Case, y: float, rng: np.random.Generator) -> dict[str, f
     one-dimensional Rastrigin.
     """
     noise = case.draw(rng, y)
-    moved = y - ETA * noise
-    step = moved - ETA * rastrigin(BALL, 1).gradient(moved, 0.0) - y
+    y_moved = y - ETA * noise
+    step = y_moved - ETA * rastrigin(BALL, 1).gradient(y_moved, 0.0) - y
     return {
         "mean_step": float(step.mean()),
         "standard_error": float(step.std(ddof=1) / np.sqrt(step.size)),
@@ -65,10 +65,10 @@ def measure(seed: int) -> Sequence[Records]:
     for case in cases(seed + 1):
         level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(seed)
         head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
-        predicted = -ETA * rastrigin(case.kernel, 1).gradient(GRID, level)
-        for y, wanted in zip(map(float, GRID), map(float, predicted), strict=True):
-            found = expected_step(case, y, rng)
-            records.append(head | {"y": y} | found | {"predicted": wanted})
+        predictions = -ETA * rastrigin(case.kernel, 1).gradient(GRID, level)
+        for y, prediction in zip(map(float, GRID), map(float, predictions), strict=True):
+            step = expected_step(case, y, rng)
+            records.append(head | {"y": y} | step | {"predicted": prediction})
     return (records,)
 
 
@@ -76,8 +76,8 @@ def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
     rows = frames["sgd_is_smoothed_descent"].filter(case=label)
     z = ((rows["mean_step"] - rows["predicted"]) / rows["standard_error"]).abs()
-    what = f"{label}: points within 95 %"
-    return Check(what, float((z <= 1.96).mean()), WITHIN)  # type: ignore[arg-type]
+    quantity = f"{label}: points within 95 %"
+    return Check(quantity, float((z <= 1.96).mean()), WITHIN)  # type: ignore[arg-type]
 
 
 def _size(frames: Frames, label: str) -> float:

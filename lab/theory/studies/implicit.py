@@ -67,7 +67,7 @@ class Case:
 
 
 RIPPLE = Case(Ripple())
-# Where plain descent stays, f is larger: ε can be below it, and M still small.
+# Plain descent stays where f is larger: ε can be below it, and M still small.
 HILLY = Case(Ripple(left=0.5, frequency=30.0), noise=1.6)
 VALLEY = Case(Ripple(wave_slope=0.29))  # κ + μ = 0.994: new σ-nice for every M; one minimum
 NARROW = Case(Ripple(left=0.7, wave_slope=0.4, frequency=550.0), eta=0.004, noise=500.0)
@@ -82,14 +82,14 @@ def bracket(phi: Array | float, h3: float = 0.0) -> Array:
     return np.asarray((sigma * delta * phi) ** 2 - h3 * RIPPLE.eta * phi)
 
 
-def plan(rounds: int, power: float, first: int = 10) -> Array:
+def plan(rounds: int, power: float, first_steps: int = 10) -> Array:
     """Return φ_m = δ_m/δ_1 = η_m/η_1 of each step of rounds m = 1..M of Algorithm 3.
 
     T_F = ⌈H_4/(ε_m − H_3 η_m)⌉. The slides give no H_3, H_4: here H_3 = 0, and H_4 is for `first`
     steps in stage 1. Round M + 1 is left out: it has η = 0 and does not move.
     """
     phi = optimal_levels(1.0, rounds, power)
-    return np.repeat(phi, np.ceil(first * bracket(1.0) / bracket(phi) - 1e-9).astype(int))
+    return np.repeat(phi, np.ceil(first_steps * bracket(1.0) / bracket(phi) - 1e-9).astype(int))
 
 
 def run(phi: Array, start: Array, mode: str, seed: int = 0, case: Case = RIPPLE) -> Array:
@@ -136,50 +136,52 @@ def measure(seed: int) -> Sequence[Records]:
         for power, mode in product(ROUNDS, MODES)
         for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
     ]
-    reached = []
+    arrivals = []
     for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
             m = stages_for(epsilon, HILLY.alpha_0, power)
             value = HILLY.problem.value(run(plan(m, power), starts(seed), mode, seed, HILLY))
-            within = int((value <= epsilon).sum())
+            count = int((value <= epsilon).sum())
             case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}
-            reached.append(case | {"mean_error": float(value.mean()), "within": within})
-    last = 1 / np.arange(1, MOST + 1)  # φ of the last stage for p = 1, whose bracket is the least
-    valid = [
-        {"h3": h3, "rounds": int((bracket(last, h3) > 0).sum())}
+            arrivals.append(case | {"mean_error": float(value.mean()), "within": count})
+    last_phi = 1 / np.arange(
+        1, MOST + 1
+    )  # φ of the last stage for p = 1, whose bracket is the least
+    largest_rounds = [
+        {"h3": h3, "rounds": int((bracket(last_phi, h3) > 0).sum())}
         for h3 in (*H3, RIPPLE.problem.lipschitz**2 / 2)
     ]
-    return errors, reached, valid, *inside(seed)
+    return errors, arrivals, largest_rounds, *inside(seed)
 
 
 def inside(seed: int) -> Sequence[Records]:
     """Check two functions at every level, fit the rate, and count the chains that arrive."""
-    checked, rates, reached = [], [], []
+    classes, rates, arrivals = [], [], []
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
     for name, case, power, rounds in cases:
         levels, sigma = optimal_levels(case.delta, rounds, power), case.problem.sigma(case.delta)
-        found = check_new_sigma_nice(case.problem, list(levels), 1.0, sigma)
-        broken = sum(not (level.moves_little and level.is_convex) for level in found)
-        checked.append({"function": name, "p": power, "levels": rounds, "broken": broken})
+        levels_checked = check_new_sigma_nice(case.problem, list(levels), 1.0, sigma)
+        broken = sum(not (level.moves_little and level.is_convex) for level in levels_checked)
+        classes.append({"function": name, "p": power, "levels": rounds, "broken": broken})
     for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise")):
         rates += rounds_and_errors(power, mode, ROUNDS[power][:4], seed, VALLEY)
     for (power, rounds), mode in product(STAGES.items(), MODES[1:]):
-        phi = plan(rounds, power, first=100)
+        phi = plan(rounds, power, first_steps=100)
         end = run(phi, starts(seed), mode, seed, NARROW)
-        within = int((np.abs(end) <= NARROW.delta * phi[-1]).sum())
-        reached.append({"p": power, "mode": mode, "within": within})
-    return checked, rates, reached
+        count = int((np.abs(end) <= NARROW.delta * phi[-1]).sum())
+        arrivals.append({"p": power, "mode": mode, "within": count})
+    return classes, rates, arrivals
 
 
 def _slope(
-    frames: Frames, power: float, mode: str, column: str, what: str, table: str = "theorem_3_4"
+    frames: Frames, power: float, mode: str, column: str, quantity: str, table: str = "theorem_3_4"
 ) -> Check:
     """Check the exponent of rounds or steps against the error, times p."""
     rows = frames[table].filter(p=power, mode=mode)
     slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
     reach = float(stats.t.ppf(0.975, len(rows) - 2)) * error
     interval = ((slope - reach) * power, (slope + reach) * power)
-    return Check(f"slope times p, {what}", slope * power, high=LOOSE, interval=interval)
+    return Check(f"slope times p, {quantity}", slope * power, high=LOOSE, interval=interval)
 
 
 def _fall(frames: Frames, power: float, mode: str, table: str = "theorem_3_4") -> float:
@@ -195,7 +197,7 @@ NEAR = "the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p})"
 @STUDY.statement("定理 3.4")
 def rounds_against_error(frames: Frames) -> Seen:
     """the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p}) rounds, p ∈ (0, 1]"""
-    what = "fall of the error over that of M^−p"
+    quantity = "fall of the error over that of M^−p"
     return Seen(
         "the ripple (σ, L_f known), with closed-form ∇f̂ and with SGD, H_3 = 0",
         [
@@ -203,7 +205,7 @@ def rounds_against_error(frames: Frames) -> Seen:
             for power, mode in product(ROUNDS, ("exact", "sgd"))
         ],
         [
-            Check(f"{what}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
+            Check(f"{quantity}, {mode}, p = 1", _fall(frames, 1.0, mode), high=2)
             for mode in ("constant noise", "no noise")
         ],
         "f(x*_δ) falls as δ, the slowest that a Lipschitz function allows",
@@ -229,8 +231,8 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     def checks(mode: str) -> list[Check]:
         rows = table.filter(mode=mode).select("p", "epsilon", "rounds", "within").iter_rows()
         return [
-            rate(f"chains within ε = {e:g}, p = {p:g}, M = {m:,}, {mode}", within, CHAINS, low=0.95)
-            for p, e, m, within in rows
+            rate(f"chains within ε = {e:g}, p = {p:g}, M = {m:,}, {mode}", count, CHAINS, low=0.95)
+            for p, e, m, count in rows
         ]
 
     sgd = table.filter(mode="sgd")

@@ -58,20 +58,20 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
     if sigma <= 0:
         return None
     a, gamma = rng.uniform(np.sqrt(2), 6), rng.uniform(0.3, 0.95)
-    here = r * rng.uniform(a - 1, np.sqrt(a**2 - 1))
-    there = gamma * here
-    slopes = [float(abs(function.gradient(star, d)[0, 0])) for d in (here, there)]
-    points = [minimiser(function, d) for d in (here, there)]
+    delta = r * rng.uniform(a - 1, np.sqrt(a**2 - 1))
+    next_delta = gamma * delta
+    slopes = [float(abs(function.gradient(star, d)[0, 0])) for d in (delta, next_delta)]
+    points = [minimiser(function, d) for d in (delta, next_delta)]
     return {
-        "delta": here,
+        "delta": delta,
         "gamma": gamma,
         "r": r,
         "a": a,
         "sigma": sigma,
         "needed": 2 * max(slopes) / (sigma * (1 - gamma)),
         "moved": abs(points[0] - points[1]),
-        "allowed": here - there,
-        "curvature": weakest(function, here, star, a * r),
+        "allowed": delta - next_delta,
+        "curvature": weakest(function, delta, star, a * r),
     }
 
 
@@ -84,15 +84,15 @@ def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str,
     levels = rng.uniform(0.05, 1.5) * np.cumprod(rng.uniform(0.3, 0.95, 5))
     width, star = rng.uniform(1, 3), minimiser(function, 0.0)
     points = np.array([*(minimiser(function, d) for d in levels), star])
-    moved, allowed = np.abs(np.diff(points)), -np.diff([*levels, 0.0])
+    moves, allowances = np.abs(np.diff(points)), -np.diff([*levels, 0.0])
     convex = min(weakest(function, d, np.array([[star]]), width * d) for d in levels)
-    little = moved <= allowed + 1e-9
+    is_small = moves <= allowances + 1e-9
     return [
         {
             "delta": levels[m],
             "gamma": levels[m + 1] / levels[m],
             "d": width,
-            "moves_little": bool(little[m:].all()),
+            "moves_little": bool(is_small[m:].all()),
             "convex": convex,
             "distance": abs(points[m] - star),
             "bound": width * levels[m + 1],
@@ -120,7 +120,7 @@ def noise_is_sufficient(frames: Frames) -> Seen:
     f new σ-nice
     """
     table = frames["minimisers_move"]
-    moved = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
+    moves_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
 
     def met(r: float, share: float = SHARE) -> pl.DataFrame:
         return table.filter(pl.col("needed") <= share * pl.col("delta"), r=r)
@@ -130,15 +130,18 @@ def noise_is_sufficient(frames: Frames) -> Seen:
         return len(met(r, share).filter(bent))
 
     unmet = table.filter(pl.col("needed") > SHARE * pl.col("delta"))
-    small, of = RADII[-1], {r: f"r = {r:g}, of {len(met(r))} that meet it" for r in RADII}
+    small, cases = RADII[-1], {r: f"r = {r:g}, of {len(met(r))} that meet it" for r in RADII}
     return Seen(
         f"{WAVES} random x²/2 + A sin(ωx + φ) for each r, σ at {SHARE} of its largest value",
         [
-            Check(f"{of[small]}, σ at its largest: break (ii)", weak(small, 1.0), high=0),
-            *(Check(f"{of[r]}: break (i)", len(met(r).filter(moved)), high=0) for r in RADII),
-            *(Check(f"{of[r]}: break (ii)", weak(r), high=0) for r in RADII),
+            Check(f"{cases[small]}, σ at its largest: break (ii)", weak(small, 1.0), high=0),
+            *(
+                Check(f"{cases[r]}: break (i)", len(met(r).filter(moves_far)), high=0)
+                for r in RADII
+            ),
+            *(Check(f"{cases[r]}: break (ii)", weak(r), high=0) for r in RADII),
         ],
-        [Check("do not meet it and break (i)", len(unmet.filter(moved)), high=0)],
+        [Check("do not meet it and break (i)", len(unmet.filter(moves_far)), high=0)],
         "How small r must be depends on σ: as r falls, f̂'' on N(x*; a_m r) tends to f''(x*) "
         "[derived]",
     )
@@ -148,17 +151,19 @@ def noise_is_sufficient(frames: Frames) -> Seen:
 def stages_start_inside(frames: Frames) -> Seen:
     """f new σ-nice ⇒ ‖x*(δ_m) − x*‖ < d_{m+1}|δ_{m+1}|, for which γ_m > 1/d_{m+1} is necessary"""
     table = frames["stage_starts"].filter(pl.col("moves_little") & (pl.col("convex") > 0))
-    above = pl.col("gamma") > 1 / pl.col("d")
-    outside = pl.col("distance") >= pl.col("bound")
-    below = table.filter(~above)
+    is_above = pl.col("gamma") > 1 / pl.col("d")
+    is_outside = pl.col("distance") >= pl.col("bound")
+    below = table.filter(~is_above)
     return Seen(
         f"{len(table):,} stages of random waves and dented bowls that are new σ-nice along their "
         f"levels, {len(below):,} with γ_m ≤ 1/d_{{m+1}}",
         [
-            Check("γ_m > 1/d_{m+1}: start outside", len(table.filter(above & outside)), high=0),
-            Check("γ_m ≤ 1/d_{m+1}: start inside", len(below.filter(~outside)), high=0),
+            Check(
+                "γ_m > 1/d_{m+1}: start outside", len(table.filter(is_above & is_outside)), high=0
+            ),
+            Check("γ_m ≤ 1/d_{m+1}: start inside", len(below.filter(~is_outside)), high=0),
         ],
-        [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(outside)), high=0)],
+        [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(is_outside)), high=0)],
         "(i) down to δ = 0 gives ‖x*(δ_m) − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]: γ_m > 1/d_{m+1} "
         "is sufficient; for all such f together it is necessary",
     )

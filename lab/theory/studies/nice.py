@@ -13,7 +13,7 @@ from lab.theory.smoothing import BALL, GAUSSIAN
 
 STUDY = Study("nonconvex_bands", "nice_stages")
 SIGMA = 0.1
-DENTED_SIGMA = 0.7  # of the nonconvex function that is σ-nice
+DENTED_SIGMA = 0.7  # σ of the nonconvex function that is σ-nice
 # Every octave, and more levels where N(0; 3δ) begins to reach a dent.
 DENTED_LEVELS = [
     *2.0 ** np.arange(8, -2, -1),
@@ -52,20 +52,20 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
         levels = list(optimal_levels(0.2, rounds, 0.5))
         for times in (1, 2):
-            new = check_new_sigma_nice(problem, levels, 1.0, times * problem.sigma(0.2))
-            yield f"ripple, {times}σ, M = {rounds}", new
+            levels_checked = check_new_sigma_nice(problem, levels, 1.0, times * problem.sigma(0.2))
+            yield f"ripple, {times}σ, M = {rounds}", levels_checked
     yield "σ-nice: dented", check_sigma_nice(Dented(), DENTED_LEVELS, DENTED_SIGMA)
     parabola = Ripple(right=0.0, left=0.0, wave_slope=0.0, bowl=1.0)
     yield "σ-nice: x²/2", check_sigma_nice(parabola, halving, SIGMA)
     yield "in the band", check_sigma_nice(ball, [0.9, 0.75, 0.6], SIGMA)
     yield "out of it", check_sigma_nice(ball, [0.4, 0.2, 0.1], SIGMA)
-    for case, chosen in (
+    for case, sequence in (
         ("δ from 2 to 0.6", LARGE),
         ("δ from 0.2 to 0.02", SMALL),
         ("both, one jump over the band", np.concatenate([LARGE, SMALL])),
         ("through the band", np.linspace(2.0, 0.02, 16)),
     ):
-        yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(chosen), 1.0, SIGMA)
+        yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(sequence), 1.0, SIGMA)
 
 
 def _records(case: str, levels: list[Level]) -> Records:
@@ -118,14 +118,14 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
 @STUDY.statement("動機")
 def sigma_nice_is_rare(frames: Frames) -> Seen:
     """it is not known whether (nonconvex) σ-nice functions exist"""
-    others = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
-    what = f"dented bowl, σ = {DENTED_SIGMA:g}: broken of {len(DENTED_LEVELS)} levels"
+    counts = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
+    quantity = f"dented bowl, σ = {DENTED_SIGMA:g}: broken of {len(DENTED_LEVELS)} levels"
     return Seen(
         "the σ-nice checker, δ = 2^8 … 2^−8, on x²/2 + a kink at 0 − 3·1[0.98 < |x| < 1.02] in f″",
-        [Check(what, _broken(frames, "σ-nice: dented"), low=1)],
+        [Check(quantity, _broken(frames, "σ-nice: dented"), low=1)],
         [Check("x²/2, convex and σ-nice", _broken(frames, "σ-nice: x²/2"), low=1)],
         "One exists. Rastrigin breaks the definition at "
-        f"{min(others)} to {max(others)} of 7 levels",
+        f"{min(counts)} to {max(counts)} of 7 levels",
     )
 
 
@@ -180,10 +180,10 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
 @STUDY.statement("貢献")
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """the new definition lets more functions in, by choice of the noise sequence"""
-    kept = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
+    names = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
     through = _broken(frames, "sequence: through the band")
     return Seen(
         "Gaussian Rastrigin, d = 1, d_m = 1, along sequences that avoid its band of δ",
-        [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in kept],
+        [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in names],
         [Check("16 even steps through the band", through, high=0)],
     )

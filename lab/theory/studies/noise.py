@@ -25,9 +25,9 @@ def minibatch_variances(gradients: Array, batch: int) -> tuple[float, float]:
     """
     centred = gradients - gradients.mean(0)
     index = range(len(gradients))
-    drawn = np.array([centred[list(s)].mean(0) for s in product(index, repeat=batch)])
+    means = np.array([centred[list(s)].mean(0) for s in product(index, repeat=batch)])
     subsets = np.array([centred[list(s)].mean(0) for s in combinations(index, batch)])
-    return float((drawn**2).sum(1).mean()), float((subsets**2).sum(1).mean())
+    return float((means**2).sum(1).mean()), float((subsets**2).sum(1).mean())
 
 
 def in_global_basin(split: float, batch: float, gamma: float, chains: int, seed: int) -> int:
@@ -67,22 +67,24 @@ def measure(seed: int) -> Sequence[Records]:
         for b in range(1, SAMPLES)
     ]
     runs = [(CONSTANT, "grid", 1.0, 2.0**k, 1.0) for k in range(15)]
-    again = seed + 1
-    runs += [(CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), again))]
-    runs += [(name, "tuned", split, *tuned(split, GAMMAS, again)) for name, split in SPLITS.items()]
-    batch = runs[-2][3]  # of the tuned Method 3
+    tuning_seed = seed + 1
+    runs += [(CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), tuning_seed))]
+    runs += [
+        (name, "tuned", split, *tuned(split, GAMMAS, tuning_seed)) for name, split in SPLITS.items()
+    ]
+    batch = runs[-2][3]  # b_1 of the tuned Method 3
     runs += [(GROWING, "tuned", 0.0, batch, 1 / 0.5**0.5)]
     records = [
         {
             "schedule": name,
-            "chosen": chosen,
+            "chosen": choice,
             "b_1": batch,
             "gamma": gamma,
             "delta_1": ETA * NOISE / batch**0.5,
             "chains": CHAINS,
             "in_global_basin": in_global_basin(split, batch, gamma, CHAINS, seed),
         }
-        for name, chosen, split, batch, gamma in runs
+        for name, choice, split, batch, gamma in runs
     ]
     return lemma, records
 
@@ -92,24 +94,24 @@ def lemma_2_1(frames: Frames) -> Seen:
     """E‖∇f_S − ∇f‖² ≤ C²/b"""
     table, n = frames["lemma_2_1"], SAMPLES
     bound = table["C2/b"]
-    over = float((table["with_replacement"] / bound).max())  # type: ignore[arg-type]
+    ratio = float((table["with_replacement"] / bound).max())  # type: ignore[arg-type]
     finite = bound * (n - table["b"]) / (n - 1)
-    without = float((table["without_replacement"] / finite - 1).abs().max())  # type: ignore[arg-type]
+    difference = float((table["without_replacement"] / finite - 1).abs().max())  # type: ignore[arg-type]
     below = float((bound / 2 / table["with_replacement"]).min())  # type: ignore[arg-type]
     return Seen(
         f"every mini-batch of {n} samples enumerated, b = 1…{n - 1}",
         [
-            Check("largest variance over C²/b, with replacement", over, high=1 + 1e-5),
-            Check("difference from (C²/b)(n − b)/(n − 1), without", without, high=1e-5),
+            Check("largest variance over C²/b, with replacement", ratio, high=1 + 1e-5),
+            Check("difference from (C²/b)(n − b)/(n − 1), without", difference, high=1e-5),
         ],
         [Check("C²/(2b) over the variance: would half the bound hold?", below, low=1)],
     )
 
 
 def _wins(
-    frames: Frames, schedule: str, chosen: str, batch: float | None = None
+    frames: Frames, schedule: str, choice: str, batch: float | None = None
 ) -> tuple[int, int]:
-    table = frames["noise_and_batch"].filter(schedule=schedule, chosen=chosen)
+    table = frames["noise_and_batch"].filter(schedule=schedule, chosen=choice)
     row = table.filter(b_1=batch) if batch else table
     return int(row["in_global_basin"][0]), int(row["chains"][0])
 

@@ -30,22 +30,22 @@ def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -
     `gradients` (n, P) are the one-sample gradients minus their mean.
     """
     n, p = gradients.shape
-    drawn: Tensor
+    omega: Tensor
     if kernel in (OWN, LARGE, SLOW):
         b = 4 * BATCH if kernel == LARGE else BATCH
         rows = torch.randint(n, (count, b), generator=random)
         weights = torch.zeros(count, n, dtype=gradients.dtype)
         weights.scatter_add_(1, rows, torch.ones(rows.shape, dtype=gradients.dtype) / b)
-        drawn = weights @ gradients
+        omega = weights @ gradients
     elif kernel == OWN_GAUSSIAN:
         normal = torch.randn(count, n, generator=random, dtype=gradients.dtype)
-        drawn = normal @ gradients / (n * BATCH) ** 0.5
+        omega = normal @ gradients / (n * BATCH) ** 0.5
     else:
         scale = float((gradients**2).sum(1).mean() / BATCH) ** 0.5  # C/√b
         normal = torch.randn(count, p, generator=random, dtype=gradients.dtype)
         radius = torch.rand(count, 1, generator=random, dtype=gradients.dtype) ** (1 / p)
-        drawn = scale * normal / (normal.norm(dim=1, keepdim=True) / radius)
-    return drawn
+        omega = scale * normal / (normal.norm(dim=1, keepdim=True) / radius)
+    return omega
 
 
 def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
@@ -65,8 +65,8 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
             move = -rate * noise(kernel, gradients, CHUNK, random)
             parts.append(NETWORK.loss(y + move, data) - level - move @ slope)
         rise = torch.cat(parts)
-        found = {"rise": float(rise.mean()), "standard_error": float(rise.std()) / DRAWS**0.5}
-        records.append({"kernel": kernel, "loss": float(level)} | found)
+        numbers = {"rise": float(rise.mean()), "standard_error": float(rise.std()) / DRAWS**0.5}
+        records.append({"kernel": kernel, "loss": float(level)} | numbers)
     return records
 
 
@@ -87,9 +87,9 @@ def ratio(frames: Frames, point: str, kernel: str, over: str = OWN, less: bool =
     relative = np.hypot(*(row["standard_error"] / row["rise"] for row in (above, below)))
     reach = 1.96 * abs(value) * float(relative)
     rival = "its own noise" if over == OWN else over
-    what = f"{kernel}: rise over that of {rival}, {point}"
+    quantity = f"{kernel}: rise over that of {rival}, {point}"
     low, high = (-np.inf, 1) if less else (1 - NEAR, 1 + NEAR)
-    return Check(what, value, low, high, (value - reach, value + reach))
+    return Check(quantity, value, low, high, (value - reach, value + reach))
 
 
 RAN = (
@@ -114,11 +114,11 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
     """to lower η, or to raise b, is equivalent to lowering the noise level"""
-    alike = (f"{ratio(frames, point, SLOW, LARGE).value:.2f}" for point in POINTS)
+    ratios = (f"{ratio(frames, point, SLOW, LARGE).value:.2f}" for point in POINTS)
     return Seen(
         RAN,
         [ratio(frames, p, k, less=True) for k in (SLOW, LARGE) for p in POINTS],
         [ratio(frames, point, OWN, LARGE, less=True) for point in POINTS],
-        f"At one point of the training both smooth alike: η/2 gives {', '.join(alike)} of the rise "
-        "of 4b",
+        "At one point of the training both smooth alike: "
+        f"η/2 gives {', '.join(ratios)} of the rise of 4b",
     )

@@ -17,14 +17,14 @@ from lab.theory.studies.own_noise import BATCH, OWN, OWN_GAUSSIAN, RATE, noise
 STUDY = Study("published_kernels", "tail_index")
 SMALL, LEVEL = 0.01, 0.5  # δ; the authors' is 0.5
 EPOCHS = (0, 1, 5, 20)
-SHARE = 0.05  # of the sizes is their tail
+SHARE = 0.05  # part of the sizes that is their tail
 ONE, MANY, NORMAL = "b = 1", f"b = {BATCH}", "Gaussian, its own covariance"
 
 
 def hill(sizes: Array) -> tuple[float, float]:
     """Return Hill's (1975) tail index of the largest SHARE of the sizes, and its standard error."""
-    k, ordered = round(SHARE * len(sizes)), np.sort(sizes)[::-1]
-    index = float(1 / np.log(ordered[:k] / ordered[k]).mean())
+    k, descending = round(SHARE * len(sizes)), np.sort(sizes)[::-1]
+    index = float(1 / np.log(descending[:k] / descending[k]).mean())
     return index, index / k**0.5
 
 
@@ -41,8 +41,8 @@ def measure(seed: int) -> Sequence[Records]:
         gradients = NETWORK.sample_gradients(x, data)
         gradients -= gradients.mean(0)
         random, n = torch.Generator().manual_seed(seed), len(gradients)
-        drawn = (noise(kernel, gradients, n, random) for kernel in (OWN, OWN_GAUSSIAN))
-        for name, omega in zip((ONE, MANY, NORMAL), (gradients, *drawn), strict=True):
+        means = (noise(kernel, gradients, n, random) for kernel in (OWN, OWN_GAUSSIAN))
+        for name, omega in zip((ONE, MANY, NORMAL), (gradients, *means), strict=True):
             squares = omega.square().sum(1).sort().values.numpy()
             index, error = hill(squares**0.5)
             percent = float(squares[-(n // 100) :].sum() / squares.sum())
@@ -56,8 +56,8 @@ def tails_smooth(frames: Frames) -> Seen:
     """light- or heavy-tailed u smooths f: f̂_δ(x) = E f(x − δu)"""
     table = frames["published_kernels"]
     parts = []
-    for name, mean, left, _ in table.iter_rows():
-        parts.append(Check(f"left of the wave, δ = {LEVEL}, {name}", left, high=0.5))
+    for name, mean, amplitude, _ in table.iter_rows():
+        parts.append(Check(f"left of the wave, δ = {LEVEL}, {name}", amplitude, high=0.5))
         parts.append(Check(f"E u, {name}", mean, high=100))
     small = table["small_delta"].to_list()
     light, heavy = small[:4], small[4:]
@@ -88,11 +88,11 @@ def noise_is_heavy_tailed(frames: Frames) -> Seen:
             for epochs, index, error in rows
         ]
 
-    first, *_, last = 100 * table.filter(noise=ONE)["share_of_largest_percent"]
+    first_share, *_, last_share = 100 * table.filter(noise=ONE)["share_of_largest_percent"]
     return Seen(
         "digits, 64–32–10: Hill's index of the largest 5 % of ‖ω‖",
         [*checks(ONE), *checks(MANY)],
         checks(NORMAL),
         f"One-sample gradients become heavy-tailed, mini-batches of {BATCH} do not. 1 % of the "
-        f"samples hold {first:.0f} % of C² before training, {last:.0f} % at the end",
+        f"samples hold {first_share:.0f} % of C² before training, {last_share:.0f} % at the end",
     )
