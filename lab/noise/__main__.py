@@ -24,14 +24,14 @@ class Study:
     draws: Annotated[int, at_least(100)] = 1000
 
 
-def run(composed: DictConfig, typed: list[str]) -> None:
+def run(composed: DictConfig, typed_names: list[str]) -> None:
     """Run the study; write a CSV of each of its tables, numbers with eight digits, and its figure.
 
     Raises:
         UserError: a setting is invalid.
     """
     study, rest = split_off(composed, Study)
-    config = load(rest, typed)
+    config = load(rest, typed_names)
     import polars as pl  # it, torch, scipy and matplotlib take a second
 
     from lab.noise.figure import draw

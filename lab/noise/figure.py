@@ -16,11 +16,11 @@ from lab.noise.lemma import Row, finite_factor
 def draw(n: int, tables: dict[str, list[Row]], dataset: str, path: Path) -> None:
     """E‖∇f_S - ∇f‖² against b; and C²(b) with BatchNorm in train mode."""
     variance = tables["lemma"][0]["c2_over_b"]  # b = 1
-    with drawn(path, 2, 4.6, 4.1) as (left, right):
-        _lemma_points(left, tables["lemma"], n, variance)
-        _batchnorm_points(right, tables["lemma_batchnorm"], variance)
+    with drawn(path, 2, 4.6, 4.1) as (lemma_axes, batchnorm_axes):
+        _lemma_points(lemma_axes, tables["lemma"], n, variance)
+        _batchnorm_points(batchnorm_axes, tables["lemma_batchnorm"], variance)
         title = f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}"
-        left.get_figure().suptitle(title, fontsize=11.5)  # type: ignore[union-attr]
+        lemma_axes.get_figure().suptitle(title, fontsize=11.5)  # type: ignore[union-attr]
 
 
 def _lemma_points(ax: Axes, table: list[Row], n: int, variance: float) -> None:
@@ -66,10 +66,10 @@ def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
     )
     b = np.array([r["b"] for r in rows])
     bias = b * np.array([r["bias_square"] for r in rows])
-    kept = bias > 0
+    is_positive = bias > 0
     ax.plot(
-        b[kept],
-        bias[kept],
+        b[is_positive],
+        bias[is_positive],
         color=VERMILION,
         marker="^",
         ls=":",

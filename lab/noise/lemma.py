@@ -162,9 +162,9 @@ def slope(rows: list[Row], n: int | None = None) -> Estimate:
     )
     y = np.log(mean / (finite_factor(b, n) if n else 1.0))
     errors = np.maximum((high - low) / (2 * 1.96 * mean), 1e-9)
-    (found, _), covariance = np.polyfit(np.log(b), y, 1, w=1 / errors, cov="unscaled")
+    (exponent, _), covariance = np.polyfit(np.log(b), y, 1, w=1 / errors, cov="unscaled")
     reach = 1.96 * math.sqrt(covariance[0, 0])
-    return Estimate(float(found), float(found - reach), float(found + reach))
+    return Estimate(float(exponent), float(exponent - reach), float(exponent + reach))
 
 
 def batchnorm_rows(training: Training, seed: int) -> list[Row]:
@@ -204,9 +204,9 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     spread = Spread([gradients[0].double()])
     for gradient in gradients:
         spread.add([gradient])
-    # As if samples had no noise of their own: the table's C² is divided by (n - b)/(n - 1).
+    # The table's C² is divided by (n - b)/(n - 1), as if samples had no noise of their own.
     noise = spread.noise(batch_size=batch_size, n=n, sampling="independent", own_noise=False)
-    assert noise.variance_interval is not None  # of 3 batches or more
+    assert noise.variance_interval is not None  # There are three batches or more.
     finite = finite_factor(batch_size, n)
     variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
     squared_gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
@@ -228,18 +228,20 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
 
 def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
     """The log-log slope of each way to draw: -1 by Lemma 2.1, without replacement if divided."""
-    without = [row for row in rows if row["sampling"] == "independent" and row["b"] < n]
+    without_replacement = [row for row in rows if row["sampling"] == "independent" and row["b"] < n]
     slopes = {
         "with replacement": slope([row for row in rows if row["sampling"] == "with_replacement"]),
-        "without replacement, divided by (n - b)/(n - 1)": slope(without, n),
-        "without replacement": slope(without),
-        "without replacement, b <= n/20": slope([row for row in without if row["b"] <= n / 20]),
+        "without replacement, divided by (n - b)/(n - 1)": slope(without_replacement, n),
+        "without replacement": slope(without_replacement),
+        "without replacement, b <= n/20": slope(
+            [row for row in without_replacement if row["b"] <= n / 20]
+        ),
     }
-    for least in (2, 32):
-        large = [row for row in batchnorm if row["b"] >= least]
-        if len(large) > 2:
-            slopes[f"train-mode BatchNorm, divided, b >= {least}"] = slope(large, n)
+    for smallest_b in (2, 32):
+        rows_of_large_b = [row for row in batchnorm if row["b"] >= smallest_b]
+        if len(rows_of_large_b) > 2:
+            slopes[f"train-mode BatchNorm, divided, b >= {smallest_b}"] = slope(rows_of_large_b, n)
     return [
-        {"fit": name, "slope": found.value, "low": found.low, "high": found.high}
-        for name, found in slopes.items()
+        {"fit": name, "slope": estimate.value, "low": estimate.low, "high": estimate.high}
+        for name, estimate in slopes.items()
     ]

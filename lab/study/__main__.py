@@ -52,11 +52,13 @@ def archive(names: list[str]) -> None:
             continue
         if name == fewer_updates.NAME:
             runs = fewer_updates.kept(fewer_updates.ended())
-        elif planned := _rows_of(name):
-            before = records.of_archives(pattern=file.name)
-            runs = study.whole_seeds(planned, before | records.of_study())
-            if lost := before.keys() - runs.keys():
-                sys.exit(f"error: {file} has runs of no whole seed of the rows: {sorted(lost)}")
+        elif planned_rows := _rows_of(name):
+            old_runs = records.of_archives(pattern=file.name)
+            runs = study.whole_seeds(planned_rows, old_runs | records.of_study())
+            if lost_names := old_runs.keys() - runs.keys():
+                sys.exit(
+                    f"error: {file} has runs of no whole seed of the rows: {sorted(lost_names)}"
+                )
         else:
             runs = _of_sweep(name)
         if not runs:
@@ -66,8 +68,8 @@ def archive(names: list[str]) -> None:
 
 
 def _rows_of(name: str) -> list[study.Row]:
-    own = name == path.EXPERIMENT
-    return path.rows(range(path.SEEDS)) if own else study.of_experiment(name)
+    is_path = name == path.EXPERIMENT
+    return path.rows(range(path.SEEDS)) if is_path else study.of_experiment(name)
 
 
 def tuning(sweeps: list[str]) -> None:
@@ -77,13 +79,13 @@ def tuning(sweeps: list[str]) -> None:
 
 def rows(_: list[str]) -> None:
     """Write results/rows.yaml, and what is shown of it, from the archives."""
-    every, runs = study.read(), records.of_archives()
-    study.fill(every, runs)
-    study.write(every)
-    text = methods.summary(every)
+    all_rows, runs = study.read(), records.of_archives()
+    study.fill(all_rows, runs)
+    study.write(all_rows)
+    text = methods.summary(all_rows)
     table.put(text, PAGES / "cifar100.md")
-    write_atomically(PAGES / "cifar100_means.csv", methods.means(every, runs))
-    methods.draw(every, runs, PAGES / "cifar100.png")
+    write_atomically(PAGES / "cifar100_means.csv", methods.means(all_rows, runs))
+    methods.draw(all_rows, runs, PAGES / "cifar100.png")
     claims = path.fill(runs)
     table.put(path.summary(claims, runs), PAGES / "path.md")
     path.draw(claims, PAGES / "path.png")

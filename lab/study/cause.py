@@ -64,8 +64,8 @@ class Arm:
     smoothing: tuple[float, ...] | None = None
 
 
-FALLING = tuple(2.0**-m for m in range(STAGES))  # of v
-LIKE_AVG = (6.2,) * STAGES  # as many images
+FALLING = tuple(2.0**-m for m in range(STAGES))  # v in the five stages
+LIKE_AVG = (6.2,) * STAGES  # k of as many images
 ARMS = {
     "m1": Arm(),
     "m2": Arm(rates=tuple(math.sqrt(v) for v in FALLING)),
@@ -113,8 +113,8 @@ class Steps:
     def _gradient(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         self.passes += 1
         network, size = self.run.network, len(batch[1])
-        made = self.run.engine.backward(network, *batch, size, self.parameters)
-        return [p.grad for p in self.parameters if p.grad is not None], made
+        sums = self.run.engine.backward(network, *batch, size, self.parameters)
+        return [p.grad for p in self.parameters if p.grad is not None], sums
 
     def _own_noise(self, v: float) -> list[list[Tensor]]:
         """ξ_i = −η √(v k/(k − 1)) (g'_i − ḡ') of k other batches; their mean is 0."""
@@ -130,8 +130,8 @@ class Steps:
     def step(self, stage: int, number: int) -> None:
         """Make update ``number`` of a stage, both from 0."""
         arm = self.arm
-        whole = int(arm.batches[stage])
-        k = whole if whole == arm.batches[stage] else whole + (number % STAGES == STAGES - 1)
+        fewest = int(arm.batches[stage])
+        k = fewest if fewest == arm.batches[stage] else fewest + (number % STAGES == STAGES - 1)
         shifts: list[list[Tensor]] = []
         if arm.smoothing:
             with untouched(self.run.network):
@@ -153,13 +153,13 @@ class Steps:
         self._track(True)
         torch._foreach_add_(self.parameters, total, alpha=-self.rate * arm.rates[stage])
 
-    def _track(self, on: bool) -> None:
+    def _track(self, moves: bool) -> None:
         """Whether BatchNorm's running statistics move: by the first batch of an update alone.
 
         So they span as many updates in every arm.
         """
         for norm in self.norms:
-            norm.momentum = 0.1 if on else 0.0
+            norm.momentum = 0.1 if moves else 0.0
 
     @property
     def accuracy(self) -> float:
@@ -170,10 +170,10 @@ class Steps:
         """C² at the point, δ of the arm's updates there, and the size of the weights."""
         run, seed = self.run, self.run.config.seed
         order = torch.randperm(run.data.n, generator=generator(seed, "noise", stage))
-        drawn = order[: MEASURED * BATCH].split(BATCH)
+        rows = order[: MEASURED * BATCH].split(BATCH)
         with untouched(run.network):
             spread = Spread(self.parameters)
-            for batch in run.data.train_batches(drawn, derive_seed(seed, "noise", stage)):
+            for batch in run.data.train_batches(rows, derive_seed(seed, "noise", stage)):
                 spread.add(measure.training_gradient(run.engine, run.network, *batch))
         c2 = spread.noise(batch_size=BATCH, n=run.data.n).variance
         k, v = self.arm.batches[stage], self.arm.variance
@@ -195,41 +195,41 @@ class Steps:
 
 def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Found:
     """Train an arm, and measure its end."""
-    started = time.process_time()
+    start = time.process_time()
     settings = {"schedule": "method1", "epochs": epochs, "learning_rate": rate}
     config = records.config("path", settings, seed)
     run = prepare(config, make_plan(config))
     run.network.train()
     steps = Steps(run, ARMS[name], rate)
     stages: list[Found] = []
-    passed = None
-    found: Found = {"arm": name, "seed": seed, "rate": rate, "epochs": epochs, "finite": True}
+    update_passed = None
+    record: Found = {"arm": name, "seed": seed, "rate": rate, "epochs": epochs, "finite": True}
     for stage in range(STAGES):
         for number in range(STAGE * epochs):
             steps.step(stage, number)
             if not math.isfinite(steps.last[-1][0]):
-                return found | {
+                return record | {
                     "finite": False,
                     "fresh": NOT_FINITE,
                     "running": NOT_FINITE,
                     "train": NOT_FINITE,
                     "stages": stages,
                 }
-            if passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
-                passed = stage * STAGE * epochs + number + 1
+            if update_passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
+                update_passed = stage * STAGE * epochs + number + 1
         stages.append(steps.noise(stage))
     _, running = ends.evaluated(run.network, run.data.test_batches())
     fresh, train = _fresh(run)
-    seconds = time.process_time() - started
+    seconds = time.process_time() - start
     ends.anneal(run, ANNEAL_RATE, ANNEAL)
     annealed, _ = _fresh(run)
     hardware = manifest.of_training(run)["hardware"]
-    return found | {
+    return record | {
         "fresh": fresh,
         "running": running,
         "train": train,
         "annealed": annealed,
-        "passed": passed,
+        "passed": update_passed,
         "passes": steps.passes,
         "stages": stages,
         "cpu_seconds": seconds,
@@ -275,9 +275,9 @@ def best_rate(name: str, runs: Mapping[str, Found]) -> float | None:
     means = {}
     for rate in RATES:
         names = [key(name, seed, rate) for seed in TUNED]
-        if any(each not in runs for each in names):
+        if any(name not in runs for name in names):
             return None
-        means[rate] = np.mean([runs[each]["fresh"] for each in names])
+        means[rate] = np.mean([runs[name]["fresh"] for name in names])
     return max(means, key=lambda rate: means[rate])
 
 
@@ -297,8 +297,8 @@ def read() -> dict[str, Found]:
 
 
 def _by_name(texts: Iterable[str]) -> dict[str, Found]:
-    every = map(json.loads, texts)
-    return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in every}
+    records = map(json.loads, texts)
+    return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in records}
 
 
 def whole_seeds(runs: Mapping[str, Found], epochs: int = EPOCHS) -> dict[int, list[Found]]:
@@ -308,37 +308,39 @@ def whole_seeds(runs: Mapping[str, Found], epochs: int = EPOCHS) -> dict[int, li
         for job in jobs(runs):
             if job[1] in SEEDS and job[3] == epochs:
                 of_seeds.setdefault(job[1], []).append(key(*job))
-    found = {}
+    seeds = {}
     for seed, names in of_seeds.items():
-        ended = [runs[name] for name in names if name in runs]
-        kinds = {(run["cpu"], run["instructions"], run["torch"]) for run in ended if run["finite"]}
-        if len(ended) == len(names) and len(kinds) <= 1:
-            found[seed] = ended
-    return found
+        records = [runs[name] for name in names if name in runs]
+        kinds = {
+            (run["cpu"], run["instructions"], run["torch"]) for run in records if run["finite"]
+        }
+        if len(records) == len(names) and len(kinds) <= 1:
+            seeds[seed] = records
+    return seeds
 
 
 def archive() -> int:
     """Write the runs of the tuning and of whole seeds into the archive; return their number."""
     runs = read()
-    kept = [runs[key(*job)] for job in jobs(runs) if job[1] in TUNED and key(*job) in runs]
+    records = [runs[key(*job)] for job in jobs(runs) if job[1] in TUNED and key(*job) in runs]
     for epochs in (EPOCHS, LONG):
-        kept += itertools.chain.from_iterable(whole_seeds(runs, epochs).values())
-    write_atomically(ARCHIVE, "".join(json.dumps(run) + "\n" for run in kept))
-    return len(kept)
+        records += itertools.chain.from_iterable(whole_seeds(runs, epochs).values())
+    write_atomically(ARCHIVE, "".join(json.dumps(run) + "\n" for run in records))
+    return len(records)
 
 
 def run(words: list[str]) -> None:
     """Train what is missing, without showing a result: process PART, from 0, of OF."""
-    part, of = map(int, words)
+    part, parts = map(int, words)
     torch.set_num_threads(1)
-    for some in (TUNED, SEEDS):
-        images.require((f"ten/{seed}" for seed in some), f"ten {some[0]} {len(some)}")
+    for seeds in (TUNED, SEEDS):
+        images.require((f"ten/{seed}" for seed in seeds), f"ten {seeds[0]} {len(seeds)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    while missing := _missing(read()):
-        mine = [job for job in missing if sum(map(ord, key(*job))) % of == part]
-        for job in mine:
+    while jobs := _missing(read()):
+        own_jobs = [job for job in jobs if sum(map(ord, key(*job))) % parts == part]
+        for job in own_jobs:
             content = json.dumps(trained(*job)) + "\n"
             write_atomically(FOLDER / f"{key(*job)}.json", content)
             print(f"{key(*job)}: done", flush=True)
-        if not mine:  # another process has the last ones of the tuning
+        if not own_jobs:  # another process has the last ones of the tuning
             time.sleep(10)

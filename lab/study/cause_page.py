@@ -34,7 +34,7 @@ COMPARED = ("fresh", "annealed")
 ENDPOINTS = ("train", "fresh", "running", "annealed")
 OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
 FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
-Runs = Mapping[str, Sequence[Found]]  # of each arm, seed by seed
+Runs = Mapping[str, Sequence[Found]]  # the runs of each arm, seed by seed
 
 
 def found(runs: Mapping[str, Found], epochs: int = cause.EPOCHS) -> Runs:
@@ -56,134 +56,142 @@ def judged(runs: Runs) -> list[tuple[str, str, Pair, str]]:
     """The arms of each claim, what the seeds say, and the verdict."""
     pairs = adjusted([pair(differences(runs, *arms, "fresh"), rows.MARGIN) for arms in CLAIMS])
     judgements = []
-    for (first, second), tested in zip(CLAIMS, pairs, strict=True):
-        trained = min(ends(runs[name], "train").mean() for name in (first, second))
-        verdict = tested.verdict if trained >= TRAINED else "not judged: not trained to the end"
-        if len(runs[first]) < LEAST:
+    for (arm, other_arm), comparison in zip(CLAIMS, pairs, strict=True):
+        accuracy = min(ends(runs[name], "train").mean() for name in (arm, other_arm))
+        verdict = (
+            comparison.verdict if accuracy >= TRAINED else "not judged: not trained to the end"
+        )
+        if len(runs[arm]) < LEAST:
             verdict = "not judged: too few seeds"
-        judgements.append((first, second, tested, verdict))
+        judgements.append((arm, other_arm, comparison, verdict))
     return judgements
 
 
-def differences(runs: Runs, first: str, second: str, endpoint: str) -> Array:
+def differences(runs: Runs, arm: str, other_arm: str, endpoint: str) -> Array:
     """Seed by seed, over the seeds that both arms have: the first ones."""
-    n = min(len(runs[first]), len(runs[second]))
-    return ends(runs[first][:n], endpoint) - ends(runs[second][:n], endpoint)
+    n = min(len(runs[arm]), len(runs[other_arm]))
+    return ends(runs[arm][:n], endpoint) - ends(runs[other_arm][:n], endpoint)
 
 
-def summary(every: Mapping[str, Found]) -> str:
+def summary(records: Mapping[str, Found]) -> str:
     """The claims and the tuning."""
-    runs, claims = found(every), []
-    for first, second, tested, verdict in judged(runs):
-        power = "–" if tested.detectable is None else f"{tested.detectable:.2g}"
-        each = [differences(runs, first, second, end) for end in COMPARED]
+    runs, claims = found(records), []
+    for arm, other_arm, comparison, verdict in judged(runs):
+        power = "–" if comparison.detectable is None else f"{comparison.detectable:.2g}"
+        differences_of = [differences(runs, arm, other_arm, end) for end in COMPARED]
         claims.append(
             [
-                f"{first} − {second}",
-                str(len(each[0])),
-                *map(table.mean_with_interval, each),
-                p_value(tested.p_holm),
-                p_value(tested.p_equal_holm),
+                f"{arm} − {other_arm}",
+                str(len(differences_of[0])),
+                *map(table.mean_with_interval, differences_of),
+                p_value(comparison.p_holm),
+                p_value(comparison.p_equal_holm),
                 power,
                 verdict,
             ]
         )
     head = ["claim", "n", *(f"{end}, 95 %" for end in COMPARED)]
     columns = [*head, "p, different", "p, equal", "detectable", "verdict"]
-    return "\n".join([table.markdown(columns, claims), FIGURE, _tuning(every)])
+    return "\n".join([table.markdown(columns, claims), FIGURE, _tuning(records)])
 
 
-def estimates(every: Mapping[str, Found]) -> str:
+def estimates(records: Mapping[str, Found]) -> str:
     """All differences, with intervals of 95 %, in CSV."""
     lines = []
     for epochs in (cause.EPOCHS, cause.LONG):
-        runs = found(every, epochs)
-        for first, second in (*CLAIMS, *ESTIMATES):
-            if not runs[first] or not runs[second]:
+        runs = found(records, epochs)
+        for arm, other_arm in (*CLAIMS, *ESTIMATES):
+            if not runs[arm] or not runs[other_arm]:
                 continue
-            each = [differences(runs, first, second, end) for end in COMPARED]
-            line: Found = {"epochs": epochs, "difference": f"{first} − {second}", "n": len(each[0])}
-            for end, mean in zip(COMPARED, map(mean_of, each), strict=True):
+            differences_of = [differences(runs, arm, other_arm, end) for end in COMPARED]
+            line: Found = {
+                "epochs": epochs,
+                "difference": f"{arm} − {other_arm}",
+                "n": len(differences_of[0]),
+            }
+            for end, mean in zip(COMPARED, map(mean_of, differences_of), strict=True):
                 line |= {end: mean.value, f"{end}_low": mean.low, f"{end}_high": mean.high}
             lines.append(line)
     return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
-def means(every: Mapping[str, Found]) -> str:
+def means(records: Mapping[str, Found]) -> str:
     """The mean of each endpoint in %, and when an arm passes 99.5 % in training, in CSV."""
     lines = []
-    for epochs, name, of_arm in _arms(every):
+    for epochs, name, of_arm in _arms(records):
         finite = [run for run in of_arm if run["finite"]]
-        passed = [run["passed"] for run in finite if run["passed"]]
+        updates_passed = [run["passed"] for run in finite if run["passed"]]
         lines.append(
             {
                 "epochs": epochs,
                 "arm": name,
                 "n": len(of_arm),
                 **{end: round(ends(of_arm, end).mean(), 2) for end in ENDPOINTS},
-                "passed": float(np.median(passed)) if passed else None,  # the update
-                "runs_passed": len(passed),
+                "passed": float(np.median(updates_passed))
+                if updates_passed
+                else None,  # the update
+                "runs_passed": len(updates_passed),
                 "not_finite": len(of_arm) - len(finite),
             }
         )
     return pl.DataFrame(lines).write_csv()
 
 
-def _arms(every: Mapping[str, Found]) -> list[tuple[int, str, Sequence[Found]]]:
+def _arms(records: Mapping[str, Found]) -> list[tuple[int, str, Sequence[Found]]]:
     """Epochs, arm and runs."""
     return [
         (epochs, name, of_arm)
         for epochs in (cause.EPOCHS, cause.LONG)
-        for name, of_arm in found(every, epochs).items()
+        for name, of_arm in found(records, epochs).items()
         if of_arm
     ]
 
 
 def by_stage(of_arm: Sequence[Found], name: str) -> Array:
     """The mean over seeds, of each stage."""
-    every = []
+    rows_of_runs = []
     for run in of_arm:
         if run["finite"]:
-            every.append(
+            rows_of_runs.append(
                 [
                     stage["eta"] / stage["norm"] ** 2 if name == "eta/norm^2" else stage[name]
                     for stage in run["stages"]
                 ]
             )
-    mean: Array = np.mean(every, axis=0)
+    mean: Array = np.mean(rows_of_runs, axis=0)
     return mean
 
 
-def stages(every: Mapping[str, Found]) -> str:
+def stages(records: Mapping[str, Found]) -> str:
     """What was measured after each stage, as means over the seeds, in CSV."""
     lines = []
-    for epochs, name, of_arm in _arms(every):
+    for epochs, name, of_arm in _arms(records):
         columns = {key: by_stage(of_arm, key).tolist() for key in OF_STAGE}
         place = {"epochs": epochs, "arm": name, "stage": range(1, STAGES + 1)}
         lines.append(pl.DataFrame({**place, **columns}))
     return pl.concat(lines).write_csv(float_precision=3, float_scientific=True)
 
 
-def _tuning(every: Mapping[str, Found]) -> str:
+def _tuning(records: Mapping[str, Found]) -> str:
     lines = []
     for name in ("even", "flat"):
         by_rate = (
-            np.mean([every[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
+            np.mean([records[cause.key(name, seed, rate)]["fresh"] for seed in TUNED])
             for rate in RATES
         )
         lines.append([name, *(f"{mean:.2f}" for mean in by_rate)])
     return table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
 
 
-def draw(every: Mapping[str, Found], file: Path) -> None:
+def draw(records: Mapping[str, Found], file: Path) -> None:
     """The differences, claims in blue, annealed ones hollow; δ and ‖w‖ by stage."""
-    runs = found(every)
+    runs = found(records)
     pairs = [*CLAIMS, *ESTIMATES]
     with drawn(file, 3, 3.6, 4.6) as (forest, delta, norm):
-        for place, (first, second) in enumerate(pairs):
+        for place, (arm, other_arm) in enumerate(pairs):
             colour = COLOURS[0] if place < len(CLAIMS) else COLOURS[-1]
             for end, lower, fill in zip(COMPARED, (0.0, 0.3), (colour, "white"), strict=True):
-                mean = mean_of(differences(runs, first, second, end))
+                mean = mean_of(differences(runs, arm, other_arm, end))
                 reach, label = mean.value - mean.low, end if place == 0 else None
                 forest.errorbar(
                     mean.value,
@@ -196,7 +204,7 @@ def draw(every: Mapping[str, Found], file: Path) -> None:
                     mfc=fill,
                     label=label,
                 )
-        names = [f"{first} − {second}" for first, second in pairs]
+        names = [f"{arm} − {other_arm}" for arm, other_arm in pairs]
         forest.set_yticks([-place for place in range(len(pairs))], names)
         forest.axvline(0, color=INK, lw=0.8)
         forest.set_xlabel("points of test accuracy, 95 %")

@@ -29,24 +29,24 @@ ANNEAL, ANNEAL_SIZE = 400, 128  # updates, and images of each
 
 def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str, float]:
     """Measure a finished run, with ``rate`` also after an anneal at this η; write after.json."""
-    found = anew(run, "anew")
+    numbers = anew(run, "anew")
     if rate is not None:
         anneal(run, rate)
-        found |= anew(run, "annealed")
-    write_atomically(folder / FILE, json.dumps(found) + "\n")
-    return found
+        numbers |= anew(run, "annealed")
+    write_atomically(folder / FILE, json.dumps(numbers) + "\n")
+    return numbers
 
 
 def anneal(run: Training, rate: float, updates: int | None = None) -> None:
     """Make updates of plain SGD, by default ANNEAL. All arms of a seed have the same images."""
     updates = ANNEAL if updates is None else updates
     n, seed = run.data.n, run.config.seed
-    optimizer, whole = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
+    optimizer, updates_of_pass = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
     run.network.train()
-    for number in range(math.ceil(updates / whole)):
+    for number in range(math.ceil(updates / updates_of_pass)):
         order = torch.randperm(n, generator=generator(seed, "anneal", number))
-        drawn = order.split(ANNEAL_SIZE)[: min(whole, updates - number * whole)]
-        for batch in run.data.train_batches(drawn, derive_seed(seed, "anneal", number)):
+        parts = order.split(ANNEAL_SIZE)[: min(updates_of_pass, updates - number * updates_of_pass)]
+        for batch in run.data.train_batches(parts, derive_seed(seed, "anneal", number)):
             run.engine.backward(run.network, *batch)
             run.engine.update(optimizer)
 
@@ -56,7 +56,7 @@ def anew(run: Training, name: str) -> dict[str, float]:
 
     With statistics of augmented images they are NAME_augmented_log_loss, and so on.
     """
-    network, data, found = run.network, run.data, {}
+    network, data, numbers = run.network, run.data, {}
     images = torch.randperm(data.n, generator=generator(0, "statistics")).split(AT_ONCE)
     seed = derive_seed(run.config.seed, "statistics")
     statistics = {
@@ -65,14 +65,14 @@ def anew(run: Training, name: str) -> dict[str, float]:
     }
     for kind, batches in statistics.items():
         update_bn(batches, network.train())
-        found[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))
+        numbers[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))
         splits = {"": data.test_batches()}
         if run.config.dataset.validation:
             splits["validation_"] = data.validation_batches()
         for split, of_split in splits.items():
-            loss, found[f"{kind}_{split}accuracy"] = evaluated(network, of_split)
-            found[f"{kind}_{split}log_loss"] = 100 * math.log(loss)
-    return found
+            loss, numbers[f"{kind}_{split}accuracy"] = evaluated(network, of_split)
+            numbers[f"{kind}_{split}log_loss"] = 100 * math.log(loss)
+    return numbers
 
 
 def evaluated(network: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:

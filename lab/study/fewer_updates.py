@@ -65,26 +65,26 @@ def accuracy(
 
 def tuned(name: str, length: int, runs: Mapping[str, Run]) -> dict[float, float | None]:
     """Mean accuracy by η_1, None where a run is missing. A best at an edge adds a value."""
-    found: dict[float, float | None] = {}
+    means: dict[float, float | None] = {}
     for rate in RATES:
-        found[rate] = _mean(name, length, rate, runs)
-    while all(mean is not None for mean in found.values()):
-        best = max(found, key=lambda rate: found[rate] or 0)
-        if best == min(found):
+        means[rate] = _mean(name, length, rate, runs)
+    while all(mean is not None for mean in means.values()):
+        best = max(means, key=lambda rate: means[rate] or 0)
+        if best == min(means):
             added = best / 2
-        elif best == max(found):
+        elif best == max(means):
             added = best * 2
         else:
             break
-        found[added] = _mean(name, length, added, runs)
-    return dict(sorted(found.items()))
+        means[added] = _mean(name, length, added, runs)
+    return dict(sorted(means.items()))
 
 
 def _mean(name: str, length: int, rate: float, runs: Mapping[str, Run]) -> float | None:
     arm = settings(name, length, rate)
     of_seeds = [accuracy(arm, seed, runs) for seed in TUNED]
-    ended = [value for value in of_seeds if value is not None]
-    return float(np.mean(ended)) if len(ended) == len(TUNED) else None
+    accuracies = [value for value in of_seeds if value is not None]
+    return float(np.mean(accuracies)) if len(accuracies) == len(TUNED) else None
 
 
 def chosen(name: str, length: int, runs: Mapping[str, Run]) -> Arm | None:
@@ -97,10 +97,10 @@ def chosen(name: str, length: int, runs: Mapping[str, Run]) -> Arm | None:
 
 def wanted(runs: Mapping[str, Run]) -> Iterator[tuple[int, Arm]]:
     """The runs that are missing: of the tuning, and after it of the seeds, each whole in turn."""
-    every = [*itertools.product(ARMS, LENGTHS)]
-    arms = [chosen(name, length, runs) for name, length in every]
+    cases = [*itertools.product(ARMS, LENGTHS)]
+    arms = [chosen(name, length, runs) for name, length in cases]
     if None in arms:
-        for name, length in every:
+        for name, length in cases:
             rates = [rate for rate, mean in tuned(name, length, runs).items() if mean is None]
             jobs: Iterator[tuple[int, float]] = itertools.product(TUNED, rates)
             for seed, rate in jobs:
@@ -116,38 +116,40 @@ def wanted(runs: Mapping[str, Run]) -> Iterator[tuple[int, Arm]]:
 def whole(seed: int, arms: Sequence[Arm], runs: Mapping[str, Run]) -> dict[str, Run]:
     """The runs of a seed; none unless all arms have ended, on machines of one kind."""
     names = [records.name_of(EXPERIMENT, arm, seed) for arm in arms]
-    found = {name: runs[name] for name in names if name in runs}
-    one_kind = len({run.machine for run in found.values()}) == 1
-    return found if len(found) == len(names) and one_kind else {}
+    runs_of_seed = {name: runs[name] for name in names if name in runs}
+    one_kind = len({run.machine for run in runs_of_seed.values()}) == 1
+    return runs_of_seed if len(runs_of_seed) == len(names) and one_kind else {}
 
 
 def kept(runs: Mapping[str, Run]) -> dict[str, Run]:
     """What the archive has: the runs of the tuning, and those of whole seeds."""
-    every = [*itertools.product(ARMS, LENGTHS)]
-    tried = [settings(*each, rate) for each in every for rate in tuned(*each, runs)]
+    cases = [*itertools.product(ARMS, LENGTHS)]
+    tried = [settings(*case, rate) for case in cases for rate in tuned(*case, runs)]
     names = [records.name_of(EXPERIMENT, arm, seed) for seed in TUNED for arm in tried]
-    found = {name: runs[name] for name in names if name in runs}
-    arms = [arm for each in every if (arm := chosen(*each, runs))]
-    if len(arms) == len(every):
+    runs_kept = {name: runs[name] for name in names if name in runs}
+    arms = [arm for case in cases if (arm := chosen(*case, runs))]
+    if len(arms) == len(cases):
         for seed in SEEDS:
-            found |= whole(seed, arms, runs)
-    return found
+            runs_kept |= whole(seed, arms, runs)
+    return runs_kept
 
 
 def run(_: list[str]) -> None:
     """Train what is missing, without showing a result; what is archived is done."""
     torch.set_num_threads(1)
-    for some in (TUNED, SEEDS):
-        images.require((f"ten/{seed}" for seed in some), f"ten {some[0]} {len(some)}")
+    for seed_range in (TUNED, SEEDS):
+        images.require(
+            (f"ten/{seed}" for seed in seed_range), f"ten {seed_range[0]} {len(seed_range)}"
+        )
     while jobs := [*wanted(ended())]:
-        made = 0
+        trained_jobs = 0
         for seed, arm in jobs:
             try:
                 seeds.one(EXPERIMENT, arm, seed, None)
-                made += 1
+                trained_jobs += 1
             except Busy:  # another process trains it
                 pass
             except UserError as error:
                 print(f"seed {seed}, {arm}: {error}", file=sys.stderr, flush=True)
-        if not made:
+        if not trained_jobs:
             time.sleep(10)

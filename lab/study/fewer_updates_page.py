@@ -86,22 +86,24 @@ class Claim:
 def judged(ends: Ends, ratios: Mapping[str, float]) -> list[Claim]:
     """The four claims, from the accuracies and the seconds relative to those of cosine."""
     families: dict[str, list[tuple[str, str]]] = {"A": [], "B": []}
-    for arm, others in GROWING.items():
-        nearest = min(others, key=lambda other: abs(ratios[other] - ratios[arm]))
+    for arm, rivals in GROWING.items():
+        nearest = min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
         families["A"].append((arm, REFERENCE))
         families["B"].append((arm, nearest))
     claims = []
     for family, arms in families.items():
         margin = rows.MARGIN if family == "A" else None
-        pairs = adjusted([pair(ends[first] - ends[second], margin) for first, second in arms])
-        claims += [Claim(family, *of, found) for of, found in zip(arms, pairs, strict=True)]
+        pairs = adjusted([pair(ends[arm] - ends[other_arm], margin) for arm, other_arm in arms])
+        claims += [
+            Claim(family, *names, pair_found) for names, pair_found in zip(arms, pairs, strict=True)
+        ]
     return claims
 
 
 def outcomes(claims: Sequence[Claim]) -> dict[str, str]:
     """What the protocol calls the outcome of each growing arm."""
-    held = {(claim.first, claim.family): claim.holds for claim in claims}
-    return {arm: CALLED[held[arm, "A"], held[arm, "B"]] for arm in GROWING}
+    holds = {(claim.first, claim.family): claim.holds for claim in claims}
+    return {arm: CALLED[holds[arm, "A"], holds[arm, "B"]] for arm in GROWING}
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class Found:
     """The whole seeds of the study."""
 
     runs: Mapping[str, Run]
-    arms: Mapping[tuple[str, int], Arm]  # by name and length, at the chosen η_1
+    arms: Mapping[tuple[str, int], Arm]  # at the chosen η_1, by name and length
     seeds: range
-    seconds: Mapping[str, float]  # of training, relative to cosine, at the longest length
+    seconds: Mapping[str, float]  # relative to cosine, at the longest length
 
     def ends(self, length: int, endpoint: str) -> dict[str, Array]:
         """Accuracy in % by arm: (seeds,)."""
@@ -133,8 +135,10 @@ class Found:
 
     def updates(self, name: str, length: int) -> float:
         """Of a run that did not fail."""
-        ended = [run for run in self.of_arm(name, length) if run.status["state"] == "finished"]
-        return float(np.median([run.epochs[-1]["updates"] for run in ended]))
+        finished_runs = [
+            run for run in self.of_arm(name, length) if run.status["state"] == "finished"
+        ]
+        return float(np.median([run.epochs[-1]["updates"] for run in finished_runs]))
 
 
 def found(runs: Mapping[str, Run]) -> Found:
@@ -144,15 +148,22 @@ def found(runs: Mapping[str, Run]) -> Found:
         arm = study.chosen(name, length, runs)
         assert arm  # the tuning has ended
         arms[name, length] = arm
-    done = [bool(study.whole(seed, [*arms.values()], runs)) for seed in SEEDS]
-    n = [*done, False].index(False)
+    are_whole = [bool(study.whole(seed, [*arms.values()], runs)) for seed in SEEDS]
+    n = [*are_whole, False].index(False)
     return Found(runs, arms, SEEDS[:n], relative(json.loads(SECONDS.read_text())["rounds"]))
 
 
 def relative(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median over rounds of an arm's seconds, relative to those of cosine in that round."""
     return {
-        name: float(np.median([each[name] / each[REFERENCE] for each in rounds]))
+        name: float(
+            np.median(
+                [
+                    seconds_of_round[name] / seconds_of_round[REFERENCE]
+                    for seconds_of_round in rounds
+                ]
+            )
+        )
         for name in rounds[0]
     }
 
@@ -173,16 +184,16 @@ def summary(runs: Mapping[str, Run]) -> str:
 def _claims(claims: Sequence[Claim]) -> str:
     lines = []
     for claim in claims:
-        tested = claim.pair
-        assert None not in (tested.difference, tested.low, tested.high)
-        ends = table.with_interval(tested.difference, tested.low, tested.high)  # type: ignore[arg-type]
-        p = tested.p_equal_holm if claim.family == "A" else tested.p_holm
+        comparison = claim.pair
+        assert None not in (comparison.difference, comparison.low, comparison.high)
+        ends = table.with_interval(comparison.difference, comparison.low, comparison.high)  # type: ignore[arg-type]
+        p = comparison.p_equal_holm if claim.family == "A" else comparison.p_holm
         verdict = "equal" if claim.family == "A" else "higher"
         lines.append(
             [
                 claim.family,
                 f"{claim.first} − {claim.second}",
-                str(tested.n),
+                str(comparison.n),
                 ends,
                 p_value(p),
                 verdict if claim.holds else f"not shown {verdict}",
@@ -194,7 +205,7 @@ def _claims(claims: Sequence[Claim]) -> str:
 
 def _arms(study_found: Found, length: int) -> str:
     """The arms at a length: where they end and what they cost."""
-    ends = {name: study_found.ends(length, of) for name, of in ENDPOINTS.items()}
+    ends = {name: study_found.ends(length, endpoint) for name, endpoint in ENDPOINTS.items()}
     lines = []
     for name in ARMS:
         above = [
@@ -220,8 +231,10 @@ def _afterwards(study_found: Found) -> str:
         ]
         cells = [" − ".join(names)]
         for endpoint in ENDPOINTS.values():
-            first, second = (study_found.ends(length, endpoint)[name] for name, length in pair_of)
-            cells.append(table.mean_with_interval(first - second))
+            ends, other_ends = (
+                study_found.ends(length, endpoint)[name] for name, length in pair_of
+            )
+            cells.append(table.mean_with_interval(ends - other_ends))
         lines.append(cells)
     return table.markdown(["post hoc: arm in epochs", *ENDPOINTS], lines)
 
@@ -276,8 +289,10 @@ def draw(runs: Mapping[str, Run], file: Path) -> None:
             for name, mean in less.items():
                 colour = GREY if name in shorter else next(colours)
                 reach = mean.value - mean.low
-                shown = None if name == shorter[0] else name.replace("0.5", "0.5 and 0.7")
-                ax.errorbar(cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=shown)
+                label_shown = None if name == shorter[0] else name.replace("0.5", "0.5 and 0.7")
+                ax.errorbar(
+                    cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=label_shown
+                )
             line = [(cost[name], less[name].value) for name in shorter]
             ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)

@@ -14,7 +14,7 @@ from igo.data.folders import opened
 from igo.data.readers import Place, read
 from igo.ground.files import durable
 
-CLASSES, OF_CLASS = 10, 200  # of ``ten``: classes, and training images of each
+CLASSES, OF_CLASS = 10, 200  # classes of ``ten``, and training images of each
 
 
 def cifar100(words: list[str]) -> None:
@@ -39,12 +39,12 @@ def _named(folder: Path, split: str) -> list[tuple[str, str, np.ndarray]]:
     if (folder / "train").is_dir():
         files = (folder / split).glob("*/*.png")
         return [(file.parent.name, file.name, np.asarray(opened(file, "RGB"))) for file in files]
-    inside = folder / "cifar-100-python"
-    held = pickle.loads((inside / split).read_bytes(), encoding="latin1")
-    names = pickle.loads((inside / "meta").read_bytes(), encoding="latin1")["fine_label_names"]
-    images = held["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    classes = [names[label] for label in held["fine_labels"]]
-    return list(zip(classes, held["filenames"], images, strict=True))
+    data_folder = folder / "cifar-100-python"
+    contents = pickle.loads((data_folder / split).read_bytes(), encoding="latin1")
+    names = pickle.loads((data_folder / "meta").read_bytes(), encoding="latin1")["fine_label_names"]
+    images = contents["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    classes = [names[label] for label in contents["fine_labels"]]
+    return list(zip(classes, contents["filenames"], images, strict=True))
 
 
 def ten(words: list[str]) -> None:
@@ -52,21 +52,22 @@ def ten(words: list[str]) -> None:
 
     Of the 600 images of a class 200 random ones are for training, and 400 for testing.
     """
-    first, n = map(int, words)
+    first_seed, n = map(int, words)
     require(["cifar100"], "cifar100 FOLDER")
-    with np.load("data/cifar100.npz") as held:
+    with np.load("data/cifar100.npz") as arrays_read:
         images, labels = (
-            np.concatenate([held[name], held[f"test_{name}"]]) for name in ("images", "labels")
+            np.concatenate([arrays_read[name], arrays_read[f"test_{name}"]])
+            for name in ("images", "labels")
         )
-    for seed in range(first, first + n):
+    for seed in range(first_seed, first_seed + n):
         random = np.random.default_rng(seed)
-        chosen = [
+        indices_of_classes = [
             random.permutation(np.flatnonzero(labels == c))
             for c in random.choice(100, CLASSES, replace=False)
         ]
         arrays = {}
         for prefix, part in (("", slice(0, OF_CLASS)), ("test_", slice(OF_CLASS, None))):
-            index = [one[part] for one in chosen]
+            index = [indices[part] for indices in indices_of_classes]
             arrays[f"{prefix}images"] = _half(images[np.concatenate(index)])
             arrays[f"{prefix}labels"] = np.repeat(np.arange(CLASSES), [*map(len, index)])
         _write(f"ten/{seed}", arrays)

@@ -3,6 +3,6 @@
 from igo.plans.profiles import Position
 
 
-def late(at: Position) -> float:
+def late(position: Position) -> float:
     """φ = 1, and in the last stage that of Method 2."""
-    return 0.25 if at.m == at.M else 1.0
+    return 0.25 if position.m == position.M else 1.0

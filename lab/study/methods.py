@@ -44,14 +44,14 @@ def tuning(runs: Iterable[Run]) -> str:
     scores: dict[str, dict[float, float]] = {}
     for run in runs:
         words = shlex.split(run.status["command"])
-        typed = dict(word.split("=", 1) for word in words if "=" in word)
-        of_method = scores.setdefault(typed["schedule"], {})
-        of_method[float(typed["learning_rate"])] = -run.after["anew_validation_log_loss"]
-    rates = sorted({rate for found in scores.values() for rate in found})
+        settings = dict(word.split("=", 1) for word in words if "=" in word)
+        of_method = scores.setdefault(settings["schedule"], {})
+        of_method[float(settings["learning_rate"])] = -run.after["anew_validation_log_loss"]
+    rates = sorted({rate for score_by_rate in scores.values() for rate in score_by_rate})
     lines = []
-    for name, found in sorted(scores.items()):
-        cells = [f"{found[rate]:.2f}" if rate in found else "–" for rate in rates]
-        lines.append([name, *cells, f"{max(found, key=found.__getitem__):g}"])
+    for name, score_by_rate in sorted(scores.items()):
+        cells = [f"{score_by_rate[rate]:.2f}" if rate in score_by_rate else "–" for rate in rates]
+        lines.append([name, *cells, f"{max(score_by_rate, key=score_by_rate.__getitem__):g}"])
     return table.markdown(["schedule", *(f"η₁ = {rate:g}" for rate in rates), "chosen"], lines)
 
 
@@ -62,8 +62,8 @@ def title(arm: Arm) -> str:
 
 def difference(row: Row) -> str:
     """The arms of a row by their numbers: ``3 − 1``."""
-    first, second = (title(row[name]).removeprefix("Method ") for name in ("first", "second"))
-    return f"{first} − {second}"
+    name, other_name = (title(row[name]).removeprefix("Method ") for name in ("first", "second"))
+    return f"{name} − {other_name}"
 
 
 def trained(
@@ -113,16 +113,16 @@ def draw(rows: Sequence[Row], runs: Mapping[str, Run], path: Path) -> None:
         return
     n = len(arms[0][1])
     with drawn(path, 3, 3.3, 3.1) as (forest, accuracy, noise):
-        found = {
+        estimates = {
             name: [row["found"] for row in rows if row["family"] == family]
             for family, name in FAMILIES.items()
         }
         claims = [difference(row) for row in rows if row["family"] in list(FAMILIES)[:1]]
-        forests(forest, claims, found)
+        forests(forest, claims, estimates)
         forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
         for (arm, of_arm), colour in zip(arms, COLOURS, strict=False):
-            shown = [e for e in of_arm[0].epochs if e["test/accuracy"] is not None]
-            epochs = [e["epoch"] for e in shown]
+            records = [e for e in of_arm[0].epochs if e["test/accuracy"] is not None]
+            epochs = [e["epoch"] for e in records]
             y = 100 * np.array(
                 [[run.epochs[i - 1]["test/accuracy"] for i in epochs] for run in of_arm]
             )

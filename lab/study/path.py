@@ -64,31 +64,31 @@ ESTIMATES = (
 AFTER = "Post hoc, between lengths:\n"
 
 
-def rows(planned: Sequence[int]) -> list[Row]:
+def rows(seed_range: Sequence[int]) -> list[Row]:
     """The claims of the protocol, of these seeds."""
-    found = []
-    for epochs, endpoint, (first, second) in product(LENGTHS, ENDPOINTS, ESTIMATED):
+    claims = []
+    for epochs, endpoint, (arm, other_arm) in product(LENGTHS, ENDPOINTS, ESTIMATED):
         longest = epochs == LENGTHS[-1] and endpoint == "end_accuracy"
-        judged = longest and (first, second) in JUDGED
-        found.append(
+        judged = longest and (arm, other_arm) in JUDGED
+        claims.append(
             {
-                "claim": _claim(epochs, endpoint, first, second),
+                "claim": _claim(epochs, endpoint, arm, other_arm),
                 "test": "compare" if judged else "none",
                 "experiment": EXPERIMENT,
-                "first_seed": planned[0],
-                "seeds": len(planned),
-                "least": min(len(planned), LEAST),
+                "first_seed": seed_range[0],
+                "seeds": len(seed_range),
+                "least": min(len(seed_range), LEAST),
                 "endpoint": endpoint,
                 "family": "judged" if judged else f"{epochs} {ENDPOINTS[endpoint]}",
-                "first": ARMS[first] | {"epochs": epochs},
-                "second": ARMS[second] | {"epochs": epochs},
+                "first": ARMS[arm] | {"epochs": epochs},
+                "second": ARMS[other_arm] | {"epochs": epochs},
             }
         )
-    return found
+    return claims
 
 
-def _claim(epochs: int, endpoint: str, first: str, second: str) -> str:
-    return f"{epochs} epochs, {ENDPOINTS[endpoint]}: {first} − {second}"
+def _claim(epochs: int, endpoint: str, arm: str, other_arm: str) -> str:
+    return f"{epochs} epochs, {ENDPOINTS[endpoint]}: {arm} − {other_arm}"
 
 
 def fill(runs: Mapping[str, Run]) -> list[Row]:
@@ -109,8 +109,8 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     """The arms at each length, the figure, and the rows; or how many seeds have run."""
     seeds_of = study.seeds_of(claims, runs)
     if not seeds_of:
-        done = len(study.whole_seeds(claims, runs)) // len(study.arms(claims))
-        return f"**{done} whole seeds have run; {LEAST} are needed.**\n"
+        seed_count = len(study.whole_seeds(claims, runs)) // len(study.arms(claims))
+        return f"**{seed_count} whole seeds have run; {LEAST} are needed.**\n"
     columns = {"train": "end_train_accuracy", **{name: end for end, name in ENDPOINTS.items()}}
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     lines = []
@@ -135,19 +135,19 @@ def summary(claims: Sequence[Row], runs: Mapping[str, Run]) -> str:
     arms = table.markdown(head, lines)
     judged = table.table([row for row in claims if row["test"] != "none"])
     # each length by running statistics, as judged; of the longest by fresh ones too
-    shown = [*product(LENGTHS, ["end_accuracy"]), (LENGTHS[-1], "anew_accuracy")]
+    columns_shown = [*product(LENGTHS, ["end_accuracy"]), (LENGTHS[-1], "anew_accuracy")]
     estimates = table.markdown(
         ["", *lengths, f"{lengths[-1]}, fresh"],
         [
             [
-                f"{first} − {second}",
-                *(_estimate(claims, epochs, end, first, second) for epochs, end in shown),
+                f"{arm} − {other_arm}",
+                *(_estimate(claims, epochs, end, arm, other_arm) for epochs, end in columns_shown),
             ]
-            for first, second in ESTIMATED
+            for arm, other_arm in ESTIMATED
         ],
     )
-    said = f"Means in %: {' / '.join(columns)}. {LONGEST}"
-    parts = [judged, NOTE, FIGURE, said, arms, ESTIMATES, estimates, AFTER]
+    caption = f"Means in %: {' / '.join(columns)}. {LONGEST}"
+    parts = [judged, NOTE, FIGURE, caption, arms, ESTIMATES, estimates, AFTER]
     return "\n".join([*parts, _afterwards(runs, seeds_of)])
 
 
@@ -155,8 +155,8 @@ def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
     for pair in AFTERWARDS:
-        first, second = (ARMS[arm] | {"epochs": epochs} for arm, epochs in pair)
-        arms: Row = {"experiment": EXPERIMENT, "first": first, "second": second}
+        settings, other_settings = (ARMS[arm] | {"epochs": epochs} for arm, epochs in pair)
+        arms: Row = {"experiment": EXPERIMENT, "first": settings, "second": other_settings}
         cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in pair)]
         for end in ENDPOINTS:
             above, below = study.values(arms | {"endpoint": end}, runs, seeds_of)
@@ -165,18 +165,18 @@ def _afterwards(runs: Mapping[str, Run], seeds_of: Sequence[int]) -> str:
     return table.markdown(["arm@epochs", *ENDPOINTS.values()], lines)
 
 
-def _estimate(claims: Sequence[Row], epochs: int, endpoint: str, first: str, second: str) -> str:
+def _estimate(claims: Sequence[Row], epochs: int, endpoint: str, arm: str, other_arm: str) -> str:
     """The difference of two arms at a length, with its interval."""
-    claim = _claim(epochs, endpoint, first, second)
-    (found,) = (row["found"] for row in claims if row["claim"] == claim)
-    return table.with_interval(found["statistic"], found["low"], found["high"])
+    claim = _claim(epochs, endpoint, arm, other_arm)
+    (numbers,) = (row["found"] for row in claims if row["claim"] == claim)
+    return table.with_interval(numbers["statistic"], numbers["low"], numbers["high"])
 
 
 def draw(claims: Sequence[Row], file: Path) -> None:
     """The differences by training length, by both statistics."""
     if not claims[0]["found"]:
         return
-    names = [f"{WORDS[first]} − {WORDS[second]}" for first, second in ESTIMATED]
+    names = [f"{WORDS[arm]} − {WORDS[other_arm]}" for arm, other_arm in ESTIMATED]
     with drawn(file, 2, 6.2, 4.2) as axes:
         axes[1].sharex(axes[0])
         for ax, (endpoint, statistics) in zip(axes, ENDPOINTS.items(), strict=True):
@@ -201,8 +201,11 @@ def tune(_: list[str]) -> None:
     runs = records.of_study()
     for arm in arms:
         names = [records.name_of(EXPERIMENT, arm, seed) for seed in TUNED]
-        found = [study.endpoint(runs[name], "end_accuracy") for name in names if name in runs]
-        print(f"{arm['learning_rate']:g}: {np.mean(found):.2f} {np.round(found, 2)}", flush=True)
+        accuracies = [study.endpoint(runs[name], "end_accuracy") for name in names if name in runs]
+        print(
+            f"{arm['learning_rate']:g}: {np.mean(accuracies):.2f} {np.round(accuracies, 2)}",
+            flush=True,
+        )
 
 
 def spread(_: list[str]) -> None:
@@ -212,16 +215,18 @@ def spread(_: list[str]) -> None:
     _has_images(SPREAD)
     seeds.run(claims, SPREAD)
     study.fill(claims, study.whole_seeds(claims, records.of_study()))
-    found = [(row["claim"], f"{row['found']['sd']:.2f}") for row in claims if row["found"]]
-    print(table.markdown(["difference", "sd"], found))
+    deviations = [
+        (row["claim"], f"{row['deviations']['sd']:.2f}") for row in claims if row["found"]
+    ]
+    print(table.markdown(["difference", "sd"], deviations))
 
 
 def run(_: list[str]) -> None:
     """Train the planned seeds; what is archived is done."""
     _has_images(range(SEEDS))
-    done = records.of_archives(pattern=f"{EXPERIMENT}.tar.xz")
-    seeds.run(rows(range(SEEDS)), range(SEEDS), done)
+    archived_runs = records.of_archives(pattern=f"{EXPERIMENT}.tar.xz")
+    seeds.run(rows(range(SEEDS)), range(SEEDS), archived_runs)
 
 
-def _has_images(planned: range) -> None:
-    images.require((f"ten/{seed}" for seed in planned), f"ten {planned[0]} {len(planned)}")
+def _has_images(seed_range: range) -> None:
+    images.require((f"ten/{seed}" for seed in seed_range), f"ten {seed_range[0]} {len(seed_range)}")

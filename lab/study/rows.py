@@ -18,7 +18,7 @@ from igo.ground.statistics import Array
 from igo.report import comparison
 from lab.study.records import ROOT, Arm, Run, name_of
 
-Row = dict[str, Any]  # as in the file
+Row = dict[str, Any]  # a row as it is in the file
 Numbers = dict[str, Any]  # "found" of a row
 FILE = ROOT / "results" / "rows.yaml"
 HEAD = """\
@@ -52,8 +52,8 @@ def write(rows: Sequence[Row]) -> None:
 
 def planned_seeds(row: Row) -> range:
     """The seeds of the protocol, from 0 on unless the row has another first one."""
-    first = row.get("first_seed", 0)
-    return range(first, first + row["seeds"])
+    start = row.get("first_seed", 0)
+    return range(start, start + row["seeds"])
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -66,21 +66,21 @@ def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
 
 def arms(rows: Sequence[Row]) -> list[Arm]:
     """The arms of these rows, each once, in the order in which they appear."""
-    found: list[Arm] = []
+    unique_arms: list[Arm] = []
     for arm in (arm for row in rows for arm in (row["second"], row["first"])):
-        found += [arm] if arm not in found else []
-    return found
+        unique_arms += [arm] if arm not in unique_arms else []
+    return unique_arms
 
 
 def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
     """The runs of those planned seeds that have all arms of the rows, on machines of one kind."""
-    kept: dict[str, Run] = {}
+    runs_of_seeds: dict[str, Run] = {}
     for seed in planned_seeds(rows[0]):
         of_seed = [name_of(rows[0]["experiment"], arm, seed) for arm in arms(rows)]
-        done = all(name in runs and runs[name].after for name in of_seed)
-        if done and len({runs[name].machine for name in of_seed}) == 1:
-            kept |= {name: runs[name] for name in of_seed}
-    return kept
+        is_whole = all(name in runs and runs[name].after for name in of_seed)
+        if is_whole and len({runs[name].machine for name in of_seed}) == 1:
+            runs_of_seeds |= {name: runs[name] for name in of_seed}
+    return runs_of_seeds
 
 
 def endpoint(run: Run, name: str) -> float:
@@ -93,15 +93,15 @@ def endpoint(run: Run, name: str) -> float:
     Raises:
         KeyError: the run has no such number.
     """
-    last = run.epochs[-1]
+    record = run.epochs[-1]
     if name == "end_train_loss":
-        return float(last["train/loss"])
+        return float(record["train/loss"])
     if name == "averaging":
-        return float(100 * last["test/accuracy"] - run.after["anew_augmented_accuracy"])
+        return float(100 * record["test/accuracy"] - run.after["anew_augmented_accuracy"])
     if name == "end_train_accuracy":
-        return float(100 * last["train/accuracy"])
+        return float(100 * record["train/accuracy"])
     if name == "end_accuracy":
-        return float(100 * last["test/accuracy"])
+        return float(100 * record["test/accuracy"])
     return run.after[name]
 
 
@@ -126,10 +126,10 @@ def families(rows: Sequence[Row]) -> list[list[Row]]:
 
 def seeds_of(family: Sequence[Row], runs: Mapping[str, Run]) -> range:
     """The planned seeds up to the first that an arm lacks; none if too few to be judged."""
-    planned = planned_seeds(family[0])
-    by_seed = zip(*(arm for row in family for arm in names(row, planned)), strict=True)
+    seed_range = planned_seeds(family[0])
+    by_seed = zip(*(arm for row in family for arm in names(row, seed_range)), strict=True)
     n = [*(all(name in runs for name in of_seed) for of_seed in by_seed), False].index(False)
-    return planned[: n if n >= family[0]["least"] else 0]
+    return seed_range[: n if n >= family[0]["least"] else 0]
 
 
 def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
@@ -139,19 +139,19 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
         for row in family:
             row["found"] = None
         if seeds:
-            found = judged(family, [values(row, runs, seeds) for row in family])
-            for row, numbers in zip(family, found, strict=True):
+            results = judged(family, [values(row, runs, seeds) for row in family])
+            for row, numbers in zip(family, results, strict=True):
                 row["found"] = {name: _rounded(number) for name, number in numbers.items()}
 
 
-def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
+def judged(family: Sequence[Row], endpoints: Sequence[Array]) -> list[Numbers]:
     """The numbers and verdict of each row of a question; ``results`` (arms, seeds) for each row."""
     margins = [row.get("margin", MARGIN) for row in family]
     pairs = comparison.adjusted(
-        [comparison.pair(x - y, m) for (x, y), m in zip(results, margins, strict=True)]
+        [comparison.pair(x - y, m) for (x, y), m in zip(endpoints, margins, strict=True)]
     )
-    found = []
-    for row, pair, arm in zip(family, pairs, results, strict=True):
+    results = []
+    for row, pair, arm in zip(family, pairs, endpoints, strict=True):
         numbers = {
             "n": pair.n,
             "first": float(arm[0].mean()),
@@ -167,8 +167,8 @@ def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
             "detectable": pair.detectable,
         }
         verdict = "no verdict" if row["test"] == "none" else pair.verdict
-        found.append({"verdict": verdict} | numbers)
-    return found
+        results.append({"verdict": verdict} | numbers)
+    return results
 
 
 def _rounded(value: Any) -> Any:

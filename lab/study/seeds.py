@@ -31,39 +31,45 @@ def seeds(words: list[str]) -> None:
 
     With N other seeds, from FIRST on, this is a study of its own: its rows are judged and printed.
     """
-    experiment, *other = words
+    experiment, *other_seeds = words
     rows = study.of_experiment(experiment)
     if not rows:
         sys.exit(f"error: no row of results/rows.yaml has the experiment {experiment}")
-    if not other:
-        done = records.of_archives(pattern=f"{experiment}.tar.xz")
-        run(rows, study.planned_seeds(rows[0]), done)
+    if not other_seeds:
+        archived_runs = records.of_archives(pattern=f"{experiment}.tar.xz")
+        run(rows, study.planned_seeds(rows[0]), archived_runs)
         return
-    if len(other) != 2 or not all(word.isdecimal() for word in other) or int(other[1]) < 2:
-        sys.exit(f"error: FIRST N is {' '.join(other)}: two whole numbers, N at least 2")
-    first, n = map(int, other)
-    rows = [{**row, "first_seed": first, "seeds": n, "least": 2} for row in rows]
+    if (
+        len(other_seeds) != 2
+        or not all(word.isdecimal() for word in other_seeds)
+        or int(other_seeds[1]) < 2
+    ):
+        sys.exit(f"error: FIRST N is {' '.join(other_seeds)}: two whole numbers, N at least 2")
+    start, n = map(int, other_seeds)
+    rows = [{**row, "first_seed": start, "seeds": n, "least": 2} for row in rows]
     run(rows, study.planned_seeds(rows[0]))
     study.fill(rows, study.whole_seeds(rows, records.of_study()))
     print(table.table(rows))
 
 
-def run(rows: Sequence[Row], planned: range, done: Container[str] = ()) -> None:
+def run(rows: Sequence[Row], seed_range: range, done_names: Container[str] = ()) -> None:
     """Train the runs of one experiment's rows with these seeds, but for those in ``done``."""
-    train_all(rows[0]["experiment"], study.arms(rows), planned, rows[0].get("anneal"), done)
+    train_all(
+        rows[0]["experiment"], study.arms(rows), seed_range, rows[0].get("anneal"), done_names
+    )
 
 
 def train_all(
     experiment: str,
     arms: Sequence[Arm],
-    planned: range,
+    seed_range: range,
     rate: float | None = None,
-    done: Container[str] = (),
+    done_names: Container[str] = (),
 ) -> None:
     """Train all arms of a seed, then of the next; one that fails stops no other."""
     os.environ["OMP_NUM_THREADS"] = "1"  # other processes train beside it
-    for seed, arm in itertools.product(planned, arms):
-        if records.name_of(experiment, arm, seed) in done:
+    for seed, arm in itertools.product(seed_range, arms):
+        if records.name_of(experiment, arm, seed) in done_names:
             continue
         try:
             one(experiment, arm, seed, rate)
@@ -91,17 +97,23 @@ def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
         training = prepare(config, plan)
         load(folder.checkpoint, folder.path.name, training, folder.status())
         ends.measure(folder.path, training, rate)
-    print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
+    print(
+        f"seed {seed}, {arm}: done", flush=True
+    )  # A result is not shown: the clock ends the runs.
 
 
 def backwards(plan: Plan) -> Plan:
     """The same stages in reversed order."""
-    turned = plan.rows[::-1]
-    firsts = accumulate((row.epochs for row in turned), initial=1)
+    reversed_rows = plan.rows[::-1]
+    first_epochs = accumulate((row.epochs for row in reversed_rows), initial=1)
     return replace(
         plan,
         rows=tuple(
-            replace(row, stage=m, first_epoch=first, gamma_m=None, kappa_m=None, lambda_m=None)
-            for m, (row, first) in enumerate(zip(turned, firsts, strict=False), 1)
+            replace(
+                row, stage=m, first_epoch=first_epoch, gamma_m=None, kappa_m=None, lambda_m=None
+            )
+            for m, (row, first_epoch) in enumerate(
+                zip(reversed_rows, first_epochs, strict=False), 1
+            )
         ),
     )

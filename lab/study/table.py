@@ -23,8 +23,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table of Markdown."""
-    first, *rest = (f"| {' | '.join(line)} |\n" for line in (head, *lines))
-    return "".join([first, "|---" * len(head), "|\n", *rest])
+    head_line, *other_lines = (f"| {' | '.join(line)} |\n" for line in (head, *lines))
+    return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
 def _cells(row: Row) -> list[str]:

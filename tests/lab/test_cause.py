@@ -28,30 +28,31 @@ def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:
     config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
     run = prepare(config, make_plan(config))
     run.network.train()
-    drawn = torch.randperm(run.data.n).split(cause.BATCH)[:3]
-    return Steps(run, arm, RATE), list(run.data.train_batches(drawn, 0))
+    rows = torch.randperm(run.data.n).split(cause.BATCH)[:3]
+    return Steps(run, arm, RATE), list(run.data.train_batches(rows, 0))
 
 
-def change(steps: Steps, batches: Iterable[Batch], others: Sequence[Batch] = ()) -> Tensor:
+def change(steps: Steps, batches: Iterable[Batch], other_batches: Sequence[Batch] = ()) -> Tensor:
     """The parameters' change by one update with these batches; then it is taken back."""
-    before = [p.detach().clone() for p in steps.parameters]
-    steps.batches, steps.others = iter(batches), iter(others)
+    old_parameters = [p.detach().clone() for p in steps.parameters]
+    steps.batches, steps.others = iter(batches), iter(other_batches)
     steps.step(0, 0)
-    moved = [
-        (p.detach() - old).reshape(-1) for p, old in zip(steps.parameters, before, strict=True)
+    changes = [
+        (p.detach() - old).reshape(-1)
+        for p, old in zip(steps.parameters, old_parameters, strict=True)
     ]
-    for p, old in zip(steps.parameters, before, strict=True):
+    for p, old in zip(steps.parameters, old_parameters, strict=True):
         p.data.copy_(old)
-    return torch.cat(moved).double()
+    return torch.cat(changes).double()
 
 
 def test_an_update_has_the_mean_of_one_batch_and_the_planned_part_of_its_variance() -> None:
     """Every pair of three batches, each as often: E[step] and E‖step − E[step]‖² are exact."""
-    steps, drawn = steps_of(Arm(batches=(2.0,) * 5, variance=0.8))
-    one, _ = steps_of(Arm())
-    one.run.network.load_state_dict(steps.run.network.state_dict())
-    singles = torch.stack([change(one, [batch]) for batch in drawn])
-    pairs = torch.stack([change(steps, pair) for pair in itertools.product(drawn, repeat=2)])
+    steps, batches = steps_of(Arm(batches=(2.0,) * 5, variance=0.8))
+    single, _ = steps_of(Arm())
+    single.run.network.load_state_dict(steps.run.network.state_dict())
+    singles = torch.stack([change(single, [batch]) for batch in batches])
+    pairs = torch.stack([change(steps, pair) for pair in itertools.product(batches, repeat=2)])
 
     def spread(changes: Tensor) -> float:
         return float((changes - changes.mean(0)).square().sum(1).mean())
@@ -65,16 +66,16 @@ def test_smoothing_takes_gradients_beside_the_point_and_leaves_it_there(
 ) -> None:
     """Without noise it is the quiet step; with it the shifts are 0 on average, and no more."""
     monkeypatch.setattr(cause, "SMOOTHING", 3)
-    quiet, drawn = steps_of(Arm(batches=(3.0,) * 5))
+    quiet, batches = steps_of(Arm(batches=(3.0,) * 5))
     smoothed, _ = steps_of(Arm(batches=(3.0,) * 5, smoothing=(0.0,) * 5))
     smoothed.run.network.load_state_dict(quiet.run.network.state_dict())
-    torch.testing.assert_close(change(smoothed, drawn, drawn), change(quiet, drawn))
-    smoothed.others = iter(drawn)
+    torch.testing.assert_close(change(smoothed, batches, batches), change(quiet, batches))
+    smoothed.others = iter(batches)
     shifts = smoothed._own_noise(0.25)
     flat = torch.stack([torch.cat([part.reshape(-1) for part in shift]) for shift in shifts])
     assert float(flat.mean(0).abs().max()) < 1e-6
-    singles = torch.stack([change(steps_of_one(quiet), [batch]) for batch in drawn])
-    variance = float(singles.var(0).sum())  # of η g: unbiased, over 3 batches
+    singles = torch.stack([change(steps_of_one(quiet), [batch]) for batch in batches])
+    variance = float(singles.var(0).sum())  # that of η g, unbiased, over 3 batches
     assert float(flat.square().sum(1).mean()) == pytest.approx(0.25 * variance, rel=1e-3)
 
 

@@ -46,7 +46,7 @@ def test_the_pages_show_the_archives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("half", "none", "batch", "short", "called"),
+    ("half", "zero", "batch", "short", "called"),
     [
         (0.0, 0.1, -1.0, -1.0, ("a gain", "a gain")),
         (0.0, -0.1, 0.0, -0.1, (fewer_updates_page.CALLED[True, False],) * 2),
@@ -61,7 +61,7 @@ def test_the_pages_show_the_archives() -> None:
     ],
 )
 def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
-    half: float, none: float, batch: float, short: float, called: tuple[str, str]
+    half: float, zero: float, batch: float, short: float, called: tuple[str, str]
 ) -> None:
     """p-values by statsmodels' TOST and Holm, and SciPy's exact test of paired permutations."""
     random = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     means = {
         "cosine": 0.0,
         "cosine, split ½": half,
-        "cosine, split 0": none,
+        "cosine, split 0": zero,
         B: batch,
         NEAREST: short,
         "cosine, 0.5 of the epochs": 50.0,
@@ -77,12 +77,12 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     ends = {name: base + mean + random.normal(0, 0.3, N) for name, mean in means.items()}
     claims = fewer_updates_page.judged(ends, RATIOS)
     assert [claim.second for claim in claims] == ["cosine", "cosine", B, NEAREST]
-    found = [ends[claim.first] - ends[claim.second] for claim in claims]
-    equal = [DescrStatsW(d).ttost_mean(-0.5, 0.5)[0] for d in found[:2]]
+    differences = [ends[claim.first] - ends[claim.second] for claim in claims]
+    equal = [DescrStatsW(d).ttost_mean(-0.5, 0.5)[0] for d in differences[:2]]
     flips = stats.permutation_test
     above = [
         flips((d,), np.mean, permutation_type="samples", n_resamples=2**N + 1).pvalue
-        for d in found[2:]
+        for d in differences[2:]
     ]
     adjusted = [*multipletests(equal, method="holm")[1], *multipletests(above, method="holm")[1]]
     p = [claim.pair.p_equal_holm if claim.family == "A" else claim.pair.p_holm for claim in claims]
@@ -92,7 +92,7 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
 
 def test_a_failed_run_counts_as_chance_and_stays_in_the_archive() -> None:
     arms = [
-        fewer_updates.settings(*each, 0.4) for each in itertools.product(fewer_updates.ARMS, (20,))
+        fewer_updates.settings(*case, 0.4) for case in itertools.product(fewer_updates.ARMS, (20,))
     ]
     runs: dict[str, Run] = {}
     for arm in arms:
@@ -106,12 +106,12 @@ def test_a_failed_run_counts_as_chance_and_stays_in_the_archive() -> None:
         if runs:
             files["metrics.jsonl"] = json.dumps({"test/accuracy": 0.6}) + "\n"
         runs[name] = Run(name, files)
-    found = [fewer_updates.accuracy(arm, 300, runs) for arm in arms]
-    assert found == pytest.approx([10, *[60] * 8])
+    accuracies = [fewer_updates.accuracy(arm, 300, runs) for arm in arms]
+    assert accuracies == pytest.approx([10, *[60] * 8])
     assert fewer_updates.whole(300, arms, runs) == runs
     assert not fewer_updates.whole(300, arms, dict(list(runs.items())[1:]))
-    other = json.loads(runs[name].files["status.json"]) | {"versions": {"torch": "3"}}
-    runs[name] = Run(name, runs[name].files | {"status.json": json.dumps(other)})
+    status_of_other = json.loads(runs[name].files["status.json"]) | {"versions": {"torch": "3"}}
+    runs[name] = Run(name, runs[name].files | {"status.json": json.dumps(status_of_other)})
     assert not fewer_updates.whole(300, arms, runs)
 
 
@@ -130,7 +130,7 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
     }
     runs[cause_page.BEST] = runs["even"]
     judged = cause_page.judged(runs)
-    verdicts = {(first, second): verdict for first, second, _, verdict in judged}
+    verdicts = {(arm, other_arm): verdict for arm, other_arm, _, verdict in judged}
     assert verdicts == {
         ("avg", "even"): "higher",
         ("avg", "flat"): "higher",
@@ -140,5 +140,5 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
     }
     avg, even = (np.mean([run["fresh"] for run in runs[name]]) for name in ("avg", "even"))
     assert judged[0][2].difference == pytest.approx(avg - even)
-    few = cause_page.judged({name: of_arm[:-1] for name, of_arm in runs.items()})
-    assert {verdict for *_, verdict in few} == {"not judged: too few seeds"}
+    judged_few = cause_page.judged({name: of_arm[:-1] for name, of_arm in runs.items()})
+    assert {verdict for *_, verdict in judged_few} == {"not judged: too few seeds"}

@@ -29,10 +29,10 @@ def test_the_gram_matrix_gives_every_draws_noise(b: int) -> None:
         (itertools.combinations(range(n), b), (n - b) / (n - 1)),
     )
     for draws, factor in kinds:
-        drawn = list(draws)
-        counts = np.array([np.bincount(batch, minlength=n) for batch in drawn], dtype=float)
+        batches = list(draws)
+        counts = np.array([np.bincount(batch, minlength=n) for batch in batches], dtype=float)
         noise = lemma.squared_noise(gram, counts, b)
-        means = torch.stack([samples[list(batch)].mean(dim=0) for batch in drawn])
+        means = torch.stack([samples[list(batch)].mean(dim=0) for batch in batches])
         by_hand = (means - samples.mean(dim=0)).square().sum(dim=1)  # ‖∇f_S - ∇f‖²
         np.testing.assert_allclose(noise, by_hand, rtol=1e-9, atol=1e-12)
         assert noise.mean() == pytest.approx(variance / b * factor, rel=1e-10, abs=1e-12)
@@ -50,7 +50,7 @@ def test_counts_are_those_of_their_sampling(sampling: str) -> None:
 
 def test_a_slope_is_found_and_its_interval_covers_it() -> None:
     random, b = np.random.default_rng(1), [2**k for k in range(11)]
-    inside = 0
+    coverage = 0
     for _ in range(200):
         errors = random.uniform(0.01, 0.1, size=len(b))
         rows = [
@@ -60,8 +60,8 @@ def test_a_slope_is_found_and_its_interval_covers_it() -> None:
         ]
         slope = lemma.slope(rows)
         assert slope.value == pytest.approx(-0.83, abs=0.06)
-        inside += slope.low <= -0.83 <= slope.high
-    assert 0.9 <= inside / 200 <= 0.99
+        coverage += slope.low <= -0.83 <= slope.high
+    assert 0.9 <= coverage / 200 <= 0.99
 
 
 def test_a_biased_mini_batch_gradient_is_called_so() -> None:
@@ -86,8 +86,8 @@ def test_one_sample_gradients_are_those_of_a_plain_loop_at_the_whole_sets_statis
     training = lemma.trained(config)
     network = training.network
     (batch,) = training.data.plain_batches([torch.arange(96)])
-    first = network[0](batch[0])  # type: ignore[index]
-    mean, largest = first.detach().mean(dim=(0, 2, 3)), float(first.detach().abs().max())
+    activations = network[0](batch[0]).detach()  # type: ignore[index]
+    mean, largest = activations.mean(dim=(0, 2, 3)), float(activations.abs().max())
     statistics = network.state_dict()["1.running_mean"]
     rounding.assert_close(statistics, mean, 9, 96 * 64, magnitude=largest)
     rows = lemma.sample_gradients(network.eval(), [batch], memory=500_000)  # in twelve chunks
@@ -98,9 +98,9 @@ def test_one_sample_gradients_are_those_of_a_plain_loop_at_the_whole_sets_statis
         rounding.assert_close(row, by_hand, rounding.terms(network, x[None]))
 
 
-def composed(*typed: str) -> None:
+def composed(*words: str) -> None:
     with initialize_config_dir(str(SETTINGS.parent), version_base="1.3"):
-        run(compose(SETTINGS.stem, list(typed)), [word.partition("=")[0] for word in typed])
+        run(compose(SETTINGS.stem, list(words)), [word.partition("=")[0] for word in words])
 
 
 @pytest.mark.slow
@@ -120,12 +120,12 @@ def test_the_program_writes_tables_and_a_figure(tmp_path: Path) -> None:
         name: list(csv.DictReader((tmp_path / f"{name}_digits.csv").read_text().splitlines()))
         for name in ("lemma", "lemma_batchnorm", "lemma_slopes")
     }
-    inside = [
+    are_covered = [
         float(row["low"]) <= float(row["c2_over_b_finite"]) <= float(row["high"])
         for row in tables["lemma"]
         if int(row["b"]) < 200
     ]
-    assert np.mean(inside) > 0.75  # 95 % of the draws, whose tails are heavy at b = 1
+    assert np.mean(are_covered) > 0.75  # 95 % of the draws, whose tails are heavy at b = 1
     assert len(tables["lemma_batchnorm"]) >= 3
     assert float(tables["lemma_slopes"][0]["slope"]) < -0.9
     assert (tmp_path / "lemma_digits.png").stat().st_size > 10_000

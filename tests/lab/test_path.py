@@ -35,9 +35,9 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
                     "updates": 8000,
                 }
                 name = records.name_of(path.EXPERIMENT, settings | {"epochs": epochs}, seed)
-                after = json.dumps({"anew_accuracy": 100 * right})
+                after_text = json.dumps({"anew_accuracy": 100 * right})
                 files = {"metrics.jsonl": json.dumps(record), "status.json": json.dumps(status)}
-                runs[name] = Run(name, files | {"after.json": after})
+                runs[name] = Run(name, files | {"after.json": after_text})
     assert len(runs) == 12 * 7 * 4 == len(rows.whole_seeds(path.rows(range(12)), runs))
     claims = path.fill(runs)
     judged = {row["claim"]: row["found"]["verdict"] for row in claims if row["test"] != "none"}
@@ -67,15 +67,15 @@ def test_claims_are_judged_at_the_longest_training_if_it_has_ended(
 
 def test_the_arms_have_the_stages_of_the_protocol() -> None:
     """η of each stage at 5 epochs, relative to that of Method 1; b alone changes in Method 3."""
-    found = {}
+    stages = {}
     for arm, settings in path.ARMS.items():
         plan = make_plan(records.config(path.EXPERIMENT, settings | {"epochs": 5}, 0))
         rates = [row.eta_m / path.RATE for row in plan.rows for _ in row.epoch_range]
-        found[arm] = ([round(rate, 3) for rate in rates], plan.rows[-1].b_m)
+        stages[arm] = ([round(rate, 3) for rate in rates], plan.rows[-1].b_m)
     falling = [1, 0.707, 0.5, 0.354, 0.25]
-    assert found["1"] == ([1] * 5, 16)
-    assert found["2"] == found["reversed"] == (falling, 16)  # turned round when it is trained
-    assert found["3"][1] == 250
-    assert found["4"][1] == 80
-    assert found["late"] == ([1, 1, 1, 1, 0.25], 16)
-    assert found["quiet"] == ([0.25] * 5, 16)
+    assert stages["1"] == ([1] * 5, 16)
+    assert stages["2"] == stages["reversed"] == (falling, 16)  # turned round when it is trained
+    assert stages["3"][1] == 250
+    assert stages["4"][1] == 80
+    assert stages["late"] == ([1, 1, 1, 1, 0.25], 16)
+    assert stages["quiet"] == ([0.25] * 5, 16)

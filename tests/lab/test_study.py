@@ -39,9 +39,9 @@ def study() -> list[Row]:
 @pytest.mark.slow
 def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
     """Which `make study` would write."""
-    again = rows.read()
-    rows.fill(again, runs)
-    for row, expected in zip(rows.read(), again, strict=True):
+    filled_rows = rows.read()
+    rows.fill(filled_rows, runs)
+    for row, expected in zip(rows.read(), filled_rows, strict=True):
         assert (row["found"] or {}).keys() == (expected["found"] or {}).keys()
         for name, value in (expected["found"] or {}).items():
             if isinstance(value, float):
@@ -51,15 +51,15 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
 
 
 def test_the_pages_show_the_rows(runs: dict[str, Run]) -> None:
-    every = rows.read()
+    all_rows = rows.read()
     claims = path.fill(runs)
     for page, text in {
-        "results/cifar100.md": methods.summary(every),
+        "results/cifar100.md": methods.summary(all_rows),
         "results/path.md": path.summary(claims, runs),
     }.items():
         assert table.between((ROOT / page).read_text()) == text
     means = (ROOT / "results" / "cifar100_means.csv").read_text()
-    assert means == methods.means(every, runs)
+    assert means == methods.means(all_rows, runs)
 
 
 @pytest.mark.slow
@@ -67,19 +67,21 @@ def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study:
     for family in rows.families(study):
         seeds = rows.planned_seeds(family[0])[: family[0]["found"]["n"]]
         for row in family:
-            first, second = rows.values(row, runs, seeds)
-            found, d = row["found"], first - second
-            ends = stats.ttest_rel(first, second).confidence_interval(0.95)
-            numbers = [found[name] for name in ("statistic", "low", "high", "sd")]
-            np.testing.assert_allclose(numbers, [d.mean(), *ends, d.std(ddof=1)], rtol=1e-4)
-            if row["test"] == "none":  # of few seeds there is no more
+            ends_of_arm, ends_of_other = rows.values(row, runs, seeds)
+            numbers, d = row["found"], ends_of_arm - ends_of_other
+            interval = stats.ttest_rel(ends_of_arm, ends_of_other).confidence_interval(0.95)
+            recorded_numbers = [numbers[name] for name in ("statistic", "low", "high", "sd")]
+            np.testing.assert_allclose(
+                recorded_numbers, [d.mean(), *interval, d.std(ddof=1)], rtol=1e-4
+            )
+            if row["test"] == "none":  # Few seeds have no p of equality.
                 continue
             margin = row.get("margin", rows.MARGIN)
             p_equal, *_ = DescrStatsW(d).ttost_mean(-margin, margin)
-            np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
+            np.testing.assert_allclose(numbers["p_equal"], p_equal, rtol=1e-4)
             power = {"nobs": len(d), "alpha": LEVEL / len(family), "power": 0.8}
-            size = TTestPower().solve_power(**power) * found["sd"]
-            assert size < found["detectable"] < 1.4 * size  # few seeds: the sign-flip test's
+            size = TTestPower().solve_power(**power) * numbers["sd"]
+            assert size < numbers["detectable"] < 1.4 * size  # few seeds: the sign-flip test's
 
 
 def test_runs_finished_and_the_arms_of_a_row_share_seed_and_data(
@@ -90,9 +92,9 @@ def test_runs_finished_and_the_arms_of_a_row_share_seed_and_data(
         assert run.epochs[-1]["epoch"] == len(run.epochs)
     for row in study:
         seeds = rows.planned_seeds(row)[: row["found"]["n"]]
-        named = np.array(rows.names(row, seeds))
-        assert len(set(named.ravel())) == named.size
-        for seed, names in zip(seeds, named.T, strict=True):
+        names_of_runs = np.array(rows.names(row, seeds))
+        assert len(set(names_of_runs.ravel())) == names_of_runs.size
+        for seed, names in zip(seeds, names_of_runs.T, strict=True):
             assert all(f"\nseed: {seed}\n" in runs[name].files["config.yaml"] for name in names)
             assert all("\n  validation: 0.0\n" in runs[n].files["config.yaml"] for n in names)
             assert len({runs[name].status["data"]["fingerprint"] for name in names}) == 1
@@ -108,12 +110,12 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Path) -> None:
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
     """By an evaluation of its own, on all training images as one batch, then on augmented ones."""
-    typed = ("tracking=none", "engine.precision=fp32", "dataset.augment.crop=2")
-    forge.run(tmp_path, *TINY, *typed).good()
+    settings = ("tracking=none", "engine.precision=fp32", "dataset.augment.crop=2")
+    forge.run(tmp_path, *TINY, *settings).good()
     folder = run_folder(tmp_path)
-    before = (folder / "checkpoint.pt").read_bytes()
-    measured = ends.measure(folder, load_folder(folder))
-    assert (folder / "checkpoint.pt").read_bytes() == before
+    checkpoint = (folder / "checkpoint.pt").read_bytes()
+    numbers = ends.measure(folder, load_folder(folder))
+    assert (folder / "checkpoint.pt").read_bytes() == checkpoint
     run = load_folder(folder)
     ((images, labels),) = run.data.plain_batches([torch.arange(run.data.n)])
     order = torch.randperm(run.data.n, generator=generator(0, "statistics"))
@@ -121,15 +123,15 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     for module in run.network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    for name, of in (("anew", images), ("anew_augmented", augmented)):
+    for name, batch in (("anew", images), ("anew_augmented", augmented)):
         with torch.no_grad():
-            run.network.train()(of)
+            run.network.train()(batch)
             logits = run.network.eval()(images)
             right = [(run.network(x).argmax(1) == y).float() for x, y in run.data.test_batches()]
         loss = nn.functional.cross_entropy(logits, labels)
-        assert measured[f"{name}_train_loss"] == pytest.approx(float(loss), rel=1e-4)
-        assert measured[f"{name}_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
-    assert measured["anew_augmented_train_loss"] != pytest.approx(measured["anew_train_loss"])
+        assert numbers[f"{name}_train_loss"] == pytest.approx(float(loss), rel=1e-4)
+        assert numbers[f"{name}_accuracy"] == pytest.approx(100 * float(torch.cat(right).mean()))
+    assert numbers["anew_augmented_train_loss"] != pytest.approx(numbers["anew_train_loss"])
 
 
 def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
@@ -141,29 +143,29 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
     files = tmp_path / "files" / "cifar-100-python"
     files.mkdir(parents=True)
     (files / "meta").write_bytes(pickle.dumps({"fine_label_names": classes.tolist()}, 2))
-    wanted = {}
+    expected = {}
     for prefix, split, n in (("", "train", 12), ("test_", "test", 6)):
         labels = random.permutation(np.arange(n) % 3)
         names = np.array([f"photo_s_{number:06}.png" for number in random.permutation(n)])
         images = random.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-        held = {
+        contents = {
             "filenames": names.tolist(),
             "fine_labels": labels.tolist(),
             "data": images.transpose(0, 3, 1, 2).reshape(n, 3072),
         }
-        (files / split).write_bytes(pickle.dumps(held, 2))
+        (files / split).write_bytes(pickle.dumps(contents, 2))
         for class_name, name, image in zip(classes[labels], names, images, strict=True):
             (tmp_path / "folders" / split / class_name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / "folders" / split / class_name / name)
-        wanted[f"{prefix}images"] = images[np.lexsort((names, classes[labels]))]
-        wanted[f"{prefix}labels"] = np.repeat([0, 1, 2], n // 3)
+        expected[f"{prefix}images"] = images[np.lexsort((names, classes[labels]))]
+        expected[f"{prefix}labels"] = np.repeat([0, 1, 2], n // 3)
     for form in ("files", "folders"):
         monkeypatch.setattr("sys.argv", ["study", "cifar100", form])
         program.main()
-        with np.load("data/cifar100.npz") as written:
-            assert written.keys() == wanted.keys()
-            for name, array in wanted.items():
-                np.testing.assert_array_equal(written[name], array)
+        with np.load("data/cifar100.npz") as arrays:
+            assert arrays.keys() == expected.keys()
+            for name, array in expected.items():
+                np.testing.assert_array_equal(arrays[name], array)
 
 
 def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alone(
@@ -176,12 +178,12 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     monkeypatch.setattr("sys.argv", [""])
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    drawn: Any = {
+    arrays: Any = {
         "images": random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8),
         "labels": np.arange(200) % 2,
     }
     (tmp_path / "data").mkdir()
-    np.savez("data/cifar100.npz", **drawn, **{f"test_{k}": v for k, v in drawn.items()})
+    np.savez("data/cifar100.npz", **arrays, **{f"test_{k}": v for k, v in arrays.items()})
     monkeypatch.setattr(ends, "ANNEAL", 4)
     monkeypatch.setattr(ends, "ANNEAL_SIZE", 32)
     sizes: list[int] = []
@@ -200,30 +202,32 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     seeds.run([{**row, "second": arms[0]}], range(1))
     backward = Engine.backward
 
-    def counted(*given: Any) -> Any:
-        sizes.append(len(given[3]))
-        return backward(*given)
+    def counted(*arguments: Any) -> Any:
+        sizes.append(len(arguments[3]))
+        return backward(*arguments)
 
     monkeypatch.setattr(Engine, "backward", counted)
     seeds.run([{**row, "second": arms[1]}], range(1))
     assert sizes == [16] * (2 + 60 + 14) + [32] * 4  # two measure C² before training, 14 are twins
-    both = {**row, "second": arms[1]}
-    falling, rising = (records.of_study()[name] for (name,) in rows.names(both, range(1)))
+    both_arms = {**row, "second": arms[1]}
+    falling, rising = (records.of_study()[name] for (name,) in rows.names(both_arms, range(1)))
     for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):
-        first, second = ([e[name] for e in run.epochs] for run in (falling, rising))
-        assert (first == second) is (name in ("stage", "updates", "reference_variance")), name
+        numbers, other_numbers = ([e[name] for e in run.epochs] for run in (falling, rising))
+        assert (numbers == other_numbers) is (name in ("stage", "updates", "reference_variance")), (
+            name
+        )
     etas = [[e["eta_m"] for e in run.epochs] for run in (falling, rising)]
     assert etas[0] == etas[1][::-1] == sorted(etas[0], reverse=True)
     assert falling.after.keys() == rising.after.keys() >= {"anew_log_loss", "annealed_accuracy"}
-    assert len(rows.whole_seeds([both], records.of_study())) == 2  # of seed 1 there is none
-    assert not rows.whole_seeds([both], {falling.name: falling})
-    judged = {**both, "endpoint": "anew_accuracy", "test": "compare"}
+    assert len(rows.whole_seeds([both_arms], records.of_study())) == 2  # seed 1 has no run
+    assert not rows.whole_seeds([both_arms], {falling.name: falling})
+    judged = {**both_arms, "endpoint": "anew_accuracy", "test": "compare"}
     judged |= {"claim": "falls", "family": ""}
     monkeypatch.setattr(rows, "read", lambda: [judged])
     monkeypatch.setattr(seeds, "one", lambda *_: None)
-    named = zip(rows.names(judged, range(100, 102)), (falling, rising), strict=True)
-    done = {name: run for names, run in named for name in names}
-    monkeypatch.setattr(records, "of_study", lambda: done)
+    names_of_arms = zip(rows.names(judged, range(100, 102)), (falling, rising), strict=True)
+    runs_of_seeds = {name: run for names, run in names_of_arms for name in names}
+    monkeypatch.setattr(records, "of_study", lambda: runs_of_seeds)
     for n, start, cell in (("3", "100", "| falls | 2 |"), ("2", "102", "not judged")):
         monkeypatch.setattr("sys.argv", ["study", "seeds", "cifar100_many", start, n])
         program.main()

@@ -24,12 +24,12 @@ def test_the_committed_theory_comes_out_again(tmp_path, program, names):
     assert f"**{sum(len(study.rows) for study in studies)} statements: " in page
     for study in studies:
         assert all((tmp_path / "out" / figure).stat().st_size for figure in study.figures)
-    again, committed = (laboratory.read_frames(p) for p in (tmp_path / "out", COMMITTED))
+    frames, committed = (laboratory.read_frames(p) for p in (tmp_path / "out", COMMITTED))
     for name in {name for study in studies for name in study.frames}:
-        assert_frame_equal(again[name], committed[name], rel_tol=1e-3, abs_tol=1e-9)
+        assert_frame_equal(frames[name], committed[name], rel_tol=1e-3, abs_tol=1e-9)
 
 
 def test_a_bad_value_is_one_line_and_a_failing_exit_code(tmp_path, program):
-    ended = program("study=[nice,decay_rate]", command="lab.theory")
-    assert "Did you mean 'decay_rates'?" in ended.error()
+    process = program("study=[nice,decay_rate]", command="lab.theory")
+    assert "Did you mean 'decay_rates'?" in process.error()
     assert list(tmp_path.iterdir()) == []

@@ -17,12 +17,12 @@ KINKS = [-1.02, -0.98, 0.0, 0.98, 1.02]
 def mean(function, x, level, law):
     """E[function(x − δu)] by adaptive quadrature, for a function of numbers."""
     low, high = law.ppf(1e-14), law.ppf(1 - 1e-14)
-    inside = [k for k in ((x - kink) / level for kink in KINKS) if low < k < high]
+    kinks_inside = [k for k in ((x - kink) / level for kink in KINKS) if low < k < high]
     value, _ = integrate.quad(
         lambda u: law.pdf(u) * function(x - level * u),
         low,
         high,
-        points=inside or None,
+        points=kinks_inside or None,
         limit=400,
         epsabs=1e-12,
     )
@@ -84,5 +84,5 @@ def test_the_ripple_of_the_escapes_has_other_minima_and_its_basin_ends_at_a_maxi
     up = np.diff(escape.PROBLEM.value(x)) > 0
     minima = np.flatnonzero(~up[:-1] & up[1:])
     maxima = np.flatnonzero(up[:-1] & ~up[1:])
-    assert len(minima) == 2  # beside the global one at 0
+    assert len(minima) == 2  # the global one at 0 is not among them
     assert x[maxima[0]] == pytest.approx(escape.BASIN, abs=1e-4)

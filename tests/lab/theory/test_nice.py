@@ -30,10 +30,10 @@ def test_a_quadratic_is_nice_with_its_own_curvature_and_no_more():
 
 @pytest.mark.parametrize(("speed", "failing"), [(0.99, []), (1.01, [1.0, 0.7])])
 def test_condition_one_is_a_speed_limit_on_the_minimiser(speed, failing):
-    new = check_new_sigma_nice(drifting(speed), [1.0, 0.7, 0.2], 1.0, sigma=0.5)
-    assert broken(new, "moves_little") == failing
-    old = check_sigma_nice(drifting(speed), [1.0], sigma=0.5)
-    assert broken(old, "moves_little") == failing[:1]
+    levels = check_new_sigma_nice(drifting(speed), [1.0, 0.7, 0.2], 1.0, sigma=0.5)
+    assert broken(levels, "moves_little") == failing
+    levels_of_hazan = check_sigma_nice(drifting(speed), [1.0], sigma=0.5)
+    assert broken(levels_of_hazan, "moves_little") == failing[:1]
 
 
 def test_ball_smoothed_rastrigin_fails_at_zero_inside_the_band_and_has_two_minimisers():

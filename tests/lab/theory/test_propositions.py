@@ -80,16 +80,16 @@ def test_the_band_of_gamma_ends_at_the_widths_that_are_sampled():
 def test_minimisers_are_those_of_a_bounded_search(draw, level):
     for seed in range(5):
         function = draw(np.random.default_rng(seed))
-        found = movement.minimiser(function, level)
+        minimum = movement.minimiser(function, level)
         grid = np.linspace(*function.domain, 3001)[:, None]
         best = grid[function.value(grid, level).argmin(), 0]
-        other = optimize.minimize_scalar(
+        search = optimize.minimize_scalar(
             lambda x, f=function: f.value(np.array([[x]]), level).item(),
             bounds=(best - 0.01, best + 0.01),
             method="bounded",
             options={"xatol": 1e-10},
         )
-        assert found == pytest.approx(other.x, abs=1e-5)
+        assert minimum == pytest.approx(search.x, abs=1e-5)
 
 
 def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():

@@ -64,11 +64,13 @@ def test_the_committed_page_is_what_its_tables_say(tmp_path):
 
 
 def test_intervals_of_rates_are_those_of_another_library():
-    for won, n, lost, m in ((12, 40, 3, 50), (56, 70, 48, 80)):
-        assert wilson(won, n) == pytest.approx(proportion_confint(won, n, method="wilson"))
-        expected = confint_proportions_2indep(won, n, lost, m, method="newcomb", compare="diff")
-        gap = rate_gap("", (won, n), (lost, m))
-        assert gap.value == pytest.approx(won / n - lost / m)
+    for wins, n, rival_wins, m in ((12, 40, 3, 50), (56, 70, 48, 80)):
+        assert wilson(wins, n) == pytest.approx(proportion_confint(wins, n, method="wilson"))
+        expected = confint_proportions_2indep(
+            wins, n, rival_wins, m, method="newcomb", compare="diff"
+        )
+        gap = rate_gap("", (wins, n), (rival_wins, m))
+        assert gap.value == pytest.approx(wins / n - rival_wins / m)
         assert gap.interval == pytest.approx(expected)
 
 

@@ -36,21 +36,21 @@ def test_the_formula_of_the_stage_lengths_ends_where_a_loop_ends():
 
 def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
     phi = implicit.plan(20, 1.0)
-    last = implicit.run(phi, np.array([-0.2, 0.2]), "exact")
+    end = implicit.run(phi, np.array([-0.2, 0.2]), "exact")
     minimum = optimize.minimize_scalar(
         lambda x: float(implicit.RIPPLE.problem.value(np.array(x), 0.2 * phi[-1])),
         bounds=(-0.05, 0.05),
         method="bounded",
         options={"xatol": 1e-10},
     )
-    np.testing.assert_allclose(last, minimum.x, atol=1e-6)
+    np.testing.assert_allclose(end, minimum.x, atol=1e-6)
 
 
 def test_sgd_is_the_exact_step_in_expectation():
-    one, start = implicit.plan(1, 1.0)[:1], np.full(400_000, 0.07)
-    moved = implicit.run(one, start, "sgd", seed=3)
-    exact = implicit.run(one, start[:1], "exact")[0]
-    assert abs(moved.mean() - exact) < 4 * moved.std() / np.sqrt(moved.size)
+    phi, start = implicit.plan(1, 1.0)[:1], np.full(400_000, 0.07)
+    ends = implicit.run(phi, start, "sgd", seed=3)
+    exact = implicit.run(phi, start[:1], "exact")[0]
+    assert abs(ends.mean() - exact) < 4 * ends.std() / np.sqrt(ends.size)
 
 
 @pytest.mark.parametrize("power", [0.25, 0.5, 0.75, 1.0])
@@ -108,16 +108,16 @@ def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
 def test_minibatch_variance_is_lemma_2_1_with_its_finite_factor(batch):
     gradients = np.random.default_rng(0).standard_normal((5, 2))
     c2 = 4 / 5 * np.trace(np.cov(gradients.T))
-    drawn, subset = noise.minibatch_variances(gradients, batch)
-    assert drawn == pytest.approx(c2 / batch)
-    assert subset == pytest.approx(c2 / batch * (5 - batch) / 4)
+    variance, subset_variance = noise.minibatch_variances(gradients, batch)
+    assert variance == pytest.approx(c2 / batch)
+    assert subset_variance == pytest.approx(c2 / batch * (5 - batch) / 4)
 
 
 def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
     """Differences of Rastrigin's value stand for its slope; b and η are written out by stage."""
     table = pl.read_csv(RESULTS / "noise_and_batch.csv").filter(chosen="tuned")
     for name, split in (("1 constant", 1.0), ("3 increasing batch", 0.0)):
-        b, gamma, recorded = (
+        b, gamma, successes = (
             table.filter(schedule=name).select("b_1", "gamma", "in_global_basin").row(0)
         )
         rng, eta, step = np.random.default_rng(99), noise.ETA, 1e-5
@@ -128,7 +128,7 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
                 slope = (up - down) / (2 * step)
                 x -= eta * (slope + noise.NOISE * (2 * rng.random(2000) - 1) / b**0.5)
             eta, b = eta * gamma**split, b / gamma ** (2 * (1 - split))
-        share = recorded / noise.CHAINS
+        share = successes / noise.CHAINS
         error = np.sqrt(share * (1 - share) * (1 / 2000 + 1 / noise.CHAINS))
         assert abs((np.abs(x) < 0.5).mean() - share) < 4 * error
 
@@ -140,13 +140,15 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
 def test_the_success_at_the_ripples_is_that_of_another_simulation(method, level):
     """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
     table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
-    first, won, chains = table.select("delta_1", "successes", "chains").row(0)
-    ends = np.cumsum(1 / np.arange(400, 0, -1))  # of stages with φ² = 400/400, 399/400, …
+    delta_1, won, chains = table.select("delta_1", "successes", "chains").row(0)
+    ends = np.cumsum(
+        1 / np.arange(400, 0, -1)
+    )  # where the stages with φ² = 400/400, 399/400, … end
     stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
     falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, 1000)
-    for delta in [*first * falls, *np.zeros(400)]:
+    for delta in [*delta_1 * falls, *np.zeros(400)]:
         y = x - delta * rng.uniform(-1, 1, 1000)
         x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
     share = won / chains
@@ -196,18 +198,20 @@ def test_training_is_gradient_descent_by_hand_and_learns(data):
 
 def test_the_bias_in_mid_epoch_is_that_of_a_plain_loop(data, monkeypatch):
     monkeypatch.setattr(assumptions, "HALVES", (1,))
-    (found,) = assumptions.unseen_over_all(data, seed=4)
+    (bias,) = assumptions.unseen_over_all(data, seed=4)
     random = torch.Generator().manual_seed(4)
     x, n = NETWORK.initial(1, 4)[0], len(data.labels)
     order = torch.randperm(n, generator=random)
-    seen = (n + 31) // 32 // 2 * 32  # half of the batches
-    for i in range(0, seen, 32):
+    samples_used = (n + 31) // 32 // 2 * 32  # half of the batches
+    for i in range(0, samples_used, 32):
         rows = order[i : i + 32]
         x = x - 0.15 * NETWORK.gradient(x, Digits(data.images[rows], data.labels[rows]))
     gradients = NETWORK.sample_gradients(x, data)
-    whole = gradients.mean(0)
-    to_come = gradients[order[seen:]].mean(0)
-    assert found == pytest.approx(float((to_come - whole) @ whole / whole.norm() ** 2), rel=1e-6)
+    gradient = gradients.mean(0)
+    to_come = gradients[order[samples_used:]].mean(0)
+    assert bias == pytest.approx(
+        float((to_come - gradient) @ gradient / gradient.norm() ** 2), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("kernel", own_noise.KERNELS)
@@ -216,10 +220,10 @@ def test_every_kernel_of_noise_has_the_variance_of_a_mini_batch(kernel):
     gradients = torch.randn(60, 8, generator=source, dtype=torch.float64) ** 3
     gradients -= gradients.mean(0)
     c2 = float((gradients**2).sum(1).mean())
-    drawn = own_noise.noise(kernel, gradients, 20_000, source)
+    omega = own_noise.noise(kernel, gradients, 20_000, source)
     share = {own_noise.LARGE: 1 / 4, own_noise.BALL: 8 / 10}.get(kernel, 1)
     expected = share * c2 / own_noise.BATCH
-    assert float((drawn**2).sum(1).mean()) == pytest.approx(expected, rel=0.05)
+    assert float((omega**2).sum(1).mean()) == pytest.approx(expected, rel=0.05)
     if kernel in (own_noise.OWN, own_noise.OWN_GAUSSIAN):
         covariance = gradients.T @ gradients / 60 / own_noise.BATCH
-        assert (drawn.T @ drawn / 20_000 - covariance).norm() < 0.05 * covariance.norm()
+        assert (omega.T @ omega / 20_000 - covariance).norm() < 0.05 * covariance.norm()
