@@ -28,7 +28,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from conftest import ROOT, Ended, clean_environment
+from conftest import ROOT, Ended, clean_environment, seed
 
 from igo.ground.errors import UserError
 
@@ -235,6 +235,7 @@ def _disturb(
 
 def _program(function: str, command: str, arguments: tuple[str, ...], rank: int) -> None:
     if function:
+        seed()
         torch.save(getattr(*_owner(function))(*arguments), f"result-{rank}.pt")
     elif command.startswith("lab."):
         sys.argv = [command, *arguments]

@@ -147,13 +147,13 @@ def test_a_gradient_norm_with_dropout_is_not_too_large() -> None:
 
 
 def in_eval_mode() -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.5)).eval()
+    return nn.Sequential(net(torch.float32), nn.Dropout(0.5)).eval()
 
 
 SUSPECT: dict[str, tuple[Any, Any, Any, str | None]] = {
     "dropout in eval mode": (in_eval_mode(), mse_loss, loader(), "Dropout and is in eval mode"),
     "in train mode": (in_eval_mode().train(), mse_loss, loader(), None),
-    "in order": (nn.Linear(3, 1), mse_loss, DataLoader(data(), B), "samples in order"),
+    "in order": (net(torch.float32), mse_loss, DataLoader(data(), B), "samples in order"),
 }  # fmt: skip
 
 

@@ -20,8 +20,10 @@ absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision
 sys.modules |= dict.fromkeys(absent)  # as if these were not installed: importing one fails
 import torch
 
+torch.manual_seed(0)
 x = torch.randn(600, 3)
-data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+y = x.sum(1, keepdim=True) + 0.1 * torch.randn(600, 1)  # no line fits it, so C² is above 0
+data = torch.utils.data.TensorDataset(x, y)
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 """
@@ -29,10 +31,14 @@ STEP = """loss = torch.nn.functional.mse_loss(model(inputs), targets)
         optimizer.zero_grad(); loss.backward(); optimizer.step()"""
 AFTER = """
 measured = igo.measure_noise(model, torch.nn.functional.mse_loss,
-                             DataLoader(data, 6, shuffle=True), n=600, batches=10)
+                             DataLoader(data, 1, shuffle=True), n=600, batches=600)
 assert not any(map(sys.modules.get, absent))
-print(batches.updates == plan.updates, loss.item() < 0.5,
-      igo.noise_level(schedule.learning_rate, 16, measured.variance) > 0)
+residuals = model(x) - y
+gradients = 2 * residuals * torch.cat([x, torch.ones(600, 1)], 1)  # of each sample, by hand
+variance = gradients.var(0, correction=0).sum().item()
+delta = schedule.learning_rate * (variance / 16) ** 0.5
+print(batches.updates == plan.updates, residuals.square().mean().item() < 0.02,
+      abs(igo.noise_level(schedule.learning_rate, 16, measured.variance) / delta - 1) < 1e-4)
 """
 
 

@@ -27,7 +27,10 @@ SIDE = 56
 def test_narrow_models_train_to_the_end_by_right_gradients(
     steps: int, kernels: dict[str, str], tmp_path: Path
 ) -> None:
-    code = f"import test_pointwise as t; t.compare_gradients(); t.train_narrow_models({steps})"
+    code = (
+        "import conftest, test_pointwise as t\n"
+        f"conftest.seed(); t.compare_gradients(); t.train_narrow_models({steps})"
+    )
     environment = kernels | {
         "PYTHONPATH": f"{Path(__file__).parent}:{ROOT / 'tests'}:{ROOT / 'src'}",
         "OMP_WAIT_POLICY": "passive",  # other tests want the cores
@@ -49,7 +52,6 @@ def test_ordinary_models_are_left_as_they_are(model: ModelConfig) -> None:
 
 def train_narrow_models(steps: int) -> None:
     """In fp32, and in bf16 where ``auto`` takes it."""
-    torch.manual_seed(0)
     facts = DatasetConfig("made", 10, 1, SIDE, 100, [0.5], [0.5])
     narrow = [models.build(ModelConfig("resnet8", width=width), facts) for width in (4, 6, 8)]
     users = nn.Sequential(  # widths that fill no vector
