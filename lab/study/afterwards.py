@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from igo.method.plan import Plan
 
 import igo
 from igo.config.load import make_plan
 from igo.ground.errors import UserError
+from igo.plans.plan import Plan
 from igo.runs.folder import path_of, state_of
 from lab.study import fewer_updates, images, records, seeds
 from lab.study.design import Job, Record, Runs, Study, best, key, search

@@ -219,13 +219,13 @@ def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> F
                 update_passed = stage * STAGE * epochs + number + 1
         stages.append(steps.noise(stage))
     _, running = ends.evaluated(run.network, run.data.test_batches())
-    fresh, train = _fresh(run)
+    fresh_accuracy, train = fresh(run)
     seconds = time.process_time() - start
     ends.anneal(run, ANNEAL_RATE, ANNEAL)
-    annealed, _ = _fresh(run)
+    annealed, _ = fresh(run)
     hardware = manifest.of_training(run)["hardware"]
     return record | {
-        "fresh": fresh,
+        "fresh": fresh_accuracy,
         "running": running,
         "train": train,
         "annealed": annealed,
@@ -240,7 +240,7 @@ def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> F
     }
 
 
-def _fresh(run: Training) -> tuple[float, float]:
+def fresh(run: Training) -> tuple[float, float]:
     """Test and train accuracy with new statistics of BatchNorm."""
     order = torch.randperm(run.data.n, generator=generator(0, "statistics")).split(ends.AT_ONCE)
     update_bn(run.data.plain_batches(order), run.network.train())
