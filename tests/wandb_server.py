@@ -222,6 +222,7 @@ class WandbServer:
             "state": "running" if run.exit_code is None else "finished",
             "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
             "systemMetrics": "{}",
+            "config": run.settings.get("config") or "{}",
             "tags": run.settings.get("tags") or [],
             "user": {"name": "somebody", "username": "somebody"},
             "historyKeys": None,

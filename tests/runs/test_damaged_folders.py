@@ -21,7 +21,7 @@ from rich.console import Console
 
 import igo
 from igo.config.load import make_plan
-from igo.config.schema import Config
+from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError
 from igo.report import reading, report, table
 from igo.runs import session, sharpness
@@ -133,7 +133,7 @@ def sync(folder: Path) -> object:
         return None  # it was never sent
     run = mock.patch("wandb.init", return_value=mock.Mock(starting_step=3, dir="."))
     with run, mock.patch.object(wandb, "_rows_there", return_value=0):
-        return wandb._send(folder)
+        return wandb._send(folder, TrackingConfig())
 
 
 def measure(folder: Path) -> object:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY, run_folder
+from conftest import TINY, configure, run_folder
 from forked import finished, forge
 from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
@@ -58,7 +58,7 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     for load in (igo.load_run, lambda place: sharpness.measure(place, sharpness.Settings())):
         with pytest.raises(UserError, match=re.escape(reason)):
             load(folder)
-    assert not manifest.differences(read_status(folder))
+    assert not manifest.differences(read_status(folder), configure(*TINY))
     shown = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
     shown.append(capsys.readouterr().out)
     assert not any("s3cret" in text or "\x1b[2J" in text for text in shown)
@@ -67,13 +67,54 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     if kind == "model":
         edit(folder / "status.json", wandb_id="theirs")
         with WandbServer() as server:
-            sent = forge.run(folder.parents[1], command="sync", **server.online).good()
+            sent = forge.run(Path.cwd(), "project=null", command="sync", **server.online).good()
         assert "3 epochs sent" in sent.stdout
         assert not Path("ran").exists()
         config = read_config(file, trust=True)
         with pytest.raises(UserError, match="no Module"):
             models.build(config.model, config.dataset)
         assert Path("ran").exists(), "it was a working trap"
+
+
+def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
+    """Importing ``unittest.__main__`` runs the test files of the current folder."""
+    Path("test_it.py").write_text(Path("evil.py").read_text())
+    edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan="0")
+    measured = forge.run(Path.cwd(), "runs=runs", command="sharpness")
+    trained = forge.run(Path.cwd(), *TINY, "tracking=none")
+    for told in (measured.stdout, trained.stderr):
+        assert "another plan than this version of igo makes" in told
+        assert "unittest" not in told
+    assert not Path("ran").exists()
+
+
+def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
+    """Neither to its entity, nor into a W&B run that is another's, nor what its link leads to."""
+    Path("key").write_text("private")
+    link, file = folder / "changes-x.patch", folder / "config.yaml"
+    link.symlink_to(Path("key").resolve())
+    theirs = "project=theirs", "entity=them"
+
+    def change(old: str, new: str) -> None:
+        file.write_text(file.read_text().replace(old, new))
+
+    change("  project: null\n  entity: null\n", "  project: theirs\n  entity: them\n")
+    edit(folder / "status.json", wandb_id="mine")
+    with WandbServer() as server:
+
+        def refused(*words: str) -> str:
+            ended = forge.run(Path.cwd(), *words, command="sync", **server.online)
+            assert ended.returncode == 1
+            return ended.stdout
+
+        assert "type project=theirs entity=them to send it there" in refused()
+        assert f"{link} cannot be read (it is no file)" in refused(*theirs)
+        assert not server.runs
+        link.unlink()
+        sent = forge.run(Path.cwd(), *theirs, command="sync", **server.online).good()
+        assert "3 epochs sent" in sent.stdout
+        change("\nseed: 0\n", "\nseed: 1\n")
+        assert "W&B's run mine, of its wandb_id, has other settings" in refused(*theirs)
 
 
 def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_the_command_that_sends_a_run_can_be_typed(capsys: pytest.CaptureFixture
     config = read_config(folder / "config.yaml")
     session._conclude(config, RunFolder(folder), terminal.Terminal(), "finished")
     command = capsys.readouterr().out.split("to send it: ")[1].splitlines()[0]
-    assert shlex.split(command) == ["igo", "sync", f"runs={folder}"]
+    assert shlex.split(command) == ["igo", "sync", f"runs={folder}", "project=igo"]
 
 
 def in_terminal(width: int, arguments: list[str], folder: Path) -> str:

@@ -86,7 +86,7 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
     state = checkpoint.load(path, signature) if ranks.first else None
     if state:
         manifest.check_data(path.parent, recorded, run.identity)
-        manifest.check_plan(path.parent, recorded, run.plan)
+        manifest.check_plan(path.parent, recorded, run.config, run.plan)
     state = ranks.broadcast(state)
     if state is None:
         return None
@@ -159,8 +159,10 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     machine.keep_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
     # At the first epoch nothing depends on an earlier start.
-    if progress.epoch and (other := manifest.differences(before, here["hardware"])):
-        terminal.warn(f"the run began under {other}")
+    if progress.epoch:
+        other = manifest.differences(before, training.config, here["hardware"])
+        if other:
+            terminal.warn(f"the run began under {other}")
     with folder.writing():
         folder.write_plan(training.config, training.plan)
         if diff := manifest.changes():  # beside those of other starts

@@ -75,13 +75,13 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
 
 
-def check_plan(place: Path, recorded: Record, plan: Plan) -> None:
+def check_plan(place: Path, recorded: Record, config: Config, plan: Plan) -> None:
     """Raise a UserError if a run's recorded plan is another one than this code makes."""
     if recorded.get("plan") not in (None, plan_digest(plan)):
         raise UserError(
             f"{place} has another plan than this version of igo makes"
-            f" ({differences(recorded) or 'status.json was changed'}). Continue with that version,"
-            " or train it anew: in the same folder with fresh=true, or in another runs_dir"
+            f" ({differences(recorded, config) or 'status.json was changed'}). Continue with that"
+            " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
         )
 
 
@@ -99,24 +99,27 @@ def check_data(place: Path, recorded: Record, here: Identity) -> None:
     )
 
 
-def differences(recorded: Record, hardware: Mapping[str, Any] | None = None) -> str:
+def differences(recorded: Record, config: Config, hardware: Mapping[str, Any] | None = None) -> str:
     """How code, versions and hardware of a record differ from those here; empty if they do not.
 
     Args:
         recorded: the content of a run's status.json; each of its starts is compared.
+        config: of the run, as this process trains or loads it. The files of its calls are compared:
+            to look for what the record alone names would import that, and so run it.
         hardware: of this process; None = it is not compared.
     """
     differing = []
     here = {name: _version(name) for name in COMPUTING}
     here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
+    files = own_code(config)
     for start in (*(recorded.get("earlier") or ()), recorded):
         if start.get("code") not in (None, code()):
             known = [start.get("commit") or "unknown", commit() or "unknown"]
             short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
             differing.append("commit {}, now {}".format(*short))
-        for call, digits in (start.get("own_code") or {}).items():
-            there = call.partition(".")[0] in sys.modules  # a record shall not have it imported
-            if there and own.digest(call) != digits:
+        digits = start.get("own_code") or {}
+        for call in files:
+            if digits.get(call, files[call]) != files[call]:
                 differing.append(f"another version of {call.partition('(')[0]}'s file")
         before = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
         for name, now in here.items():

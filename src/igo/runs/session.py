@@ -13,6 +13,7 @@ from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_records, state_of
+from igo.runs.loggers.wandb import destination
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
 
@@ -46,7 +47,7 @@ def run(config: Config) -> Path:
                 return folder.path
             finished = ranks.first and not config.fresh and has_finished(config, folder, plan)
             if ranks.broadcast(finished):
-                other = manifest.differences(folder.status()) if ranks.first else ""
+                other = manifest.differences(folder.status(), config) if ranks.first else ""
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
                 # To W&B only for a `wandb agent`; `igo sync` sends the others.
@@ -77,7 +78,7 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     status = folder.status()
     if status.get("state") != "finished":
         return False
-    manifest.check_plan(folder.path, status, plan)
+    manifest.check_plan(folder.path, status, config, plan)
     read_records(folder.path, plan.epochs)
     with suppress(Missing):  # then nothing is compared
         here = manifest.identified(config.dataset.name, place_of(config, download=False))
@@ -103,6 +104,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
             " accuracy means nothing; a smaller learning_rate may help"
         )
     if (config.tracking.tool, config.tracking.mode) == ("wandb", "offline"):
-        send = shlex.join(["igo", "sync", f"runs={folder.path}"])
+        words = destination(config.tracking)
+        send = shlex.join(["igo", "sync", f"runs={folder.path}", *words])
         terminal.say(f"W&B is offline; to send it: {send}")
     terminal.say(f"run {folder.path}")

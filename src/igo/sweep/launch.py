@@ -207,7 +207,7 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
         if states[job.name] == "finished":
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
-                others[differences(job.folder.status())] += 1
+                others[differences(job.folder.status(), job.config)] += 1
                 if job.config.save_model:
                     from igo.runs import checkpoint  # imports torch
 

@@ -13,7 +13,7 @@ import io
 import logging
 import os
 import secrets
-import shutil
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
@@ -25,9 +25,9 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config
 from igo.config.names import data_set, leaves, schedule_name, spelled_out
-from igo.config.schema import Config
+from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
-from igo.ground.files import Record
+from igo.ground.files import Record, read_bytes
 from igo.runs.find import find, named
 from igo.runs.folder import RunFolder, read_plan, read_records, read_status, setting_of, state_of
 from igo.runs.loggers import Logger, Say
@@ -121,6 +121,8 @@ class WandB(Logger):
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
             values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
+        # Nothing is sent if one cannot be read, as a link, which may lead to any file.
+        patches = {file.name: read_bytes(file) for file in folder.path.glob("changes-*.patch")}
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
@@ -156,10 +158,11 @@ class WandB(Logger):
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
             )
-            for patch in folder.path.glob("changes-*.patch"):
+            for name, patch in patches.items():
                 # From elsewhere W&B would link it, and warn of that in every run of changed code.
-                copied = shutil.copy(patch, self._run.dir)
-                self._run.save(copied, base_path=self._run.dir, policy="now")
+                copied = Path(self._run.dir) / name
+                copied.write_bytes(patch)
+                self._run.save(str(copied), base_path=self._run.dir, policy="now")
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
         over_epochs("updates", summary="last")
@@ -213,9 +216,13 @@ def _or_teardown() -> Iterator[None]:
 def run(composed: DictConfig) -> None:
     """Send every run that W&B does not have whole, whatever WANDB_MODE says.
 
+    A folder may be from somebody else. So a run that names another project or entity than those
+    asked for is not sent.
+
     Raises:
         SystemExit: 1 if a run could not be sent; the others were sent.
     """
+    asked = TrackingConfig(project=composed.project, entity=composed.entity)
     terminal, failed = Terminal(), 0
     every = [folder.resolve() for folder in find(named(composed.runs))]
     folders = [f for f in every if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
@@ -227,7 +234,7 @@ def run(composed: DictConfig) -> None:
         )
     for number, folder in enumerate(folders, 1):
         try:
-            outcome = _send(folder)
+            outcome = _send(folder, asked)
         except Exception as error:  # such as CommError, or any other after a strange answer
             reason = told(error) or first_line(error)
             outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
@@ -238,11 +245,22 @@ def run(composed: DictConfig) -> None:
         raise SystemExit(1)
 
 
-def _send(place: Path) -> str:
-    """Send one run; return the outcome."""
+def destination(tracking: TrackingConfig) -> list[str]:
+    """The words of `igo sync` that send a run to its project and entity."""
+    entity = [f"entity={tracking.entity}"] if tracking.entity else []
+    return [f"project={tracking.project}", *entity]
+
+
+def _send(place: Path, asked: TrackingConfig) -> str:
+    """Send one run to the project and entity that are asked for; return the outcome."""
     if state_of(place) == "running":
         return "skipped: it is running"
     config = read_config(place / "config.yaml", trust=True)  # nothing that it names is called
+    if (words := destination(config.tracking)) != destination(asked):
+        raise UserError(
+            "its config.yaml names another project or entity than this command: type"
+            f" {shlex.join(words)} to send it there"
+        )
     folder, status = RunFolder(place), read_status(place)
     records = read_records(place)
     there = _rows_there(config, status["wandb_id"])
@@ -255,13 +273,20 @@ def _send(place: Path) -> str:
 
 
 def _rows_there(config: Config, run_id: str) -> int:
-    """How many rows of a run the server has; 0 if it does not know the run, or does not answer."""
+    """How many rows of a run the server has; 0 if it does not know the run, or does not answer.
+
+    Raises:
+        UserError: they are of another run than the configuration's.
+    """
     import wandb
 
     entity = f"{config.tracking.entity}/" if config.tracking.entity else ""
     try:
         api = wandb.Api(timeout=INIT_TIMEOUT)
         run = api.run(f"{entity}{config.tracking.project}/{run_id}")
-        return int(run.historyLineCount or 0)
+        rows, sent = int(run.historyLineCount or 0), run.config
     except Exception:  # W&B's errors, or any other after a strange answer
         return 0
+    if rows and (sent.get("setting"), sent.get("seed")) != (setting_of(config), config.seed):
+        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
+    return rows
