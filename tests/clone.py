@@ -19,8 +19,11 @@ def copy_sources(place: Path) -> None:
         pytest.skip("this copy has no history")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in listed.stdout.rstrip("\0").split("\0"):
         source, target = ROOT / name, place / name
         if source.is_symlink() or source.is_file():
@@ -45,17 +48,23 @@ def run(place: Path, command: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(place / "src"),
         "HOME": str(place / "home"),
     }
-    kept = clean_environment(**changes)
+    environment = clean_environment(**changes)
     of_make = ("MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")  # of the make that runs the tests
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "COLUMNS", *of_make):
-        kept.pop(name, None)
+        environment.pop(name, None)
     with subprocess.Popen(
-        ["bash", "-c", command], cwd=place, env=kept, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as started:  # fmt: skip
+        ["bash", "-c", command],
+        cwd=place,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         try:
-            out, error = started.communicate(timeout=LONGEST)
+            out, error = process.communicate(timeout=LONGEST)
         except BaseException:
-            os.killpg(started.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
             raise
-    return subprocess.CompletedProcess(command, started.returncode, out, error)
+    return subprocess.CompletedProcess(command, process.returncode, out, error)

@@ -129,11 +129,15 @@ def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
 
 def ran(folder: Path, *words: str | Path, **environment: str) -> Ended:
     """Run a command in a folder."""
-    done = subprocess.run(
-        words, cwd=folder, env=clean_environment(**environment),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr)
+    process = subprocess.run(
+        words,
+        cwd=folder,
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ended(process.returncode, process.stdout, process.stderr)
 
 
 def status(place: Path) -> dict[str, Any]:
@@ -142,21 +146,21 @@ def status(place: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "status.json").read_text()))
 
 
-def assert_equal(actual: Any, wanted: Any) -> None:
+def assert_equal(actual: Any, expected: Any) -> None:
     """Equal to the bit, containers and their order included."""
-    assert type(actual) is type(wanted)
+    assert type(actual) is type(expected)
     if isinstance(actual, torch.Tensor):
-        assert actual.dtype == wanted.dtype
-        assert torch.equal(actual, wanted)
+        assert actual.dtype == expected.dtype
+        assert torch.equal(actual, expected)
     elif isinstance(actual, dict):
-        assert list(actual) == list(wanted)
+        assert list(actual) == list(expected)
         for key in actual:
-            assert_equal(actual[key], wanted[key])
+            assert_equal(actual[key], expected[key])
     elif isinstance(actual, list):
-        for pair in zip(actual, wanted, strict=True):
+        for pair in zip(actual, expected, strict=True):
             assert_equal(*pair)
     else:
-        assert actual == wanted
+        assert actual == expected
 
 
 @pytest.fixture(autouse=True)
@@ -198,9 +202,9 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program
     """
     from forked import forge  # which imports this file
 
-    def start(*arguments: str, **more: Any) -> Ended:
+    def start(*arguments: str, **settings: Any) -> Ended:
         outputs = tmp_path_factory.mktemp("outputs")
-        return forge.run(tmp_path, *arguments, outputs=outputs, **more)
+        return forge.run(tmp_path, *arguments, outputs=outputs, **settings)
 
     return start
 
@@ -208,7 +212,9 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program
 @pytest.fixture
 def interpreter(tmp_path: Path) -> Program:
     """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
-    return lambda *words, **more: python(tmp_path, *command(tmp_path, *words)[1:], **more)
+    return lambda *words, **environment: python(
+        tmp_path, *command(tmp_path, *words)[1:], **environment
+    )
 
 
 def command(tmp_path: Path, *arguments: str) -> list[str]:
@@ -219,8 +225,8 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """The environment without the user's own W&B settings, one thread."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    return {**kept, "OMP_NUM_THREADS": "1", **changes}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    return {**environment, "OMP_NUM_THREADS": "1", **changes}
 
 
 def run_folder(tmp_path: Path) -> Path:

@@ -30,19 +30,19 @@ def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -
     folder = data_dir / dataset.base_folder
     folder.mkdir(parents=True)
     names = [name for name, _ in dataset.train_list]
-    each = TRAIN // len(names)
+    samples_per_file = TRAIN // len(names)
     for i, name in enumerate([*names, dataset.test_list[0][0]]):
-        n, first = (TEST, 0) if i == len(names) else (each, i * each)
+        n, first_sample = (TEST, 0) if i == len(names) else (samples_per_file, i * samples_per_file)
         images = pixels(n, seed=i)
-        labels = [(first + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
+        labels = [(first_sample + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
         entries: dict[str, Any] = {labels_key: labels, "data": images.reshape(n, 3072)}
         (folder / name).write_bytes(pickle.dumps(entries, protocol=2))
     names_of_classes = [f"class {c}" for c in range(classes)]
     known_classes = {dataset.meta["key"]: names_of_classes}
     (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(known_classes, protocol=2))
     for lists in ("train_list", "test_list"):
-        known = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
-        monkeypatch.setattr(dataset, lists, known)
+        checksums = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
+        monkeypatch.setattr(dataset, lists, checksums)
     meta = folder / dataset.meta["filename"]
     monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5(meta)})
     return folder
@@ -71,14 +71,14 @@ def write_fashion(folder: Path, suffix: str = "", *, seed: int = 0, n: int = TRA
 
 def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
     draw = np.random.default_rng(n)
-    held = {
+    arrays = {
         "images": draw.integers(0, 200, (n, *shape), dtype=np.uint8),
         "labels": np.arange(n) % 3,
     }
     if test:
-        held["test_images"] = draw.integers(0, 200, (test, *shape), dtype=np.uint8)
-        held["test_labels"] = np.arange(test) % 3
-    np.savez(file, **held)  # type: ignore[arg-type]
+        arrays["test_images"] = draw.integers(0, 200, (test, *shape), dtype=np.uint8)
+        arrays["test_labels"] = np.arange(test) % 3
+    np.savez(file, **arrays)  # type: ignore[arg-type]
     return file
 
 

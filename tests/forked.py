@@ -70,19 +70,19 @@ class Death:
         calls = 0
 
         @functools.wraps(original)
-        def wrapped(*arguments: Any, **named: Any) -> Any:
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls != self.call:
-                return original(*arguments, **named)
+                return original(*arguments, **keywords)
             result = None
             if self.moment == "torn":
                 with contextlib.suppress(OSError):  # a folder
                     os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
             elif self.moment == "after":
-                result = original(*arguments, **named)
+                result = original(*arguments, **keywords)
             self.strike()
-            return result if self.moment == "after" else original(*arguments, **named)
+            return result if self.moment == "after" else original(*arguments, **keywords)
 
         setattr(owner, name, wrapped)
 
@@ -133,38 +133,49 @@ class Forge:
             environment: variables to set.
         """
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
-        first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
-        typed = (*place, *arguments) if first else (*arguments, *place)
+        # Flags come before or after all settings.
+        begins_with_flag = arguments[:1] and arguments[0].startswith("-")
+        words = (*arguments, *place) if begins_with_flag else (*place, *arguments)
         disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
-        program = functools.partial(_program, function, command, typed)
+        program = functools.partial(_program, function, command, words)
         folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
         group = _group(ranks) if ranks > 1 else {}
         environment.setdefault("HOME", os.environ["HOME"])  # the test's, not the server's
         files, processes = [], []
         for rank in range(ranks):
-            named = group | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if group else {}
+            rank_variables = (
+                group | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if group else {}
+            )
             ending = f"-{rank}.txt" if rank else ".txt"
             files.append([(outputs or folder) / f"{name}{ending}" for name in ("out", "err")])
-            given = (rank, folder, files[-1], environment | named, disturb, program, cpu)
-            processes.append(server().Process(target=_run, args=given))
+            rank_arguments = (
+                rank,
+                folder,
+                files[-1],
+                environment | rank_variables,
+                disturb,
+                program,
+                cpu,
+            )
+            processes.append(server().Process(target=_run, args=rank_arguments))
             processes[-1].start()
         for process in processes:
             process.join()
-        ended = [
+        outcomes = [
             (process.exitcode, out.read_text(), err.read_text())
             for process, (out, err) in zip(processes, files, strict=True)
         ]
-        return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu[0])
+        return Ended(*outcomes[0], others=tuple(outcomes[1:]), cpu=cpu[0])
 
     def results(
         self, folder: Path, ranks: int, function: str, *arguments: str, **environment: Any
     ) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
-        ended = self.run(folder, *arguments, ranks=ranks, function=function, **environment)
-        codes = [ended.returncode, *(code for code, _, _ in ended.others)]
+        process = self.run(folder, *arguments, ranks=ranks, function=function, **environment)
+        codes = [process.returncode, *(code for code, _, _ in process.others)]
         if any(codes):
-            raise RuntimeError(f"{codes}: {ended}")
+            raise RuntimeError(f"{codes}: {process}")
         return [torch.load(folder / f"result-{rank}.pt") for rank in range(ranks)]
 
 
@@ -172,12 +183,12 @@ forge = Forge()
 
 
 @functools.cache
-def finished(*typed: str) -> Path:
+def finished(*arguments: str) -> Path:
     """Where this run was started and has finished; no test changes it."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    ended = forge.run(Path(folder.name), *typed)
-    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    process = forge.run(Path(folder.name), *arguments)
+    assert (process.returncode, process.stderr) == (0, ""), process
     return Path(folder.name)
 
 

@@ -27,9 +27,13 @@ def main(*arguments: str) -> None:
 def network(*before_the_last: nn.Module) -> nn.Module:
     """10 logits of 8x8 images; it takes float32."""
     layers = nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
-        *before_the_last, nn.Linear(96, 10),
-    ).double()  # fmt: skip
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        *before_the_last,
+        nn.Linear(96, 10),
+    ).double()
     layers.register_forward_pre_hook(lambda _, inputs: tuple(x.double() for x in inputs))
     return layers
 

@@ -39,30 +39,37 @@ def record_runs(
     for index, seed in enumerate(seeds):
         seeded = copy.deepcopy(config)
         seeded.seed = seed
-        last = None if accuracies is None else accuracies[index]
-        folders.append(_write(seeded, overrides, centre, last))
+        last_accuracy = None if accuracies is None else accuracies[index]
+        folders.append(_write(seeded, overrides, centre, last_accuracy))
     return folders
 
 
-def _write(config: Config, overrides: Sequence[str], centre: float, last: float | None) -> Path:
+def _write(
+    config: Config, overrides: Sequence[str], centre: float, last_accuracy: float | None
+) -> Path:
     folder, plan = RunFolder(path_of(config)), make_plan(config)
     folder.path.mkdir(parents=True)
     folder.write_plan(config, plan)
     rows = _records(config, plan, random.Random(f"{overrides} {config.seed}"), centre)
-    if last is not None:
-        rows[-1]["test/accuracy"] = last
+    if last_accuracy is not None:
+        rows[-1]["test/accuracy"] = last_accuracy
     folder.write_records(rows)
     folder.begin_status(
-        state="finished", started="2025-01-02T03:04:05+0000", commit="c0ffee" * 6, host="here",
+        state="finished",
+        started="2025-01-02T03:04:05+0000",
+        commit="c0ffee" * 6,
+        host="here",
         command=f"python '/a clone/src/train.py' {' '.join(overrides)} seed={config.seed}",
         python="3.11.0",
-        versions={"torch": "2.9.0"}, hardware=HARDWARE, seconds=2.5,
-    )  # fmt: skip
+        versions={"torch": "2.9.0"},
+        hardware=HARDWARE,
+        seconds=2.5,
+    )
     return folder.path
 
 
 def _records(
-    config: Config, plan: Plan, drawn: random.Random, centre: float
+    config: Config, plan: Plan, draw: random.Random, centre: float
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     updates = 0
@@ -72,15 +79,25 @@ def _records(
         delta = stage.eta_m * (VARIANCE / stage.b_m) ** 0.5
         rows.append(
             {
-                "epoch": epoch, "stage": stage.stage, "updates": updates,
-                "samples": config.dataset.samples * epoch, "eta_m": stage.eta_m, "b_m": stage.b_m,
-                "gamma_m": stage.gamma_m, "delta_m": delta, "reference_variance": VARIANCE,
-                "delta_measured": delta * drawn.uniform(0.8, 1.2), "gradient_variance": VARIANCE,
-                "train/loss": drawn.uniform(1, 1.2) / epoch, "train/accuracy": drawn.random(),
-                "test/loss": drawn.uniform(1, 2), "images_per_second": 1000.0, "seconds": 1.0,
-                "test/accuracy": centre + drawn.gauss(0, 0.01),
+                "epoch": epoch,
+                "stage": stage.stage,
+                "updates": updates,
+                "samples": config.dataset.samples * epoch,
+                "eta_m": stage.eta_m,
+                "b_m": stage.b_m,
+                "gamma_m": stage.gamma_m,
+                "delta_m": delta,
+                "reference_variance": VARIANCE,
+                "delta_measured": delta * draw.uniform(0.8, 1.2),
+                "gradient_variance": VARIANCE,
+                "train/loss": draw.uniform(1, 1.2) / epoch,
+                "train/accuracy": draw.random(),
+                "test/loss": draw.uniform(1, 2),
+                "images_per_second": 1000.0,
+                "seconds": 1.0,
+                "test/accuracy": centre + draw.gauss(0, 0.01),
             }
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -17,12 +17,17 @@ MOVED = ("dataset.augment.crop=1", "dataset.augment.flip=true", "dataset.augment
 KINDS: dict[str, tuple[str, ...]] = {
     "sgd": (*BASE, SILENT),
     "momentum, augmentation, final stage": (
-        *BASE, SILENT, "optimizer=shb", "learning_rate=0.02", *MOVED, "schedule.final_updates=2",
+        *BASE,
+        SILENT,
+        "optimizer=shb",
+        "learning_rate=0.02",
+        *MOVED,
+        "schedule.final_updates=2",
     ),
     "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
     "adamw": (*BASE, SILENT, "optimizer=adamw"),
     "W&B": BASE,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def undisturbed(kind: str) -> Outcome:
 
 def assert_continues(place: Path, kind: str) -> None:
     """The same command ends the run, and everything in it is as if nothing had happened."""
-    ended = start(place, kind)
-    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    process = start(place, kind)
+    assert (process.returncode, process.stderr) == (0, ""), process
     assert_whole(place, kind)
 
 

@@ -32,7 +32,7 @@ def terms(network: nn.Module, images: Tensor, *, backward: bool = True) -> int:
     In each layer: over what a unit sees, and over what sees it; over samples and places, for the
     gradient of its weights, and in BatchNorm for two moments and their two slopes.
     """
-    counted = [len(images)]
+    sum_lengths = [len(images)]
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
         weight, places = layer.get_parameter("weight"), output.numel() // output.shape[1]
@@ -41,18 +41,18 @@ def terms(network: nn.Module, images: Tensor, *, backward: bool = True) -> int:
         else:
             outputs, inputs = weight.shape[:2]
             sums = [weight.numel() // outputs, weight.numel() // inputs + places]
-        counted.extend(sums if backward else sums[:1])
+        sum_lengths.extend(sums if backward else sums[:1])
 
-    copied = copy.deepcopy(network)
-    for layer in copied.modules():
+    network_copy = copy.deepcopy(network)
+    for layer in network_copy.modules():
         if isinstance(getattr(layer, "weight", None), Tensor):
             layer.register_forward_hook(count)
     with torch.no_grad():
-        copied(images)
-    return sum(counted)
+        network_copy(images)
+    return sum(sum_lengths)
 
 
-def assert_close(actual: Tensor, wanted: Tensor, *terms: int, magnitude: float = 0.0) -> None:
+def assert_close(actual: Tensor, expected: Tensor, *terms: int, magnitude: float = 0.0) -> None:
     """Two tensors are one result, but for the rounding of float32.
 
     Args:
@@ -61,5 +61,5 @@ def assert_close(actual: Tensor, wanted: Tensor, *terms: int, magnitude: float =
         terms: of each sum, one feeding the next.
         magnitude: Σ|x_i|, where the sums cancel; else the largest entry that is wanted.
     """
-    slack = bound(*terms) * (magnitude or float(wanted.detach().abs().max()))
-    torch.testing.assert_close(actual.double(), wanted.double(), rtol=0, atol=slack)
+    slack = bound(*terms) * (magnitude or float(expected.detach().abs().max()))
+    torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=slack)

@@ -156,7 +156,7 @@ class WandbServer:
             return {}
         question = json.loads(body)
         operation = re.findall(r"(?:query|mutation) (\w+)", question["query"])[0]
-        asked = question.get("variables") or {}
+        variables = question.get("variables") or {}
         answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "RunResumeStatus": self._resume_status,
             "Run": self._show_run,
@@ -166,7 +166,7 @@ class WandbServer:
             "OrganizationCoreWeaveOrganizationID": lambda _: {"entity": None},
             "UpsertSweep": self._make_sweep,
             "SweepWithRuns": self._show_sweep,
-            "CreateAgent": lambda asked: {"createAgent": {"agent": {"id": asked["sweep"]}}},
+            "CreateAgent": lambda variables: {"createAgent": {"agent": {"id": variables["sweep"]}}},
             "Heartbeat": self._hand_out,
             "GetDefaultEntity": lambda _: {"viewer": {"id": "1", "entity": "team"}},
             "View": self._show_view,
@@ -175,31 +175,31 @@ class WandbServer:
         }
         if operation not in answers:
             return {"errors": [{"message": f"{operation} is unknown here"}]}
-        return {"data": answers[operation](asked)}
+        return {"data": answers[operation](variables)}
 
     def _take_rows(self, name: str, body: dict[str, Any]) -> None:
         run = self.runs.setdefault(name, OnlineRun())
-        for file, sent in (body.get("files") or {}).items():
+        for file, content in (body.get("files") or {}).items():
             if file == "wandb-history.jsonl":
-                for number, line in enumerate(sent["content"]):
+                for number, line in enumerate(content["content"]):
                     row = json.loads(line)
-                    run.history[sent["offset"] + number] = row
+                    run.history[content["offset"] + number] = row
                     run.received.append(row["epoch"])
             elif file == "wandb-events.jsonl":
-                run.events += sent["content"]
+                run.events += content["content"]
             elif file == "wandb-summary.json":
-                run.files[file] = json.loads(sent["content"][-1])
+                run.files[file] = json.loads(content["content"][-1])
         if body.get("complete"):
             run.exit_code = body.get("exitcode")
         if self.rows_wanted and len(run.history) >= self.rows_wanted:
             self.enough_rows.set()
 
-    def _resume_status(self, asked: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(asked["name"])
+    def _resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs.get(variables["name"])
         if run is None:
             return {"model": {"id": "p", "name": "igo", "bucket": None}}
         bucket = {
-            **self._bucket(asked["name"]),
+            **self._bucket(variables["name"]),
             "historyLineCount": len(run.history),
             "eventsLineCount": 0,
             "logLineCount": 0,
@@ -212,12 +212,12 @@ class WandbServer:
         }
         return {"model": {"id": "p", "name": "igo", "bucket": bucket}}
 
-    def _show_run(self, asked: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(asked["name"])
+    def _show_run(self, variables: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs.get(variables["name"])
         if run is None:
             return {"project": {"run": None}}
-        shown = {
-            **self._bucket(asked["name"]),
+        run_fields = {
+            **self._bucket(variables["name"]),
             "projectId": "1",
             "state": "running" if run.exit_code is None else "finished",
             "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
@@ -227,13 +227,13 @@ class WandbServer:
             "user": {"name": "somebody", "username": "somebody"},
             "historyKeys": None,
         }
-        return {"project": {"run": shown}}
+        return {"project": {"run": run_fields}}
 
-    def _upsert(self, asked: dict[str, Any]) -> dict[str, Any]:
-        name = asked["name"]
+    def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        name = variables["name"]
         inserted = name not in self.runs
         settings = self.runs.setdefault(name, OnlineRun()).settings
-        settings.update({key: value for key, value in asked.items() if value is not None})
+        settings.update({key: value for key, value in variables.items() if value is not None})
         return {"upsertBucket": {"bucket": self._bucket(name), "inserted": inserted}}
 
     def _bucket(self, name: str) -> dict[str, Any]:
@@ -248,45 +248,53 @@ class WandbServer:
             "project": {"id": "p", "name": "igo", "entity": {"id": "e", "name": "team"}},
         }
 
-    def _create_files(self, asked: dict[str, Any]) -> dict[str, Any]:
-        files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in asked["files"]]
-        return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
+    def _create_files(self, variables: dict[str, Any]) -> dict[str, Any]:
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
+        return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def _make_sweep(self, asked: dict[str, Any]) -> dict[str, Any]:
-        config = yaml.safe_load(asked["config"])
+    def _make_sweep(self, variables: dict[str, Any]) -> dict[str, Any]:
+        config = yaml.safe_load(variables["config"])
         values = [parameter["values"] for parameter in config["parameters"].values()]
         name = f"sweep{len(self.sweeps) + 1}"
         self.sweeps[name] = Sweep(config, itertools.product(*values))
-        project = {"id": "p", "name": asked["projectName"], "entity": {"id": "e", "name": "team"}}
+        project = {
+            "id": "p",
+            "name": variables["projectName"],
+            "entity": {"id": "e", "name": "team"},
+        }
         sweep = {"name": name, "project": project}
         return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
 
-    def _show_sweep(self, asked: dict[str, Any]) -> dict[str, Any]:
-        config = yaml.safe_dump(self.sweeps[asked["sweep"]].config)
-        sweep = {"id": asked["sweep"], "name": asked["sweep"], "config": config}
+    def _show_sweep(self, variables: dict[str, Any]) -> dict[str, Any]:
+        config = yaml.safe_dump(self.sweeps[variables["sweep"]].config)
+        sweep = {"id": variables["sweep"], "name": variables["sweep"], "config": config}
         return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
 
-    def _show_view(self, asked: dict[str, Any]) -> dict[str, Any]:
-        view = self.views.get(asked["viewName"])
-        shown = ("id", "displayName", "spec")
-        edges = [{"node": {key: view[key] for key in shown}}] if view else []
+    def _show_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        view = self.views.get(variables["viewName"])
+        field_names = ("id", "displayName", "spec")
+        edges = [{"node": {key: view[key] for key in field_names}}] if view else []
         project = {"allViews": {"edges": edges}}
-        return {"project": project if asked["name"] == "igo" else None}
+        return {"project": project if variables["name"] == "igo" else None}
 
-    def _save_view(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         """W&B finds the view to replace by its id; without one it makes another."""
-        known = {view["id"] for view in self.views.values()}
-        new = asked.get("id") not in known
-        name = asked["name"] if not new or asked["name"] not in self.views else asked["name"] + "-2"
-        view = {**asked, "id": f"view{len(known)}" if new else asked["id"]}
+        view_ids = {view["id"] for view in self.views.values()}
+        is_new = variables.get("id") not in view_ids
+        name = (
+            variables["name"]
+            if not is_new or variables["name"] not in self.views
+            else variables["name"] + "-2"
+        )
+        view = {**variables, "id": f"view{len(view_ids)}" if is_new else variables["id"]}
         self.views[name] = view
-        return {"upsertView": {"view": {"id": view["id"], "name": name}, "inserted": new}}
+        return {"upsertView": {"view": {"id": view["id"], "name": name}, "inserted": is_new}}
 
-    def _hand_out(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _hand_out(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Answer an agent, whose id is the sweep's here: the next run if it has none to work on."""
-        name, commands = asked["id"], list[dict[str, Any]]()
+        name, commands = variables["id"], list[dict[str, Any]]()
         sweep = self.sweeps[name]
-        if not json.loads(asked["runState"]):
+        if not json.loads(variables["runState"]):
             try:
                 values = next(sweep.left)
             except StopIteration:
@@ -314,12 +322,12 @@ def entries(folder: Path) -> Entries:
     """Type and content of each entry in a closed local run folder, as wandb itself reads it."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     inspected = subprocess.run(command, capture_output=True, text=True, check=False)
-    read = []
+    entry_list = []
     for line in inspected.stdout.splitlines():
         with contextlib.suppress(ValueError, LookupError):  # the torn end of a killed run
             entry = json.loads(line)
-            read.append((entry["type"], entry[entry["type"]]))
-    return read
+            entry_list.append((entry["type"], entry[entry["type"]]))
+    return entry_list
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -31,9 +31,9 @@ def small_disk(place: Path, kib: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def assert_says_so(ended: Ended, reason: str) -> None:
+def assert_says_so(process: Ended, reason: str) -> None:
     """One line names the folder and what is wrong; the exit code is that of a user's error."""
-    assert re.fullmatch(rf"error: .*runs.*{reason}.*", ended.error())
+    assert re.fullmatch(rf"error: .*runs.*{reason}.*", process.error())
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
             ballast.unlink(missing_ok=True)
             free = os.statvfs(disk)
             ballast.write_bytes(b"\0" * max(free.f_bavail * free.f_frsize - room * 1024, 0))
-            ended = start(tmp_path, kind)
-            if ended.returncode == 0:
+            process = start(tmp_path, kind)
+            if process.returncode == 0:
                 break
             stopped += 1
-            assert_says_so(ended, "No space left on device")
+            assert_says_so(process, "No space left on device")
             if stopped % 4 == 0:  # the others go on from what the one before has left
                 ballast.unlink()
                 assert_continues(tmp_path, kind)
@@ -64,19 +64,19 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
         death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
-        ended = start(tmp_path, "sgd")
-        assert_says_so(ended, "Read-only file system")
-        assert "epoch 3" not in ended.stdout
-        assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
+        contents = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
+        process = start(tmp_path, "sgd")
+        assert_says_so(process, "Read-only file system")
+        assert "epoch 3" not in process.stdout
+        assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == contents
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert_continues(tmp_path, "sgd")
 
 
 def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> None:
     with small_disk(tmp_path, 24):
-        ended = forge.run(tmp_path, *TINY)
-    warning, error = ended.stderr.splitlines()
+        process = forge.run(tmp_path, *TINY)
+    warning, error = process.stderr.splitlines()
     assert warning.startswith("warning: wandb failed ([Errno 28] No space left on device)")
     assert error.startswith("error: ")
 
@@ -86,14 +86,14 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
     broken = 0
     for call in range(1, 60):
         place, number = tmp_path / str(call), (errno.EIO, errno.EROFS, errno.EDQUOT)[call % 3]
-        ended = start(place, "sgd", Death("os.fsync", call, errno=number))
-        if ended.returncode == 0:
+        process = start(place, "sgd", Death("os.fsync", call, errno=number))
+        if process.returncode == 0:
             assert_whole(place, "sgd")
             if call <= 2:  # of what is kept of the data, which a run can do without
                 continue
             break
         broken += 1
-        assert_says_so(ended, os.strerror(number))
+        assert_says_so(process, os.strerror(number))
         if call % 4 == 0:
             assert_continues(place, "sgd")
     assert broken >= 12

@@ -30,10 +30,10 @@ def test_killed_inside_each_write_of_a_run(tmp_path: Path, function: str, moment
     kills = 0
     for call in range(1, MOST):
         place = tmp_path / str(call)
-        ended = start(place, "sgd", Death(function, call, moment))
-        if ended.returncode == 0:
+        process = start(place, "sgd", Death(function, call, moment))
+        if process.returncode == 0:
             break
-        assert ended.returncode == -signal.SIGKILL, ended
+        assert process.returncode == -signal.SIGKILL, process
         kills += 1
         assert_continues(place, "sgd")
     assert 8 <= kills < MOST - 1
@@ -56,18 +56,18 @@ def test_stopped_at_random_three_times(tmp_path: Path, kind: str, number: signal
     # The kernel sends SIGPROF for SIGKILL: as deadly.
     codes = (-signal.SIGPROF,) if kills else (128 + number, -number)
     moments, stops, place = random.Random(f"{kind} {number}"), 0, tmp_path / "0"
-    whole = start(tmp_path / "undisturbed", kind).cpu
+    seconds = start(tmp_path / "undisturbed", kind).cpu
     undisturbed(kind)
     for attempt in range(60):
-        ended = start(place, kind, alarm=moments.uniform(0.02, 0.95) * whole, number=number)
-        assert ended.returncode in (0, *codes), ended
-        assert "Traceback" not in ended.stderr
-        stops += ended.returncode != 0
-        if ended.returncode == 0:
+        process = start(place, kind, alarm=moments.uniform(0.02, 0.95) * seconds, number=number)
+        assert process.returncode in (0, *codes), process
+        assert "Traceback" not in process.stderr
+        stops += process.returncode != 0
+        if process.returncode == 0:
             assert_whole(place, kind)
         elif not kills or stops == 3:
             assert_continues(place, kind)
-        if ended.returncode == 0 or not kills:
+        if process.returncode == 0 or not kills:
             place = tmp_path / str(attempt + 1)
         if stops == 3:
             break

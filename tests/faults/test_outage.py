@@ -20,17 +20,21 @@ pytestmark = pytest.mark.faults
 
 EPOCHS = 24
 RUN = (
-    f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
+    f"epochs={EPOCHS}",
+    "schedule.stages=6",
+    "batch_size=32",
+    "noise.batches=2",
+    "split=0.9",
     "checkpoint_seconds=0",
-)  # fmt: skip
+)
 SOON = dict.fromkeys(
     ("igo.runs.loggers.wandb.INIT_TIMEOUT", "igo.runs.loggers.wandb.FINISH_TIMEOUT"), 5.0
 )
 
 
 def start(place: Path, *arguments: str, **environment: Any) -> None:
-    ended = forge.run(place, *RUN, *arguments, settings=SOON, **environment).good()
-    assert "Traceback" not in ended.stderr
+    process = forge.run(place, *RUN, *arguments, settings=SOON, **environment).good()
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -40,8 +44,8 @@ def start(place: Path, *arguments: str, **environment: Any) -> None:
 )
 def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""
-    without, within = (tmp_path / name for name in ("without", "within"))
-    start(without, "tracking=none")
+    offline_place, online_place = (tmp_path / name for name in ("without", "within"))
+    start(offline_place, "tracking=none")
     with WandbServer() as server:
         url = NOWHERE if trouble == "refuse" else server.url
 
@@ -55,14 +59,14 @@ def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows
         else:
             server.trouble = trouble
         online = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, **FAST}
-        start(within, **online)
+        start(online_place, **online)
         assert server.troubled or trouble == "refuse", "there was an outage"
-        assert_same(outcome(within), outcome(without))
+        assert_same(outcome(online_place), outcome(offline_place))
         server.trouble, server.rows_wanted = "", 0
         server.well_again.set()
-        there = sync(within, server)
+        rows_there = sync(online_place, server)
         assert server.reports == []  # for whose answers the process would wait at its end
-    assert_rows(there, records(run_folder(within)))
+    assert_rows(rows_there, records(run_folder(online_place)))
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
@@ -72,8 +76,8 @@ def test_wandbs_service_dies(tmp_path: Path, mode: str) -> None:
 
     def kill() -> None:
         while not over.wait(0.02):
-            trained = list(tmp_path.glob("runs/*/metrics.jsonl"))
-            if trained and trained[0].read_text().count("\n") >= 3:
+            record_files = list(tmp_path.glob("runs/*/metrics.jsonl"))
+            if record_files and record_files[0].read_text().count("\n") >= 3:
                 for pid in services(tmp_path):
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
@@ -91,8 +95,8 @@ def test_wandbs_service_dies(tmp_path: Path, mode: str) -> None:
             thread.join()
         assert killed, "its service was there to be killed"
         assert [row["epoch"] for row in records(run_folder(tmp_path))] == [*range(1, EPOCHS + 1)]
-        there = sync(tmp_path, server)
-    assert [row["epoch"] for row in there] == list(range(1, EPOCHS + 1))
+        rows_there = sync(tmp_path, server)
+    assert [row["epoch"] for row in rows_there] == list(range(1, EPOCHS + 1))
 
 
 def services(place: Path) -> list[int]:

@@ -87,9 +87,18 @@ def test_without_the_libraries_of_a_run_there_is_help_and_load_run_says_which() 
 
 @pytest.mark.parametrize(
     "name",
-    ["BatchSampler", "Counter", "Noise", "NoiseMeter", "Schedule", "Seeded", "measure_noise",
-     "noise_level", "plan"],
-)  # fmt: skip
+    [
+        "BatchSampler",
+        "Counter",
+        "Noise",
+        "NoiseMeter",
+        "Schedule",
+        "Seeded",
+        "measure_noise",
+        "noise_level",
+        "plan",
+    ],
+)
 def test_the_examples_of_a_docstring_run(name: str) -> None:
     documented = getattr(igo, name)
     module = importlib.import_module(documented.__module__)

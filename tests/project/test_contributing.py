@@ -11,8 +11,15 @@ import pytest
 from conftest import ROOT, Ended, python, records
 
 RECIPES = ("schedule", "data set", "logger", "launcher")
-OWN = ("schedule=logarithmic", "dataset=stripes", "model.width=4", "tracking=lines", "epochs=3",
-       "batch_size=8", "noise.batches=2")  # fmt: skip
+OWN = (
+    "schedule=logarithmic",
+    "dataset=stripes",
+    "model.width=4",
+    "tracking=lines",
+    "epochs=3",
+    "batch_size=8",
+    "noise.batches=2",
+)
 
 
 def follow(recipe: str, tree: Path) -> None:
@@ -20,8 +27,8 @@ def follow(recipe: str, tree: Path) -> None:
     sections = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M)
     section = next(part for part in sections if re.match(f"Add an? {recipe}", part))
     for block in re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL):
-        first, _, body = textwrap.dedent(block).partition("\n")
-        file = tree / first.removeprefix("# ")
+        path_line, _, body = textwrap.dedent(block).partition("\n")
+        file = tree / path_line.removeprefix("# ")
         if file.exists():  # before its registry
             content = file.read_text()
             start = re.search(r"^[A-Z]+: dict\[str, .*\] = \{$", content, re.M).start()  # type: ignore[union-attr]
@@ -39,8 +46,8 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, tmp_path / "tree" / part, symlinks=True, ignore=ignored)
 
-    def run(*typed: str) -> Ended:
-        return python(tmp_path, "-m", "igo", *typed, PYTHONPATH=str(tmp_path / "tree" / "src"))
+    def run(*words: str) -> Ended:
+        return python(tmp_path, "-m", "igo", *words, PYTHONPATH=str(tmp_path / "tree" / "src"))
 
     name = run("train", "dry_run=true").good().stdout.splitlines()[0]
     for recipe in RECIPES:
@@ -51,8 +58,9 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     upright = np.tile(np.array([0, 255], dtype=np.uint8), (60, 6, 3))[..., None]
     images = np.where(np.arange(60)[:, None, None, None] % 2, upright, upright.swapaxes(1, 2))
     labels = np.arange(60) % 2
-    np.savez("data/stripes.npz", x=images[:48], y=labels[:48], test_x=images[48:],
-             test_y=labels[48:])  # fmt: skip
+    np.savez(
+        "data/stripes.npz", x=images[:48], y=labels[:48], test_x=images[48:], test_y=labels[48:]
+    )
     sweep = run("train", "-m", *OWN, "schedule.a=1", "seed=0,1", "hydra/launcher=inline")
     assert "2 finished" in sweep.good().stdout  # by the launcher
     run("report", "runs=runs", "output=report").good()

@@ -19,8 +19,8 @@ def commands() -> list[str]:
     """Each command of README once, without its comment; a line of a block or in backticks."""
     text = re.sub(r"^```python\n.*?^```$", "", README, flags=re.M | re.DOTALL)
     lines = re.findall(r"^ {4}(?! )(.*)$", text, re.M) + re.findall(r"`([^`]+)`", text)
-    typed = dict.fromkeys(re.sub(r"\s+#.*$", "", line).replace("\n", " ") for line in lines)
-    programs = [line for line in typed if re.match("(make|python) ", line)]
+    command_lines = dict.fromkeys(re.sub(r"\s+#.*$", "", line).replace("\n", " ") for line in lines)
+    programs = [line for line in command_lines if re.match("(make|python) ", line)]
     return [line for line in programs if not re.search(ELSEWHERE, line)]
 
 
@@ -35,10 +35,10 @@ def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
         command += f" {SHORT}"
     elif command == "make train":
         command += f' ARGS="{SHORT}"'
-    done = run(place, command)
-    printed = done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.returncode == 0, printed
-    assert done.stdout
+    process = run(place, command)
+    printed = process.stdout[-3000:] + process.stderr[-3000:]
+    assert process.returncode == 0, printed
+    assert process.stdout
     assert "Traceback" not in printed
 
 
@@ -53,9 +53,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_site_is_built_and_its_python_runs(tmp_path: Path) -> None:
     """Sphinx fails on a warning, on a link that leads nowhere, and on a page whose code fails."""
     place = clone(tmp_path)
-    done = run(place, "make docs")
-    assert done.returncode == 0, done.stderr[-3000:]
-    printed = done.stdout + done.stderr
+    process = run(place, "make docs")
+    assert process.returncode == 0, process.stderr[-3000:]
+    printed = process.stdout + process.stderr
     of_kernels = printed.count("exception in ZMQStream callback\n")  # as a kernel's sockets close
     assert printed.count("Traceback") == of_kernels, printed[-3000:]
     for name in ("first-hour", "own-loop", "resume", "processes", "noise", "ramps"):

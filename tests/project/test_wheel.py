@@ -40,8 +40,8 @@ def environment(place: Path, wheel: Path) -> Path:
 def test_alone_it_imports_and_says_what_its_programs_need(wheel: Path, tmp_path: Path) -> None:
     empty = environment(tmp_path / "empty", wheel)
     code = "import igo; print(igo.__file__)"
-    ended = done(tmp_path, empty / "bin" / "python", "-c", code).good()
-    assert Path(ended.stdout.strip()).is_relative_to(empty)
+    process = done(tmp_path, empty / "bin" / "python", "-c", code).good()
+    assert Path(process.stdout.strip()).is_relative_to(empty)
     igo = empty / "bin" / "igo"
     assert "\n  train " in done(tmp_path, igo, "--help").good().stdout
     version = wheel.name.split("-")[1]
@@ -56,8 +56,9 @@ def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
         names = file.namelist()
     assert "igo/conf/config.yaml" in names
     assert {name.split("/")[0] for name in names if name.endswith(".py")} == {
-        "hydra_plugins", "igo",
-    }  # fmt: skip
+        "hydra_plugins",
+        "igo",
+    }
 
 
 def test_it_explains_itself_trains_sweeps_and_reports(wheel: Path, tmp_path: Path) -> None:
@@ -68,8 +69,8 @@ def test_it_explains_itself_trains_sweeps_and_reports(wheel: Path, tmp_path: Pat
     (libraries / "others.pth").write_text("\n".join(site.getsitepackages()))
     igo = full / "bin" / "igo"
     code = "from igo.ground import files; print(files.CONF)"
-    there = done(tmp_path, full / "bin" / "python", "-c", code)
-    assert Path(there.stdout.strip()).is_relative_to(full)
+    process = done(tmp_path, full / "bin" / "python", "-c", code)
+    assert Path(process.stdout.strip()).is_relative_to(full)
     assert "schedule=graduated " in done(tmp_path, igo, "train", "--help").good().stdout
     run = done(tmp_path, igo, "train", *SMALL, "schedule=constant", "tracking.mode=offline").good()
     assert "finished: test accuracy" in run.stdout

@@ -61,9 +61,11 @@ def _configure(folder: Path) -> None:
         controller_port, node_port = (free.getsockname()[1] for free in sockets)
     template = Path(__file__).with_name("slurm.conf").read_text()
     filled = template.format(
-        folder=folder, host=socket.gethostname().split(".")[0], controller_port=controller_port,
+        folder=folder,
+        host=socket.gethostname().split(".")[0],
+        controller_port=controller_port,
         node_port=node_port,
-    )  # fmt: skip
+    )
     (folder / "slurm.conf").write_text(filled)
     (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
 
@@ -91,8 +93,8 @@ def _daemon(name: str, folder: Path) -> Iterator[None]:
 def _wait_until_idle(folder: Path) -> None:
     def idle() -> bool:
         ask = ["sinfo", "-h", "-o", "%T"]
-        asked = subprocess.run(ask, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        return set(asked.stdout.split()) == {"idle"}
+        process = subprocess.run(ask, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        return set(process.stdout.split()) == {"idle"}
 
     if not wait(idle):
         raise RuntimeError(f"the node does not become idle\n{_logs(folder)}")

@@ -84,9 +84,9 @@ def in_the_middle(run: Path) -> bool:
 def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: Path) -> None:
     """Two of four fail; and it is as if started on a login node."""
     runs = (*SLURM, *SILENT, "learning_rate=0.1,1e30", "seed=0,1")
-    inside = {"SLURM_JOB_ID": "99", "SLURM_MEM_PER_NODE": "99999", "SLURM_NTASKS": "3"}
-    first = sweep(tmp_path, *runs, **inside)
-    assert (first.returncode, first.stderr) == (0, "")
+    job_variables = {"SLURM_JOB_ID": "99", "SLURM_MEM_PER_NODE": "99999", "SLURM_NTASKS": "3"}
+    first_sweep = sweep(tmp_path, *runs, **job_variables)
+    assert (first_sweep.returncode, first_sweep.stderr) == (0, "")
     jobs = queue(tmp_path)
     (array,) = {job.split("_")[0] for job in jobs.values()}
     assert sorted(jobs.values()) == [f"{array}_{index}" for index in range(4)]
@@ -102,9 +102,9 @@ def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: P
         log = (folder(tmp_path, label) / "output.log").read_text()
         assert "error: the loss is not finite" in log
 
-    after = sweep(tmp_path, *runs)
-    assert after.returncode == 1  # failed runs are listed, and not tried again
-    assert "failed: learning_rate=1e+30 seed=0: " in after.stdout
+    last_sweep = sweep(tmp_path, *runs)
+    assert last_sweep.returncode == 1  # failed runs are listed, and not tried again
+    assert "failed: learning_rate=1e+30 seed=0: " in last_sweep.stdout
     assert queue(tmp_path) == jobs
     sweep(tmp_path, *runs, "hydra.launcher.retry_failed=true").good()
     changed = {label for label, job in queue(tmp_path).items() if job != jobs[label]}
@@ -124,19 +124,19 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(tmp_path: Path) 
         lambda job, _: slurm("scancel", job),
         lambda _, run: os.kill(status(run)["pid"], signal.SIGKILL),
     )
-    left = dict(zip(jobs, disturb, strict=True))
-    while left:
+    disturbances = dict(zip(jobs, disturb, strict=True))
+    while disturbances:
         time.sleep(0.1)
-        for label in [label for label in left if in_the_middle(places[label])]:
-            left.pop(label)(jobs[label], places[label])
+        for label in [label for label in disturbances if in_the_middle(places[label])]:
+            disturbances.pop(label)(jobs[label], places[label])
     until_the_queue_is_empty()
     assert [status(run)["state"] for run in places.values()][2:] == ["interrupted", "running"]
     stopped = ["interrupted", "interrupted"]
     assert states(tmp_path, *runs) == ["finished", "finished", *stopped]
 
     assert "submitted 2 runs in 2 SLURM jobs" in sweep(tmp_path, *SLURM, *runs).stdout
-    later = queue(tmp_path)
-    assert [later[label] == jobs[label] for label in jobs] == [True, True, False, False]
+    new_jobs = queue(tmp_path)
+    assert [new_jobs[label] == jobs[label] for label in jobs] == [True, True, False, False]
     expected = undisturbed(tmp_path / "undisturbed", *runs)
     until_the_queue_is_empty()
     for run in places.values():
@@ -165,9 +165,13 @@ def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> 
     short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
     runs = (*short, "learning_rate=1e30,0.1,0.11,0.12,0.13")
     sweep(
-        tmp_path, *SLURM, "hydra.launcher.cpus_per_task=2",
-        "hydra.launcher.runs_per_job=2", "hydra.launcher.array_size=2", *runs,
-    ).good()  # fmt: skip
+        tmp_path,
+        *SLURM,
+        "hydra.launcher.cpus_per_task=2",
+        "hydra.launcher.runs_per_job=2",
+        "hydra.launcher.array_size=2",
+        *runs,
+    ).good()
     jobs = list(queue(tmp_path).values())
     assert jobs[0] == jobs[1] != jobs[2] == jobs[3]
     assert jobs[1].split("_")[0] == jobs[2].split("_")[0] != jobs[4].split("_")[0]
