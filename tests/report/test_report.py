@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from conftest import TINY, configure, records
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
+from igo.config.load import make_plan
 from igo.ground import statistics as ours
 from igo.report import content, figures, report
 from igo.report import results as runs
 from igo.report.comparison import Pair
+from igo.report.differences import differ_in_both
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
@@ -207,8 +210,10 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
     for (eta, b), values in truth.items():
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
+    assert section_of(tmp_path).notes == []
     growing = ("schedule=constant", "schedule.growth={0.5:2}", "learning_rate=0.2")
-    record_runs(tmp_path, *growing)  # Its noise is constant, but its b is not.
+    record_runs(tmp_path, *growing)  # Its noise is constant, but its η and b are not.
+    assert "(×2.45 in largest η)" in section_of(tmp_path).notes[0]
     rows = figure_of(tmp_path, "delta").table.rows(named=True)
     assert len(rows) == 3
     for row in rows:
@@ -265,32 +270,36 @@ NEAR = BASE + DRAWN.normal(0, 0.001, size=12)
 BEST = BASE + 0.05 + DRAWN.normal(0, 0.001, size=12)
 NEXT = BEST + DRAWN.normal(0, 0.0001, size=12)
 FAR = [0.5 + 0.001 * i + np.random.default_rng(i).normal(0, 0.02, size=8) for i in range(3)]
-# Accuracies of p = 0.25, 0.5, 1 have the headline's end, and the verdicts of all pairs. With five
-# seeds the least p is two of 2^n signs, three times that after Holm.
+# Accuracies of p = 0.25, 0.5, 1 have the headline, here without numbers, and the verdicts of all
+# pairs. With five seeds the least p is two of 2^n signs, three times that after Holm.
 FOUND = {
     "higher": (
         [BEST, BASE, NEAR],
-        " is highest. Lower: p = 0.5; p = 1.",
+        "p = 0.25 is above p = 0.5; p = 1.",
         ["equal", "higher", "higher"],
     ),
-    "equal": ([BASE, NEAR], " is highest. Equal within ±0.5 points: p = 0.5.", ["equal"]),
+    "equal": ([BASE, NEAR], "Equal within ±0.5 points: p = 0.25 and p = 0.5.", ["equal"]),
     "both": (
         [BEST, NEXT, BASE],
-        " is highest. Lower: p = 1. Equal within ±0.5 points: p = 0.25.",
+        "p = 0.5 is above p = 1. Equal within ±0.5 points: p = 0.5 and p = 0.25.",
         ["equal", "higher", "higher"],
     ),
-    "undecided": (FAR, " is highest. Undecided: p = 0.5; p = 1.", ["undecided"] * 3),
+    "undecided": (FAR, "Undecided: p = 0.25 and p = 0.5; p = 1.", ["undecided"] * 3),
     "few": (
         [values[:5] for values in FAR],
-        "it needs 7 seeds that two settings share.",
+        "No comparison can be decided: it needs 7 seeds that two settings share.",
         ["undecided"] * 3,
     ),
     "other seeds": (
         [np.repeat([0.5, 0.9], [6, 14]), BASE[:6]],
-        " is highest. Higher over the common seeds: p = 0.5.",
+        "p = 0.25 is below p = 0.5 over the common seeds.",
         ["lower"],
     ),
-    "identical": ([np.full(2, 0.7)] * 2, "highest. Equal within ±0.5 points: p = 0.5.", ["equal"]),
+    "identical": (
+        [np.full(2, 0.7)] * 2,
+        "Equal within ±0.5 points: p = 0.25 and p = 0.5.",
+        ["equal"],
+    ),
 }
 
 
@@ -301,7 +310,7 @@ def test_the_headline_says_what_the_verdicts_say(name: str, tmp_path: Path) -> N
         seeds = range(len(values))
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=list(values))
     section = section_of(tmp_path)
-    assert section.headline.endswith(words)
+    assert re.sub(r", [\d.]+ %( \[[\d., ]+\])?,", "", section.headline) == words
     assert sorted(pair.verdict for pair in section.brief) == verdicts
     for pair in section.brief:
         level = 0.05 / len(section.brief)
@@ -313,14 +322,47 @@ def test_a_headline_names_four_others_and_counts_more() -> None:
     names = {setting: f"p = {setting}" for setting in range(6)}
     statistics_of_best = {f"test/accuracy_{part}": 0.9 for part in ("mean", "low", "high")}
     for n, words in ((5, "p = 1; p = 2; p = 3; p = 4"), (6, "5 settings")):
-        ranked = [{"setting": setting, **statistics_of_best} for setting in range(n)]
+        ranking = [{"setting": setting, **statistics_of_best} for setting in range(n)]
         pairs = [Pair(12, 0.1, p_holm=0.01, second=opponent) for opponent in range(1, n)]
-        assert content.headline(names, ranked, pairs, 0.5).endswith(f" highest. Lower: {words}.")
+        assert content.headline(names, ranking, pairs, 0.5).endswith(f", is above {words}.")
+
+
+def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
+    """As the plans have it; and settings whose η and b both differ have the control named."""
+    plans = {}
+    accuracies = ([0.7, 0.71], [0.9, 0.91], [0.8, 0.81], [0.6, 0.61])
+    for (label, method), values in zip(METHODS.items(), accuracies, strict=True):
+        overrides = (*method, "schedule.stages=3", "dataset.samples=128", "batch_size=8")
+        record_runs(tmp_path, *overrides, seeds=range(2), accuracies=values)
+        plans[label] = make_plan(configure(*TINY, *overrides)).rows
+    results = read(tmp_path)
+    section = section_of(tmp_path)
+    pairs = {(section.labels[x.first], section.labels[x.second]): x for x in section.brief}
+    updates = {label: sum(row.updates for row in rows) for label, rows in plans.items()}
+    etas = {label: sum(row.updates * row.eta_m for row in rows) for label, rows in plans.items()}
+    parts, equal = section.ratios(pairs["Method 2", "Method 3"]).split("; equal: ")
+    ratios = dict(part.rsplit(" ×", 1) for part in parts.split(", "))
+    assert equal == "images, largest η, mean η/√b, seconds"
+    assert 0.5 < float(ratios.pop("mean δ measured")) < 2
+    assert ratios == {
+        "updates": f"{updates['Method 2'] / updates['Method 3']:.3g}",
+        "Σ η": f"{etas['Method 2'] / etas['Method 3']:.3g}",
+        "largest b": "0.25",
+    }
+    opponents = (
+        f"{x} (×{etas['Method 2'] / etas[x]:.3g} in Σ η)" for x in ("Method 3", "Method 4")
+    )
+    control = "the control is control=rate."
+    assert section.notes == [f"Method 2 differs in η and b from {'; '.join(opponents)}: {control}"]
+    in_one = [
+        names for names, x in pairs.items() if not differ_in_both(results.curves, x.first, x.second)
+    ]
+    assert in_one == [(label, "Method 1 (constant)") for label in ("Method 2", "Method 3")]
 
 
 def test_what_seeds_detect_is_the_median_over_pairs() -> None:
     pairs = {"test/accuracy": [Pair(6, detectable=x) for x in (0.08, 0.01, None, 0.02, 0.04)]}
-    section = content.Section("", "", "", {}, "", pairs, [], [])
+    section = content.Section("", "", "", {}, {}, "", [], pairs, [], [])
     assert section.detectable == pytest.approx(3)
 
 

@@ -101,6 +101,11 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "delta_measured": 2 / 3,
         "eta_m": 0.1 / 3,
         "b_m": 35,
+        "eta_sum": pytest.approx(45 * 0.1 * (1 + 1 / 2 + 1 / 3)),
+        "eta_max": 0.1,
+        "eta_over_sqrt_b": pytest.approx((0.1 / 33**0.5 + 0.05 / 34**0.5 + 0.1 / 3 / 35**0.5) / 3),
+        "delta": pytest.approx(2 * (1 + 1 / 2 + 1 / 3) / 3),
+        "b_max": 35,
         "seconds": 12.5,
         "images_per_second": 4000.0,
         "worst_case": None,
@@ -186,6 +191,15 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
     assert "clean.npz" in output
     assert "noisy.npz" in output
     assert "fingerprint" not in output
+    folders = sorted(tmp_path.glob("clean/arrays-*"))
+    for folder in folders:
+        edit(folder / "status.json", data={"fingerprint": folder.name})
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
+    for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
+        _, settings = reading.by_setting(reading.read_runs(folders[:n]))
+        assert settings["n"].to_list() == counts
+    assert settings["data"].to_list() == ["own data for each seed"]
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
+from igo.report.differences import differ_in_both, ratio, ratios
 from igo.report.draw import Figure
 from igo.report.names import constant_noise, labels, shared
 from igo.report.reading import names_in
@@ -32,7 +33,9 @@ class Section:
     title: str  # The task in words.
     shared: str  # What else all its settings have in common, in words.
     labels: dict[int, str]  # What tells each setting, by its number, from the others.
-    headline: str  # What was found, and whether code was mixed; "" if neither.
+    rows: dict[int, Record]  # The row of each in the table of settings.
+    headline: str  # What was found; "" if there is nothing to compare.
+    notes: Sequence[str]  # What else differs, and whether code was mixed.
     pairs: dict[str, list[Pair]]  # All pairs of settings, by the metric that is compared.
     figures: Sequence[Figure]
     commands: Sequence[str]
@@ -41,6 +44,10 @@ class Section:
     def brief(self) -> list[Pair]:
         """The pairs of "In brief", in accuracy: those of the first setting first."""
         return self.pairs["test/accuracy"][:MOST_BRIEF]
+
+    def ratios(self, pair: Pair) -> str:
+        """What else differs between the settings of a pair, in words."""
+        return ratios(self.rows[pair.first], self.rows[pair.second])
 
     @property
     def detectable(self) -> float | None:
@@ -87,15 +94,15 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
     accuracy.sort(key=lambda pair: pair.second not in constants)
-    notes = (f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels))
+    notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
     return Section(
         name=f"task-{number}",
         title=", ".join(shared(rows[0], task_names)),
         shared=ground,
         labels=row_labels,
-        headline=" ".join(
-            filter(None, (headline(row_labels, best_rows, accuracy, margin), *notes))
-        ),
+        rows={row["setting"]: row for row in rows},
+        headline=headline(row_labels, best_rows, accuracy, margin),
+        notes=[*caveats(row_labels, best_rows, results.curves), *notes],
         pairs={
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
@@ -117,23 +124,43 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
         return f"No comparison can be decided: it needs {seeds} seeds that two settings share."
     mean, low, high = (ranking[0][f"test/accuracy_{part}"] for part in ("mean", "low", "high"))
     interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
-    words = {
-        "lower": "Lower",
-        "equal": f"Equal within ±{margin:g} points",
-        "undecided": "Undecided",
+    forms = {
+        "lower": "{best} is above {others}.",
+        "equal": "Equal within ±{margin:g} points: {best} and {others}.",
+        "undecided": "Undecided: {best} and {others}.",
         # The mean is of all seeds, and a pair's difference of those that both have.
-        "higher": "Higher over the common seeds",
+        "higher": "{best} is below {others} over the common seeds.",
     }
-    groups: dict[str, list[str]] = {verdict: [] for verdict in words}
+    groups: dict[str, list[str]] = {verdict: [] for verdict in forms}
     for pair in best_pairs:
         opponent, verdict = pair.first, pair.verdict
         if opponent == best:
             opposite = {"higher": "lower", "lower": "higher"}
             opponent, verdict = pair.second, opposite.get(verdict, verdict)
         groups[verdict].append(names[opponent])
-    sentences = [f"{names[best]}, {100 * mean:.2f} %{interval}, is highest."]
-    for verdict, word in words.items():
+    subject = f"{names[best]}, {100 * mean:.2f} %{interval},"
+    sentences = []
+    for verdict, form in forms.items():
         if group := groups[verdict]:
-            text = "; ".join(group) if len(group) <= MOST_NAMED else f"{len(group)} settings"
-            sentences.append(f"{word}: {text}.")
+            sentences.append(form.format(best=subject, others=listed(group), margin=margin))
+            subject = names[best]  # Its accuracy is told once.
     return " ".join(sentences)
+
+
+def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
+    """From which settings the best one of a ``ranking`` differs in both η and b."""
+    opponents = []
+    for row in ranking[1:]:
+        if differ_in_both(curves, ranking[0]["setting"], row["setting"]):
+            largest, total = (ratio(name, ranking[0], row) for name in ("eta_max", "eta_sum"))
+            eta = f"{largest} in largest η" if largest else f"{total} in Σ η"
+            opponents.append(f"{names[row['setting']]} ({eta})")
+    if not opponents:
+        return []
+    best = names[ranking[0]["setting"]]
+    return [f"{best} differs in η and b from {listed(opponents)}: the control is control=rate."]
+
+
+def listed(settings: list[str]) -> str:
+    """Settings by their labels, or how many there are."""
+    return "; ".join(settings) if len(settings) <= MOST_NAMED else f"{len(settings)} settings"

@@ -12,6 +12,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import numpy as np
 import polars as pl
 from polars import DataFrame
 
@@ -39,6 +40,17 @@ LAST: dict[str, type] = {
     "eta_m": float,
     "b_m": float,
 }
+# What a whole training took and did, in words: settings that are compared may differ in it.
+TOTALS = {
+    "updates": "updates",
+    "samples": "images",
+    "eta_sum": "Σ η",
+    "eta_max": "largest η",
+    "eta_over_sqrt_b": "mean η/√b",
+    "delta": "mean δ measured",
+    "b_max": "largest b",
+    "seconds": "seconds",
+}
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
@@ -48,6 +60,11 @@ RESULTS: dict[str, type] = {
     **LAST,
     "test/accuracy_best": float,
     "test/accuracy_best_epoch": int,
+    "eta_sum": float,  # This sum is over updates; the two means are over images.
+    "eta_max": float,
+    "eta_over_sqrt_b": float,
+    "delta": float,
+    "b_max": float,
     "seconds": float,
     "images_per_second": float,
     "worst_case": float,  # The sharpness that sharpness.json has, …
@@ -70,10 +87,9 @@ METRICS = (
     "test/accuracy_best",
     "test/loss",
     "train/loss",
-    "updates",
-    "seconds",
     "validation/accuracy",
     "validation/loss",
+    *TOTALS,
 )
 
 
@@ -238,7 +254,26 @@ def _results(folder: Path, row: Record, _status: Record) -> Record:
         "test/accuracy_best": best.get("test/accuracy"),
         "test/accuracy_best_epoch": best.get("epoch"),
         "images_per_second": statistics.median(rates) if rates else None,
+        **_totals(records),
     }
+
+
+def _totals(records: Sequence[Record]) -> Record:
+    """Those of TOTALS that only all epochs together tell; None where an epoch does not tell it."""
+    updates, images, eta, b, delta = (
+        np.array([record.get(name) for record in records], float)
+        for name in ("updates", "samples", "eta_m", "b_m", "delta_measured")
+    )
+    updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
+    measured = np.isfinite(delta)  # An epoch of one batch has no δ.
+    totals = {
+        "eta_sum": eta @ updates,
+        "eta_max": eta.max(),
+        "eta_over_sqrt_b": eta / np.sqrt(b) @ images / images.sum(),
+        "delta": delta[measured] @ images[measured] / (images[measured].sum() or np.nan),
+        "b_max": b.max(),
+    }
+    return {name: total if np.isfinite(total) else None for name, total in totals.items()}
 
 
 def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
@@ -267,7 +302,8 @@ def differing(settings: DataFrame) -> list[str]:
 def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with the numbers of their settings, and a row for each setting.
 
-    Runs of one setting differ in REPEATED alone, or in values that change no result.
+    Runs of one setting differ in REPEATED alone, or in values that change no result, or each seed
+    has data of its own.
 
     Returns:
         The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
@@ -280,12 +316,13 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     finished = pl.col("state") == "finished"
     first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
     runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
-    file = pl.coalesce("dataset.file", "dataset.root").first()
+    files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")
+    several = files.n_unique() > 1
     run_counts = (
         runs.drop_nulls("setting")
         .group_by("setting")
         .agg(
-            data=file.str.extract("([^/]+)/*$"),
+            data=pl.when(several).then(pl.lit("own data for each seed")).otherwise(files.first()),
             unfinished=(~finished).sum().cast(pl.Int64),
             repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
         )
@@ -304,6 +341,8 @@ def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
         for name in runs.columns
         if name not in no_settings and not name.startswith(CODE) and schema.has_effect(name)
     ]
+    if FINGERPRINT in names and _has_data_of_its_own(runs):
+        names.remove(FINGERPRINT)
     # The cache is null where it has no effect, see schema.result_settings.
     cache = pl.when(pl.col("dataset.name") == "imagenet").then("dataset.cache")
     values = runs.select(names).with_columns(cache.alias("dataset.cache"))
@@ -312,6 +351,13 @@ def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
     numbers = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
     return runs.with_columns(numbers["setting"]), settings
+
+
+def _has_data_of_its_own(runs: DataFrame) -> bool:
+    """Whether each seed has data of its own, as where it draws them: they are of one setting."""
+    pairs = runs.select("seed", FINGERPRINT).unique()
+    alone = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
+    return alone and len(pairs) > 2  # Two files with a seed each may be two data sets.
 
 
 def summarise(settings: DataFrame) -> DataFrame:

@@ -21,8 +21,9 @@ from igo.ground.numbers import POSITIVE, fault
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
+from igo.report.differences import number
 from igo.report.names import labels, without_delta
-from igo.report.reading import constants
+from igo.report.reading import TOTALS, constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
 from igo.runs.find import find, named
@@ -55,8 +56,8 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
     )
     show_errors(results.runs)
     for section in sections:
-        if section.headline:
-            print(f"{section.title}: {section.headline}")
+        if words := " ".join(filter(None, (section.headline, *section.notes))):
+            print(f"{section.title}: {words}")
     files = {f"{name}.csv": data for name, data in _tables(results).items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
@@ -100,6 +101,7 @@ def render(
         "number": _number,
         "p_value": p_value,
         "difference": difference,
+        "total": number,
         "counted": counted,
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
@@ -120,6 +122,7 @@ def render(
         settings=[(names[row["setting"]], row) for row in results.settings.to_dicts()],
         runs=runs,
         facts=_facts(results),
+        totals=TOTALS,
         how=_how(results, command),
         common={
             name: f"{value:.6g}" if isinstance(value, float) else value

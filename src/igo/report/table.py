@@ -11,8 +11,9 @@ from rich.text import Text
 
 from igo.ground.errors import counted
 from igo.ground.files import Record, output_folder
+from igo.report.differences import number, ratio
 from igo.report.names import labels, shared, without_delta
-from igo.report.reading import by_setting, constants, read_runs, write
+from igo.report.reading import TOTALS, by_setting, constants, read_runs, write
 from igo.report.results import mixed
 from igo.runs.find import find, is_run, named
 
@@ -66,11 +67,8 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
             Text(f"all: {text}", style="dim"),
             soft_wrap=not console.is_terminal,
         )
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("setting", overflow="fold")
-    for title in ("seeds", "test/accuracy %", "95 %", "train/loss", "updates", "seconds"):
-        table.add_column(title, justify="right", no_wrap=True)
     names = labels(settings)
+    table = _table("setting", "seeds", "test/accuracy %", "95 %", "train/loss")
     for row in settings.to_dicts():
         # Rich would take what stands in brackets for markup, but not in a Text.
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
@@ -80,16 +78,39 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
             _shown(row, "test/accuracy", ".2f", 100),
             "–" if low is None else Text(f"[{100 * low:.2f}, {100 * high:.2f}]"),
             _shown(row, "train/loss", ".4f"),
-            _shown(row, "updates", ",.0f"),
-            _shown(row, "seconds", ",.1f"),
         )
     console.print(table)
+    _show_totals(console, settings.filter(pl.col("n") > 0).to_dicts(), names)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
         print(line)
 
 
+def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -> None:
+    """Print what else differs between the rows of settings, and what is equal in all."""
+    ratios = {name: {ratio(name, row, rows[0]) for row in rows} for name in TOTALS if rows}
+    equal = [name for name, values in ratios.items() if values == {""}]
+    columns = [name for name, values in ratios.items() if values > {""}]
+    if columns:
+        table = _table("what differs", *(TOTALS[name] for name in columns))
+        for row in rows:
+            totals = (number(row[f"{name}_mean"]) for name in columns)
+            table.add_row(Text(labels[row["setting"]]), *totals)
+        console.print(table)
+    if equal:
+        totals = (f"{TOTALS[name]} {number(rows[0][f'{name}_mean'])}" for name in equal)
+        console.print(f"equal in all: {', '.join(totals)}")
+
+
+def _table(first: str, *titles: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, overflow="fold")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
 def _shown(row: Record, name: str, form: str, factor: int = 1) -> str:
-    """``mean ± sd``; a deviation of zero, as of updates, is left out."""
+    """``mean ± sd``; a deviation of zero is left out."""
     mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
     if mean is None:
         return "–"

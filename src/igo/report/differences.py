@@ -1,0 +1,48 @@
+"""What differs between settings that are compared, besides their results."""
+
+import math
+
+from polars import DataFrame
+
+from igo.ground.files import Record
+from igo.report.reading import TOTALS
+
+SAME = 1e-6  # Totals that differ by a smaller share are called equal.
+# The number of batches in an epoch is whole, and η makes up for it by up to some per cent.
+LEAST = 0.05
+
+
+def number(total: float | None) -> str:
+    """``0.4243``, ``15,650``."""
+    return "–" if total is None else f"{total:,.0f}" if total >= 1000 else f"{total:.4g}"
+
+
+def ratio(name: str, first: Record, second: Record) -> str | None:
+    """A total of one setting over that of another, ``×0.5``; "" if equal, None if not known."""
+    dividend, divisor = first[f"{name}_mean"], second[f"{name}_mean"]
+    if not dividend or not divisor:
+        return None
+    same = math.isclose(dividend, divisor, rel_tol=SAME)
+    return "" if same else f"×{dividend / divisor:.3g}"
+
+
+def ratios(first: Record, second: Record) -> str:
+    """The totals of one setting over those of another: ``updates ×0.5; equal: images``."""
+    by_words = {words: ratio(name, first, second) for name, words in TOTALS.items()}
+    parts = [", ".join(f"{words} {text}" for words, text in by_words.items() if text)]
+    if equal := [words for words, text in by_words.items() if text == ""]:
+        parts.append(f"equal: {', '.join(equal)}")
+    return "; ".join(filter(None, parts))
+
+
+def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
+    """Whether two settings differ in η and in b, one of which changes during training.
+
+    Then nothing tells which of the two made a difference.
+    """
+    one, other = (curves.filter(setting=setting) for setting in (first, second))
+    epochs = one.join(other, on="epoch")
+    b, other_b = epochs["b_m_mean"], epochs["b_m_mean_right"]
+    eta_ratio = epochs["eta_m_mean"] / epochs["eta_m_mean_right"]
+    grows = any(sizes.max() > (1 + LEAST) * sizes.min() for sizes in (b, other_b))
+    return grows and all(x.log().abs().max() > LEAST for x in (b / other_b, eta_ratio))
