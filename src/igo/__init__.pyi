@@ -1,6 +1,6 @@
 from igo.ground.errors import UserError as UserError
+from igo.loop.counter import Counter as Counter
 from igo.loop.sampler import BatchSampler as BatchSampler
-from igo.loop.sampler import Counter as Counter
 from igo.loop.schedule import Schedule as Schedule
 from igo.loop.seeded import Seeded as Seeded
 from igo.noise.measure import measure_noise as measure_noise

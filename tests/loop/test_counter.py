@@ -1,7 +1,9 @@
 """Counter and sampler by themselves: streams, parts, ranks and states."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, cycle
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 import igo
@@ -61,12 +64,10 @@ def test_a_stream_goes_on_after_a_resume() -> None:
     assert samples == list(range(300))
 
 
-def test_a_stream_that_ends_early_or_is_cut_already_is_an_error() -> None:
+def test_a_stream_that_ends_early_is_an_error() -> None:
     counter = igo.Counter(stream_plan())
     with pytest.raises(RuntimeError, match=r"ended in update 16 of 27, before all 300 samples"):
         list(counter.batches(range(100)))
-    with pytest.raises(igo.PlanError, match="batch_size=None"):
-        next(counter.batches(DataLoader(Stream(), batch_size=3, drop_last=True)))
     for _ in range(15):  # The stream gave so many.
         counter.advance()
     with pytest.raises(RuntimeError, match="gave no batch for it"):
@@ -114,18 +115,94 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
         assert [list(loop) for loop in loops] == [[]] * ranks
 
 
+def numbers_in(size: int) -> Iterator[Tensor]:
+    """Micro-batches of the numbers 0, 1, 2, …, for ever."""
+    return (torch.arange(start, start + size) for start in count(step=size))
+
+
+def forever(loader: Iterable[Tensor]) -> Iterator[Tensor]:
+    while True:
+        yield from loader
+
+
+LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
+    "DataLoader": lambda size: DataLoader(Stream(), size),
+    "generator": numbers_in,
+    "endless": lambda size: forever(DataLoader(range(960), size)),
+    "itertools.cycle": lambda size: cycle(DataLoader(range(960), size)),
+}
+# A micro-batch of the numbers x as libraries make it, and the numbers in it.
+LAYOUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
+    "inputs and targets": (lambda x: (x, -x), itemgetter(0)),
+    "webdataset's batched": (lambda x: [x.float().outer(torch.ones(3)), x], itemgetter(1)),
+    "HF datasets' batch": (
+        lambda x: {"text": ["word"] * len(x), "tokens": [[1, 2]] * len(x), "id": x.tolist()},
+        itemgetter("id"),
+    ),
+    "HF datasets' batch, with arrays": (
+        lambda x: {"tokens": np.ones((len(x), 5)), "id": x.numpy()},
+        itemgetter("id"),
+    ),
+    "DALI": (lambda x: [{"label": x[:, None], "data": x}], lambda batch: batch[0]["data"]),
+}
+SAMPLES: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
+    "detectron2": (
+        lambda x: [{"image": torch.ones(3, 4), "id": i} for i in x.tolist()],
+        lambda batch: map(itemgetter("id"), batch),
+    ),
+    "torchvision's detection": (
+        lambda x: ((torch.ones(3, 4),) * len(x), tuple({"boxes": i.expand(5, 4)} for i in x)),
+        lambda batch: (target["boxes"][0, 0] for target in batch[1]),
+    ),
+    "waveforms": (
+        lambda x: [i.repeat(1 + int(i) % 9) for i in x],
+        lambda batch: (i[0] for i in batch),
+    ),
+    "itertools.batched": (
+        lambda x: tuple((i, -i) for i in x),
+        lambda batch: map(itemgetter(0), batch),
+    ),
+    "words": (lambda x: tuple(map(str, x.tolist())), lambda batch: map(int, batch)),
+}
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_micro_batches_of_a_loader_are_the_parts_as_they_are(ranks: int) -> None:
+@pytest.mark.parametrize("name", [*LOADERS, *LAYOUTS, *SAMPLES])
+def test_micro_batches_are_the_parts_as_they_are(name: str, ranks: int) -> None:
+    layout, numbers_of = (LAYOUTS | SAMPLES).get(name, (torch.clone, iter))
+    loader_of = LOADERS.get(name, numbers_in)
     plan = igo.plan("constant", samples=96, batch_size=32, batch_multiple=8 * ranks)
-    counter = igo.Counter(plan, rank=ranks - 1, ranks=ranks, micro_batch_size=8 * ranks)
-    samples = []
-    for batch in counter.batches(DataLoader(Stream(), batch_size=8)):
+    place = {"rank": ranks - 1, "ranks": ranks, "micro_batch_size": 8 * ranks}
+    counter, updates, numbers = igo.Counter(plan, **place), [], []
+    for micro_batch in counter.parts(map(layout, loader_of(8))):
         update = counter.advance()
-        samples += batch.tolist()
-        assert (update.parts, update.samples, len(batch)) == (4 // ranks, 8, 8)
-    assert (samples, counter.samples) == ([*range(96 // ranks)], 96)
-    with pytest.raises(igo.PlanError, match="micro-batches of 4 on each rank"):
-        next(counter.batches(DataLoader(Stream(), batch_size=4)))
+        updates.append((update.number, update.part, update.parts, update.samples))
+        numbers += map(int, numbers_of(micro_batch))
+    parts = range(1, 4 // ranks + 1)
+    assert updates == [(number, part, len(parts), 8) for number in (1, 2, 3) for part in parts]
+    assert (numbers, counter.samples) == ([*range(96 // ranks)], 96)
+    counter = igo.Counter(plan, **place)
+    with pytest.raises(igo.PlanError, match=r"micro-batches of .*4.* samples, .* parts of 8;"):
+        next(counter.parts(map(layout, loader_of(4))))
+    ragged = igo.plan("linear", samples=960, batch_size=16, stages=5)
+    with pytest.raises(igo.PlanError, match=r"parts of . to .; .*batch_multiple"):
+        next(igo.Counter(ragged, **place).parts(map(layout, loader_of(8))))
+    if name not in SAMPLES:  # default_collate stacks no lists of samples
+        with pytest.raises(igo.PlanError, match=r"micro-batches, .*counter\.parts"):
+            next(counter.batches(map(layout, loader_of(8))))
+
+
+def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None:
+    """A loader's micro-batches of another size are refused, too."""
+    counter = igo.Counter(igo.plan("constant", samples=8, batch_size=4))
+    for stream in ([torch.ones(4)] * 8, [(torch.ones(4), torch.zeros(4))] * 8):
+        with pytest.raises(igo.PlanError, match=r"list is not allowed: .*collate="):
+            next(counter.batches(stream))
+        assert len(list(counter.batches(stream, collate=list))) == 2
+    for sample in (torch.ones(5), (torch.ones(4), 1), torch.ones(()), "word", {"x": torch.ones(3)}):
+        assert len(list(counter.batches([sample] * 8))) == 2
+    with pytest.raises(igo.PlanError, match=r"DataLoader is not allowed: .*batch_size=None"):
+        next(counter.batches(DataLoader(Stream(), batch_size=3)))
 
 
 def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part() -> None:

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
 from igo.ground.errors import UserError
-from igo.loop.sampler import BatchSampler, Counter
+from igo.loop.counter import Counter
+from igo.loop.sampler import BatchSampler
 from igo.loop.schedule import Schedule
 from igo.plans.arguments import PlanWarning
 from igo.plans.plan import Plan

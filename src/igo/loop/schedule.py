@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
-from igo.loop.sampler import GIVE, BatchSampler, Counter, check_length
+from igo.loop.counter import GIVE, Counter
+from igo.loop.sampler import BatchSampler, check_length
 from igo.plans.arguments import PlanError
 from igo.plans.stages import Update
 

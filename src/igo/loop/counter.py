@@ -1,0 +1,330 @@
+"""Counts the updates of a plan, and makes its batches of a stream.
+
+The sizes of batches are planned before the first one is taken. So b changes at the planned update,
+however many batches workers fetch ahead.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from operator import index
+from typing import Any
+
+import torch.distributed as dist
+from torch.utils.data import DataLoader, default_collate
+
+from igo.plans import batches
+from igo.plans.arguments import PlanError
+from igo.plans.plan import Plan
+from igo.plans.stages import Update
+
+GIVE = (
+    "give PyTorch's own DataLoader batch_sampler=batches, and keep it from accelerator.prepare and"
+    " skip_first_batches (in Lightning it is graduated.loader())"
+)
+NOT_GIVEN = (
+    f"an update was counted and the sampler gave no batch for it: {GIVE}, and count each batch"
+    " once, by schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
+    " micro_batch_size="
+)
+
+
+class Counter:
+    """Counts the updates of a plan, for your own loaders and for streams.
+
+    >>> plan = igo.plan("constant", samples=10, batch_size=4)
+    >>> counter = igo.Counter(plan)
+    >>> for batch in counter.batches(range(100)):  # a stream of samples, in the plan's batches
+    ...     update = counter.advance()  # schedule(counter.batches(…)) does it
+    ...     print(update.number, batch.tolist())
+    1 [0, 1, 2, 3]
+    2 [4, 5, 6]
+    3 [7, 8, 9]
+
+    Args:
+        plan: what ``igo.plan`` returns.
+        rank, ranks: this process, from 0, and the number of processes that share each batch.
+        group: instead, the process group that shares each batch; by default all processes of
+            torch.distributed.
+        micro_batch_size: the most samples that go through the model at once, over all ranks. A
+            larger batch is cut into parts, the same number on each rank, and each part is counted.
+
+    Attributes:
+        updates: how many have been made, with all of their parts. ``state_dict`` holds it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        rank: int | None = None,
+        ranks: int | None = None,
+        group: Any = None,
+        micro_batch_size: int | None = None,
+    ) -> None:
+        if not isinstance(plan, Plan):
+            kind = type(plan).__name__
+            raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
+        micro = plan.n if micro_batch_size is None else index(micro_batch_size)
+        if micro < 1:
+            raise PlanError("micro_batch_size", micro, "it must be 1 or more")
+        # Unless rank and ranks are given, the process group is asked at each use, because
+        # torch.distributed may be started after the sampler is made.
+        self._place: tuple[int, int] | None = None
+        if rank is not None or ranks is not None:
+            if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
+                advice = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
+                raise PlanError("rank", rank, advice)
+            self._place = rank, ranks
+        self.plan, self._group, self._micro = plan, group, micro
+        # The position is whole updates, and the parts that were counted of the next one.
+        self.updates, self._parts_made = 0, 0
+        self._epoch = 0  # the newest epoch that has begun; 0 at the start and after a resume
+        # Whether batches come from here. A loader of your own takes none. Then each call of
+        # ``advance`` counts what the plan has next.
+        self._delivers = False
+        # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
+        self._delivered: dict[tuple[int, int], Update] = {}
+        # All batches after so many updates are known to have a sample for each rank.
+        self._ranks_fit_after = plan.updates
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        return self._of_ranks[0]
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch."""
+        return self._of_ranks[1]
+
+    @property
+    def _of_ranks(self) -> tuple[int, int]:
+        if self._place is None and dist.is_available() and dist.is_initialized():
+            return dist.get_rank(self._group), dist.get_world_size(self._group)
+        return self._place or (0, 1)
+
+    @property
+    def samples(self) -> int:
+        """How many samples have been trained on, over all ranks."""
+        return self.plan.samples_of(self.updates)
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates of the plan are made."""
+        return self.updates >= self.plan.updates
+
+    def advance(self) -> Update:
+        """Count the update, or the part of one, that is about to be made.
+
+        Raises:
+            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
+        """
+        if self.done:
+            raise RuntimeError(
+                f"all {self.plan.updates:,} updates of the plan are done; loop over"
+                " batches.epochs(), or begin with a new sampler and schedule"
+            )
+        update = self._delivered.pop((self.updates + 1, self._parts_made + 1), None)
+        if update is None:
+            if self._delivers:
+                raise RuntimeError(NOT_GIVEN)
+            update = next(self._updates_after(self.updates, self._parts_made))
+        # Half of a gradient is in no checkpoint, so an update counts once its last part is counted,
+        # and a resume begins it again.
+        self.updates = update.number if update.is_last_part else update.number - 1
+        self._parts_made = 0 if update.is_last_part else update.part
+        return update
+
+    def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
+        """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
+        rank, ranks = self._of_ranks
+        if ranks > 1 and updates < self._ranks_fit_after:
+            # The rows are searched once and not at each pass, as there may be many.
+            rows_left = self.plan.rows[self.plan.rows.index(self.plan.at(updates + 1).row) :]
+            smallest_batch = min(row.samples // row.batches for row in rows_left)
+            if ranks > smallest_batch:
+                problem = f"the plan has batches of {smallest_batch} samples"
+                raise PlanError("ranks", ranks, problem)
+            self._ranks_fit_after = updates
+        for number in range(updates + 1, self.plan.updates + 1):
+            update = self.plan.at(number)
+            parts = batches.parts(update.batch_size, self._micro, ranks)
+            if parts == ranks == 1:
+                yield update
+                continue
+            # A rank has each R-th sample of the batch. Shares differ by one sample at most, and any
+            # number of ranks trains the same batch.
+            share = len(range(rank, update.batch_size, ranks))
+            for part in range(parts_made, parts):
+                low, high = batches.bounds(share, parts, part)
+                start, samples = update.start + rank + ranks * low, high - low
+                yield replace(
+                    update, start=start, samples=samples, ranks=ranks, part=part + 1, parts=parts
+                )
+            parts_made = 0  # The updates that follow begin with their first part.
+
+    def epochs(self) -> Iterator[int]:
+        """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
+
+        So the last one is ``plan.epochs``. After a resume the first is the epoch in progress.
+
+        Raises:
+            RuntimeError: no update was counted in an epoch.
+        """
+        while not self.done:
+            position = self.updates, self._parts_made
+            self._epoch = epoch = self._next_epoch
+            yield epoch
+            # Nothing was counted, so nothing ever will be, and the loop would not end.
+            if position == (self.updates, self._parts_made):
+                raise RuntimeError(
+                    f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
+                    " schedule.step() before each update"
+                )
+
+    @property
+    def _next_epoch(self) -> int:
+        """The epoch of the next update; after the last one, the last epoch."""
+        return self.plan.at(min(self.updates + 1, self.plan.updates)).epoch
+
+    def batches(
+        self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
+    ) -> Iterator[Any]:
+        """Group this rank's samples of a stream into its shares of the plan's batches.
+
+        Samples are grouped in this process, so workers of the stream may fetch ahead: give a
+        DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part is a batch.
+        ``parts`` takes a stream of micro-batches.
+
+        Args:
+            samples: this rank's samples; after a resume those that come next.
+            collate: makes a batch from a list, by default PyTorch's ``default_collate``.
+
+        Raises:
+            PlanError: the stream has micro-batches: a DataLoader makes them, or all tensors of what
+                it gives have as many rows as a part has samples. With ``collate`` they are samples.
+            RuntimeError: the stream ends before the plan.
+        """
+        makes_batches = isinstance(samples, DataLoader) and samples.batch_size is not None
+        part_size = min(self._micro, self.plan.at(1).batch_size) // self.ranks
+        for part in self._grouped(samples):
+            # DALI has lists of one batch, so a size of 1 says nothing.
+            sizes = set() if collate else _possible_sizes(part[0]) - {1}
+            if makes_batches or sizes == {part_size}:
+                advice = (
+                    "it gives micro-batches, which counter.parts takes; if each is one sample, give"
+                    " collate=torch.utils.data.default_collate, and a DataLoader batch_size=None"
+                )
+                raise PlanError("samples", type(samples).__name__, advice)
+            yield (collate or default_collate)(part)
+
+    def parts(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Take each micro-batch of a loader as a part of one of the plan's batches, as it is.
+
+        The loader may be any iterable, also an endless one: a DataLoader with a ``batch_size`` and
+        ``drop_last=True``, a generator, a loader of another library. Of R ranks each has its own.
+        The plan's batches must be whole micro-batches of all ranks: its ``batch_multiple`` and the
+        counter's ``micro_batch_size`` are the samples of a micro-batch times R. The size of each
+        is checked where tensors, arrays or lists show it.
+
+        >>> plan = igo.plan("constant", samples=24, batch_size=8, batch_multiple=4)
+        >>> counter = igo.Counter(plan, micro_batch_size=4)
+        >>> endless = iter(lambda: torch.zeros(4, 3), None)
+        >>> for micro_batch in counter.parts(endless):
+        ...     update = counter.advance()  # schedule(counter.parts(…)) does it
+        ...     print(update.number, f"{update.part} of {update.parts}", micro_batch.shape)
+        1 1 of 2 torch.Size([4, 3])
+        1 2 of 2 torch.Size([4, 3])
+        2 1 of 2 torch.Size([4, 3])
+        2 2 of 2 torch.Size([4, 3])
+        3 1 of 2 torch.Size([4, 3])
+        3 2 of 2 torch.Size([4, 3])
+
+        Args:
+            loader: this rank's micro-batches; after a resume those that come next.
+
+        Raises:
+            PlanError: a micro-batch is no part of the plan.
+            RuntimeError: the loader ends before the plan.
+        """
+        part_sizes = set[int]()  # of this rank
+        for size in self.plan.batch_sizes:
+            parts = batches.parts(size, self._micro, self.ranks)
+            part_sizes |= {*batches.counts(size, parts * self.ranks)}
+        for (micro_batch,) in self._grouped(loader, 1):
+            sizes = _possible_sizes(micro_batch)
+            if len(part_sizes) > 1 or (sizes and sizes.isdisjoint(part_sizes)):
+                advice = (
+                    f"it has micro-batches of {_span(sizes)} samples, and the plan has parts of"
+                    f" {_span(part_sizes)}; make the plan's batch_multiple and the counter's"
+                    " micro_batch_size the samples of a micro-batch times the ranks, and give a"
+                    " DataLoader drop_last=True"
+                )
+                raise PlanError("loader", type(loader).__name__, advice)
+            yield micro_batch
+
+    def _grouped(self, stream: Iterable[Any], length: int | None = None) -> Iterator[list[Any]]:
+        """Deliver each part of the plan that is left: so many items, or one for each sample."""
+        iterator = iter(stream)
+        self._delivers = True
+        for update in self._updates_after(self.updates, self._parts_made):
+            number = length or update.samples
+            items = list(islice(iterator, number))
+            if len(items) < number:
+                raise RuntimeError(
+                    f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
+                    f" all {self.plan.samples:,} samples of the plan"
+                )
+            self._delivered[update.number, update.part] = update
+            yield items
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of updates made, and the identity of their plan."""
+        return {"updates": self.updates, **self.plan.identity}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was called.
+
+        Raises:
+            PlanError: the state is of another plan, or of no sampler.
+        """
+        if "rates" not in state:
+            keys = ", ".join(map(str, state)) or "nothing"
+            advice = f"the state has {keys}; give what state_dict() returned"
+            raise PlanError("plan", "…", advice)
+        if not self.plan.is_that_of(state):
+            arguments = self.plan.arguments
+            saved_arguments = state.get("arguments", arguments)  # an earlier version had fewer
+            differences = [
+                f"{name}={saved!r} (here {arguments.get(name)!r})"
+                for name, saved in saved_arguments.items()
+                if saved != arguments.get(name)
+            ]
+            saved_plan = f"a plan with {', '.join(differences)}" if differences else "another plan"
+            advice = f"the checkpoint is of {saved_plan}; give igo.plan the same arguments"
+            raise PlanError("plan", "…", advice)
+        self.updates, self._parts_made = state["updates"], 0
+        self._epoch, self._delivered = 0, {}
+
+
+def _possible_sizes(batch: Any) -> set[int]:
+    """How many samples a batch may have: the rows of its tensors, or the lengths of its lists."""
+    fields = [batch]
+    if isinstance(batch, Mapping | list | tuple):
+        fields = [*batch.values()] if isinstance(batch, Mapping) else [*batch]
+    are_arrays = [bool(getattr(field, "ndim", 0)) for field in fields]
+    sizes = set[int]()
+    for field, is_array in zip(fields, are_arrays, strict=True):
+        if isinstance(field, Mapping):
+            sizes |= _possible_sizes(field)
+        elif is_array or isinstance(field, list | tuple):
+            sizes.add(len(field))
+    # A list of arrays of one length is a batch with these fields, and any other may be of samples.
+    if isinstance(batch, list | tuple) and not (len(sizes) == 1 and all(are_arrays)):
+        sizes.add(len(batch))
+    return sizes
+
+
+def _span(sizes: set[int]) -> str:
+    return " to ".join(str(size) for size in sorted({min(sizes), max(sizes)})) if sizes else "some"
