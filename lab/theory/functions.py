@@ -6,77 +6,26 @@ The checkers of nice.py need this precision: Monte Carlo noise could hide a viol
 one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from lab.theory.smoothing import BALL, Array, Kernel
 
-Elementwise = Callable[[Array, float], Array]  # a function of x and δ ≥ 0
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """A function by its formulas."""
-
-    value: Elementwise
-    gradient: Elementwise
-    second_derivative: Elementwise
-    domain: tuple[float, float]
-    dimension: int = 1
-
-
-def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
-    """Return smoothed Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension.
-
-    f̂_δ = Σ x_i² + δ² E[u_i²] + 10 − 10 φ(2πδ) cos 2πx_i, with φ(t) = E[cos t u_i] of `kernel`.
-    In one dimension φ is sin(t)/t for the ball and exp(−t²/2) for the Gaussian kernel.
-    """
-    moment = kernel.second_moment(dimension)
-
-    def damping(noise_level: float) -> float:
-        return float(kernel.cosine_mean(2 * np.pi * noise_level, dimension))
-
-    return Smoothed(
-        lambda x, d: x**2 + d**2 * moment + 10 - 10 * damping(d) * np.cos(2 * np.pi * x),
-        lambda x, d: 2 * x + 20 * np.pi * damping(d) * np.sin(2 * np.pi * x),
-        lambda x, d: 2 + 40 * np.pi**2 * damping(d) * np.cos(2 * np.pi * x),
-        (-5.12, 5.12),
-        dimension,
-    )
-
-
-def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Smoothed:
-    """Return smoothed f(x) = x²/2 + A sin(ωx + tilt), dimension 1.
-
-    It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
-    f̂_δ = x²/2 + δ² E[u²]/2 + A φ(ωδ) sin(ωx + tilt).
-    """
-    moment, reach = kernel.second_moment(1), 2 * amplitude * frequency + 1.0
-
-    def wave(noise_level: float) -> float:
-        return amplitude * float(kernel.cosine_mean(frequency * noise_level, 1))
-
-    return Smoothed(
-        lambda x, d: x**2 / 2 + d**2 * moment / 2 + wave(d) * np.sin(frequency * x + tilt),
-        lambda x, d: x + wave(d) * frequency * np.cos(frequency * x + tilt),
-        lambda x, d: 1 - wave(d) * frequency**2 * np.sin(frequency * x + tilt),
-        (-reach, reach),
-    )
-
 
 @dataclass(frozen=True)
 class Ripple:
-    """A nonconvex function of one variable with every constant of Theorem 3.4 known exactly.
+    """A kink at 0, a wave and a bowl, with every constant of Theorem 3.4 known exactly.
 
-    f(x) = right·max(x, 0) + left·max(−x, 0) + A sin ωx + bowl·x²/2, left > Aω > right > 0: minimum
-    f(0) = 0, for bowl = 0 local minima on the right, Lipschitz, and under the ball
+    g(x) = right·max(x, 0) + left·max(−x, 0) + A (sin(ωx + tilt) − sin tilt) + bowl·x²/2. A kink is
+    for the ball in one dimension. There
 
-        f̂_δ'(x) = right·q − left·(1 − q) + Aω·sin(ωδ)/(ωδ)·cos ωx + bowl·x,
+        f̂_δ'(x) = right·q − left·(1 − q) + Aω·φ(ωδ)·cos(ωx + tilt) + bowl·x,
 
-    q = (x + δ)/2δ cut to [0, 1]. For bowl = 0 its curvature on N(0; δ) is at least
+    q = (x + δ)/2δ cut to [0, 1] and φ(t) = E[cos t u] of the kernel, sin(t)/t for the ball. With
+    left > Aω > right > 0 and tilt = bowl = 0 the function is nonconvex and Lipschitz, with the
+    minimum f(0) = 0 and local minima on the right. Its curvature on N(0; δ) is at least
     ((left + right)/2 − Aω)/δ, so d_m = 1. f(x*_δ) falls like δ, not like δ²: no Lipschitz function
     falls more slowly.
     """
@@ -86,8 +35,10 @@ class Ripple:
     wave_slope: float = 0.35  # Aω
     frequency: float = 7.5  # ω
     bowl: float = 0.0
-    domain: ClassVar = (-1.0, 1.0)
-    dimension: ClassVar = 1
+    tilt: float = 0.0
+    kernel: Kernel = BALL
+    dimension: int = 1
+    domain: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def lipschitz(self) -> float:
@@ -98,8 +49,10 @@ class Ripple:
         """Return σ of f̂_δ on N(0; δ); it also holds for every smaller noise level."""
         return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
 
-    def _damping(self, noise_level: float) -> float:
-        return float(BALL.cosine_mean(self.frequency * noise_level, 1))
+    def _slope_left(self, noise_level: float) -> float:
+        """The slope that smoothing leaves of the wave."""
+        damping = self.kernel.cosine_mean(self.frequency * noise_level, self.dimension)
+        return self.wave_slope * float(damping)
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
@@ -108,9 +61,10 @@ class Ripple:
             near_kink = np.abs(x) < noise_level
             up = np.where(near_kink, (x + noise_level) ** 2 / (4 * noise_level), up)
             down = np.where(near_kink, (x - noise_level) ** 2 / (4 * noise_level), down)
-        wave = self.wave_slope / self.frequency * self._damping(noise_level)
-        bowl = self.bowl * (x**2 + noise_level**2 / 3) / 2
-        return self.right * up + self.left * down + wave * np.sin(self.frequency * x) + bowl
+        wave = self._slope_left(noise_level) * np.sin(self.frequency * x + self.tilt)
+        wave = (wave - self.wave_slope * np.sin(self.tilt)) / self.frequency
+        spread = noise_level**2 * self.kernel.second_moment(self.dimension)
+        return self.right * up + self.left * down + wave + self.bowl * (x**2 + spread) / 2
 
     def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink."""
@@ -118,16 +72,33 @@ class Ripple:
             q = np.clip((x + noise_level) / (2 * noise_level), 0, 1)
         else:
             q = (np.sign(x) + 1) / 2
-        wave = self.wave_slope * self._damping(noise_level)
-        kink = self.right * q - self.left * (1 - q)
-        return np.asarray(kink + wave * np.cos(self.frequency * x) + self.bowl * x)
+        wave = self._slope_left(noise_level) * np.cos(self.frequency * x + self.tilt)
+        return np.asarray(self.right * q - self.left * (1 - q) + wave + self.bowl * x)
 
-    def second_derivative(self, x: Array, noise_level: float) -> Array:
-        """Return f̂_δ''(x), elementwise, δ > 0; at |x| = δ the value inside."""
-        near_kink = np.abs(x) <= noise_level * (1 + 1e-12)
-        wave = self.wave_slope * self.frequency * self._damping(noise_level)
-        kink = np.where(near_kink, (self.left + self.right) / (2 * noise_level), 0.0)
-        return kink - wave * np.sin(self.frequency * x) + self.bowl
+    def second_derivative(self, x: Array, noise_level: float = 0.0) -> Array:
+        """Return f̂_δ''(x), elementwise; at |x| = δ the value inside; for δ = 0 without the kink."""
+        wave = self.frequency * self._slope_left(noise_level)
+        bend = self.bowl - wave * np.sin(self.frequency * x + self.tilt)
+        if noise_level > 0:
+            near_kink = np.abs(x) <= noise_level * (1 + 1e-12)
+            bend += np.where(near_kink, (self.left + self.right) / (2 * noise_level), 0.0)
+        return np.asarray(bend)
+
+
+def rastrigin(kernel: Kernel, dimension: int) -> Ripple:
+    """Return Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension."""
+    wave = Ripple(0.0, 0.0, wave_slope=20 * np.pi, frequency=2 * np.pi, tilt=-np.pi / 2)
+    return replace(wave, bowl=2.0, kernel=kernel, dimension=dimension, domain=(-5.12, 5.12))
+
+
+def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Ripple:
+    """Return f(x) = x²/2 + A (sin(ωx + tilt) − sin tilt), dimension 1.
+
+    It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
+    """
+    slope = amplitude * frequency
+    wave = Ripple(0.0, 0.0, slope, frequency, bowl=1.0, tilt=tilt, kernel=kernel)
+    return replace(wave, domain=(-2 * slope - 1, 2 * slope + 1))
 
 
 @dataclass(frozen=True)
@@ -150,35 +121,36 @@ class Dented:
         """L_f on [−1, 1], where the dents lower the slope."""
         return self.base.lipschitz
 
-    def _dent(self, x: Array, order: int) -> Array:
-        """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
-        part_inside = np.clip(np.abs(x) - self.near, 0, self.far - self.near)
-        part_beyond, width = np.maximum(np.abs(x) - self.far, 0), self.far - self.near
-        antiderivative = {
-            1: part_inside,
-            2: part_inside**2 / 2 + width * part_beyond,
-            3: part_inside**3 / 6 + width**2 / 2 * part_beyond + width * part_beyond**2 / 2,
-        }[order]
-        return -self.depth * (antiderivative if order == 2 else np.sign(x) * antiderivative)
+    def _dents(self, x: Array, noise_level: float, order: int) -> Array:
+        """The part of the dents in the derivative of f̂_δ of this order; the value has order 0."""
+        if noise_level == 0:
+            return self._antiderivative(x, 2 - order)
+        ends = (self._antiderivative(x + side * noise_level, 3 - order) for side in (1, -1))
+        return (next(ends) - next(ends)) / (2 * noise_level)
 
-    def _mean(self, x: Array, noise_level: float, order: int) -> Array:
-        """The mean over [x − δ, x + δ] of the antiderivative before `order`."""
-        rise = self._dent(x + noise_level, order) - self._dent(x - noise_level, order)
-        return rise / (2 * noise_level)
+    def _antiderivative(self, x: Array, order: int) -> Array:
+        """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
+        width = self.far - self.near
+        part_inside = np.clip(np.abs(x) - self.near, 0, width)
+        part_beyond = np.maximum(np.abs(x) - self.far, 0)
+        if order == 1:
+            return -self.depth * np.sign(x) * part_inside
+        if order == 2:
+            return -self.depth * (part_inside**2 / 2 + width * part_beyond)
+        beyond = width**2 / 2 * part_beyond + width * part_beyond**2 / 2
+        return -self.depth * np.sign(x) * (part_inside**3 / 6 + beyond)
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
-        dent = self._mean(x, noise_level, 3) if noise_level > 0 else self._dent(x, 2)
-        return self.base.value(x, noise_level) + dent
+        return self.base.value(x, noise_level) + self._dents(x, noise_level, 0)
 
     def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ′(x), elementwise."""
-        dent = self._mean(x, noise_level, 2) if noise_level > 0 else self._dent(x, 1)
-        return self.base.gradient(x, noise_level) + dent
+        return self.base.gradient(x, noise_level) + self._dents(x, noise_level, 1)
 
     def second_derivative(self, x: Array, noise_level: float) -> Array:
         """Return f̂_δ″(x), elementwise, δ > 0."""
-        return self.base.second_derivative(x, noise_level) + self._mean(x, noise_level, 1)
+        return self.base.second_derivative(x, noise_level) + self._dents(x, noise_level, 2)
 
 
-Function = Smoothed | Ripple | Dented
+Function = Ripple | Dented

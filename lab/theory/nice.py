@@ -5,7 +5,7 @@ points of each neighbourhood. So they can refute that a definition holds, and ca
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -15,32 +15,24 @@ from lab.theory.functions import Function
 from lab.theory.smoothing import Array
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """The numbers of a noise level.
 
-    Condition (i): `distance` is the largest from a minimiser of f̂_δm to the nearest minimiser of
-    f̂_δm+1, `allowed` what it may be; the last level has none. Condition (ii): `largest_sigma` is
-    the smallest curvature of f̂_δ in the neighbourhood of radius `radius`.
+    `x_star` is how far its `minimisers` are from 0, in the first coordinate. Condition (i):
+    `distance` is the largest from a minimiser of f̂_δm to the nearest minimiser of f̂_δm+1, `allowed`
+    what it may be; the last level has none. Condition (ii): `largest_sigma` is the smallest
+    curvature of f̂_δ in the neighbourhood of radius `radius`.
     """
 
     delta: float
-    minimisers: Array
+    x_star: float
+    minimisers: int
     distance: float
     allowed: float
+    i_holds: bool
     radius: float
     largest_sigma: float
-    sigma: float
-
-    @property
-    def moves_little(self) -> bool:
-        """Whether condition (i) holds."""
-        return bool(self.distance <= self.allowed * (1 + 1e-9) + 1e-9)
-
-    @property
-    def is_convex(self) -> bool:
-        """Whether condition (ii) holds."""
-        return self.largest_sigma >= self.sigma
+    ii_holds: bool
 
 
 def _ball_points(centre: Array, radius: float) -> Array:
@@ -95,11 +87,6 @@ def weakest(function: Function, noise_level: float, centres: Array, radius: floa
     return float(function.second_derivative(points, noise_level).min())
 
 
-def _farthest(points: Array, other_points: Array) -> float:
-    distances = np.linalg.norm(points[:, None] - other_points[None], axis=-1)
-    return float(distances.min(1).max())
-
-
 def check_sigma_nice(
     function: Function, noise_levels: Sequence[float], sigma: float
 ) -> list[Level]:
@@ -108,13 +95,10 @@ def check_sigma_nice(
     (i) every x*_δ has an x*_{δ/2} within δ/2; (ii) f̂_δ is σ-strongly convex on N(x*_δ; 3δ).
     Source: slides, "σ-nice 関数".
     """
-    levels = []
-    for delta in noise_levels:
-        minima, minima_of_half = minimisers(function, delta), minimisers(function, delta / 2)
-        curvature = weakest(function, delta, minima, 3 * delta)
-        distance = _farthest(minima, minima_of_half)
-        levels.append(Level(delta, minima, distance, delta / 2, 3 * delta, curvature, sigma))
-    return levels
+    return [
+        _level(function, delta, delta / 2, minimisers(function, delta), 3.0, sigma)
+        for delta in noise_levels
+    ]
 
 
 def check_new_sigma_nice(
@@ -127,16 +111,38 @@ def check_new_sigma_nice(
     σ-nice 関数".
     """
     optimum = minimisers(function, 0.0)
-    minima = [minimisers(function, delta) for delta in noise_levels]
-    levels = []
-    for m, delta in enumerate(noise_levels):
-        curvature = weakest(function, delta, optimum, width * delta)
-        distance, allowance = 0.0, np.inf
-        if m + 1 < len(minima):
-            distance = _farthest(minima[m], minima[m + 1])
-            allowance = delta - noise_levels[m + 1]
-        levels.append(Level(delta, minima[m], distance, allowance, width * delta, curvature, sigma))
-    return levels
+    return [
+        _level(function, delta, next_delta, optimum, width, sigma)
+        for delta, next_delta in zip(noise_levels, [*noise_levels[1:], None], strict=True)
+    ]
+
+
+def _level(
+    function: Function,
+    delta: float,
+    next_delta: float | None,
+    centres: Array,
+    width: float,
+    sigma: float,
+) -> Level:
+    """Check a noise level. The last one has no next one."""
+    minima, distance, allowed = minimisers(function, delta), 0.0, np.inf
+    if next_delta is not None:
+        gaps = np.linalg.norm(minima[:, None] - minimisers(function, next_delta)[None], axis=-1)
+        distance, allowed = float(gaps.min(1).max()), float(delta - next_delta)
+    radius = width * delta
+    curvature = weakest(function, delta, centres, radius)
+    return Level(
+        delta=delta,
+        x_star=float(np.abs(minima[:, 0]).max()),
+        minimisers=len(minima),
+        distance=distance,
+        allowed=allowed,
+        i_holds=distance <= allowed * (1 + 1e-9) + 1e-9,
+        radius=radius,
+        largest_sigma=curvature,
+        ii_holds=curvature >= sigma,
+    )
 
 
 def bands(

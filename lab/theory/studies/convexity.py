@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,44 +38,38 @@ def sample_widths(
 
 def measure(seed: int) -> Sequence[Records]:
     """Sample widths and angles, and take the curvature of smoothed Rastrigin."""
-    rng = np.random.default_rng(seed)
-    widths = [
-        {"a": a, "delta": float(v), "d_m": float(w), "front": bool(c > 0), "samples": len(delta)}
-        for a in map(float, A_WIDTHS)
-        for delta, d, cosine in [sample_widths(rng, a)]
-        for v, w, c in _extremes_and_some(delta, d, cosine)
-    ]
-    angles, radii = [], np.random.default_rng(seed + 1)
+    rng, radii = np.random.default_rng(seed), np.random.default_rng(seed + 1)
+    widths: list[dict[str, Any]] = []
+    for a in A_WIDTHS:
+        delta, d, cosine = sample_widths(rng, a)
+        for front in (True, False):  # the smallest d_m, the largest, and ten others
+            samples = np.flatnonzero(cosine > 0 if front else cosine < 0)
+            if samples.size:
+                by_width = samples[d[samples].argsort(kind="stable")]
+                widths += [
+                    {"a": a, "delta": delta[i], "d_m": d[i], "front": front, "samples": len(d)}
+                    for i in (by_width[0], by_width[-1], *samples[:10])
+                ]
+    angles = []
     for dimension in DIMENSIONS:
         z = rng.standard_normal((SAMPLES, dimension))
         cosine = np.abs(z[:, 0]) / np.linalg.norm(z, axis=1)
-        # The most favourable case: x just inside the sphere of radius a r, and ‖u‖ = 1.
-        shares = [float((cosine >= np.sqrt(a**2 - 1) / a).mean()) for a in A_PROBABILITY]
-        formula = props.existence_probability(A_PROBABILITY, 1.0, 1.0, A_PROBABILITY)
-        # x in N(x*; a r) and u in the unit ball: ‖x* − x‖/(a r) and ‖u‖ have the same law.
+        # ‖x* − x‖/(a r), of x in N(x*; a r), and ‖u‖, of u in the unit ball, have the same law.
         distance, length = radii.random((2, SAMPLES)) ** (1 / dimension)
-        of_pairs = [
-            props.existence_probability(a * distance, length, 1.0, a) for a in A_PROBABILITY
-        ]
-        angles += [
-            {"d": dimension, "a": float(a), "sampled": s, "formula": float(f)}
-            | {"positive": float((p > 0).mean()), "below_1": float((p < 1).mean())}
-            for a, s, f, p in zip(A_PROBABILITY, shares, formula, of_pairs, strict=True)
-        ]
+        for a in A_PROBABILITY:
+            p = props.existence_probability(a * distance, length, 1.0, a)
+            angles.append(
+                {
+                    "d": dimension,
+                    "a": a,
+                    # The most favourable case: x just inside the sphere of radius a r, and ‖u‖ = 1.
+                    "sampled": (cosine >= np.sqrt(a**2 - 1) / a).mean(),
+                    "formula": float(props.existence_probability(a, 1.0, 1.0, a)),
+                    "positive": (p > 0).mean(),
+                    "below_1": (p < 1).mean(),
+                }
+            )
     return widths, curvatures(), angles
-
-
-def _extremes_and_some(
-    delta: Array, d: Array, cosine: Array
-) -> list[tuple[np.float64, np.float64, np.float64]]:
-    """Return the smallest d_m, the largest, and ten others, for θ < π/2 and for θ > π/2."""
-    rows: list[int] = []
-    for side in (cosine > 0, cosine < 0):
-        of_side = np.flatnonzero(side)
-        if of_side.size:
-            ends = (of_side[d[of_side].argmin()], of_side[d[of_side].argmax()])
-            rows += [*ends, *of_side[:10]]
-    return [(delta[i], d[i], cosine[i]) for i in rows]
 
 
 def curvatures() -> Records:
@@ -86,11 +81,16 @@ def curvatures() -> Records:
     records = []
     shares = product(RADII, np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
     for r, a, share in shares:
-        sigma = function.second_derivative(np.array([[r]]), 0.0).item()
-        level = float(r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1))))
-        smallest = weakest(function, level, np.zeros((1, 1)), a * r)
-        case = {"r": r, "a": float(a), "delta": level}
-        records.append(case | {"sigma_of_f": sigma, "smallest_curvature": smallest})
+        delta = r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1)))
+        records.append(
+            {
+                "r": r,
+                "a": a,
+                "delta": delta,
+                "sigma_of_f": function.second_derivative(np.array(r)).item(),
+                "smallest_curvature": weakest(function, delta, np.zeros((1, 1)), a * r),
+            }
+        )
     return records
 
 
@@ -123,36 +123,31 @@ def draw_widths(frames: Frames, path: Path) -> None:
 STUDY.figures |= {"delta_minus_and_width.png": draw_widths}
 
 
-def _outside(samples: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
-    """Count the kept samples below (end 0) or above (end 1) a bound."""
-    excess = samples["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
-    return int(((2 * end - 1) * excess > 0).sum())
-
-
 @STUDY.statement("命題 3.1")
 def width_is_bounded(frames: Frames) -> Seen:
     """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
-    parts = []
-    for front, name in ((True, "θ < π/2"), (False, "θ > π/2")):
-        samples = frames["width_bounds"].filter(front=front)
-        bounds = props.printed_width_bounds(samples["a"].to_numpy())
-        for end, side in ((0, "below 1"), (1, "above the upper bound")):
-            parts.append(Check(f"d_m {side}, {name}", _outside(samples, bounds, end), high=0))
-    samples = frames["width_bounds"].filter(front=True)
-    a = samples["a"].to_numpy()
-    halved = _outside(samples, (np.ones_like(a), props.exact_width_bounds(a)[1] / 2), 1)
+    table, parts = frames["width_bounds"], []
+    for front, name in ((False, "θ > π/2"), (True, "θ < π/2")):
+        d, a = table.filter(front=front).select("d_m", "a").to_numpy().T
+        low, high = props.printed_width_bounds(a)
+        below, above = (d < low * (1 - SLACK)).sum(), (d > high * (1 + SLACK)).sum()
+        parts[:0] = [
+            Check(f"d_m below 1, {name}", below, high=0),
+            Check(f"d_m above the upper bound, {name}", above, high=0),
+        ]
+    halved = (d > props.exact_width_bounds(a)[1] / 2 * (1 + SLACK)).sum()  # θ < π/2
 
-    def above(a: float) -> float:
+    def ratio(a: float) -> float:
         return float(props.printed_width_bounds(a)[1] / props.exact_width_bounds(a)[1])
 
-    total = frames["width_bounds"].group_by("a").agg(pl.col("samples").first())["samples"].sum()
     return Seen(
-        f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6",
+        f"{table.unique('a')['samples'].sum():,} samples of (x, u) with δ⁻ real, d = 2, "
+        "a_m from 1.42 to 6",
         parts,
         [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
         "For θ > π/2 the printed |δ⁻| is the other, larger root. For θ < π/2 the exact range is "
-        f"a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: the printed bound is {above(1.5):.3g} "
-        f"times that at a_m = 1.5, {above(6):.3g} at 6",
+        f"a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: the printed bound is {ratio(1.5):.3g} "
+        f"times that at a_m = 1.5, {ratio(6):.3g} at 6",
     )
 
 
@@ -163,9 +158,9 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
     """
 
     def check(r: float, share: float, text: str) -> Check:
-        rows = frames["strong_convexity"].filter(r=r)
-        strong = rows["smallest_curvature"] >= share * rows["sigma_of_f"]
-        return Check(f"r = {r:g}{text}", float(strong.to_numpy().mean()), low=1)
+        strong = pl.col("smallest_curvature") >= share * pl.col("sigma_of_f")
+        rows = frames["strong_convexity"].filter(r=r).select(strong.mean())
+        return Check(f"r = {r:g}{text}", rows.item(), low=1)
 
     return Seen(
         "Rastrigin, ball, d = 1: pairs of a_m in [1.45, 4] and |δ⁻| over its range, σ at "
@@ -184,15 +179,10 @@ def existence_probability(frames: Frames) -> Seen:
     """p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))"""
     table = frames["existence_probability"]
     gap = (pl.col("sampled") - pl.col("formula")).abs().max()
-    parts = [
-        Check(
-            f"largest difference, d = {d}", float(table.filter(d=d).select(gap).item()), high=0.01
-        )
-        for d in DIMENSIONS
-    ]
+    gaps = table.group_by("d", maintain_order=True).agg(gap).iter_rows()
     return Seen(
         f"{SAMPLES:,} uniform directions, {len(A_PROBABILITY)} values of a_m",
-        parts,
+        [Check(f"largest difference, d = {d}", difference, high=0.01) for d, difference in gaps],
         note="The formula takes θ uniform, as in the plane. With many parameters the probability "
         "is near 0 for every a_m",
     )

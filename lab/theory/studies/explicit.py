@@ -58,8 +58,8 @@ def algorithm1(
 def measure(seed: int) -> Sequence[Records]:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
-    levels_checked = check_sigma_nice(PROBLEM, list(levels), SIGMA)
-    nice = all(level.moves_little and level.is_convex for level in levels_checked)
+    checked_levels = check_sigma_nice(PROBLEM, list(levels), SIGMA)
+    nice = all(level.i_holds and level.ii_holds for level in checked_levels)
     start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
     rules: dict[str, Sequence[float]] = {

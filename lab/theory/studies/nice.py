@@ -37,7 +37,8 @@ def measure(_seed: int) -> Sequence[Records]:
         {"function": "rastrigin on N(0; 3δ)", "kernel": "gaussian", "d": 1, "from": a, "to": b}
         for a, b in around
     ]
-    return nonconvex, [r for name, report in _reports() for r in _records(name, report)]
+    stages = [{"check": name} | level._asdict() for name, report in _reports() for level in report]
+    return nonconvex, stages
 
 
 def _reports() -> Iterator[tuple[str, list[Level]]]:
@@ -66,24 +67,6 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         ("through the band", np.linspace(2.0, 0.02, 16)),
     ):
         yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(sequence), 1.0, SIGMA)
-
-
-def _records(case: str, levels: list[Level]) -> Records:
-    return [
-        {
-            "check": case,
-            "delta": s.delta,
-            "x_star": float(np.abs(s.minimisers[:, 0]).max()),
-            "minimisers": len(s.minimisers),
-            "distance": float(s.distance),
-            "allowed": float(s.allowed),
-            "i_holds": s.moves_little,
-            "radius": float(s.radius),
-            "largest_sigma": s.largest_sigma,
-            "ii_holds": s.is_convex,
-        }
-        for s in levels
-    ]
 
 
 def _broken(frames: Frames, case: str) -> int:
