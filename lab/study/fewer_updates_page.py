@@ -23,8 +23,8 @@ from igo.runs.assemble import train
 from igo.runs.folder import RunFolder, path_of
 from igo.runs.terminal import Terminal
 from lab.figures import COLOURS, GREY, INK, drawn
+from lab.study import afterwards, records, rows, table
 from lab.study import fewer_updates as study
-from lab.study import records, rows, table
 from lab.study.fewer_updates import ARMS, EXPERIMENT, LENGTHS, NAME, SEEDS
 from lab.study.records import Arm, Run
 
@@ -178,7 +178,9 @@ def summary(runs: Mapping[str, Run]) -> str:
     ]
     parts = [_claims(claims), "".join(called), FIGURE]
     parts += [_arms(study_found, length) for length in reversed(LENGTHS)]
-    return "\n".join([*parts, _afterwards(study_found)])
+    ends = {name: study_found.ends(LONGEST, of) for name, of in ENDPOINTS.items()}
+    later = afterwards.summary(afterwards.STUDY.archived(), ends)
+    return "\n".join([*parts, _afterwards(study_found)]) + later
 
 
 def _claims(claims: Sequence[Claim]) -> str:
