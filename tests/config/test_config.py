@@ -61,22 +61,31 @@ def test_epsilon_chooses_the_stages_of_a_run() -> None:
 
 def test_curves_and_grid_are_those_of_the_library() -> None:
     """Typed, and as κ = √λ: b doubles at constant noise."""
-    table = {0.2: 2.0, 0.4: 4.0, 0.6: 8.0, 0.8: 16.0}
-    given: dict[str, Any] = {"n": 1437, "epochs": 10, "batch_size": 8, "learning_rate": 0.1}
-    typed = f"schedule.growth={table}".replace(" ", "")
+    table = {0: 8, 0.2: 16, 0.4: 32, 0.6: 64, 0.8: 128}
+    given: dict[str, Any] = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
+    typed = ("epochs=10", f"batch_size={table}".replace(" ", ""))
+    for clock in ("samples", "updates"):
+        cosine = with_options(["schedule.rate=cosine", f"schedule.clock={clock}"])
+        expected = igo.plan(rate="cosine", batch_size=table, clock=clock, stages=10, **given)
+        assert make_plan(configure(*typed, *cosine)) == expected
     common = ("epochs=10", "batch_size=8")
-    cosine = configure(*common, typed, *with_options(["schedule.rate=cosine"]))
-    expected = igo.plan(rate="cosine", growth=table, stages=10, **given)
-    assert make_plan(cosine) == expected
     curve = ("p=0.8", "split=0.1", "schedule.stages=6", "schedule.final_updates=2")
     grid = ("max_batch_size=60", "schedule.batch_multiple=4", "schedule.batch_ratio=1.5")
     assert make_plan(configure(*common, *curve, *grid)) == igo.plan(
-        "graduated", **given, p=0.8, split=0.1, stages=6, max_batch_size=60, batch_multiple=4,
-        batch_ratio=1.5, algorithm3={"final_updates": 2},
-    )  # fmt: skip
+        "graduated",
+        **given,
+        batch_size=8,
+        p=0.8,
+        split=0.1,
+        stages=6,
+        max_batch_size=60,
+        batch_multiple=4,
+        batch_ratio=1.5,
+        algorithm3={"final_updates": 2},
+    )
     doubling = ("schedule=step", f"schedule.kappa={2**0.5}", "schedule.lam=2")
     assert make_plan(configure(*common, *doubling)) == make_plan(
-        configure(*common, "schedule=constant", typed, "schedule.stages=5")
+        configure(*typed, "schedule=constant", "schedule.stages=5")
     )
 
 

@@ -20,62 +20,75 @@ CURVES: dict[str, Any] = {  # of t; each is 1 at the start
 }
 
 
-def drawn(dice: random.Random) -> dict[str, Any]:
-    """Arguments of a plan; growth is a table, a function or none."""
-    b, unit = dice.randint(1, 9), dice.choice([1, 1, 2, 5])
+def random_arguments(dice: random.Random) -> dict[str, Any]:
+    """Arguments of a plan; batch_size is a number, a table or a function."""
+    unit = dice.choice([1, 1, 2, 5])
+    b_1 = dice.randint(1, 9) * unit
     n = dice.choice([None, dice.randint(60, 200)])
     total = dice.randint(100, 900)
-    table = {dice.random() * 0.9 + 0.05: g for g in sorted(dice.choices(range(1, 9), k=3))}
-    table = dict(zip(sorted(table), table.values(), strict=True))
-    growth = dice.choice([None, table, CURVES["rises"]])
-    given = {"n": n, "samples": total, "batch_size": b * unit, "growth": growth}
-    given |= {"stages": dice.randint(1, max(total // (b * unit), 1)), "batch_multiple": unit}
-    given |= {"batch_ratio": dice.choice([1.0, 1.5, 2.0])}
-    given |= {"warmup_samples": dice.choice([0, 0, b * unit + 1])}
-    given |= {"max_batch_size": dice.choice([None, dice.randint(b * unit, 60)])}
+    places = sorted(dice.choice([dice.random() * 0.9, dice.randint(1, total)]) for _ in range(3))
+    sizes = sorted(dice.choices(range(b_1, 60, unit), k=3))
+    table = {0: b_1, **dict(zip(places, sizes, strict=True))}
+    batch_size = dice.choice([b_1, table, lambda t: b_1 * (1 + 3 * t)])
+    arguments = {"n": n, "samples": total, "batch_size": batch_size, "batch_multiple": unit}
+    arguments |= {"stages": dice.randint(1, max(total // b_1, 1))}
+    arguments |= {"batch_ratio": 1.0 if batch_size is table else dice.choice([1.0, 1.5, 2.0])}
+    arguments |= {"warmup_samples": dice.choice([0, 0, b_1 + 1])}
+    most = dice.randint(b_1 if batch_size is not table else sizes[-1], 60)
+    arguments |= {"max_batch_size": dice.choice([None, most])}
     if dice.random() < 0.5:
-        return given | {"rate": dice.choice([*CURVES.values(), "cosine"])}
-    split = dice.choice([0, 0.5, 1]) if growth is None else None
-    return given | {
+        return arguments | {"rate": dice.choice([*CURVES.values(), "cosine"])}
+    split = dice.choice([0, 0.5, 1]) if batch_size == b_1 else None
+    return arguments | {
         "profile": CURVES[dice.choice(["cosine", "linear", "constant"])],
         "split": split,
     }
 
 
-def asked(given: dict[str, Any]) -> list[tuple[float, float]]:
-    """Of each stage that is planned: the value of its curve, and b before it is whole."""
-    total, b_1, warm, M = (given[x] for x in ("samples", "batch_size", "warmup_samples", "stages"))
-    n, growth, ratio = given["n"] or total, given["growth"], given["batch_ratio"]
-    left, epochs = total - warm, total // n - warm // n
-    starts = [0, *(warm + (2 * m * left + M) // (2 * M) for m in range(1, M))]
+def place_of(t: float, arguments: dict[str, Any]) -> int:
+    """The first sample with a size of a table, by its share of the schedule or by samples."""
+    warmup = arguments["warmup_samples"]
+    return t if isinstance(t, int) else warmup + math.ceil(t * (arguments["samples"] - warmup))
+
+
+def stages_of(arguments: dict[str, Any]) -> list[tuple[float, float]]:
+    """Of each stage: the value of its curve, and b before it is whole."""
+    names = ("samples", "batch_size", "warmup_samples", "stages", "batch_ratio")
+    total, batch_size, warmup, M, ratio = (arguments[name] for name in names)
+    n = arguments["n"] or total
+    epochs = total // n - warmup // n
+    starts = [0, *(warmup + (2 * m * (total - warmup) + M) // (2 * M) for m in range(1, M))]
     if total % n == 0 and epochs >= M:
-        starts = [0, *((warm // n + m * epochs // M) * n for m in range(1, M))]
-    steps = {}
-    if isinstance(growth, dict):
-        steps = {warm + max(round(t * left), 1): g for t, g in growth.items()}
-    found: list[tuple[float, float]] = []
-    for planned in sorted({*starts, *steps}):
-        m = sum(start <= planned for start in starts) - 1  # of the curve's own stages
-        curve = given.get("rate") or given.get("profile")
+        starts = [0, *((warmup // n + m * epochs // M) * n for m in range(1, M))]
+    table = {}
+    if isinstance(batch_size, dict):
+        table = {place_of(t, arguments): b for t, b in batch_size.items()}
+    stages: list[tuple[float, float]] = []
+    for place in sorted({*starts, *table}):
+        m = sum(start <= place for start in starts) - 1  # Stages that the table begins have none.
+        curve = arguments.get("rate") or arguments.get("profile")
         level = CURVES.get(curve, curve)(m / M)
-        if callable(growth):
-            grown = growth(m / M)
-        elif steps:
-            grown = max([1, *(g for start, g in steps.items() if start <= planned)])
+        if callable(batch_size):
+            b_1, b = batch_size(0), batch_size(m / M)
+        elif table:
+            b_1, b = table[0], max(b for start, b in table.items() if start <= place)
         else:
-            lowest = min([level, *(before for before, _ in found)])
-            grown = 1.0 if "rate" in given else lowest ** (-2 * (1 - given["split"]))
-        wanted = min(b_1 * grown, given["max_batch_size"] or n, n)
+            lowest = min([level, *(earlier_level for earlier_level, _ in stages)])
+            split = arguments.get("split")
+            b_1, b = batch_size, batch_size * (1 if split is None else lowest ** (-2 * (1 - split)))
+        b = min(b, arguments["max_batch_size"] or n, n)
         if ratio > 1:
-            wanted = b_1 * ratio ** math.floor(math.log(wanted / b_1, ratio) + 1e-9)
-        found.append((level, wanted))
-    return found
+            most = min(arguments["max_batch_size"] or n, n)
+            powers = [b_1 * ratio**power for power in range(12) if b_1 * ratio**power <= most]
+            b = min(powers, key=lambda power: abs(math.log(power / b)))
+        stages.append((level, b))
+    return stages
 
 
-def check(given: dict[str, Any]) -> None:
+def check(arguments: dict[str, Any]) -> None:
     """Walk through a plan, and compare each update with the curves at its stage's beginning."""
-    plan = igo.plan(**given)
-    n, unit, stages = given["n"] or given["samples"], given["batch_multiple"], asked(given)
+    plan, stages = igo.plan(**arguments), stages_of(arguments)
+    n, unit = arguments["n"] or arguments["samples"], arguments["batch_multiple"]
     trained, first = 0, plan.rows[0]
     for row in plan.rows:
         level, wanted = stages[row.stage - 1]
@@ -87,16 +100,16 @@ def check(given: dict[str, Any]) -> None:
         assert row.b_m <= max(wanted, 1) * (1 + 1e-8)
         if unit == 1 or row.samples < n:  # else the next k whose larger batch is a multiple
             assert on_grid / 2 < row.b_m * (1 + 1e-9)
-        if given["n"] is None and unit > 1:
+        if arguments["n"] is None and unit > 1:
             assert (row.b_m, row.samples % on_grid) == (on_grid, 0)
         elif row.start + row.samples < n and place + row.samples < plan.samples:
             assert (row.b_m, row.epochs) == (on_grid, 1)  # it ends inside an epoch: whole batches
         law = row.eta_m / first.eta_m / math.sqrt(row.b_m / first.b_m)
         assert law == pytest.approx(row.phi_m, rel=1e-12)
-        assert (row.eta_m if "rate" in given else row.phi_m) == pytest.approx(level, rel=1e-12)
+        assert (row.eta_m if "rate" in arguments else row.phi_m) == pytest.approx(level, rel=1e-12)
         trained += row.epochs * row.samples
-    assert 0 <= given["samples"] - trained < max(stages[-1][1], 1) + 1e-9
-    walk(plan, given["warmup_samples"], given["max_batch_size"] or n)
+    assert 0 <= arguments["samples"] - trained < max(stages[-1][1], 1) + 1e-9
+    walk(plan, arguments["warmup_samples"], arguments["max_batch_size"] or n)
 
 
 def walk(plan: igo.Plan, warm: int, cap: int) -> None:
@@ -121,14 +134,14 @@ def walk(plan: igo.Plan, warm: int, cap: int) -> None:
         assert row.lambda_m == pytest.approx(after.b_m / row.b_m, rel=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ")
+@pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ", "ignore:.* are left out")
 @pytest.mark.parametrize("plans", [300, pytest.param(5000, marks=pytest.mark.slow)])
 def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
     dice, refused = random.Random(plans), 0
     for _ in range(plans):
-        given = drawn(dice)
+        arguments = random_arguments(dice)
         try:
-            check(given)
+            check(arguments)
         except igo.PlanError:  # too few samples for the rest
             refused += 1
     assert refused < plans / 3
@@ -145,15 +158,16 @@ def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
 
     η is OLMo-core's and nanochat's: times the root of the batch's growth.
     """
-    table = {0: 64, 640: 128, 3200: 256, 11_392: 512}  # samples: b
+    table = {0: 64, 640: 128, 3200: 256, 11_392: 512}
     expected: list[Any] = []
     consumed = 0
     while consumed < 25_728:
         size = next(b for start, b in reversed(table.items()) if start <= consumed)
         expected.append((size, pytest.approx(math.sqrt(size / 64), rel=1e-12)))
         consumed += size
-    growth = {start / 25_728: b / 64 for start, b in table.items() if start}
-    plan = igo.plan("constant", growth=growth, samples=25_728, batch_size=64, batch_multiple=64)
+    plan = igo.plan("constant", batch_size=table, samples=25_728, batch_multiple=64)
+    shares = {start / 25_728: b for start, b in table.items()}
+    assert plan == igo.plan("constant", batch_size=shares, samples=25_728, batch_multiple=64)
     assert walked(plan) == expected
     assert plan.after(3199) == len([b for b, _ in expected if b < 256]) - 1
     with pytest.raises(TypeError):
@@ -162,8 +176,8 @@ def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
 
 def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:
     """Umeda and Iiduka 2024: (ii) η falls by a cosine, (iv) it grows and then is constant."""
-    doubling = {m / 4: 2**m for m in range(1, 4)}
-    given: dict[str, Any] = {"n": 320, "epochs": 8, "batch_size": 10, "growth": doubling}
+    doubling = {m / 4: 10 * 2**m for m in range(4)}
+    given: dict[str, Any] = {"n": 320, "epochs": 8, "batch_size": doubling}
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], 1.0)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)
@@ -218,7 +232,7 @@ def test_many_short_stages_do_not_keep_the_batch_small() -> None:
 
 def test_a_ramp_goes_on_from_every_update_on_any_number_of_ranks() -> None:
     """Each batch is that of one uninterrupted process: its ranks' shares, one by one."""
-    plan = igo.plan("constant", growth={0.3: 2, 0.6: 4}, n=60, samples=150, batch_size=6)
+    plan = igo.plan("constant", batch_size={0: 6, 0.3: 12, 0.6: 24}, n=60, samples=150)
 
     def left(made: int, rank: int, ranks: int) -> list[list[int]]:
         sampler = igo.BatchSampler(plan, range(60), seed=3, rank=rank, ranks=ranks)

@@ -130,7 +130,7 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
 def test_what_is_perhaps_not_meant_is_said() -> None:
     given: dict[str, Any] = {"n": 64, "learning_rate": 0.1, "batch_size": 8, "p": 1, "split": 0}
     with pytest.warns(igo.PlanWarning, match="M = 1: .* more stages"):
-        igo.plan("graduated", **given, epochs=1)
+        igo.plan("graduated", **given, epochs=1, stages=1)
     with pytest.warns(igo.PlanWarning, match="M = 5: .* more stages"):
         igo.plan("wsd", n=64, batch_size=8, epochs=5)
     with pytest.warns(igo.PlanWarning, match="b reaches n = 64 in stage 4 of 4"):

@@ -211,7 +211,7 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
     assert section_of(tmp_path).notes == []
-    growing = ("schedule=constant", "schedule.growth={0.5:2}", "learning_rate=0.2")
+    growing = ("schedule=constant", "batch_size={0:32,0.5:64}", "learning_rate=0.2")
     record_runs(tmp_path, *growing)  # Its noise is constant, but its η and b are not.
     assert "(×2.45 in largest η)" in section_of(tmp_path).notes[0]
     rows = figure_of(tmp_path, "delta").table.rows(named=True)
@@ -259,9 +259,11 @@ def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Pat
 
 
 def test_the_table_for_latex_keeps_braces(tmp_path: Path) -> None:
-    for growth in ("null", "{0.5:2}"):
-        record_runs(tmp_path, "schedule=constant", f"schedule.growth={growth}", seeds=[0])
-    assert r"growth \{0.5: 2\} & 1 &" in report.render([], read(tmp_path), "", tmp_path, "page.tex")
+    for sizes in ("16", "{0:16,0.5:32}"):
+        record_runs(tmp_path, "schedule=constant", f"batch_size={sizes}", seeds=[0])
+    assert r"b \{0: 16, 0.5: 32\} & 1 &" in report.render(
+        [], read(tmp_path), "", tmp_path, "page.tex"
+    )
 
 
 DRAWN = np.random.default_rng(0)

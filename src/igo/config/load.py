@@ -36,7 +36,7 @@ from igo.data import identity, readers
 from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 from igo.ground.files import Record, read_bytes
-from igo.plans.arguments import PlanError, PlanWarning
+from igo.plans.arguments import PlanError, PlanWarning, table_of
 from igo.plans.plan import Plan, plan
 from igo.plans.profiles import parameters
 
@@ -71,7 +71,19 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from None
     as_calls(values, OF_SCHEDULES)
+    _split_table(values)
     return _checked(values, typed)
+
+
+def _split_table(values: Record) -> None:
+    """Keep a table that was typed as batch_size as schedule.sizes: batch_size is b_1."""
+    table = values.get("batch_size")
+    if isinstance(table, dict) and isinstance(values.get("schedule"), dict):
+        try:
+            values["schedule"]["sizes"] = sizes = table_of(table)
+        except PlanError as error:
+            raise ConfigError("batch_size", error.value, error.allowed) from None
+        values["batch_size"] = sizes[0]
 
 
 def _checked(values: Record, typed: Collection[str] = ()) -> Config:
@@ -118,6 +130,7 @@ def _as_it_is(kind: Any, value: Any) -> Any:
     if get_origin(kind) is list and type(value) is list:
         return [_as_it_is(get_args(kind)[0], inner) for inner in value]
     types = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    types = tuple(get_origin(inner) or inner for inner in types)
     if type(value) is int and float in types:
         return float(value)
     if type(value) not in types:
@@ -140,12 +153,12 @@ def make_plan(config: Config) -> Plan:
             return plan(
                 None if schedule.rate else schedule.curve,
                 rate=schedule.curve if schedule.rate else None,
-                growth=_growth(schedule.growth),
+                clock=schedule.clock or "samples",
                 n=training_samples(config),
                 epochs=config.epochs,
                 learning_rate=config.learning_rate,
-                batch_size=config.batch_size,
-                split=None if schedule.rate or schedule.growth else config.split,
+                batch_size=schedule.sizes or config.batch_size,
+                split=None if schedule.rate or schedule.sizes else config.split,
                 stages=schedule.stages,
                 warmup_samples=warmup_samples(config),
                 max_batch_size=config.max_batch_size,
@@ -170,14 +183,6 @@ def make_plan(config: Config) -> Plan:
         if setting not in SETTINGS:
             setting = f"schedule.{setting}".removesuffix(".")
         raise ConfigError(setting, value, allowed) from None
-
-
-def _growth(text: str | None) -> Any:
-    """A table of b/b_1, as it is written; ``plan`` refuses what is none."""
-    try:
-        return ast.literal_eval(text or "None")
-    except (ValueError, SyntaxError):
-        return text
 
 
 def split_off(
@@ -232,6 +237,10 @@ def record_values(text: str) -> Record:
         raise ValueError(f"it has {wrong[0]}")
     if not isinstance(values, dict):
         return {}
+    schedule = values.get("schedule")
+    if isinstance(schedule, dict) and (growth := schedule.get("growth")):  # It is b/b_1, as text.
+        b_1, table = values["batch_size"], ast.literal_eval(growth)
+        schedule["sizes"] = {0: b_1, **{t: int(b_1 * factor) for t, factor in table.items()}}
     for group, _, name in (setting.partition(".") for setting in GONE):
         if isinstance(values.get(group), dict):
             values[group].pop(name, None)

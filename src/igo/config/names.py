@@ -24,7 +24,7 @@ DATASETS = {
 FRACTIONS = {0.25: "¼", 0.5: "½", 0.75: "¾"}
 ALWAYS = ("epochs", "learning_rate", "batch_size")  # shown even as defaults
 # What the name of a method stands for.
-METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.growth", "schedule.rate")
+METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.sizes", "schedule.rate")
 
 
 def spelled_out(settings: Record) -> Record:
@@ -43,7 +43,7 @@ def spelled_out(settings: Record) -> Record:
 def leaves(settings: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield full name, such as ``a.b``, and value of each entry of nested settings."""
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -57,7 +57,7 @@ def data_set(row: Record) -> str:
 def of_schedule(name: str) -> bool:
     """Whether the setting of this full name is a part of its schedule's name."""
     group, _, rest = name.partition(".")
-    own_ones = rest in ("growth", "rate") or rest not in OF_SCHEDULES
+    own_ones = rest in ("sizes", "rate", "clock") or rest not in OF_SCHEDULES
     return group in ("p", "split") or (group == "schedule" and own_ones)
 
 
@@ -85,7 +85,7 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
         skipped.append("schedule.stages")
     if row.get("schedule.rate"):  # which names the curve
         skipped += ["schedule.profile", "split"]
-    elif row.get("schedule.growth"):  # which says how b grows
+    elif row.get("schedule.sizes"):  # which says how b grows
         skipped.append("split")
     for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
         default = SETTINGS[name].default if name in SETTINGS else None

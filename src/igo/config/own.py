@@ -63,9 +63,6 @@ def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
             call = f"{target}({', '.join(arguments)})"
             _check(group, call)
             values[group] = {**kept, name: call}
-    schedule = values.get("schedule")
-    if isinstance(schedule, dict) and isinstance(schedule.get("growth"), dict):
-        schedule["growth"] = pformat(schedule["growth"], width=sys.maxsize)
 
 
 def is_call(name: str) -> bool:

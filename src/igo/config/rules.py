@@ -14,7 +14,6 @@ from igo.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
-    ScheduleConfig,
     calls_of,
     held_out,
     training_samples,
@@ -26,7 +25,8 @@ from igo.ground.files import CONF
 from igo.ground.numbers import fault
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import PlanError
-from igo.plans.profiles import GAMMA, Declared, parameters
+from igo.plans.batches import CLOSE
+from igo.plans.profiles import CONSTANT, GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
@@ -78,7 +78,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
-    _check_curves(schedule)
+    _check_curves(config, typed)
     if "p" not in parameters(schedule.curve):
         require(
             "p" not in typed,
@@ -97,29 +97,34 @@ def complete(config: Config, typed: Collection[str]) -> None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
-    if schedule.profile == "constant" or schedule.rate or schedule.growth:
+    if schedule.profile == "constant" or schedule.rate or schedule.sizes:
         allowed = "constant noise has no decay to split"
-        if schedule.rate or schedule.growth:
-            allowed = "schedule.rate or schedule.growth says how b grows"
+        if schedule.rate or schedule.sizes:
+            allowed = "schedule.rate, or a table as batch_size, says how b grows"
         require("split" not in typed, "split", config.split, f"{allowed}; leave it out")
         config.split = 1.0
 
 
-def _check_curves(schedule: ScheduleConfig) -> None:
+def _check_curves(config: Config, typed: Collection[str]) -> None:
     """Refuse three curves where two make a plan."""
+    schedule = config.schedule
+    if schedule.clock == "samples":
+        schedule.clock = None  # Both are one setting, and have one name.
+    advice = "type the table as batch_size"
+    require("schedule.sizes" not in typed, "schedule.sizes", schedule.sizes, advice)
     named = "own" if is_call(schedule.profile) else schedule.profile
     require(
         schedule.rate in (None, named),
         "schedule.rate",
         schedule.rate,
         f"schedule={named} is the noise, and η follows; keep two curves: schedule={named} with"
-        f" schedule.growth, or schedule.rate with schedule.growth",
+        " batch_size, or schedule.rate with batch_size",
     )
-    given = schedule.rate or schedule.growth
+    curve = schedule.rate or schedule.sizes
     require(
-        not (given and (schedule.kappa or schedule.lam)),
-        f"schedule.{'rate' if schedule.rate else 'growth'}",
-        given,
+        not (curve and (schedule.kappa or schedule.lam)),
+        "schedule.rate" if schedule.rate else "batch_size",
+        curve,
         "schedule.kappa and schedule.lam say how η and b go; leave it out",
     )
 
@@ -131,10 +136,17 @@ def _stages(config: Config) -> int:
     require(known, "p", None, "graduated needs it, e.g. p=0.5")
     try:
         return stages_of(
-            schedule.stages, schedule.epsilon, schedule.alpha_0, profile=schedule.profile,
-            p=config.p, limit=config.epochs * n // config.batch_size,
+            schedule.stages,
+            schedule.epsilon,
+            schedule.alpha_0,
+            profile=schedule.profile,
+            p=config.p,
+            limit=config.epochs * n // config.batch_size,
             epochs=max(config.epochs - warmup_samples(config) // n, 1),
-        )  # fmt: skip
+            depends_on_t=schedule.profile not in CONSTANT
+            and schedule.lengths == "equal"
+            and not schedule.final_updates,
+        )
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
 
@@ -147,8 +159,10 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
     if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # constant noise, and b grows
-        count = schedule.stages or 1
-        schedule.growth = str({m / count: lam**m for m in range(1, count)})
+        b_1, n, count = config.batch_size, training_samples(config), schedule.stages or 1
+        largest = min(config.max_batch_size or n, n)
+        sizes = (min(int(b_1 * lam**m * (1 + CLOSE)), largest) for m in range(1, count))
+        schedule.sizes = {0: b_1, **{m / count: b for m, b in enumerate(sizes, 1)}}
         schedule.profile, schedule.kappa, schedule.lam = "constant", None, None
         return
     require(
@@ -198,7 +212,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
         ),
         (
             "batch_size",
-            config.batch_size % multiple == 0,
+            not any(b % multiple for b in (config.batch_size, *(schedule.sizes or {}).values())),
             f"it must be a multiple of schedule.batch_multiple={multiple}",
         ),
         (

@@ -25,7 +25,7 @@ from igo.ground.numbers import (
     at_least,
     within,
 )
-from igo.plans.arguments import RULES
+from igo.plans.arguments import CLOCKS, RULES
 from igo.plans.profiles import PROFILES, Declared, notes_of, parameters
 
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
@@ -162,7 +162,7 @@ class ScheduleConfig:
     """A noise profile with its parameters (those of other profiles are null), and the stages.
 
     The profile may be a call, see own. With ``rate``, its name (``own`` for a call), it is η/η_1
-    and not φ. ``growth`` is a table of b/b_1, as it is written. ``warmup`` is in epochs.
+    and not φ. ``sizes`` is the table that was typed as batch_size. ``warmup`` is in epochs.
     """
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
@@ -171,7 +171,8 @@ class ScheduleConfig:
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     batch_ratio: Annotated[float, RULES["batch_ratio"]] = 1.0
     rate: Annotated[str | None, (*PROFILES, "own")] = None
-    growth: str | None = None
+    sizes: Annotated[dict[Any, Any] | None, "b"] = None
+    clock: Annotated[str | None, CLOCKS] = None
     final_updates: Annotated[int, RULES["final_updates"]] = 0
     lengths: Annotated[str, ("equal", "algorithm3")] = "equal"
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
@@ -271,7 +272,13 @@ NO_EFFECT = (
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 # Settings of earlier versions, which records may have.
-GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads")
+GONE = (
+    "noise.batch_size",
+    "noise.online",
+    "engine.memory",
+    "engine.threads",
+    "schedule.growth",
+)
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")

@@ -8,6 +8,8 @@ from typing import Any
 from igo.ground.numbers import POSITIVE, check
 from igo.plans.arguments import PlanError
 
+RESOLVED = 100  # A curve of t has as many stages where it would have one.
+
 
 def alpha_0(
     *,
@@ -59,16 +61,20 @@ def stages_of(
     p: Any,
     limit: int,
     epochs: int,
+    depends_on_t: bool,
 ) -> int:
     """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most ``limit``.
 
-    If neither is given, each of the ``epochs`` after the warm-up is a stage.
+    If neither is given, each of the ``epochs`` after the warm-up is a stage. A curve that depends
+    on t would stay where it begins in a single stage, so it has RESOLVED ones there.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
     if epsilon is None and alpha_0 is None:
-        return epochs if stages is None else stages
+        if stages is None:
+            return max(min(RESOLVED, limit), 1) if depends_on_t and epochs == 1 else epochs
+        return stages
     if epsilon is None or alpha_0 is None:
         advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)

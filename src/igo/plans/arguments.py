@@ -2,17 +2,18 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, fault, within
+from igo.plans import batches
 from igo.plans.profiles import (
     GAMMA,
     PROFILES,
     SPLITS,
     STAGES,
-    Growth,
+    Position,
     Profile,
     declared,
     name_of,
@@ -20,7 +21,12 @@ from igo.plans.profiles import (
 )
 
 Named = Mapping[str, Any]  # arguments by name
-TIMES: Rule = (lambda t: 0 < t < 1, "t is the share of the schedule before it, in (0, 1)")
+Table = Mapping[float, int]  # It has b by shares of the schedule, or by samples.
+TABLE = (
+    "a table begins at 0, and goes on by shares of the schedule, {0: 256, 0.03: 512}, or by"
+    " samples, {0: 256, 40_000: 512}"
+)
+CLOCKS = ("samples", "updates")
 MOST_EPOCHS = 1_000_000  # the record has a line for each
 
 RULES: dict[str, Rule] = {
@@ -89,7 +95,8 @@ class Algorithm3(TypedDict, total=False):
 class Arguments:
     """The checked arguments of ``plan``. ``own`` are those of the profile itself.
 
-    With ``rate`` the profile is η/η_1, and not φ.
+    With ``rate`` the profile is η/η_1, and not φ. ``batch_size`` is b_1, and ``sizes`` the table or
+    the function that was given in its place.
     """
 
     profile: str | Profile
@@ -104,8 +111,9 @@ class Arguments:
     max_batch_size: int | None
     batch_multiple: int
     batch_ratio: float
-    growth: Growth | None
+    sizes: Profile | Table | None
     rate: bool
+    clock: str
     own: Named
     epsilon: float | None = None
     alpha_0: float | None = None
@@ -127,6 +135,17 @@ class Arguments:
         """The largest batch size that is allowed and possible."""
         return min(self.max_batch_size or self.per_epoch, self.per_epoch)
 
+    @property
+    def thresholds(self) -> dict[int, int]:
+        """b of a table by the sample from which it holds, in order; else b_1 from sample 0 on."""
+        table = self.sizes if isinstance(self.sizes, Mapping) else {0: self.batch_size}
+        later_samples = self.total - self.warmup_samples
+        places = {
+            t if isinstance(t, int) else self.warmup_samples + batches.whole(t * later_samples): b
+            for t, b in table.items()
+        }
+        return dict(sorted(places.items()))
+
 
 def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> Arguments:
     """Refuse arguments of ``plan`` from which none can be made, before anything is computed.
@@ -139,6 +158,7 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> 
         known_names = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown_names), f"it has {known_names}")
     values |= algorithm3_values
+    values["sizes"] = _sizes(values)
     _check_curves(values)
     if not callable(values["profile"]):
         if values["rate"]:
@@ -148,7 +168,7 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> 
         if values["profile"] in SPLITS:
             profile_values = _paper_method(values, profile_values)
     if values["split"] is None:
-        values["split"] = 0.5  # not used beside a growth or a rate
+        values["split"] = 0.5  # Beside sizes or a rate nothing reads it.
     profile = values["profile"]
     notes = declared(profile)
     # `plan` takes the profile's arguments beside its own, so a name cannot be both.
@@ -170,37 +190,65 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> 
 
 def _check_curves(values: dict[str, Any]) -> None:
     """Refuse other than two of three curves; a rate takes the place of the profile."""
-    profile, rate, growth = values["profile"], values["rate"], values["growth"]
+    profile, rate = values["profile"], values["rate"]
+    has_curve_of_b = rate is not None or values["sizes"] is not None
     if profile is None and rate is None:
-        advice = "give the noise φ as profile, or η/η_1 as rate; with growth, b/b_1, or without"
+        advice = "give the noise φ as profile, or η/η_1 as rate"
         raise PlanError("profile", None, advice)
     if profile is not None and rate is not None:
         advice = (
-            "η/η_1 = φ √(b/b_1) follows from the others; keep two: profile and growth,"
-            " or rate and growth"
+            "η/η_1 = φ √(b/b_1) follows from the others; keep two: profile and batch_size,"
+            " or rate and batch_size"
         )
         raise PlanError("rate", name_of(rate), advice)
-    if values["split"] is not None and (rate is not None or growth is not None):
-        other_curves = "profile and growth" if rate is None else "rate and growth"
-        advice = f"{other_curves} say how b grows; keep these two, or profile and split"
+    if values["split"] is not None and has_curve_of_b:
+        advice = (
+            f"{'profile' if rate is None else 'rate'} and batch_size say how b grows; leave it out,"
+            " or give a profile and a number as batch_size"
+        )
         raise PlanError("split", values["split"], advice)
     values["profile"], values["rate"] = profile if rate is None else rate, rate is not None
-    if values.get("h") is not None and (rate is not None or growth is not None):
+    if values.get("h") is not None and has_curve_of_b:
         raise PlanError("h", values["h"], "Algorithm 3 has a profile and a split; leave it out")
-    if growth is not None and not callable(growth):
-        values["growth"] = _table(growth)
+    _check_choice("clock", values["clock"], CLOCKS)
+    if values["clock"] == "updates" and (rate is None or values.get("final_updates")):
+        advice = "b decides how many updates there are, so rate alone can count them"
+        raise PlanError("clock", "updates", f"{advice}, without profile and final_updates")
 
 
-def _table(growth: object) -> dict[float, float]:
-    """A table of b/b_1, in order of t."""
-    if not isinstance(growth, Mapping) or not growth:
-        advice = "it is b/b_1 as a function of t, or as a table such as {0.03: 2, 0.1: 4}"
-        raise PlanError("growth", growth, advice)
-    table = {_plain("growth", t, TIMES): _plain("growth", growth[t], AT_LEAST_ONE) for t in growth}
-    table_by_t = dict(sorted(table.items()))
-    if sorted(table_by_t.values()) != [*table_by_t.values()]:
-        raise PlanError("growth", growth, "b never shrinks: b/b_1 may not fall in the table")
-    return table_by_t
+def _sizes(values: dict[str, Any]) -> Any:
+    """The table, or the function, that was given as batch_size, which becomes b_1."""
+    sizes = values["batch_size"]
+    if callable(sizes):
+        values["batch_size"] = sizes(Position(1, 1, 0.0))
+        return sizes
+    if not isinstance(sizes, Mapping):
+        return None
+    table = table_of(sizes)
+    values["batch_size"] = table[0]
+    return table
+
+
+def table_of(sizes: Mapping[Any, Any]) -> Table:
+    """A table of b in plain numbers; one in samples is in order of its places.
+
+    Raises:
+        PlanError: it has no first size, another place than a share or samples, or no size.
+    """
+    if 0 not in sizes or not all(map(_is_place, sizes)):
+        raise PlanError("batch_size", {**sizes}, TABLE)
+    return {
+        int(t) if t == 0 or isinstance(t, Integral) else float(t): _plain(
+            "batch_size", sizes[t], AT_LEAST_ONE
+        )
+        for t in sorted(sizes)
+    }
+
+
+def _is_place(t: Any) -> bool:
+    """Whether it is a share in [0, 1), or a whole number of samples."""
+    is_share = isinstance(t, Real) and 0 <= float(t) < 1
+    return is_share or (isinstance(t, Integral) and int(t) > 0)
 
 
 def _paper_method(values: dict[str, Any], profile_values: Named) -> dict[str, Any]:
@@ -208,11 +256,12 @@ def _paper_method(values: dict[str, Any], profile_values: Named) -> dict[str, An
     name = values["profile"]
     for argument, value in {
         "split": values["split"],
-        "growth": values["growth"],
+        "batch_size": values["sizes"],
         **profile_values,
     }.items():
         if value is not None:
-            raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
+            cure = "give b_1 alone" if argument == "batch_size" else "leave it out"
+            raise PlanError(argument, value, f"{name} has its own decay and split; {cure}")
     values["split"] = SPLITS[name]
     if values["stages"] is None:
         values["stages"] = STAGES
@@ -259,6 +308,7 @@ def _check_together(args: Arguments) -> None:
     """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
     n, epochs, samples, total = args.n, args.epochs, args.samples, args.total
     b_1, b_max, stages = args.batch_size, args.max_batch_size, args.stages
+    table, sizes = isinstance(args.sizes, Mapping), [*args.thresholds.values()]
     warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
     for argument, is_wrong, advice in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
@@ -267,15 +317,30 @@ def _check_together(args: Arguments) -> None:
         ("samples", n and total > n * MOST_EPOCHS, f"at most {MOST_EPOCHS:,} epochs of n={n}"),
         (
             "batch_size",
-            b_1 > most_samples,
+            max(sizes) > most_samples,
             f"it must be in [1, {most_samples}], the training samples",
         ),
         (
             "batch_size",
-            n is None and b_1 % args.batch_multiple,
+            n is None and any(b % args.batch_multiple for b in sizes),
             f"it must be a multiple of batch_multiple={args.batch_multiple}",
         ),
-        ("max_batch_size", b_max and b_max < b_1, f"it must be at least batch_size={b_1}"),
+        (
+            "batch_size",
+            sizes != sorted(sizes),
+            "b never shrinks, so its sizes may not fall",
+        ),
+        (
+            "batch_size",
+            max(args.thresholds) >= total,
+            f"a size begins after all {total:,} samples of the plan",
+        ),
+        ("batch_ratio", table and args.batch_ratio != 1, "a table has all sizes; leave it out"),
+        (
+            "max_batch_size",
+            b_max and b_max < max(sizes),
+            f"it must be at least batch_size={max(sizes)}",
+        ),
         (
             "stages",
             stages and stages * b_1 > total,
@@ -289,4 +354,5 @@ def _check_together(args: Arguments) -> None:
         ),
     ):
         if is_wrong:
-            raise PlanError(argument, getattr(args, argument), advice)
+            value = args.sizes if table and argument == "batch_size" else getattr(args, argument)
+            raise PlanError(argument, value, advice)

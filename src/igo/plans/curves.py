@@ -1,10 +1,11 @@
 """The curves of a plan: what the noise, or η, and the batch size are in each stage.
 
-η/η_1 = φ √(b/b_1), so two of the three curves make a plan: φ with a split or with b/b_1, or η/η_1
-with or without b/b_1.
+η/η_1 = φ √(b/b_1), so two of the three curves make a plan: φ with a split or with b, or η/η_1 with
+b, which may be constant.
 """
 
 import math
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from igo.plans import batches
 from igo.plans.algorithm3 import lengths_of_stages
 from igo.plans.arguments import Arguments, PlanError
 from igo.plans.profiles import Position, Profile, function, name_of
+from igo.plans.stages import Plan
 
 LEAST, MOST = 1e-300, 1e300  # η, φ or b_1/b outside these could underflow to 0, or overflow.
 
@@ -32,28 +34,21 @@ class Stage(NamedTuple):
 
 
 def stages_of_curves(args: Arguments, starts: Sequence[int]) -> list[Stage]:
-    """The stages that begin at these samples, and those that a table of b/b_1 begins."""
-    levels = _values(args, "rate" if args.rate else "profile", starts)
-    growth = args.growth
-    if growth is None and args.rate:
-        shares = [1.0] * len(starts)
-    elif growth is None:  # b = b_1 φ^(-2(1-s)) is the split rule [derived from δ = η √(C²/b)]
+    """The stages that begin at these samples, and those that a table of b begins."""
+    levels = [1.0] * len(starts)
+    if args.clock == "samples":
+        levels = _values(args, "rate" if args.rate else "profile", starts)
+    if callable(args.sizes):
+        shares = [args.batch_size / b for b in _values(args, "batch_size", starts)]
+    elif args.sizes or args.rate:
+        thresholds = args.thresholds
+        all_starts = sorted({*starts, *thresholds})
+        levels = [levels[bisect_right(starts, start) - 1] for start in all_starts]
+        sizes = [max(b for place, b in thresholds.items() if place <= s) for s in all_starts]
+        starts, shares = all_starts, [args.batch_size / b for b in sizes]
+    else:  # b = b_1 φ^(-2(1-s)) is the split rule [derived from δ = η √(C²/b)]
         power = 2 * (1 - args.split)
         shares = [max(math.pow(level, power), LEAST) for level in accumulate(levels, min)]
-    elif callable(growth):
-        shares = [1 / value for value in _values(args, "growth", starts)]
-    else:
-        later_samples = args.total - args.warmup_samples
-        # A step at the very start would leave the first stage without a sample.
-        steps = {
-            args.warmup_samples + max(round(t * later_samples), 1): b for t, b in growth.items()
-        }
-        all_starts = sorted({*starts, *steps})
-        levels = [levels[bisect_right(starts, start) - 1] for start in all_starts]
-        growths = [
-            max((b for step, b in steps.items() if step <= s), default=1.0) for s in all_starts
-        ]
-        starts, shares = all_starts, [1 / b for b in growths]
     # b never shrinks: a smaller batch would bring back noise that is gone. Where the curve rises
     # again, η alone follows it.
     shares = [_on_grid(args, share) for share in accumulate(shares, min)]
@@ -63,13 +58,15 @@ def stages_of_curves(args: Arguments, starts: Sequence[int]) -> list[Stage]:
 
 
 def _on_grid(args: Arguments, share: float) -> float:
-    """b_1/b where b is at most ``max_batch_size``, and b_1 times a power of ``batch_ratio``."""
+    """b_1/b where b is b_1 times the nearest power of ``batch_ratio``, at most what is allowed."""
     ratio = args.batch_ratio
     if ratio == 1:
         return share
-    # The power is rounded down, because one above the wish could pass max_batch_size.
-    power = math.log(min(1 / share, args.largest / args.batch_size)) / math.log(ratio)
-    return math.pow(ratio, -math.floor(power + batches.CLOSE))
+    power, most = (
+        math.log(x) / math.log(ratio) for x in (1 / share, args.largest / args.batch_size)
+    )
+    # A half is rounded up on every machine.
+    return math.pow(ratio, -math.floor(min(power + 0.5, most) + batches.CLOSE))
 
 
 def _lengthened(
@@ -88,7 +85,7 @@ def _lengthened(
 CURVES = {
     "profile": ("φ", "(0, 1]", LEAST, 1),
     "rate": ("η/η_1", "(0, ∞)", LEAST, MOST),
-    "growth": ("b/b_1", "[1, ∞)", 1, MOST),
+    "batch_size": ("b", "[1, ∞)", 1, MOST),
 }
 
 
@@ -96,31 +93,51 @@ def _values(args: Arguments, argument: str, starts: Sequence[int]) -> list[float
     """A curve's value at the start of each stage; ``argument`` is its name in ``plan``."""
     curve: Profile = function(args.profile)
     name, parameters = name_of(args.profile), args.own
-    if argument == "growth" and callable(args.growth):
-        curve, name, parameters = args.growth, name_of(args.growth), {}
-    n, warmup, values = args.per_epoch, args.warmup_samples, []
+    if argument == "batch_size" and callable(args.sizes):
+        curve, name, parameters = args.sizes, name_of(args.sizes), {}
+    n, warmup, values = args.per_epoch, args.warmup_samples, list[float]()
     by_epochs = not any(start % n for start in (*starts, args.total))  # stages of whole epochs
     for m, start in enumerate(starts, 1):
         # The epochs of the warm-up are not counted.
         epochs_before = start // n - warmup // n if by_epochs else (start - warmup) / n
         position = Position(m, len(starts), max(epochs_before, 0))
         values.append(_checked(argument, name, position, curve(position, **parameters)))
+        if argument == "batch_size" and values[-1] < max(values) * (1 - batches.CLOSE):
+            problem = f"b is {values[-1]:g} in stage {m} of {len(starts)}, after {max(values):g}"
+            raise PlanError(argument, name, f"{problem}; it never shrinks")
     return values
 
 
-def _checked(argument: str, name: str, position: Position, result: Any) -> float:
-    """What a curve returned for a stage, as a number in the curve's range."""
+def rates_of_updates(args: Arguments, plan: Plan) -> Sequence[float]:
+    """η/η_1 of each update, by the share of the updates before it; the warm-up has its own."""
+    curve, name, warmup = function(args.profile), name_of(args.profile), args.warmup_samples
+    warm_updates = plan.after(warmup - 1) + 1 if warmup else 0  # They begin before its end.
+    total = max(plan.updates - warm_updates, 1)
+    rates = array("d")
+    for number, samples_before in enumerate(plan.starts()):
+        epochs_before = max(samples_before - warmup, 0) / plan.n
+        position = Position(max(number - warm_updates, 0) + 1, total, epochs_before)
+        rates.append(_checked("rate", name, position, curve(position, **args.own), number + 1))
+    return rates
+
+
+def _checked(
+    argument: str, name: str, position: Position, result: Any, update: int | None = None
+) -> float:
+    """What a curve returned for a stage, or for an update, as a number in the curve's range."""
     symbol, interval, lowest, highest = CURVES[argument]
+    if position.m > 1 and type(result) is float and lowest <= result <= highest:
+        return result  # A plan may have millions of updates, and what follows takes its time.
     value = math.nan
     with suppress(TypeError, ValueError):
         value = float(result)
-    place = f"in stage {position.m} of {position.M}"
+    place = f"in update {update:,}" if update else f"in stage {position.m} of {position.M}"
     if math.isnan(value):
         fault = f"at t = {position:g} it returned {result!r}; {symbol} is a number in {interval}"
     # φ is relative to stage 1: with another number there, η_1 and b_1 would not be those given.
-    elif position.m == 1 and not math.isclose(value, 1, rel_tol=1e-9):
+    elif position.m == 1 and argument != "batch_size" and not math.isclose(value, 1, rel_tol=1e-9):
         cure = f"divide {symbol} by its value at t = 0"
-        fault = f"{symbol} is {value:g} in stage 1 and must be 1; {cure}"
+        fault = f"{symbol} is {value:g} {place} and must be 1; {cure}"
     elif lowest <= value <= highest:
         return value
     elif argument == "profile":

@@ -56,6 +56,7 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
     total, n = args.total, args.per_epoch
     sizes = [_size_inside(args, stage.share) for stage in stages]
     of_epochs = _batches_of_epochs(args, stages)
+    thresholds = args.thresholds
     on_grid = args.n is None and args.batch_multiple > 1  # The last piece, too, is whole batches.
     place = 0
     for m, (size, end) in enumerate(zip(sizes, [*starts[1:], total], strict=True)):
@@ -67,8 +68,12 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
             ends_inside = end - place < room
             if ends_inside:
                 # A batch that is cut short would have another noise. So the stage ends with the
-                # whole batch that is nearest to its end.
-                samples = size * max(round((end - place) / size), not has_batches)
+                # whole batch that is nearest to its end. The size of a table holds from the first
+                # batch at or after its place, as in OLMo-core and Megatron-LM.
+                k = round((end - place) / size)
+                if end in thresholds:
+                    k = batches.count(end - place, size)
+                samples = size * max(k, not has_batches)
                 next_stage = max(bisect_right(starts, place + samples) - 1, m + 1)
                 # The rest of the epoch holds no batch of the stage that follows, so it is trained
                 # here.
@@ -86,23 +91,32 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
             has_batches = True
 
 
+def _size(args: Arguments, share: float) -> int:
+    """b as a whole number: at most b_1/share, and at most what is allowed."""
+    return int(min(args.batch_size / share * (1 + batches.CLOSE), args.largest))
+
+
 def _size_inside(args: Arguments, share: float) -> int:
-    """b of a stage inside an epoch: whole, at most b_1/share, and a multiple where one is asked."""
-    size = int(min(args.batch_size / share * (1 + batches.CLOSE), args.largest))
+    """b of a stage inside an epoch, which is a multiple where one is asked."""
+    size = _size(args, share)
     return size - size % args.batch_multiple or size
 
 
 def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
-    """k of a whole epoch in each stage: ⌈k_1 b_1/b⌉ with k_1 = ⌈n/b_1⌉; k never grows.
+    """k of a whole epoch in each stage; k never grows.
 
-    k is at least ⌈n/max_batch_size⌉. With ``batch_multiple`` it is the next k whose larger batch is
+    It is ⌈n/b⌉ where b itself is given, and else ⌈k_1 b_1/b⌉ with k_1 = ⌈n/b_1⌉. It is at least
+    ⌈n/max_batch_size⌉. With ``batch_multiple`` it is the next k whose larger batch is
     a multiple, if there is one.
     """
     n, multiple, ks = args.per_epoch, args.batch_multiple, []
     least_k, k_1 = batches.count(n, args.largest), batches.count(n, args.batch_size)
     previous_k = k_1
     for stage in stages:
-        k = min(max(batches.whole(k_1 * stage.share), least_k), previous_k)
+        k = batches.whole(k_1 * stage.share)
+        if args.sizes:
+            k = batches.count(n, _size(args, stage.share))
+        k = min(max(k, least_k), previous_k)
         if multiple > 1:
             larger_ks = range(k, previous_k + 1)
             k = next((j for j in larger_ks if batches.count(n, j) % multiple == 0), k)

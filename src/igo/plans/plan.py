@@ -7,14 +7,16 @@ what each stage asks for, ``cuts`` how it becomes whole batches, and η makes up
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.plans import arguments, batches
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
-from igo.plans.curves import Stage, stages_of_curves
+from igo.plans.curves import rates_of_updates, stages_of_curves
 from igo.plans.cuts import Segments, cut, equal_starts
-from igo.plans.profiles import Growth, Profile, name_of
+from igo.plans.profiles import CONSTANT, BatchSize, Profile, name_of
 from igo.plans.stages import Plan, Row
 
 __all__ = ["Plan", "plan"]
@@ -26,11 +28,11 @@ def plan(
     profile: str | Profile | None = None,
     *,
     rate: str | Profile | None = None,
-    growth: Growth | None = None,
+    clock: str = "samples",
     n: int | None = None,
     epochs: int | None = None,
     samples: int | None = None,
-    batch_size: int,
+    batch_size: BatchSize,
     learning_rate: float = 1.0,
     split: float | None = None,
     stages: int | None = None,
@@ -61,7 +63,7 @@ def plan(
     >>> update.stage, update.epoch, update.batch, update.batch_size
     (2, 2, 37, 36)
 
-    A single pass over a stream has as many stages as you like:
+    A single pass over a stream has 100 stages, or as many as you like:
 
     >>> print(igo.plan("cosine", samples=10**6, stages=3, batch_size=100))
     stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1    b_m  samples
@@ -70,10 +72,10 @@ def plan(
         3       1      834      834  0.2500                  0.49975  399.6  333,269
     1 epoch of 1,000,000 samples: 6,674 updates; 10,000 with b constant
 
-    η/η_1 = φ √(b/b_1): give φ with a split or with ``growth``, or ``rate`` with or without
-    ``growth``. A ramp of b at constant noise, with η ∝ √b, in batches of whole 64s:
+    η/η_1 = φ √(b/b_1): give the noise φ or the rate η/η_1, and b as a number, a table or a
+    function. A ramp of b at constant noise, with η ∝ √b, in batches of whole 64s:
 
-    >>> print(igo.plan("constant", growth={0.1: 2, 0.5: 4}, samples=10**6, batch_size=256,
+    >>> print(igo.plan("constant", batch_size={0: 256, 0.1: 512, 0.5: 1024}, samples=10**6,
     ...                batch_multiple=64))
     stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1      b_m  samples
         1       1      391      391  1.0000  1.4142  2.0000        1    256.0  100,096
@@ -87,19 +89,25 @@ def plan(
             ``"method1"`` to ``"method4"``, the paper's methods with 5 stages.
         rate: instead of a profile, η/η_1: a name of PROFILES or a function of t. It is exact and
             may exceed 1. φ = (η/η_1)/√(b/b_1) follows, and may rise.
-        growth: instead of a split, b/b_1: a function of t, or a table ``{t: b/b_1}``, which begins
-            a stage at each t. Without it b is constant under ``rate``.
+        clock: what t of a rate counts. By "samples" each stage has one η. By "updates" each update
+            has its own, as with PyTorch's schedulers that step after each update. Where b grows,
+            most updates come early, and such a rate falls earlier.
         n: training samples. For a stream leave it out, and give ``samples``.
         epochs: passes over the n samples.
         samples: instead of ``epochs``, how many samples to train on, counting repeats. The last
             epoch need not be a whole one.
-        batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉.
+        batch_size: b. A number is b_1, the largest batch of the first stage (k_1 = ⌈n/b_1⌉): under
+            a profile the split says how b goes on, under a rate it stays. A table has the sizes
+            themselves, from a share of the schedule on, ``{0: 256, 0.03: 512}``, or from a number
+            of samples, ``{0: 256, 40_000: 512}``: a size holds from the first batch at or after its
+            place. A function returns b for t. b never shrinks.
         learning_rate: η_1, for a plan that shows η_m itself. ``Schedule`` does not need it: it
             multiplies the rates that the optimizer was made with by η_m/η_1.
         split: s ≤ 1, the learning rate's share of the decay: 1 all of it, 0 none; below 0 η rises,
             and b grows faster. 1/2 by default, but the paper's methods have their own.
-        stages: M, by default one for each epoch. If there are more stages than epochs, or the last
-            epoch is not whole, stages begin inside epochs.
+        stages: M, by default one for each epoch, and 100 where that would be a single one and a
+            curve depends on t. If there are more stages than epochs, or the last epoch is not
+            whole, stages begin inside epochs.
         warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends
             with sample s has η_1 s/W. The profile begins after the warm-up.
         max_batch_size: the largest batch size allowed; None is n. With n itself there is no warning
@@ -107,7 +115,8 @@ def plan(
         batch_multiple: every batch of a stream is a multiple of it, and less than one batch is
             left out at the end. Of a data set, whose samples all come once an epoch, the larger
             batch size of a stage is a multiple of it if possible.
-        batch_ratio: b is b_1 times a power of it, such as 2, for few batch sizes; η takes the rest.
+        batch_ratio: b is b_1 times the nearest power of it, such as 2: few batch sizes; η takes the
+            rest.
         algorithm3: see ``igo.Algorithm3``.
         of_profile: the profile's parameters, such as ``p``.
 
@@ -128,11 +137,17 @@ def notes(plan: Plan) -> list[str]:
     noisy = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
     last_stage, texts = noisy[-1].stage, []
     flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
-    meant = plan.arguments.get("profile") == "constant" and plan.arguments.get("growth") is None
-    if flat and not meant:
+    profile, batch_size = (plan.arguments.get(name) for name in ("profile", "batch_size"))
+    if flat and not (profile == "constant" and isinstance(batch_size, int)):
         texts.append(
             f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
             " nothing; more stages may change them"
+        )
+    left_out = (plan.arguments.get("samples") or 0) - plan.samples
+    if left_out > noisy[-1].b_m:
+        texts.append(
+            f"{left_out:,} samples are left out at the end, where a batch has more; a lower"
+            " max_batch_size, or whole epochs, would train on them"
         )
     full = next((row.stage for row in noisy if row.b_m == plan.n), None)
     if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
@@ -154,20 +169,35 @@ def _plan(args: Arguments) -> Plan:
         p=args.own.get("p"),
         limit=total // args.batch_size,
         epochs=batches.count(total, n) - args.warmup_samples // n,
+        depends_on_t=_depends_on_t(args),
     )
     stages = stages_of_curves(args, equal_starts(args, count))
     segments = list(cut(args, stages))
     last_segment = segments[-1]
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = args.n or last_segment.start + last_segment.samples
-    pairs = _applied(args, stages, segments)
+    levels = [stages[segment.stage - 1].level for segment in segments]
+    pairs = _applied(args, levels, segments)
     if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
         if not args.n or any(start % n for start in (total, *(s.start for s in stages))):
             advice = "full batches must follow whole epochs of a data set of n samples"
             raise PlanError("final_updates", args.final_updates, advice)
         segments.append(Segments(len(stages) + 1, total // n + 1, args.final_updates, 0, n, 1))
         pairs.append((pairs[-1][0], 0.0))
-    return Plan(_rows(segments, pairs), n, args.learning_rate, args.warmup_samples, _shown(args))
+    eta_1, warmup = args.learning_rate, args.warmup_samples
+    plan = Plan(_rows(segments, pairs), n, eta_1, warmup, _shown(args))
+    if args.clock == "samples":
+        return plan
+    rates = rates_of_updates(args, plan)
+    ends = accumulate((row.updates for row in plan.rows), initial=0)
+    levels = [math.fsum(rates[start:end]) / (end - start) for start, end in pairwise(ends)]
+    return replace(plan, rows=_rows(segments, _applied(args, levels, segments)), rates=rates)
+
+
+def _depends_on_t(args: Arguments) -> bool:
+    """Whether a curve may change within an epoch; the stages of Algorithm 3 are its own."""
+    is_algorithm_3 = args.h is not None or args.final_updates > 0
+    return not is_algorithm_3 and (callable(args.sizes) or args.profile not in CONSTANT)
 
 
 def _shown(args: Arguments) -> dict[str, Any]:
@@ -175,22 +205,21 @@ def _shown(args: Arguments) -> dict[str, Any]:
     profile_values = {name: v if type(v) in PLAIN else str(v) for name, v in args.own.items()}
     texts = {**vars(args), "profile": name_of(args.profile), **profile_values}
     del texts["own"]
-    if args.growth is not None:
-        texts["growth"] = name_of(args.growth) if callable(args.growth) else str(args.growth)
+    if sizes := texts.pop("sizes"):
+        texts["batch_size"] = name_of(sizes) if callable(sizes) else str(sizes)
     return texts
 
 
 def _applied(
-    args: Arguments, stages: Sequence[Stage], segments: Sequence[Segments]
+    args: Arguments, levels: Sequence[float], segments: Sequence[Segments]
 ) -> list[tuple[float, float]]:
-    """η and φ of each segment.
+    """η and φ of each segment; its level is φ, or η/η_1 where the plan is given by its rate.
 
     b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
     sample more or less. Where η is given, φ makes up for it. b_1 is that of the first segment.
     """
     pairs, first_segment = [], segments[0]
-    for segment in segments:
-        level = stages[segment.stage - 1].level
+    for segment, level in zip(segments, levels, strict=True):
         square = segment.samples * first_segment.batches / (first_segment.samples * segment.batches)
         root = math.pow(square, 0.5)  # math.sqrt would change the last bits of old plans.
         if args.rate:

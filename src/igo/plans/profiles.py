@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from igo.ground.numbers import BELOW_ONE, BETWEEN, POSITIVE, Rule
 
 Profile = Callable[..., float]
-Growth = Profile | Mapping[float, float]  # It is b/b_1, as a function of t or as a table.
+# A function of t, or a table, has b itself.
+BatchSize = int | Profile | Mapping[float, int] | Mapping[int, int]
 
 
 class Position(float):
@@ -135,6 +136,7 @@ PROFILES: dict[str, Profile] = {
     "diminishing": diminishing,
     "wsd": wsd,
 }
+CONSTANT = ("constant", "step")  # They do not depend on t.
 STAGES = 5  # The paper's methods have as many.
 GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 have it; the noise of Method 1 is constant.
 # κ and λ are 1 and 1, 1/√2 and 1, 1 and 2, √3/2 and 3/2.
@@ -147,10 +149,10 @@ SPLITS = {
 
 
 def paper_method(
-    profile: object, gamma: object, split: object, growth: object = None, rate: object = None
+    profile: object, gamma: object, split: object, sizes: object = None, rate: object = None
 ) -> str | None:
     """``Method 1 (constant)``, ``Method 2`` to ``Method 4``; None for any other schedule."""
-    if growth or rate:
+    if sizes or rate:
         return None
 
     def near(value: object, exact: float) -> bool:

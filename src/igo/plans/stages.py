@@ -8,16 +8,18 @@ import hashlib
 import math
 import operator
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import accumulate, count, groupby, pairwise, repeat
+from itertools import accumulate, count, groupby, pairwise, repeat, zip_longest
 from operator import attrgetter, mul
 from typing import Any
 
 from igo.plans import batches
+from igo.plans.profiles import CONSTANT
 
 MOST_ROWS = 12  # print(plan) shows no more.
+FEW_STAGES = 20  # With as many, a cosine is up to 0.08 η_1 above its own curve.
 SAME = 1e-9  # Rounding on another machine makes a smaller relative difference.
 
 
@@ -112,7 +114,8 @@ class Plan:
 
     ``n`` is the number of training samples; of a stream, all its samples. ``learning_rate`` is η_1:
     1, unless ``igo.plan`` was given one, so that η_m is η_m/η_1. η rises from 0 over the first
-    ``warmup_samples``. ``arguments`` are those of ``igo.plan``, for messages.
+    ``warmup_samples``. ``arguments`` are those of ``igo.plan``, for messages. With the clock of
+    updates, ``rates`` has η/η_1 of each update without the warm-up, and a row has their mean.
     """
 
     rows: tuple[Row, ...]
@@ -120,6 +123,7 @@ class Plan:
     learning_rate: float = 1.0
     warmup_samples: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    rates: Sequence[float] = field(default=(), repr=False, hash=False)
 
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
@@ -156,6 +160,10 @@ class Plan:
             table = [*table[: half + 1], ("…",) * len(table[0]), *table[-half:]]
         epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
         total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
+        if self.rates:
+            total += ", each with an η of its own, whose mean a row has"
+        elif self._follows_roughly:
+            total += f", η in {self.rows[-1].stage} steps (clock='updates' sets it at each update)"
         left_out = (self.arguments.get("samples") or 0) - self.samples
         if left_out > 0:
             total += f", {left_out:,} samples left out"
@@ -195,6 +203,12 @@ class Plan:
         full_batches = sum(row.updates for row in self.rows if row.phi_m == 0)
         epochs, rest = divmod(self.samples - full_batches * self.n, self.n)
         return epochs * batches.count(self.n, b_1) + batches.count(rest, b_1) + full_batches
+
+    @property
+    def _follows_roughly(self) -> bool:
+        """Whether η follows a curve of t in steps that are large."""
+        profile, rate = (self.arguments.get(name) for name in ("profile", "rate"))
+        return bool(rate) and profile not in CONSTANT and self.rows[-1].stage <= FEW_STAGES
 
     @property
     def by_epochs(self) -> bool:
@@ -248,7 +262,7 @@ class Plan:
         epoch = row.first_epoch + epochs
         _, batches_before, total = self._epochs[index]
         low, high = batches.bounds(row.samples, row.batches, batch)
-        rate = row.eta_m
+        rate = self.learning_rate * self.rates[updates_before] if self.rates else row.eta_m
         samples_after = (epoch - 1) * self.n + row.start + high
         if samples_after < self.warmup_samples:
             rate *= samples_after / self.warmup_samples
@@ -282,6 +296,14 @@ class Plan:
             return 0
         update = self.at(updates)
         return (update.epoch - 1) * self.n + update.start + update.batch_size
+
+    def starts(self) -> Iterator[int]:
+        """Yield the samples before each update."""
+        for row in self.rows:
+            for epoch in row.epoch_range:
+                start = (epoch - 1) * self.n + row.start
+                for batch in range(row.batches):
+                    yield start + batches.bounds(row.samples, row.batches, batch)[0]
 
     # These are cached because each update asks for them.
     @cached_property
@@ -317,13 +339,15 @@ class Plan:
             for values in (etas, phis)
             for weights in (repeat(1), [row.updates for row in self.rows], count(1))
         ]
+        if self.rates:
+            rates.append(math.fsum(map(mul, count(1), self.rates)))
         counts = repr((self.n, self.warmup_samples, integers))
         digest = hashlib.sha256(counts.encode()).hexdigest()[:16]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's state is of this plan."""
-        pairs = zip(state["rates"], self.identity["rates"], strict=True)
+        pairs = zip_longest(state["rates"], self.identity["rates"], fillvalue=math.nan)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
 

@@ -52,8 +52,8 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
 
 
 def constant_noise(settings: pl.DataFrame) -> pl.DataFrame:
-    """The settings whose η and b are constant; with a growth of b the profile alone is."""
-    return settings.filter(pl.col("schedule.growth").is_null(), **{"schedule.profile": "constant"})
+    """The settings whose η and b are constant; with a table of b the profile alone is."""
+    return settings.filter(pl.col("schedule.sizes").is_null(), **{"schedule.profile": "constant"})
 
 
 def without_delta(settings: pl.DataFrame) -> list[str]:

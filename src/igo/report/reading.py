@@ -94,9 +94,10 @@ METRICS = (
 
 
 def _type(setting: schema.Setting) -> type:
-    """The type of a column: str for a list (JSON) and for several types, such as int or "auto"."""
+    """The type of a column: str for a list (JSON), a table, and several types: int or "auto"."""
     kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
-    return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
+    of_text = get_origin(setting.kind) is list or len(kinds) > 1 or get_origin(kinds[0]) is dict
+    return str if of_text else kinds[0]
 
 
 SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
@@ -181,7 +182,7 @@ def _typed(name: str, value: Any) -> Any:
     # An argument of one's own model has no declared type.
     kind: type = KINDS.get(name) or (type(value) if is_number else str)
     if kind is str:
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
         text.encode()  # It raises a ValueError for half of a surrogate pair.
         return printable(text)
     number = kind(value)

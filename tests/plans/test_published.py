@@ -1,0 +1,241 @@
+"""Published schedules, update by update, by formulas of their own: tables of b, and rates."""
+
+import math
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import igo
+
+
+def megatron_sizes(table: dict[int, int], samples: int) -> Iterator[int]:
+    """The whole batches: before each, b is looked up at the samples that were consumed."""
+    consumed = 0
+    while consumed + (b := max(b for start, b in table.items() if start <= consumed)) <= samples:
+        yield b
+        consumed += b
+
+
+def ramp(start: int, increment: int, ramp_samples: int, b: int) -> dict[int, int]:
+    """``--rampup-batch-size START INCREMENT SAMPLES --global-batch-size B`` as a table."""
+    steps = (b - start) // increment
+    # b(consumed) = start + ⌊consumed/(ramp_samples/steps)⌋ · increment
+    return {-(-i * ramp_samples // steps): start + i * increment for i in range(steps + 1)}
+
+
+TABLES = {  # sizes by samples, the samples in all, and those of the warm-up
+    "one that doubles": ({0: 64, 640: 128, 3200: 256, 11_392: 512}, 25_728, 0),
+    "between batches": ({0: 96, 1000: 128, 1010: 160, 5001: 352}, 40_000, 0),
+    "GPT-3, in Megatron-LM": (ramp(16, 16, 5_859_375, 1536), 7_000_000, 183_105),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -> None:
+    """η follows the root of b, as OLMo-core's does; GPT-3's ramp begins within its warm-up."""
+    table, samples, warmup = TABLES[name]
+    arguments: dict[str, Any] = {"samples": samples, "warmup_samples": warmup, "batch_multiple": 16}
+    plan = igo.plan("constant", batch_size=table, **arguments)
+    consumed = 0
+    for number, b in enumerate(megatron_sizes(table, samples), 1):
+        consumed += b
+        eta = math.sqrt(b / table[0]) * min(1, consumed / (warmup or 1))
+        update = plan.at(number)
+        assert update.batch_size == b
+        assert update.learning_rate == pytest.approx(eta, rel=1e-12)
+    assert number == plan.updates
+    shares = {(start - warmup) / (samples - warmup): b for start, b in table.items() if start}
+    if not warmup:  # A share is one of the samples after the warm-up.
+        assert plan == igo.plan("constant", batch_size={0: table[0], **shares}, **arguments)
+
+
+@pytest.mark.filterwarnings("ignore:M = ")
+def test_random_tables_have_the_batches_of_megatron() -> None:
+    """The samples after them, in which its next batch has no room, are a batch of ours or none."""
+    dice = random.Random(0)
+    for _ in range(300):
+        unit, samples = dice.randint(2, 20), dice.randint(2000, 20_000)
+        places = sorted(dice.sample(range(1, samples), dice.randint(1, 5)))
+        sizes = sorted(unit * dice.randint(1, 12) for _ in range(len(places) + 1))
+        table = dict(zip([0, *places], sizes, strict=True))
+        plan = igo.plan(rate="constant", batch_size=table, samples=samples, batch_multiple=unit)
+        planned = [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
+        expected = list(megatron_sizes(table, samples))
+        assert planned[: len(expected)] == expected
+        assert sum(planned[len(expected) :]) < sizes[-1]
+
+
+EPOCHS, INTERVAL, N = 300, 30, 50_000
+Rate = Callable[[int, int, int], float]  # η/η_1 of an epoch, a number of updates before, and all.
+
+
+def size_in(epoch: int, factor: float = 2.0, largest: int | None = None) -> int:
+    """b of Umeda and Iiduka from 8 on: ⌈8 · factor^k⌉, or a curve of that shape to ``largest``."""
+    k = epoch // INTERVAL
+    if largest is None:
+        return math.ceil(8 * factor**k)
+    a = (largest - 8) / (factor ** ((EPOCHS - INTERVAL) / INTERVAL) - 1)
+    return math.ceil(min(a * factor**k + 8 - a, largest))
+
+
+def growing_rate(largest: float, factor: float | None = None) -> Callable[[int], float]:
+    """(iii): η/η_1 grows every 30 epochs to ``largest``, by the same factor or by such a curve."""
+
+    def rate(epoch: int) -> float:
+        k, steps = epoch // INTERVAL, EPOCHS // INTERVAL - 1
+        if factor is None:
+            return float(min(largest ** (k / steps), largest))
+        a = (largest - 1) / (factor**steps - 1)
+        return float(min(a * factor**k + 1 - a, largest))
+
+    return rate
+
+
+def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
+    """(iv): η/η_1 grows every 3 epochs for 30, and then stays or falls by a cosine."""
+
+    def rate(epoch: int) -> float:
+        if epoch < 30:
+            return float(min(largest ** (epoch // 3 / 9), largest))
+        fall = (1 + math.cos(math.pi * (epoch - 30) / (EPOCHS - 30))) / 2
+        return largest * (fall if cosine else 1)
+
+    return rate
+
+
+DOUBLING = {k / 10: size_in(30 * k) for k in range(10)}
+NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
+    "constant": (lambda epoch, before, total: 1.0, {}),
+    "cosine": (lambda epoch, before, total: (1 + math.cos(math.pi * epoch / EPOCHS)) / 2, {}),
+    "linear": (lambda epoch, before, total: 1 - before / total, {"clock": "updates"}),
+    "polynomial": (
+        lambda epoch, before, total: (1 - before / total) ** 2,
+        {"clock": "updates", "p": 2},
+    ),
+    "diminishing": (lambda epoch, before, total: 1 / math.sqrt(before + 1), {"clock": "updates"}),
+}
+GROWING = {
+    **{f"(iii) {eta}": (growing_rate(eta), DOUBLING) for eta in (2, 5, 10)},
+    **{f"(iv) {eta}": (warm_rate(eta, cosine=False), DOUBLING) for eta in (2, 5, 10)},
+    **{f"(iv) {eta} cosine": (warm_rate(eta, cosine=True), DOUBLING) for eta in (2, 5, 10)},
+    "(iii) b × 3": (
+        growing_rate(2, 1.5),
+        {k / 10: size_in(30 * k, 3, 4096) for k in range(10)},
+    ),
+    "(iii) b × 4": (
+        growing_rate(2, 1.9),
+        {k / 10: size_in(30 * k, 4, 4096) for k in range(10)},
+    ),
+}
+
+
+def by_epoch(rate: Callable[[int], float]) -> Callable[[float], float]:
+    return lambda t: rate(round(float(t) * EPOCHS))
+
+
+SETTINGS: dict[str, tuple[Rate, dict[str, Any]]] = {
+    **{f"(i) {x}": (rate, {"rate": x, "batch_size": 128, **k}) for x, (rate, k) in NAMED.items()},
+    **{
+        f"(ii) {x}": (rate, {"rate": x, "batch_size": DOUBLING, **k})
+        for x, (rate, k) in NAMED.items()
+    },
+    **{
+        x: (lambda epoch, *_, rate=rate: rate(epoch), {"rate": by_epoch(rate), "batch_size": sizes})
+        for x, (rate, sizes) in GROWING.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_schedules_of_umeda_and_iiduka_are_theirs(name: str) -> None:
+    """The 21 of TMLR 2025: b and updates in each of 300 epochs, and η of their updates."""
+    rate, arguments = SETTINGS[name]
+    batch_size = arguments["batch_size"]
+    sizes = [batch_size] * EPOCHS
+    if isinstance(batch_size, dict):
+        sizes = [batch_size[epoch // INTERVAL / 10] for epoch in range(EPOCHS)]
+    updates = [math.ceil(N / b) for b in sizes]
+    plan = igo.plan(n=N, epochs=EPOCHS, **arguments)
+    assert [plan.batches_of_epoch(epoch + 1) for epoch in range(EPOCHS)] == updates
+    before = 0
+    for epoch, count in enumerate(updates):
+        for number in {0, count // 2, count - 1}:
+            expected = rate(epoch, before + number, sum(updates))
+            update = plan.at(before + number + 1)
+            assert update.learning_rate == pytest.approx(expected, rel=1e-9), epoch
+            assert update.batch_size <= sizes[epoch]
+        before += count
+
+
+@pytest.mark.parametrize("curve", ["cosine", "linear", "diminishing"])
+def test_a_clock_of_updates_is_that_of_pytorchs_schedulers(curve: str) -> None:
+    """Stepped after each update; those of a warm-up are not counted."""
+    arguments: dict[str, Any] = {"batch_size": {0: 10, 0.25: 20, 0.5: 40}, "samples": 4000}
+    plan = igo.plan(rate=curve, clock="updates", learning_rate=0.3, **arguments)
+    total = plan.updates
+    factor = {
+        "cosine": lambda k: (1 + math.cos(math.pi * k / total)) / 2,
+        "linear": lambda k: 1 - k / total,
+        "diminishing": lambda k: 1 / math.sqrt(k + 1),
+    }[curve]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for number in range(1, total + 1):
+        eta = optimizer.param_groups[0]["lr"]
+        assert plan.at(number).learning_rate == pytest.approx(eta, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+    warm = igo.plan(rate=curve, clock="updates", warmup_samples=105, **arguments)
+    rates = [warm.at(number).learning_rate for number in (1, 10, 11, 12)]
+    assert rates == pytest.approx([10 / 105, 100 / 105, 1, 1])  # The profile begins after it.
+    for row in plan.rows:
+        numbers = [n for n in range(1, total + 1) if plan.at(n).row == row]
+        mean = math.fsum(plan.at(number).learning_rate for number in numbers) / len(numbers)
+        assert row.eta_m == pytest.approx(mean, rel=1e-12)
+        assert row.phi_m == pytest.approx(mean / 0.3 / math.sqrt(row.b_m / 10), rel=1e-12)
+
+
+def test_a_plan_by_updates_is_plain_data() -> None:
+    """It goes to other processes though its curve is a lambda, and a checkpoint knows its rates."""
+    arguments: dict[str, Any] = {"samples": 2000, "batch_size": {0: 10, 0.5: 20}, "stages": 1}
+    plan = igo.plan(rate=lambda t: 1 - t, clock="updates", **arguments)
+    copied = pickle.loads(pickle.dumps(plan))
+    assert copied == plan
+    assert copied.at(120).learning_rate == 1 - 119 / 150
+    assert copied.is_that_of(plan.identity)
+    # These have the same mean in both rows, and other rates of the updates.
+    other = igo.plan(
+        rate=lambda t: 1 - t + 0.001 * math.sin(60 * math.pi * t), clock="updates", **arguments
+    )
+    assert not other.is_that_of(plan.identity)
+    assert not plan.is_that_of(igo.plan(rate="linear", **arguments).identity)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "curve"),
+    [
+        ({"rate": "cosine"}, lambda t: (1 + math.cos(math.pi * t)) / 2),
+        ({"profile": "graduated", "p": 0.5, "split": 1}, lambda t: math.sqrt(1 - t)),
+    ],
+)
+def test_a_curve_acts_in_a_single_pass(
+    arguments: dict[str, Any], curve: Callable[[float], float]
+) -> None:
+    """It has a hundred stages, each with the curve's value at its start."""
+    plan = igo.plan(**arguments, samples=10**6, batch_size=250)
+    assert len(plan.rows) == 100
+    for number in range(1, plan.updates, 7):
+        update = plan.at(number)
+        t = update.start // 10_000 / 100
+        assert update.learning_rate == pytest.approx(curve(t), rel=1e-12)
+
+
+def test_what_does_not_depend_on_t_has_one_stage_in_a_single_pass() -> None:
+    assert len(igo.plan("constant", samples=1000, batch_size=10).rows) == 1
+    growing = igo.plan("constant", samples=1000, batch_size=lambda t: 10 * (1 + t))
+    assert growing.batch_sizes[0] == 19
+    assert "η in 5 steps" in str(igo.plan(rate="cosine", n=100, epochs=5, batch_size=10))
