@@ -239,3 +239,29 @@ def test_what_does_not_depend_on_t_has_one_stage_in_a_single_pass() -> None:
     growing = igo.plan("constant", samples=1000, batch_size=lambda t: 10 * (1 + t))
     assert growing.batch_sizes[0] == 19
     assert "η in 5 steps" in str(igo.plan(rate="cosine", n=100, epochs=5, batch_size=10))
+
+
+@pytest.mark.parametrize(("variance", "norm"), [(1280.0, 0.0), (1280.0, 2.0), (1e-6, 10.0)])
+def test_the_noise_of_heavy_ball_is_planned_by_a_rate_of_its_own(
+    variance: float, norm: float
+) -> None:
+    """δ = η √((1 + β̂) C²/b + β̂ K²) follows φ = √(1 - t); under a profile it is above φ."""
+    beta = 0.9 * (0.9**2 - 0.9 + 1) / (1 - 0.9) ** 2
+    sizes = {0: 32, 0.25: 64, 0.5: 128, 0.75: 256}
+
+    def heavy_ball(b: float) -> float:
+        return math.sqrt((1 + beta) * variance / b + beta * norm**2)
+
+    def phi(t: float) -> float:
+        return math.sqrt(1 - t)
+
+    arguments: dict[str, Any] = {"batch_size": sizes, "samples": 102_400, "stages": 4}
+    own = igo.plan(
+        rate=lambda t: phi(t) * heavy_ball(32) / heavy_ball(sizes[float(t)]), **arguments
+    )
+    for row, t in zip(own.rows, sizes, strict=True):
+        delta = row.eta_m * heavy_ball(row.b_m) / heavy_ball(32)
+        assert delta == pytest.approx(phi(t), rel=1e-12)
+    for row in igo.plan(phi, **arguments).rows:
+        delta = row.eta_m * heavy_ball(row.b_m) / heavy_ball(32)
+        assert row.phi_m * (1 - 1e-12) <= delta <= row.eta_m * (1 + 1e-12)

@@ -29,9 +29,10 @@ def test_notes_say_what_the_numbers_do_not() -> None:
         return "\n".join(terminal.plan_notes(config, make_plan(config)))
 
     assert notes("epochs=5", "batch_size=64") == ""
-    assert "M = 1" in notes("epochs=1")
+    assert "M = 1" in notes("epochs=1", "schedule.stages=1")
     assert notes("epochs=5", "batch_size=512", "split=0").endswith(" max_batch_size keeps some")
-    assert "φ_m is SGD's" in notes("epochs=5", "optimizer=shb")
+    # φ_5 = √(1/5), and η_5/η_1 = φ_5 √(b_5/b_1).
+    assert "δ of shb changes to between 0.45 and 0.66 of" in notes("epochs=5", "optimizer=shb")
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
 
 

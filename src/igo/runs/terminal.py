@@ -149,10 +149,13 @@ class ProgressBar:
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts, optimizer = notes(plan), config.optimizer
-    sizes = [row.b_m for row in plan.rows if row.phi_m > 0]
-    if optimizer.name in ("shb", "nshb") and optimizer.momentum and sizes[-1] > sizes[0]:
+    noisy = [row for row in plan.rows if row.phi_m > 0]
+    first, last = noisy[0], noisy[-1]
+    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
+        # The part of δ from C² falls as φ, and that from ‖∇f‖ as η.
         texts.append(
-            f"φ_m is SGD's: with {optimizer.name} a growing b does not lower the part of"
-            " δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"
+            f"φ_m is SGD's: δ of {optimizer.name} changes to between {last.phi_m:.2g} and"
+            f" {last.eta_m / first.eta_m:.2g} of its start, the more the larger ‖∇f‖ is, which a"
+            " growing b does not lower; with split=1 both are equal"
         )
     return [*texts, optimizer.why_null] if optimizer.why_null else texts
