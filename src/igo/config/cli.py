@@ -31,19 +31,24 @@ from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
-FLAGS = VALUED | {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help",
-                  "--version"}  # fmt: skip
-# Those that would make a run of which its record does not have the command.
+FLAGS = {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help", "--version"}
+FLAGS |= VALUED
+# A run that these flags make would have no command in its record.
 REFUSED = "run|config-path|config-name|experimental-rerun"
-FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # of Hydra's, without effect
-ALIASES = {  # what settings and options are called elsewhere
-    "lr": "learning_rate", "bs": "batch_size", "wd": "optimizer.weight_decay",
-    "amp": "engine.precision", "gpu": "engine.device", "max_epochs": "epochs", "cuda": "gpu",
-}  # fmt: skip
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # They have no effect here.
+ALIASES = {  # Other programs call settings and options so.
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "wd": "optimizer.weight_decay",
+    "amp": "engine.precision",
+    "gpu": "engine.device",
+    "max_epochs": "epochs",
+    "cuda": "gpu",
+}
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
-Program = Callable[[DictConfig, list[str]], object]  # takes what hydra_program says
+Program = Callable[[DictConfig, list[str]], object]  # hydra_program says what it takes.
 
 
 def hydra_program(program: Program, config: Path) -> None:
@@ -55,9 +60,9 @@ def hydra_program(program: Program, config: Path) -> None:
     """
     _prepare_process()
     words = with_options(sys.argv[1:])
-    asked = [word for word in words if word.split("=")[0] in ("--help", "-h")]
-    if asked:
-        topic = asked[0].partition("=")[2]
+    help_words = [word for word in words if word.split("=")[0] in ("--help", "-h")]
+    if help_words:
+        topic = help_words[0].partition("=")[2]
         _reported(lambda: print(help_text(Path(sys.argv[0]).name, config, topic)))
     else:
         _reported(partial(_start, program, config, words))
@@ -68,7 +73,7 @@ def _reported(function: Callable[[], object]) -> None:
     failure = ""
     try:
         function()
-        sys.stdout.flush()  # output that cannot be written raises here, not at the exit
+        sys.stdout.flush()  # Output that cannot be written raises here, not at the exit.
     except (BrokenPipeError, SystemExit) as error:
         # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
         closed = isinstance(error, BrokenPipeError)
@@ -81,8 +86,8 @@ def _reported(function: Callable[[], object]) -> None:
         failure = told(error)
         if not failure:
             raise
-    # Outside the `except`: the traceback holds tensors, and handlers at the exit may need their
-    # memory.
+    # This stands outside the `except`, because the traceback holds tensors, and handlers at the
+    # exit may need their memory.
     if failure:
         fail(failure)
 
@@ -93,27 +98,28 @@ def _prepare_process() -> None:
         # OmegaConf would lose Python's KeyboardInterrupt, so Ctrl-C ends the process at once. Runs
         # and sweeps set handlers of their own later.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.stdout is None:  # closed
+    if sys.stdout is None:  # The shell has closed it.
         sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # \u03b4 where the encoding has no δ
-    # Some clusters set it. On a busy machine PyTorch can then wait for threads that never start.
+            stream.reconfigure(errors="backslashreplace")  # δ is \u03b4 in other encodings.
+    # Some clusters set this variable. On a busy machine PyTorch can then wait for threads that
+    # never start.
     os.environ.pop("OMP_DYNAMIC", None)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors.
 
 
 def fail(message: str) -> NoReturn:
     """End the program with one readable line, of the first rank that fails."""
     try:
         sys.stdout.flush()
-    except OSError:  # a full disk: Python would try again at the exit, and print its own error
+    except OSError:  # The disk is full: Python would try again at the exit, with its own error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     ranks = Ranks.of_environment()
     ranks.let_first_speak()
-    where = "" if ranks.first else f"in process {ranks.rank}: "
-    line = message.replace("\n", "\\n")  # as in the name of a file
-    print(f"error: {where}{line}", file=sys.stderr)
+    place = "" if ranks.first else f"in process {ranks.rank}: "
+    line = message.replace("\n", "\\n")  # The name of a file may have several lines.
+    print(f"error: {place}{line}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -121,17 +127,17 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
     sys.argv[1:] = _flags_last(words)
     script = sys.argv[0]
-    composed: list[tuple[DictConfig, HydraConf | None]] = []  # of one run
+    single_runs: list[tuple[DictConfig, HydraConf | None]] = []
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> object:
-        of_hydra = HydraConfig.get()
-        if OmegaConf.is_missing(of_hydra.job, "num"):  # only the runs of a multirun have a number
-            composed.append((settings, HydraConfig.instance().cfg))
+        hydra_config = HydraConfig.get()
+        if OmegaConf.is_missing(hydra_config.job, "num"):  # Each run of a multirun has a number.
+            single_runs.append((settings, HydraConfig.instance().cfg))
             return None
-        # In a launcher of Hydra's own, maybe in another process
-        overrides = _overrides(of_hydra)
-        sys.argv = [script, *overrides, *config_dirs(of_hydra)]  # for status.json
+        # This is a launcher of Hydra's own, maybe in another process.
+        overrides = _overrides(hydra_config)
+        sys.argv = [script, *overrides, *config_dirs(hydra_config)]  # status.json has it.
         return _in_launcher(lambda: program(settings, _names(overrides)), overrides)
 
     try:
@@ -142,18 +148,18 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise _explained(error, config) from None
     # One run begins here, not in Hydra's job: Hydra would print a line of its own about an error.
-    for settings, context in composed:
-        # What Hydra takes back when its job ends: ${hydra:...} in settings, and variables
+    for settings, context in single_runs:
+        # Hydra took back ${hydra:...} in settings, and variables, when its job ended.
         HydraConfig.instance().cfg = context
-        of_hydra = HydraConfig.get()
-        os.environ.update(of_hydra.job.env_set)
-        _refuse_sweeps(of_hydra)
-        program(settings, _names(_overrides(of_hydra)))
+        hydra_config = HydraConfig.get()
+        os.environ.update(hydra_config.job.env_set)
+        _refuse_sweeps(hydra_config)
+        program(settings, _names(_overrides(hydra_config)))
 
 
-def _overrides(of_hydra: HydraConf) -> list[str]:
+def _overrides(hydra_config: HydraConf) -> list[str]:
     """The settings as they were typed."""
-    return cast(list[str], OmegaConf.to_container(of_hydra.overrides.task))
+    return cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))
 
 
 def _names(overrides: Sequence[str]) -> list[str]:
@@ -163,24 +169,24 @@ def _names(overrides: Sequence[str]) -> list[str]:
 def _flags_last(words: Sequence[str]) -> list[str]:
     """The words with flags at the end: argparse takes none between two settings."""
     settings, flags = list[str](), list[str]()
-    for before, word in pairwise(["", *words]):
+    for previous_word, word in pairwise(["", *words]):
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
-        own = "each run has its own folder, in runs_dir"
-        require(name.lstrip("+") not in FOLDERS, name, value, own)
-        of_flag = before in VALUED and "=" not in word  # the value of the flag before it
-        (flags if word.startswith("-") or of_flag else settings).append(word)
+        advice = "each run has its own folder, in runs_dir"
+        require(name.lstrip("+") not in FOLDERS, name, value, advice)
+        is_value = previous_word in VALUED and "=" not in word
+        (flags if word.startswith("-") or is_value else settings).append(word)
     return settings + flags
 
 
-def _refuse_sweeps(of_hydra: HydraConf) -> None:
+def _refuse_sweeps(hydra_config: HydraConf) -> None:
     """Without -m Hydra would train one run, and leave a sweep's file or a launcher unread."""
-    if sweep := of_hydra.runtime.choices.get("sweep"):
+    if sweep := hydra_config.runtime.choices.get("sweep"):
         raise ConfigError(
             "sweep", sweep, f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
         )
-    for word in of_hydra.overrides.hydra:
+    for word in hydra_config.overrides.hydra:
         name, _, value = word.partition("=")
         require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
 
@@ -190,7 +196,7 @@ def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
     try:
         return run()
     except Exception as error:
-        if not told(error):  # a mistake of the program: of its traceback a pickle has nothing
+        if not told(error):  # It is a mistake of the program, and a pickle loses its traceback.
             traceback.print_exc()
         text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
         raise UserError(text) from None
@@ -198,16 +204,17 @@ def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
 
 def _print_hydra_help(main: Callable[[], object]) -> None:
     """Print Hydra's help, but for the flags that are refused here."""
-    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here
-    with suppress(SystemExit), redirect_stdout(io.StringIO()) as said:
+    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here.
+    with suppress(SystemExit), redirect_stdout(io.StringIO()) as output:
         main()
-    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", said.getvalue(), flags=re.M))
+    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", output.getvalue(), flags=re.M))
 
 
-def config_dirs(of_hydra: DictConfig | HydraConf) -> list[str]:
+def config_dirs(hydra_config: DictConfig | HydraConf) -> list[str]:
     """The flags that a command needs to find the files of settings that this one found."""
-    sources = of_hydra.runtime.config_sources
-    return [f"--config-dir={each.path}" for each in sources if each.provider == "command-line"]
+    sources = hydra_config.runtime.config_sources
+    typed_sources = (source for source in sources if source.provider == "command-line")
+    return [f"--config-dir={source.path}" for source in typed_sources]
 
 
 def _explained(error: Exception, config: Path) -> UserError:
@@ -216,48 +223,49 @@ def _explained(error: Exception, config: Path) -> UserError:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not error.options:
             return UserError(f"{first_line(error)} (see --help)")
-        meant = ALIASES.get(name, name)
-        return ConfigError(group, name, right_options(group, meant, error.options))
+        option = ALIASES.get(name, name)
+        return ConfigError(group, name, right_options(group, option, error.options))
     if isinstance(error, yaml.YAMLError):
-        # Where in the file; errors of some kinds, such as a wrong character, have no place.
+        # Errors of some kinds, such as a wrong character, have no place in the file.
         mark = getattr(error, "problem_mark", None)
-        where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
-        return UserError(f"{where}: {problem}; it must be YAML")
+        return UserError(f"{place}: {problem}; it must be YAML")
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
     # Hydra's messages have several lines, and an error here has one.
     text = " ".join(str(error).split())
     # There is no class of error for these cases, so the words of Hydra and OmegaConf tell them.
-    unknown = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
-    if unknown and unknown[1] == "append":
-        said = f"{unknown[2]} is a setting already; leave the + out"
-    elif unknown:
-        said = _unknown_setting(unknown[2], config)
+    match = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
+    if match and match[1] == "append":
+        message = f"{match[2]} is a setting already; leave the + out"
+    elif match:
+        message = _unknown_setting(match[2], config)
     elif isinstance(error, OmegaConfBaseException):
         return explain(error)
     else:
-        said = f"{text} (settings are written NAME=VALUE)"
-    return UserError(said)
+        message = f"{text} (settings are written NAME=VALUE)"
+    return UserError(message)
 
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
-    group, _, rest = name.partition(".")  # a file has the full name if its package is global
+    # A file has the full name if its package is global, and else the short one.
+    group, _, short_name = name.partition(".")
     if name == "dataset._target_":
         return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
     if name.endswith("._target_") and group in NAMES:
         return f"leave {group}= out: {name} takes its place"
-    if owners := [file for file in options(group) if {name, rest} & settings_in(file)]:
-        typed = ", ".join(f"{group}={file.stem}" for file in owners)
-        return f"{name} is no setting here: it belongs to {typed}"
+    if owners := [file for file in options(group) if {name, short_name} & settings_in(file)]:
+        cures = ", ".join(f"{group}={file.stem}" for file in owners)
+        return f"{name} is no setting here: it belongs to {cures}"
     if name in group_names():
         return f"{name} is a group of settings: type {name}=OPTION or {name}.SETTING=VALUE"
-    known = [*settings_in(config)]
-    if config.stem == "config":  # of the training, which has groups
-        known += [*SETTINGS, *group_names()]
-    last = name.rpartition(".")[2]  # as of trainer.max_epochs
-    hint = nearest(ALIASES.get(last, name), known)
+    names = [*settings_in(config)]
+    if config.stem == "config":  # The training alone has groups.
+        names += [*SETTINGS, *group_names()]
+    last_part = name.rpartition(".")[2]  # trainer.max_epochs means max_epochs.
+    hint = nearest(ALIASES.get(last_part, name), names)
     return f"there is no setting '{name}'.{hint} (see --help)"
 
 
@@ -273,26 +281,26 @@ def help_text(program: str, config: Path, topic: str) -> str:
         require(topic in topics, "--help", topic, right_options("--help", topic, topics))
         if topic != "all":
             text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
-        files = [
-            f"--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
-            for group in (groups if topic == "all" else [topic]) for path in options(group)
-        ]  # fmt: skip
-        return "\n".join([text, *files])
+        for group in groups if topic == "all" else [topic]:
+            for path in options(group):
+                text += f"\n--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
+        return text
     if program.startswith("igo "):
         text = text.replace("python src/train.py", program)
-    typed = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
-    chosen = [
+    arguments = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
+    group_lines = [
         f"{f'{group}={default}':<22}# {', '.join(option.stem for option in options(group))}"
         for group, default in groups.items()
     ]
-    return "\n".join([f"usage: {program} {typed} ...\n", text, *chosen])
+    return "\n".join([f"usage: {program} {arguments} ...\n", text, *group_lines])
 
 
 def settings_in(file: Path) -> set[str]:
     """The names of the settings in a YAML file."""
-    groups = (yaml.safe_load(file.read_text()) or {}).items()
-    inner = {f"{key}.{name}" for key, held in groups if isinstance(held, dict) for name in held}
-    return inner | {name for name, held in groups if not isinstance(held, dict)} - {"defaults"}
+    names = set[str]()
+    for name, value in (yaml.safe_load(file.read_text()) or {}).items():
+        names |= {f"{name}.{key}" for key in value} if isinstance(value, dict) else {name}
+    return names - {"defaults"}
 
 
 def options(group: str) -> list[Path]:

@@ -43,7 +43,7 @@ from igo.plans.profiles import parameters
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-# What a value must be, by OmegaConf's name of its type.
+# OmegaConf's name of a type says what a value must be.
 KINDS = {
     "IntegerNode": "a whole number",
     "FloatNode": "a number",
@@ -52,16 +52,16 @@ KINDS = {
     "ListConfig": "a list, such as [0.5]",
 }
 Settings = TypeVar("Settings", bound="DataclassInstance")
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time.
 
 
-def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
+def load(composed: DictConfig, typed_names: Collection[str] = ()) -> Config:
     """Type, complete and check a composed configuration.
 
     Args:
         composed: what Hydra made of conf/ and the command line.
-        typed: full names of the settings that the user typed. A typed setting is an error if it
-            would have no effect or contradicts another one.
+        typed_names: full names of the settings that the user typed. A typed setting is an error if
+            it would have no effect or contradicts another one.
     """
     try:
         if OmegaConf.is_dict(composed.get("dataset")):
@@ -72,7 +72,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         raise explain(error) from None
     as_calls(values, OF_SCHEDULES)
     _split_table(values)
-    return _checked(values, typed)
+    return _checked(values, typed_names)
 
 
 def _split_table(values: Record) -> None:
@@ -86,7 +86,7 @@ def _split_table(values: Record) -> None:
         values["batch_size"] = sizes[0]
 
 
-def _checked(values: Record, typed: Collection[str] = ()) -> Config:
+def _checked(values: Record, typed_names: Collection[str] = ()) -> Config:
     """Type, complete and check settings that have the facts of the data: no file is opened."""
     try:
         config: Config = _as_it_is(Config, values)
@@ -100,25 +100,25 @@ def _checked(values: Record, typed: Collection[str] = ()) -> Config:
         except OmegaConfBaseException as error:
             raise explain(error) from None
     rules.check_values(config)
-    rules.complete(config, typed)
-    rules.check_combinations(config, typed)
+    rules.complete(config, typed_names)
+    rules.check_combinations(config, typed_names)
     return config
 
 
 def _find_facts(dataset: DictConfig, data_dir: object) -> None:
     """Put in those facts of a data set that are null or missing, by looking into its files."""
-    unknown = [name for name in identity.FACTS if dataset.get(name) is None]
-    for name in unknown:
+    missing_facts = [name for name in identity.FACTS if dataset.get(name) is None]
+    for name in missing_facts:
         dataset.pop(name, None)
-    if unknown and dataset.get("name") in readers.NAMES:
+    if missing_facts and dataset.get("name") in readers.NAMES:
         # These are not checked yet, and may be anything.
-        given = (dataset.get(name) for name in ("image_size", "channels"))
-        size, channels = (x if isinstance(x, int) and x > 0 else None for x in given)
+        entries = (dataset.get(name) for name in ("image_size", "channels"))
+        size, channels = (x if isinstance(x, int) and x > 0 else None for x in entries)
         paths = (dataset.get("root"), dataset.get("file"))
         root, file = (Path(str(path)) if path else None for path in paths)
         place = Place(Path(str(data_dir)), root, file, size, channels)
-        found = identity.find_facts(dataset.name, place)
-        dataset.update({name: found[name] for name in unknown})
+        facts = identity.find_facts(dataset.name, place)
+        dataset.update({name: facts[name] for name in missing_facts})
 
 
 def _as_it_is(kind: Any, value: Any) -> Any:
@@ -146,9 +146,9 @@ def make_plan(config: Config) -> Plan:
     schedule = config.schedule
     names = parameters(schedule.curve)
     # p stands among the most used settings, not in the group of the schedule.
-    own = {name: getattr(config if name == "p" else schedule, name) for name in names}
+    profile_values = {name: getattr(config if name == "p" else schedule, name) for name in names}
     try:
-        with warnings.catch_warnings():  # the terminal shows them
+        with warnings.catch_warnings():  # The terminal shows them.
             warnings.simplefilter("ignore", PlanWarning)
             return plan(
                 None if schedule.rate else schedule.curve,
@@ -168,21 +168,21 @@ def make_plan(config: Config) -> Plan:
                     "h": None if schedule.lengths == "equal" else schedule.h,
                     "final_updates": schedule.final_updates,
                 },
-                **{name: value for name, value in own.items() if value is not None},
+                **{name: value for name, value in profile_values.items() if value is not None},
             )
     except PlanError as error:
-        setting, value, allowed = error.argument, error.value, error.allowed
+        setting, value, advice = error.argument, error.value, error.allowed
         # Errors of the plan name its arguments; a person has typed settings.
-        if setting == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
+        if setting == "h" and schedule.h == 0:  # Nobody typed h, but its lengths.
             setting, value = "lengths", schedule.lengths
         elif setting == "warmup_samples":
-            allowed = f"{value} samples; {allowed.removeprefix('it is in samples; ')}"
+            advice = f"{value} samples; {advice.removeprefix('it is in samples; ')}"
             setting, value = "warmup", schedule.warmup
         elif setting == "profile":
             setting, value = "_target_" if is_call(schedule.profile) else "", schedule.profile
         if setting not in SETTINGS:
             setting = f"schedule.{setting}".removesuffix(".")
-        raise ConfigError(setting, value, allowed) from None
+        raise ConfigError(setting, value, advice) from None
 
 
 def split_off(
@@ -194,14 +194,14 @@ def split_off(
     """
     names = {field.name for field in fields(kind)}
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
-        settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
+        merged = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
+        settings: Settings = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error, group) from None
     for name, setting in settings_of(kind):
         rules.check(group + name, value_of(settings, name), setting.notes)
-    rest = [str(name) for name in composed if name not in names]
-    return settings, OmegaConf.masked_copy(composed, rest)
+    other_names = [str(name) for name in composed if name not in names]
+    return settings, OmegaConf.masked_copy(composed, other_names)
 
 
 def read_config(path: Path, trust: bool = False) -> Config:
@@ -233,8 +233,8 @@ def record_values(text: str) -> Record:
         names = {"an alias": alias, "${": "${" in str(values)}
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
-    if wrong := [name for name, there in names.items() if there]:
-        raise ValueError(f"it has {wrong[0]}")
+    if problems := [name for name, is_there in names.items() if is_there]:
+        raise ValueError(f"it has {problems[0]}")
     if not isinstance(values, dict):
         return {}
     schedule = values.get("schedule")
@@ -245,7 +245,7 @@ def record_values(text: str) -> Record:
         if isinstance(values.get(group), dict):
             values[group].pop(name, None)
     optimizer = values.get("optimizer")
-    if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # the call that does the same
+    if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # This call does the same.
         optimizer["name"] = f"timm.optim.create_optimizer_v2(opt={optimizer.get('name')!r})"
     return values
 
@@ -257,7 +257,7 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         if name in ("experiment", "debug", "sweep"):
             return UserError(f"the file of {name}=… must begin with the line # @package _global_")
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
-    right = KINDS.get(type(error.child_node).__name__)
-    if isinstance(error, ValidationError) and right:
-        return ConfigError(name, error.value, f"it must be {right}")
+    kind = KINDS.get(type(error.child_node).__name__)
+    if isinstance(error, ValidationError) and kind:
+        return ConfigError(name, error.value, f"it must be {kind}")
     return UserError(f"{name}: {first_line(error)}" if name else first_line(error))

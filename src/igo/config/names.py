@@ -22,8 +22,8 @@ DATASETS = {
     "imagenet": "ImageNet",
 }
 FRACTIONS = {0.25: "¼", 0.5: "½", 0.75: "¾"}
-ALWAYS = ("epochs", "learning_rate", "batch_size")  # shown even as defaults
-# What the name of a method stands for.
+ALWAYS = ("epochs", "learning_rate", "batch_size")  # Even their defaults are shown.
+# The name of a method stands for these.
 METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.sizes", "schedule.rate")
 
 
@@ -56,9 +56,9 @@ def data_set(row: Record) -> str:
 
 def of_schedule(name: str) -> bool:
     """Whether the setting of this full name is a part of its schedule's name."""
-    group, _, rest = name.partition(".")
-    own_ones = rest in ("sizes", "rate", "clock") or rest not in OF_SCHEDULES
-    return group in ("p", "split") or (group == "schedule" and own_ones)
+    group, _, short_name = name.partition(".")
+    is_curve = short_name in ("sizes", "rate", "clock") or short_name not in OF_SCHEDULES
+    return group in ("p", "split") or (group == "schedule" and is_curve)
 
 
 def method(row: Record) -> str | None:
@@ -79,40 +79,41 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
     say, but with ``every``. ``row`` has settings by their full names.
     """
     paper = method(row)
-    skipped = [*METHOD] if paper else []
-    shown = [paper] if paper and not set(names).isdisjoint(METHOD) else []
+    hidden_names = [*METHOD] if paper else []
+    texts = [paper] if paper and not set(names).isdisjoint(METHOD) else []
     if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
-        skipped.append("schedule.stages")
-    if row.get("schedule.rate"):  # which names the curve
-        skipped += ["schedule.profile", "split"]
-    elif row.get("schedule.sizes"):  # which says how b grows
-        skipped.append("split")
+        hidden_names.append("schedule.stages")
+    if row.get("schedule.rate"):  # It names the curve, and b says the rest.
+        hidden_names += ["schedule.profile", "split"]
+    elif row.get("schedule.sizes"):  # It says how b grows.
+        hidden_names.append("split")
     for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
         default = SETTINGS[name].default if name in SETTINGS else None
-        told = name in ALWAYS or of_schedule(name) or row[name] != default
-        told = told and row[name] is not None and name not in skipped
-        if (every or told) and not name.endswith("._partial_"):
-            shown.append(phrase(row, name))
-    return shown
+        is_shown = name in ALWAYS or of_schedule(name) or row[name] != default
+        is_shown = is_shown and row[name] is not None and name not in hidden_names
+        if (every or is_shown) and not name.endswith("._partial_"):
+            texts.append(phrase(row, name))
+    return texts
 
 
 def phrase(row: Record, name: str) -> str:
     """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
     value = row[name]
-    last = name.removesuffix("._target_").rpartition(".")[2]  # of an argument that Hydra makes
-    short = SHORT.get(name, last.replace("_", " "))
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    # Hydra makes an argument that has a target.
+    last_part = name.removesuffix("._target_").rpartition(".")[2]
+    label = SHORT.get(name, last_part.replace("_", " "))
+    text = f"{value:g}" if isinstance(value, float) else str(value)
     match name:
         case "dataset.name":
             return data_set(row)
         case "model.name" | "optimizer.name" | "schedule.profile":
-            return shown.upper() if shown in FORMULAS else shown
-        case "dataset.samples":  # n has not those held out
+            return text.upper() if text in FORMULAS else text
+        case "dataset.samples":  # n is without those held out.
             return counted(value, "image")
         case "epochs":
             return counted(value, "epoch")
         case "split":
-            shown = FRACTIONS.get(value, f"{value:.4g}")
+            text = FRACTIONS.get(value, f"{value:.4g}")
     if value is None or isinstance(value, bool):
-        return short if value else f"no {short}"
-    return f"{short} {shown}"
+        return label if value else f"no {label}"
+    return f"{label} {text}"

@@ -33,13 +33,13 @@ MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
 def right_options(group: str, value: str, options: Collection[str]) -> str:
     """The options, none of which is ``value``, and the nearest of them."""
-    listed = f"it must be one of {', '.join(options)}"
+    advice = f"it must be one of {', '.join(options)}"
     kind = group.removesuffix(".name")
     if kind == "model":
-        listed += f", or any model of timm's: model=timm model.name={value}"
+        advice += f", or any model of timm's: model=timm model.name={value}"
     if kind == "optimizer":
-        listed += ", or any of PyTorch's or timm's: optimizer._target_=timm.optim.Lion"
-    return f"{listed}.{nearest(value, options)}"
+        advice += ", or any of PyTorch's or timm's: optimizer._target_=timm.optim.Lion"
+    return f"{advice}.{nearest(value, options)}"
 
 
 def check(setting: str, value: Any, notes: Declared) -> None:
@@ -72,52 +72,52 @@ def check_values(config: Config) -> None:
         )
 
 
-def complete(config: Config, typed: Collection[str]) -> None:
+def complete(config: Config, typed_names: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
-    _check_curves(config, typed)
+    _check_curves(config, typed_names)
     if "p" not in parameters(schedule.curve):
         require(
-            "p" not in typed,
+            "p" not in typed_names,
             "p",
             config.p,
             f"the profile '{schedule.profile}' has no p; leave it out, or use schedule=graduated",
         )
         config.p = None
     if schedule.profile == "linear":
-        schedule.profile, config.p = "polynomial", 1.0  # as runs are named
+        schedule.profile, config.p = "polynomial", 1.0  # Runs are named so.
     schedule.stages = _stages(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
-        config.max_batch_size = None  # n is a cap anyway
+        config.max_batch_size = None  # n is a cap anyway.
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:
-            _follow_kappa_lambda(config, typed)
+            _follow_kappa_lambda(config, typed_names)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
     if schedule.profile == "constant" or schedule.rate or schedule.sizes:
-        allowed = "constant noise has no decay to split"
+        advice = "constant noise has no decay to split"
         if schedule.rate or schedule.sizes:
-            allowed = "schedule.rate, or a table as batch_size, says how b grows"
-        require("split" not in typed, "split", config.split, f"{allowed}; leave it out")
+            advice = "schedule.rate, or a table as batch_size, says how b grows"
+        require("split" not in typed_names, "split", config.split, f"{advice}; leave it out")
         config.split = 1.0
 
 
-def _check_curves(config: Config, typed: Collection[str]) -> None:
+def _check_curves(config: Config, typed_names: Collection[str]) -> None:
     """Refuse three curves where two make a plan."""
     schedule = config.schedule
     if schedule.clock == "samples":
         schedule.clock = None  # Both are one setting, and have one name.
     advice = "type the table as batch_size"
-    require("schedule.sizes" not in typed, "schedule.sizes", schedule.sizes, advice)
-    named = "own" if is_call(schedule.profile) else schedule.profile
+    require("schedule.sizes" not in typed_names, "schedule.sizes", schedule.sizes, advice)
+    label = "own" if is_call(schedule.profile) else schedule.profile
     require(
-        schedule.rate in (None, named),
+        schedule.rate in (None, label),
         "schedule.rate",
         schedule.rate,
-        f"schedule={named} is the noise, and η follows; keep two curves: schedule={named} with"
+        f"schedule={label} is the noise, and η follows; keep two curves: schedule={label} with"
         " batch_size, or schedule.rate with batch_size",
     )
     curve = schedule.rate or schedule.sizes
@@ -132,8 +132,8 @@ def _check_curves(config: Config, typed: Collection[str]) -> None:
 def _stages(config: Config) -> int:
     """M, which a run is named after."""
     schedule, n = config.schedule, max(training_samples(config), 1)
-    known = config.p is not None or schedule.profile != "graduated"
-    require(known, "p", None, "graduated needs it, e.g. p=0.5")
+    has_p = config.p is not None or schedule.profile != "graduated"
+    require(has_p, "p", None, "graduated needs it, e.g. p=0.5")
     try:
         return stages_of(
             schedule.stages,
@@ -151,14 +151,14 @@ def _stages(config: Config) -> int:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
 
 
-def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
+def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
     """Set γ and split from κ and λ: γ = κ/√λ, and split = ln κ/ln γ, the share of η."""
     schedule = config.schedule
     kappa = 1.0 if schedule.kappa is None else schedule.kappa
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
-    both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # constant noise, and b grows
+    pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
+    if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # The noise is constant, and b grows.
         b_1, n, count = config.batch_size, training_samples(config), schedule.stages or 1
         largest = min(config.max_batch_size or n, n)
         sizes = (min(int(b_1 * lam**m * (1 + CLOSE)), largest) for m in range(1, count))
@@ -169,46 +169,46 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
         0 < gamma < 1,
         "schedule.kappa",
         schedule.kappa,
-        f"{both} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1",
+        f"{pair} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1",
     )
     require(
         schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9),
         "schedule.gamma",
         schedule.gamma,
-        f"{both} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step",
+        f"{pair} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step",
     )
-    split = math.log(kappa) / math.log(gamma) + 0.0  # not -0.0; at most 1, as γ is at most κ
+    split = math.log(kappa) / math.log(gamma) + 0.0  # This is no -0.0, and at most 1 as γ ≤ κ.
     require(
-        "split" not in typed or math.isclose(config.split, split, abs_tol=1e-9),
+        "split" not in typed_names or math.isclose(config.split, split, abs_tol=1e-9),
         "split",
         config.split,
-        f"{both} make it {split:.5g}; leave one out, or use schedule=step",
+        f"{pair} make it {split:.5g}; leave one out, or use schedule=step",
     )
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
     config.split = split
 
 
-def check_combinations(config: Config, typed: Collection[str]) -> None:
+def check_combinations(config: Config, typed_names: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
     schedule, dataset, augment = config.schedule, config.dataset, config.dataset.augment
-    n, held, multiple = training_samples(config), held_out(dataset), schedule.batch_multiple
+    n, n_held, multiple = training_samples(config), held_out(dataset), schedule.batch_multiple
     crops = dataset.name != "imagenet"
-    instead = "imagenet has random resized crops and flips instead; it must be 0"
-    for name, holds, allowed in (
+    imagenet_advice = "imagenet has random resized crops and flips instead; it must be 0"
+    for name, is_right, advice in (
         (
             "schedule.a",
-            schedule.form != "inverse_sqrt" or "schedule.a" not in typed,
+            schedule.form != "inverse_sqrt" or "schedule.a" not in typed_names,
             "only schedule.form=inverse_time has it",
         ),
         (
             "schedule.h",
-            schedule.lengths != "equal" or "schedule.h" not in typed,
+            schedule.lengths != "equal" or "schedule.h" not in typed_names,
             "only schedule.lengths=algorithm3 has it",
         ),
         (
             "dataset.validation",
-            not dataset.validation or (held > 0 and n > 1),
-            f"of {dataset.samples} samples that leaves {n} to train on and {held} to validate",
+            not dataset.validation or (n_held > 0 and n > 1),
+            f"of {dataset.samples} samples that leaves {n} to train on and {n_held} to validate",
         ),
         (
             "batch_size",
@@ -225,10 +225,10 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
             augment.crop < dataset.image_size,
             f"it must be below the image size, {dataset.image_size}",
         ),
-        ("dataset.augment.crop", crops or augment.crop == 0, instead),
-        ("dataset.augment.rotation", crops or augment.rotation == 0, instead),
+        ("dataset.augment.crop", crops or augment.crop == 0, imagenet_advice),
+        ("dataset.augment.rotation", crops or augment.rotation == 0, imagenet_advice),
     ):
-        require(holds, name, value_of(config, name), allowed)
+        require(is_right, name, value_of(config, name), advice)
     _check_dataset(dataset)
     _check_model(config.model, config.dataset)
     _check_optimizer(config.optimizer)
@@ -261,11 +261,11 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
         builtin = MODELS.keys() - {"timm", "own"}
         options = right_options("model.name", name, sorted(builtin))
         require(name in builtin, "model.name", name, options)
-        has = {part for part in ("width", "stem") if getattr(model, part) is not None}
+        present = {part for part in ("width", "stem") if getattr(model, part) is not None}
         # The file of a model has the settings that the model takes.
-        its = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
-        allowed = f"its settings come with it; choose it as model={name}"
-        require(has == its, "model.name", name, allowed)
+        settings = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
+        advice = f"its settings come with it; choose it as model={name}"
+        require(present == settings, "model.name", name, advice)
     require(
         model.stem != "imagenet" or dataset.image_size >= 32,
         "model.stem",
@@ -276,12 +276,12 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
 
 
 def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    settings = {name for each in OPTIMIZERS.values() for name in each}
+    settings = {name for names in OPTIMIZERS.values() for name in names}
     for name in sorted(settings - optimizer.settings.keys()):
         if value := getattr(optimizer, name):
-            having = ", ".join(each for each, its in OPTIMIZERS.items() if name in its)
+            owners = ", ".join(owner for owner, names in OPTIMIZERS.items() if name in names)
             raise ConfigError(
                 f"optimizer.{name}",
                 value,
-                f"{optimizer.typed} has no {name}; these have: {having}",
+                f"{optimizer.typed} has no {name}; these have: {owners}",
             )

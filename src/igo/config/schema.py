@@ -30,13 +30,14 @@ from igo.plans.profiles import PROFILES, Declared, notes_of, parameters
 
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
-OPTIMIZERS: dict[str, dict[str, float | None]] = {  # the settings of each, and their defaults
+# The settings of each optimizer, and their defaults.
+OPTIMIZERS: dict[str, dict[str, float | None]] = {
     "sgd": {"weight_decay": 0.0},
     "shb": {"momentum": 0.0, "weight_decay": 0.0},
     "nshb": {"momentum": 0.0, "weight_decay": 0.0},
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
 }
-FORMULAS = {  # of δ, by the name of the optimizer
+FORMULAS = {  # The name of an optimizer gives the formula of its δ.
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
@@ -50,20 +51,20 @@ class Setting(NamedTuple):
 
     kind: Any
     default: Any
-    notes: Declared  # its text is the name in tables
+    notes: Declared  # Its text is the name in tables.
 
 
 def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
     """The settings of a class and of the classes in it, by full name."""
     kinds, annotated = get_type_hints(owner), get_type_hints(owner, include_extras=True)
-    for known in fields(owner):
-        kind, name = kinds[known.name], prefix + known.name
+    for declaration in fields(owner):
+        kind, name = kinds[declaration.name], prefix + declaration.name
         if is_dataclass(kind):
             yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
         else:
             # Only lists have factories: nested classes went another way above.
-            default = [] if known.default_factory is list else known.default
-            yield name, Setting(kind, default, notes_of(annotated[known.name]))
+            default = [] if declaration.default_factory is list else declaration.default
+            yield name, Setting(kind, default, notes_of(annotated[declaration.name]))
 
 
 def value_of(config: object, setting: str) -> Any:
@@ -142,7 +143,7 @@ class OptimizerConfig:
     @property
     def typed(self) -> str:
         """As a person types it."""
-        return self.name if "." in self.name else f"optimizer={self.name}"  # else one's own
+        return self.name if "." in self.name else f"optimizer={self.name}"
 
     @property
     def formula(self) -> str | None:
@@ -175,7 +176,7 @@ class ScheduleConfig:
     clock: Annotated[str | None, CLOCKS] = None
     final_updates: Annotated[int, RULES["final_updates"]] = 0
     lengths: Annotated[str, ("equal", "algorithm3")] = "equal"
-    h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
+    h: Annotated[float, RULES["h"]] = 0.0
     epsilon: Annotated[float | None, RULES["epsilon"]] = None
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
     kappa: Annotated[float | None, POSITIVE] = None
@@ -198,16 +199,19 @@ class ScheduleConfig:
 
 
 # Settings of every schedule: those that are no parameters of a profile.
-OF_SCHEDULES = {each.name for each in fields(ScheduleConfig)} - {
-    "profile", "kappa", "lam", *(name for profile in PROFILES for name in parameters(profile))
-}  # fmt: skip
+OF_SCHEDULES = {setting.name for setting in fields(ScheduleConfig)} - {
+    "profile",
+    "kappa",
+    "lam",
+    *(name for profile in PROFILES for name in parameters(profile)),
+}
 
 
 @dataclass
 class NoiseConfig:
     """How C² is measured before training: K mini-batches."""
 
-    batches: Annotated[int, TWO, "noise batches"] = 8  # a variance needs two
+    batches: Annotated[int, TWO, "noise batches"] = 8  # A variance needs two.
 
 
 @dataclass
@@ -227,7 +231,7 @@ class TrackingConfig:
 
     tool: Annotated[str, (*LOGGERS, "none")] = "wandb"
     mode: Annotated[str, ("offline", "online", "disabled")] = "offline"
-    project: str | None = None  # conf/tracking/wandb.yaml has the default
+    project: str | None = None  # conf/tracking/wandb.yaml has the default.
     entity: str | None = None
     group: str | None = None
     name: str | None = None
@@ -246,7 +250,7 @@ class Config:
     engine: EngineConfig
     tracking: TrackingConfig
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    p: float | None = None  # conf/config.yaml has the default, and the profile the range
+    p: float | None = None  # conf/config.yaml has the default, and the profile the range.
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
@@ -267,11 +271,20 @@ SETTINGS = dict(settings_of(Config))
 
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
-    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model", "checkpoint_seconds",
-    "engine.device", "engine.deterministic",
-    "dataset.workers", "dataset.root", "dataset.file",
-)  # fmt: skip
-# Settings of earlier versions, which records may have.
+    "tracking",
+    "data_dir",
+    "runs_dir",
+    "dry_run",
+    "fresh",
+    "save_model",
+    "checkpoint_seconds",
+    "engine.device",
+    "engine.deterministic",
+    "dataset.workers",
+    "dataset.root",
+    "dataset.file",
+)
+# Records of earlier versions may have these settings.
 GONE = (
     "noise.batch_size",
     "noise.online",
@@ -350,6 +363,6 @@ def result_settings(config: Config) -> dict[str, Any]:
     here. So a new setting renames no run. For this, a default here must never change.
     """
     values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
-    if config.dataset.name != "imagenet":  # whose random crops are of the resized images
+    if config.dataset.name != "imagenet":  # Its random crops are of the resized images.
         del values["dataset.cache"]
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}

@@ -168,7 +168,7 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> 
         if values["profile"] in SPLITS:
             profile_values = _paper_method(values, profile_values)
     if values["split"] is None:
-        values["split"] = 0.5  # Beside sizes or a rate nothing reads it.
+        values["split"] = 0.5  # Nothing reads it beside sizes or a rate.
     profile = values["profile"]
     notes = declared(profile)
     # `plan` takes the profile's arguments beside its own, so a name cannot be both.

@@ -19,7 +19,7 @@ from igo.plans import batches
 from igo.plans.profiles import CONSTANT
 
 MOST_ROWS = 12  # print(plan) shows no more.
-FEW_STAGES = 20  # With as many, a cosine is up to 0.08 η_1 above its own curve.
+FEW_STAGES = 20  # A cosine in as many is up to 0.08 η_1 above its own curve.
 SAME = 1e-9  # Rounding on another machine makes a smaller relative difference.
 
 
