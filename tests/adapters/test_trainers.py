@@ -51,7 +51,7 @@ class Job:
 
     @property
     def plan(self) -> Plan:
-        profile = {"stages": 2, "gamma": self.gamma, "split": 0.5}
+        profile: Any = {"stages": 2, "gamma": self.gamma, "split": 0.5}
         return igo.plan("step", n=N, epochs=EPOCHS, learning_rate=RATE, batch_size=8, **profile)
 
 

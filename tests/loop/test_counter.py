@@ -79,7 +79,7 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     ranks: int, micro: int, seed: int
 ) -> None:
     """Σ over parts of the mean over ranks of weight · mean(part) is the mean of the batch."""
-    profile = {"split": 0, "max_batch_size": 30, "stages": 5}
+    profile: Any = {"split": 0, "max_batch_size": 30, "stages": 5}
     plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, **profile)
     values = torch.randn(61, dtype=torch.float64, generator=torch.manual_seed(seed))
     whole = igo.BatchSampler(plan, values, seed=seed)
@@ -125,11 +125,12 @@ def forever(loader: Iterable[Tensor]) -> Iterator[Tensor]:
         yield from loader
 
 
+NUMBERS: Any = range(960)
 LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
     "DataLoader": lambda size: DataLoader(Stream(), size),
     "generator": numbers_in,
-    "endless": lambda size: forever(DataLoader(range(960), size)),
-    "itertools.cycle": lambda size: cycle(DataLoader(range(960), size)),
+    "endless": lambda size: forever(DataLoader(NUMBERS, size)),
+    "itertools.cycle": lambda size: cycle(DataLoader(NUMBERS, size)),
 }
 # A micro-batch of the numbers x as libraries make it, and the numbers in it.
 LAYOUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
@@ -173,7 +174,8 @@ def test_micro_batches_are_the_parts_as_they_are(name: str, ranks: int) -> None:
     loader_of = LOADERS.get(name, numbers_in)
     plan = igo.plan("constant", samples=96, batch_size=32, batch_multiple=8 * ranks)
     place = {"rank": ranks - 1, "ranks": ranks, "micro_batch_size": 8 * ranks}
-    counter, updates, numbers = igo.Counter(plan, **place), [], []
+    counter, updates = igo.Counter(plan, **place), []
+    numbers: list[int] = []
     for micro_batch in counter.parts(map(layout, loader_of(8))):
         update = counter.advance()
         updates.append((update.number, update.part, update.parts, update.samples))

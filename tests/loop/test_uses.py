@@ -47,7 +47,7 @@ class Loop:
 def by_next(loop: Loop) -> Iterator[Tensor]:
     """As a loop without epochs, over a view that is like the loader."""
     view = loop.schedule(loop.loader)
-    assert (view.dataset is DATA, len(view)) == (True, len(loop.loader))
+    assert (view.dataset is DATA, len(view)) == (True, len(view.loader))
     batches = iter(view)
     for _ in range(plan().updates):
         try:
@@ -82,7 +82,7 @@ def again_and_again(loop: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def measured(loop: Loop, loader: Any) -> igo.Noise:
-    sizes = {"n": N, "batches": 2, "batch_size": 8}
+    sizes: Any = {"n": N, "batches": 2, "batch_size": 8}
     return igo.measure_noise(
         loop.model, None, loader, **sizes, loss_of=lambda model, batch: model(batch).square().mean()
     )

@@ -85,6 +85,7 @@ class Counter:
         self._delivers = False
         # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
         self._delivered: dict[tuple[int, int], Update] = {}
+        self._resumed_epoch = 0  # the one in progress when a state was loaded
         # All batches after so many updates are known to have a sample for each rank.
         self._ranks_fit_after = plan.updates
 
@@ -248,10 +249,13 @@ class Counter:
             PlanError: a micro-batch is no part of the plan.
             RuntimeError: the loader ends before the plan.
         """
-        part_sizes = set[int]()  # of this rank
-        for size in self.plan.batch_sizes:
-            parts = batches.parts(size, self._micro, self.ranks)
-            part_sizes |= {*batches.counts(size, parts * self.ranks)}
+        part_sizes = {
+            part_size
+            for size in self.plan.batch_sizes
+            for part_size in batches.counts(
+                size, self.ranks * batches.parts(size, self._micro, self.ranks)
+            )
+        }
         for (micro_batch,) in self._grouped(loader, 1):
             sizes = _possible_sizes(micro_batch)
             if len(part_sizes) > 1 or (sizes and sizes.isdisjoint(part_sizes)):
@@ -306,24 +310,25 @@ class Counter:
             raise PlanError("plan", "…", advice)
         self.updates, self._parts_made = state["updates"], 0
         self._epoch, self._delivered = 0, {}
+        self._resumed_epoch = self._next_epoch
 
 
 def _possible_sizes(batch: Any) -> set[int]:
     """How many samples a batch may have: the rows of its tensors, or the lengths of its lists."""
-    fields = [batch]
-    if isinstance(batch, Mapping | list | tuple):
-        fields = [*batch.values()] if isinstance(batch, Mapping) else [*batch]
-    are_arrays = [bool(getattr(field, "ndim", 0)) for field in fields]
-    sizes = set[int]()
-    for field, is_array in zip(fields, are_arrays, strict=True):
-        if isinstance(field, Mapping):
-            sizes |= _possible_sizes(field)
-        elif is_array or isinstance(field, list | tuple):
-            sizes.add(len(field))
-    # A list of arrays of one length is a batch with these fields, and any other may be of samples.
-    if isinstance(batch, list | tuple) and not (len(sizes) == 1 and all(are_arrays)):
-        sizes.add(len(batch))
-    return sizes
+    if not isinstance(batch, list | tuple):
+        return _lengths(batch)
+    sizes = set[int]().union(*map(_lengths, batch))
+    # A list of tensors with as many rows has a batch's fields, and any other may be of samples.
+    has_fields = len(sizes) == 1 and all(hasattr(field, "ndim") for field in batch)
+    return sizes if has_fields else sizes | {len(batch)}
+
+
+def _lengths(field: Any) -> set[int]:
+    if isinstance(field, Mapping):
+        return set[int]().union(*map(_lengths, field.values()))
+    return (
+        {len(field)} if isinstance(field, list | tuple) or getattr(field, "ndim", False) else set()
+    )
 
 
 def _span(sizes: set[int]) -> str:

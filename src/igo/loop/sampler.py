@@ -5,19 +5,20 @@ are planned before the first batch is taken. So b changes at the planned update,
 epoch, however many batches workers fetch ahead.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sized
 from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 from igo.ground.seeds import generator
 from igo.loop.counter import Counter
 from igo.loop.seeded import Indices
 from igo.plans import batches
-from igo.plans.arguments import PlanError
+from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.plan import Plan
 from igo.plans.stages import Update
 
@@ -80,6 +81,12 @@ class BatchSampler(Counter, Sampler[list[int]]):
         )
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
+        self._pass_start = self._pass_end = (0, 0)  # positions when a pass began and ended
+
+    @property
+    def sampler(self) -> SequentialSampler:
+        """A sampler of single samples, for trainers that look for one in a batch sampler."""
+        return SequentialSampler(range(self.plan.n))
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -91,6 +98,21 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         self._epoch, updates = self._next_epoch, self.updates
+        position = updates, self._parts_made
+        # A loop that was left early begins in the middle of an epoch again, and so does one after a
+        # look at all batches. A loader that begins again by itself counts nothing in between.
+        repeats = self._pass_start != self._pass_end == position
+        ended = any(update.ends_epoch for update in self._delivered.values())
+        if ended and (repeats or self._resumed_epoch == self._epoch):
+            warnings.warn(
+                f"a pass over the loader ended, and {len(self._delivered)} of its batches were not"
+                " counted: leave out what skips batches after a resume (Composer:"
+                " spin_dataloaders=False), and give PyTorch's own DataLoader, which does not repeat"
+                " its sampler by itself, batch_sampler=batches",
+                PlanWarning,
+                stacklevel=2,
+            )
+        self._pass_start = position
         if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
             updates -= self.plan.batches_of_epoch(self._epoch)
         return self._pass(self._epoch, self._updates_after(updates, self._parts_made))
@@ -106,6 +128,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:
+                self._pass_end = self.updates, self._parts_made
                 return
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
 from igo.loop.counter import GIVE, Counter
 from igo.loop.sampler import BatchSampler, check_length
-from igo.plans.arguments import PlanError
+from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.stages import Update
 
 Batch = TypeVar("Batch")
 Loader = TypeVar("Loader", bound=Iterable[Any])
+if TYPE_CHECKING:
+
+    class View(DataLoader[Batch]):
+        """What ``Batches`` of a DataLoader is to type checkers."""
+
+        loader: DataLoader[Batch]
+
+
 SAME = 1e-6  # relative: what float32 makes of a learning rate
+WINDOW = 32  # updates, of which three quarters have a step; overflows of fp16 leave out a few
 
 
-class Batches(Generic[Batch]):
+class Batches:
     """What ``schedule(loader)`` returns: the loader, with an update counted before each batch.
 
-    Each pass is an epoch, or the rest of one. Its length and other attributes are the loader's.
-    ``loader`` is the loader itself, which counts nothing.
+    Each pass is an epoch, or the rest of one. Its length and other attributes are the loader's, and
+    are set in it. ``loader`` is the loader itself, which counts nothing.
     """
 
+    schedule: Schedule
     loader: Any = None  # __getattr__ asks for it before a copy has its own
 
-    def __init__(self, schedule: Schedule, loader: Iterable[Batch]) -> None:
-        self.schedule, self.loader = schedule, loader
+    def __init__(self, schedule: Schedule, loader: Iterable[Any]) -> None:
+        vars(self).update(schedule=schedule, loader=loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         if not torch.is_grad_enabled():
             raise RuntimeError(
                 "each batch of schedule(loader) is an update, and gradients are off: to evaluate,"
@@ -53,12 +65,16 @@ class Batches(Generic[Batch]):
         for batch in batches:
             self.schedule.step()
             yield batch
+        self.schedule._pass_end = counter.updates
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.loader, name, value)
 
 
 class Schedule:
@@ -94,7 +110,8 @@ class Schedule:
     Raises:
         PlanError: a group has no learning rate.
         TypeError: there is no optimizer of torch.optim, or ``batches`` is no sampler or counter.
-        RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before.
+        RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before, or the
+            update has parts left.
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
@@ -110,13 +127,15 @@ class Schedule:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 _made_with(group)
-        # This hook notices a schedule that was forgotten: the optimizer would train at η_1 to the
-        # end. The reference is weak, because a schedule that nobody uses any more, such as one of a
-        # notebook's cell that ran again, must not speak.
-        early = partial(_refuse_early, ref(self))
-        self._early = [optimizer.register_step_pre_hook(early) for optimizer in self.optimizers]
+        # optimizer.step() is the witness that what is counted is what is trained. The reference is
+        # weak, because a schedule that nobody uses any more, such as one of a notebook's cell that
+        # ran again, must not speak.
+        for optimizer in self.optimizers:
+            optimizer.register_step_pre_hook(partial(_witness, ref(self)))
+        self._steps: list[bool] = []  # whether each update of a window had one
+        self._pass_end = -1  # updates at the end of the newest pass over schedule(loader)
         self._loaded = math.inf  # updates in a loaded state, until the loop trains
-        self._signs: list[RemovableHandle] = []  # hooks that notice that it does
+        self._signs: list[RemovableHandle] = []  # hooks that notice gradients
 
     @property
     def update(self) -> Update:
@@ -139,12 +158,18 @@ class Schedule:
         groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
         return [float(group["lr"]) for group in groups]
 
-    def __call__(self, loader: Loader) -> Loader:
+    @overload
+    def __call__(self, loader: DataLoader[Batch]) -> View[Batch]: ...
+    @overload
+    def __call__(self, loader: Loader) -> Loader: ...
+    def __call__(self, loader: Any) -> Any:
         """The loader, which now calls ``step()`` before it gives a batch.
 
-        It is used as before, in each epoch again, and to type checkers it is the same; it is a view
+        It is used as before, in each epoch again, and to type checkers it is the same. It is a view
         of it, whose ``loader`` counts nothing. What you leave early, by ``break`` at the end of the
         body, the next loop over it finishes.
+
+        After a pass over it a step for a batch that was not counted warns (``PlanWarning``).
 
         Raises:
             TypeError: the loader has another batch sampler, or is such a view.
@@ -160,12 +185,13 @@ class Schedule:
         data = getattr(loader, "dataset", None)
         if sampler is not None and isinstance(data, Sized):
             check_length(self.batches.plan, data)
-        return cast("Loader", Batches(self, loader))
+        return Batches(self, loader)
 
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η.
 
-        A trainer that calls back does this before each update, or before each part of one.
+        A trainer that calls back does this before each update, or before each part of one. If of 32
+        updates fewer than 24 had an ``optimizer.step()``, it warns (``PlanWarning``).
 
         Returns:
             The update: its number, epoch, stage, batch size, and η of the first group.
@@ -186,6 +212,9 @@ class Schedule:
             while self._signs:
                 self._signs.pop().remove()
         update = self.batches.advance()
+        if update.part == 1:
+            self._check_steps()
+            self._steps.append(False)
         eta_1, eta = plan.learning_rate, update.learning_rate
         initials, rates = [], []
         for optimizer in self.optimizers:
@@ -203,14 +232,28 @@ class Schedule:
                     group["lr"] = rate
                 initials.append(initial)
                 rates.append(rate)
-        if self._update is None:
-            if eta_1 != 1 and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
-                advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
-                raise PlanError("learning_rate", eta_1, advice)
-            for hook in self._early:
-                hook.remove()
+        is_first = self._update is None and eta_1 != 1
+        if is_first and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
+            advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
+            raise PlanError("learning_rate", eta_1, advice)
         self._update = replace(update, learning_rate=rates[0])
         return self._update
+
+    def _check_steps(self) -> None:
+        """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
+
+        If none had one, the steps cannot be seen, such as those of a CUDA graph.
+        """
+        if len(self._steps) == WINDOW:
+            if 0 < sum(self._steps) < 3 / 4 * WINDOW:
+                warnings.warn(
+                    f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
+                    " gradients give the sampler micro_batch_size=, put what fetches ahead inside,"
+                    " schedule(prefetcher), and leave out what skips batches",
+                    PlanWarning,
+                    stacklevel=3,
+                )
+            self._steps.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state, and the rates that parameter groups were made with."""
@@ -230,7 +273,6 @@ class Schedule:
         # because an overflow of fp16 leaves out optimizer.step().
         self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
         for optimizer in self.optimizers:
-            self._signs.append(optimizer.register_step_post_hook(trains))
             for group in optimizer.param_groups:
                 parameters = (p for p in group["params"] if p.requires_grad)
                 self._signs += [parameter.register_hook(trains) for parameter in parameters]
@@ -246,13 +288,37 @@ def _trains(schedule: ref[Schedule], *_: Any) -> None:
         resumed._loaded = math.inf
 
 
-def _refuse_early(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
-    # Programs that make an optimizer's state before they load it step with a rate of 0.
-    if schedule() and any(group["lr"] for group in optimizer.param_groups):
+def _witness(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
+    """Refuse a step that is none of the plan's, and note the update that has one."""
+    living = schedule()
+    if living is None:
+        return
+    update = living._update
+    if update is None:
+        # Programs that make an optimizer's state before they load it step with a rate of 0.
+        if any(group["lr"] for group in optimizer.param_groups):
+            raise RuntimeError(
+                "optimizer.step() came before the schedule's first update: loop over"
+                " schedule(loader), or call schedule.step() before each update; a scheduler of"
+                " PyTorch's steps after it"
+            )
+        return
+    if not update.is_last_part:
         raise RuntimeError(
-            "optimizer.step() came before the schedule's first update: loop over schedule(loader),"
-            " or call schedule.step() before each update; a scheduler of PyTorch's steps after it"
+            f"optimizer.step() came after part {update.part} of {update.parts} of update"
+            f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
         )
+    if living._pass_end == update.number < living.batches.plan.updates:
+        living._pass_end = -1
+        warnings.warn(
+            "optimizer.step() came after a pass over schedule(loader), for a batch that was not"
+            " counted then: put what fetches ahead inside, schedule(prefetcher), and in place of"
+            " itertools.cycle write (batch for _ in batches.epochs() for batch in loader)",
+            PlanWarning,
+            stacklevel=3,
+        )
+    living._steps[-1] = True
+    living._loaded = math.inf
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
