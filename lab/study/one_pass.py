@@ -56,14 +56,20 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
     """
     first = level(curve, 0.5 / STAGES)
 
-    def relative(share: float) -> float:
+    def size_at(share: float) -> float:
         grown = max((size for start, size in sizes.items() if start <= share), default=1.0)
-        rise = math.sqrt(grown) if naive else 1.0
+        return min(b * grown, MOST)
+
+    def relative(share: float) -> float:
+        rise = math.sqrt(size_at(share) / b) if naive else 1.0
         return rise * level(curve, share + 0.5 / STAGES) / first
 
+    # A table begins a stage where b changes, but its sizes are whole numbers.
+    table = {0.0: b} | {start: round(size_at(start)) for start in sizes}
+    whole = all(math.isclose(size_at(start), size) for start, size in table.items())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", igo.PlanWarning)  # of b, which may be constant
-        return igo.plan(rate=relative, growth=sizes or None, samples=SAMPLES, batch_size=b,
+        return igo.plan(rate=relative, batch_size=table if whole else size_at, samples=SAMPLES,
                         max_batch_size=MOST, stages=STAGES)  # fmt: skip
 
 

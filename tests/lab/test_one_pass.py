@@ -38,9 +38,10 @@ def test_a_ramp_has_the_curve_of_its_constants_and_as_many_updates_as_the_one_be
         rise = min(1, 0.25 + 0.75 * middle / 0.25)
         eta = update.learning_rate * level(CURVE, 0.5 / 64)
         assert eta == pytest.approx(min(rise, (1 - middle) / 0.4), abs=0.05)
-        if all(abs(share - start) > 1 / 64 for start in sizes):  # a stage ends with a whole batch
+        # A stage ends with a whole batch, or its batches are a bit smaller.
+        if all(abs(share - start) > 1 / 64 for start in sizes):
             grown = max([size for start, size in sizes.items() if start <= share], default=1)
-            assert update.batch_size == pytest.approx(b * grown, rel=0.2, abs=1)
+            assert update.batch_size == pytest.approx(b * grown, rel=0.25, abs=1)
         place += update.batch_size
     assert place == SAMPLES
 
