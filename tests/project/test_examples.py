@@ -1,10 +1,13 @@
 """Every example runs as it stands, in a minute on two cores, and what it trains has learnt."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, python
+from forked import Death, forge
 
 HERE = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -21,7 +24,8 @@ EXAMPLES = {
     "stream.py": ("torch", (), 75.0),
     "language_model.py": ("torch", (), 33.0),  # the most common byte is some 25 %
 }
-SCRIPTS = {path.name for path in (ROOT / "examples").glob("*.py")} - {"digits.py"}  # a module
+OTHERS = {"digits.py", "pretrain.py"}  # a module, and one that has its own test
+SCRIPTS = {path.name for path in (ROOT / "examples").glob("*.py")} - OTHERS
 
 
 @pytest.mark.examples
@@ -39,3 +43,36 @@ def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
     assert (float(percent) if percent else 100 * float(share)) >= least_accuracy
     if figure:
         assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def pretrain(*words: str) -> None:
+    """The program in this process, as torchrun starts it."""
+    sys.path.insert(0, str(ROOT / "examples"))
+    sys.argv = ["pretrain.py", "--sequences=480", "--decay-follows-b", *words]
+    importlib.import_module("pretrain").main()
+
+
+@pytest.mark.examples
+def test_pretraining_goes_on_after_kills_and_on_any_number_of_ranks(tmp_path: Path) -> None:
+    def losses(name: str, ranks: int, death: Death | None = None) -> list[list[float]]:
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        group = {**alone, "MASTER_PORT": "0"} if ranks == 1 else {}
+        words = f"--folder={tmp_path / name}"
+        function = "test_examples.pretrain"
+        run = forge.run(tmp_path, words, ranks=ranks, death=death, function=function, **group)
+        codes = [run.returncode, *(code for code, _, _ in run.others)]
+        assert any(codes) == bool(death), run
+        rows = [] if death else (tmp_path / name / "loss.csv").read_text().split()[1:]
+        return [[float(cell) for cell in row.split(",")] for row in rows]
+
+    whole = losses("whole", 2)
+    assert [row[3] for row in whole] == sorted(row[3] for row in whole)  # b never shrinks
+    assert (len(whole), whole[0][3], whole[-1][3]) == (8, 16, 64)
+    assert whole[-1][-1] < whole[0][-1]
+    # The kills come before train.bin is there, before the second checkpoint and after the next one.
+    for call, moment in ((2, "before"), (5, "before"), (3, "after")):
+        losses("killed", 2, Death("pathlib.Path.replace", call, moment))
+    killed = losses("killed", 2)
+    assert [(row[0], *row[2:]) for row in killed] == [(row[0], *row[2:]) for row in whole]
+    alone = [row[-1] for row in losses("alone", 1)]
+    assert alone == pytest.approx([row[-1] for row in whole], rel=1e-4)
