@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from trained import prepared, train
 
 from igo.config.schema import EngineConfig
-from igo.ground.ranks import allowed_cores
+from igo.ground.ranks import Ranks, allowed_cores
 from igo.train import machine
 from igo.train.engine import Engine
 from igo.train.record import Progress
@@ -126,6 +126,15 @@ def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
         ):
             machine._let_segments_grow()
         assert called.call_args_list == [mock.call("expandable_segments:True")] * wanted
+
+
+def test_a_batch_of_4096_on_eight_gpus_is_one_part_each() -> None:
+    names = "_let_segments_grow", "_take_own_gpu"
+    for on_gpu, parts in ((True, 1), (False, 4)):
+        chosen = {"_on_gpu": lambda *_, on_gpu=on_gpu: on_gpu, "_best_precision": lambda _: "fp32"}
+        with mock.patch.multiple(machine, **dict.fromkeys(names, mock.Mock()), **chosen):
+            eight = machine.choose(EngineConfig(), ranks=Ranks(rank=3, size=8))
+        assert eight.count_parts(4096) == parts
 
 
 def test_a_quota_counts_in_whole_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

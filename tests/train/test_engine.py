@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import rounding
 import torch
 import torch.nn.functional as F
 from conftest import DEVICES, assert_equal
+from forked import forge
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.ground.ranks import Ranks
 from igo.ground.seeds import generator
 from igo.train import machine, models, optimizers
-from igo.train.engine import Engine
+from igo.train.engine import Engine, distributed
 
+FACTS = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
 
 
@@ -148,9 +153,9 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 @pytest.mark.parametrize("device", DEVICES)
 def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) -> None:
     """So batches do not matter; gradients and train mode are left alone as well."""
-    run, facts = build(device), DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
+    run = build(device)
     torch.manual_seed(0)
-    network = run.prepare(models.build(ModelConfig("resnet8", width=4), facts)).train()
+    network = run.prepare(models.build(ModelConfig("resnet8", width=4), FACTS)).train()
     for _ in range(5):
         run.backward(network, *samples(32, device))
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -175,3 +180,36 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     assert not models.check_model(nn.Sequential(strided, pool, *rest), "x", dataset, 2)
     bf16 = replace(build(), autocast=torch.bfloat16)
     assert machine.without_bf16(bf16).autocast is None
+
+
+def compiled_on_ranks() -> dict[str, Any]:
+    """On each rank: how many graphs six batch sizes take, and their gradients, not compiled too."""
+    ranks, graphs = Ranks.of_environment(), list[Any]()
+    sizes = (8, 14, 16, 18, 24, 10)
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    gradients = []
+    with ranks.joined():
+        for call in (None, machine.compiled(backend)):
+            chosen = machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks)
+            torch.manual_seed(0)
+            network = chosen.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
+            run, network = distributed(replace(chosen, compiled=call), network)
+            for b in sizes:
+                share = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
+                run.backward(network.train(), *share, b)
+                gradients.append(gradient(network))
+    breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
+    return {"gradients": gradients, "graphs": len(graphs), "breaks": breaks}
+
+
+@pytest.mark.slow
+def test_on_ranks_a_compiled_model_is_one_graph_for_all_batch_sizes(tmp_path: Path) -> None:
+    for rank in forge.results(tmp_path, 2, "test_engine.compiled_on_ranks"):
+        assert (rank["graphs"], rank["breaks"]) == (1, 0)
+        plain, compiled = rank["gradients"][:6], rank["gradients"][6:]
+        for one, another in zip(plain, compiled, strict=True):
+            assert (one - another).norm() < 1e-5 * one.norm()

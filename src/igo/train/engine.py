@@ -126,16 +126,33 @@ class Engine:
         return loss / samples, correct / samples
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        trains = torch.is_grad_enabled()
-        model = self.parallel if self.parallel is not None and trains else network
         precision = self.autocast
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
-            compiled = self.compiled if trains else None
-            logits = compiled(model, images) if compiled else model(images)
+            if not torch.is_grad_enabled():
+                logits = network(images)
+            elif self.parallel is not None:
+                logits = self.parallel(images)
+            else:
+                logits = self.compiled(network, images) if self.compiled else network(images)
         # In 16 bits a sum of losses would lose digits.
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
+
+
+class Compiled(nn.Module):
+    """A model that is called by torch.compile; DistributedDataParallel around it is not compiled.
+
+    Compiled together the two break into several graphs, which are made anew for each batch size.
+    """
+
+    def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self._call = network, call
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, C, H, W) to logits (b, classes)."""
+        return self._call(self.network, images)
 
 
 def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
@@ -150,9 +167,11 @@ def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
         import timm.layers  # PyTorch's own leaves out the activation of timm's layers
 
         network = cast(Any, timm.layers).convert_sync_batchnorm(network)
-    with warnings.catch_warnings():  # PyTorch 2.13 has another name for it, others have not
+    model = Compiled(network, engine.compiled) if engine.compiled else network
+    with warnings.catch_warnings():
+        # PyTorch 2.13 has another name for this argument, which earlier versions do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
-        parallel = DistributedDataParallel(network, broadcast_buffers=False)
+        parallel = DistributedDataParallel(model, broadcast_buffers=False)
     return replace(engine, parallel=parallel), network
 
 

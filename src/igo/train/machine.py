@@ -26,8 +26,8 @@ from igo.train.record import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
-MOST_AT_ONCE = 1024  # samples; no machine gains from more
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
+MOST_AT_ONCE = 1024  # samples, on each GPU; none gains from more
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # These numbers are those of <malloc.h>.
 # cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
 PLANS = "1000"
@@ -63,7 +63,7 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or MOST_AT_ONCE
+    size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
     call = compiled() if config.compile else None
     return Engine(device, autocast, scaler, size, note, ranks, compiled=call)
 
