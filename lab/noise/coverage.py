@@ -1,8 +1,10 @@
 """`python -m lab.noise.coverage [SETTING=VALUE …]`: C² of an epoch held against brute force.
 
 A run stops after EPOCHS epochs. Then the next epoch is trained REPEATS times from there, each with
-other batches and augmentation, and each pair of updates has a twin. The mean of C² in all twins is
-the truth. It is compared with C² of the pairs alone, and with what the run would have recorded.
+other batches and augmentation, and every pair of its updates has a twin. The mean of C² in all
+twins is the truth. It is compared with C² of the recorded pairs alone, and with what the run would
+have recorded. ``repeats=`` and ``epochs=`` set the two numbers. With ``label_smoothing=`` the loss
+is no plain cross-entropy.
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ from igo.train import loop, measure
 from igo.train.record import Progress, Training, Twin
 
 EPOCHS, REPEATS = 2, 12
-SETTINGS = ("schedule=constant", "epochs=3", "tracking=none")
+SETTINGS = ("schedule=constant", "tracking=none")
 
 
-class Found(NamedTuple):
-    """C² and ‖∇f‖² of all twins, C² of the pairs alone, the record, and its own twins."""
+class Repeat(NamedTuple):
+    """A repetition of the epoch: C² and ‖∇f‖² of all twins, C² of the recorded pairs alone.
+
+    ``recorded`` is what the run would have recorded, with so many ``twins`` of its own.
+    """
 
     variance: float
     square: float
@@ -44,24 +49,29 @@ class Found(NamedTuple):
 
 
 class Checked(measure.Pairs):
-    """Gives each pair a twin, and keeps what all of them say beside what the run would record."""
+    """Measures each pair of the epoch and gives it a twin, beside what the run would record."""
 
-    def __init__(self, found: list[Found], *given: Any) -> None:
-        super().__init__(*given)
-        self._found, self._due = found, sorted(self._twinned)
-        self._twinned = {*range(len(self._firsts))}
+    def __init__(self, repeats: list[Repeat], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._repeats, self._recorded = repeats, self._numbers
+        self._due = [self._numbers[place] for place in sorted(self._twinned)]
+        self._numbers = [*range(arguments[1] // 2)]
+        self._twinned = {*self._numbers}
 
     def noise(self) -> tuple[Noise | None, list[Twin]]:
         """What the run would record."""
         norms = torch.stack([*self._pairs, *self._twins.values()]).numpy().astype(float)
         squares = np.square(norms).reshape(2, len(self._pairs), 3, -1).sum(axis=3)
-        sizes = 1 / np.array(self._sizes, dtype=float).reshape(-1, 2)
-        alone, truth = (squares[..., 2] / sizes.sum(axis=1)).mean(axis=1)
+        sizes = np.array(self._sizes[: 2 * len(self._pairs)], dtype=float).reshape(-1, 2)
+        variances = squares[..., 2] / (1 / sizes).sum(axis=1)
         square = (squares[1] @ [0.5, 0.5, -0.5]).mean()
-        self._twins = {pair: self._twins[pair] for pair in self._due}
+        alone, truth = variances[0][self._recorded].mean(), variances[1].mean()
+        self._pairs = [self._pairs[number] for number in self._recorded]
+        self._twins = {self._recorded.index(number): self._twins[number] for number in self._due}
+        self._numbers = self._recorded
         recorded, newest = super().noise()
         if recorded:
-            self._found.append(Found(truth, square, alone, recorded, len(self._due)))
+            self._repeats.append(Repeat(truth, square, alone, recorded, len(self._due)))
         return recorded, newest
 
 
@@ -69,60 +79,83 @@ def epoch(run: Training, progress: Progress, seed: int) -> None:
     """Train the next epoch on copies, with batches and augmentation of another seed."""
     network, optimizer = copy.deepcopy((run.network, run.optimizer))
     config = replace(run.config, seed=seed)
-    other = replace(run, network=network, optimizer=optimizer, config=config)
+    run_copy = replace(run, network=network, optimizer=optimizer, config=config)
     sampler = BatchSampler(run.plan, range(run.data.n), seed=seed, rank=0, ranks=1)
     sampler.updates = progress.updates
     schedule = Schedule(optimizer, sampler)
     with Terminal(quiet=True).progress(run.plan) as bar:
-        loop.train_epoch(other, sampler, schedule, bar, lambda: None, progress.twins)
+        loop.train_epoch(run_copy, sampler, schedule, bar, lambda: None, progress.twins)
 
 
-def measured(words: list[str]) -> list[Found]:
-    """What each repetition found."""
+def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
+    """The repetitions of the epoch after the first ``epochs``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = load(compose("config", [*SETTINGS, *words]))
+        config = load(compose("config", [*SETTINGS, f"epochs={epochs + 1}", *words]))
     run, progress = prepare(config, make_plan(config)), Progress()
-    kept: list[tuple[Training, Progress]] = []
+    copies: list[tuple[Training, Progress]] = []
 
-    def done(record: Record) -> None:
-        if record["epoch"] == EPOCHS:
-            kept.append(copy.deepcopy((run, progress)))
+    def epoch_done(record: Record) -> None:
+        if record["epoch"] == epochs:
+            copies.append(copy.deepcopy((run, progress)))
 
     with Terminal(quiet=True).progress(run.plan) as bar:
-        loop.train(run, progress, bar, done, lambda: None)
-    found: list[Found] = []
-    with mock.patch.object(measure, "Pairs", partial(Checked, found)):
-        for seed in range(1, 1 + REPEATS):
-            epoch(*kept[0], seed)
-    return found
+        loop.train(run, progress, bar, epoch_done, lambda: None)
+    rows: list[Repeat] = []
+    with mock.patch.object(measure, "Pairs", partial(Checked, rows)):
+        for seed in range(1, 1 + repeats):
+            epoch(*copies[0], seed)
+    return rows
 
 
-def row(found: list[Found]) -> list[str]:
-    """The cells of a table."""
-    truth, square, alone = np.array([each[:3] for each in found]).mean(axis=0)
-    records = [each.recorded for each in found]
-    c2, norm = np.mean([(each.variance, each.gradient_square) for each in records], axis=0)
-    logs = np.log([each.variance / truth for each in records])
-    error = np.sqrt(np.square(logs).mean())
-    return [
-        f"{2 * records[0].batches}", f"{found[0].twins}", f"{truth:.3g}", f"{alone / truth:.2f}",
-        f"{c2 / truth:.2f}", f"{error:.3f}",
-        covered(truth, [noise.variance_interval for noise in records]),
-        f"{square:.3g}", f"{norm / square:.2f}",
-        covered(square, [noise.square_interval for noise in records]),
-    ]  # fmt: skip
+def cells(repeats: list[Repeat]) -> dict[str, str]:
+    """The cells of a table, by their heads."""
+    truth, square, alone = np.array([repeat[:3] for repeat in repeats]).mean(axis=0)
+    records = [repeat.recorded for repeat in repeats]
+    variances = np.array([noise.variance for noise in records])
+    squares = np.array([noise.gradient_square for noise in records])
+    intervals = [noise.variance_interval for noise in records]
+    widths = [np.log(ends[1] / ends[0]) for ends in intervals if ends]
+    own = [np.log(repeat.recorded.variance / repeat.variance) for repeat in repeats]
+    return {
+        "pairs": f"{records[0].batches}",
+        "twins": f"{repeats[0].twins}",
+        "C²": f"{truth:.3g}",
+        "pairs alone": f"{alone / truth:.2f}",
+        "recorded": f"{variances.mean() / truth:.2f}",
+        "error of log C²": f"{_rms(np.log(variances / truth)):.3f}",
+        "beside its epoch's": f"{_rms(own):.3f}",
+        "width": f"{np.median(widths):.2f}",
+        "covered": covered(truth, intervals),
+        "‖∇f‖²": f"{square:.3g}",
+        "its error": f"{_rms(squares / square - 1):.2f}",
+        "its covered": covered(square, [noise.square_interval for noise in records]),
+    }
+
+
+def _rms(errors: Any) -> float:
+    return float(np.sqrt(np.square(errors).mean()))
 
 
 def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
     """How many intervals have the truth."""
-    known = [ends for ends in intervals if ends]
-    inside = sum(low <= truth <= high for low, high in known)
-    return f"{inside} of {len(known)}"
+    pairs = [ends for ends in intervals if ends]
+    return f"{sum(low <= truth <= high for low, high in pairs)} of {len(pairs)}"
+
+
+def main(words: list[str]) -> None:
+    """Print the table."""
+    numbers = {"repeats": float(REPEATS), "epochs": float(EPOCHS), "label_smoothing": 0.0}
+    given = dict(word.split("=", 1) for word in words)
+    settings = [word for word in words if word.split("=")[0] not in numbers]
+    numbers |= {name: float(given[name]) for name in numbers if name in given}
+    functional = torch.nn.functional
+    loss = partial(functional.cross_entropy, label_smoothing=numbers["label_smoothing"])
+    with mock.patch.object(functional, "cross_entropy", loss):
+        row = cells(measured(settings, int(numbers["repeats"]), int(numbers["epochs"])))
+    for line in (row, ["---"] * len(row), row.values()):
+        print(f"| {' | '.join(line)} |")
 
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    head = ("updates", "twins", "C²", "pairs alone", "recorded", "error of log C²", "covered",
-            "‖∇f‖²", "recorded", "covered")  # fmt: skip
-    for line in (head, ["---"] * len(head), row(measured(sys.argv[1:]))):
-        print(f"| {' | '.join(line)} |")
+    main(sys.argv[1:])

@@ -159,7 +159,7 @@ class Steps:
             if shifts:
                 torch._foreach_add_(self.parameters, shifts[i])
             with torch.enable_grad():
-                gradient, (loss, correct) = self._gradient(next(batches))
+                gradient, (loss, correct, _) = self._gradient(next(batches))
             if shifts:
                 torch._foreach_sub_(self.parameters, shifts[i])
             if i == 0:

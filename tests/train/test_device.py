@@ -34,7 +34,7 @@ from igo.train.record import Progress
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 SEEN: Counter[str] = Counter()
 EPOCH = dict.fromkeys(  # where the host waits once an epoch
-    ("TensorData._order", "_means", "train_epoch", "Pairs.noise", "_check_finite",
+    ("TensorData._order", "_means", "train_epoch", "Pairs._read", "_check_finite",
      "Engine.evaluate"), 1,
 )  # fmt: skip
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

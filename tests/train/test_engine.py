@@ -54,14 +54,20 @@ def gradient(network: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def one_by_one(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, int]:
-    """The sum of losses -log p(label) and the correct answers, each sample alone, in float64."""
-    loss, correct = 0.0, 0
+def one_by_one(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, int, float]:
+    """The sum of losses -log p(label), the correct answers, and ‖p - y‖² of the mean loss.
+
+    Each sample alone, in float64.
+    """
+    loss, correct, slope = 0.0, 0, 0.0
     for image, label in zip(images, labels.tolist(), strict=True):
         logits = network(image[None])[0].double()
         loss -= float(logits[label] - logits.exp().sum().log())
         correct += int(logits.argmax()) == label
-    return loss, correct
+        errors = logits.softmax(dim=0)
+        errors[label] -= 1
+        slope += float(errors.square().sum()) / len(labels) ** 2
+    return loss, correct, slope
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -71,7 +77,7 @@ def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, dev
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
     loss, accuracy = run.evaluate(network, batches_of(b, *samples(37, device)))
-    wanted_loss, correct = one_by_one(plain_network(), *samples(37))
+    wanted_loss, correct, _ = one_by_one(plain_network(), *samples(37))
     assert loss == pytest.approx(wanted_loss / 37, rel=rounding.bound(*LOGITS, 37))
     assert accuracy == pytest.approx(correct / 37, rel=1e-6)
 
@@ -92,9 +98,9 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     totals = run.backward(network, *samples(23, device))
     run.update(optimizer)
     rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
-    loss, correct = one_by_one(reference, images, labels)
-    assert [*map(float, totals)] == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
-    moved, _ = one_by_one(network.cpu(), images, labels)
+    wanted = loss, *_ = one_by_one(reference, images, labels)
+    assert [*map(float, totals)] == pytest.approx(wanted, rel=rounding.bound(*LOGITS, 23))
+    moved, *_ = one_by_one(network.cpu(), images, labels)
     assert moved < loss
 
 

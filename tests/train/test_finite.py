@@ -124,7 +124,7 @@ def trained(most: int, error: Exception, *overrides: str) -> Progress:
 @pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
 def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
     """Evaluation alone fails, of 360 images at once; half as many fit."""
-    with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250 "):
+    with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250: "):
         trained(300, error)
     assert trained(300, error, "engine.micro_batch_size=250").epoch == 3
 

@@ -1,4 +1,4 @@
-"""How a batch's gradient is computed: in parts, in a precision, over ranks; the loop knows none.
+"""A batch's gradient: in parts, in a precision, over ranks. The loop sees none of the three.
 
 ``machine`` chooses the engine of a run.
 """
@@ -68,22 +68,26 @@ class Engine:
             parameters: a list of the model's, for a loop: to find them takes as long as a layer.
 
         Returns:
-            Two float32 scalars on the device: this rank's sum of losses, and its correct answers.
+            Three float32 scalars on the device: this rank's sum of losses, its correct answers, and
+            the squared norm of the gradient by the model's outputs, scaled as ``.grad`` is. It says
+            how noisy the batch is (``measure.Pairs``).
         """
         for parameter in network.parameters() if parameters is None else parameters:
-            # Not zeros: what the loss does not reach is then left alone, also by momentum and
-            # decay.
+            # They are not set to zeros: what the loss does not reach is then left alone, also by
+            # momentum and decay.
             parameter.grad = None
         size = size or len(labels)
         count = self.count_parts(size)
         totals: tuple[Tensor, ...] = ()
         for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
-            alone = self.parallel is None or number == count
-            with nullcontext() if alone else self.parallel.no_sync():  # type: ignore[union-attr]
-                loss, correct = self._forward(network, part, answers)
+            is_last = number == count
+            with nullcontext() if self.parallel is None or is_last else self.parallel.no_sync():
+                loss, correct, logits = self._forward(network, part, answers)
+                logits.retain_grad()
                 loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
-            made = loss.detach(), correct
-            totals = tuple(map(torch.add, totals, made)) if totals else made
+            slope = cast(Tensor, logits.grad).flatten()
+            sums = loss.detach(), correct, slope.dot(slope)
+            totals = tuple(map(torch.add, totals, sums)) if totals else sums
         return totals
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
@@ -106,8 +110,8 @@ class Engine:
 
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
         """The fewest samples that BatchNorm sees at once in batches of these sizes."""
-        apart = self.ranks.size if self.device.type == "cpu" else 1
-        return min(size // apart // self.count_parts(size) for size in batch_sizes)
+        shares = self.ranks.size if self.device.type == "cpu" else 1
+        return min(size // shares // self.count_parts(size) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:
@@ -118,14 +122,14 @@ class Engine:
         for images, labels in stream:
             count = batches.count(len(labels), self.micro_batch_size)
             for part, answers in self.parts(images, labels, count):
-                totals += torch.stack(self._forward(network, part, answers))
+                totals += torch.stack(self._forward(network, part, answers)[:2])
             samples += len(labels)
         network.train()
         samples = int(self.ranks.sum_(torch.tensor(samples)))
         loss, correct = self.ranks.sum_(totals.double()).tolist()
         return loss / samples, correct / samples
 
-    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         precision = self.autocast
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             if not torch.is_grad_enabled():
@@ -137,7 +141,7 @@ class Engine:
         # In 16 bits a sum of losses would lose digits.
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
+        return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32), logits
 
 
 class Compiled(nn.Module):
@@ -177,7 +181,7 @@ def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
 
 def average_statistics(network: nn.Module, ranks: Ranks) -> None:
     """Give all ranks the mean of their running statistics of BatchNorm."""
-    # as timm.utils.distribute_bn, whose import takes seconds
-    for name, running in network.named_buffers():
+    # This is timm.utils.distribute_bn, whose import takes seconds.
+    for name, statistic in network.named_buffers():
         if name.endswith(("running_mean", "running_var")):
-            ranks.sum_(running).div_(ranks.size)
+            ranks.sum_(statistic).div_(ranks.size)

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, tee
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +19,22 @@ from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
-from igo.train.on_device import Batch
 from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
-LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
+# The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
+LEAST_SCALE = 2.0**-20
 # Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and
 # cuDNN, and oneDNN, which says no more.
 EXHAUSTED = (
-    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
-    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "STATUS_ALLOC_FAILED",
+    "could not create a memory object",
+    "could not create a primitive",
     "could not execute a primitive",
-)  # fmt: skip
+)
 
 
 class NotFinite(ArithmeticError):
@@ -55,22 +61,22 @@ def train(
     schedule = Schedule(run.optimizer, sampler)
     for epoch in sampler.epochs():
         try:
-            started = time.perf_counter()
+            start = time.perf_counter()
             if progress.reference is None:
                 progress.reference = measure.at_start(run)
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
-            first = plan.rows_of_epoch(epoch)[0]
-            bar.begin_epoch(epoch, planned_delta(config, first, progress.reference))
-            trained = train_epoch(run, sampler, schedule, bar, check_stop, progress.twins)
-            _check_finite(run, trained, progress.reference)
+            first_row = plan.rows_of_epoch(epoch)[0]
+            bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
+            results = train_epoch(run, sampler, schedule, bar, check_stop, progress.twins)
+            _check_finite(run, results, progress.reference)
             average_statistics(run.network, ranks)
-            evaluated = _evaluate(run, epoch)
+            evaluation = _evaluate(run, epoch)
             progress.epoch, progress.updates = epoch, sampler.updates
-            progress.samples += trained.samples
-            progress.twins = [*map(tuple, trained.twins)]
+            progress.samples += results.samples
+            progress.twins = [*map(tuple, results.twins)]
             stage = plan.at(sampler.updates).row
-            record = record_of(run, stage, trained, evaluated, progress)
-            record["seconds"] = time.perf_counter() - started
+            record = record_of(run, stage, results, evaluation, progress)
+            record["seconds"] = time.perf_counter() - start
             if run.engine.device.type == "cuda":
                 record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
                 record["max_memory_reserved"] = torch.cuda.max_memory_reserved()
@@ -78,7 +84,7 @@ def train(
             raise UserError(_not_finite(run, sampler, error, progress)) from None
         except Outside:
             if ranks.size == 1:
-                check_stop()  # the signal that ended a worker may have come here, too
+                check_stop()  # The signal that ended a worker may have come here, too.
             raise
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, MemoryError) or any(part in str(error) for part in EXHAUSTED):
@@ -104,41 +110,39 @@ def train_epoch(
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
             wait, and several processes notice at the end of the epoch.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     engine = run.engine
-    drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
-    epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
-    stream, ahead = tee(run.data.train_batches(drawn, derive_seed(run.config.seed, "epoch", epoch)))
-    next(ahead)
-    next_ones: Iterator[Batch | None] = chain(ahead, [None])
+    indices = [torch.tensor(batch, dtype=torch.int64) for batch in sampler]
+    epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(indices)
+    stream = run.data.train_batches(indices, derive_seed(run.config.seed, "epoch", epoch))
     pairs = measure.Pairs(run, k, sampler.updates, twins)
     parameters = [*run.network.parameters()]
-    totals: list[Tensor] = []  # the loss of each batch, and its correct answers
-    shares: list[int] = []  # this rank's samples of each batch that reached the model
+    losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
+    shares: list[int] = []  # This rank's samples of each batch that reached the model.
     rates: list[float] = []
-    at_once = engine.device.type == "cpu" and engine.ranks.size == 1
+    reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
     one = torch.ones((), device=engine.device)
-    scales = [engine.scaler.scale(one)]  # of the loss in fp16: halved where an update is skipped
-    for batch, following in zip(stream, next_ones, strict=True):
+    scales = [engine.scaler.scale(one)]  # In fp16 a scale is halved where an update is skipped.
+    for batch, next_batch in pairwise(chain[Any](stream, [None])):
         check_stop()
         update = schedule.step()
         rates.append(run.optimizer.param_groups[0]["lr"])
-        made = engine.backward(run.network, *batch, update.batch_size, parameters)
-        totals += made
-        if at_once and not math.isfinite(made[0].item()):
-            break  # _means will raise
-        pairs.take(update, following)
+        *sums, slope = engine.backward(run.network, *batch, update.batch_size, parameters)
+        losses += sums
+        if reads_losses and not math.isfinite(sums[0].item()):
+            break  # _means will raise.
+        pairs.take(update, next_batch, slope)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(one))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
-    # Before the GPU is read: if a rank has left, this fails, but reading would wait for ever.
+    # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
+    # ever.
     samples = int(engine.ranks.sum_(torch.tensor(shares)).sum())
-    loss, accuracy = _means(totals, samples, engine.ranks)
-    noise, newest = pairs.noise()
-    learning_rate = math.fsum(rates) / k
-    if len({*rates}) == 1:
-        learning_rate = rates[0]  # of which the mean would be rounded
+    loss, accuracy = _means(losses, samples, engine.ranks)
+    noise, newest_twins = pairs.noise()
+    # The mean of equal rates would be rounded.
+    learning_rate = rates[0] if len({*rates}) == 1 else math.fsum(rates) / k
     return Epoch(
         loss=loss,
         accuracy=accuracy,
@@ -146,22 +150,22 @@ def train_epoch(
         samples=samples,
         batch_size=samples / k,
         learning_rate=learning_rate,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - start,
         noise=noise,
-        twins=newest,
+        twins=newest_twins,
     )
 
 
-def _means(totals: list[Tensor], samples: int, ranks: Ranks) -> tuple[float, float]:
+def _means(losses: list[Tensor], samples: int, ranks: Ranks) -> tuple[float, float]:
     """Mean loss and accuracy of an epoch over all ranks, from each batch's sums.
 
     Raises:
         NotFinite: a rank's loss is not finite.
     """
-    rows = torch.stack(totals).view(-1, 2).cpu()
-    wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
-    if len(wrong):
-        raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
+    rows = torch.stack(losses).view(-1, 2).cpu()
+    faults = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
+    if len(faults):
+        raise NotFinite(f"the loss is not finite at update {int(faults[0]) + 1}")
     # NumPy adds one row after the other; the order of torch.sum differs from machine to machine.
     sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])
     loss, correct = ranks.sum_(sums.double()).tolist()
@@ -173,21 +177,21 @@ def _evaluate(run: Training, epoch: int) -> Record:
 
     Both are None in an epoch that is not evaluated. The last epoch always is.
     """
-    due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
+    is_due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
     values: Record = {}
     for name, stream in splits.items():
         loss, accuracy = None, None
-        if due:
+        if is_due:
             loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
         values |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
     return values
 
 
-def _check_finite(run: Training, trained: Epoch, reference: Noise) -> None:
-    variances = [measured.variance for measured in (trained.noise, reference) if measured]
+def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
+    variances = [noise.variance for noise in (results.noise, reference) if noise]
     scaler = run.engine.scaler
     fault = ""
     if not math.isfinite(sum(variances)):
@@ -215,7 +219,7 @@ def _out_of_memory(run: Training, epoch: int) -> str:
     largest = math.ceil(max(row.b_m for row in run.plan.rows_of_epoch(epoch)))
     at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     return (
-        f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"
-        f" program takes it, set engine.micro_batch_size={max(at_once // 2, 1)} (another run:"
-        " BatchNorm sees the parts)"
+        f"out of memory in epoch {epoch} with up to {at_once:,} samples at once. Stop other"
+        f" programs, or set engine.micro_batch_size={max(at_once // 2, 1)}: a new run, as BatchNorm"
+        " sees smaller batches"
     )

@@ -25,11 +25,13 @@ from igo.train.record import Training, Twin
 
 Rows = np.ndarray  # a row for each pair or twin
 
-MOST_PAIRS = 64  # of an epoch
+LONG = 128  # updates; an epoch of fewer has all of its pairs
+PAIRS = 32  # a long epoch has so many
 LEAST_PAIRS = 8  # an interval needs so many
-TWINS = 0.015  # of a run's gradients
-ENOUGH = 4  # twins: an epoch has at most so many, and a correction is the mean of so many
-EARLY = 10  # epochs, in which the movement changes fast: each has a twin, the first two ENOUGH
+TWINS = 0.015  # the share of a run's gradients that are twins
+MOST_TWINS = 2  # an epoch has at most so many after the first two, which have ENOUGH
+ENOUGH = 4  # twins; a correction is the mean of so many
+EARLY = 10  # epochs of fast movement, each of which has one twin at least
 
 
 def size_at_start(config: Config) -> int:
@@ -46,9 +48,9 @@ def at_start(run: Training) -> Noise:
     config, engine, ranks = run.config, run.engine, run.engine.ranks
     batch_size, seed = size_at_start(config), derive_seed(config.seed, "noise", 1)
     order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
-    drawn = order[: config.noise.batches * batch_size].split(batch_size)
-    own = [index[ranks.rank :: ranks.size] for index in drawn]
-    stream = run.data.train_batches(own, derive_seed(seed, "augmentation"))
+    pieces = order[: config.noise.batches * batch_size].split(batch_size)
+    shares = [piece[ranks.rank :: ranks.size] for piece in pieces]
+    stream = run.data.train_batches(shares, derive_seed(seed, "augmentation"))
     with untouched(run.network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
         spread = Spread(run.network.parameters())
         for batch in stream:
@@ -65,12 +67,15 @@ class Pairs:
     batch t + 1 at the same point, taken before the update. It says what the movement changes, see
     ``Twin`` and ``_corrected`` (docs/noise.md).
 
+    A long epoch has few pairs. The gradient of the loss by the model's outputs, which each update
+    computes anyway, says how noisy every batch is, and so carries C² from these pairs to all.
+
     Two gradients are kept, and three norms for each pair, twin and parameter. They stay on the
     device until ``noise``.
 
     Args:
         run: whose gradients are read. An optimizer that is not PyTorch's may change them in place.
-        batches: k of the epoch. Of more than 2 MOST_PAIRS, evenly spread pairs are taken.
+        batches: k of the epoch. Of LONG or more, PAIRS evenly spread pairs are taken.
         made: updates before the epoch.
         earlier: twins of earlier epochs, the newest first.
     """
@@ -80,18 +85,18 @@ class Pairs:
     ) -> None:
         self._run = run
         # A checkpoint of 1.0.0 has twins of two numbers: this epoch then measures more of its own.
-        self._earlier = [Twin(*old) for old in earlier if len(old) == 3]
+        self._earlier = [Twin(*twin) for twin in earlier if len(twin) == 3]
         self._parameters = [p for p in run.network.parameters() if p.requires_grad]
-        own = type(run.optimizer).__module__.startswith("torch.optim.")
-        self._copies = run.engine.scaler.is_enabled() or not own
-        # The epoch has so many pairs. They are spread evenly; pair p of all that it could have,
-        # counted from 0, is of the batches 2p + 1 and 2p + 2.
+        from_torch = type(run.optimizer).__module__.startswith("torch.optim.")
+        self._copies = run.engine.scaler.is_enabled() or not from_torch
+        # Pair p of all that the epoch could have, counted from 0, is of the batches 2p + 1 and
+        # 2p + 2. The pairs that are measured are spread evenly.
         possible = batches // 2
-        count = min(possible, MOST_PAIRS)
-        self._firsts = [2 * (i * possible // count) + 1 for i in range(count)]
+        count = possible if batches < LONG else PAIRS
+        self._numbers = [place * possible // count for place in range(count)]
         # A twin is due at each update at which TWINS of all gradients passes a whole number, so
         # that short epochs have their share.
-        due = int(TWINS * (made + batches)) - int(TWINS * made)
+        due = min(int(TWINS * (made + batches)) - int(TWINS * made), MOST_TWINS)
         if made < 2 * batches or not self._earlier:
             due = ENOUGH
         elif made < EARLY * batches:
@@ -99,36 +104,45 @@ class Pairs:
         # The pairs are cut into as many equal parts, and the one in the middle of each has it.
         twins = min(due, ENOUGH, count)
         self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
-        self._kept: list[Tensor] = []  # g_t, between the updates of a pair
-        self._sizes: list[int] = []  # of the batches of all pairs
-        self._pairs: list[Tensor] = []  # see _norms
-        self._twins: dict[int, Tensor] = {}  # the same, by the pair's number from 0
+        self._first: list[Tensor] = []  # g_t, between the updates of a pair
+        # What every batch of the epoch has: its size, and its slope as Engine.backward has it.
+        self._sizes: list[int] = []
+        self._slopes: list[Tensor] = []
+        # The norms of measured pairs, and of twins by the place of their pair, as _norms has them.
+        self._pairs: list[Tensor] = []
+        self._twins: dict[int, Tensor] = {}
 
-    def take(self, update: Update, following: Batch | None) -> None:
+    def take(self, update: Update, next_batch: Batch | None, slope: Tensor) -> None:
         """Take in the gradient of an update of the epoch, before the optimizer makes it.
 
-        ``following`` is this rank's share of the epoch's next batch, None after the last.
+        ``next_batch`` is this rank's share of it, None after the epoch's last. ``slope`` is the
+        squared norm of the gradient by the outputs, as ``Engine.backward`` has it.
         """
-        number = len(self._pairs)
-        if self._kept:
-            self._sizes.append(update.batch_size)
-            self._pairs.append(_norms(self._kept, self._gradient()))
-            self._kept = []
-        elif number < len(self._firsts) and update.batch == self._firsts[number]:
-            self._sizes.append(update.batch_size)
-            self._kept = self._gradient()
-            if number in self._twinned and following is not None:
+        place = len(self._pairs)
+        self._sizes.append(update.batch_size)
+        if self._run.engine.scaler.is_enabled():
+            slope = slope / self._scale(slope.device).square()
+        self._slopes.append(slope)
+        if self._first:
+            self._pairs.append(_norms(self._first, self._gradient()))
+            self._first = []
+        elif place < len(self._numbers) and update.batch == 2 * self._numbers[place] + 1:
+            self._first = self._gradient()
+            if place in self._twinned and next_batch is not None:
                 run, size = self._run, self._run.plan.at(update.number + 1).batch_size
-                with untouched(run.network):  # so dropout is that of the next update
-                    run.engine.backward(run.network, *following, size)
-                    self._twins[number] = _norms(self._gradient(), self._kept)
+                with untouched(run.network):  # Dropout is then that of the next update.
+                    run.engine.backward(run.network, *next_batch, size)
+                    self._twins[place] = _norms(self._gradient(), self._first)
 
     def _gradient(self) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
         if self._copies:
-            scale = self._run.engine.scaler.scale(torch.ones((), device=gradient[0].device))
-            gradient = list(torch._foreach_div(gradient, scale))
+            gradient = list(torch._foreach_div(gradient, self._scale(gradient[0].device)))
         return gradient
+
+    def _scale(self, device: torch.device) -> Tensor:
+        """That of the loss, 1 without fp16."""
+        return self._run.engine.scaler.scale(torch.ones((), device=device))
 
     @np.errstate(all="ignore")  # the loop ends a run whose C² is not finite
     def noise(self) -> tuple[Noise | None, list[Twin]]:
@@ -138,18 +152,30 @@ class Pairs:
         """
         if not self._pairs:
             return None, self._earlier
-        norms = torch.stack([*self._pairs, *self._twins.values()]).cpu().numpy().astype(float)
-        one, other, change = np.square(norms).reshape(len(norms), 3, -1).sum(axis=2).T
-        both = one + other
-        parts = np.stack([change, both, (both - change) / 2], axis=1)
-        pairs, at_one_point = np.split(parts, [len(self._pairs)])
-        own = _compared(pairs[[*self._twins]], at_one_point)
-        twins = [*own, *self._earlier][:ENOUGH]
-        sizes = np.array(self._sizes, dtype=float).reshape(-1, 2)
+        slopes, norms = self._read()
+        first, second, change = np.square(norms).sum(axis=2).T
+        total = first + second
+        rows = np.stack([change, total, (total - change) / 2], axis=1)
+        pairs, pairs_at_one_point = np.split(rows, [len(self._pairs)])
+        new_twins = _compared(pairs[[*self._twins]], pairs_at_one_point)
+        twins = [*new_twins, *self._earlier][:ENOUGH]
+        sizes = np.array(self._sizes[: 2 * len(slopes)], dtype=float).reshape(-1, 2)
+        numbers = np.array(self._numbers[: len(pairs)])
         if self._run.engine.scaler.is_enabled():
             finite = np.isfinite(pairs).all(axis=1)
-            pairs, sizes = pairs[finite], sizes[finite]
-        return (_corrected(pairs, sizes, twins) if len(pairs) else None), twins
+            pairs, numbers = pairs[finite], numbers[finite]
+        return (_corrected(pairs, sizes, numbers, slopes, twins) if len(pairs) else None), twins
+
+    def _read(self) -> tuple[Rows, Rows]:
+        """The slopes of all pairs (p,), and the three norms of each that is measured and each twin.
+
+        They are read from the device by one copy.
+        """
+        rows, batches = torch.stack([*self._pairs, *self._twins.values()]), len(self._slopes)
+        numbers = torch.cat([torch.stack(self._slopes), rows.flatten()]).double().cpu()
+        slopes = self._run.engine.ranks.sum_(numbers[:batches])[: batches // 2 * 2]
+        norms = numbers[batches:].view(len(rows), 3, -1)
+        return slopes.view(-1, 2).sum(dim=1).numpy(), norms.numpy()
 
 
 def _norms(spent: list[Tensor], other: list[Tensor]) -> Tensor:
@@ -162,42 +188,57 @@ def _norms(spent: list[Tensor], other: list[Tensor]) -> Tensor:
     return torch.stack([*norms, *torch._foreach_norm(spent)])
 
 
-def _compared(pairs: Rows, at_one_point: Rows) -> list[Twin]:
+def _compared(pairs: Rows, pairs_at_one_point: Rows) -> list[Twin]:
     """What twins say of their pairs, without those whose gradients are not finite."""
-    change, both, product = pairs.T
-    still, _, still_product = at_one_point.T
-    rows = np.log(still / change), np.log(still / both), (still_product - product) / change
+    change, total, product = pairs.T
+    still, _, still_product = pairs_at_one_point.T
+    rows = np.log(still / change), np.log(still / total), (still_product - product) / change
     return [Twin(*row) for row in np.stack(rows, axis=1).tolist() if np.isfinite(row).all()]
 
 
-def _corrected(pairs: Rows, sizes: Rows, twins: Sequence[Twin]) -> Noise:
-    """C² and ‖∇f‖² of the pairs, corrected by the twins.
+def _corrected(
+    pairs: Rows, sizes: Rows, numbers: Rows, slopes: Rows, twins: Sequence[Twin]
+) -> Noise:
+    """C² and ‖∇f‖² of the pairs, carried over to all batches and corrected by the twins.
 
-    Each pair has ‖g_{t+1} - g_t‖², ‖g_t‖² + ‖g_{t+1}‖² and g_t·g_{t+1}, and its sizes b.
+    Each pair has ‖g_{t+1} - g_t‖², ‖g_t‖² + ‖g_{t+1}‖² and g_t·g_{t+1}. ``sizes`` and ``slopes``
+    are of all pairs that the epoch could have, and ``numbers`` say which of them were measured.
+
+    C² is a ratio estimator of two phases (Cochran 1977, chapter 12): the mean of the measured pairs
+    over the mean of their slopes, times the mean slope of all pairs. The jackknife of its logarithm
+    leaves out one of all pairs after the other (Rao and Sitter 1995).
 
     A twin's ‖g' - g_t‖², in which nothing moves, is a multiple of its pair's ‖g_{t+1} - g_t‖², and
     another one of ‖g_t‖² + ‖g_{t+1}‖². The multiple that varies less between the twins corrects all
     pairs: with a momentum mostly the first; without one mostly the second, which has less chance of
     its own. Its mean is geometric. What g_t·g_{t+1} lacks is added to its mean.
 
-    An interval has the error of the pairs, for log C² a jackknife's, and that of the twins.
+    An interval has the error of the pairs and that of the twins.
     """
-    k, enough = len(pairs), len(twins) == ENOUGH
-    change, both, product = pairs.T
-    told = np.array(twins or [Twin(0, 0, 0)])
-    best = int(enough and told[:, 1].std() < told[:, 0].std())
-    log_factor, lacking = told[:, best], told[:, 2] * change.mean()
-    variances = (change, both)[best] / (1 / sizes).sum(axis=1)
-    variance = float(variances.mean() * np.exp(log_factor.mean()))
+    k, has_all_twins = len(pairs), len(twins) == ENOUGH
+    change, total, product = pairs.T
+    factors = np.array(twins or [Twin(0, 0, 0)])
+    log_factor, spread = factors[:, 0], change
+    if has_all_twins and factors[:, 1].std() < log_factor.std():
+        log_factor, spread = factors[:, 1], total
+    lacking = factors[:, 2] * change.mean()
+    inverse_sizes = (1 / sizes).sum(axis=1)
+    variances, slopes = spread / inverse_sizes[numbers], slopes / inverse_sizes
+    if not slopes[numbers].sum() > 0:  # Every sample fits to rounding: no batch says anything.
+        slopes = np.ones_like(slopes)
+    ratio, level = variances.sum() / slopes[numbers].sum(), slopes.mean()
+    variance = float(ratio * level * np.exp(log_factor.mean()))
     square = float(product.mean() + lacking.mean())
     interval = square_interval = None
-    if k >= LEAST_PAIRS and enough:
-        total = variances.sum()
-        of_pairs = noise.jackknife(total - variances, total), k
+    if k >= LEAST_PAIRS and has_all_twins:
+        without_one, ratios = 1 - np.eye(k), np.full(len(slopes), ratio)
+        ratios[numbers] = (without_one @ variances) / (without_one @ slopes[numbers])
+        levels = (slopes.sum() - slopes) / (len(slopes) - 1)
+        of_pairs = noise.jackknife(ratios * levels, ratio * level), k
         interval = noise.around(variance, of_pairs, _error(log_factor))
         half = noise.reach(_error(product), _error(lacking))
         square_interval = square - half, square + half
-    size = round(sizes.mean())
+    size = round(sizes[numbers].mean())
     return Noise(variance, interval, square, size, k, "consecutive", square_interval)
 
 
@@ -214,7 +255,7 @@ def training_gradient(
     If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
-        off = torch.amp.GradScaler(engine.device.type, enabled=False)
-        engine = replace(engine, autocast=None, scaler=off)
+        no_scaler = torch.amp.GradScaler(engine.device.type, enabled=False)
+        engine = replace(engine, autocast=None, scaler=no_scaler)
     engine.backward(network, images, labels, size)
     return [parameter.grad for parameter in network.parameters()]
