@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +20,7 @@ from conftest import ROOT, TINY, configure, python, timeless
 from data_files import write_images
 from forked import forge
 from resumed import MOVED
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -90,8 +91,28 @@ class Pretended(TorchDispatchMode):
         return result
 
 
-def both(fp16: str) -> Any:
-    """Records on the CPU and on the device, and what was seen there up to each epoch's end."""
+class Replayed(Engine):
+    """Writes an update's gradient into the same memory, as a CUDA graph does that is replayed."""
+
+    def backward(
+        self, network: nn.Module, images: Tensor, labels: Tensor, *more: Any
+    ) -> tuple[Tensor, ...]:
+        sums = super().backward(network, images, labels, *more)
+        _, parameters = more if len(more) == 2 else (None, ())  # A twin is outside of the graph.
+        for parameter in parameters:
+            memory = MEMORY.setdefault(parameter, torch.empty_like(parameter))
+            parameter.grad = memory.copy_(parameter.grad)
+        return sums
+
+
+MEMORY: dict[Tensor, Tensor] = {}  # of the gradients of Replayed
+
+
+def both(kind: str) -> Any:
+    """Records on the CPU and on the device, and what was seen there up to each epoch's end.
+
+    ``kind`` is "fp16", or "replayed": with η in a tensor on the device, as a CUDA graph needs it.
+    """
     backend_registration._setup_privateuseone_for_python_backend("pretended")
     OnDevice.on = torch.device("pretended:0")
     torch.__future__.set_swap_module_params_on_conversion(True)  # subclasses of tensors need it
@@ -100,18 +121,22 @@ def both(fp16: str) -> Any:
     records, seen = [], []
     bar = mock.Mock(end_epoch=lambda _: seen.append({**SEEN}))
     for device in ("cpu", "pretended"):
-        scaler = torch.amp.GradScaler(device, enabled=bool(fp16))
-        on = Engine(torch.device(device), None, scaler, micro_batch_size=20)
+        scaler = torch.amp.GradScaler(device, enabled=kind == "fp16")
+        replays = kind == "replayed" and device == "pretended"
+        on = (Replayed if replays else Engine)(torch.device(device), None, scaler, 20)
+        on = replace(on, reuses_gradients=replays)
         with Pretended(), mock.patch("igo.train.machine.choose", return_value=on):
             # A CPU computes, without the detour of models.unstrided: width 16 needs none.
             run = prepared(configure(*TINY, *MOVED, "optimizer=shb", "model.width=16"))
+            for group in run.optimizer.param_groups if replays else []:
+                group["lr"] = OnDevice(torch.tensor(group["lr"]))
             records.append(timeless(train(run, bar=bar).records))
     return [*records, seen[3:]]
 
 
-@pytest.mark.parametrize(("fp16", "checks"), [("", 1), ("fp16", 2)])
-def test_an_update_never_waits(fp16: str, checks: int, tmp_path: Path) -> None:
-    ((wanted, records, seen),) = forge.results(tmp_path, 1, "test_device.both", fp16)
+@pytest.mark.parametrize(("kind", "checks"), [("", 1), ("fp16", 2), ("replayed", 1)])
+def test_an_update_never_waits(kind: str, checks: int, tmp_path: Path) -> None:
+    ((wanted, records, seen),) = forge.results(tmp_path, 1, "test_device.both", kind)
     torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
     first, second, third = (Counter[str](counts) for counts in seen)
     wanted = {**EPOCH, "draw_moves": 3, "_check_finite": checks}

@@ -272,3 +272,15 @@ def test_a_compiled_model_trains_and_continues_as_it_is_to_rounding(tmp_path: Pa
     for found, name in itertools.product(records, ("train/loss", "test/loss", "gradient_variance")):
         wanted = [record[name] for record in plain]
         assert [record[name] for record in found] == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_rate_in_a_tensor_trains_as_a_number_does(optimizer: str) -> None:
+    """As a CUDA graph needs it: ``Schedule`` fills the tensor that the optimizer was made with."""
+    numbers, tensors = (prepared(configure(*TINY, f"optimizer={optimizer}")) for _ in range(2))
+    rate = torch.tensor(tensors.optimizer.param_groups[0]["lr"], dtype=torch.float64)
+    tensors.optimizer.param_groups[0]["lr"] = rate
+    wanted, records = (timeless(train(run).records) for run in (numbers, tensors))
+    torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
+    assert [record["eta_m"] for record in records] == [record["eta_m"] for record in wanted]
+    assert rate == numbers.optimizer.param_groups[0]["lr"] != records[0]["eta_m"]

@@ -98,6 +98,7 @@ class Quadratic:
 
     scaler: torch.amp.GradScaler
     ranks: Ranks = ALONE
+    reuses_gradients: bool = False
 
     def backward(self, model: Stub, noise: Tensor, of: int, size: int) -> None:
         assert size == of

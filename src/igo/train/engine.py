@@ -26,7 +26,8 @@ class Engine:
 
     ``autocast`` is None for fp32. ``scaler`` scales the loss in fp16, and skips a step whose scaled
     gradient overflows. ``micro_batch_size`` is the most samples that go through the model at once,
-    over all ranks.
+    over all ranks. ``reuses_gradients`` says that each update writes its gradient where the one
+    before it was, as a CUDA graph does that is replayed.
     """
 
     device: torch.device
@@ -37,6 +38,7 @@ class Engine:
     ranks: Ranks = ALONE
     parallel: DistributedDataParallel | None = None  # the model, with several ranks
     compiled: Callable[[nn.Module, Tensor], Tensor] | None = None  # calls the model in training
+    reuses_gradients: bool = False
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory."""

@@ -126,7 +126,7 @@ def train_epoch(
     for batch, next_batch in pairwise(chain[Any](stream, [None])):
         check_stop()
         update = schedule.step()
-        rates.append(run.optimizer.param_groups[0]["lr"])
+        rates.append(update.learning_rate)
         *sums, slope = engine.backward(run.network, *batch, update.batch_size, parameters)
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
