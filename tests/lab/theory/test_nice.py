@@ -1,19 +1,30 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from lab.theory.functions import Dented, Ripple, Smoothed, rastrigin
+from lab.theory.functions import Dented, Ripple, rastrigin
 from lab.theory.nice import bands, check_new_sigma_nice, check_sigma_nice, minimisers
 from lab.theory.smoothing import BALL, GAUSSIAN
 
 
-def drifting(speed, curvature=1.0):
-    """Return f̂_δ = c(x − speed·δ)²/2, whose minimiser moves by exactly speed·(δ_m − δ_{m+1})."""
-    return Smoothed(
-        lambda x, d: curvature * (x - speed * d) ** 2 / 2,
-        lambda x, d: curvature * (x - speed * d),
-        lambda x, _: np.full_like(x, curvature),
-        (-5.0, 5.0),
-    )
+@dataclass(frozen=True)
+class Drifting:
+    """f̂_δ = c(x − speed·δ)²/2, whose minimiser moves by exactly speed·(δ_m − δ_{m+1})."""
+
+    speed: float
+    c: float = 1.0
+    domain = (-5.0, 5.0)
+    dimension = 1
+
+    def value(self, x, d):
+        return self.c * (x - self.speed * d) ** 2 / 2
+
+    def gradient(self, x, d):
+        return self.c * (x - self.speed * d)
+
+    def second_derivative(self, x, _):
+        return np.full_like(x, self.c)
 
 
 def broken(levels, condition):
@@ -22,24 +33,24 @@ def broken(levels, condition):
 
 def test_a_quadratic_is_nice_with_its_own_curvature_and_no_more():
     for sigma, expected in ((3.0, []), (3.1, [1.0, 0.5])):
-        levels = check_sigma_nice(drifting(0, 3.0), [1.0, 0.5], sigma)
-        assert broken(levels, "is_convex") == expected
-        assert broken(levels, "moves_little") == []
+        levels = check_sigma_nice(Drifting(0, 3.0), [1.0, 0.5], sigma)
+        assert broken(levels, "ii_holds") == expected
+        assert broken(levels, "i_holds") == []
         assert [level.largest_sigma for level in levels] == pytest.approx([3.0, 3.0])
 
 
 @pytest.mark.parametrize(("speed", "failing"), [(0.99, []), (1.01, [1.0, 0.7])])
 def test_condition_one_is_a_speed_limit_on_the_minimiser(speed, failing):
-    levels = check_new_sigma_nice(drifting(speed), [1.0, 0.7, 0.2], 1.0, sigma=0.5)
-    assert broken(levels, "moves_little") == failing
-    levels_of_hazan = check_sigma_nice(drifting(speed), [1.0], sigma=0.5)
-    assert broken(levels_of_hazan, "moves_little") == failing[:1]
+    levels = check_new_sigma_nice(Drifting(speed), [1.0, 0.7, 0.2], 1.0, sigma=0.5)
+    assert broken(levels, "i_holds") == failing
+    levels_of_hazan = check_sigma_nice(Drifting(speed), [1.0], sigma=0.5)
+    assert broken(levels_of_hazan, "i_holds") == failing[:1]
 
 
 def test_ball_smoothed_rastrigin_fails_at_zero_inside_the_band_and_has_two_minimisers():
     function = rastrigin(BALL, 1)
     levels = check_new_sigma_nice(function, [1.2, 0.75, 0.3], 0.1, sigma=1.0)
-    assert broken(levels, "is_convex") == [0.75]
+    assert broken(levels, "ii_holds") == [0.75]
     minima = np.sort(minimisers(function, 0.75)[:, 0])
     x = np.linspace(-2, 2, 400_001)[:, None]
     values = function.value(x, 0.75)
@@ -76,7 +87,7 @@ def test_the_ripple_is_new_sigma_nice_with_its_stated_sigma_though_not_convex():
     problem = Ripple()
     deltas = list(0.2 * (1 - np.arange(20) / 20) ** 0.5)
     levels = check_new_sigma_nice(problem, deltas, 1.0, problem.sigma(0.2))
-    assert all(level.is_convex and level.moves_little for level in levels)
+    assert all(level.ii_holds and level.i_holds for level in levels)
     rises = np.diff(problem.value(np.linspace(-1, 1, 4001)))
     assert ((rises[:-1] < 0) & (rises[1:] > 0)).sum() > 1  # local minima
 
@@ -89,4 +100,4 @@ def test_the_dented_bowl_is_sigma_nice_and_a_wider_dent_is_not():
         (Dented(far=1.2), 0.01, False),
     ):
         levels = check_sigma_nice(problem, deltas, sigma)
-        assert all(level.is_convex and level.moves_little for level in levels) is nice
+        assert all(level.ii_holds and level.i_holds for level in levels) is nice
