@@ -1,26 +1,25 @@
-"""`python -m lab.theory study=nice`: figures and tables of the theory into results/theory."""
+"""`python -m lab.theory STUDY…`: figures and tables of the theory into results/theory.
+
+Without a name all studies run; they take an hour. Each is a file of lab/theory/studies.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-from omegaconf import DictConfig
-
-from igo.config.cli import hydra_program
-
-SETTINGS = Path(__file__).parent / "theory.yaml"
-
-
-def run(composed: DictConfig, _typed: list[str]) -> None:
-    """Run the chosen studies. Their libraries are imported here, so that --help answers at once."""
-    from lab.theory import laboratory
-
-    laboratory.run(composed)
+from lab.theory import laboratory
 
 
 def main() -> None:
-    """Run the command line through Hydra."""
-    hydra_program(run, SETTINGS)
+    """Run the named studies."""
+    names = sys.argv[1:]
+    for name in names:
+        if name in {"-h", "--help"}:
+            print(__doc__, "\n".join(laboratory.STUDIES), sep="\n")
+            return
+        if name not in laboratory.STUDIES:
+            sys.exit(f"error: no study {name!r}: there are {', '.join(laboratory.STUDIES)}")
+    laboratory.run(names or laboratory.STUDIES)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT
 from polars.testing import assert_frame_equal
 
-from lab.theory import laboratory
+from lab.theory import __main__, laboratory
 
 COMMITTED = ROOT / "results" / "theory"
 MINUTES = ("explicit", "noise", "nice", "implicit", "escape", "own_noise")  # CI has no time for
@@ -16,9 +16,9 @@ MINUTES = ("explicit", "noise", "nice", "implicit", "escape", "own_noise")  # CI
     ],
     ids=["the quick", "the rest"],
 )
-def test_the_committed_theory_comes_out_again(tmp_path, program, names):
+def test_the_committed_theory_comes_out_again(tmp_path, names):
     """The tables are those in results/theory; the page has the rows of the studies that ran."""
-    program(f"study=[{','.join(names)}]", "output=out", command="lab.theory").good()
+    laboratory.run(names, tmp_path / "out")
     studies = [laboratory.load(name).STUDY for name in names]
     page = (tmp_path / "out" / "README.md").read_text()
     assert f"**{sum(len(study.rows) for study in studies)} statements: " in page
@@ -29,7 +29,7 @@ def test_the_committed_theory_comes_out_again(tmp_path, program, names):
         assert_frame_equal(frames[name], committed[name], rel_tol=1e-3, abs_tol=1e-9)
 
 
-def test_a_bad_value_is_one_line_and_a_failing_exit_code(tmp_path, program):
-    process = program("study=[nice,decay_rate]", command="lab.theory")
-    assert "Did you mean 'decay_rates'?" in process.error()
-    assert list(tmp_path.iterdir()) == []
+def test_an_unknown_study_is_one_line_before_any_work(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["-m", "nice", "decay_rate"])
+    with pytest.raises(SystemExit, match="error: no study 'decay_rate': there are identity, noise"):
+        __main__.main()
