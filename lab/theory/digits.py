@@ -17,6 +17,10 @@ class Digits:
     images: Tensor
     labels: Tensor
 
+    def part(self, rows: Tensor) -> "Digits":
+        """Return these samples."""
+        return Digits(self.images[rows], self.labels[rows])
+
 
 def load() -> Digits:
     """Return scikit-learn's 1,797 digits less a stratified fifth."""
@@ -97,6 +101,5 @@ def after_epochs(
     n, x = len(data.labels), network.initial(1, seed)[0]
     for _ in range(round(epochs * n / batch)):
         rows = torch.rand(n, generator=random).topk(batch).indices
-        slope = network.gradient(x, Digits(data.images[rows], data.labels[rows]))
-        x = x.add(slope, alpha=-rate)
+        x = x.add(network.gradient(x, data.part(rows)), alpha=-rate)
     return x
