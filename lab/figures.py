@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from igo.ground.statistics import Estimate
 from igo.report import draw
 
 BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = [c.light for c in draw.PALETTE]
@@ -29,18 +30,13 @@ def drawn(path: Path, columns: int, width: float, height: float) -> Iterator[lis
         figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
-def forests(
-    axes: Axes, claims: Sequence[str], groups: Mapping[str, Sequence[Mapping[str, float]]]
-) -> None:
+def forests(axes: Axes, claims: Sequence[str], groups: Mapping[str, Sequence[Estimate]]) -> None:
     """Differences with 95 % intervals: a line for each claim, in it a colour for each group."""
     places = -np.arange(len(claims))
-    for number, ((name, differences), colour) in enumerate(
+    for number, ((name, estimates), colour) in enumerate(
         zip(groups.items(), COLOURS, strict=False)
     ):
-        x, low, high = (
-            np.array([difference[column] for difference in differences])
-            for column in ("statistic", "low", "high")
-        )
+        x, low, high = np.transpose([(each.value, each.low, each.high) for each in estimates])
         y = places - 0.7 / len(groups) * (number - (len(groups) - 1) / 2)
         axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
     axes.axvline(0, color=INK, lw=0.8)

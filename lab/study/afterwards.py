@@ -12,13 +12,11 @@ import numpy as np
 
 import igo
 from igo.config.load import make_plan
-from igo.ground.errors import UserError
 from igo.ground.statistics import Array
 from igo.plans.plan import Plan
-from igo.runs.folder import path_of, state_of
-from lab.study import fewer_updates, images, records, seeds, table
-from lab.study.design import Job, Record, Runs, Study, best, key, search
-from lab.study.fewer_updates import CHANCE, EXPERIMENT, LENGTHS, RATES, TUNED
+from lab.study import fewer_updates, images, records, table
+from lab.study.design import RUNS, Job, Record, Runs, Study, best, search
+from lab.study.fewer_updates import LENGTHS, RATES, TUNED
 
 SEEDS = range(300, 332)  # those of the study
 AGAIN = range(300, 308)  # of arms that are repeated, as this machine may be of another kind
@@ -33,9 +31,7 @@ def jobs(runs: Runs) -> Iterator[Job]:
     """The tuning of the control, and the seeds."""
 
     def accuracies(rate: float) -> list[float] | None:
-        tried = [runs.get(key(job)) for job in _jobs([(CONTROL, rate)], TUNED)]
-        found = [record["running"] for record in tried if record]
-        return found if len(found) == len(tried) else None
+        return STUDY.scores(_jobs([(CONTROL, rate)], TUNED), runs, "running")
 
     by_rate = search(RATES, 2, accuracies)
     for rate in by_rate:
@@ -61,24 +57,20 @@ def train(job: Job, _: Runs) -> Record:
     """A run as those of the study, but for the control's plan."""
     images.require([f"ten/{job['seed']}"], f"ten {job['seed']} 1")
     control = job["arm"] == CONTROL
-    arm = fewer_updates.settings("cosine, b = 32" if control else job["arm"], LENGTH, job["rate"])
-    config = records.config(EXPERIMENT, arm, job["seed"])
-    config = replace(config, runs_dir=str(records.RUNS / ("root" if control else "afterwards")))
+    arm = {"arm": "cosine, b = 32"} if control else {}
+    config = records.config_of(fewer_updates.settings({**job, **arm, "length": LENGTH}))
+    config = replace(config, runs_dir=str(RUNS / ("root" if control else "afterwards")))
     plan = root_cosine(config.batch_size, config.dataset.samples) if control else make_plan(config)
-    folder = path_of(config)
-    try:
-        seeds.finish(config, plan)
-    except UserError:
-        if state_of(folder) != "failed":
-            raise
-        return {"running": CHANCE, "fresh": CHANCE}  # its loss was not finite
-    run = records.of_folders(folder.parent)[folder.name]
-    updates = np.diff([0, *(epoch["updates"] for epoch in run.epochs)])
-    rates = updates * [epoch["eta_m"] for epoch in run.epochs]
-    deltas = np.array([epoch["delta_measured"] for epoch in run.epochs], dtype=float)
+    run = records.trained(config, plan)
+    ends = {"running": run["end_accuracy"], "fresh": run["anew_accuracy"]}
+    if not run["finite"]:
+        return ends
+    updates = np.diff([0, *(epoch["updates"] for epoch in run["epochs"])])
+    rates = updates * [epoch["eta_m"] for epoch in run["epochs"]]
+    deltas = np.array([epoch["delta_measured"] for epoch in run["epochs"]], dtype=float)
     return {
-        "running": 100 * run.epochs[-1]["test/accuracy"], "fresh": run.after["anew_accuracy"],
-        "updates": run.epochs[-1]["updates"],
+        **ends,
+        "updates": run["epochs"][-1]["updates"],
         "rates": rates.reshape(PARTS, -1).sum(1).tolist(),  # Σ η of each part
         "deltas": np.nanmean(deltas.reshape(PARTS, -1), axis=1).tolist(),  # δ, as measured
     }  # fmt: skip

@@ -12,41 +12,38 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from igo.config.load import make_plan
-from igo.ground.files import write_atomically
 from igo.ground.seeds import derive_seed, generator
 from igo.noise.measure import Spread, untouched
-from igo.runs import manifest
 from igo.runs.assemble import prepare
 from igo.train import measure
 from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import ends, images, records
+from lab.study.design import RECORDS, Job, Record, Runs, Scores, Study, best, key
 
-SEEDS, LEAST, FEW = range(303, 343), 32, 10  # LEAST are judged; FEW: of what is an estimate
-TUNED, RATES = range(900, 904), (0.2, 0.4, 0.8, 1.6)
+SEEDS, LEAST, FEW = range(303, 343), 32, 10  # LEAST are judged; FEW have what is an estimate
+TUNED, RATES, TUNED_ARMS = range(900, 904), (0.2, 0.4, 0.8, 1.6), ("even", "flat")
 RATE, BATCH, STAGES, EPOCHS = 0.8, 16, 5, 20
-LONG, OF_LONG = 80, ("m1", "m2", "avg", "flat", "even")  # epochs of more estimates; their arms
+LONG, LONG_ARMS = 80, ("m1", "m2", "avg", "flat", "even")  # epochs of more estimates; their arms
 STAGE = 25  # updates of a stage for each epoch of 125 batches
 SMOOTHING = 8  # batches of an update whose gradients are taken beside the point
 TRAINED = 97  # % of train accuracy, where a claim is judged
 MEASURED = 32  # batches of which C² is measured, after each stage
 ANNEAL, ANNEAL_RATE = 100, 0.1  # updates of 128 images, and their η
-NOT_FINITE = 10.0  # % that a run counts whose loss is not finite: chance
-FOLDER, ARCHIVE = records.RUNS / "cause", records.RECORDS / "cause.jsonl"
-Found = dict[str, Any]  # what a run came to
-Job = tuple[str, int, float, int]  # arm, seed, η_1, epochs
+# What a run counts whose loss is not finite: 10 %, chance
+CHANCE: Record = {"finite": False, "fresh": 10.0, "running": 10.0, "annealed": 10.0, "train": 10.0}
+BEST = "even at its best η"  # the tuning found another η than that of all arms: one more claim
+ARCHIVE = RECORDS / "cause.jsonl"
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,9 @@ def weights(k: int, v: float | None) -> Tensor:
 
 def mean(gradients: Sequence[list[Tensor]], v: float | None) -> list[Tensor]:
     """Σ w g, with the weights of v."""
-    first, *others = weights(len(gradients), v).tolist()
-    total = list(torch._foreach_mul(gradients[0], first))
-    for gradient, w in zip(gradients[1:], others, strict=True):
+    weight, *other_weights = weights(len(gradients), v).tolist()
+    total = list(torch._foreach_mul(gradients[0], weight))
+    for gradient, w in zip(gradients[1:], other_weights, strict=True):
         torch._foreach_add_(total, gradient, alpha=w)
     return total
 
@@ -146,14 +143,14 @@ class Steps:
         if arm.smoothing:
             with untouched(self.run.network):
                 shifts = self._own_noise(arm.smoothing[stage])
-        found = self.gradients(k, self.batches, shifts)
-        torch._foreach_add_(self.parameters, mean(found, arm.variance), alpha=-eta)
+        gradients = self.gradients(k, self.batches, shifts)
+        torch._foreach_add_(self.parameters, mean(gradients, arm.variance), alpha=-eta)
 
     def gradients(
         self, k: int, batches: Iterator[Batch], shifts: Sequence[list[Tensor]]
     ) -> list[list[Tensor]]:
         """Of k batches, each at the point plus its shift, where there are shifts."""
-        found = []
+        gradients_of_batches = []
         for i in range(k):
             self._track(i == 0)
             if shifts:
@@ -164,9 +161,9 @@ class Steps:
                 torch._foreach_sub_(self.parameters, shifts[i])
             if i == 0:
                 self.last.append((loss.item(), correct.item()))
-            found.append(gradient)
+            gradients_of_batches.append(gradient)
         self._track(True)
-        return found
+        return gradients_of_batches
 
     def _track(self, moves: bool) -> None:
         """Whether BatchNorm's running statistics move: by the first batch of an update alone.
@@ -181,7 +178,7 @@ class Steps:
         """In %, of the first batches of the last 125 updates."""
         return 100 * sum(right for _, right in self.last) / (BATCH * len(self.last))
 
-    def noise(self, stage: int) -> Found:
+    def noise(self, stage: int) -> Record:
         """C² at the point, δ of the arm's updates there, and the size of the weights."""
         run, seed = self.run, self.run.config.seed
         order = torch.randperm(run.data.n, generator=generator(seed, "noise", stage))
@@ -208,51 +205,42 @@ class Steps:
         }
 
 
-def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Found:
-    """Train an arm, and measure its end."""
-    start = time.process_time()
-    settings = {"schedule": "method1", "epochs": epochs, "learning_rate": rate}
-    config = records.config("path", settings, seed)
+def prepared(epochs: int, rate: float, seed: int) -> Training:
+    """The network and the images of a seed, before the first update."""
+    images.require([f"ten/{seed}"], f"ten {seed} 1")
+    settings = {"experiment": "path", "schedule": "method1", "epochs": epochs}
+    config = records.config_of(settings | {"learning_rate": rate, "seed": seed})
     run = prepare(config, make_plan(config))
     run.network.train()
-    steps = Steps(run, ARMS[name], rate)
-    stages: list[Found] = []
+    return run
+
+
+def train(job: Job, _runs: Runs) -> Record:
+    """Train an arm, and measure its end."""
+    rate, epochs = job["rate"], job["epochs"]
+    run = prepared(epochs, rate, job["seed"])
+    steps = Steps(run, ARMS[job["arm"]], rate)
+    stages: list[Record] = []
     update_passed = None
-    record: Found = {"arm": name, "seed": seed, "rate": rate, "epochs": epochs, "finite": True}
     for stage in range(STAGES):
         for number in range(STAGE * epochs):
             steps.step(stage, number)
             if not math.isfinite(steps.last[-1][0]):
-                return record | {
-                    "finite": False,
-                    "fresh": NOT_FINITE,
-                    "running": NOT_FINITE,
-                    "train": NOT_FINITE,
-                    "stages": stages,
-                }
+                return CHANCE | {"stages": stages}
             if update_passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
                 update_passed = stage * STAGE * epochs + number + 1
         stages.append(steps.noise(stage))
     _, running = ends.evaluated(run.network, run.data.test_batches())
-    fresh_accuracy, train = fresh(run)
-    seconds = time.process_time() - start
+    numbers = {"passed": update_passed, "passes": steps.passes, "stages": stages}
+    return {"finite": True, "running": running, **numbers, **end(run)}
+
+
+def end(run: Training) -> Record:
+    """Accuracies in % with new statistics of BatchNorm, and those after the anneal."""
+    test, of_training = fresh(run)
     ends.anneal(run, ANNEAL_RATE, ANNEAL)
     annealed, _ = fresh(run)
-    hardware = manifest.of_training(run)["hardware"]
-    return record | {
-        "fresh": fresh_accuracy,
-        "running": running,
-        "train": train,
-        "annealed": annealed,
-        "passed": update_passed,
-        "passes": steps.passes,
-        "stages": stages,
-        "cpu_seconds": seconds,
-        "cpu": hardware["cpu"],
-        "instructions": hardware["instructions"],
-        "torch": torch.__version__,
-        "commit": manifest.commit(),
-    }
+    return {"fresh": test, "train": of_training, "annealed": annealed}
 
 
 def fresh(run: Training) -> tuple[float, float]:
@@ -260,102 +248,57 @@ def fresh(run: Training) -> tuple[float, float]:
     order = torch.randperm(run.data.n, generator=generator(0, "statistics")).split(ends.AT_ONCE)
     update_bn(run.data.plain_batches(order), run.network.train())
     _, test = ends.evaluated(run.network, run.data.test_batches())
-    _, train = ends.evaluated(run.network, run.data.plain_batches(order))
+    _, of_training = ends.evaluated(run.network, run.data.plain_batches(order))
     run.network.train()
-    return test, train
+    return test, of_training
 
 
-def jobs(runs: Mapping[str, Found]) -> Iterator[Job]:
-    """The runs of the protocol: the tuning, after it the seeds in turn, and the long ones."""
-    yield from itertools.product(("even", "flat"), TUNED, RATES, (EPOCHS,))
-    best = best_rate("even", runs)
-    if best is None:
+def job_of(arm: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Job:
+    """A run of an arm."""
+    return {"arm": arm, "seed": seed, "rate": rate, "epochs": epochs}
+
+
+def tuning(arm: str, runs: Runs) -> Scores:
+    """The accuracies of the tuning by η_1."""
+    tried = {rate: [job_of(arm, seed, rate) for seed in TUNED] for rate in RATES}
+    return {rate: STUDY.scores(jobs, runs, "fresh") for rate, jobs in tried.items()}
+
+
+def jobs(runs: Runs) -> Iterator[Job]:
+    """The runs of the protocol: the tuning, and after it the seeds in turn."""
+    for arm, seed, rate in itertools.product(TUNED_ARMS, TUNED, RATES):
+        yield job_of(arm, seed, rate)
+    best_rate = best(tuning("even", runs))
+    if best_rate is None:
         return
     for seed in SEEDS:
-        for name in ARMS:
-            if name not in ESTIMATED or seed < SEEDS[0] + FEW:
-                yield name, seed, RATE, EPOCHS
-        if best != RATE:
-            yield "even", seed, best, EPOCHS
-    for seed, name in itertools.product(SEEDS[:FEW], OF_LONG):
-        yield name, seed, RATE, LONG
+        for arm in ARMS:
+            if arm not in ESTIMATED or seed < SEEDS[0] + FEW:
+                yield job_of(arm, seed)
+        if best_rate != RATE:
+            yield job_of("even", seed, best_rate)
 
 
-def _missing(runs: Mapping[str, Found]) -> list[Job]:
-    return [job for job in jobs(runs) if key(*job) not in runs]
+def long_jobs(_: Runs) -> Iterator[Job]:
+    """The runs of more epochs, which are estimates."""
+    for seed, arm in itertools.product(SEEDS[:FEW], LONG_ARMS):
+        yield job_of(arm, seed, epochs=LONG)
 
 
-def best_rate(name: str, runs: Mapping[str, Found]) -> float | None:
-    """The η_1 of the highest mean accuracy in the tuning; None while runs of it are missing."""
-    means = {}
-    for rate in RATES:
-        names = [key(name, seed, rate) for seed in TUNED]
-        if any(name not in runs for name in names):
-            return None
-        means[rate] = np.mean([runs[name]["fresh"] for name in names])
-    return max(means, key=lambda rate: means[rate])
+def named(job: Job) -> str:
+    """The arm of a page."""
+    return str(job["arm"]) if job["rate"] == RATE else BEST
 
 
-def key(name: str, seed: int, rate: float, epochs: int = EPOCHS) -> str:
-    """The name of a run."""
-    return f"{seed}-{name}-{rate:g}-{epochs}"
+def of_archive() -> Runs:
+    """The records of the archive, whose lines have the settings of their jobs among all else."""
+    runs = map(json.loads, ARCHIVE.read_text().splitlines())
+    return {
+        key(job_of(run["arm"], run["seed"], run["rate"], run["epochs"])): run
+        | {"cpu": f"{run['cpu']}, {run['instructions']}"}
+        for run in runs
+    }
 
 
-def archived() -> dict[str, Found]:
-    """The runs of the archive, by name."""
-    return _by_name(ARCHIVE.read_text().splitlines() if ARCHIVE.is_file() else [])
-
-
-def read() -> dict[str, Found]:
-    """All runs that have ended, of the archive and of the folder, by name."""
-    return archived() | _by_name(file.read_text() for file in sorted(FOLDER.glob("*.json")))
-
-
-def _by_name(texts: Iterable[str]) -> dict[str, Found]:
-    records = map(json.loads, texts)
-    return {key(run["arm"], run["seed"], run["rate"], run["epochs"]): run for run in records}
-
-
-def whole_seeds(runs: Mapping[str, Found], epochs: int = EPOCHS) -> dict[int, list[Found]]:
-    """The runs of each seed that has all its arms, trained on one kind of CPU by one PyTorch."""
-    of_seeds: dict[int, list[str]] = {}
-    if best_rate("even", runs) is not None:
-        for job in jobs(runs):
-            if job[1] in SEEDS and job[3] == epochs:
-                of_seeds.setdefault(job[1], []).append(key(*job))
-    seeds = {}
-    for seed, names in of_seeds.items():
-        records = [runs[name] for name in names if name in runs]
-        kinds = {
-            (run["cpu"], run["instructions"], run["torch"]) for run in records if run["finite"]
-        }
-        if len(records) == len(names) and len(kinds) <= 1:
-            seeds[seed] = records
-    return seeds
-
-
-def archive() -> int:
-    """Write the runs of the tuning and of whole seeds into the archive; return their number."""
-    runs = read()
-    records = [runs[key(*job)] for job in jobs(runs) if job[1] in TUNED and key(*job) in runs]
-    for epochs in (EPOCHS, LONG):
-        records += itertools.chain.from_iterable(whole_seeds(runs, epochs).values())
-    write_atomically(ARCHIVE, "".join(json.dumps(run) + "\n" for run in records))
-    return len(records)
-
-
-def run(words: list[str]) -> None:
-    """Train what is missing, without showing a result: process PART, from 0, of OF."""
-    part, parts = map(int, words)
-    torch.set_num_threads(1)
-    for seeds in (TUNED, SEEDS):
-        images.require((f"ten/{seed}" for seed in seeds), f"ten {seeds[0]} {len(seeds)}")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    while jobs := _missing(read()):
-        own_jobs = [job for job in jobs if sum(map(ord, key(*job))) % parts == part]
-        for job in own_jobs:
-            content = json.dumps(trained(*job)) + "\n"
-            write_atomically(FOLDER / f"{key(*job)}.json", content)
-            print(f"{key(*job)}: done", flush=True)
-        if not own_jobs:  # another process has the last ones of the tuning
-            time.sleep(10)
+STUDY = Study("cause", jobs, train, SEEDS, named, old=of_archive)
+LONG_STUDY = Study("cause_long", long_jobs, train, SEEDS[:FEW], named, old=of_archive)

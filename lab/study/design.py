@@ -25,8 +25,9 @@ import torch
 from igo.ground.files import durable, write_atomically
 from igo.runs import manifest
 from igo.train.machine import cpu_name
-from lab.study.records import RECORDS, RUNS
 
+ROOT = Path(__file__).parents[2]
+RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
 Job = dict[str, Any]  # settings of a run, among them "arm" and "seed"
 Record = dict[str, Any]  # a run's "job", where and when it ran, and what it came to
 Runs = Mapping[str, Record]  # by the key of the job
@@ -43,10 +44,13 @@ def search(grid: Iterable[float], factor: float, scores: Callable[[float], Any])
     """The scores of a grid; a best at an edge adds the setting beyond it, by this factor."""
     by_setting: Scores = {setting: scores(setting) for setting in grid}
     while None not in by_setting.values():
-        chosen, edges = best(by_setting), {min(by_setting): 1 / factor, max(by_setting): factor}
-        if chosen not in edges:
+        best_setting, edges = (
+            best(by_setting),
+            {min(by_setting): 1 / factor, max(by_setting): factor},
+        )
+        if best_setting not in edges:
             break
-        by_setting[chosen * edges[chosen]] = scores(chosen * edges[chosen])
+        by_setting[best_setting * edges[best_setting]] = scores(best_setting * edges[best_setting])
     return dict(sorted(by_setting.items()))
 
 
@@ -63,7 +67,8 @@ class Study:
 
     ``jobs`` gives all jobs that can be named, in order: what a tuning chooses is named after it.
     ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged. ``arm``
-    is the part of a job by which a page names its arm.
+    is the part of a job by which a page names its arm. ``key`` names a job, and ``old`` gives the
+    records, by these names, of an archive that has another form.
     """
 
     name: str
@@ -71,6 +76,8 @@ class Study:
     train: Callable[[Job, Runs], Record]
     seeds: Sequence[int]
     arm: Callable[[Job], Any] = itemgetter("arm")
+    key: Callable[[Job], str] = key
+    old: Callable[[], Runs] = dict
 
     @property
     def folder(self) -> Path:
@@ -83,17 +90,30 @@ class Study:
         return RECORDS / f"{self.name}.jsonl.xz"
 
     def archived(self) -> dict[str, Record]:
-        """The records of the archive."""
-        return _by_key(lzma.open(self.file, "rt")) if self.file.is_file() else {}
+        """The records of the archives."""
+        records = dict(self.old())
+        if self.file.is_file():
+            with lzma.open(self.file, "rt") as lines:
+                records |= self._by_key(lines)
+        return records
+
+    def _by_key(self, texts: Iterable[str]) -> dict[str, Record]:
+        return {self.key(record["job"]): record for record in map(json.loads, texts)}
 
     def read(self) -> dict[str, Record]:
         """All records, of the archive and of the folder."""
         files = sorted(self.folder.glob("*.json"))
-        return self.archived() | _by_key(file.read_text() for file in files)
+        return self.archived() | self._by_key(file.read_text() for file in files)
+
+    def scores(self, jobs: Iterable[Job], runs: Runs, endpoint: str) -> list[float] | None:
+        """What these jobs came to; None while one has no record."""
+        records = [runs.get(self.key(job)) for job in jobs]
+        scores = [record[endpoint] for record in records if record is not None]
+        return scores if len(scores) == len(records) else None
 
     def missing(self, runs: Runs) -> list[Job]:
         """The jobs that have no record."""
-        return [job for job in self.jobs(runs) if key(job) not in runs]
+        return [job for job in self.jobs(runs) if self.key(job) not in runs]
 
     def run(self, _: Sequence[str] = ()) -> None:
         """Do the jobs that are missing, as long as there are any; started once for each core."""
@@ -105,56 +125,55 @@ class Study:
 
     def _done(self, job: Job, runs: Runs) -> bool:
         """Do a job, unless another process has it or has done it."""
-        file = self.folder / f"{key(job)}.json"
-        with (self.folder / f".{key(job)}.lock").open("ab") as lock:
+        name = self.key(job)
+        file = self.folder / f"{name}.json"
+        with (self.folder / f".{name}.lock").open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             if not file.is_file():
-                started = time.process_time()
+                start = time.process_time()
                 record = {"job": job, **provenance(), **self.train(job, runs)}
-                record["cpu_seconds"] = round(time.process_time() - started, 1)
+                record["cpu_seconds"] = round(time.process_time() - start, 1)
                 write_atomically(file, json.dumps(record) + "\n")
-                print(f"{key(job)}: done", flush=True)
+                print(f"{name}: done", flush=True)
         return True
 
     def whole_seeds(self, runs: Runs) -> dict[int, list[Record]]:
         """By seed the records of those whose jobs are all done, on machines of one kind."""
-        of_seeds: dict[int, list[Record | None]] = {}
+        jobs_of_seeds: dict[int, list[Job]] = {}
         for job in self.jobs(runs):
             if job["seed"] in self.seeds:
-                of_seeds.setdefault(job["seed"], []).append(runs.get(key(job)))
-        whole = {}
-        for seed, found in of_seeds.items():
-            records = [record for record in found if record is not None]
+                jobs_of_seeds.setdefault(job["seed"], []).append(job)
+        whole_seeds = {}
+        for seed, jobs in jobs_of_seeds.items():
+            records = [
+                {**runs[name], "job": job} for job in jobs if (name := self.key(job)) in runs
+            ]
             kinds = {(record["cpu"], record["torch"]) for record in records}
-            if len(records) == len(found) and len(kinds) == 1:
-                whole[seed] = records
-        return whole
+            if len(records) == len(jobs) and len(kinds) == 1:
+                whole_seeds[seed] = records
+        return whole_seeds
 
     def arms(self, runs: Runs) -> dict[Any, list[Record]]:
         """By arm the records of the whole seeds, from the first one on without a gap."""
-        whole, by_arm = self.whole_seeds(runs), dict[Any, list[Record]]()
-        for seed in itertools.takewhile(whole.__contains__, self.seeds):
-            for record in whole[seed]:
+        whole_seeds, by_arm = self.whole_seeds(runs), dict[Any, list[Record]]()
+        for seed in itertools.takewhile(whole_seeds.__contains__, self.seeds):
+            for record in whole_seeds[seed]:
                 by_arm.setdefault(self.arm(record["job"]), []).append(record)
         return by_arm
 
     def archive(self) -> int:
         """Write the records of the tuning and of whole seeds; return their number."""
-        runs = self.read()
-        names = {key(job): None for job in self.jobs(runs) if job["seed"] not in self.seeds}
-        kept = [runs[name] for name in names if name in runs]
-        kept += [record for seed in self.whole_seeds(runs).values() for record in seed]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
+        runs, old_runs = self.read(), self.old()
+        names = [self.key(job) for job in self.jobs(runs) if job["seed"] not in self.seeds]
+        names += [self.key(run["job"]) for seed in self.whole_seeds(runs).values() for run in seed]
+        records = {name: runs[name] for name in names if name in runs and name not in old_runs}
+        text = "".join(json.dumps(record) + "\n" for record in records.values())
         with durable(self.file) as file:
             file.write(lzma.compress(text.encode()))
-        return len(kept)
-
-
-def _by_key(texts: Iterable[str]) -> dict[str, Record]:
-    return {key(record["job"]): record for record in map(json.loads, texts)}
+        return len(records)
 
 
 def provenance() -> Record:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 
-from igo.config.load import make_plan
-from igo.ground.files import write_atomically
-from igo.ground.ranks import ALONE
 from igo.ground.statistics import LEVEL, Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
-from igo.runs import manifest
-from igo.runs.assemble import train
-from igo.runs.folder import RunFolder, path_of
-from igo.runs.terminal import Terminal
 from lab.figures import COLOURS, GREY, INK, drawn
-from lab.study import afterwards, records, rows, table
-from lab.study import fewer_updates as study
-from lab.study.fewer_updates import ARMS, EXPERIMENT, LENGTHS, NAME, SEEDS
-from lab.study.records import Arm, Run
+from lab.study import afterwards, fewer_updates, table
+from lab.study.design import RECORDS, Record, Runs
+from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
+from lab.study.rows import MARGIN
 
 REFERENCE = "cosine"
 LONGEST = LENGTHS[-1]
@@ -59,9 +50,9 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("Method 3", 80), ("cosine, b = 32", 80)),
     (("Method 3", 80), ("Method 1", 80)),
 )
-ROUNDS = 3
-SECONDS = records.RECORDS / f"{NAME}_seconds.json"
-FIGURE = f"![Accuracy by updates and by time]({NAME}.png)\n"
+SECONDS = RECORDS / "fewer_updates_seconds.json"  # of training, in rounds of all arms
+FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
+Arms = Mapping[tuple[str, int], Sequence[Record]]  # the runs by name and length, seed by seed
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 
 
@@ -72,6 +63,7 @@ class Claim:
     family: str
     first: str
     second: str
+    differences: Array
     pair: Pair
 
     @property
@@ -83,7 +75,7 @@ class Claim:
         return self.pair.verdict == "higher"
 
 
-def judged(ends: Ends, ratios: Mapping[str, float]) -> list[Claim]:
+def judged(accuracies: Ends, ratios: Mapping[str, float]) -> list[Claim]:
     """The four claims, from the accuracies and the seconds relative to those of cosine."""
     families: dict[str, list[tuple[str, str]]] = {"A": [], "B": []}
     for arm, rivals in GROWING.items():
@@ -92,11 +84,11 @@ def judged(ends: Ends, ratios: Mapping[str, float]) -> list[Claim]:
         families["B"].append((arm, nearest))
     claims = []
     for family, arms in families.items():
-        margin = rows.MARGIN if family == "A" else None
-        pairs = adjusted([pair(ends[arm] - ends[other_arm], margin) for arm, other_arm in arms])
-        claims += [
-            Claim(family, *names, pair_found) for names, pair_found in zip(arms, pairs, strict=True)
-        ]
+        margin = MARGIN if family == "A" else None
+        differences = [accuracies[arm] - accuracies[rival] for arm, rival in arms]
+        pairs = adjusted([pair(sample, margin) for sample in differences])
+        for names, sample, test in zip(arms, differences, pairs, strict=True):
+            claims.append(Claim(family, *names, sample, test))
     return claims
 
 
@@ -106,97 +98,51 @@ def outcomes(claims: Sequence[Claim]) -> dict[str, str]:
     return {arm: CALLED[holds[arm, "A"], holds[arm, "B"]] for arm in GROWING}
 
 
-@dataclass(frozen=True)
-class Found:
-    """The whole seeds of the study."""
-
-    runs: Mapping[str, Run]
-    arms: Mapping[tuple[str, int], Arm]  # at the chosen η_1, by name and length
-    seeds: range
-    seconds: Mapping[str, float]  # relative to cosine, at the longest length
-
-    def ends(self, length: int, endpoint: str) -> dict[str, Array]:
-        """Accuracy in % by arm: (seeds,)."""
-        return {
-            name: np.array(
-                [
-                    study.accuracy(self.arms[name, length], seed, self.runs, endpoint)
-                    for seed in self.seeds
-                ],
-                dtype=np.float64,
-            )
-            for name in ARMS
-        }
-
-    def of_arm(self, name: str, length: int) -> list[Run]:
-        """The runs of an arm, seed by seed."""
-        arm = self.arms[name, length]
-        return [self.runs[records.name_of(EXPERIMENT, arm, seed)] for seed in self.seeds]
-
-    def updates(self, name: str, length: int) -> float:
-        """Of a run that did not fail."""
-        finished_runs = [
-            run for run in self.of_arm(name, length) if run.status["state"] == "finished"
-        ]
-        return float(np.median([run.epochs[-1]["updates"] for run in finished_runs]))
-
-
-def found(runs: Mapping[str, Run]) -> Found:
-    """The whole seeds, from the first on without a gap."""
-    arms: dict[tuple[str, int], Arm] = {}
-    for name, length in itertools.product(ARMS, LENGTHS):
-        arm = study.chosen(name, length, runs)
-        assert arm  # the tuning has ended
-        arms[name, length] = arm
-    are_whole = [bool(study.whole(seed, [*arms.values()], runs)) for seed in SEEDS]
-    n = [*are_whole, False].index(False)
-    return Found(runs, arms, SEEDS[:n], relative(json.loads(SECONDS.read_text())["rounds"]))
-
-
-def relative(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The median over rounds of an arm's seconds, relative to those of cosine in that round."""
+def ends(arms: Arms, length: int, endpoint: str = "running") -> dict[str, Array]:
+    """Accuracy in % by arm: (seeds,)."""
     return {
-        name: float(
-            np.median(
-                [
-                    seconds_of_round[name] / seconds_of_round[REFERENCE]
-                    for seconds_of_round in rounds
-                ]
-            )
-        )
-        for name in rounds[0]
+        name: np.array([run[ENDPOINTS[endpoint]] for run in arms[name, length]]) for name in ARMS
     }
 
 
-def summary(runs: Mapping[str, Run]) -> str:
+def updates(arms: Arms, name: str, length: int = LONGEST) -> float:
+    """The updates of a run whose loss is finite."""
+    finite = [run for run in arms[name, length] if run["finite"]]
+    return float(np.median([run["epochs"][-1]["updates"] for run in finite]))
+
+
+def seconds() -> dict[str, float]:
+    """The median over rounds of an arm's seconds, relative to those of cosine in that round."""
+    rounds = pl.DataFrame(json.loads(SECONDS.read_text())["rounds"])
+    return rounds.select(pl.all() / pl.col(REFERENCE)).median().row(0, named=True)
+
+
+def summary(runs: Runs) -> str:
     """The claims, what they are called, and the arms."""
-    study_found = found(runs)
-    claims = judged(study_found.ends(LONGEST, ENDPOINTS["running"]), study_found.seconds)
+    arms = STUDY.arms(runs)
+    claims = judged(ends(arms, LONGEST), seconds())
     called = [
         f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
         for arm, name in outcomes(claims).items()
     ]
     parts = [_claims(claims), "".join(called), FIGURE]
-    parts += [_arms(study_found, length) for length in reversed(LENGTHS)]
-    ends = {name: study_found.ends(LONGEST, of) for name, of in ENDPOINTS.items()}
-    later = afterwards.summary(afterwards.STUDY.archived(), ends)
-    return "\n".join([*parts, _afterwards(study_found)]) + later
+    parts += [_arms(arms, length) for length in reversed(LENGTHS)]
+    ends_of_study = {endpoint: ends(arms, LONGEST, endpoint) for endpoint in ENDPOINTS}
+    post_hoc = afterwards.summary(afterwards.STUDY.archived(), ends_of_study)
+    return "\n".join([*parts, _afterwards(arms)]) + post_hoc
 
 
 def _claims(claims: Sequence[Claim]) -> str:
     lines = []
     for claim in claims:
-        comparison = claim.pair
-        assert None not in (comparison.difference, comparison.low, comparison.high)
-        ends = table.with_interval(comparison.difference, comparison.low, comparison.high)  # type: ignore[arg-type]
-        p = comparison.p_equal_holm if claim.family == "A" else comparison.p_holm
+        p = claim.pair.p_equal_holm if claim.family == "A" else claim.pair.p_holm
         verdict = "equal" if claim.family == "A" else "higher"
         lines.append(
             [
                 claim.family,
                 f"{claim.first} − {claim.second}",
-                str(comparison.n),
-                ends,
+                str(claim.pair.n),
+                table.mean_with_interval(claim.differences),
                 p_value(p),
                 verdict if claim.holds else f"not shown {verdict}",
             ]
@@ -205,85 +151,91 @@ def _claims(claims: Sequence[Claim]) -> str:
     return table.markdown(head, lines)
 
 
-def _arms(study_found: Found, length: int) -> str:
+def _arms(arms: Arms, length: int) -> str:
     """The arms at a length: where they end and what they cost."""
-    ends = {name: study_found.ends(length, endpoint) for name, endpoint in ENDPOINTS.items()}
-    lines = []
+    lines, seconds_of_arms = [], seconds()
     for name in ARMS:
-        above = [
-            table.mean_with_interval(of_all[name] - of_all[REFERENCE]) for of_all in ends.values()
-        ]
-        cells = [name, f"{study_found.arms[name, length]['learning_rate']:g}"]
-        cells += [f"{ends['running'][name].mean():.2f}"]
-        cells += ["", ""] if name == REFERENCE else above
-        cells.append(f"{study_found.updates(name, length):,.0f}")
-        cells += [f"{study_found.seconds[name]:.2f}"] if length == LONGEST else []
+        cells = [name, f"{arms[name, length][0]['job']['rate']:g}"]
+        cells.append(f"{ends(arms, length)[name].mean():.2f}")
+        for endpoint in ENDPOINTS:
+            accuracies = ends(arms, length, endpoint)
+            above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
+            cells.append("" if name == REFERENCE else above)
+        cells.append(f"{updates(arms, name, length):,.0f}")
+        cells += [f"{seconds_of_arms[name]:.2f}"] if length == LONGEST else []
         lines.append(cells)
     head = [f"{length} epochs", "η₁", "%", "− cosine", "fresh", "updates"]
     return table.markdown(head + (["time"] if length == LONGEST else []), lines)
 
 
-def _afterwards(study_found: Found) -> str:
+def _afterwards(arms: Arms) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
-    for pair_of in AFTERWARDS:
+    for pair_of_arms in AFTERWARDS:
         names = [
-            f"{name.partition(', 0')[0]} in {study_found.arms[name, length]['epochs']}"
-            for name, length in pair_of
+            f"{name.partition(', 0')[0]} in {settings(arms[name, length][0]['job'])['epochs']}"
+            for name, length in pair_of_arms
         ]
         cells = [" − ".join(names)]
-        for endpoint in ENDPOINTS.values():
-            ends, other_ends = (
-                study_found.ends(length, endpoint)[name] for name, length in pair_of
+        for endpoint in ENDPOINTS:
+            accuracies, other_accuracies = (
+                ends(arms, length, endpoint)[name] for name, length in pair_of_arms
             )
-            cells.append(table.mean_with_interval(ends - other_ends))
+            cells.append(table.mean_with_interval(accuracies - other_accuracies))
         lines.append(cells)
     return table.markdown(["post hoc: arm in epochs", *ENDPOINTS], lines)
 
 
-def tuning(runs: Mapping[str, Run]) -> str:
+def tuning(runs: Runs) -> str:
     """Mean accuracy of the tuning by arm, length and η_1, as CSV."""
     lines = [
-        {"length": length, "arm": name, "learning_rate": rate, "test_accuracy_percent": mean}
+        {
+            "length": length,
+            "arm": name,
+            "learning_rate": rate,
+            "test_accuracy_percent": np.mean(accuracies or np.nan),
+        }
         for length, name in itertools.product(LENGTHS, ARMS)
-        for rate, mean in study.tuned(name, length, runs).items()
+        for rate, accuracies in fewer_updates.tuning(name, length, runs).items()
     ]
     return pl.DataFrame(lines).write_csv(float_precision=3)
 
 
-def readme(runs: Mapping[str, Run]) -> str:
+def readme(runs: Runs) -> str:
     """README's table: a tuned cosine, in half the epochs too, and what grows b or keeps both."""
-    study_found = found(runs)
-    ends = study_found.ends(LONGEST, ENDPOINTS["running"])
+    arms = STUDY.arms(runs)
+    accuracies = ends(arms, LONGEST)
     lines = []
     for name, (eta, b) in README.items():
-        above = table.mean_with_interval(ends[name] - ends[REFERENCE])
+        above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
         lines.append(
             [
                 name,
                 eta,
                 b,
-                f"{ends[name].mean():.1f} %",
+                f"{accuracies[name].mean():.1f} %",
                 "" if name == REFERENCE else above,
-                f"{study_found.updates(name, LONGEST):,.0f}",
-                f"{study_found.seconds[name]:.2f}",
+                f"{updates(arms, name):,.0f}",
+                f"{seconds()[name]:.2f}",
             ]
         )
     head = ["", "η", "b", "test accuracy", "above cosine, 95 %", "updates", "time"]
     return table.markdown(head, lines)
 
 
-def draw(runs: Mapping[str, Run], file: Path) -> None:
+def draw(runs: Runs, file: Path) -> None:
     """Test accuracy less cosine's, by updates and by time. A line joins cosine's own lengths."""
-    study_found = found(runs)
-    ends = study_found.ends(LONGEST, ENDPOINTS["running"])
-    updates = {name: study_found.updates(name, LONGEST) for name in ARMS}
+    arms = STUDY.arms(runs)
+    accuracies = ends(arms, LONGEST)
     costs = {
-        "updates, of cosine's": {name: updates[name] / updates[REFERENCE] for name in ARMS},
-        "seconds, of cosine's": dict(study_found.seconds),
+        "updates, of cosine's": {
+            name: updates(arms, name) / updates(arms, REFERENCE) for name in ARMS
+        },
+        "seconds, of cosine's": seconds(),
     }
     shorter = [name for name in ARMS if "of the epochs" in name]
-    less = {name: mean_of(ends[name] - ends[REFERENCE]) for name in ARMS if name != REFERENCE}
+    names = [name for name in ARMS if name != REFERENCE]
+    less = {name: mean_of(accuracies[name] - accuracies[REFERENCE]) for name in names}
     with drawn(file, 2, 4.6, 3.6) as axes:
         axes[1].sharey(axes[0])
         for ax, (label, cost) in zip(axes, costs.items(), strict=True):
@@ -299,38 +251,9 @@ def draw(runs: Mapping[str, Run], file: Path) -> None:
             ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)
             ax.set_xlabel(f"{label} ({LONGEST} epochs)")
-        n = len(study_found.seeds)
+        n = len(accuracies[REFERENCE])
         axes[0].set_ylabel(f"test accuracy less cosine's,\npoints, 95 %, {n} seeds")
         axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
-def seconds(_: list[str]) -> None:
-    """Time the arms of the longest length in turn, in rounds, on one core that is idle.
-
-    The seconds are those of the epochs, with the noise that is measured in them.
-    """
-    torch.set_num_threads(1)
-    runs = study.ended()
-    arms = {name: study.chosen(name, LONGEST, runs) for name in ARMS}
-    rounds: list[dict[str, float]] = []
-    for number in range(ROUNDS):
-        rounds.append({})
-        for name, arm in arms.items():
-            if arm is None:
-                raise SystemExit("error: the tuning has not ended")
-            config = records.config(EXPERIMENT, arm, SEEDS[0])
-            config = replace(config, runs_dir=str(records.RUNS / "seconds"))
-            folder = RunFolder(path_of(config))
-            shutil.rmtree(folder.path, ignore_errors=True)
-            train(config, make_plan(config), folder, Terminal(quiet=True), ALONE)
-            run = records.of_folders(folder.path.parent)[folder.path.name]
-            rounds[-1][name] = sum(epoch["seconds"] for epoch in run.epochs)
-            print(f"round {number + 1} of {ROUNDS}, {name}: {rounds[-1][name]:.1f} s", flush=True)
-    status = run.status
-    content = {
-        "hardware": status["hardware"],
-        "torch": status["versions"]["torch"],
-        "commit": manifest.commit(),
-        "rounds": rounds,
-    }
-    write_atomically(SECONDS, json.dumps(content, indent=2) + "\n")
+TABLES = {"fewer_updates_tuning.csv": tuning}

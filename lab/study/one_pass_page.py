@@ -152,3 +152,6 @@ def draw(runs: Runs, file: Path) -> None:
         curve.legend()
         judged.forest(forest, claims(arms))
         forest.set_xlabel(f"nats a byte, 95 %, {len(constants[0])} seeds")
+
+
+TABLES = {"one_pass_tuning.csv": tuning}

@@ -1,130 +1,151 @@
-"""The records of runs, in run folders or in the archives of results/records."""
+"""Runs of igo in a study: the settings of a job, its training, and the record that is kept."""
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import accumulate
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from igo.config.load import make_plan
 from igo.config.schema import Config
-from igo.ground.files import CONF, Record
-from igo.runs.folder import path_of
+from igo.ground.errors import UserError
+from igo.ground.files import CONF
+from igo.ground.ranks import ALONE
+from igo.plans.plan import Plan
+from igo.runs.assemble import load, prepare, train
+from igo.runs.folder import RunFolder, path_of, state_of
+from igo.runs.terminal import Terminal
 from igo.sweep.jobs import Composer
+from lab.study import design, ends
+from lab.study.design import Job, Record, Runs, Study
 
-ROOT = Path(__file__).parents[2]
-RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
-REVERSED = RUNS / ".reversed"  # runs whose stages come in reversed order
-TURNED = "-reversed"  # at the end of such a run's name
-KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json")  # after: see lab.study.ends
-
-
-Arm = dict[str, Any]  # settings of a run; with "order: reversed" its stages are reversed
+Settings = dict[str, Any]  # of a run; with "order: reversed" its stages are reversed
+CHANCE = {"end_accuracy": 10.0, "anew_accuracy": 10.0}  # % of ten classes, if a loss is not finite
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run's files, by their names."""
+def study(
+    name: str,
+    jobs: Callable[[Runs], Iterator[Job]],
+    settings_of: Callable[[Job], Settings],
+    seeds: Sequence[int],
+    arm: Callable[[Job], Any],
+    anneal: float | None = None,
+) -> Study:
+    """A study whose jobs are runs of igo.
 
-    name: str
-    files: dict[str, str]
+    With ``anneal`` a run's end is measured again after an anneal at this η.
+    """
 
-    @cached_property
-    def epochs(self) -> list[Record]:
-        """The records, one for each epoch."""
-        return [json.loads(line) for line in self.files["metrics.jsonl"].splitlines()]
+    def trained_job(job: Job, _: Runs) -> Record:
+        settings = settings_of(job)
+        config = replace(config_of(settings), runs_dir=str(design.RUNS / name))
+        plan = make_plan(config)
+        if _is_reversed(settings):
+            config.runs_dir, plan = str(design.RUNS / f"{name}-reversed"), backwards(plan)
+        return trained(config, plan, anneal)
 
-    @cached_property
-    def status(self) -> dict[str, Any]:
-        """The content of status.json."""
-        return dict(json.loads(self.files["status.json"]))
-
-    @cached_property
-    def after(self) -> dict[str, float]:
-        """The measurements at the end of the run, by name; may be empty."""
-        return dict(json.loads(self.files.get("after.json", "{}")))
-
-    @property
-    def machine(self) -> tuple[str, ...]:
-        """What else than the seed the bits of a run depend on: CPU, its instructions, PyTorch."""
-        status = self.status
-        hardware, versions = status["hardware"], status["versions"]
-        return hardware["cpu"], hardware["instructions"], versions["torch"]
+    old = partial(of_archive, name)
+    return Study(name, jobs, trained_job, seeds, arm, lambda job: name_of(settings_of(job)), old)
 
 
-def of_study() -> dict[str, Run]:
-    """The finished runs in RUNS and in REVERSED, by name."""
-    turned = {
-        f"{name}{TURNED}": replace(run, name=f"{name}{TURNED}")
-        for name, run in of_folders(REVERSED).items()
+def trained(config: Config, plan: Plan, anneal: float | None = None) -> Record:
+    """Train a run on this plan and measure its end, unless this was done; return its record."""
+    folder = RunFolder(path_of(config))
+    try:
+        if state_of(folder.path) != "finished":
+            train(config, plan, folder, Terminal(quiet=True), ALONE)
+    except UserError:
+        if state_of(folder.path) != "failed":
+            raise
+    else:
+        with folder.held():
+            if not (folder.path / ends.FILE).is_file():
+                training = prepare(config, plan)
+                load(folder.checkpoint, folder.path.name, training, folder.status())
+                ends.measure(folder.path, training, anneal)
+    names = ("status.json", "metrics.jsonl", ends.FILE)
+    files = {name: folder.path / name for name in names}
+    return record_of({name: file.read_text() for name, file in files.items() if file.is_file()})
+
+
+def record_of(files: Mapping[str, str]) -> Record:
+    """The record of a run that has ended, from its files: its machine, its epochs, and its end.
+
+    Beside what was measured at the end it has numbers of the last epoch: ``end_accuracy`` by
+    running statistics, ``averaging`` what it is above that by new statistics of augmented images,
+    and those of the updates. Accuracies are in %.
+    """
+    status, lines = json.loads(files["status.json"]), files.get("metrics.jsonl", "").splitlines()
+    hardware = status["hardware"]
+    record: Record = {
+        "cpu": f"{hardware['cpu']}, {hardware['instructions']}",
+        "torch": status["versions"]["torch"],
+        "seconds": status.get("seconds"),
+        "finite": status["state"] != "failed",
+        "epochs": [json.loads(line) for line in lines],
     }
-    return of_folders(RUNS) | turned
+    if not record["finite"]:
+        return record | CHANCE
+    last_epoch = record["epochs"][-1]
+    record |= json.loads(files[ends.FILE])
+    record["end_accuracy"] = 100 * last_epoch["test/accuracy"]
+    record["end_train_accuracy"] = 100 * last_epoch["train/accuracy"]
+    record["end_train_loss"] = last_epoch["train/loss"]
+    if "anew_augmented_accuracy" in record:
+        record["averaging"] = record["end_accuracy"] - record["anew_augmented_accuracy"]
+    return record
 
 
-def of_folders(runs_dir: Path, states: Container[str] = ("finished",)) -> dict[str, Run]:
-    """The runs of a folder that are in one of these states, by name."""
-    runs = {}
-    for folder in sorted(path.parent for path in runs_dir.glob("*/status.json")):
-        files = {name: (folder / name).read_text() for name in KEPT if (folder / name).is_file()}
-        run = Run(folder.name, files)
-        if run.status.get("state") in states:
-            runs[run.name] = run
-    return runs
-
-
-def of_archives(folder: Path = RECORDS, pattern: str = "*.tar.xz") -> dict[str, Run]:
-    """The runs of the archives, by name."""
+@cache
+def of_archive(name: str) -> dict[str, Record]:
+    """The records of an archive of run folders, by the names of the runs."""
+    path = design.RECORDS / f"{name}.tar.xz"
     files: dict[str, dict[str, str]] = {}
-    for archive in sorted(folder.glob(pattern)):
-        with tarfile.open(archive) as tar:
+    if path.is_file():
+        with tarfile.open(path) as tar:
             for member in tar:
-                folder_name, _, name = member.name.partition("/")
+                run_name, _, file_name = member.name.partition("/")
                 content = tar.extractfile(member)
                 if content is not None:
-                    files.setdefault(folder_name, {})[name] = content.read().decode()
-    return {name: Run(name, contents) for name, contents in files.items()}
+                    files.setdefault(run_name, {})[file_name] = content.read().decode()
+    return {run_name: record_of(contents) for run_name, contents in files.items()}
 
 
-def write_archive(path: Path, runs: Iterable[Run]) -> None:
-    """Write the runs as RUN/FILE into a tar.xz. Its bytes depend on the runs alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with tarfile.open(partial, "w:xz") as tar:
-        for run in sorted(runs, key=lambda run: run.name):
-            for name in sorted(run.files):
-                data = run.files[name].encode()
-                entry = tarfile.TarInfo(f"{run.name}/{name}")
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-    partial.replace(path)
+def backwards(plan: Plan) -> Plan:
+    """The same stages in reversed order."""
+    reversed_rows = plan.rows[::-1]
+    first_epochs = accumulate((row.epochs for row in reversed_rows), initial=1)
+    rows = [
+        replace(row, stage=m, first_epoch=epoch, gamma_m=None, kappa_m=None, lambda_m=None)
+        for m, (row, epoch) in enumerate(zip(reversed_rows, first_epochs, strict=False), 1)
+    ]
+    return replace(plan, rows=tuple(rows))
 
 
-def reverses(arm: Arm) -> bool:
-    """Whether the arm has the stages of its schedule in reversed order."""
-    return arm.get("order") == "reversed"
+def _is_reversed(settings: Settings) -> bool:
+    return settings.get("order") == "reversed"
 
 
-def name_of(experiment: str, arm: Arm, seed: int) -> str:
-    """The name of the run with these settings and this seed."""
-    name = _name(_settings(experiment, arm, seed))
-    return f"{name}{TURNED}" if reverses(arm) else name
+def name_of(settings: Settings) -> str:
+    """The name of the run with these settings."""
+    name = _name(_plain(settings))
+    return f"{name}-reversed" if _is_reversed(settings) else name
 
 
-def config(experiment: str, arm: Arm, seed: int) -> Config:
-    """The configuration of these settings and this seed."""
-    return _config(_settings(experiment, arm, seed))
+def config_of(settings: Settings) -> Config:
+    """The configuration of these settings."""
+    return _config(_plain(settings))
 
 
-def _settings(experiment: str, arm: Arm, seed: int) -> tuple[tuple[str, Any], ...]:
-    settings = {name: value for name, value in arm.items() if name != "order"}
-    return tuple({"experiment": experiment, **settings, "seed": seed}.items())
+def _plain(settings: Settings) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, setting) for name, setting in settings.items() if name != "order")
 
 
 @cache

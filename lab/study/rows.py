@@ -7,19 +7,22 @@ a loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import yaml
 
 from igo.ground.files import write_atomically
-from igo.ground.statistics import Array
 from igo.report import comparison
-from lab.study.records import ROOT, Arm, Run, name_of
+from igo.report.comparison import p_value
+from lab.study import records
+from lab.study.design import ROOT, Job, Record, Runs, Study
+from lab.study.table import markdown, power, with_interval
 
 Row = dict[str, Any]  # a row as it is in the file
-Numbers = dict[str, Any]  # "found" of a row
 FILE = ROOT / "results" / "rows.yaml"
 HEAD = """\
 # The rows of results/cifar100.md: claims, their runs, and the result.
@@ -38,11 +41,6 @@ def read() -> list[Row]:
     return list(yaml.safe_load(FILE.read_text()))
 
 
-def of_experiment(name: str) -> list[Row]:
-    """The rows of an experiment, a file of conf/experiment."""
-    return [row for row in read() if row["experiment"] == name]
-
-
 def write(rows: Sequence[Row]) -> None:
     """Write the rows into the file."""
     options: Any = {"sort_keys": False, "allow_unicode": True, "width": 120}
@@ -50,70 +48,28 @@ def write(rows: Sequence[Row]) -> None:
     write_atomically(FILE, HEAD + "".join(texts))  # one by one: without YAML's anchors
 
 
-def planned_seeds(row: Row) -> range:
-    """The seeds of the protocol, from 0 on unless the row has another first one."""
-    start = row.get("first_seed", 0)
-    return range(start, start + row["seeds"])
+def title(settings: Mapping[str, Any]) -> str:
+    """The name of an arm: ``Method 2 reversed``."""
+    return f"Method {settings['schedule'][-1]}{' reversed' * ('order' in settings)}"
 
 
-def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
-    """The names of a row's runs, (arms, seeds)."""
-    return [
-        [name_of(row["experiment"], arm, seed) for seed in seeds]
-        for arm in (row["first"], row["second"])
-    ]
+def studies(rows: Sequence[Row]) -> dict[str, Study]:
+    """The study of each experiment: all arms of a seed, and then those of the next."""
+    names = dict.fromkeys(row["experiment"] for row in rows)
+    return {name: _study([row for row in rows if row["experiment"] == name]) for name in names}
 
 
-def arms(rows: Sequence[Row]) -> list[Arm]:
-    """The arms of these rows, each once, in the order in which they appear."""
-    unique_arms: list[Arm] = []
-    for arm in (arm for row in rows for arm in (row["second"], row["first"])):
-        unique_arms += [arm] if arm not in unique_arms else []
-    return unique_arms
+def _study(rows: Sequence[Row]) -> Study:
+    row = rows[0]
+    start, name = row.get("first_seed", 0), row["experiment"]
+    seeds = range(start, start + row["seeds"])
+    arms = {title(arm): arm for row in rows for arm in (row["second"], row["first"])}
 
+    def jobs(_: Runs) -> Iterator[Job]:
+        for seed, arm in itertools.product(seeds, arms.values()):
+            yield {"experiment": name, **arm, "seed": seed}
 
-def whole_seeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> dict[str, Run]:
-    """The runs of those planned seeds that have all arms of the rows, on machines of one kind."""
-    runs_of_seeds: dict[str, Run] = {}
-    for seed in planned_seeds(rows[0]):
-        of_seed = [name_of(rows[0]["experiment"], arm, seed) for arm in arms(rows)]
-        is_whole = all(name in runs and runs[name].after for name in of_seed)
-        if is_whole and len({runs[name].machine for name in of_seed}) == 1:
-            runs_of_seeds |= {name: runs[name] for name in of_seed}
-    return runs_of_seeds
-
-
-def endpoint(run: Run, name: str) -> float:
-    """A number measured at the end of a run, or one of these, of the last epoch.
-
-    ``end_accuracy`` is by running statistics, ``averaging`` what it is above that by new statistics
-    of augmented images; ``end_train_accuracy`` and ``end_train_loss`` are those of the updates.
-    Accuracies are in %.
-
-    Raises:
-        KeyError: the run has no such number.
-    """
-    record = run.epochs[-1]
-    if name == "end_train_loss":
-        return float(record["train/loss"])
-    if name == "averaging":
-        return float(100 * record["test/accuracy"] - run.after["anew_augmented_accuracy"])
-    if name == "end_train_accuracy":
-        return float(100 * record["train/accuracy"])
-    if name == "end_accuracy":
-        return float(100 * record["test/accuracy"])
-    return run.after[name]
-
-
-def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Array:
-    """The endpoint of a row's runs: (arms, seeds).
-
-    Raises:
-        KeyError: a run is missing, or was not measured.
-    """
-    return np.array(
-        [[endpoint(runs[name], row["endpoint"]) for name in arm] for arm in names(row, seeds)]
-    )
+    return records.study(name, jobs, dict, seeds, title, row.get("anneal"))
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
@@ -124,38 +80,37 @@ def families(rows: Sequence[Row]) -> list[list[Row]]:
     return list(by_family.values())
 
 
-def seeds_of(family: Sequence[Row], runs: Mapping[str, Run]) -> range:
-    """The planned seeds up to the first that an arm lacks; none if too few to be judged."""
-    seed_range = planned_seeds(family[0])
-    by_seed = zip(*(arm for row in family for arm in names(row, seed_range)), strict=True)
-    n = [*(all(name in runs for name in of_seed) for of_seed in by_seed), False].index(False)
-    return seed_range[: n if n >= family[0]["least"] else 0]
-
-
-def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
+def fill(rows: Sequence[Row], runs: Runs) -> None:
     """Put the numbers of the runs and the verdict into each row, in place."""
+    arms = {name: study.arms(runs) for name, study in studies(rows).items()}
     for family in families(rows):
-        seeds = seeds_of(family, runs)
+        of_experiment = arms[family[0]["experiment"]]
+        seeds = max(map(len, of_experiment.values()), default=0)
         for row in family:
             row["found"] = None
-        if seeds:
-            results = judged(family, [values(row, runs, seeds) for row in family])
-            for row, numbers in zip(family, results, strict=True):
-                row["found"] = {name: _rounded(number) for name, number in numbers.items()}
+        if seeds >= family[0]["least"]:
+            judge(family, of_experiment)
 
 
-def judged(family: Sequence[Row], endpoints: Sequence[Array]) -> list[Numbers]:
-    """The numbers and verdict of each row of a question; ``results`` (arms, seeds) for each row."""
+def judge(family: Sequence[Row], arms: Mapping[str, Sequence[Record]]) -> None:
+    """Put the numbers and the verdict into each row of a question, from the runs of its arms."""
+    ends = [
+        [
+            np.array([run[row["endpoint"]] for run in arms[title(row[arm])]])
+            for arm in ("first", "second")
+        ]
+        for row in family
+    ]
     margins = [row.get("margin", MARGIN) for row in family]
     pairs = comparison.adjusted(
-        [comparison.pair(x - y, m) for (x, y), m in zip(endpoints, margins, strict=True)]
+        [comparison.pair(x - y, margin) for (x, y), margin in zip(ends, margins, strict=True)]
     )
-    results = []
-    for row, pair, arm in zip(family, pairs, endpoints, strict=True):
+    for row, pair, (x, y) in zip(family, pairs, ends, strict=True):
         numbers = {
+            "verdict": "no verdict" if row["test"] == "none" else pair.verdict,
             "n": pair.n,
-            "first": float(arm[0].mean()),
-            "second": float(arm[1].mean()),
+            "first": x.mean(),
+            "second": y.mean(),
             "statistic": pair.difference,
             "low": pair.low,
             "high": pair.high,
@@ -166,10 +121,41 @@ def judged(family: Sequence[Row], endpoints: Sequence[Array]) -> list[Numbers]:
             "p_equal_adjusted": pair.p_equal_holm,
             "detectable": pair.detectable,
         }
-        verdict = "no verdict" if row["test"] == "none" else pair.verdict
-        results.append({"verdict": verdict} | numbers)
-    return results
+        row["found"] = {name: rounded(number) for name, number in numbers.items()}
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def rounded(number: Any) -> Any:
+    """A number as it is in the file."""
+    return float(f"{number:.{DIGITS}g}") if isinstance(number, float) else number
+
+
+def again(experiment: str, start: int, n: int) -> None:
+    """Train and judge an experiment's rows with n other seeds, from ``start`` on."""
+    changes = {"first_seed": start, "seeds": n, "least": 2}
+    rows = [row | changes for row in read() if row["experiment"] == experiment]
+    study = replace(_study(rows), name=f"{experiment}_{start}", old=dict)
+    study.run()
+    fill(rows, study.read())
+    print(table(rows))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows: adjusted p, and what n seeds can detect."""
+    lines = []
+    for row in rows:
+        numbers = row["found"]
+        if numbers is None:
+            lines.append([row["claim"], "–", "", "", "", "**not judged**"])
+            continue
+        lines.append(
+            [
+                row["claim"],
+                str(numbers["n"]),
+                with_interval(*(numbers[name] for name in ("statistic", "low", "high"))),
+                p_value(numbers["p_adjusted"]),
+                power(numbers["detectable"]),
+                numbers["verdict"],
+            ]
+        )
+    head = ["claim", "n", "difference, 95 %", "p", "detectable", "verdict"]
+    return markdown(head, lines)

@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.config.load import make_plan
 from igo.ground.seeds import generator
 from igo.noise.measure import untouched
-from igo.runs.assemble import prepare
 from igo.train.on_device import Batch
 from igo.train.record import Training
-from lab.study import cause, ends, images, records
-from lab.study.cause import EPOCHS, FALLING, NOT_FINITE, RATE, STAGES
+from lab.study import cause
+from lab.study.cause import CHANCE, EPOCHS, FALLING, RATE, STAGES
 from lab.study.design import Job, Record, Runs, Study, key
 
 SEEDS, LEAST = range(400, 460), 32
@@ -152,30 +150,22 @@ def _job(arm: str, seed: int) -> Job:
 def train(job: Job, runs: Runs) -> Record:
     """Train an arm, and measure its end."""
     arm, seed = job["arm"], job["seed"]
-    images.require([f"ten/{seed}"], f"ten {seed} 1")
     target = runs[key(_job(SMOOTHED, seed))].get("windows") if arm == ABSOLUTE else []
-    chance = {"finite": False, "fresh": NOT_FINITE, "annealed": NOT_FINITE, "train": NOT_FINITE}
     if target is None:  # the loss of smoothed was not finite
-        return chance
-    settings = {"schedule": "method1", "epochs": EPOCHS, "learning_rate": RATE}
-    config = records.config("path", settings, seed)
-    run = prepare(config, make_plan(config))
-    run.network.train()
+        return CHANCE
+    run = cause.prepared(EPOCHS, RATE, seed)
     steps, norms, passed = Steps(run, arm, target), [], None
     for update in range(STAGES * UPDATES):
         steps.step(*divmod(update, UPDATES))
         if not math.isfinite(steps.last[-1][0]):
-            return chance
+            return CHANCE
         if passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
             passed = update + 1
         if (update + 1) % UPDATES == 0:
             norms.append(math.sqrt(square([p.detach() for p in steps.parameters])))
-    fresh, train_accuracy = cause.fresh(run)
-    ends.anneal(run, cause.ANNEAL_RATE, cause.ANNEAL)
-    annealed, _ = cause.fresh(run)
     plain = np.reshape([seen["plain"] for seen in steps.seen], (-1, WINDOW))
     return {
-        "finite": True, "fresh": fresh, "annealed": annealed, "train": train_accuracy,
+        "finite": True, **cause.end(run),
         "passed": passed, "passes": steps.passes, "norms": norms, "stages": steps.stages(),
         "drawn": steps.drawn, "windows": np.nanmean(plain, axis=1).tolist(),
         "rates": [RATE * UPDATES] * STAGES,

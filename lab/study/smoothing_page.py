@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,15 @@ from lab.figures import COLOURS, drawn
 from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
 from lab.study.design import Record, Runs
-from lab.study.judged import Claim
+from lab.study.judged import Claim, ends
 from lab.study.rows import MARGIN
 from lab.study.smoothing import ABSOLUTE, BATCHES, LEAST, SMOOTHED, STUDY, UPDATES
 
 ENDPOINTS = ("fresh", "annealed")
 NEAR, CHECKED = 0.1, 2  # how far a shared variance may differ, in each of the first stages
+TABLES: dict[str, Callable[[Runs], str]] = {}  # the page has no other files
 FIGURE = "![Differences; C² and the variance of the step by stage](smoothing.png)\n"
 Arms = Mapping[str, Sequence[Record]]  # seed by seed
-
-
-def ends(records: Sequence[Record], endpoint: str) -> Array:
-    """An endpoint in %, seed by seed."""
-    return np.array([record[endpoint] for record in records])
 
 
 def claims(arms: Arms) -> list[Claim]:

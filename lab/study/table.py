@@ -1,4 +1,4 @@
-"""What is shown of the rows: the table of a page, and README's table."""
+"""The tables of a page, between two marks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from pathlib import Path
 
 from igo.ground.files import write_atomically
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import p_value, signed
-from lab.study.records import ROOT
-from lab.study.rows import Row
+from igo.report.comparison import signed
 
-README = ROOT / "README.md"
 START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows: adjusted p, and what n seeds can detect."""
-    head = ["claim", "n", "difference, 95 %", "p", "detectable", "verdict"]
-    return markdown(head, [_cells(row) for row in rows])
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -27,21 +18,9 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
-def _cells(row: Row) -> list[str]:
-    numbers = row["found"]
-    if numbers is None:
-        return [row["claim"], "–", "", "", "", "**not judged**"]
-    difference = with_interval(*(numbers[name] for name in ("statistic", "low", "high")))
-    power = numbers["detectable"]
-    text = "–" if power is None else f"{power:.2g}"
-    return [
-        row["claim"],
-        str(numbers["n"]),
-        difference,
-        p_value(numbers["p_adjusted"]),
-        text,
-        numbers["verdict"],
-    ]
+def power(detectable: float | None) -> str:
+    """What n seeds can detect."""
+    return "–" if detectable is None else f"{detectable:.2g}"
 
 
 def with_interval(*numbers: float, digits: int = 2) -> str:

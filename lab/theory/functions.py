@@ -64,7 +64,8 @@ class Ripple:
         wave = self._slope_left(noise_level) * np.sin(self.frequency * x + self.tilt)
         wave = (wave - self.wave_slope * np.sin(self.tilt)) / self.frequency
         spread = noise_level**2 * self.kernel.second_moment(self.dimension)
-        return self.right * up + self.left * down + wave + self.bowl * (x**2 + spread) / 2
+        kink = self.right * up + self.left * down
+        return np.asarray(kink + wave + self.bowl * (x**2 + spread) / 2)
 
     def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink."""

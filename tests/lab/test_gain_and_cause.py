@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -12,8 +11,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lab.study import cause, cause_page, fewer_updates, fewer_updates_page, records
-from lab.study.records import ROOT, Run
+from lab.study import __main__ as program
+from lab.study import cause, cause_page, design, fewer_updates, fewer_updates_page, records
+from lab.study.design import ROOT, Record
 from lab.study.table import between
 
 N = 10  # seeds
@@ -28,21 +28,15 @@ RATIOS = {
 
 
 @pytest.mark.slow
-def test_the_pages_show_the_archives() -> None:
-    runs = records.of_archives()
-    for page, text in {
-        "README.md": fewer_updates_page.readme(runs),
-        "results/fewer_updates.md": fewer_updates_page.summary(runs),
-        "results/cause.md": cause_page.summary(cause.archived()),
-    }.items():
-        assert between((ROOT / page).read_text()) == text
-    for file, text in {
-        "fewer_updates_tuning.csv": fewer_updates_page.tuning(runs),
-        "cause_estimates.csv": cause_page.estimates(cause.archived()),
-        "cause_means.csv": cause_page.means(cause.archived()),
-        "cause_stages.csv": cause_page.stages(cause.archived()),
-    }.items():
-        assert (ROOT / "results" / file).read_text() == text
+@pytest.mark.parametrize("page", program.PAGES)
+def test_the_pages_show_the_archives(page: Any) -> None:
+    records, name = page.STUDY.archived(), page.STUDY.name
+    if text := page.summary(records):
+        assert between((ROOT / "results" / f"{name}.md").read_text()) == text
+        for file, table in page.TABLES.items():
+            assert (ROOT / "results" / file).read_text() == table(records)
+    if page is fewer_updates_page:
+        assert between((ROOT / "README.md").read_text()) == page.readme(records)
 
 
 @pytest.mark.parametrize(
@@ -90,29 +84,40 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     assert tuple(fewer_updates_page.outcomes(claims).values()) == called
 
 
-def test_a_failed_run_counts_as_chance_and_stays_in_the_archive() -> None:
-    arms = [
-        fewer_updates.settings(*case, 0.4) for case in itertools.product(fewer_updates.ARMS, (20,))
-    ]
-    runs: dict[str, Run] = {}
-    for arm in arms:
-        name = records.name_of(fewer_updates.EXPERIMENT, arm, 300)
-        status = {
-            "state": "finished" if runs else "failed",
-            "versions": {"torch": "2"},
-            "hardware": {"cpu": "x", "instructions": "y"},
-        }
-        files = {"status.json": json.dumps(status)}
-        if runs:
-            files["metrics.jsonl"] = json.dumps({"test/accuracy": 0.6}) + "\n"
-        runs[name] = Run(name, files)
-    accuracies = [fewer_updates.accuracy(arm, 300, runs) for arm in arms]
-    assert accuracies == pytest.approx([10, *[60] * 8])
-    assert fewer_updates.whole(300, arms, runs) == runs
-    assert not fewer_updates.whole(300, arms, dict(list(runs.items())[1:]))
-    status_of_other = json.loads(runs[name].files["status.json"]) | {"versions": {"torch": "3"}}
-    runs[name] = Run(name, runs[name].files | {"status.json": json.dumps(status_of_other)})
-    assert not fewer_updates.whole(300, arms, runs)
+def test_a_failed_run_counts_as_chance_and_has_no_updates() -> None:
+    machine = {"versions": {"torch": "2"}, "hardware": {"cpu": "x", "instructions": "y"}}
+    epoch = {"test/accuracy": 0.6, "train/accuracy": 0.9, "train/loss": 0.1, "updates": 70}
+    failed, finished = (
+        records.record_of(
+            {
+                "status.json": json.dumps(machine | {"state": state}),
+                "metrics.jsonl": json.dumps(epoch) + "\n",
+                "after.json": json.dumps({"anew_accuracy": 61.0}),
+            }
+        )
+        for state in ("failed", "finished")
+    )
+    arms = {(name, 80): [failed, finished] for name in fewer_updates.ARMS}
+    for endpoint, accuracy in (("running", 60), ("fresh", 61)):
+        ends = fewer_updates_page.ends(arms, 80, endpoint)
+        assert ends["cosine"] == pytest.approx([10, accuracy])
+    assert fewer_updates_page.updates(arms, "cosine") == 70
+    assert failed["cpu"] == finished["cpu"] == "x, y"
+
+
+def test_a_seed_of_the_cause_has_the_arms_of_its_protocol() -> None:
+    """The best η of even's tuning is one more arm; the first ten seeds have two more."""
+    runs: dict[str, Record] = {}
+    while jobs := cause.STUDY.missing(runs):
+        for job in jobs:
+            end = 60 - abs(job["rate"] - 1.6)
+            runs[design.key(job)] = {"fresh": end, "cpu": "x", "torch": "2"}
+    arms = cause.STUDY.arms(runs)
+    assert {name: len(of_arm) for name, of_arm in arms.items()} == {
+        **{name: 10 if name in cause.ESTIMATED else 40 for name in cause.ARMS},
+        cause.BEST: 40,
+    }
+    assert sum(run["fresh"] == 60 for run in runs.values()) == 8 + 40
 
 
 def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
@@ -122,23 +127,22 @@ def test_the_claims_on_the_cause_are_judged_where_training_has_ended() -> None:
 
     def run(name: str, seed: int, train: float) -> dict[str, Any]:
         fresh = 60 + 0.1 * seed + shift.get(name, 0.0) + random.normal(0, 0.2)
-        return {"arm": name, "seed": seed, "fresh": fresh, "train": train, "finite": True}
+        return {"fresh": fresh, "annealed": fresh, "train": train, "finite": True}
 
-    runs = {
+    arms = {
         name: [run(name, seed, 96 if name == "m2" else 98) for seed in range(cause.LEAST)]
         for name in cause.ARMS
     }
-    runs[cause_page.BEST] = runs["even"]
-    judged = cause_page.judged(runs)
-    verdicts = {(arm, other_arm): verdict for arm, other_arm, _, verdict in judged}
-    assert verdicts == {
-        ("avg", "even"): "higher",
-        ("avg", "flat"): "higher",
-        ("smoothed", "k8"): "equal",
-        ("avg", "m2"): "not judged: not trained to the end",
-        ("avg", cause_page.BEST): "higher",
+    arms[cause.BEST] = arms["even"]
+    claims, tests, verdicts = cause_page.judged(arms)
+    assert dict(zip([claim.name for claim in claims], verdicts, strict=True)) == {
+        "avg − even": "higher",
+        "avg − flat": "higher",
+        "avg − m2": "not judged: not trained to the end",
+        "smoothed − k8": "equal",
+        f"avg − {cause.BEST}": "higher",
     }
-    avg, even = (np.mean([run["fresh"] for run in runs[name]]) for name in ("avg", "even"))
-    assert judged[0][2].difference == pytest.approx(avg - even)
-    judged_few = cause_page.judged({name: of_arm[:-1] for name, of_arm in runs.items()})
-    assert {verdict for *_, verdict in judged_few} == {"not judged: too few seeds"}
+    avg, even = (np.mean([run["fresh"] for run in arms[name]]) for name in ("avg", "even"))
+    assert tests[0].difference == pytest.approx(avg - even)
+    *_, verdicts = cause_page.judged({name: of_arm[:-1] for name, of_arm in arms.items()})
+    assert {*verdicts} == {"not judged: too few seeds"}

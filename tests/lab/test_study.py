@@ -1,6 +1,8 @@
 """The studies: what the rows say follows from the records, by SciPy and statsmodels too."""
 
+import json
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,15 @@ from igo.ground.statistics import LEVEL
 from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import ends, methods, path, records, rows, seeds, table
-from lab.study.records import ROOT, Run, of_archives, write_archive
+from lab.study import design, ends, methods, records, rows, table
+from lab.study.design import ROOT, Record
 
 Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[str, Run]:
-    return of_archives()
+def runs() -> dict[str, Record]:
+    return {**records.of_archive("cifar100_many"), **records.of_archive("cifar100_few")}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def study() -> list[Row]:
 
 
 @pytest.mark.slow
-def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
+def test_the_rows_are_what_the_records_come_to(runs: dict[str, Record]) -> None:
     """Which `make study` would write."""
     filled_rows = rows.read()
     rows.fill(filled_rows, runs)
@@ -50,25 +52,26 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run]) -> None:
                 assert row["found"][name] == value, (row["row"], name)
 
 
-def test_the_pages_show_the_rows(runs: dict[str, Run]) -> None:
+def test_the_page_shows_the_rows(runs: dict[str, Record]) -> None:
     all_rows = rows.read()
-    claims = path.fill(runs)
-    for page, text in {
-        "results/cifar100.md": methods.summary(all_rows),
-        "results/path.md": path.summary(claims, runs),
-    }.items():
-        assert table.between((ROOT / page).read_text()) == text
-    means = (ROOT / "results" / "cifar100_means.csv").read_text()
-    assert means == methods.means(all_rows, runs)
+    page, means = (ROOT / "results" / name for name in ("cifar100.md", "cifar100_means.csv"))
+    assert table.between(page.read_text()) == methods.summary(all_rows)
+    assert means.read_text() == methods.means(all_rows, runs)
 
 
 @pytest.mark.slow
-def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study: list[Row]) -> None:
+def test_differences_and_powers_are_other_libraries(
+    runs: dict[str, Record], study: list[Row]
+) -> None:
+    arms = {name: of_rows.arms(runs) for name, of_rows in rows.studies(study).items()}
     for family in rows.families(study):
-        seeds = rows.planned_seeds(family[0])[: family[0]["found"]["n"]]
         for row in family:
-            ends_of_arm, ends_of_other = rows.values(row, runs, seeds)
+            ends_of_arm, ends_of_other = (
+                np.array([run[row["endpoint"]] for run in arms[row["experiment"]][rows.title(arm)]])
+                for arm in (row["first"], row["second"])
+            )
             numbers, d = row["found"], ends_of_arm - ends_of_other
+            assert numbers["n"] == len(d)
             interval = stats.ttest_rel(ends_of_arm, ends_of_other).confidence_interval(0.95)
             recorded_numbers = [numbers[name] for name in ("statistic", "low", "high", "sd")]
             np.testing.assert_allclose(
@@ -84,28 +87,35 @@ def test_differences_and_powers_are_other_libraries(runs: dict[str, Run], study:
             assert size < numbers["detectable"] < 1.4 * size  # few seeds: the sign-flip test's
 
 
-def test_runs_finished_and_the_arms_of_a_row_share_seed_and_data(
-    runs: dict[str, Run], study: list[Row]
-) -> None:
-    for run in runs.values():
-        assert run.status["state"] == "finished"
-        assert run.epochs[-1]["epoch"] == len(run.epochs)
-    for row in study:
-        seeds = rows.planned_seeds(row)[: row["found"]["n"]]
-        names_of_runs = np.array(rows.names(row, seeds))
-        assert len(set(names_of_runs.ravel())) == names_of_runs.size
-        for seed, names in zip(seeds, names_of_runs.T, strict=True):
-            assert all(f"\nseed: {seed}\n" in runs[name].files["config.yaml"] for name in names)
-            assert all("\n  validation: 0.0\n" in runs[n].files["config.yaml"] for n in names)
-            assert len({runs[name].status["data"]["fingerprint"] for name in names}) == 1
+def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: list[Row]) -> None:
+    """By the files in the archives; the name of a run has its settings."""
+    for experiment, of_rows in rows.studies(study).items():
+        files = contents(experiment)
+        fingerprints: dict[int, set[str]] = {}
+        for job in of_rows.jobs({}):
+            name, seed = records.name_of(job), job["seed"]
+            if name in files:
+                status = json.loads(files[name]["status.json"])
+                epochs = [json.loads(line) for line in files[name]["metrics.jsonl"].splitlines()]
+                assert status["state"] == "finished"
+                assert epochs[-1]["epoch"] == len(epochs)
+                assert f"\nseed: {seed}\n" in files[name]["config.yaml"]
+                assert "\n  validation: 0.0\n" in files[name]["config.yaml"]
+                fingerprints.setdefault(seed, set()).add(status["data"]["fingerprint"])
+        assert len(fingerprints) == study[-1 if "few" in experiment else 0]["found"]["n"]
+        assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
 
 
-def test_an_archive_gives_back_what_was_put_in(tmp_path: Path) -> None:
-    put = [Run(f"run-{i}", {"status.json": f'{{"i": {i}}}', "config.yaml": "δ: 1\n"}) for i in "12"]
-    for name in ("a", "b"):
-        write_archive(tmp_path / f"{name}.tar.xz", put)
-    assert (tmp_path / "a.tar.xz").read_bytes() == (tmp_path / "b.tar.xz").read_bytes()
-    assert of_archives(tmp_path) == {run.name: run for run in put}
+def contents(name: str) -> dict[str, dict[str, str]]:
+    """The files of an archive of run folders, by run and by name."""
+    files: dict[str, dict[str, str]] = {}
+    with tarfile.open(ROOT / "results" / "records" / f"{name}.tar.xz") as tar:
+        for member in tar:
+            run, _, file_name = member.name.partition("/")
+            content = tar.extractfile(member)
+            assert content
+            files.setdefault(run, {})[file_name] = content.read().decode()
+    return files
 
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
@@ -172,9 +182,7 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run's end is measured before and after the anneal; a second start trains nothing."""
-    for name, value in (("RUNS", tmp_path), ("REVERSED", tmp_path / ".reversed")):
-        monkeypatch.setattr(records, name, value)
-        monkeypatch.setattr(seeds, name, value)
+    monkeypatch.setattr(design, "RUNS", tmp_path)
     monkeypatch.setattr("sys.argv", [""])
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
@@ -197,9 +205,8 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
         "batch_size": 16,
         "noise.batches": 2,
     }
-    arms = [tiny, {**tiny, "order": "reversed"}]
-    row = {"experiment": "cifar100_many", "seeds": 2, "anneal": 0.01, "first": arms[0]}
-    seeds.run([{**row, "second": arms[0]}], range(1))
+    row = {"experiment": "cifar100_many", "seeds": 1, "anneal": 0.01, "first": tiny}
+    rows.studies([{**row, "second": tiny}])["cifar100_many"].run()
     backward = Engine.backward
 
     def counted(*arguments: Any) -> Any:
@@ -207,27 +214,33 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
         return backward(*arguments)
 
     monkeypatch.setattr(Engine, "backward", counted)
-    seeds.run([{**row, "second": arms[1]}], range(1))
+    both_arms = {**row, "second": {**tiny, "order": "reversed"}}
+    study = rows.studies([both_arms])["cifar100_many"]
+    study.run()
+    study.run()
     assert sizes == [16] * (2 + 60 + 14) + [32] * 4  # two measure C² before training, 14 are twins
-    both_arms = {**row, "second": arms[1]}
-    falling, rising = (records.of_study()[name] for (name,) in rows.names(both_arms, range(1)))
+    runs = study.read()
+    names = {rows.title(job): records.name_of(job) for job in study.jobs({})}
+    falling, rising = (runs[names[arm]] for arm in ("Method 2", "Method 2 reversed"))
     for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):
-        numbers, other_numbers = ([e[name] for e in run.epochs] for run in (falling, rising))
-        assert (numbers == other_numbers) is (name in ("stage", "updates", "reference_variance")), (
-            name
-        )
-    etas = [[e["eta_m"] for e in run.epochs] for run in (falling, rising)]
+        numbers, other_numbers = ([e[name] for e in run["epochs"]] for run in (falling, rising))
+        is_same = name in ("stage", "updates", "reference_variance")
+        assert (numbers == other_numbers) is is_same, name
+    etas = [[e["eta_m"] for e in run["epochs"]] for run in (falling, rising)]
     assert etas[0] == etas[1][::-1] == sorted(etas[0], reverse=True)
-    assert falling.after.keys() == rising.after.keys() >= {"anew_log_loss", "annealed_accuracy"}
-    assert len(rows.whole_seeds([both_arms], records.of_study())) == 2  # seed 1 has no run
-    assert not rows.whole_seeds([both_arms], {falling.name: falling})
+    assert falling.keys() == rising.keys() >= {"anew_log_loss", "annealed_accuracy", "commit"}
+    assert len(study.whole_seeds(runs)[0]) == 2
+    assert not study.whole_seeds({names["Method 2"]: falling})
     judged = {**both_arms, "endpoint": "anew_accuracy", "test": "compare"}
     judged |= {"claim": "falls", "family": ""}
     monkeypatch.setattr(rows, "read", lambda: [judged])
-    monkeypatch.setattr(seeds, "one", lambda *_: None)
-    names_of_arms = zip(rows.names(judged, range(100, 102)), (falling, rising), strict=True)
-    runs_of_seeds = {name: run for names, run in names_of_arms for name in names}
-    monkeypatch.setattr(records, "of_study", lambda: runs_of_seeds)
+    monkeypatch.setattr(design.Study, "run", lambda _: None)
+    others = {
+        records.name_of({**job, "seed": seed}): runs[records.name_of(job)]
+        for job in study.jobs({})
+        for seed in (100, 101)
+    }
+    monkeypatch.setattr(design.Study, "read", lambda _: others)
     for n, start, cell in (("3", "100", "| falls | 2 |"), ("2", "102", "not judged")):
         monkeypatch.setattr("sys.argv", ["study", "seeds", "cifar100_many", start, n])
         program.main()

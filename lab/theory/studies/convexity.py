@@ -126,7 +126,7 @@ STUDY.figures |= {"delta_minus_and_width.png": draw_widths}
 @STUDY.statement("命題 3.1")
 def width_is_bounded(frames: Frames) -> Seen:
     """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
-    table, parts = frames["width_bounds"], []
+    table, parts = frames["width_bounds"], list[Check]()
     for front, name in ((False, "θ > π/2"), (True, "θ < π/2")):
         d, a = table.filter(front=front).select("d_m", "a").to_numpy().T
         low, high = props.printed_width_bounds(a)
