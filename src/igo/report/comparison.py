@@ -100,11 +100,17 @@ def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def compare(
-    runs: pl.DataFrame, settings: Sequence[int], metric: str, margin: float | None = None
+    runs: pl.DataFrame,
+    settings: Sequence[int],
+    metric: str,
+    margin: float | None = None,
+    *,
+    ranks: bool = False,
 ) -> list[Pair]:
     """Every pair of settings, over the common seeds of their counted runs.
 
-    ``margin`` of equivalence is in the unit of the metric; None for no such test.
+    ``margin`` of equivalence is in the unit of the metric; None for no such test. With ``ranks``
+    a difference is 1, 0 or −1, whichever value is larger: this is the sign test.
     """
     by_seed = defaultdict[int, dict[int, float]](dict)
     rows = runs.filter("counted", pl.col(metric).is_not_null())
@@ -115,7 +121,8 @@ def compare(
         minuends, subtrahends = by_seed[first], by_seed[second]
         # Runs of one seed have the same initialisation and order of the samples.
         seeds = sorted(minuends.keys() & subtrahends.keys())
-        sample = np.array([minuends[seed] - subtrahends[seed] for seed in seeds])
+        values = [(minuends[seed], subtrahends[seed]) for seed in seeds]
+        sample = np.array([float((a > b) - (a < b)) if ranks else a - b for a, b in values])
         pairs.append(replace(pair(sample, margin), first=first, second=second))
     return adjusted(pairs)
 

@@ -17,6 +17,7 @@ from igo.report.draw import Figure
 from igo.report.names import constant_noise, labels, shared
 from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
+from igo.report.target import NEEDED, needed
 
 # More settings are not compared and drawn: more pairs decide nothing, more lines look alike.
 MOST_SETTINGS = 12
@@ -39,6 +40,7 @@ class Section:
     pairs: dict[str, list[Pair]]  # All pairs of settings, by the metric that is compared.
     figures: Sequence[Figure]
     commands: Sequence[str]
+    needed: dict[str, dict[str, str]]  # By label, what each setting needs to reach a target.
 
     @property
     def brief(self) -> list[Pair]:
@@ -94,6 +96,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
     accuracy.sort(key=lambda pair: pair.second not in constants)
+    columns = NEEDED.keys() & results.runs.columns  # There are some if there is a target.
     notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
     return Section(
         name=f"task-{number}",
@@ -106,9 +109,13 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
         pairs={
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),
+            **{name: compare(results.runs, settings, name, ranks=True) for name in columns},
         },
         figures=figures.of_task(results, task, row_labels, accuracy, number),
         commands=commands(results.runs, list(row_labels)),
+        needed={
+            label: needed(results.runs, setting) for setting, label in row_labels.items() if columns
+        },
     )
 
 

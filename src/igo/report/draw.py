@@ -145,6 +145,7 @@ def curves(
             reach = [(ys - low)[-1:], (high - ys)[-1:]]
             ax.errorbar(xs[-1:], ys[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     if groups:
         _limit(ax, table, metric)
 

@@ -60,9 +60,9 @@ def of_task(
 
 
 def training(results: Results, labels: Labels, name: str) -> Figure:
-    """Test accuracy and training loss against epochs, and against updates where these differ."""
+    """Test accuracy and training loss against images, and against updates where these differ."""
     table = _table(results, labels, REACHED)
-    columns = ["epoch"]
+    columns = ["images"]
     # If all make as many updates, both axes show the same curves.
     if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
         columns.append("updates")
@@ -70,6 +70,8 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     drawing, axes = draw.panels(2, len(columns))
     for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
         draw.curves(axes[i], table, x, metric, looks)
+        if results.target and "accuracy" in metric:
+            axes[i].axhline(100 * results.target, color=draw.SOFT.light, lw=1)
         axes[i].set(title=REACHED[metric], xlabel=x)
     draw.finish(drawing)
     caption = _means(table["n"])
@@ -101,8 +103,10 @@ def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFra
     # The order of the labels gives the order of colours and of the legend.
     rows = DataFrame({"setting": list(labels), "label": list(labels.values())})
     curves = rows.join(results.curves, on="setting", maintain_order="left_right")
-    updates = pl.col("updates_mean").alias("updates")
-    return curves.select("label", "epoch", updates, "n", *statistics_of(metrics))
+    totals = {"updates": pl.col("updates_mean"), "images": pl.col("samples_mean")}
+    return curves.with_columns(**totals).select(
+        "label", "epoch", *totals, "n", *statistics_of(metrics)
+    )
 
 
 def styles(labels: Labels) -> dict[str, dict[str, Any]]:

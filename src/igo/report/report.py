@@ -26,6 +26,7 @@ from igo.report.names import labels, without_delta
 from igo.report.reading import TOTALS, constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
+from igo.report.target import NEEDED, check_target
 from igo.runs.find import find, named
 from igo.runs.manifest import command
 
@@ -43,10 +44,12 @@ def run(composed: DictConfig, results: Results | None = None) -> Sequence[Sectio
         margin,
         "it must be points of test accuracy, above 0",
     )
+    target = composed.get("target")
+    check_target(target)
     folders = find(named(composed.runs))
     # A folder that cannot be written ends the command before it reads.
     write_output(output, {})
-    results = results or read(folders)
+    results = results or read(folders, target)
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
@@ -123,6 +126,8 @@ def render(
         runs=runs,
         facts=_facts(results),
         totals=TOTALS,
+        target=results.target,
+        needed=NEEDED,
         how=_how(results, command),
         common={
             name: f"{value:.6g}" if isinstance(value, float) else value

@@ -11,6 +11,7 @@ from polars import DataFrame
 
 from igo.ground.errors import counted
 from igo.report.reading import CODE, THEN, averaged, by_setting, read_runs
+from igo.report.target import with_target
 from igo.runs.folder import read_records
 
 # What one run measured in an epoch has an interval; ‖∇f‖ may have an upper bound alone.
@@ -19,6 +20,7 @@ INTERVAL_ENDS = [f"{name}_{end}" for name in MEASURED for end in ("low", "high")
 # These entries of an epoch's record are averaged over runs.
 AVERAGED = (
     "updates",
+    "samples",
     "test/accuracy",
     "test/loss",
     "train/loss",
@@ -40,14 +42,16 @@ class Results:
         settings: a row for each setting, see reading.by_setting.
         curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED over
             the counted runs. For n = 1 intervals of what was measured are the recorded ones.
+        target: the test accuracy of which ``runs`` has target.NEEDED, or None.
     """
 
     runs: DataFrame
     settings: DataFrame
     curves: DataFrame
+    target: float | None = None
 
 
-def read(folders: Sequence[Path]) -> Results:
+def read(folders: Sequence[Path], target: float | None = None) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     runs, settings = by_setting(read_runs(folders))
     names = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]
@@ -59,7 +63,8 @@ def read(folders: Sequence[Path]) -> Results:
         for record in (read_records(folder) if counts else ())
     ]
     epochs = DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
-    return Results(runs, settings, _curves(epochs))
+    runs = with_target(runs, folders, target)
+    return Results(runs, settings, _curves(epochs), target)
 
 
 def _curves(epochs: DataFrame) -> DataFrame:

@@ -15,6 +15,7 @@ from igo.report.differences import number, ratio
 from igo.report.names import labels, shared, without_delta
 from igo.report.reading import TOTALS, by_setting, constants, read_runs, write
 from igo.report.results import mixed
+from igo.report.target import NEEDED, check_target, needed, with_target
 from igo.runs.find import find, is_run, named
 
 LEGEND = (
@@ -27,7 +28,10 @@ LEGEND = (
 def run(composed: DictConfig) -> None:
     """Read the runs, write the table if there is a folder for it, print the summary."""
     names = named(composed.runs)
-    runs, settings = by_setting(read_runs(find(names)))
+    check_target(composed.get("target"))
+    folders = find(names)
+    runs, settings = by_setting(read_runs(folders))
+    runs = with_target(runs, folders, composed.get("target"))
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
     # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
@@ -81,6 +85,8 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
         )
     console.print(table)
     _show_totals(console, settings.filter(pl.col("n") > 0).to_dicts(), names)
+    if {*NEEDED} <= {*runs.columns}:
+        _show_needed(console, runs, names)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
         print(line)
 
@@ -99,6 +105,15 @@ def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -
     if equal:
         totals = (f"{TOTALS[name]} {number(rows[0][f'{name}_mean'])}" for name in equal)
         console.print(f"equal in all: {', '.join(totals)}")
+
+
+def _show_needed(console: Console, runs: DataFrame, labels: dict[int, str]) -> None:
+    """Print what each setting needs to reach the target."""
+    table = _table("median to the target", "reached by", *NEEDED.values())
+    for setting, label in labels.items():
+        texts = needed(runs, setting).values()
+        table.add_row(Text(label), *map(Text, texts))
+    console.print(table)
 
 
 def _table(first: str, *titles: str) -> Table:

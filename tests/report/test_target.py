@@ -1,0 +1,115 @@
+"""Updates and images to a target: on the committed records, and against SciPy."""
+
+import math
+import tarfile
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+from scipy import stats
+
+from igo.ground.errors import UserError
+from igo.report import report, table, target
+from igo.report.comparison import compare
+from igo.report.names import labels
+from igo.report.results import Results, read
+from igo.runs.find import find
+from igo.runs.folder import read_records
+
+SEEDS = range(8)
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Methods 1 to 4 on CIFAR-100, eight seeds each."""
+    root = tmp_path_factory.mktemp("methods")
+    with tarfile.open(ROOT / "results" / "records" / "cifar100_many.tar.xz") as tar:
+        entries = [entry for entry in tar if "-reversed/" not in entry.name]
+        tar.extractall(root, entries, filter="data")
+    return root
+
+
+def results_of(root: Path, accuracy: float) -> Results:
+    return read(find([str(root)]), accuracy)
+
+
+def test_methods_1_to_4_reach_36_per_cent_as_published(methods: Path) -> None:
+    results = results_of(methods, 0.36)
+    medians = {
+        label: target.needed(results.runs, setting)
+        for setting, label in labels(results.settings).items()
+    }
+    assert {cells["reached by"] for cells in medians.values()} == {"8 of 8"}
+    heads = {
+        label: (cells["updates"].split()[0], cells["images"].split()[0])
+        for label, cells in medians.items()
+    }
+    assert heads == {
+        "Method 1 (constant)": ("14,085", "450,000"),
+        "Method 2": ("11,268", "360,000"),
+        "Method 3": ("5,930", "420,000"),
+        "Method 4": ("7,674", "420,000"),
+    }
+
+
+def test_a_run_that_never_reaches_its_target_comes_last(methods: Path) -> None:
+    """Its rank counts, and no mean. The sign test is SciPy's binomial test."""
+    results = results_of(methods, 0.38)
+    updates: dict[int, dict[int, float]] = {}
+    for folder, setting, seed in results.runs.select("folder", "setting", "seed").iter_rows():
+        hits = [
+            record["updates"]
+            for record in read_records(Path(folder))
+            if (record["test/accuracy"] or 0) >= 0.38
+        ]
+        updates.setdefault(setting, {})[seed] = min(hits, default=math.inf)
+    reached = {
+        label: target.needed(results.runs, setting)
+        for setting, label in labels(results.settings).items()
+    }
+    assert reached["Method 2"]["reached by"] == "5 of 8"
+    assert reached["Method 2"]["updates"] == "15,024 [13,146, never]"
+    assert reached["Method 4"]["updates"] == "never [7,674, never]"
+    assert reached["Method 1 (constant)"]["updates"] == "never"
+    pairs = compare(results.runs, list(updates), "target_updates", ranks=True)
+    for (first, second), pair in zip(combinations(updates, 2), pairs, strict=True):
+        fewer = sum(updates[first][seed] < updates[second][seed] for seed in SEEDS)
+        more = sum(updates[first][seed] > updates[second][seed] for seed in SEEDS)
+        assert pair.n == 8
+        assert pair.difference == pytest.approx((more - fewer) / 8)
+        expected = stats.binomtest(more, fewer + more).pvalue if fewer + more else None
+        assert pair.p == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_interval_of_a_median_has_95_per_cent_by_the_order_of_values() -> None:
+    for n in range(1, 30):
+        ranks = [rank for rank in range(1, n) if stats.binom.cdf(rank - 1, n, 0.5) <= 0.025]
+        middle = f"{np.median(range(1, n + 1)):g}"
+        interval = f" [{ranks[-1]}, {n + 1 - ranks[-1]}]" if ranks else ""
+        assert target.median([*range(n, 0, -1)]) == middle + interval
+
+
+@pytest.mark.parametrize("program", [report, table])
+def test_a_target_is_a_share(program: object, methods: Path, tmp_path: Path) -> None:
+    composed = OmegaConf.create(
+        {"runs": str(methods), "output": str(tmp_path / "out"), "target": 36}
+    )
+    with pytest.raises(UserError, match=r"^target=36 is not allowed: .* 36 % .* is 0\.36"):
+        program.run(composed)
+
+
+def test_the_table_and_the_report_say_it(
+    methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"runs": str(methods), "output": str(tmp_path), "target": 0.36}
+    table.run(OmegaConf.create(names))
+    assert "Method 3                  8 of 8" in capsys.readouterr().out
+    (section,) = report.run(OmegaConf.create(names))
+    assert {pair.verdict for pair in section.pairs["target_updates"]} == {"lower", "higher"}
+    assert "undecided" in {pair.verdict for pair in section.pairs["target_images"]}
+    page = (tmp_path / "index.html").read_text()
+    assert "5,930 [5,810, 6,050]" in page
+    assert "Updates to 36 % test accuracy, seed by seed: 6 pairs" in page
