@@ -14,12 +14,13 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import TINY, configure, records
+from matplotlib.text import Text
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
 from igo.config.load import make_plan
 from igo.ground import statistics as ours
-from igo.report import content, figures, report
+from igo.report import content, draw, figures, report
 from igo.report import results as runs
 from igo.report.comparison import Pair
 from igo.report.differences import differ_in_both
@@ -75,7 +76,7 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     for ax, metric, scale in ((accuracy, "test/accuracy", 100), (loss, "train/loss", 1)):
         for line in ax.get_lines():
             curve = figure.table.filter(label=line.get_label())
-            assert np.ravel(line.get_xdata()).tolist() == curve["epoch"].to_list()
+            assert np.ravel(line.get_xdata()).tolist() == curve["images"].to_list()
             assert line.get_ydata() == pytest.approx(scale * curve[f"{metric}_mean"].to_numpy())
     means = figure.table["train/loss_mean"].to_numpy()
     assert min(figure.table["train/loss_low"]) == 0  # The interval is cut.
@@ -92,6 +93,39 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
         assert deltas[label] == pytest.approx(start / 2, rel=1e-12)
 
 
+def test_each_line_has_its_label_at_its_end_and_no_two_touch() -> None:
+    """Also of lines that end at one value, and of one that ends early; long ones are folded."""
+    labels = [f"cosine, split 0.{i}, η₁ 0.05, b₁ 16" if i % 3 else f"Method {i}" for i in range(12)]
+    rows = [
+        {"label": label, "epoch": x, "m_mean": 1 + i // 4, "m_low": None, "m_high": None}
+        for i, label in enumerate(labels)
+        for x in range(1, 3 if i == 5 else 9)
+    ]
+    axes = draw.panels(3, labels)
+    for ax in axes:
+        looks = figures.styles(dict(enumerate(labels)))
+        draw.curves(ax, pl.DataFrame(rows, infer_schema_length=None), "epoch", "m", looks)
+    drawing = axes[0].get_figure(root=True)
+    drawing.draw_without_rendering()
+    for ax in axes:
+        texts = [text for text in ax.texts if text.get_text()]
+        # An annotation's own extent has its leader, too.
+        extents = [Text.get_window_extent(text).extents for text in texts]
+        boxes = sorted(extents, key=lambda box: box[1])
+        assert sorted(" ".join(text.get_text().split()) for text in texts) == sorted(labels)
+        for (*_, top), (_, bottom, *_) in itertools.pairwise(boxes):
+            assert bottom > top - 1  # pixel
+        assert min(box[0] for box in boxes) > ax.get_window_extent().x1
+        assert all(0 < x < drawing.bbox.width for box in boxes for x in box[::2])
+        levels = [text.xyann[1] for text in texts]
+        ends = [text.xy[1] for text in texts]
+        assert levels == sorted(levels)
+        assert ends == sorted(ends)
+    panels = Figure("name", "", "", pl.DataFrame(), drawing).panels()
+    assert len(panels) == 3
+    assert all(panel.count("Method 3") == 1 for panel in panels)
+
+
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     """And runs that were evaluated at other epochs are of one setting."""
     folders = [*record_runs(tmp_path, "p=0.5", "split=1"), *record_runs(tmp_path, "p=1", "split=1")]
@@ -106,7 +140,7 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     assert results.settings["n"].to_list() == [3, 3]
     (section,) = content.compared(results)
     lines = section.figures[0].drawing.axes[0].get_lines()
-    assert [np.ravel(line.get_xdata()).tolist() for line in lines] == [[2, 3]] * 2
+    assert [np.ravel(line.get_xdata()).tolist() for line in lines] == [[192, 288]] * 2
 
 
 def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
@@ -364,7 +398,7 @@ def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
 
 def test_what_seeds_detect_is_the_median_over_pairs() -> None:
     pairs = {"test/accuracy": [Pair(6, detectable=x) for x in (0.08, 0.01, None, 0.02, 0.04)]}
-    section = content.Section("", "", "", {}, {}, "", [], pairs, [], [])
+    section = content.Section("", "", "", {}, {}, "", [], pairs, [], [], {})
     assert section.detectable == pytest.approx(3)
 
 

@@ -5,7 +5,10 @@ have the same figure as PNG, PDF and SVG.
 """
 
 import io
-from collections.abc import Mapping
+import itertools
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +75,10 @@ LOOK: Any = {
     "text.parse_math": False,  # A $ in the name of a file begins no formula.
 }
 
-WIDTH, HEIGHT = 8.0, 2.5  # Inches of a figure, and of a row of panels.
+WIDTH, HEIGHT = 4.0, 2.5  # Inches of a panel with its title, axes and labels.
+ROOM = 0.75  # Inches of the height that title and axes take.
+LINE = 0.14  # Inches of a line of text.
+LONGEST = 22  # Characters in a line of a label.
 MOST_BANDS = 4  # More shaded intervals in one panel would hide each other.
 SCALE = {"test/accuracy": 100}  # An accuracy is shown in per cent.
 LOG_FROM = 3  # An axis is logarithmic if its largest mean is so many times its smallest.
@@ -102,15 +108,25 @@ class Figure:
             files[kind] = self._saved(kind, dpi=150, metadata=metadata)
         return files
 
-    def svg(self) -> str:
-        """The figure as an element of the page, in the colours of the reader's screen."""
+    def panels(self) -> list[str]:
+        """Each panel as an element of the page, in the colours of the reader's screen."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        text = self._saved("svg", transparent=True, metadata=no_metadata).decode()
-        element = text[text.index("<svg") :]
-        for colour in (*PALETTE, TEXT, SOFT, GRID):
-            light = colour.light.lower()
-            element = element.replace(light, f"light-dark({light}, {colour.dark.lower()})")
-        return element
+        self.drawing.draw_without_rendering()
+        self.drawing.set_layout_engine("none")  # Each panel stays as it is beside the others.
+        elements = []
+        for panel in self.drawing.axes:
+            for other in self.drawing.axes:
+                other.set_visible(other is panel)
+            extent = self.drawing.get_tightbbox().padded(0.04)
+            text = self._saved("svg", transparent=True, metadata=no_metadata, bbox_inches=extent)
+            element = text[text.index(b"<svg") :].decode()
+            for colour in (*PALETTE, TEXT, SOFT, GRID):
+                light = colour.light.lower()
+                element = element.replace(light, f"light-dark({light}, {colour.dark.lower()})")
+            elements.append(element)
+        for panel in self.drawing.axes:
+            panel.set_visible(True)
+        return elements
 
     def _saved(self, kind: str, **options: Any) -> bytes:
         file = io.BytesIO()
@@ -120,10 +136,16 @@ class Figure:
         return file.getvalue()
 
 
-def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
-    """An empty figure, of the page's width, and its panels row by row."""
-    drawing = Drawing(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
-    return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
+def panels(count: int, labels: Iterable[str] = (), height: float = HEIGHT) -> list[Axes]:
+    """The empty panels of a figure, row by row, with room for labels beside their lines."""
+    rows, columns = math.ceil(count / 2), min(count, 2)
+    lines = sum(len(wrapped(label).splitlines()) for label in labels)
+    height = max(height, ROOM + LINE * (lines + 1))
+    drawing = Drawing(figsize=(WIDTH * columns, height * rows), layout="constrained")
+    axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
+    for unused in axes[count:]:
+        unused.remove()
+    return axes[:count]
 
 
 def curves(
@@ -148,13 +170,16 @@ def curves(
     ax.xaxis.set_major_formatter("{x:,.0f}")
     if groups:
         _limit(ax, table, metric)
+        _label_ends(ax, groups, looks)
 
 
 def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
     """A point for each row with its 95 % interval, and a line through those of one label."""
-    for label, xs, ys, low, high in _lines(table, x, metric):
+    groups = _lines(table, x, metric)
+    for label, xs, ys, low, high in groups:
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
+    _label_ends(ax, groups, looks)
 
 
 def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
@@ -209,8 +234,38 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def finish(drawing: Drawing) -> None:
-    """Add the legend, of the first panel's lines."""
-    handles, labels = drawing.axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        drawing.legend(handles, labels, loc="outside lower center", ncols=2)
+def wrapped(label: str) -> str:
+    """The label in short lines."""
+    return textwrap.fill(label, LONGEST)
+
+
+def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> None:
+    """Write each label beside the end of its line, in its colour, no two on one another."""
+    ax.autoscale_view()
+    to_panel = ax.transScale + ax.transLimits  # It gives shares of the panel's width and height.
+    ends = sorted(
+        (*to_panel.transform((xs[-1], ys[-1]))[::-1], label) for label, xs, ys, *_ in groups
+    )
+    share = LINE / (ax.get_figure().get_size_inches()[1] / ax.get_gridspec().nrows - ROOM)
+    heights = [share * len(wrapped(label).splitlines()) for _, _, label in ends]
+    gaps = [(lower + upper) / 2 for lower, upper in itertools.pairwise(heights)]
+    levels = [level for level, _, _ in ends]
+    for i, gap in enumerate(gaps):
+        levels[i + 1] = max(levels[i + 1], levels[i] + gap)
+    levels[-1] = min(levels[-1], 1)
+    for i, gap in reversed([*enumerate(gaps)]):
+        levels[i] = min(levels[i], levels[i + 1] - gap)
+    for level, (y, x, label) in zip(levels, ends, strict=True):
+        colour = looks[label]["color"]
+        # A dotted line goes from the end to its label, which may be far or moved.
+        leader: Any = {"arrowstyle": "-", "ls": ":", "lw": 0.8, "color": colour, "relpos": (0, 0.5)}
+        place: Any = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
+        ax.annotate(
+            wrapped(label),
+            (x, y),
+            (1.04, level),
+            color=colour,
+            fontsize=8,
+            arrowprops=leader,
+            **place,
+        )

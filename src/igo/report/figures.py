@@ -67,17 +67,16 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
         columns.append("updates")
     looks = styles(labels)
-    drawing, axes = draw.panels(2, len(columns))
+    axes = draw.panels(2 * len(columns), labels.values())
     for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
         draw.curves(axes[i], table, x, metric, looks)
         if results.target and "accuracy" in metric:
             axes[i].axhline(100 * results.target, color=draw.SOFT.light, lw=1)
         axes[i].set(title=REACHED[metric], xlabel=x)
-    draw.finish(drawing)
     caption = _means(table["n"])
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
-    return Figure(name, "Accuracy and loss", caption, table, drawing)
+    return Figure(name, "Accuracy and loss", caption, table, axes[0].figure)
 
 
 def applied(results: Results, labels: Labels, name: str) -> Figure:
@@ -85,18 +84,17 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
     table = _table(results, labels, APPLIED)
     looks = styles(labels)
     metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
-    drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
+    axes = draw.panels(len(metrics), labels.values())
     for ax, metric in zip(axes, metrics, strict=True):
         draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
         ax.set(title=APPLIED[metric], xlabel="epoch")
-    draw.finish(drawing)
     caption = (
         f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
         " training; the measured δ takes C² of the gradients that train that epoch. ηₘ makes"
         " up for the whole number of batches in an epoch, so it varies also where the batch size"
         " carries the whole decay: the more, the fewer the batches."
     )
-    return Figure(name, "The noise, and what makes it", caption, table, drawing)
+    return Figure(name, "The noise, and what makes it", caption, table, axes[0].figure)
 
 
 def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFrame:
@@ -132,7 +130,7 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
     cells = set(table["setting"])
     cell_pairs = [pair for pair in pairs if {pair.first, pair.second} <= cells]
     differences = sum(pair.verdict in ("higher", "lower") for pair in cell_pairs)
-    drawing, (ax,) = draw.panels(1, 1, height=max(2.6, 0.5 * len(powers) + 1.2))
+    (ax,) = draw.panels(1, height=max(2.6, 0.5 * len(powers) + 1.2))
     for row in table.iter_rows(named=True):
         i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = 100 * row["test/accuracy_mean"]
@@ -165,7 +163,7 @@ def grid(settings: DataFrame, pairs: Sequence[Pair], name: str) -> Figure:
         " have one shade."
     )
     table = table.select("p", "split", "n", *statistics_of(REACHED), "updates_mean")
-    return Figure(name, "Final accuracy over p × split", caption, table, drawing)
+    return Figure(name, "Final accuracy over p × split", caption, table, ax.figure)
 
 
 def constant(results: Results, settings: DataFrame, name: str) -> Figure:
@@ -180,18 +178,17 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
     table = rows.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")
     looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
     levels = [level for level in NOISE if table[level].count()]
-    drawing, axes = draw.panels(len(levels), 1)
+    axes = draw.panels(len(levels), looks)
     for ax, level in zip(axes, levels, strict=True):
-        draw.points(ax, table, level, "test/accuracy", looks)
         ax.set(title=REACHED["test/accuracy"], xlabel=NOISE[level], xscale="log")
+        draw.points(ax, table, level, "test/accuracy", looks)
         draw.plain_log(ax.xaxis)
-    draw.finish(drawing)
     caption = (
         f"Means over seeds (n = {in_range(table['n'])}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
         " one another against δ."
     )
-    return Figure(name, "Constant noise: is it δ that decides?", caption, table, drawing)
+    return Figure(name, "Constant noise: is it δ that decides?", caption, table, axes[0].figure)
 
 
 def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
@@ -221,12 +218,12 @@ def sharpness(results: Results, task: DataFrame, name: str) -> Figure | None:
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "worst-case sharpness"
     has_delta = points["delta"].count() > 0  # Some optimizers have no δ.
-    drawing, axes = draw.panels(1 + has_delta, 1)
+    axes = draw.panels(1 + has_delta)
     if has_delta:
-        draw.points(axes[0], points, "delta", "worst_case", look)
         axes[0].set(title=measure, xlabel="δₘ, mean over epochs", xscale="log")
+        draw.points(axes[0], points, "delta", "worst_case", look)
         draw.plain_log(axes[0].xaxis)
     draw.points(axes[-1], points, "worst_case_mean", "test/accuracy", look)
     axes[-1].set(title="test accuracy, %", xlabel=measure)
     title = "Worst-case sharpness and test accuracy"
-    return Figure(name, title, caption, points.drop("label"), drawing)
+    return Figure(name, title, caption, points.drop("label"), axes[0].figure)

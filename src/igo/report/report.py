@@ -109,7 +109,6 @@ def render(
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
-        "svg": lambda figure: Markup(figure.svg()),
     }
     names = labels(results.settings)
     runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
