@@ -6,7 +6,6 @@ import math
 import random
 import re
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -101,11 +100,10 @@ def test_each_line_has_its_label_at_its_end_and_no_two_touch() -> None:
         for i, label in enumerate(labels)
         for x in range(1, 3 if i == 5 else 9)
     ]
-    axes = draw.panels(3, labels)
+    drawing, axes = draw.panels(3, labels)
     for ax in axes:
         looks = figures.styles(dict(enumerate(labels)))
         draw.curves(ax, pl.DataFrame(rows, infer_schema_length=None), "epoch", "m", looks)
-    drawing = axes[0].get_figure(root=True)
     drawing.draw_without_rendering()
     for ax in axes:
         texts = [text for text in ax.texts if text.get_text()]
@@ -210,33 +208,26 @@ def test_settings_of_one_task_are_a_section_and_labels_say_what_differs(tmp_path
     assert list(single.labels.values()) == ["Method 1 (constant)"]
 
 
-@pytest.mark.parametrize(("seeds", "differences"), [(3, 0), (9, 9)])
-def test_map_has_each_pair_in_its_place(seeds: int, differences: int, tmp_path: Path) -> None:
-    """And one shade, unless the tests tell cells apart: nine seeds can, of ten pairs."""
+def test_each_p_is_a_line_over_split(tmp_path: Path) -> None:
+    """Of means with Student's intervals, where p and split alone differ."""
     truth = {}
     for p, split in itertools.product((0.25, 1), (0, 0.5, 1)):
         if (p, split) != (1, 0.5):
-            truth[p, split] = [0.7 + 0.1 * p * (1 - split) + 0.01 * seed for seed in range(seeds)]
-            overrides = (f"p={p}", f"split={split}", "batch_size=4", "epochs=4")
-            values = truth[p, split]
-            record_runs(tmp_path, *overrides, seeds=range(seeds), accuracies=values)
-    figure = figure_of(tmp_path, "map")
-    words = f"tell {differences} of 10 pairs" if differences else "all cells have one shade"
-    assert words in figure.caption
-    ax = figure.drawing.axes[0]
-    shades = np.ma.compressed(ax.collections[0].get_array())
-    assert len(set(shades)) == (4 if differences else 1)  # split = 1 has one value for both p.
-    rows = [label.get_text() for label in ax.yaxis.get_ticklabels()]
-    columns = [label.get_text() for label in ax.xaxis.get_ticklabels()]
-    texts = {}
-    for text in ax.texts:
-        x, y = text.get_position()
-        texts[float(rows[int(y)]), float(columns[int(x)])] = text.get_text()
-    assert texts.keys() == truth.keys()
-    for place, values in truth.items():
-        error = statistics.stdev(values) / math.sqrt(seeds)
-        reach = 100 * stats.t.ppf(0.975, seeds - 1) * error
-        assert texts[place] == f"{100 * statistics.fmean(values):.2f}\n± {reach:.2f}"
+            truth[p, split] = [70 + 10 * p * (1 - split) + seed for seed in range(3)]
+            accuracies = [value / 100 for value in truth[p, split]]
+            record_runs(tmp_path, f"p={p}", f"split={split}", "epochs=4", accuracies=accuracies)
+    figure = figure_of(tmp_path, "grid")
+    (ax,) = figure.drawing.axes
+    means, reaches = {}, {}
+    for line in ax.containers:
+        p = float(line.get_label().removeprefix("p = "))
+        for (split, low), (_, high) in line[2][0].get_segments():
+            means[p, split], reaches[p, split] = (low + high) / 2, (high - low) / 2
+    assert means == pytest.approx(
+        {place: statistics.fmean(values) for place, values in truth.items()}
+    )
+    expected = stats.t.ppf(0.975, 2) / math.sqrt(3)  # The standard deviation is 1.
+    assert reaches == pytest.approx(dict.fromkeys(truth, expected))
 
 
 def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
@@ -255,32 +246,6 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
         mean = statistics.fmean(truth[row["eta"], row["b"]])
         point = row["delta_planned"], row["test/accuracy_mean"]
         assert point == (pytest.approx(delta), pytest.approx(mean))
-
-
-def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
-    worst_cases = (5, 3, 4, 2, 1)
-    for i, p in enumerate((0.2, 0.4, 0.6, 0.8, 1.0)):
-        folders = record_runs(tmp_path, f"p={p}", accuracies=[0.5 + 0.1 * i] * 3)
-        for folder in folders:
-            entries = {"settings": {"norm": "inf"}, "worst_case": worst_cases[i]}
-            (folder / "sharpness.json").write_text(json.dumps(entries))
-    (folders[0] / "sharpness.json").unlink()
-    other_norm = {"settings": {"norm": "2"}, "worst_case": 99}
-    (folders[1] / "sharpness.json").write_text(json.dumps(other_norm))
-    figure = figure_of(tmp_path, "sharpness")
-    assert figure.table["n"].to_list() == [3, 3, 3, 3, 1]
-    assert "(norm inf)" in figure.caption
-    assert "1 run measured otherwise" in figure.caption
-    assert figure.table["worst_case_mean"].to_list() == list(worst_cases)
-    ranks = zip(worst_cases, range(1, 6), strict=True)
-    rho = 1 - 6 * sum((x - y) ** 2 for x, y in ranks) / 120
-    assert f": −{-rho:.2f}." in figure.caption
-    assert len(figure.drawing.axes) == 2
-    results = read(tmp_path)
-    no_delta = results.curves.with_columns(pl.lit(None, pl.Float64).alias("delta_m_mean"))
-    results_without = replace(results, curves=no_delta)
-    without_delta = figures.sharpness(results_without, results.settings, "sharpness")
-    assert [ax.get_xlabel() for ax in without_delta.drawing.axes] == ["worst-case sharpness"]
 
 
 def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     for folder in record_runs(root, "p=1"):
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
-    line = "1 run of c0ffee1+changes (igo bbbbbbbbbb), 2 runs of c0ffee1 (igo aaaaaaaaaa)"
+    line = "igo aaaaaaaaaa, bbbbbbbbbb; commits c0ffee1, c0ffee1+changes"
     for program in (table, report):
         program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
         assert f"{mixed}{line}" in capsys.readouterr().out
@@ -288,7 +288,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     start = {"commit": "decade5", "code": "d" * 10, **torch}
     edit(plain[2] / "status.json", earlier=[start], code="a" * 10, commit="c0ffee1")
     table.run(OmegaConf.create({"runs": str(root), "output": None}))
-    line = "1 run of decade5 then c0ffee1 (igo dddddddddd then aaaaaaaaaa), 2"
+    line = "igo aaaaaaaaaa, dddddddddd then aaaaaaaaaa; commits c0ffee1, decade5 then c0ffee1"
     assert f"{mixed}{line}" in capsys.readouterr().out
     entries = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
     for folder, file in zip(plain, "xyy", strict=True):
@@ -297,7 +297,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
             own_code["my.curve()"] = "z"
         edit(folder / "status.json", own_code=own_code, **entries)
     table.run(OmegaConf.create({"runs": str(root), "output": None}))
-    line = "1 run of c0ffee1 (my.net x), 2 runs of c0ffee1 (my.net y)"
+    line = "my.net x, y; commits c0ffee1"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
 
 

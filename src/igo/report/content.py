@@ -111,7 +111,7 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
             "train/loss": compare(results.runs, settings, "train/loss"),
             **{name: compare(results.runs, settings, name, ranks=True) for name in columns},
         },
-        figures=figures.of_task(results, task, row_labels, accuracy, number),
+        figures=figures.of_task(results, task, row_labels, number),
         commands=commands(results.runs, list(row_labels)),
         needed={
             label: needed(results.runs, setting) for setting, label in row_labels.items() if columns

@@ -5,14 +5,14 @@ have the same figure as PNG, PDF and SVG.
 """
 
 import io
-import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -136,16 +136,15 @@ class Figure:
         return file.getvalue()
 
 
-def panels(count: int, labels: Iterable[str] = (), height: float = HEIGHT) -> list[Axes]:
+def panels(count: int, labels: Collection[str]) -> tuple[Drawing, list[Axes]]:
     """The empty panels of a figure, row by row, with room for labels beside their lines."""
     rows, columns = math.ceil(count / 2), min(count, 2)
-    lines = sum(len(wrapped(label).splitlines()) for label in labels)
-    height = max(height, ROOM + LINE * (lines + 1))
+    height = max(HEIGHT, ROOM + LINE * _lines_of(labels) * (len(labels) + 1))
     drawing = Drawing(figsize=(WIDTH * columns, height * rows), layout="constrained")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
     for unused in axes[count:]:
         unused.remove()
-    return axes[:count]
+    return drawing, axes[:count]
 
 
 def curves(
@@ -179,6 +178,8 @@ def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> Non
     for label, xs, ys, low, high in groups:
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
+    if ax.get_xscale() == "log":
+        plain_log(ax.xaxis)
     _label_ends(ax, groups, looks)
 
 
@@ -234,11 +235,6 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def wrapped(label: str) -> str:
-    """The label in short lines."""
-    return textwrap.fill(label, LONGEST)
-
-
 def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> None:
     """Write each label beside the end of its line, in its colour, no two on one another."""
     ax.autoscale_view()
@@ -246,26 +242,25 @@ def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> No
     ends = sorted(
         (*to_panel.transform((xs[-1], ys[-1]))[::-1], label) for label, xs, ys, *_ in groups
     )
-    share = LINE / (ax.get_figure().get_size_inches()[1] / ax.get_gridspec().nrows - ROOM)
-    heights = [share * len(wrapped(label).splitlines()) for _, _, label in ends]
-    gaps = [(lower + upper) / 2 for lower, upper in itertools.pairwise(heights)]
-    levels = [level for level, _, _ in ends]
-    for i, gap in enumerate(gaps):
-        levels[i + 1] = max(levels[i + 1], levels[i] + gap)
-    levels[-1] = min(levels[-1], 1)
-    for i, gap in reversed([*enumerate(gaps)]):
-        levels[i] = min(levels[i], levels[i + 1] - gap)
+    height = ax.get_figure().get_size_inches()[1] / ax.get_gridspec().nrows - ROOM
+    steps = np.arange(len(ends)) * _lines_of(looks) * LINE / height
+    # A label that would touch the one below goes up; at the panel's top all go down again.
+    levels = np.maximum.accumulate([y for y, _, _ in ends] - steps) + steps
+    levels = np.minimum(levels, 1 - steps[::-1])
     for level, (y, x, label) in zip(levels, ends, strict=True):
         colour = looks[label]["color"]
-        # A dotted line goes from the end to its label, which may be far or moved.
-        leader: Any = {"arrowstyle": "-", "ls": ":", "lw": 0.8, "color": colour, "relpos": (0, 0.5)}
-        place: Any = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
         ax.annotate(
-            wrapped(label),
+            textwrap.fill(label, LONGEST),
             (x, y),
             (1.04, level),
+            xycoords="axes fraction",
             color=colour,
             fontsize=8,
-            arrowprops=leader,
-            **place,
+            va="center",
+            arrowprops={"arrowstyle": "-", "ls": ":", "color": colour, "relpos": (0, 0.5)},
         )
+
+
+def _lines_of(labels: Iterable[str]) -> int:
+    """The most lines of a label, of which none is longer than LONGEST."""
+    return max((len(textwrap.wrap(label, LONGEST)) for label in labels), default=0)

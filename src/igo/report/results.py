@@ -9,7 +9,6 @@ from pathlib import Path
 import polars as pl
 from polars import DataFrame
 
-from igo.ground.errors import counted
 from igo.report.reading import CODE, THEN, averaged, by_setting, read_runs
 from igo.report.target import with_target
 from igo.runs.folder import read_records
@@ -86,26 +85,19 @@ def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
     """
     lines: list[str] = []
     groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
+    code = [column for column in runs.columns if column.startswith(CODE)]
     for name, numbers in [*groups, ("the settings", list(labels))]:
         group = runs.filter("counted", pl.col("setting").is_in(numbers))
-        columns = [column for column in runs.columns if _differs(group, column)]
-        if not columns or (lines and name == "the settings"):
-            continue
-        counts = []
-        versions = group.group_by(columns).agg(pl.len(), pl.first("commit")).sort("len", *columns)
-        for *values, n, commit in versions.iter_rows():
-            parts = zip(columns, values, strict=True)
-            code = ", ".join(f"{part.removeprefix(CODE)} {value}" for part, value in parts if value)
-            version = f"{short(commit or 'unknown')} ({code})".removesuffix(" ()")
-            counts.append(f"{counted(n, 'run')} of {version}")
-        lines.append(f"{name} are of different code: {', '.join(counts)}")
+        versions = {column: group[column].drop_nulls().unique().sort() for column in code}
+        parts = [
+            f"{column.removeprefix(CODE)} {', '.join(values)}"
+            for column, values in versions.items()
+            if len(values) > 1 or any(THEN in value for value in values)
+        ]
+        if parts and (not lines or name != "the settings"):
+            commits = ", ".join(map(short, group["commit"].fill_null("unknown").unique().sort()))
+            lines.append(f"{name} are of different code: {'; '.join(parts)}; commits {commits}")
     return lines
-
-
-def _differs(runs: DataFrame, column: str) -> bool:
-    """Whether a column of CODE has several values, or the starts of one run have."""
-    values = runs[column].drop_nulls() if column.startswith(CODE) else pl.Series([])
-    return values.n_unique() > 1 or any(THEN in value for value in values)
 
 
 def short(commit: str) -> str:

@@ -1,5 +1,6 @@
 """The program `igo table`: it writes the table, and prints a row for each setting."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -72,21 +73,24 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
             soft_wrap=not console.is_terminal,
         )
     names = labels(settings)
-    table = _table("setting", "seeds", "test/accuracy %", "95 %", "train/loss")
-    for row in settings.to_dicts():
-        # Rich would take what stands in brackets for markup, but not in a Text.
+    rows = settings.to_dicts()
+    cells = []
+    for row in rows:
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
-        table.add_row(
-            Text(names[row["setting"]]),
-            f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
-            _shown(row, "test/accuracy", ".2f", 100),
-            "–" if low is None else Text(f"[{100 * low:.2f}, {100 * high:.2f}]"),
-            _shown(row, "train/loss", ".4f"),
+        cells.append(
+            (
+                names[row["setting"]],
+                f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
+                _shown(row, "test/accuracy", ".2f", 100),
+                "–" if low is None else f"[{100 * low:.2f}, {100 * high:.2f}]",
+                _shown(row, "train/loss", ".4f"),
+            )
         )
-    console.print(table)
-    _show_totals(console, settings.filter(pl.col("n") > 0).to_dicts(), names)
+    _print(console, ("setting", "seeds", "test/accuracy %", "95 %", "train/loss"), cells)
+    _show_totals(console, [row for row in rows if row["n"]], names)
     if {*NEEDED} <= {*runs.columns}:
-        _show_needed(console, runs, names)
+        cells = [(label, *needed(runs, setting).values()) for setting, label in names.items()]
+        _print(console, ("median to the target", "reached by", *NEEDED.values()), cells)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
         print(line)
 
@@ -94,34 +98,29 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
 def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -> None:
     """Print what else differs between the rows of settings, and what is equal in all."""
     ratios = {name: {ratio(name, row, rows[0]) for row in rows} for name in TOTALS if rows}
-    equal = [name for name, values in ratios.items() if values == {""}]
-    columns = [name for name, values in ratios.items() if values > {""}]
+    equal = [name for name, texts in ratios.items() if texts == {""}]
+    columns = [name for name, texts in ratios.items() if texts > {""}]
     if columns:
-        table = _table("what differs", *(TOTALS[name] for name in columns))
-        for row in rows:
-            totals = (number(row[f"{name}_mean"]) for name in columns)
-            table.add_row(Text(labels[row["setting"]]), *totals)
-        console.print(table)
+        cells = [
+            (labels[row["setting"]], *(number(row[f"{name}_mean"]) for name in columns))
+            for row in rows
+        ]
+        _print(console, ("what differs", *(TOTALS[name] for name in columns)), cells)
     if equal:
         totals = (f"{TOTALS[name]} {number(rows[0][f'{name}_mean'])}" for name in equal)
         console.print(f"equal in all: {', '.join(totals)}")
 
 
-def _show_needed(console: Console, runs: DataFrame, labels: dict[int, str]) -> None:
-    """Print what each setting needs to reach the target."""
-    table = _table("median to the target", "reached by", *NEEDED.values())
-    for setting, label in labels.items():
-        texts = needed(runs, setting).values()
-        table.add_row(Text(label), *map(Text, texts))
-    console.print(table)
-
-
-def _table(first: str, *titles: str) -> Table:
+def _print(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table, whose first column has labels."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="fold")
-    for title in titles:
+    table.add_column(titles[0], overflow="fold")
+    for title in titles[1:]:
         table.add_column(title, justify="right", no_wrap=True)
-    return table
+    for row in rows:
+        # Rich would take what stands in brackets for markup, but not in a Text.
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def _shown(row: Record, name: str, form: str, factor: int = 1) -> str:
