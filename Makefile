@@ -17,7 +17,14 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study docs lock clean
+TARGETS := help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study docs lock clean
+.PHONY: $(TARGETS)
+
+# Else make would train first, with other settings than were meant.
+STRAY := $(firstword $(filter-out $(TARGETS) $(READY)%,$(MAKECMDGOALS)))
+ifneq ($(STRAY),)
+  $(error $(STRAY) is no target (see make help); settings are written NAME=VALUE, as in: make train epochs=5)
+endif
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16

@@ -12,6 +12,7 @@ from conftest import TINY, configure
 
 from igo.config.load import make_plan
 from igo.config.schema import Config
+from igo.ground.files import sealed
 from igo.plans.plan import Plan
 from igo.runs.folder import RunFolder, path_of
 
@@ -49,11 +50,9 @@ def _write(
 ) -> Path:
     folder, plan = RunFolder(path_of(config)), make_plan(config)
     folder.path.mkdir(parents=True)
-    folder.write_plan(config, plan)
     rows = _records(config, plan, random.Random(f"{overrides} {config.seed}"), centre)
     if last_accuracy is not None:
         rows[-1]["test/accuracy"] = last_accuracy
-    folder.write_records(rows)
     folder.begin_status(
         state="finished",
         started="2025-01-02T03:04:05+0000",
@@ -65,6 +64,8 @@ def _write(
         hardware=HARDWARE,
         seconds=2.5,
     )
+    folder.write_plan(config, plan)
+    folder.write_records(rows)
     return folder.path
 
 
@@ -102,8 +103,9 @@ def _records(
 
 
 def edit(path: Path, **changes: object) -> None:
-    """Change entries of a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Change entries of a JSON file, as igo would: it has a seal that fits if it had one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(sealed(content) if "seal" in content else content))
 
 
 class Trap:

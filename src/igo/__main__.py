@@ -27,10 +27,11 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     It is that of the last epoch: on the images held out for validation, else on the test set.
     """
     from igo.config.load import load
-    from igo.runs.folder import last_record
+    from igo.runs.folder import read_records
     from igo.runs.session import run
 
-    last = last_record(run(load(composed, typed)))
+    records = read_records(run(load(composed, typed)))
+    last = records[-1] if records else {}  # a dry run has none
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
 

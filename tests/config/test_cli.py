@@ -93,6 +93,12 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",
+    "-p 0.1": r"-p is a flag of --cfg; the exponent is written p=0.1",
+    "resume=true": r"no setting 'resume': the same command continues an unfinished run",
+    "overwrite=true": r"no setting 'overwrite'\. \(see --help\)",  # fresh=true would delete the run
+    "frsh=true": r"no setting 'frsh'\. \(see --help\)",
+    "dataset.path=x": r"no setting 'dataset.path'. Did you mean 'dataset.root'",
+    r"tracking.name='a\${b}'": r"tracking.name=a\${b} .*config.yaml",
     "tracking.project=${oc.env:IGO_NONE}": r"tracking.project: .*'IGO_NONE' not found",
 }  # fmt: skip
 BAD_LATER = {  # known only once data or model is there
@@ -127,7 +133,10 @@ def test_a_file_that_vanishes_is_one_line_with_its_name(
 
 def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, said in (("file", "runs_dir: file/.*written in"), ("x" * 300, "name too long")):
+    for folder, said in (
+        ("file", "runs_dir: file.*cannot be written"),
+        ("x" * 300, "name too long"),
+    ):
         done = program(*TINY, "tracking=none", f"runs_dir={folder}", bare=True)
         assert re.search(said, done.error())
 

@@ -237,10 +237,10 @@ def test_images_are_tested_with_resize_and_centre_crop(
 @pytest.mark.slow
 def test_two_ranks_share_the_images_and_make_the_cache_once(copied: Path, tmp_path: Path) -> None:
     typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}", "dataset.workers=1")
-    death = Death("igo.data.folders.opened", 31, error="opened again")  # of 21 + 9 = 30 images
+    death = Death("igo.data.folders.image_in", 31, error="opened again")  # of 21 + 9 = 30 images
     forge.run(tmp_path, *typed, ranks=2, death=death).good()
     assert made(copied) == ["imagenet-test", "imagenet-train"]
-    other = Death("igo.data.folders.opened", error="opened again", rank=1)
+    other = Death("igo.data.folders.image_in", error="opened again", rank=1)
     forge.run(tmp_path, *typed, "fresh=true", ranks=2, death=other).good()
     for record in records(run_folder(tmp_path)):
         assert record["samples"] == 21 * record["epoch"]
@@ -257,7 +257,7 @@ def test_images_are_cached_once_for_the_same_files_and_size(
     cached(copied)
     _, files = found(copied)
     with monkeypatch.context() as patched:
-        patched.setattr(folders, "opened", lambda *_: pytest.fail("opened again"))
+        patched.setattr(folders, "image_in", lambda *_: pytest.fail("opened again"))
         cached(copied)
     Image.new("RGB", (40, 40), "white").save(files.path(0))
     assert np.asarray(cached(copied)[1][0]).min() == 255

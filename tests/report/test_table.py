@@ -322,7 +322,7 @@ def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys:
     record_runs(tmp_path / "runs", seeds=[0])
     (tmp_path / "file").touch()
     names = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "file" / "tables")}
-    with pytest.raises(UserError, match=r"^output: .* cannot be written in"):
+    with pytest.raises(UserError, match=r"^output: .* cannot be written"):
         table.run(OmegaConf.create(names))
     assert capsys.readouterr().out.startswith("1 run (1 finished), 1 setting\n")
 

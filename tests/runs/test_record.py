@@ -24,6 +24,7 @@ from forked import finished, forge
 import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
+from igo.ground import files
 from igo.ground.errors import Outside, UserError
 from igo.runs.folder import RunFolder, path_of, signature
 from igo.runs.manifest import plan_digest
@@ -154,11 +155,11 @@ def test_a_held_run_alone_knows_its_status(
         assert file.read_text() == content
     broken = Mock(side_effect=OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)))
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", broken)
+        patched.setattr(files, "opened", broken)
         with pytest.raises(Outside, match=r"status\.json cannot be read"):
             folder.status()
     monkeypatch.setattr(fcntl, "flock", broken)
-    with pytest.raises(Outside, match="cannot be written in"), folder.held():
+    with pytest.raises(Outside, match="cannot be written"), folder.held():
         pass
 
 

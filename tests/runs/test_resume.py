@@ -194,8 +194,12 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
 
 
 def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
-    """No later start would bring what is missing: finished runs are skipped."""
-    finished = Death("igo.runs.folder.RunFolder.update_status", 3, "after")  # start, W&B id, end
+    """No later start would bring what is missing: finished runs are skipped.
+
+    The status is written when the run begins, with its seals, with the id of the W&B run, after
+    each of three epochs, and at the end.
+    """
+    finished = Death("igo.runs.folder.RunFolder.update_status", 7, "after")
     assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
     assert status(tmp_path)["state"] == "finished"
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")

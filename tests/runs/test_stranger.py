@@ -15,7 +15,7 @@ from wandb_server import WandbServer
 
 import igo
 from igo.config.load import read_config
-from igo.data.folders import opened
+from igo.data.folders import image_in
 from igo.ground.errors import UserError
 from igo.report import report, table
 from igo.runs import manifest, sharpness
@@ -124,8 +124,8 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "0.png"
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(UserError, match="cannot be read"):
-        opened(file, "RGB")
+        image_in(file, "RGB")
     assert not started
     for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (8, 8)).save(file, kind)
-        assert opened(file, "L").size == (8, 8)
+        assert image_in(file, "L").size == (8, 8)

@@ -3,13 +3,19 @@
 import json
 import os
 import re
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TINY, Program, configure, status
 
-from igo.runs.folder import path_of
+from igo.runs import session
+from igo.runs.folder import path_of, state_of
+from igo.sweep import jobs
+from igo.sweep.jobs import Job
+from igo.sweep.slurm import Work
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
 StandIn = Callable[..., str]
@@ -127,3 +133,25 @@ def test_what_is_in_slurm_is_left_alone(
     ended = program(*local, PATH=path)
     assert (ended.returncode, f"damaged: seed=1: {tried}" in ended.stdout) == (1, True)
     assert "1 finished, 1 in SLURM, 1 damaged" in ended.stdout
+
+
+def test_a_warning_while_a_run_starts_leaves_it_to_the_next_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """submitit's handler raises an error at the last allowed time-out; the run has not failed."""
+
+    def last_time(number: int, _frame: object) -> None:
+        raise RuntimeError("Job not requeued because: timed-out too many times.")
+
+    job = Job((), configure(*TINY, "tracking=none"))
+    monkeypatch.setattr(session, "run", lambda _: os.kill(os.getpid(), signal.SIGUSR2))
+    monkeypatch.setattr(jobs, "_log_output", lambda _: None)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = signal.signal(signal.SIGUSR2, last_time)
+    try:
+        with pytest.raises(RuntimeError, match="timed-out too many times"):
+            Work([job], threads=1)()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert state_of(job.folder.path) == "new"

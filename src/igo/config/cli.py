@@ -44,7 +44,13 @@ ALIASES = {  # Other programs call settings and options so.
     "gpu": "engine.device",
     "max_epochs": "epochs",
     "cuda": "gpu",
+    "wandb": "tracking",
+    "path": "dataset.root",
+    "min_lr": "schedule.floor",
+    "num_workers": "dataset.workers",
 }
+# Whoever looks for such a setting wants an unfinished run to go on.
+CONTINUES = re.compile("resum|continu|restart|checkpoint$|ckpt")
 # The files in conf/, which --help shows with their comments.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
@@ -169,6 +175,9 @@ def _names(overrides: Sequence[str]) -> list[str]:
 def _flags_last(words: Sequence[str]) -> list[str]:
     """The words with flags at the end: argparse takes none between two settings."""
     settings, flags = list[str](), list[str]()
+    names = {word.partition("=")[0] for word in words}
+    if names & {"-p", "--package"} and not names & {"-c", "--cfg"}:  # Hydra would ignore it.
+        raise UserError("-p is a flag of --cfg; the exponent is written p=0.1")
     for previous_word, word in pairwise(["", *words]):
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
@@ -261,11 +270,14 @@ def _unknown_setting(name: str, config: Path) -> str:
         return f"{name} is no setting here: it belongs to {cures}"
     if name in group_names():
         return f"{name} is a group of settings: type {name}=OPTION or {name}.SETTING=VALUE"
-    names = [*settings_in(config)]
+    if CONTINUES.search(name):
+        return f"there is no setting '{name}': the same command continues an unfinished run"
+    names = settings_in(config)
     if config.stem == "config":  # The training alone has groups.
-        names += [*SETTINGS, *group_names()]
+        names |= {*SETTINGS, *group_names()}
     last_part = name.rpartition(".")[2]  # trainer.max_epochs means max_epochs.
-    hint = nearest(ALIASES.get(last_part, name), names)
+    # A guess never offers what deletes a run.
+    hint = nearest(ALIASES.get(last_part, name), names - {"fresh"})
     return f"there is no setting '{name}'.{hint} (see --help)"
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import (
 )
 
 from igo.config import rules
+from igo.config.names import leaves
 from igo.config.own import as_calls, is_call
 from igo.config.schema import (
     GONE,
@@ -34,7 +35,7 @@ from igo.config.schema import (
 )
 from igo.data import identity, readers
 from igo.data.readers import Place
-from igo.ground.errors import ConfigError, UserError, first_line, nearest
+from igo.ground.errors import ConfigError, UserError, first_line, nearest, require
 from igo.ground.files import Record, read_bytes
 from igo.plans.arguments import PlanError, PlanWarning, table_of
 from igo.plans.plan import Plan, plan
@@ -70,6 +71,9 @@ def load(composed: DictConfig, typed_names: Collection[str] = ()) -> Config:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise explain(error) from None
+    for name, setting in leaves(values):
+        allowed = "${ would have config.yaml name another setting; rename the file, or leave it out"
+        require("${" not in str(setting), name, setting, allowed)
     as_calls(values, OF_SCHEDULES)
     _split_table(values)
     return _checked(values, typed_names)

@@ -25,8 +25,8 @@ from torchvision.datasets.folder import is_image_file
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data.readers import Missing, Place, digest, stamp, train_and_test
-from igo.ground.errors import Outside, UserError, first_line, reading, require
-from igo.ground.files import durable
+from igo.ground.errors import Outside, UserError, first_line, reading, require, warn
+from igo.ground.files import durable, opened
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of torchvision's names of image files
 GREY = ("1", "L", "LA")  # Pillow's modes
@@ -65,7 +65,7 @@ class Images:
 
     def __getitem__(self, index: int) -> Any:
         """An image as Pillow's; if ``square``, the shorter side resized and the middle cropped."""
-        image = opened(self.path(index), "L" if self.channels == 1 else "RGB")
+        image = image_in(self.path(index), "L" if self.channels == 1 else "RGB")
         if not self.square or image.size == (self.size, self.size):
             return image
         return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
@@ -80,16 +80,20 @@ class Images:
         def pixels(index: int) -> np.ndarray:
             image = self[index]
             if not self.square:
-                image = torchvision.resize(image, [shorter_side(self.size)], antialias=True)
+                image = torchvision.resize(image, [self.shorter_side], antialias=True)
             return np.asarray(image).reshape(image.height, image.width, self.channels)
 
         return in_threads(pixels, indices)
 
     @property
+    def shorter_side(self) -> int:
+        """The shorter side of each resized image."""
+        return self.size if self.square else shorter_side(self.size)
+
+    @property
     def least_bytes(self) -> int:
         """Bytes of the resized images; ImageNet's are not square, and have more."""
-        side = self.size if self.square else shorter_side(self.size)
-        return len(self) * side**2 * self.channels
+        return len(self) * self.shorter_side**2 * self.channels
 
 
 def splits(name: str, place: Place) -> tuple[Images, Images]:
@@ -169,7 +173,7 @@ def with_form(images: Images) -> Images:
     if images.size and images.channels:
         return images
     sample = spread(images.names, MOST_SAMPLED).tolist()
-    seen = list(in_threads(lambda index: opened(images.path(index)), sample))
+    seen = list(in_threads(lambda index: image_in(images.path(index)), sample))
     sizes = sorted({size for size, _ in seen})
     if not images.size and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
         shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
@@ -206,12 +210,11 @@ def shorter_side(size: int) -> int:
     return round(size * 8 / 7)
 
 
-def opened(path: Path, mode: str | None = None) -> Any:
+def image_in(path: Path, mode: str | None = None) -> Any:
     """A file as a Pillow image in this mode; without one its size and mode, from its header."""
     try:
-        with Image.open(
-            path, formats=FORMATS
-        ) as image:  # others start programs, as PostScript does
+        # Some of Pillow's other formats start programs, as PostScript does.
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode[0] in "IF":  # Pillow would cut their values off
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
@@ -231,9 +234,11 @@ class Stored:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._shapes = np.load(folder / SHAPES, allow_pickle=False)
+        with opened(folder / SHAPES) as file:
+            self._shapes = np.load(file, allow_pickle=False)
         self._ends = self._shapes.prod(axis=1).cumsum()
-        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))  # torch may not write
+        with opened(folder / PIXELS) as file:
+            self._pixels = np.asarray(np.memmap(file, np.uint8, "c"))  # torch may not write
 
     def __reduce__(self) -> tuple[type[Stored], tuple[Path]]:
         """Pickle the folder's name: a worker that is not forked maps the file itself."""
@@ -245,6 +250,19 @@ class Stored:
         start = self._ends[index - 1] if index else 0
         shape = (height, width) if channels == 1 else (height, width, channels)
         return Image.fromarray(self._pixels[start : self._ends[index]].reshape(shape))
+
+    def is_of(self, images: Images) -> bool:
+        """Whether there are as many images and pixels, of the form of these."""
+        sides, channels = self._shapes[:, :2], self._shapes[:, 2]
+        total = self._ends[-1]
+        return bool(
+            self._shapes.dtype == np.int64
+            and len(self._shapes) == len(images)
+            and (sides.min(axis=1) == images.shorter_side).all()
+            and (channels == images.channels).all()
+            and len(self._pixels) == total
+            and (total == images.least_bytes or not images.square)
+        )
 
     def together(self) -> np.ndarray:
         """(n, H, W, C) uint8; all images must be of one size."""
@@ -268,13 +286,19 @@ def kept(
     folder = place / f"{name}-{of_files}"
     message = f"{len(images):,} images are resized once and kept in {folder}"
     try:
-        if not folder.is_dir():
+        stored = _whole(folder, images)
+        if stored is None:
             place.mkdir(parents=True, exist_ok=True)
-            with folder.with_suffix(".lock").open("ab") as lock, watch(message, len(images)) as bar:
+            with opened(folder.with_suffix(".lock"), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not folder.is_dir():  # no other process has made it
-                    _make(folder, images, bar)
-        return Stored(folder)
+                stored = _whole(folder, images)  # which another process may have made
+                if stored is None:
+                    if folder.exists():
+                        warn(f"{folder} is not what igo wrote, so it is made again")
+                    with watch(message, len(images)) as advance:
+                        _make(folder, images, advance)
+                    stored = Stored(folder)
+        return stored
     except OSError as error:
         raise Outside(
             f"dataset.cache=true: {folder} cannot be used ({error.strerror or error}); make room"
@@ -283,12 +307,25 @@ def kept(
         ) from None
 
 
+def _whole(folder: Path, images: Images) -> Stored | None:
+    """What is kept of the images; None if nothing is, or not what ``_make`` wrote."""
+    try:
+        stored = Stored(folder)
+        return stored if stored.is_of(images) else None
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # of NumPy, of many kinds
+        if reading(error) is Outside:
+            raise
+        return None
+
+
 def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
     free = shutil.disk_usage(folder.parent).free
     if images.least_bytes > free:
         needed = f"{images.least_bytes / 2**30:,.1f} GiB are needed, {free / 2**30:,.1f} are free"
         raise OSError(errno.ENOSPC, needed)
-    # The folder gets its name when all is in it, so a folder of that name is whole.
+    # The folder gets its name when all is in it.
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
@@ -301,6 +338,7 @@ def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
                 advance()
         with durable(partial / SHAPES) as file:
             np.save(file, np.array(shapes, dtype=np.int64))
+        shutil.rmtree(folder, ignore_errors=True)  # where it was damaged
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

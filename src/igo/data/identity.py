@@ -1,7 +1,6 @@
 """What a data set is: a fingerprint of its content, without its place, and facts about it."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,9 +11,16 @@ import numpy as np
 
 from igo.data import readers
 from igo.data.readers import Place, Splits, digest
-from igo.ground.files import Record, write_atomically
+from igo.ground.errors import UserError, warn
+from igo.ground.files import Record, read_json, write_json
 
-FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
+# The kinds of what is null in conf/dataset, and of what is kept of an identity.
+FACTS: Record = {
+    **dict.fromkeys(("classes", "channels", "image_size", "samples"), (int,)),
+    "mean": [(float,)],
+    "std": [(float,)],
+}
+CONTENT: Record = {"n": (int,), "fingerprint": (str,)}
 AT_ONCE = 1000  # images whose pixels are counted together
 
 
@@ -54,14 +60,15 @@ def identify(name: str, place: Place) -> Identity:
         source = readers.READERS[name](place)
         where = source.where
 
-        def find() -> tuple[int, str]:
+        def find() -> Record:
             splits = source.read()
-            return len(splits[0].labels), fingerprint(content(splits))
+            return {"n": len(splits[0].labels), "fingerprint": fingerprint(content(splits))}
 
         # To hash all pixels takes seconds, and each start asks. The name has the stamps of the
         # files: if one changes, all are hashed again.
         file = place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json"
-        n, digits = remembered(file, find)
+        kept = remembered(file, CONTENT, find)
+        n, digits = kept["n"], kept["fingerprint"]
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
 
@@ -115,7 +122,7 @@ def find_facts(name: str, place: Place) -> Record:
             return [classes, channels, size, n, *moments(pixels)]
 
     file = place.cache / f"{name}-facts-{digest(*sources)}.json"
-    return dict(zip(FACTS, remembered(file, find), strict=True))
+    return remembered(file, FACTS, lambda: dict(zip(FACTS, find(), strict=True)))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
@@ -134,16 +141,20 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
     return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()
 
 
-def remembered(file: Path, find: Callable[[], Any]) -> Any:
-    """A value of plain numbers and texts from a file or, if it is missing, found and kept in it.
+def remembered(file: Path, kind: Record, find: Callable[[], Record]) -> Record:
+    """An object of JSON from a file or, if igo has not written it, found and kept in it.
 
     If igo cannot write the file, nothing is kept.
     """
-    with suppress(OSError, ValueError):
-        # A file that is damaged, as by a full disk, is found and written anew.
-        return json.loads(file.read_text())
-    value = find()
+    record: Record | None = None
+    with suppress(UserError):
+        record = read_json(file, kind)
+    if record and "seal" in record:
+        return record
+    if record != {}:
+        warn(f"{file} is not what igo wrote, so it is made again")
+    record = find()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(value))
-    return value
+        write_json(file, record)
+    return record

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from igo.ground.errors import Outside, UserError, first_line, reading
-from igo.ground.files import replace_all
+from igo.ground.errors import Outside, UserError, counted, first_line, reading, warn_once
+from igo.ground.files import opened, replace_all
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 # A model has an output for each class up to the largest label: one of 10^9 would take all memory.
@@ -140,7 +140,7 @@ def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) 
     if place.download:
         try:
             place.data_dir.mkdir(parents=True, exist_ok=True)
-            with (place.data_dir / ".lock").open("ab") as lock:
+            with opened(place.data_dir / ".lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 return get(True)
         except Exception as error:
@@ -171,7 +171,8 @@ def _npz(file: Path) -> Splits:
             f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
         ) from None
     train, fault = _npz_split(file, held, ""), ""
-    if given := "test_images" in held or "test_labels" in held:
+    has_test = "test_images" in held or "test_labels" in held
+    if has_test:
         test = _npz_split(file, held, "test_")
     else:
         parts = train_and_test(train.labels)
@@ -184,13 +185,17 @@ def _npz(file: Path) -> Splits:
     low = min(train.labels.min(), test.labels.min())
     if train.images.shape[1:] != test.images.shape[1:]:
         fault = "images and test_images differ in size or channels"
-    elif given and (new := {*test.labels.tolist()} - {*train.labels.tolist()}):
+    elif has_test and (new := {*test.labels.tolist()} - {*train.labels.tolist()}):
         fault = f"test_labels has {min(new)}, a class that labels has not"
     # Classes from 1 upwards would leave the model an output that no image has.
     elif low > 0:
         fault = f"labels has no 0; it has {low} upwards: subtract {low}"
     if fault:
         raise UserError(f"{file}: {fault}")
+    classes = {*train.labels.tolist()}
+    if lacking := len({*range(max(classes))} - classes):
+        counts = f"{counted(len(classes), 'class')} in 0 to {max(classes)}"
+        warn_once(f"{file}: labels has {counts}: {lacking} of the model's outputs have no image")
     return train, test
 
 

@@ -3,7 +3,9 @@
 import difflib
 import errno
 import json
+import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
 
@@ -74,9 +76,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    sys.stdout.flush()  # both may be one file: lines shall be in the order in which they were said
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+warn_once = cache(warn)  # in a process
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

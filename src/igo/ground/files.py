@@ -4,6 +4,7 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -14,59 +15,89 @@ from pathlib import Path
 from types import NoneType
 from typing import IO, Any
 
-from igo.ground.errors import Damaged, Outside, first_line, require
+from igo.ground.errors import Damaged, Outside, first_line
 
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
-LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file of a run
 Record = dict[str, Any]  # named values, as of a line of metrics.jsonl or of status.json
 # Kinds of values in JSON, see ``fits``; null stands for what is not known.
 TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
 BOUNDS = {float: math.inf, int: 2**63}  # what the size of a number is below: tables have 64 bits
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a run's file.
+def opened(path: Path, mode: str = "rb") -> IO[bytes]:
+    """Open a file; no FIFO or device, which may never answer, and no link, which leads elsewhere.
 
     Raises:
-        FileNotFoundError: there is none.
-        Outside: the file cannot be read. FIFOs and devices are refused too: reading them might
-            never return. So is a link, which may lead out of the folder.
+        OSError: the file is one of these, is not there, or cannot be opened.
+    """
+    with suppress(FileNotFoundError):  # it may be made now
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(f"{path.name} is no file")
+    return path.open(mode)  # type: ignore[return-value]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file that another program may have put there.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        Outside: the file cannot be read, or is none, see ``opened``.
     """
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise OSError("it is no file")
-        return path.read_bytes()
+        with opened(path) as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise Outside(
-            f"{path} cannot be read ({error.strerror or error}); it may be whole, so it is left as"
-            " it is. Once it can be read, the same command continues; fresh=true starts over"
+            f"{path} cannot be read ({error.strerror or error}). Nothing was changed: mend that and"
+            " type the same command"
         ) from None
 
 
+def digest(content: bytes) -> str:
+    """The seal of a file's content: its SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sealed(content: Record) -> Record:
+    """An object of JSON with ``seal``, the digest of its other entries, whatever its spaces."""
+    entries = {name: entry for name, entry in content.items() if name != "seal"}
+    return {**entries, "seal": digest(json.dumps(entries, allow_nan=False).encode())}
+
+
+def write_json(path: Path, content: Record) -> None:
+    """Replace a file by an object of JSON and its seal."""
+    write_atomically(path, json.dumps(sealed(content), indent=2) + "\n")
+
+
 def read_json(path: Path, kind: Record) -> Record:
-    """The object of a kind in a run's JSON file, empty where there is no file.
+    """The object of a kind in a JSON file, with its ``seal``; empty where there is no file.
+
+    Versions up to 1.0 sealed no JSON.
 
     Raises:
-        Damaged: the file holds anything else.
+        Damaged: the file holds anything else, or is not as it was sealed.
     """
     try:
         with damaged(path):
-            return parsed(read_bytes(path), kind)
+            content = parsed(read_bytes(path), kind)
+            if "seal" in content and content != sealed(content):
+                raise ValueError("it was changed after it was written")
+            return content
     except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
 @contextmanager
 def damaged(path: Path) -> Iterator[None]:
-    """Turn what a parser raises in the body, which reads a run's file, into one line."""
+    """Turn what a parser raises in the body, which reads a file, into one line."""
     try:
         yield
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise Damaged(f"{path} is damaged ({first_line(error)}); {LEFT}") from None
+        raise Damaged(f"{path} is damaged ({first_line(error)})") from None
 
 
 def parsed(text: bytes, kind: Record, others: Any = None) -> Record:
@@ -84,12 +115,12 @@ def parsed(text: bytes, kind: Record, others: Any = None) -> Record:
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value of JSON is of a kind, and each number in it finite and of 64 bits.
 
-    A kind is a tuple of types; a list of one kind, for lists of it and for null; or a dictionary,
-    for objects whose entries of these names are of these kinds. An entry that lacks is as null.
+    ``(int, str)`` is a number or a text, ``[kind]`` a list of such values or null, and
+    ``{"name": kind}`` an object whose entry ``name``, null if it is missing, is of that kind.
     """
     if isinstance(kind, dict):
-        inner = kind.items()
-        return type(value) is dict and all(fits(value.get(name), its) for name, its in inner)
+        entries = kind.items()
+        return type(value) is dict and all(fits(value.get(name), of) for name, of in entries)
     if isinstance(kind, list):
         return value is None or (type(value) is list and all(fits(x, kind[0]) for x in value))
     bound = BOUNDS.get(type(value))
@@ -138,22 +169,8 @@ def writing(setting: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = error.filename2 or error.filename or folder
         raise Outside(
-            f"{setting}: {folder} cannot be written in ({error.strerror or error}); once it can,"
-            " the same command continues, a run after its last complete epoch"
+            f"{setting}: {place} cannot be written ({error.strerror or error}); once it can, the"
+            " same command continues"
         ) from error
-
-
-def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files of a report or a table, or none; make their folders."""
-    with writing("output", folder):
-        for place in {folder, *((folder / name).parent for name in contents)}:
-            place.mkdir(parents=True, exist_ok=True)
-        replace_all({folder / name: data for name, data in contents.items()})
-
-
-def output_folder(output: object) -> Path:
-    """The folder that the setting ``output`` names. It need not exist."""
-    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
-    require(is_name, "output", output, "it must be the name of a folder")
-    return Path(str(output))

@@ -20,8 +20,9 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.names import leaves, spelled_out
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json, write_output
+from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json
 from igo.ground.statistics import reach
+from igo.report.output import write_output
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
 
@@ -239,10 +240,10 @@ def _then(values: Iterable[str | None]) -> str | None:
     return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
-def _results(folder: Path, row: Record, _status: Record) -> Record:
-    """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
+def _results(folder: Path, row: Record, status: Record) -> Record:
+    """The results in metrics.jsonl, of the epochs that are sealed; earlier versions sealed none."""
     finished = row["state"] == "finished"
-    last_epoch = row["epochs"] + row["schedule.final_updates"] if finished else None
+    last_epoch = row["epochs"] + row["schedule.final_updates"] if finished else status.get("epochs")
     records = read_records(folder, last_epoch)
     if not records:
         return {"epochs_done": 0}

@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 from igo.config.names import data_set
 from igo.config.schema import has_effect
 from igo.ground.errors import counted, require
-from igo.ground.files import output_folder, write_output
 from igo.ground.numbers import POSITIVE, fault
 from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.differences import number
 from igo.report.names import labels, without_delta
+from igo.report.output import output_folder, write_output
 from igo.report.reading import TOTALS, constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states

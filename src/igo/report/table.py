@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from igo.ground.errors import counted
-from igo.ground.files import Record, output_folder
+from igo.ground.files import Record
 from igo.report.differences import number, ratio
 from igo.report.names import labels, shared, without_delta
+from igo.report.output import output_folder
 from igo.report.reading import TOTALS, by_setting, constants, read_runs, write
 from igo.report.results import mixed
 from igo.report.target import NEEDED, check_target, needed, with_target

@@ -18,8 +18,8 @@ from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
 from igo.data.identity import identify
 from igo.ground import seeds
-from igo.ground.errors import UserError, counted, first_line, require
-from igo.ground.files import LEFT, Record, replace_all
+from igo.ground.errors import UserError, counted, require
+from igo.ground.files import Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
 from igo.plans.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
@@ -90,14 +90,12 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
     state = ranks.broadcast(state)
     if state is None:
         return None
-    try:
+    with checkpoint.fitting(path):
         run.network.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not fit this program ({first_line(error)}); {LEFT}") from None
 
 
 def load_folder(
@@ -154,7 +152,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         progress.records = read_records(folder.path, progress.epoch)
         if not before:
             lost = folder.path / "status.json"
-            terminal.warn(f"{lost} is missing: data, plan and code were not compared")
+            terminal.warn(f"{lost} is missing: data, plan, code and records were not compared")
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     machine.keep_threads(training, progress, terminal.say)
     here = manifest.of_training(training)
@@ -164,17 +162,17 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         if other:
             terminal.warn(f"the run began under {other}")
     with folder.writing():
-        folder.write_plan(training.config, training.plan)
-        if diff := manifest.changes():  # beside those of other starts
-            replace_all({folder.path / f"changes-{here['code']}.patch": diff})
-        folder.write_records(progress.records)
-        folder.begin_status(
+        folder.begin_status(  # first: it takes back the seals of what is written anew
             state="running",
             started=manifest.now(),
             after_epoch=progress.epoch,
             **here,
             earlier=manifest.earlier(before, progress.epoch),
         )
+        folder.write_plan(training.config, training.plan)
+        if diff := manifest.changes():  # beside those of other starts
+            replace_all({folder.path / f"changes-{here['code']}.patch": diff})
+        folder.write_records(progress.records)
     return progress
 
 
@@ -204,8 +202,7 @@ def _train_recorded(
                 last()
         raise
     with folder.writing():
-        sealed = folder.seals["metrics.jsonl"]
-        folder.update_status(state="finished", sealed=sealed, seals=folder.seals, **times())
+        folder.update_status(state="finished", **times())
 
 
 class _Epochs:

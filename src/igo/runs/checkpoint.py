@@ -3,9 +3,11 @@
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -14,13 +16,19 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import UserError, first_line
-from igo.ground.files import LEFT, Record, damaged, durable, read_bytes
-from igo.runs.folder import RunFolder, path_of, read_records, read_status
+from igo.ground.files import OBJECT, Record, durable, fits, read_bytes
+from igo.runs.folder import LEFT, RunFolder, path_of, read_records, read_status, reading
 from igo.train import models
 
 VERSION = 2  # of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
+PROGRESS: Record = {  # the kinds of the entries of a checkpoint's progress
+    **dict.fromkeys(("epoch", "updates", "samples"), (int,)),
+    "threads": (int, NoneType),
+    "reference": OBJECT,
+    "twins": [(tuple,)],
+}
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -54,20 +62,33 @@ def load(path: Path, signature: str) -> Record | None:
         content = read_bytes(path)
     except FileNotFoundError:
         return None
-    try:
+    with reading(path):
         # torch.load does not notice changed numbers.
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
             raise ValueError("its SHA-256 differs")
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes make the readers raise almost anything
-        raise UserError(f"{path} is damaged ({first_line(error)[:80]}); {LEFT}") from None
-    known: Record = state if isinstance(state, dict) else {}
-    found = known.get("version"), known.get("signature")
-    if found != (VERSION, signature):
-        raise UserError(f"{path} is of another version or run, {found}; {LEFT}")
-    return known
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged bytes make the readers raise almost anything
+            raise ValueError(first_line(error)[:80]) from None
+    owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
+    if owner != (VERSION, signature):
+        raise UserError(f"{path} is of another version or run, {owner}; {LEFT}")
+    with fitting(path):
+        if not fits(state["progress"], PROGRESS):
+            raise ValueError("its progress is of a wrong kind")
+    return dict(state)
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn an error of the body, which takes up a checkpoint's state, into one line."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines
+        raise UserError(f"{path} does not fit this program ({reason}); {LEFT}") from None
 
 
 @dataclass(frozen=True)
@@ -102,12 +123,12 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     folder = Path(folder).resolve()
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml")
-    read_status(folder)
+    status = read_status(folder)
     config = read_config(folder / "config.yaml", trust=trust)
-    parameters, records = _trained(folder, config)
+    parameters, records = _trained(folder, config, status)
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
-    with damaged(folder / "checkpoint.pt"):
+    with fitting(folder / "checkpoint.pt"):
         network.load_state_dict(parameters)
     return TrainedRun(network.eval(), config, records)
 
@@ -118,24 +139,24 @@ def export(folder: RunFolder, config: Config) -> Path:
     ``torch.load(path, weights_only=True)`` reads it.
     """
     file = folder.path / FILE
-    state, _ = _trained(folder.path, config)
+    state, _ = _trained(folder.path, config, read_status(folder.path))
     with folder.writing(), durable(file) as output:
         torch.save(state, output)
     return file
 
 
-def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Record]]:
+def _trained(
+    folder: Path, config: Config, status: Record
+) -> tuple[dict[str, Tensor], list[Record]]:
     """The parameters of a run's checkpoint, and the records up to it."""
-    state = load(folder / "checkpoint.pt", path_of(config).name)
+    path = folder / "checkpoint.pt"
+    state = load(path, path_of(config).name)
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    with damaged(folder / "checkpoint.pt"):
-        epoch = int(state["progress"]["epoch"])
+    epoch = state["progress"]["epoch"]
+    with fitting(path):
         # Training has them in channels_last memory, which another program need not expect.
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
-    status = read_status(folder)
     if status.get("state") == "finished" and epoch < total_epochs(config):
-        raise UserError(
-            f"{folder / 'checkpoint.pt'} is older than the finished run, of epoch {epoch}; {LEFT}"
-        )
+        raise UserError(f"{path} is older than the finished run, of epoch {epoch}; {LEFT}")
     return parameters, read_records(folder, epoch)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from omegaconf import ListConfig
 
-from igo.ground.errors import require
-from igo.ground.files import OBJECT, read_json
+from igo.ground.errors import Damaged, require
+from igo.ground.files import read_json
 
-MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.launch
-SWEEP = {"runs": [{"run": (str,)}], "queue": OBJECT}  # what of it is used
+LIST = "sweep.json"  # a list of runs: RUNS_DIR/FOLDER/NAME/sweep.json names runs in RUNS_DIR
+LISTED = {"runs": [{"run": (str,)}]}  # the kind of what is read of it
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 MADE = ("table.csv", "index.html")  # in the folders of tables and reports
@@ -62,9 +62,11 @@ def _paths(name: str) -> list[Path]:
 def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
-    if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
-        runs = read_json(path / MANIFEST, SWEEP).get("runs") or []
-        return [path.resolve().parents[1] / Path(entry["run"]).name for entry in runs]
+    if (path / LIST).is_file():  # of runs that may not be there yet
+        runs = read_json(path / LIST, LISTED).get("runs") or []
+        if any("\0" in entry["run"] for entry in runs):
+            raise Damaged(f"{path / LIST} is damaged (NUL in the name of a run)")
+        return [path.resolve().parent.parent / Path(entry["run"]).name for entry in runs]
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")

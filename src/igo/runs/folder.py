@@ -18,24 +18,27 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any
 
 from omegaconf import OmegaConf
 
 from igo.config.schema import REPEATED, Config, result_settings, rule
 from igo.ground import files
-from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line
+from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line, warn_once
 from igo.ground.files import (
-    LEFT,
     NUMBER,
     OBJECT,
     TEXT,
     Record,
     damaged,
+    digest,
+    opened,
     parsed,
     read_bytes,
     read_json,
     write_atomically,
+    write_json,
 )
 from igo.plans.plan import Plan
 from igo.runs.stopping import Stopped
@@ -46,8 +49,14 @@ START: Record = {
     **dict.fromkeys(("own_code", "versions", "hardware", "data", "seals"), OBJECT),
     **dict.fromkeys(("seconds", "after_epoch"), NUMBER),
 }
-STATUS: Record = {**START, "earlier": [START]}
-SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")
+STATUS: Record = {**START, "earlier": [START], "epochs": (int, NoneType)}
+SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")  # status.json has their seals, and its own
+RECORDS = SEALED[-1:]
+LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file
+EARLIER = (
+    "an earlier version of igo recorded some of these runs, and did not seal status.json: a change"
+    " in it is not noticed"
+)
 
 _locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -77,7 +86,9 @@ def path_of(config: Config) -> Path:
 
 
 class RunFolder:
-    """Reads and writes the files of one run. While it is held, it alone knows the run's status."""
+    """Reads and writes the files of one run. While it is locked, its copy of status.json is the
+    truth.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,7 +97,7 @@ class RunFolder:
         self._held = False
         self._status: Record | None = None  # while it is held, from the first time it is read on
         self._lines: list[str] = []  # of metrics.jsonl
-        self.seals: dict[str, str] = {}  # SHA-256 of each of SEALED, as it was written
+        self._seals: Record = {}  # entries of status.json: the seals of what this process wrote
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -97,7 +108,7 @@ class RunFolder:
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("ab")
+            lock = opened(self.path / ".lock", "ab")
         with lock:
             with self.writing():
                 self._take(lock)
@@ -123,6 +134,11 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
+        if self.path.is_symlink():
+            raise UserError(
+                f"{self.path} is a link, and fresh=true would remove what it leads to; remove the"
+                " link first"
+            )
         # First what must not outlive the rest: "finished", and a checkpoint without its records.
         for file in (self._status_file, self.checkpoint):
             file.unlink(missing_ok=True)
@@ -144,28 +160,37 @@ class RunFolder:
         self._write("plan.csv", text.getvalue())
 
     def write_records(self, records: Sequence[Record]) -> None:
-        """Make metrics.jsonl hold these records. Those that it held before must be the first."""
+        """Make metrics.jsonl hold these records. Those that it held before must be the first.
+
+        Then status.json gets the seals of all files. A process that is killed in between leaves
+        records that are not sealed, and that nobody reads.
+        """
         # Thousands of epochs take longer to turn into JSON than to write.
         self._lines += [_line(record) for record in records[len(self._lines) :]]
         self._write("metrics.jsonl", "".join(self._lines))
+        self.update_status(epochs=len(self._lines), seals=self._seals)
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, text)
-        self.seals[name] = hashlib.sha256(text.encode()).hexdigest()
+        self._seals[name] = digest(text.encode())
 
     def status(self) -> Record:
-        """See ``read_status``. While held it is read once. Another run's is Damaged."""
+        """See ``read_status``; a run that goes on writes config.yaml and plan.csv anew.
+
+        While held it is read once. Another run's is Damaged.
+        """
         if self._status is not None:
             return self._status
-        status = read_status(self.path)
-        if (run := status.get("run") or self.path.name) != self.path.name:
-            raise Damaged(f"{self._status_file} is of another run, {run}; {LEFT}")
+        status = read_status(self.path, RECORDS)
+        with reading(self._status_file):
+            if (run := status.get("run")) not in (None, "", self.path.name):
+                raise ValueError(f"it is of another run, {run}")
         if self._held:
             self._status = status
         return status
 
     def begin_status(self, **entries: object) -> None:
-        """Write a new status.json. It keeps the W&B run of an earlier start."""
+        """Write a new status.json, without seals. It keeps the W&B run of an earlier start."""
         # W&B must go on in the same run, however often this one starts.
         kept = {key: value for key, value in self.status().items() if key == "wandb_id"}
         (self.path / "error.txt").unlink(missing_ok=True)
@@ -175,7 +200,7 @@ class RunFolder:
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""
         status = {**self.status(), **changes}
-        write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
+        write_json(self._status_file, status)
         self._status = status if self._held else None
 
     def write_failure(self, error: BaseException, **entries: object) -> None:
@@ -205,27 +230,42 @@ def _line(record: Record) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
-def _content(file: Path) -> bytes:
-    return read_bytes(file) if file.exists() else b""
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Say of a damaged file of a run what becomes of it."""
+    try:
+        with damaged(file):
+            yield
+    except Damaged as error:
+        raise Damaged(f"{error}; {LEFT}") from None
 
 
-def read_status(folder: Path) -> Record:
+def _lines_of(file: Path) -> list[bytes]:
+    return read_bytes(file).splitlines(keepends=True) if file.exists() else []
+
+
+def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
     """The content of a run's status.json, empty where there is none.
 
-    Whoever reads a run begins here: the files of a finished run must be as it wrote them. One can
-    do without plan.csv. Runs of version 1.0 sealed metrics.jsonl alone, earlier ones nothing.
+    Whoever reads a run begins here: its files of these names must be as it wrote them. Of
+    metrics.jsonl that holds for the first ``epochs`` lines. One can do without config.yaml and
+    plan.csv. An earlier version sealed a finished run's files alone, or nothing.
 
     Raises:
         Damaged: an entry is of a wrong kind, or a file is not as sealed.
     """
-    status = read_json(folder / "status.json", STATUS)
+    with reading(folder / "status.json"):
+        status = read_json(folder / "status.json", STATUS)
+    if status and "seal" not in status:
+        warn_once(EARLIER)
     seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
-    for name in filter(seals.get, SEALED):
-        file = folder / name
-        needed = file.exists() or name != "plan.csv"
-        if needed and hashlib.sha256(_content(file)).hexdigest() != seals[name]:
-            run = status.get("run") or "the run"
-            raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote; {LEFT}")
+    for name in filter(seals.get, names):
+        file, until = folder / name, status.get("epochs") if name in RECORDS else None
+        with reading(file):
+            content = b"".join(_lines_of(file)[:until])
+            if digest(content) != seals[name] and (file.exists() or name in RECORDS):
+                run = status.get("run") or "the run"
+                raise ValueError(f"it is missing, or not what {run} wrote")
     return status
 
 
@@ -236,27 +276,27 @@ def state_of(folder: Path) -> str:
     was killed.
     """
     try:
-        state = str(read_status(folder).get("state") or "new")
-        lock = folder / ".lock"  # without it never started, or a copy
-        if state != "finished" and lock.is_file() and not lock.is_symlink():
-            with lock.open("rb") as file:
+        state = str(read_status(folder, RECORDS).get("state") or "new")
+        if state == "finished":
+            read_status(folder)
+        else:
+            with opened(folder / ".lock") as lock:
                 # Shared: two that only look do not take each other for the run.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (Damaged, Outside):
         return "damaged"
     except BlockingIOError:
         return "running"
-    except OSError:  # the lock cannot be opened: another user's
+    except OSError:  # there is no lock, as in a copy, or it is another user's
         pass
     return "interrupted" if state == "running" else state
 
 
-def last_record(folder: Path) -> Record:
-    """The record of a run's last finished epoch, empty where there is none."""
-    file = folder / "metrics.jsonl"
-    with suppress(OSError, UserError), damaged(file):
-        return _record(read_bytes(file).split(b"\n")[-2])
-    return {}
+def epochs_done(folder: Path) -> int:
+    """How many epochs a run has recorded; 0 where its record cannot be read."""
+    with suppress(UserError):
+        return read_status(folder).get("epochs") or 0
+    return 0
 
 
 def read_records(folder: Path, until: int | None = None) -> list[Record]:
@@ -264,15 +304,16 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
 
     They are numbers and null, of the epochs from 1 on; ``read_status`` has compared them with their
     seal. With ``until``, an epoch, all up to it must be there; later ones, which are trained again,
-    are left out.
+    are left out. Of a run that has not finished only ``epochs`` of its status are sealed.
     """
     file = folder / "metrics.jsonl"
-    with damaged(file):
+    with reading(file):
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
-        records = [_record(line) for line in _content(file).split(b"\n")[:-1]][:until]
-    last = len(records) if until is None else until
-    if [record["epoch"] for record in records] != list(range(1, last + 1)):
-        raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last}; {LEFT}")
+        lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
+        records = [_record(line) for line in lines[:until]]
+        last = len(records) if until is None else until
+        if [record["epoch"] for record in records] != list(range(1, last + 1)):
+            raise ValueError(f"it is missing, or has not the epochs 1 to {last}")
     return records
 
 
@@ -282,7 +323,8 @@ def _record(line: bytes) -> Record:
 
 def read_plan(folder: Path) -> list[dict[str, float | None]]:
     """The rows of a run's plan.csv, one at least."""
-    with damaged(file := folder / "plan.csv"):
+    file = folder / "plan.csv"
+    with reading(file):
         rows = csv.DictReader(read_bytes(file).decode().splitlines())
         plan = [{key: float(cell) if cell else None for key, cell in row.items()} for row in rows]
         if not plan:

@@ -37,7 +37,7 @@ COMPUTING = ("torch", "torchvision", "timm", "numpy")  # their versions may chan
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed",
-                  "seals")  # fmt: skip
+                  "seals", "seal", "epochs")  # fmt: skip
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 identified = cache(identify)  # a sweep asks for each finished run
 ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # that the losses depend on

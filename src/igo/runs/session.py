@@ -12,7 +12,7 @@ from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_records, state_of
+from igo.runs.folder import RunFolder, path_of, read_records, read_status, state_of
 from igo.runs.loggers.wandb import destination
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
@@ -78,6 +78,7 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     status = folder.status()
     if status.get("state") != "finished":
         return False
+    read_status(folder.path)  # all of its files
     manifest.check_plan(folder.path, status, config, plan)
     read_records(folder.path, plan.epochs)
     with suppress(Missing):  # then nothing is compared

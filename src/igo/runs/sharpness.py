@@ -1,6 +1,5 @@
 """The program `igo sharpness`: how much the loss can rise near the parameters where a run ended."""
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,13 +12,13 @@ from omegaconf import DictConfig
 from igo.config.load import split_off
 from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line, printable, told
-from igo.ground.files import OBJECT, Record, read_json, write_atomically
+from igo.ground.files import OBJECT, Record, read_json, write_json
 from igo.ground.numbers import POSITIVE, Count
 from igo.ground.seeds import generator
 from igo.noise.sharpness import surface, worst_rise
 from igo.runs import assemble
 from igo.runs.find import find, named
-from igo.runs.folder import read_records, read_status, state_of
+from igo.runs.folder import read_status, state_of
 from igo.train import machine
 
 FILE = "sharpness.json"
@@ -75,8 +74,7 @@ def run(composed: DictConfig) -> None:
                 said = "measured before"
             else:
                 result = measure(folder, settings)
-                text = json.dumps(result, indent=2, allow_nan=False)
-                write_atomically(folder / FILE, text + "\n")
+                write_json(folder / FILE, result)
                 said = (
                     f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}"
                     f" ({result['seconds']:.1f} s)"
@@ -92,10 +90,9 @@ def run(composed: DictConfig) -> None:
 def measure(folder: Path, settings: Settings) -> Record:
     """The content of sharpness.json for a finished run."""
     started = time.perf_counter()
-    read_status(folder)
-    epoch = len(read_records(folder))
+    epochs = read_status(folder).get("epochs", 0)
     if (state := state_of(folder)) != "finished":
-        raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
+        raise UserError(f"it is {state}, after epoch {epochs}; only finished runs are measured")
 
     def move(config: Config) -> None:
         config.engine.device = settings.engine.device

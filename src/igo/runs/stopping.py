@@ -18,6 +18,11 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
 
 
+def stop(number: int, _frame: object) -> None:
+    """The handler of a signal that ends what runs at once."""
+    raise Stopped(number)
+
+
 @contextmanager
 def handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]

@@ -5,7 +5,6 @@ A terminal and a pipe get the same lines, of at most 80 characters but for paths
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from igo.config.names import schedule_name
 from igo.config.schema import Config
-from igo.ground.errors import counted
+from igo.ground.errors import counted, warn
 from igo.ground.files import Record
 from igo.plans.plan import Plan, notes
 
@@ -53,11 +52,8 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
-        if self._console.quiet:
-            return
-        # stdout and stderr may be one file: lines shall be in the order in which they were said.
-        self._console.file.flush()
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        if not self._console.quiet:
+            warn(text)
 
     def show_plan(self, config: Config, plan: Plan) -> None:
         """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""

@@ -19,7 +19,7 @@ from igo.config.cli import fail
 from igo.config.load import load, make_plan
 from igo.config.schema import Config, value_of
 from igo.ground.errors import UserError, require, told
-from igo.ground.files import PACKAGE, Record
+from igo.ground.files import PACKAGE, Record, opened
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, path_of
 
@@ -146,7 +146,7 @@ def execute(job: Job, *, log: bool = False) -> None:
 def _log_output(folder: RunFolder) -> None:
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
-        log = (folder.path / "output.log").open("ab")
+        log = opened(folder.path / "output.log", "ab")
     with log:
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
@@ -160,6 +160,7 @@ def _record_failure(job: Job, error: Exception, before: Record | None) -> None:
     with suppress(OSError, UserError), folder.held():  # the run's error comes first
         if before is not None and before == folder.status() and before.get("state") != "finished":
             if not before:
-                folder.write_plan(job.config, make_plan(job.config))
                 folder.begin_status()
+                folder.write_plan(job.config, make_plan(job.config))
+                folder.write_records([])
             folder.write_failure(error)

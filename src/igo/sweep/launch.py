@@ -4,7 +4,6 @@ Its record is RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 """
 
 import hashlib
-import json
 import math
 import shutil
 import subprocess
@@ -22,17 +21,18 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
-from igo.ground.files import Record, read_json, write_atomically, writing
+from igo.ground.files import OBJECT, Record, read_json, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
-from igo.runs.find import SWEEP
-from igo.runs.folder import last_record, read_status, setting_of, state_of
+from igo.runs.find import LIST, LISTED
+from igo.runs.folder import epochs_done, read_status, setting_of, state_of
 from igo.runs.manifest import command, differences, now
 from igo.runs.session import has_finished
 from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # a job of SLURM's queue, waiting or running, has the run
 DAMAGED = "damaged"  # finished, but its records are not whole
+QUEUE: Record = {**LISTED, "queue": OBJECT}  # the kind of what is read of a sweep's record
 STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "new")
 
 
@@ -53,11 +53,11 @@ class Sweep:
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
         known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
-        files = self.folder.parent.glob("*/sweep.json")
+        files = self.folder.parent.glob(f"*/{LIST}")
         # A run may be in several sweeps. The newest file is read last, and its job counts.
         for file in sorted(files, key=lambda path: path.lstat().st_mtime):
             with suppress(UserError):  # of another sweep, which cannot be read
-                queue = read_json(file, SWEEP).get("queue") or {}
+                queue = read_json(file, QUEUE).get("queue") or {}
                 known += [(run, str(queue[run])) for run in names if run in queue]
         there = _jobs_in_queue() if known and shutil.which("squeue") else set()
         # Of several jobs of a run, the one that is still in the queue has it.
@@ -78,7 +78,7 @@ class Sweep:
         }
         with writing("runs_dir", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "sweep.json", json.dumps(content, indent=1) + "\n")
+            write_json(self.folder / LIST, content)
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
@@ -264,8 +264,8 @@ def show(sweep: Sweep) -> dict[str, str]:
             reason = sweep.damaged.get(job.name) or f"{why(folder)} ({folder})"
             console.print(f"{state}: {job.label}: {reason}")
         elif state != "finished" and read_status(folder).get("state") == "running":
-            epoch = last_record(folder).get("epoch", 0)
-            console.print(f"running: {job.label}: epoch {epoch}/{total_epochs(job.config)}")
+            epochs = f"{epochs_done(folder)}/{total_epochs(job.config)}"
+            console.print(f"running: {job.label}: epoch {epochs}")
     if "finished" in states.values():
         if find_spec("polars") is None:
             console.print(f"no table: polars is not installed ({install('report')})")

@@ -20,7 +20,7 @@ from igo.config.schema import total_epochs
 from igo.ground.errors import Outside
 from igo.ground.numbers import AT_LEAST_ONE, Count
 from igo.ground.ranks import allowed_cores
-from igo.runs.folder import last_record, read_status, state_of
+from igo.runs.folder import epochs_done, read_records, read_status, state_of
 from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, why
@@ -72,7 +72,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in running], timeout=LOOK_EVERY)
             for job, _ in running.values():
-                epochs[job.name] = last_record(job.folder.path).get("epoch", 0)
+                epochs[job.name] = epochs_done(job.folder.path)
             for process in [process for process in running if process.exitcode is not None]:
                 job, gpu = running.pop(process)
                 if process.exitcode == LOST:
@@ -130,8 +130,9 @@ def _work(job: Job, threads: int, gpu: str | None) -> None:
 def _outcome(job: Job, exit_code: int) -> str:
     """How a run ended, in a line; a negative exit code is the signal that killed its process."""
     folder = job.folder.path
-    state, record = state_of(folder), last_record(folder)
+    state = state_of(folder)
     if state == "finished":
+        record = read_records(folder)[-1]
         part = "validation" if "validation/accuracy" in record else "test"
         seconds = read_status(folder).get("seconds", 0)
         reason = f"{part} accuracy {record[f'{part}/accuracy']:.2%} ({seconds:.0f} s)"

@@ -23,7 +23,7 @@ from submitit.helpers import Checkpointable
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count
 from igo.ground.ranks import Ranks
-from igo.runs.stopping import Stopped
+from igo.runs.stopping import Stopped, handled, stop
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep
 
@@ -154,7 +154,9 @@ class Work(Checkpointable):
         failed = False
         for job in self.jobs:
             try:
-                execute(job, log=ranks.first)
+                # The warning may come while the run starts, before it has handlers of its own.
+                with handled([signal.SIGUSR2], stop):
+                    execute(job, log=ranks.first)
             except SystemExit as ended:
                 # SLURM sends USR2 before a time-out or a preemption. The run's record is complete
                 # by now. submitit's handler, in place again, queues the job again and exits.

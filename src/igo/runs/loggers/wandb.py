@@ -262,7 +262,7 @@ def _send(place: Path, asked: TrackingConfig) -> str:
             f" {shlex.join(words)} to send it there"
         )
     folder, status = RunFolder(place), read_status(place)
-    records = read_records(place)
+    records = read_records(place, status.get("epochs"))
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"

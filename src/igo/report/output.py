@@ -1,0 +1,22 @@
+"""The folder that a table or a report is written into."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from igo.ground.errors import require
+from igo.ground.files import replace_all, writing
+
+
+def output_folder(output: object) -> Path:
+    """The folder that the setting ``output`` names. It need not exist."""
+    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
+    require(is_name, "output", output, "it must be the name of a folder")
+    return Path(str(output))
+
+
+def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write all files of a report or a table, or none; make their folders."""
+    with writing("output", folder):
+        for place in {folder, *((folder / name).parent for name in contents)}:
+            place.mkdir(parents=True, exist_ok=True)
+        replace_all({folder / name: data for name, data in contents.items()})

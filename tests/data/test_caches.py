@@ -1,0 +1,105 @@
+"""A cache is what igo wrote, or is made again, with a line: facts, fingerprints and pixels."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damages import ANY, Damage, written
+from data_files import write_images, write_npz
+
+from igo.data import folders, identity
+from igo.data.folders import PIXELS, SHAPES
+from igo.data.readers import Place
+from igo.ground.files import sealed
+
+
+def of_numpy(array: np.ndarray) -> Damage:
+    file = io.BytesIO()
+    np.save(file, array)
+    return written(file.getvalue())
+
+
+def other_entries(file: Path) -> None:
+    """Numbers and texts of the same kinds."""
+    content = json.loads(file.read_text())
+    for name, entry in content.items():
+        content[name] = [0.25 for _ in entry] if isinstance(entry, list) else type(entry)(7)
+    file.write_text(json.dumps(content))
+
+
+def of_other_kinds(file: Path) -> None:
+    """With a seal that fits."""
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(sealed({name: {"x": [1]} for name in content})))
+
+
+SQUARE = np.full((6, 3), [12, 12, 3])
+SHAPED: dict[str, Damage] = {
+    "floats": of_numpy(SQUARE * 1.0), "none": of_numpy(SQUARE[:0]), "fewer": of_numpy(SQUARE[:5]),
+    "negative": of_numpy(-SQUARE), "grey": of_numpy(SQUARE * [1, 3, 0] + [0, 0, 1]),
+    "flat": of_numpy(SQUARE.ravel()), "oblong": of_numpy(SQUARE * [2, 1, 1] // [1, 2, 1]),
+}  # fmt: skip
+
+
+def made_again(file: Path, damages: dict[str, Damage], read: Any, said: Any) -> None:
+    """What ``read`` has is the same, whatever has become of the file, and then is kept again."""
+    whole = read()
+    assert said() == ""
+    for kind, damage in damages.items():
+        damage(file)
+        assert read() == whole, kind
+        lines = said().splitlines()
+        if kind != "missing" or file.suffix != ".json":
+            assert len(lines) == 1, kind
+            (line,) = lines
+            assert line.startswith(f"warning: {file.parents[1]}"), kind
+            assert line.endswith("is not what igo wrote, so it is made again"), kind
+        if kind == "folder" and file.is_dir():  # of facts, which a run can do without
+            shutil.rmtree(file)
+            read()
+        assert (read(), said()) == (whole, ""), kind
+
+
+@pytest.mark.parametrize("name", ["facts", "fingerprint"])
+def test_facts_and_fingerprints(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path / "data", file=write_npz(tmp_path / "mine.npz"))
+    read = {"facts": identity.find_facts, "fingerprint": identity.identify}[name]
+    first = read("arrays", place)
+    (file,) = place.cache.iterdir()
+    damages = {
+        **ANY,
+        "5": written(b"5"),
+        "unsealed": lambda file: file.write_text(json.dumps({"n": 5, "fingerprint": "x"})),
+        "other entries": other_entries,
+        "other kinds": of_other_kinds,
+    }
+
+    def values() -> object:
+        again: Any = read("arrays", place)
+        return {**again, "seal": None} if name == "facts" else again
+
+    assert values() == ({**first, "seal": None} if isinstance(first, dict) else first)
+    made_again(file, damages, values, lambda: capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", [PIXELS, SHAPES])
+def test_resized_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place(tmp_path / "data", write_images(tmp_path / "mine", val=2), image_size=12)
+    images = folders.with_form(folders.splits("folder", place)[1])
+    assert len(images) == len(SQUARE)
+    folder = tmp_path / "data" / "cache"
+    folders.kept(folder, "folder", images)
+    (stored,) = (path for path in folder.iterdir() if path.is_dir())
+    damages = {**ANY, **(SHAPED if name == SHAPES else {"longer": written(b"0" * 2000)})}
+    made_again(
+        stored / name,
+        damages,
+        lambda: folders.kept(folder, "folder", images).together().tobytes(),
+        lambda: capsys.readouterr().err,
+    )
