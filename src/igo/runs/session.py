@@ -1,7 +1,5 @@
 """One run, from its configuration to its finished record."""
 
-import os
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_records, read_status, state_of
-from igo.runs.loggers.wandb import destination
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
 
@@ -50,9 +47,7 @@ def run(config: Config) -> Path:
                 other = manifest.differences(folder.status(), config) if ranks.first else ""
                 under = f" under {other}" if other else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
-                # To W&B only for a `wandb agent`; `igo sync` sends the others.
-                of_agent = "WANDB_SWEEP_ID" in os.environ
-                if ranks.first and (of_agent or config.tracking.tool not in ("wandb", "none")):
+                if ranks.first and loggers.logs_again(config):
                     loggers.check(config)
                     with folder.held():
                         records = read_records(folder.path)
@@ -104,8 +99,6 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
             "the test loss is not a number: the model's outputs are not finite, so that its"
             " accuracy means nothing; a smaller learning_rate may help"
         )
-    if (config.tracking.tool, config.tracking.mode) == ("wandb", "offline"):
-        words = destination(config.tracking)
-        send = shlex.join(["igo", "sync", f"runs={folder.path}", *words])
-        terminal.say(f"W&B is offline; to send it: {send}")
+    if advice := loggers.advice(config, folder):
+        terminal.say(advice)
     terminal.say(f"run {folder.path}")

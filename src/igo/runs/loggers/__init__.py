@@ -1,8 +1,14 @@
 """Loggers get the records that the run folder gets. Each is a file here and one in conf/tracking.
 
-``tracking.tool`` names the file. It has two functions. ``check(config)`` raises a UserError, before
-any compute, if the logger cannot log. ``start(config, folder, records, warn)`` returns a Logger
-that has the records of the complete epochs, however often the run was killed.
+``tracking.tool`` names the file. Its functions are
+
+- ``check(config)``, which raises a UserError, before any compute, if the logger cannot log;
+- ``start(config, folder, records, warn)``, which returns a Logger that has the records of the
+  complete epochs, however often the run was killed;
+- ``logs_again()``, whether it gets a finished run again whose command is typed once more;
+- ``advice(config, folder)``, a line that the user is told at the end of a run, or nothing.
+
+``LOST`` is what is said, beside the error, where it fails.
 """
 
 import importlib
@@ -31,8 +37,8 @@ class Logger:
 class Guarded(Logger):
     """Calls a logger. After its first error it warns, and the run goes on without the logger."""
 
-    def __init__(self, tool: str, warn: Say, start: Callable[[], Logger]) -> None:
-        self._tool, self._warn = tool, warn
+    def __init__(self, tool: str, lost: str, warn: Say, start: Callable[[], Logger]) -> None:
+        self._tool, self._lost, self._warn = tool, lost, warn
         self._logger = self._attempt(start) or Logger()
 
     def log(self, metrics: Record, step: int) -> None:
@@ -48,8 +54,8 @@ class Guarded(Logger):
             return call()
         except Exception as error:  # loggers raise anything, and their services may be dead
             self._logger = Logger()
-            later = "; `igo sync` sends the rows later" if self._tool == "wandb" else ""
-            self._warn(f"{self._tool} failed ({first_line(error)}), so it gets no more rows{later}")
+            reason = first_line(error)
+            self._warn(f"{self._tool} failed ({reason}), so it gets no more rows{self._lost}")
             return None
 
 
@@ -63,11 +69,19 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
     """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Logger()
-    return Guarded(
-        config.tracking.tool,
-        warn,
-        partial(_module(config).start, config, folder, records, warn),
-    )
+    logger = _module(config)
+    begin = partial(logger.start, config, folder, records, warn)
+    return Guarded(config.tracking.tool, logger.LOST, warn, begin)
+
+
+def logs_again(config: Config) -> bool:
+    """Whether the configured logger gets a finished run again."""
+    return config.tracking.tool != "none" and bool(_module(config).logs_again())
+
+
+def advice(config: Config, folder: RunFolder) -> str:
+    """What the user is told of the configured logger at the end of a run; it may be nothing."""
+    return "" if config.tracking.tool == "none" else str(_module(config).advice(config, folder))
 
 
 def _module(config: Config) -> Any:

@@ -12,6 +12,7 @@ from igo.runs.folder import RunFolder
 from igo.runs.loggers import Logger, Say
 
 FOLDER = "tensorboard"  # in the run's folder
+LOST = ""  # said where TensorBoard fails
 
 
 class TensorBoard(Logger):
@@ -45,6 +46,16 @@ def check(config: Config) -> None:
         config.tracking.tool,
         "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb",
     )
+
+
+def logs_again() -> bool:
+    """Whether the event files of a finished run are written again."""
+    return True
+
+
+def advice(config: Config, folder: RunFolder) -> str:  # noqa: ARG001
+    """Nothing needs to be said at the end."""
+    return ""
 
 
 def start(

@@ -36,6 +36,7 @@ from igo.runs.terminal import Terminal
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters that W&B takes
+LOST = "; `igo sync` sends the rows later"  # said where W&B fails
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
 
@@ -70,6 +71,18 @@ def check(config: Config) -> None:
         "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
         " tracking.mode=offline and `igo sync` later",
     )
+
+
+def logs_again() -> bool:
+    """Whether a finished run is sent again: for `wandb agent` alone, as `igo sync` sends others."""
+    return "WANDB_SWEEP_ID" in os.environ
+
+
+def advice(config: Config, folder: RunFolder) -> str:
+    """How to send an offline run."""
+    words = ["igo", "sync", f"runs={folder.path}", *destination(config.tracking)]
+    offline = config.tracking.mode == "offline"
+    return f"W&B is offline; to send it: {shlex.join(words)}" if offline else ""
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
@@ -223,10 +236,10 @@ def run(composed: DictConfig) -> None:
         SystemExit: 1 if a run could not be sent; the others were sent.
     """
     asked = TrackingConfig(project=composed.project, entity=composed.entity)
-    terminal, failed = Terminal(), 0
-    every = [folder.resolve() for folder in find(named(composed.runs))]
-    folders = [f for f in every if state_of(f) == "damaged" or "wandb_id" in read_status(f)]
-    prepare(every[0].parent)
+    terminal, failures = Terminal(), 0
+    folders = [folder.resolve() for folder in find(named(composed.runs))]
+    prepare(folders[0].parent)
+    folders = [folder for folder in folders if _is_tracked(folder)]
     if folders and not knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
@@ -235,14 +248,22 @@ def run(composed: DictConfig) -> None:
     for number, folder in enumerate(folders, 1):
         try:
             outcome = _send(folder, asked)
-        except Exception as error:  # such as CommError, or any other after a strange answer
+        except Exception as error:  # W&B raises CommError, or any other after a strange answer.
             reason = told(error) or first_line(error)
-            outcome, failed = f"failed: {reason}; it is kept, start this again", failed + 1
+            outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
         terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
         terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
-    if failed:
+    if failures:
         raise SystemExit(1)
+
+
+def _is_tracked(folder: Path) -> bool:
+    """Whether a run has a W&B run; of a damaged one ``_send`` says what is damaged."""
+    try:
+        return "wandb_id" in read_status(folder)
+    except UserError:
+        return True
 
 
 def destination(tracking: TrackingConfig) -> list[str]:
@@ -253,6 +274,7 @@ def destination(tracking: TrackingConfig) -> list[str]:
 
 def _send(place: Path, asked: TrackingConfig) -> str:
     """Send one run to the project and entity that are asked for; return the outcome."""
+    status = read_status(place)
     if state_of(place) == "running":
         return "skipped: it is running"
     config = read_config(place / "config.yaml", trust=True)  # nothing that it names is called
@@ -261,15 +283,14 @@ def _send(place: Path, asked: TrackingConfig) -> str:
             "its config.yaml names another project or entity than this command: type"
             f" {shlex.join(words)} to send it there"
         )
-    folder, status = RunFolder(place), read_status(place)
     records = read_records(place, status.get("epochs"))
-    there = _rows_there(config, status["wandb_id"])
-    if there >= len(records):
+    rows = _rows_there(config, status["wandb_id"])
+    if rows >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
-    sending = WandB("online", config, folder, records, stats=False)
-    sending.close(int(status.get("state") != "finished"))
-    sent = counted(len(records) - there, "epoch")
-    return f"{sent} sent{f', {there} were there' if there else ''}"
+    logger = WandB("online", config, RunFolder(place), records, stats=False)
+    logger.close(int(status.get("state") != "finished"))
+    epochs = counted(len(records) - rows, "epoch")
+    return f"{epochs} sent{f', {rows} were there' if rows else ''}"
 
 
 def _rows_there(config: Config, run_id: str) -> int:
