@@ -12,9 +12,8 @@ from damages import ANY, Damage, written
 from data_files import write_images, write_npz
 
 from igo.data import folders, identity
-from igo.data.folders import PIXELS, SHAPES
+from igo.data.folders import PIXELS, SEAL, SHAPES
 from igo.data.readers import Place
-from igo.ground.files import sealed
 
 
 def of_numpy(array: np.ndarray) -> Damage:
@@ -29,12 +28,6 @@ def other_entries(file: Path) -> None:
     for name, entry in content.items():
         content[name] = [0.25 for _ in entry] if isinstance(entry, list) else type(entry)(7)
     file.write_text(json.dumps(content))
-
-
-def of_other_kinds(file: Path) -> None:
-    """With a seal that fits."""
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps(sealed({name: {"x": [1]} for name in content})))
 
 
 SQUARE = np.full((6, 3), [12, 12, 3])
@@ -77,7 +70,6 @@ def test_facts_and_fingerprints(
         "5": written(b"5"),
         "unsealed": lambda file: file.write_text(json.dumps({"n": 5, "fingerprint": "x"})),
         "other entries": other_entries,
-        "other kinds": of_other_kinds,
     }
 
     def values() -> object:
@@ -88,7 +80,7 @@ def test_facts_and_fingerprints(
     made_again(file, damages, values, lambda: capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("name", [PIXELS, SHAPES])
+@pytest.mark.parametrize("name", [PIXELS, SHAPES, SEAL])
 def test_resized_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = Place(tmp_path / "data", write_images(tmp_path / "mine", val=2), image_size=12)
     images = folders.with_form(folders.splits("folder", place)[1])

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data.readers import Missing, Place, digest, stamp, train_and_test
 from igo.ground.errors import Outside, UserError, first_line, reading, require, warn
-from igo.ground.files import durable, opened
+from igo.ground.files import durable, opened, read_bytes, read_json, seal_of, write_json
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of torchvision's names of image files
 GREY = ("1", "L", "LA")  # Pillow's modes
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
 MOST_READ = 1_000  # files whose contents are in a fingerprint, likewise
 AT_ONCE = 512  # images that are decoded together
-PIXELS, SHAPES = "pixels", "shapes.npy"
+PIXELS, SHAPES, SEAL = "pixels", "shapes.npy", "seal.json"
 FORM = 2  # a version: increase it if other pixels are stored for the same files and size
 Watch = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
@@ -80,20 +80,16 @@ class Images:
         def pixels(index: int) -> np.ndarray:
             image = self[index]
             if not self.square:
-                image = torchvision.resize(image, [self.shorter_side], antialias=True)
+                image = torchvision.resize(image, [shorter_side(self.size)], antialias=True)
             return np.asarray(image).reshape(image.height, image.width, self.channels)
 
         return in_threads(pixels, indices)
 
     @property
-    def shorter_side(self) -> int:
-        """The shorter side of each resized image."""
-        return self.size if self.square else shorter_side(self.size)
-
-    @property
     def least_bytes(self) -> int:
         """Bytes of the resized images; ImageNet's are not square, and have more."""
-        return len(self) * self.shorter_side**2 * self.channels
+        side = self.size if self.square else shorter_side(self.size)
+        return len(self) * side**2 * self.channels
 
 
 def splits(name: str, place: Place) -> tuple[Images, Images]:
@@ -234,11 +230,9 @@ class Stored:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with opened(folder / SHAPES) as file:
-            self._shapes = np.load(file, allow_pickle=False)
+        self._shapes = np.load(folder / SHAPES, allow_pickle=False)
         self._ends = self._shapes.prod(axis=1).cumsum()
-        with opened(folder / PIXELS) as file:
-            self._pixels = np.asarray(np.memmap(file, np.uint8, "c"))  # torch may not write
+        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))  # torch may not write
 
     def __reduce__(self) -> tuple[type[Stored], tuple[Path]]:
         """Pickle the folder's name: a worker that is not forked maps the file itself."""
@@ -250,19 +244,6 @@ class Stored:
         start = self._ends[index - 1] if index else 0
         shape = (height, width) if channels == 1 else (height, width, channels)
         return Image.fromarray(self._pixels[start : self._ends[index]].reshape(shape))
-
-    def is_of(self, images: Images) -> bool:
-        """Whether there are as many images and pixels, of the form of these."""
-        sides, channels = self._shapes[:, :2], self._shapes[:, 2]
-        total = self._ends[-1]
-        return bool(
-            self._shapes.dtype == np.int64
-            and len(self._shapes) == len(images)
-            and (sides.min(axis=1) == images.shorter_side).all()
-            and (channels == images.channels).all()
-            and len(self._pixels) == total
-            and (total == images.least_bytes or not images.square)
-        )
 
     def together(self) -> np.ndarray:
         """(n, H, W, C) uint8; all images must be of one size."""
@@ -286,19 +267,17 @@ def kept(
     folder = place / f"{name}-{of_files}"
     message = f"{len(images):,} images are resized once and kept in {folder}"
     try:
-        stored = _whole(folder, images)
-        if stored is None:
+        if not _is_whole(folder):
             place.mkdir(parents=True, exist_ok=True)
             with opened(folder.with_suffix(".lock"), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                stored = _whole(folder, images)  # which another process may have made
-                if stored is None:
+                if not _is_whole(folder):  # no other process has made it
                     if folder.exists():
                         warn(f"{folder} is not what igo wrote, so it is made again")
+                        shutil.rmtree(folder, ignore_errors=True)
                     with watch(message, len(images)) as advance:
                         _make(folder, images, advance)
-                    stored = Stored(folder)
-        return stored
+        return Stored(folder)
     except OSError as error:
         raise Outside(
             f"dataset.cache=true: {folder} cannot be used ({error.strerror or error}); make room"
@@ -307,17 +286,13 @@ def kept(
         ) from None
 
 
-def _whole(folder: Path, images: Images) -> Stored | None:
-    """What is kept of the images; None if nothing is, or not what ``_make`` wrote."""
-    try:
-        stored = Stored(folder)
-        return stored if stored.is_of(images) else None
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # of NumPy, of many kinds
-        if reading(error) is Outside:
-            raise
-        return None
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has what ``_make`` wrote, and as many pixels."""
+    with suppress(UserError, OSError), opened(folder / PIXELS) as pixels:
+        seal = read_json(folder / SEAL, {})
+        kept = seal_of(read_bytes(folder / SHAPES)), pixels.seek(0, os.SEEK_END)
+        return kept == (seal.get("shapes"), seal.get("bytes"))
+    return False
 
 
 def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
@@ -338,7 +313,8 @@ def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
                 advance()
         with durable(partial / SHAPES) as file:
             np.save(file, np.array(shapes, dtype=np.int64))
-        shutil.rmtree(folder, ignore_errors=True)  # where it was damaged
+        seal = seal_of(read_bytes(partial / SHAPES))
+        write_json(partial / SEAL, {"shapes": seal, "bytes": (partial / PIXELS).stat().st_size})
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,13 +14,7 @@ from igo.data.readers import Place, Splits, digest
 from igo.ground.errors import UserError, warn
 from igo.ground.files import Record, read_json, write_json
 
-# The kinds of what is null in conf/dataset, and of what is kept of an identity.
-FACTS: Record = {
-    **dict.fromkeys(("classes", "channels", "image_size", "samples"), (int,)),
-    "mean": [(float,)],
-    "std": [(float,)],
-}
-CONTENT: Record = {"n": (int,), "fingerprint": (str,)}
+FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
 AT_ONCE = 1000  # images whose pixels are counted together
 
 
@@ -67,7 +61,7 @@ def identify(name: str, place: Place) -> Identity:
         # To hash all pixels takes seconds, and each start asks. The name has the stamps of the
         # files: if one changes, all are hashed again.
         file = place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json"
-        kept = remembered(file, CONTENT, find)
+        kept = remembered(file, find)
         n, digits = kept["n"], kept["fingerprint"]
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
@@ -122,7 +116,7 @@ def find_facts(name: str, place: Place) -> Record:
             return [classes, channels, size, n, *moments(pixels)]
 
     file = place.cache / f"{name}-facts-{digest(*sources)}.json"
-    return remembered(file, FACTS, lambda: dict(zip(FACTS, find(), strict=True)))
+    return remembered(file, lambda: dict(zip(FACTS, find(), strict=True)))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
@@ -141,14 +135,14 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
     return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()
 
 
-def remembered(file: Path, kind: Record, find: Callable[[], Record]) -> Record:
+def remembered(file: Path, find: Callable[[], Record]) -> Record:
     """An object of JSON from a file or, if igo has not written it, found and kept in it.
 
     If igo cannot write the file, nothing is kept.
     """
     record: Record | None = None
     with suppress(UserError):
-        record = read_json(file, kind)
+        record = read_json(file, {})
     if record and "seal" in record:
         return record
     if record != {}:

@@ -28,7 +28,10 @@ class Busy(Outside):
 
 
 class Damaged(UserError):
-    """A file of a run that is not as it was written, or is another run's."""
+    """A file that is not as it was written, or is another run's."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; it is left as it is"
 
 
 class ConfigError(UserError):

@@ -57,15 +57,15 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
-def digest(content: bytes) -> str:
-    """The seal of a file's content: its SHA-256."""
+def seal_of(content: bytes) -> str:
+    """The SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sealed(content: Record) -> Record:
-    """An object of JSON with ``seal``, the digest of its other entries, whatever its spaces."""
+    """An object of JSON with ``seal``, that of its other entries, whatever its spaces."""
     entries = {name: entry for name, entry in content.items() if name != "seal"}
-    return {**entries, "seal": digest(json.dumps(entries, allow_nan=False).encode())}
+    return {**entries, "seal": seal_of(json.dumps(entries, allow_nan=False).encode())}
 
 
 def write_json(path: Path, content: Record) -> None:
@@ -96,7 +96,7 @@ def damaged(path: Path) -> Iterator[None]:
     """Turn what a parser raises in the body, which reads a file, into one line."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise Damaged(f"{path} is damaged ({first_line(error)})") from None
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
-from igo.ground.errors import UserError, first_line
-from igo.ground.files import OBJECT, Record, durable, fits, read_bytes
-from igo.runs.folder import LEFT, RunFolder, path_of, read_records, read_status, reading
+from igo.ground.errors import Damaged, UserError, first_line
+from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
+from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
 VERSION = 2  # of the format
@@ -62,7 +62,7 @@ def load(path: Path, signature: str) -> Record | None:
         content = read_bytes(path)
     except FileNotFoundError:
         return None
-    with reading(path):
+    with damaged(path):
         # torch.load does not notice changed numbers.
         if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
             raise ValueError("its SHA-256 differs")
@@ -74,7 +74,7 @@ def load(path: Path, signature: str) -> Record | None:
             raise ValueError(first_line(error)[:80]) from None
     owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
     if owner != (VERSION, signature):
-        raise UserError(f"{path} is of another version or run, {owner}; {LEFT}")
+        raise Damaged(f"{path} is of another version or run, {owner}")
     with fitting(path):
         if not fits(state["progress"], PROGRESS):
             raise ValueError("its progress is of a wrong kind")
@@ -88,7 +88,7 @@ def fitting(path: Path) -> Iterator[None]:
         yield
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines
-        raise UserError(f"{path} does not fit this program ({reason}); {LEFT}") from None
+        raise Damaged(f"{path} does not fit this program ({reason})") from None
 
 
 @dataclass(frozen=True)
@@ -158,5 +158,5 @@ def _trained(
         # Training has them in channels_last memory, which another program need not expect.
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     if status.get("state") == "finished" and epoch < total_epochs(config):
-        raise UserError(f"{path} is older than the finished run, of epoch {epoch}; {LEFT}")
+        raise Damaged(f"{path} is older than the finished run, of epoch {epoch}")
     return parameters, read_records(folder, epoch)

@@ -32,11 +32,11 @@ from igo.ground.files import (
     TEXT,
     Record,
     damaged,
-    digest,
     opened,
     parsed,
     read_bytes,
     read_json,
+    seal_of,
     write_atomically,
     write_json,
 )
@@ -52,7 +52,6 @@ START: Record = {
 STATUS: Record = {**START, "earlier": [START], "epochs": (int, NoneType)}
 SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")  # status.json has their seals, and its own
 RECORDS = SEALED[-1:]
-LEFT = "it is left as it is. fresh=true starts over"  # said of a damaged file
 EARLIER = (
     "an earlier version of igo recorded some of these runs, and did not seal status.json: a change"
     " in it is not noticed"
@@ -172,7 +171,7 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, text)
-        self._seals[name] = digest(text.encode())
+        self._seals[name] = seal_of(text.encode())
 
     def status(self) -> Record:
         """See ``read_status``; a run that goes on writes config.yaml and plan.csv anew.
@@ -182,9 +181,8 @@ class RunFolder:
         if self._status is not None:
             return self._status
         status = read_status(self.path, RECORDS)
-        with reading(self._status_file):
-            if (run := status.get("run")) not in (None, "", self.path.name):
-                raise ValueError(f"it is of another run, {run}")
+        if (run := status.get("run")) not in (None, "", self.path.name):
+            raise Damaged(f"{self._status_file} is of another run, {run}")
         if self._held:
             self._status = status
         return status
@@ -230,16 +228,6 @@ def _line(record: Record) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
-@contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Say of a damaged file of a run what becomes of it."""
-    try:
-        with damaged(file):
-            yield
-    except Damaged as error:
-        raise Damaged(f"{error}; {LEFT}") from None
-
-
 def _lines_of(file: Path) -> list[bytes]:
     return read_bytes(file).splitlines(keepends=True) if file.exists() else []
 
@@ -254,18 +242,16 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
     Raises:
         Damaged: an entry is of a wrong kind, or a file is not as sealed.
     """
-    with reading(folder / "status.json"):
-        status = read_json(folder / "status.json", STATUS)
+    status = read_json(folder / "status.json", STATUS)
     if status and "seal" not in status:
         warn_once(EARLIER)
     seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
     for name in filter(seals.get, names):
         file, until = folder / name, status.get("epochs") if name in RECORDS else None
-        with reading(file):
-            content = b"".join(_lines_of(file)[:until])
-            if digest(content) != seals[name] and (file.exists() or name in RECORDS):
-                run = status.get("run") or "the run"
-                raise ValueError(f"it is missing, or not what {run} wrote")
+        written = seal_of(b"".join(_lines_of(file)[:until])) == seals[name]
+        if not written and (file.exists() or name in RECORDS):
+            run = status.get("run") or "the run"
+            raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote")
     return status
 
 
@@ -307,13 +293,13 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
     are left out. Of a run that has not finished only ``epochs`` of its status are sealed.
     """
     file = folder / "metrics.jsonl"
-    with reading(file):
+    with damaged(file):
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
         records = [_record(line) for line in lines[:until]]
-        last = len(records) if until is None else until
-        if [record["epoch"] for record in records] != list(range(1, last + 1)):
-            raise ValueError(f"it is missing, or has not the epochs 1 to {last}")
+    last = len(records) if until is None else until
+    if [record["epoch"] for record in records] != list(range(1, last + 1)):
+        raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last}")
     return records
 
 
@@ -324,7 +310,7 @@ def _record(line: bytes) -> Record:
 def read_plan(folder: Path) -> list[dict[str, float | None]]:
     """The rows of a run's plan.csv, one at least."""
     file = folder / "plan.csv"
-    with reading(file):
+    with damaged(file):
         rows = csv.DictReader(read_bytes(file).decode().splitlines())
         plan = [{key: float(cell) if cell else None for key, cell in row.items()} for row in rows]
         if not plan:

@@ -6,7 +6,7 @@ from pathlib import Path
 from igo.config.load import make_plan
 from igo.config.schema import Config, place_of
 from igo.data.readers import Missing
-from igo.ground.errors import UserError
+from igo.ground.errors import Damaged, UserError
 from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
@@ -63,6 +63,8 @@ def run(config: Config) -> Path:
         terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
         raise
+    except Damaged as error:
+        raise UserError(f"{error}. fresh=true starts over") from None
     if ranks.first:
         _conclude(config, folder, terminal, outcome)
     return folder.path
@@ -75,7 +77,6 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
         return False
     read_status(folder.path)  # all of its files
     manifest.check_plan(folder.path, status, config, plan)
-    read_records(folder.path, plan.epochs)
     with suppress(Missing):  # then nothing is compared
         here = manifest.identified(config.dataset.name, place_of(config, download=False))
         manifest.check_data(folder.path, status, here)

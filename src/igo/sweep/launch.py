@@ -262,8 +262,9 @@ def show(sweep: Sweep) -> dict[str, str]:
         state, folder = states[job.name], job.folder.path
         if state in ("failed", "interrupted", DAMAGED):
             reason = sweep.damaged.get(job.name) or f"{why(folder)} ({folder})"
+            reason += ". fresh=true starts over" if state == DAMAGED else ""
             console.print(f"{state}: {job.label}: {reason}")
-        elif state != "finished" and read_status(folder).get("state") == "running":
+        elif state != "finished" and job.folder.status().get("state") == "running":
             epochs = f"{epochs_done(folder)}/{total_epochs(job.config)}"
             console.print(f"running: {job.label}: epoch {epochs}")
     if "finished" in states.values():
