@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
 
-OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # may come without a file's name
+OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # They may name no file.
 
 
 class UserError(Exception):
@@ -40,21 +40,21 @@ class ConfigError(UserError):
     Args:
         setting: its full name on the command line, such as ``schedule.kappa``.
         value: its value.
-        allowed: which values are right, and the cure if it is not obvious.
+        advice: which values are right, and the cure if it is not obvious.
     """
 
-    def __init__(self, setting: str, value: object, allowed: str) -> None:
-        super().__init__(setting, value, allowed)
+    def __init__(self, setting: str, value: object, advice: str) -> None:
+        super().__init__(setting, value, advice)
 
     def __str__(self) -> str:
-        setting, value, allowed = self.args
-        return f"{setting}={'null' if value is None else value} is not allowed: {allowed}"
+        setting, value, advice = self.args
+        return f"{setting}={'null' if value is None else value} is not allowed: {advice}"
 
 
-def require(holds: bool, setting: str, value: object, allowed: str) -> None:
+def require(holds: bool, setting: str, value: object, advice: str) -> None:
     """Raise a ConfigError unless a rule holds."""
     if not holds:
-        raise ConfigError(setting, value, allowed)
+        raise ConfigError(setting, value, advice)
 
 
 def told(error: BaseException) -> str:
@@ -81,25 +81,26 @@ def printable(text: str) -> str:
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    sys.stdout.flush()  # both may be one file: lines shall be in the order in which they were said
+    sys.stdout.flush()  # Both may be one file, whose lines shall be in their order.
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-warn_once = cache(warn)  # in a process
+warn_once = cache(warn)  # A process says the same once.
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the one of the names closest to ``name``; empty if none is."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def install(extras: str) -> str:
     """The command that installs this package once more from where it came, with extras."""
-    for found in distributions(name="igo"):
-        if origin := json.loads(found.read_text("direct_url.json") or "{}"):  # a folder or a wheel
-            edited = "-e " if origin.get("dir_info", {}).get("editable") else ""
-            return f"pip install {edited}'{unquote(urlsplit(origin['url']).path)}[{extras}]'"
+    for package in distributions(name="igo"):
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+        if origin:  # It is a folder or a wheel.
+            flag = "-e " if origin.get("dir_info", {}).get("editable") else ""
+            return f"pip install {flag}'{unquote(urlsplit(origin['url']).path)}[{extras}]'"
     return f"pip install 'igo[{extras}]'"
 
 

@@ -20,10 +20,10 @@ from igo.ground.errors import Damaged, Outside, first_line
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
-Record = dict[str, Any]  # named values, as of a line of metrics.jsonl or of status.json
+Record = dict[str, Any]  # named values, such as a line of metrics.jsonl
 # Kinds of values in JSON, see ``fits``; null stands for what is not known.
 TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
-BOUNDS = {float: math.inf, int: 2**63}  # what the size of a number is below: tables have 64 bits
+BOUNDS = {float: math.inf, int: 2**63}  # Tables have numbers of 64 bits.
 
 
 def opened(path: Path, mode: str = "rb") -> IO[bytes]:
@@ -100,14 +100,14 @@ def damaged(path: Path) -> Iterator[None]:
         raise Damaged(f"{path} is damaged ({first_line(error)})") from None
 
 
-def parsed(text: bytes, kind: Record, others: Any = None) -> Record:
+def parsed(text: bytes, kind: Record, other_kind: Any = None) -> Record:
     """The JSON object in a text.
 
     Raises:
-        ValueError: it is not of the kind, or with ``others`` an entry is not of this kind.
+        ValueError: it is not of the kind, or an entry is not of ``other_kind``, if there is one.
     """
     content: Record = json.loads(text)
-    if not fits(content, kind) or (others and not fits([*content.values()], [others])):
+    if not fits(content, kind) or (other_kind and not fits([*content.values()], [other_kind])):
         raise ValueError("an entry is of a wrong kind")
     return content
 
@@ -120,7 +120,7 @@ def fits(value: Any, kind: Any) -> bool:
     """
     if isinstance(kind, dict):
         entries = kind.items()
-        return type(value) is dict and all(fits(value.get(name), of) for name, of in entries)
+        return type(value) is dict and all(fits(value.get(name), inner) for name, inner in entries)
     if isinstance(kind, list):
         return value is None or (type(value) is list and all(fits(x, kind[0]) for x in value))
     bound = BOUNDS.get(type(value))
@@ -134,7 +134,7 @@ def durable(path: Path) -> Iterator[IO[bytes]]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
-        # `x` follows no link that somebody else may have put there.
+        # With `x` no link is followed that somebody else may have put there.
         with partial.open("x+b") as file:
             yield file
             file.flush()

@@ -27,11 +27,11 @@ def within(low: float, high: float) -> Rule:
 
 def fault(value: Any, rule: Rule, whole: bool = False) -> str:
     """What a value must be instead, empty if it is right: a finite number within a range."""
-    holds, allowed = rule
+    holds, words = rule
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not abs(value) <= sys.float_info.max or (whole and value % 1 != 0):
-        return f"it must be a {'whole ' * whole}number; {allowed}"
-    return "" if holds(float(value)) else allowed
+        return f"it must be a {'whole ' * whole}number; {words}"
+    return "" if holds(float(value)) else words
 
 
 def check(rule: Rule, *, whole: bool = False, **arguments: object) -> None:
@@ -41,5 +41,5 @@ def check(rule: Rule, *, whole: bool = False, **arguments: object) -> None:
         ValueError: it names the argument, its value and what it must be.
     """
     for name, value in arguments.items():
-        if value is not None and (wrong := fault(value, rule, whole)):
-            raise ValueError(f"{name}={value}: {wrong}")
+        if value is not None and (reason := fault(value, rule, whole)):
+            raise ValueError(f"{name}={value}: {reason}")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # torch is imported when it is used: a dry run needs none
 Value = TypeVar("Value")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # set by srun, not by sbatch
-BACKENDS = ("gloo", "NCCL", "TCPStore")  # their errors name them
-QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, by version 2 of cgroups
+BACKENDS = ("gloo", "NCCL", "TCPStore")  # The errors of a lost rank name one of these.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroups 2 has a container's quota there.
 NOTICE = 2.0  # seconds that rank 0 has to record and say an error that all ranks meet
 
 
@@ -91,8 +91,8 @@ class Ranks:
 
     def check_lost(self, error: BaseException) -> None:
         """Raise one line instead of gloo's or NCCL's error about a rank that has ended."""
-        lost = isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS)
-        if self.size > 1 and lost:
+        is_lost = isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS)
+        if self.size > 1 and is_lost:
             raise Outside(
                 "another process of this run has ended or is out of reach; its own output says why,"
                 " and the same command continues"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a plan is made and printed without torch
+if TYPE_CHECKING:  # A plan is made and printed without torch.
     import torch
 
 
@@ -34,12 +34,12 @@ def python_generators() -> Iterator[None]:
     """Leave ``random`` and ``numpy.random`` as they were."""
     import numpy as np
 
-    before, numpys = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
-        random.setstate(before)
-        np.random.set_state(numpys)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def seed_python(seed: int) -> None:

@@ -17,13 +17,13 @@ from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
-LEVEL = 0.05  # of every test
-LEAST_SEEDS = 6  # for a verdict: with fewer the sign-flip test cannot reach LEVEL, see least_p
-POWER = 0.8  # of "detectable"
+LEVEL = 0.05  # Every test has it.
+LEAST_SEEDS = 6  # With fewer the sign-flip test cannot reach LEVEL, see least_p.
+POWER = 0.8  # the chance that a "detectable" difference is found
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # a smaller spread comes from rounding
-FEW_SIGNS, DRAWN_SAMPLES = 10, 4_000  # of "detectable"
-MOST_SIGNS = 40  # differences up to which the sign-flip test counts all 2^n signs, in 0.3 s
+FEW_SIGNS, DRAWN_SAMPLES = 10, 4_000  # See _detectable.
+MOST_SIGNS = 40  # Up to so many differences the sign-flip test counts all signs, in 0.3 s.
 DRAWN_SIGNS = 99_999
 
 
@@ -52,11 +52,11 @@ def mean_of(values: ArrayLike) -> Estimate:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values (1979); None stays None and does not count."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    ranked = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
-    for left, (p, i) in zip(range(len(known), 0, -1), known, strict=True):
-        adjusted[i] = largest = max(largest, min(left * p, 1.0))
+    for rank, (p, i) in enumerate(ranked):
+        adjusted[i] = largest = max(largest, min((len(ranked) - rank) * p, 1.0))
     return adjusted
 
 
@@ -80,11 +80,11 @@ def sign_flip(differences: ArrayLike) -> float | None:
     if bound <= 0:
         return 1.0
     # A sum of all is one of the first half's and one of the second's: 2^(n/2) sums each.
-    first, second = (np.sort(_sums(half)) for half in np.array_split(d, 2))
-    nearer = np.searchsorted(second, bound - first)
-    nearer -= np.searchsorted(second, -bound - first, "right")
-    every = 2.0 ** len(d)
-    return (every - float(nearer.sum())) / every
+    sums, other_sums = (np.sort(_sums(half)) for half in np.array_split(d, 2))
+    nearer = np.searchsorted(other_sums, bound - sums)
+    nearer -= np.searchsorted(other_sums, -bound - sums, "right")
+    total = 2.0 ** len(d)
+    return (total - float(nearer.sum())) / total
 
 
 def _sums(differences: Array) -> Array:
@@ -147,9 +147,9 @@ def _detectable(n: int, level: float) -> float:
     def lacks(effect: float) -> float:
         if n > FEW_SIGNS:
             return float(nct.sf(quantile, n - 1, effect * math.sqrt(n))) - POWER
-        drawn = normal + effect
-        at_least = np.abs(drawn) @ signs.T >= drawn.sum(axis=1, keepdims=True) - NO_SPREAD
+        samples = normal + effect
+        at_least = np.abs(samples) @ signs.T >= samples.sum(axis=1, keepdims=True) - NO_SPREAD
         return float((2 * at_least.mean(axis=1) <= level).mean()) - POWER
 
-    unit = quantile / math.sqrt(n)  # found about half of the time
+    unit = quantile / math.sqrt(n)  # This effect is found about half of the time.
     return float(brentq(lacks, unit / 4, unit * 8, xtol=1e-6))
