@@ -55,7 +55,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
         updates[row.stage] += row.updates
     case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
-        case | {"m": m, "plan": count / training_plan.updates, "formula": float(share)}
+        case | {"m": m, "plan": count / training_plan.updates, "formula": share}
         for (m, count), share in zip(updates.items(), lengths / lengths.sum(), strict=True)
     ]
 
@@ -63,7 +63,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
 def measure(_seed: int) -> Sequence[Records]:
     """Return γ_m of every schedule, and the lengths of Algorithm 3's stages."""
     rates = [
-        {"schedule": name, "m": m, "gamma": float(gamma)}
+        {"schedule": name, "m": m, "gamma": gamma}
         for name, (profile, parameters) in SCHEDULES.items()
         for m, gamma in enumerate(decay_rates(profile, STAGES, **parameters), 1)
     ]
@@ -98,15 +98,15 @@ def powers_are_allowed(frames: Frames) -> Seen:
     """γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]"""
     smallest = smallest_rates(frames)
 
-    def check(name: str) -> Check:
-        quantity = f"{name}: a_m must be > √2 and below"
-        return Check(quantity, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
+    def check(p: float) -> Check:
+        largest = props.largest_a(smallest[f"p = {p:g}"]).item()
+        return Check(f"p = {p:g}: a_m must be > √2 and below", largest, 2**0.5 + ROUNDING)
 
-    half = float(-np.log2(1 - 1 / 2**0.5))  # 2^{−p} = (a − 1)/a at a = √2
+    half = -np.log2(1 - 1 / 2**0.5)  # 2^{−p} = (a − 1)/a at a = √2
     return Seen(
         f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
-        [check(f"p = {p:g}") for p in (1, 0.9, 0.5, 0.1)],
-        [check(f"p = {p:g}") for p in (2, 4, 8)],
+        [check(p) for p in (1, 0.9, 0.5, 0.1)],
+        [check(p) for p in (2, 4, 8)],
         f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2",
     )
 
@@ -125,9 +125,9 @@ def later_stages_are_longer(frames: Frames) -> Seen:
                 low=1,
             )
         )
-        gap = EPOCHS * float(np.abs(plan_shares - shares).max())
+        gap = EPOCHS * np.abs(plan_shares - shares).max()
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
-        equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - shares).max())
+        equal = EPOCHS * np.abs(rows["equal"].to_numpy() - shares).max()
     return Seen(
         f"M = {LENGTHENED}, decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), and plans "
         f"with `schedule.lengths=algorithm3`, {EPOCHS:,} epochs",

@@ -1,6 +1,8 @@
 """Study: Algorithm 1 with its printed rule and with Hazan et al.'s rule; Theorem 5.1's rate."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +24,7 @@ def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: fl
     Hazan et al. 2016 use this rate of SGD with suffix averaging on a σ-strongly convex function
     (Rakhlin et al. 2012). `constant` is c, which the slides do not have.
     """
-    return int(np.ceil(constant * lipschitz**2 / (sigma * sigma * noise_level**2 / 32)))
+    return math.ceil(constant * lipschitz**2 / (sigma * sigma * noise_level**2 / 32))
 
 
 def algorithm1(
@@ -62,20 +64,26 @@ def measure(seed: int) -> Sequence[Records]:
     nice = all(level.i_holds and level.ii_holds for level in checked_levels)
     start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
-    rules: dict[str, Sequence[float]] = {
-        "printed": list(SIGMA * levels**2 / 32),  # in Hazan et al. an accuracy, ε_m
+    rules: dict[str, Any] = {
+        "printed": SIGMA * levels**2 / 32,  # in Hazan et al. an accuracy, ε_m
         "hazan": [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels],
     }
     for rule, lengths in rules.items():
-        steps = [int(np.ceil(count)) for count in lengths]
+        steps = [math.ceil(length) for length in lengths]
         results = algorithm1(PROBLEM.gradient, start, levels, steps, SIGMA, seed)
-        for m, x in enumerate(results):
-            error = PROBLEM.value(x)
-            case = {"rule": rule, "stage": m + 1, "sigma_nice": nice, "delta": float(levels[m])}
-            counts = {"steps_asked": float(lengths[m]), "total_steps": sum(steps[: m + 1])}
-            spread = float(error.std() / np.sqrt(CHAINS))
-            errors = {"mean_error": float(error.mean()), "standard_error": spread}
-            records.append(case | counts | errors)
+        for m, errors in enumerate(map(PROBLEM.value, results)):
+            records.append(
+                {
+                    "rule": rule,
+                    "stage": m + 1,
+                    "sigma_nice": nice,
+                    "delta": levels[m],
+                    "steps_asked": float(lengths[m]),
+                    "total_steps": sum(steps[: m + 1]),
+                    "mean_error": errors.mean(),
+                    "standard_error": errors.std() / np.sqrt(CHAINS),
+                }
+            )
     return (records,)
 
 
@@ -86,7 +94,7 @@ def printed_step_rule(frames: Frames) -> Seen:
 
     def checks(rows: pl.DataFrame, name: str) -> list[Check]:
         fall = rows["mean_error"][-1] / rows["mean_error"][0] / 0.5 ** (STAGES - 1)
-        fewest = float(rows["steps_asked"].to_numpy().min())
+        fewest = rows["steps_asked"].to_numpy().min()
         return [
             Check(f"fewest steps of a stage, {name}", fewest, low=1),
             Check(f"fall of the error over that of δ, {name}", fall, high=2),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Records, Seen, Study
@@ -25,22 +26,6 @@ class Case:
     draw: Callable[[np.random.Generator, float], Array]
 
 
-def expected_step(case: Case, y: float, rng: np.random.Generator) -> dict[str, float]:
-    """Return the mean of y_{t+1} − y over draws of ω, its standard error, and ω's rms.
-
-    y_{t+1} = x_{t+1} − η∇f(x_{t+1}) with x_{t+1} = y − ηω (slides, "SGDの平滑化特性"), on
-    one-dimensional Rastrigin.
-    """
-    noise = case.draw(rng, y)
-    y_moved = y - ETA * noise
-    step = y_moved - ETA * rastrigin(BALL, 1).gradient(y_moved, 0.0) - y
-    return {
-        "mean_step": float(step.mean()),
-        "standard_error": float(step.std(ddof=1) / np.sqrt(step.size)),
-        "rms_noise": float(np.sqrt((noise**2).mean())),
-    }
-
-
 def cases(seed: int) -> list[Case]:
     """Ball noise itself, and mini-batches of a finite sum f = mean(l_i) of two kinds."""
     skewed = np.random.default_rng(seed).exponential(size=64)
@@ -60,29 +45,45 @@ def cases(seed: int) -> list[Case]:
 
 
 def measure(seed: int) -> Sequence[Records]:
-    """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point."""
+    """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point.
+
+    y_{t+1} = x_{t+1} − η∇f(x_{t+1}) with x_{t+1} = y − ηω (slides, "SGDの平滑化特性"), on
+    one-dimensional Rastrigin. The mean has a standard error, and ω its rms.
+    """
     records = []
     for case in cases(seed + 1):
         level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(seed)
-        head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
-        predictions = -ETA * rastrigin(case.kernel, 1).gradient(GRID, level)
-        for y, prediction in zip(map(float, GRID), map(float, predictions), strict=True):
-            step = expected_step(case, y, rng)
-            records.append(head | {"y": y} | step | {"predicted": prediction})
+        function = rastrigin(case.kernel, 1)
+        for y, prediction in zip(GRID, -ETA * function.gradient(GRID, level), strict=True):
+            noise = case.draw(rng, y)
+            x = y - ETA * noise
+            step = x - ETA * function.gradient(x) - y
+            records.append(
+                {
+                    "case": case.label,
+                    "b": case.batch,
+                    "kernel": case.kernel.name,
+                    "delta": level,
+                    "y": y,
+                    "mean_step": step.mean(),
+                    "standard_error": step.std(ddof=1) / np.sqrt(step.size),
+                    "rms_noise": np.sqrt((noise**2).mean()),
+                    "predicted": prediction,
+                }
+            )
     return (records,)
 
 
 def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
-    rows = frames["sgd_is_smoothed_descent"].filter(case=label)
-    z = ((rows["mean_step"] - rows["predicted"]) / rows["standard_error"]).abs()
-    quantity = f"{label}: points within 95 %"
-    return Check(quantity, float((z <= 1.96).mean()), WITHIN)  # type: ignore[arg-type]
+    z = (pl.col("mean_step") - pl.col("predicted")) / pl.col("standard_error")
+    share = _mean(frames, label, z.abs() <= 1.96)
+    return Check(f"{label}: points within 95 %", share, WITHIN)
 
 
-def _size(frames: Frames, label: str) -> float:
+def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
     rows = frames["sgd_is_smoothed_descent"].filter(case=label)
-    return float((ETA * rows["rms_noise"] / rows["delta"]).to_numpy().mean())
+    return float(rows.select(expression.mean()).item())
 
 
 RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
@@ -101,11 +102,12 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
 @STUDY.statement("SGDの平滑化特性")
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
     """ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"""
+    size = ETA * pl.col("rms_noise") / pl.col("delta")
     return Seen(
         f"{RAN}, mini-batches of a finite sum with skewed one-sample gradients",
         [
             *(
-                Check(f"size: rms of ηω over δ, {case}", _size(frames, case), 0.95, 1.05)
+                Check(f"size: rms of ηω over δ, {case}", _mean(frames, case, size), 0.95, 1.05)
                 for case in ("mini-batch, b = 1", "mini-batch, b = 16")
             ),
             Check("the ball's E‖ω‖² over C²/b", BALL.second_moment(1), high=1),

@@ -37,11 +37,11 @@ def bowl(rng: np.random.Generator) -> Function:
 def minimiser(function: Function, level: float) -> float:
     """Return x*_δ: the zero of the slope beside the best point of a fine grid."""
     grid = np.linspace(*function.domain, 4001)
-    best = int(function.value(grid[:, None], level)[1:-1].argmin()) + 1
+    best = function.value(grid[:, None], level)[1:-1].argmin() + 1
     low, high = grid[best - 1], grid[best + 1]
 
     def slope(x: float) -> float:
-        return float(function.gradient(np.array([[x]]), level)[0, 0])
+        return float(function.gradient(np.array(x), level))
 
     return float(optimize.bisect(slope, low, high, xtol=1e-13))
 
@@ -60,7 +60,7 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
     a, gamma = rng.uniform(np.sqrt(2), 6), rng.uniform(0.3, 0.95)
     delta = r * rng.uniform(a - 1, np.sqrt(a**2 - 1))
     next_delta = gamma * delta
-    slopes = [float(abs(function.gradient(star, d)[0, 0])) for d in (delta, next_delta)]
+    slopes = [abs(function.gradient(star, d).item()) for d in (delta, next_delta)]
     points = [minimiser(function, d) for d in (delta, next_delta)]
     return {
         "delta": delta,

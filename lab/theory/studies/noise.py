@@ -60,7 +60,7 @@ def tuned(split: float, gammas: tuple[float, ...], seed: int) -> tuple[float, fl
 def measure(seed: int) -> Sequence[Records]:
     """Enumerate Lemma 2.1's mini-batches; run SGD of different batch sizes and schedules."""
     gradients = np.random.default_rng(seed).exponential(size=(SAMPLES, 3))
-    c2 = float(((gradients - gradients.mean(0)) ** 2).sum(1).mean())
+    c2 = ((gradients - gradients.mean(0)) ** 2).sum(1).mean()
     names = ("with_replacement", "without_replacement")
     lemma = [
         {"b": b, "C2/b": c2 / b} | dict(zip(names, minibatch_variances(gradients, b), strict=True))
@@ -93,15 +93,18 @@ def measure(seed: int) -> Sequence[Records]:
 def lemma_2_1(frames: Frames) -> Seen:
     """E‖∇f_S − ∇f‖² ≤ C²/b"""
     table, n = frames["lemma_2_1"], SAMPLES
-    bound = table["C2/b"]
-    ratio = float((table["with_replacement"] / bound).max())  # type: ignore[arg-type]
-    finite = bound * (n - table["b"]) / (n - 1)
-    difference = float((table["without_replacement"] / finite - 1).abs().max())  # type: ignore[arg-type]
-    below = float((bound / 2 / table["with_replacement"]).min())  # type: ignore[arg-type]
+    b, bound, with_replacement, without_replacement = table.to_numpy().T
+    finite = bound * (n - b) / (n - 1)
+    difference = np.abs(without_replacement / finite - 1).max()
+    below = (bound / 2 / with_replacement).min()
     return Seen(
         f"every mini-batch of {n} samples enumerated, b = 1…{n - 1}",
         [
-            Check("largest variance over C²/b, with replacement", ratio, high=1 + 1e-5),
+            Check(
+                "largest variance over C²/b, with replacement",
+                (with_replacement / bound).max(),
+                high=1 + 1e-5,
+            ),
             Check("difference from (C²/b)(n − b)/(n − 1), without", difference, high=1e-5),
         ],
         [Check("C²/(2b) over the variance: would half the bound hold?", below, low=1)],
