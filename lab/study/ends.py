@@ -66,12 +66,8 @@ def anew(run: Training, name: str) -> dict[str, float]:
     for kind, batches in statistics.items():
         update_bn(batches, network.train())
         numbers[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))
-        splits = {"": data.test_batches()}
-        if run.config.dataset.validation:
-            splits["validation_"] = data.validation_batches()
-        for split, of_split in splits.items():
-            loss, numbers[f"{kind}_{split}accuracy"] = evaluated(network, of_split)
-            numbers[f"{kind}_{split}log_loss"] = 100 * math.log(loss)
+        loss, numbers[f"{kind}_accuracy"] = evaluated(network, data.test_batches())
+        numbers[f"{kind}_log_loss"] = 100 * math.log(loss)
     return numbers
 
 

@@ -105,14 +105,14 @@ def measure(seed: int) -> Sequence[Records]:
     return (records,)
 
 
-def _wins(frames: Frames, d: int, name: str, level: str = TUNED) -> tuple[int, int]:
-    table = frames["escape"].filter(d=d, method=name)
-    row = table if name == DESCENT else table.filter(level=level)
-    return int(row["successes"][0]), int(row["chains"][0])
+def _wins(frames: Frames, d: int, name: str) -> tuple[int, int]:
+    level = "none" if name == DESCENT else TUNED
+    row = frames["escape"].filter(d=d, method=name, level=level).row(0, named=True)
+    return row["successes"], row["chains"]
 
 
-def _success(frames: Frames, d: int, name: str, level: str = TUNED, low: float = 0.0) -> Check:
-    return rate(f"{name}, d = {d}", *_wins(frames, d, name, level), low=low)
+def _success(frames: Frames, d: int, name: str) -> Check:
+    return rate(f"{name}, d = {d}", *_wins(frames, d, name), low=0.9)
 
 
 def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
@@ -133,8 +133,8 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
     names = [named(p, way) for way in ("η falls", "b grows") for p in POWERS[:2]]
     return Seen(
         RAN,
-        [_success(frames, d, name, low=0.9) for name in names for d in CHAINS],
-        [_success(frames, d, DESCENT, low=0.9) for d in CHAINS],
+        [_success(frames, d, name) for name in names for d in CHAINS],
+        [_success(frames, d, DESCENT) for d in CHAINS],
         "f is not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels. So rows "
         "with it are beyond the theorem",
     )

@@ -67,13 +67,11 @@ def measure(seed: int) -> Sequence[Records]:
         for b in range(1, SAMPLES)
     ]
     runs = [(CONSTANT, "grid", 1.0, 2.0**k, 1.0) for k in range(15)]
-    tuning_seed = seed + 1
-    runs += [(CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), tuning_seed))]
-    runs += [
-        (name, "tuned", split, *tuned(split, GAMMAS, tuning_seed)) for name, split in SPLITS.items()
-    ]
+    runs.append((CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), seed + 1)))
+    for name, split in SPLITS.items():
+        runs.append((name, "tuned", split, *tuned(split, GAMMAS, seed + 1)))
     batch = runs[-2][3]  # b_1 of the tuned Method 3
-    runs += [(GROWING, "tuned", 0.0, batch, 1 / 0.5**0.5)]
+    runs.append((GROWING, "tuned", 0.0, batch, 1 / 0.5**0.5))
     records = [
         {
             "schedule": name,
@@ -111,12 +109,9 @@ def lemma_2_1(frames: Frames) -> Seen:
     )
 
 
-def _wins(
-    frames: Frames, schedule: str, choice: str, batch: float | None = None
-) -> tuple[int, int]:
-    table = frames["noise_and_batch"].filter(schedule=schedule, chosen=choice)
-    row = table.filter(b_1=batch) if batch else table
-    return int(row["in_global_basin"][0]), int(row["chains"][0])
+def _wins(frames: Frames, **case: object) -> tuple[int, int]:
+    row = frames["noise_and_batch"].filter(**case).row(0, named=True)
+    return row["in_global_basin"], row["chains"]
 
 
 RAN = f"{CHAINS:,} SGD chains on Rastrigin, d = 1, noise (C/√b)·u"
@@ -125,7 +120,7 @@ RAN = f"{CHAINS:,} SGD chains on Rastrigin, d = 1, noise (C/√b)·u"
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def large_batches_stay(frames: Frames) -> Seen:
     """too large batches follow the original function and stay in bad local minima"""
-    large, medium, next_to_it = (_wins(frames, CONSTANT, "grid", b) for b in (16384, 8, 4096))
+    large, medium, next_to_it = (_wins(frames, chosen="grid", b_1=b) for b in (16384, 8, 4096))
     return Seen(
         f"{RAN}, constant η and b",
         [rate_gap("success at b = 8 less b = 16384", medium, large, 0.03)],
@@ -136,12 +131,10 @@ def large_batches_stay(frames: Frames) -> Seen:
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_noise_is_better(frames: Frames) -> Seen:
     """a decaying learning rate or a growing batch is better than constants"""
-    rival = _wins(frames, CONSTANT, "tuned")
+    wins = {name: _wins(frames, schedule=name, chosen="tuned") for name in (*SPLITS, GROWING)}
+    rival = _wins(frames, schedule=CONSTANT, chosen="tuned")
     return Seen(
         f"{RAN}; b_1 and γ tuned alike on others",
-        [
-            rate_gap(f"success of {name} less constant", _wins(frames, name, "tuned"), rival)
-            for name in SPLITS
-        ],
-        [rate_gap("the same with growing noise", _wins(frames, GROWING, "tuned"), rival)],
+        [rate_gap(f"success of {name} less constant", wins[name], rival) for name in SPLITS],
+        [rate_gap("the same with growing noise", wins[GROWING], rival)],
     )

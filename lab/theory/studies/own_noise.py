@@ -1,6 +1,7 @@
 """Study: does the ball smooth as a network's own noise does, and do η and b set that noise?"""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,26 +31,24 @@ def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -
     `gradients` (n, P) are the one-sample gradients minus their mean.
     """
     n, p = gradients.shape
-    omega: Tensor
-    if kernel in (OWN, LARGE, SLOW):
-        b = 4 * BATCH if kernel == LARGE else BATCH
-        rows = torch.randint(n, (count, b), generator=random)
-        weights = torch.zeros(count, n, dtype=gradients.dtype)
-        weights.scatter_add_(1, rows, torch.ones(rows.shape, dtype=gradients.dtype) / b)
-        omega = weights @ gradients
-    elif kernel == OWN_GAUSSIAN:
+    if kernel == OWN_GAUSSIAN:
         normal = torch.randn(count, n, generator=random, dtype=gradients.dtype)
-        omega = normal @ gradients / (n * BATCH) ** 0.5
-    else:
-        scale = float((gradients**2).sum(1).mean() / BATCH) ** 0.5  # C/√b
+        return normal @ gradients / math.sqrt(n * BATCH)
+    if kernel == BALL:
+        scale = (gradients.square().sum(1).mean() / BATCH).sqrt()  # C/√b
         normal = torch.randn(count, p, generator=random, dtype=gradients.dtype)
-        radius = torch.rand(count, 1, generator=random, dtype=gradients.dtype) ** (1 / p)
-        omega = scale * normal / (normal.norm(dim=1, keepdim=True) / radius)
-    return omega
+        radius = torch.rand(count, 1, generator=random, dtype=gradients.dtype).pow(1 / p)
+        omega: Tensor = scale * normal / (normal.norm(dim=1, keepdim=True) / radius)
+        return omega
+    b = 4 * BATCH if kernel == LARGE else BATCH
+    rows = torch.randint(n, (count, b), generator=random)
+    weights = torch.zeros(count, n, dtype=gradients.dtype)
+    weights.scatter_add_(1, rows, torch.full((count, b), 1 / b, dtype=gradients.dtype))
+    return weights @ gradients
 
 
-def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
-    """Return E f(y − ηω) − f(y) with its standard error for every kernel, y = x − η∇f(x).
+def rises(x: Tensor, data: digits.Digits, seed: int) -> Iterator[dict[str, Any]]:
+    """Give E f(y − ηω) − f(y) with its standard error for every kernel, y = x − η∇f(x).
 
     The part linear in ω has the mean 0. It is subtracted, so the error is small.
     """
@@ -57,7 +56,6 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
     y = x - RATE * gradients.mean(0)
     gradients -= gradients.mean(0)
     level, slope = NETWORK.loss(y, data), NETWORK.gradient(y, data)
-    records = []
     for kernel in KERNELS:
         random = torch.Generator().manual_seed(seed)
         parts, rate = [], RATE / 2 if kernel == SLOW else RATE
@@ -65,9 +63,12 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
             move = -rate * noise(kernel, gradients, CHUNK, random)
             parts.append(NETWORK.loss(y + move, data) - level - move @ slope)
         rise = torch.cat(parts)
-        numbers = {"rise": float(rise.mean()), "standard_error": float(rise.std()) / DRAWS**0.5}
-        records.append({"kernel": kernel, "loss": float(level)} | numbers)
-    return records
+        yield {
+            "kernel": kernel,
+            "loss": level.item(),
+            "rise": rise.mean().item(),
+            "standard_error": rise.std().item() / DRAWS**0.5,
+        }
 
 
 def measure(seed: int) -> Sequence[Records]:
@@ -85,7 +86,7 @@ def ratio(frames: Frames, point: str, kernel: str, over: str = OWN, less: bool =
     above, below = (table.filter(kernel=k).row(0, named=True) for k in (kernel, over))
     value = above["rise"] / below["rise"]
     relative = np.hypot(*(row["standard_error"] / row["rise"] for row in (above, below)))
-    reach = 1.96 * abs(value) * float(relative)
+    reach = 1.96 * abs(value) * relative
     rival = "its own noise" if over == OWN else over
     quantity = f"{kernel}: rise over that of {rival}, {point}"
     low, high = (-np.inf, 1) if less else (1 - NEAR, 1 + NEAR)
