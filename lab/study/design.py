@@ -7,7 +7,6 @@ works on, which the system frees where a process is killed. A result is shown by
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import itertools
 import json
 import lzma
@@ -30,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
 Job = dict[str, Any]  # settings of a run, among them "arm" and "seed"
 Record = dict[str, Any]  # a run's "job", where and when it ran, and what it came to
-Runs = Mapping[str, Record]  # by the key of the job
+Runs = Mapping[str, Record]  # the records by the names of their jobs
 Scores = dict[float, list[float] | None]  # seed by seed, by a setting; None where runs are missing
 WAIT = 10  # seconds, where other processes have the jobs that are left
 
@@ -81,7 +80,7 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Of the records, until they are archived."""
+        """The folder of the records, until they are archived."""
         return RUNS / self.name
 
     @property
@@ -177,11 +176,12 @@ class Study:
 
 
 def provenance() -> Record:
-    """The code, the time and the machine of a run that starts now."""
-    changes = manifest.changes()
+    """The code, with the diff to its commit, the time and the machine of a run that starts now."""
     return {
-        "commit": manifest.commit(), "time": manifest.now(),
-        "changes": hashlib.sha256(changes).hexdigest() if changes else None,
+        "commit": manifest.commit(),
+        "changes": manifest.changes().decode(errors="replace"),
+        "time": manifest.now(),
         "cpu": f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}",
-        "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -50,7 +50,7 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("Method 3", 80), ("cosine, b = 32", 80)),
     (("Method 3", 80), ("Method 1", 80)),
 )
-SECONDS = RECORDS / "fewer_updates_seconds.json"  # of training, in rounds of all arms
+SECONDS = RECORDS / "fewer_updates_seconds.json"  # seconds of training, in rounds of all arms
 FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
 Arms = Mapping[tuple[str, int], Sequence[Record]]  # the runs by name and length, seed by seed
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)

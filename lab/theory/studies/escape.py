@@ -20,7 +20,7 @@ from lab.theory.smoothing import Array, in_ball
 STUDY = Study("escape")
 PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
-CHAINS = {1: 1000, 2: 1000, 10: 300}  # their number, by dimension
+CHAINS = {1: 1000, 2: 1000, 10: 300}  # chains by dimension
 ETA, STEPS = 0.01, 4000
 LAST = 400  # steps of plain descent at the end of every method: Algorithm 3's stage M + 1
 SMALL = {10: 4}  # in this dimension η is so much smaller, and the steps are so many more
