@@ -44,19 +44,6 @@ class Loop:
         self.schedule = igo.Schedule(self.optimizer, self.batches)
 
 
-def by_next(loop: Loop) -> Iterator[Tensor]:
-    """As a loop without epochs, over a view that is like the loader."""
-    view = loop.schedule(loop.loader)
-    assert (view.dataset is DATA, len(view)) == (True, len(view.loader))
-    batches = iter(view)
-    for _ in range(plan().updates):
-        try:
-            yield next(batches)
-        except StopIteration:
-            batches = iter(view)
-            yield next(batches)
-
-
 def copied_and_looked_at(loop: Loop) -> Iterator[Tensor]:
     for _ in loop.batches.epochs():
         for batch in loop.schedule(loop.loader):
@@ -78,6 +65,7 @@ def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
 def again_and_again(loop: Loop, passes: Iterable[Any]) -> Iterator[Tensor]:
     """One view, wrapped before the loop."""
     view = loop.schedule(loop.loader)
+    assert (view.dataset is DATA, len(view)) == (True, len(view.loader))
     return islice((batch for _ in passes for batch in tqdm(view, disable=True)), plan().updates)
 
 
@@ -90,10 +78,7 @@ def measured(loop: Loop, loader: Any) -> igo.Noise:
 
 RIGHT: dict[str, Callable[[Loop], Iterator[Tensor]]] = {
     "the five lines": lambda x: again_and_again(x, x.batches.epochs()),
-    "under range": lambda x: again_and_again(x, range(EPOCHS)),
     "in a cycle": lambda x: again_and_again(x, repeat(None)),
-    "by next": by_next,
-    "called back": lambda x: (b for _ in range(EPOCHS) for b in x.loader if x.schedule.step()),
     "around zip": lambda x: (
         b for _ in range(EPOCHS) for b, _ in x.schedule(zip(x.loader, count()))
     ),

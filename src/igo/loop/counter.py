@@ -249,21 +249,16 @@ class Counter:
             PlanError: a micro-batch is no part of the plan.
             RuntimeError: the loader ends before the plan.
         """
-        part_sizes = {
-            part_size
-            for size in self.plan.batch_sizes
-            for part_size in batches.counts(
-                size, self.ranks * batches.parts(size, self._micro, self.ranks)
-            )
-        }
+        micro, ranks = self._micro, self.ranks
+        is_cut_evenly = not any(size % micro for size in self.plan.batch_sizes)
         for (micro_batch,) in self._grouped(loader, 1):
-            sizes = _possible_sizes(micro_batch)
-            if len(part_sizes) > 1 or (sizes and sizes.isdisjoint(part_sizes)):
+            sizes = _possible_sizes(micro_batch) or {micro // ranks}
+            if micro % ranks or not is_cut_evenly or micro // ranks not in sizes:
+                shown = " or ".join(str(size * ranks) for size in sorted(sizes))
                 advice = (
-                    f"it has micro-batches of {_span(sizes)} samples, and the plan has parts of"
-                    f" {_span(part_sizes)}; make the plan's batch_multiple and the counter's"
-                    " micro_batch_size the samples of a micro-batch times the ranks, and give a"
-                    " DataLoader drop_last=True"
+                    "its micro-batches are no equal parts of the plan's batches: make both"
+                    f" micro_batch_size, here {micro}, and the plan's batch_multiple {shown}, the"
+                    " samples of a micro-batch on all ranks, and give a DataLoader drop_last=True"
                 )
                 raise PlanError("loader", type(loader).__name__, advice)
             yield micro_batch
@@ -329,7 +324,3 @@ def _lengths(field: Any) -> set[int]:
     return (
         {len(field)} if isinstance(field, list | tuple) or getattr(field, "ndim", False) else set()
     )
-
-
-def _span(sizes: set[int]) -> str:
-    return " to ".join(str(size) for size in sorted({min(sizes), max(sizes)})) if sizes else "some"

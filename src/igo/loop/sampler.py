@@ -81,12 +81,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
         )
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
-        self._pass_start = self._pass_end = (0, 0)  # positions when a pass began and ended
-
-    @property
-    def sampler(self) -> SequentialSampler:
-        """A sampler of single samples, for trainers that look for one in a batch sampler."""
-        return SequentialSampler(range(self.plan.n))
+        self.sampler = SequentialSampler(range(plan.n))  # trainers look for one in batch samplers
+        self._pass_end = -1  # updates when a pass ended in which some were counted
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -98,12 +94,10 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         self._epoch, updates = self._next_epoch, self.updates
-        position = updates, self._parts_made
-        # A loop that was left early begins in the middle of an epoch again, and so does one after a
-        # look at all batches. A loader that begins again by itself counts nothing in between.
-        repeats = self._pass_start != self._pass_end == position
-        ended = any(update.ends_epoch for update in self._delivered.values())
-        if ended and (repeats or self._resumed_epoch == self._epoch):
+        # A loop that was left early has counted batches after the newest one was fetched, and a
+        # loader that begins again by itself has not.
+        ended = any(update.ends_epoch for update in self._delivered.values()) and not self.done
+        if ended and (self._pass_end == updates or self._resumed_epoch == self._epoch):
             warnings.warn(
                 f"a pass over the loader ended, and {len(self._delivered)} of its batches were not"
                 " counted: leave out what skips batches after a resume (Composer:"
@@ -112,23 +106,22 @@ class BatchSampler(Counter, Sampler[list[int]]):
                 PlanWarning,
                 stacklevel=2,
             )
-        self._pass_start = position
         if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
             updates -= self.plan.batches_of_epoch(self._epoch)
         return self._pass(self._epoch, self._updates_after(updates, self._parts_made))
 
     def _pass(self, epoch: int, next_updates: Iterator[Update]) -> Iterator[list[int]]:
         """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
-        order = permutation(self.plan.n, self.seed, epoch)
+        order, start = permutation(self.plan.n, self.seed, epoch), self.updates
         for update in next_updates:
             self._delivered[update.number, update.part] = update
-            start, ranks = update.start, update.ranks
+            ranks, stop = update.ranks, update.start + update.samples * update.ranks
             # A worker does not have the sampler, so the list itself carries what igo.Seeded needs.
-            indices = Indices(order[start : start + update.samples * ranks : ranks].tolist())
+            indices = Indices(order[update.start : stop : ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:
-                self._pass_end = self.updates, self._parts_made
+                self._pass_end = self.updates if start < self.updates < update.number else -1
                 return
 
     def state_dict(self) -> dict[str, Any]:

@@ -43,7 +43,6 @@ class Batches:
     are set in it. ``loader`` is the loader itself, which counts nothing.
     """
 
-    schedule: Schedule
     loader: Any = None  # __getattr__ asks for it before a copy has its own
 
     def __init__(self, schedule: Schedule, loader: Iterable[Any]) -> None:
@@ -272,10 +271,9 @@ class Schedule:
         # A loop that skips batches by itself would have them counted. Gradients are a sign, too,
         # because an overflow of fp16 leaves out optimizer.step().
         self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                parameters = (p for p in group["params"] if p.requires_grad)
-                self._signs += [parameter.register_hook(trains) for parameter in parameters]
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        parameters = (p for group in groups for p in group["params"] if p.requires_grad)
+        self._signs += [parameter.register_hook(trains) for parameter in parameters]
         # The optimizer's own state may lack these rates, because torch.distributed.checkpoint loads
         # only what a fresh optimizer has.
         for optimizer, base_lrs in zip(self.optimizers, state["base_lrs"], strict=False):
