@@ -3,13 +3,21 @@
 import re
 import shlex
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import ROOT, Program, python, records, run_folder, status
+import yaml
+from conftest import ROOT, Program, configure, python, records, run_folder, status
 from data_files import write_images
 from forked import Death
+from omegaconf import OmegaConf
+
+from igo.config.load import read_config
+from igo.config.own import with_options
+from igo.ground.errors import UserError
+from igo.runs.folder import signature
 
 MINE = """
 import math
@@ -105,6 +113,40 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert "trust=true runs it" in program(*few, command="sharpness").stdout
     measured = program(*few, "trust=true", command="sharpness")
     assert measured.good().stdout.count("worst case") == 2
+
+
+def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
+    """And a table of b. A record of before 1.0, with texts, is read as the same run."""
+    words = with_options(
+        [
+            "model._target_=torch.nn.LazyLinear",
+            "model.out_features=10",
+            "model.device={_target_:torch.device,type:cpu}",
+            "model.bias=true",
+            "optimizer._target_=torch.optim.RMSprop",
+            "optimizer.alpha=0.9",
+        ]
+    )
+    config = configure(*words)
+    assert signature(config) == "acac8c1141"  # Such a run has had this name.
+    grown = configure(*words, "batch_size={0:16,0.5:32}", "schedule=constant")
+    values = yaml.safe_load(OmegaConf.to_yaml(asdict(grown)))
+    device = {"_target_": "torch.device", "type": "cpu"}
+    arguments = {"out_features": 10, "device": device, "bias": True}
+    assert values["model"]["arguments"] == arguments
+    assert (values["batch_size"], values["schedule"]["sizes"]) == (16, {0: 16, 0.5: 32})
+
+    values["schedule"] |= {"growth": "{0.5: 2.0}"}
+    del values["schedule"]["sizes"], values["schedule"]["arguments"]
+    call = f"torch.nn.LazyLinear(bias=True, device={device}, out_features=10)"
+    values["model"] = {"name": call, "timm": False, "width": None, "stem": None}
+    values["optimizer"] |= {"name": "torch.optim.RMSprop(alpha=0.9)"}
+    del values["optimizer"]["arguments"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert read_config(file, trust=True) == grown
+    with pytest.raises(UserError, match=r"names code, torch.nn.LazyLinear\(.*; trust=true"):
+        read_config(file)
 
 
 def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Path) -> None:

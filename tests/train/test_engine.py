@@ -181,9 +181,9 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     """A strided convolution on single pixels; the same on larger images keeps bf16."""
     strided, rest = nn.Conv2d(1, 4, 3, stride=2, padding=1), (nn.Flatten(), nn.Linear(4, 10))
     pool = nn.AdaptiveAvgPool2d(1)
-    dataset = DatasetConfig("digits", 10, 1, 8, 100, [0.3], [0.3])
-    assert models.check_model(nn.Sequential(pool, strided, *rest), "x", dataset, 2)
-    assert not models.check_model(nn.Sequential(strided, pool, *rest), "x", dataset, 2)
+    model, dataset = ModelConfig("x"), DatasetConfig("digits", 10, 1, 8, 100, [0.3], [0.3])
+    assert models.check_model(nn.Sequential(pool, strided, *rest), model, dataset, 2)
+    assert not models.check_model(nn.Sequential(strided, pool, *rest), model, dataset, 2)
     bf16 = replace(build(), autocast=torch.bfloat16)
     assert machine.without_bf16(bf16).autocast is None
 

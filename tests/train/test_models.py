@@ -67,7 +67,7 @@ def test_each_model_takes_each_data_set(name: str, data: str) -> None:
     small = name == "resnet34" and data in ("digits", "fashion_mnist")
     config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
     network = meta(config.model, config.dataset)
-    models.check_model(network, config.model.name, config.dataset, smallest=2)
+    models.check_model(network, config.model, config.dataset, smallest=2)
 
 
 def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
@@ -95,7 +95,7 @@ def test_a_model_that_does_not_fit_is_named() -> None:
     for features, fault in ((64, r"\(2, 9\).*\(b, 10\)"), (65, "cannot take a batch of 2 x 1 x 8")):
         network = nn.Sequential(nn.Flatten(), nn.Linear(features, 9))
         with pytest.raises(ConfigError, match=rf"model\.name=mine .*{fault}"):
-            models.check_model(network, "mine", dataset(10, 1, 8), smallest=2)
+            models.check_model(network, ModelConfig("mine"), dataset(10, 1, 8), smallest=2)
 
 
 @pytest.mark.parametrize(

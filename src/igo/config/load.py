@@ -19,9 +19,8 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from igo.config import rules
+from igo.config import own, rules
 from igo.config.names import leaves
-from igo.config.own import as_calls, is_call
 from igo.config.schema import (
     GONE,
     OF_SCHEDULES,
@@ -72,9 +71,9 @@ def load(composed: DictConfig, typed_names: Collection[str] = ()) -> Config:
     except OmegaConfBaseException as error:
         raise explain(error) from None
     for name, setting in leaves(values):
-        allowed = "${ would have config.yaml name another setting; rename the file, or leave it out"
-        require("${" not in str(setting), name, setting, allowed)
-    as_calls(values, OF_SCHEDULES)
+        advice = "${ would have config.yaml name another setting; rename the file, or leave it out"
+        require("${" not in str(setting), name, setting, advice)
+    own.split_arguments(values, OF_SCHEDULES)
     _split_table(values)
     return _checked(values, typed_names)
 
@@ -183,7 +182,8 @@ def make_plan(config: Config) -> Plan:
             advice = f"{value} samples; {advice.removeprefix('it is in samples; ')}"
             setting, value = "warmup", schedule.warmup
         elif setting == "profile":
-            setting, value = "_target_" if is_call(schedule.profile) else "", schedule.profile
+            setting = "" if schedule.arguments is None else "_target_"
+            value = own.as_call(schedule.profile, schedule.arguments)
         if setting not in SETTINGS:
             setting = f"schedule.{setting}".removesuffix(".")
         raise ConfigError(setting, value, advice) from None
@@ -250,7 +250,12 @@ def record_values(text: str) -> Record:
             values[group].pop(name, None)
     optimizer = values.get("optimizer")
     if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # This call does the same.
-        optimizer["name"] = f"timm.optim.create_optimizer_v2(opt={optimizer.get('name')!r})"
+        optimizer["arguments"] = {"opt": optimizer.get("name")}
+        optimizer["name"] = "timm.optim.create_optimizer_v2"
+    for group, name in own.NAMES.items():  # Before 1.0 a call was one text.
+        settings = values.get(group)
+        if isinstance(settings, dict) and str(settings.get(name)).endswith(")"):
+            settings[name], settings["arguments"] = own.read_call(settings[name])
     return values
 
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from igo.config import own
 from igo.config.schema import FORMULAS, OF_SCHEDULES, SETTINGS, Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
@@ -27,25 +26,12 @@ ALWAYS = ("epochs", "learning_rate", "batch_size")  # Even their defaults are sh
 METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.sizes", "schedule.rate")
 
 
-def spelled_out(settings: Record) -> Record:
-    """The nested settings of a run, with the arguments of one's own model, … as settings.
-
-    Of ``my_model.cnn(width=8)`` the name is ``my_model.cnn``, and ``model.arguments.width`` is 8.
-    """
-    for group, key in own.NAMES.items():
-        call = settings[group][key]
-        if own.is_call(call):
-            target, arguments = own.read(call)
-            settings[group] |= {key: target, "arguments": arguments}
-    return settings
-
-
 def leaves(settings: Record, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield full name, such as ``a.b``, and value of each entry of nested settings."""
     for key, value in settings.items():
         if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             yield from leaves(value, f"{prefix}{key}.")
-        else:
+        elif (key, value) != ("arguments", None):  # igo's own models, … have none.
             yield f"{prefix}{key}", value
 
 
@@ -68,7 +54,7 @@ def method(row: Record) -> str | None:
 
 def schedule_name(config: Config) -> str:
     """A schedule in words: ``Method 3``, ``cosine, split ½``, ``graduated, p = 0.3, split ½``."""
-    row = dict(leaves(spelled_out(asdict(config))))
+    row = dict(leaves(asdict(config)))
     return ", ".join(words(row, [*filter(of_schedule, row)]))
 
 

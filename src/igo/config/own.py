@@ -1,7 +1,7 @@
 """A model, an optimizer and a noise profile of the user's own, by ``_target_`` as in Hydra.
 
-``model._target_=my_model.MyCNN model.width=8`` is kept as the name of the model, written as a call:
-``my_model.MyCNN(width=8)``. Hydra makes what has a ``_target_`` within its arguments.
+``model._target_=my_model.MyCNN model.width=8`` is kept as ``name: my_model.MyCNN`` and
+``arguments: {width: 8}``. Hydra makes what has a ``_target_`` within the arguments.
 """
 
 import ast
@@ -9,10 +9,9 @@ import hashlib
 import inspect
 import math
 import pkgutil
-import re
 import sys
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pprint import pformat
@@ -23,7 +22,8 @@ from hydra.utils import instantiate
 
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
-NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}  # settings that may be calls
+# The settings that may be a target, by their groups.
+NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}
 
 
 def with_options(words: Sequence[str]) -> list[str]:
@@ -32,16 +32,16 @@ def with_options(words: Sequence[str]) -> list[str]:
     Hydra takes any setting of this option. ``schedule.rate=cosine`` chooses ``schedule=cosine``,
     whose settings are those of the curve.
     """
-    typed = dict(word.split("=", 1) for word in words if "=" in word)
-    chosen = {group: "own" for group in NAMES if f"{group}._target_" in typed}
-    rate = typed.get("schedule.rate", "null")
-    if rate != "null" and "," not in rate:  # of a sweep, each run's line comes here as well
-        chosen.setdefault("schedule", rate)
-    return [*words, *(f"{group}={name}" for group, name in chosen.items() if group not in typed)]
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    options = {group: "own" for group in NAMES if f"{group}._target_" in values}
+    rate = values.get("schedule.rate", "null")
+    if rate != "null" and "," not in rate:  # The line of each run of a sweep comes here as well.
+        options.setdefault("schedule", rate)
+    return [*words, *(f"{group}={name}" for group, name in options.items() if group not in values)]
 
 
-def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
-    """In each group with a target, put the call in place of the target and its arguments.
+def split_arguments(values: dict[str, Any], of_schedules: Collection[str]) -> None:
+    """In each group with a target make it the name, and what is left its arguments.
 
     ``of_schedules`` are settings of every schedule, which are no arguments of a profile.
 
@@ -49,71 +49,87 @@ def as_calls(values: dict[str, Any], of_schedules: Collection[str]) -> None:
         ConfigError: the target is not there, or does not take the arguments.
     """
     for group, name in NAMES.items():
-        settings = values.get(group)
-        if isinstance(settings, dict) and "_target_" in settings:
-            target, kept = settings.pop("_target_"), {}
+        arguments = values.get(group)
+        if isinstance(arguments, dict) and "_target_" in arguments:
+            target, settings = arguments.pop("_target_"), {}
             if group == "schedule":
-                kept = {key: settings.pop(key) for key in of_schedules if key in settings}
-            # The call is part of the run's name. So arguments are sorted, and pformat sorts the
-            # dictionaries in them: typed in another order, it is the same run.
-            arguments = [
-                f"{key}={pformat(value, width=sys.maxsize)}"
-                for key, value in sorted(settings.items())
-            ]
-            call = f"{target}({', '.join(arguments)})"
-            _check(group, call)
-            values[group] = {**kept, name: call}
+                settings = {key: arguments.pop(key) for key in of_schedules if key in arguments}
+            _check(group, target, arguments)
+            values[group] = {**settings, name: target, "arguments": arguments}
 
 
-def is_call(name: str) -> bool:
-    """Whether a name is such a call."""
-    return name.endswith(")")
+def as_call(name: str, arguments: Mapping[str, Any] | None) -> str:
+    """A target with its arguments, ``my_model.MyCNN(width=8)``; a name without any as it is.
+
+    People read it, and a run is named after it. So arguments are sorted, and pformat sorts the
+    dictionaries in them: typed in another order, it is the same run.
+    """
+    if arguments is None:
+        return name
+    items = sorted(arguments.items())
+    return f"{name}({', '.join(f'{key}={pformat(x, width=sys.maxsize)}' for key, x in items)})"
 
 
-def _check(group: str, call: str) -> None:
-    """Look for a call's targets, and whether they take the arguments; nothing is called yet."""
-    # What igo passes beside them: an optimizer gets the parameters and lr, a profile the position.
-    given: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
+def _check(group: str, target: str, arguments: Mapping[str, Any]) -> None:
+    """Look for a target and those within its arguments; nothing is called yet."""
+    # igo passes the parameters and lr to an optimizer, and the position to a profile.
+    positional: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
-    with reported(group, call):
-        target, arguments = read(call)
+    with reported(group, target, arguments):
         signature = inspect.signature(find(target))
-        for inner in re.findall(r"'_target_': '([^']+)'", call):
-            find(inner)
+        for inner_target in _targets([*arguments.values()]):
+            find(inner_target)
         try:
-            signature.bind(*given[group], **arguments, **rate)
+            signature.bind(*positional[group], **arguments, **rate)
         except TypeError as error:
             raise TypeError(f"{error}; it takes {', '.join(signature.parameters)}") from None
 
 
-def made_by(group: str, call: str, kind: type, *given: object, **named: object) -> Any:
-    """What a call with these further arguments makes; its errors are ConfigErrors."""
-    with reported(group, call):
-        target, arguments = read(call)
-        make = find(target)
-        for key, value in arguments.items():
-            if "_target_" in repr(value):
-                arguments[key] = instantiate(value, _convert_="all")
-        made = make(*given, **arguments, **named)
-        if not isinstance(made, kind):
-            raise TypeError(f"it makes a {type(made).__name__}, and no {kind.__name__}")
-        return made
+def _targets(value: object) -> Iterator[str]:
+    """Yield the targets within an argument."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"]
+        value = [*value.values()]
+    if isinstance(value, list):
+        for inner in value:
+            yield from _targets(inner)
+
+
+def made_by(
+    group: str,
+    target: str,
+    arguments: Mapping[str, Any],
+    kind: type,
+    *positional: object,
+    **keywords: object,
+) -> Any:
+    """What a target makes with its arguments and these; its errors are ConfigErrors."""
+    with reported(group, target, arguments):
+        values = {
+            name: instantiate(value, _convert_="all") if any(_targets(value)) else value
+            for name, value in arguments.items()
+        }
+        product = find(target)(*positional, **values, **keywords)
+        if not isinstance(product, kind):
+            raise TypeError(f"it makes a {type(product).__name__}, and no {kind.__name__}")
+        return product
 
 
 def find(target: str) -> Any:
     """The class or function that a target names, in a package or in the current folder."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # last: a file here hides no installed package
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)  # It comes last: a file here hides no installed package.
     return pkgutil.resolve_name(target)
 
 
-def read(call: str) -> tuple[str, dict[str, Any]]:
-    """Target and arguments of a call. Arguments are literals, so reading them runs no code."""
-    target, _, given = call.partition("(")
+def read_call(call: str) -> tuple[str, dict[str, Any]]:
+    """Target and arguments of a call, which records of before 1.0 have; reading runs no code."""
+    target, _, text = call.partition("(")
     # Only the arguments are parsed: `_` stands in the place of the target.
-    tree: Any = _Infinity().visit(ast.parse(f"_({given}", mode="eval")).body
-    return target, {each.arg: ast.literal_eval(each.value) for each in tree.keywords}
+    tree: Any = _Infinity().visit(ast.parse(f"_({text}", mode="eval")).body
+    return target, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
 
 
 class _Infinity(ast.NodeTransformer):
@@ -124,7 +140,7 @@ class _Infinity(ast.NodeTransformer):
 
 
 @contextmanager
-def reported(group: str, call: str) -> Iterator[None]:
+def reported(group: str, target: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     """Turn an error of the user's own code into a line with the target and the place in it."""
     try:
         yield
@@ -134,18 +150,18 @@ def reported(group: str, call: str) -> Iterator[None]:
         # Hydra wraps what a `_target_` within the arguments raised.
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised
-        more = line_of(error, call)
+        cure = line_of(error, target)
         if isinstance(error, ModuleNotFoundError):
-            more += f"; neither installed nor in the current folder, {Path.cwd()}"
+            cure += f"; neither installed nor in the current folder, {Path.cwd()}"
         if isinstance(error, AttributeError):
-            more += "." + nearest(str(error.name), dir(error.obj))
-        said = f"{type(error).__name__}: {first_line(error)}{more}"
-        raise ConfigError(f"{group}._target_", call, said) from None
+            cure += "." + nearest(str(error.name), dir(error.obj))
+        problem = f"{type(error).__name__}: {first_line(error)}{cure}"
+        raise ConfigError(f"{group}._target_", as_call(target, arguments), problem) from None
 
 
-def line_of(error: Exception, call: str) -> str:
-    """``" (my_model.py, line 7)"``, where an error left the package of a call; else nothing."""
-    package, place = call.partition(".")[0], ""
+def line_of(error: Exception, target: str) -> str:
+    """``" (my_model.py, line 7)"``, where an error left the package of a target; else nothing."""
+    package, place = target.partition(".")[0], ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
             place = f" ({Path(frame.f_code.co_filename).name}, line {line})"

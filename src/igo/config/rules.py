@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from igo.config.own import is_call
+from igo.config.own import NAMES
 from igo.config.schema import (
     OPTIMIZERS,
     SETTINGS,
@@ -14,8 +14,8 @@ from igo.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
-    calls_of,
     held_out,
+    is_own,
     training_samples,
     value_of,
     warmup_samples,
@@ -58,11 +58,10 @@ def check_values(config: Config) -> None:
     ``plan`` checks the settings of the noise profile.
     """
     tracking = config.tracking
-    calls = calls_of(config)
+    targets = [f"{group}.{name}" for group, name in NAMES.items() if is_own(config, group)]
     for name, setting in SETTINGS.items():
-        value = value_of(config, name)
-        if value not in calls:
-            check(name, value, setting.notes)
+        if name not in targets:
+            check(name, value_of(config, name), setting.notes)
     if tracking.tool == "wandb":
         require(
             bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"},
@@ -112,7 +111,7 @@ def _check_curves(config: Config, typed_names: Collection[str]) -> None:
         schedule.clock = None  # Both are one setting, and have one name.
     advice = "type the table as batch_size"
     require("schedule.sizes" not in typed_names, "schedule.sizes", schedule.sizes, advice)
-    label = "own" if is_call(schedule.profile) else schedule.profile
+    label = schedule.profile if schedule.arguments is None else "own"
     require(
         schedule.rate in (None, label),
         "schedule.rate",
@@ -257,7 +256,7 @@ def _check_dataset(dataset: DatasetConfig) -> None:
 
 def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
     name = model.name
-    if not model.timm and not is_call(name):
+    if not model.timm and model.arguments is None:
         builtin = MODELS.keys() - {"timm", "own"}
         options = right_options("model.name", name, sorted(builtin))
         require(name in builtin, "model.name", name, options)

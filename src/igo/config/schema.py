@@ -55,13 +55,16 @@ class Setting(NamedTuple):
 
 
 def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """The settings of a class and of the classes in it, by full name."""
+    """The settings of a class and of the classes in it, by full name.
+
+    The arguments of the user's own are no settings of igo's.
+    """
     kinds, annotated = get_type_hints(owner), get_type_hints(owner, include_extras=True)
     for declaration in fields(owner):
         kind, name = kinds[declaration.name], prefix + declaration.name
         if is_dataclass(kind):
             yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
-        else:
+        elif declaration.name != "arguments":
             # Only lists have factories: nested classes went another way above.
             default = [] if declaration.default_factory is list else declaration.default
             yield name, Setting(kind, default, notes_of(annotated[declaration.name]))
@@ -73,9 +76,17 @@ def value_of(config: object, setting: str) -> Any:
 
 
 def calls_of(config: object) -> list[str]:
-    """The calls of the user's own model, optimizer and profile, see own."""
-    names = [value_of(config, f"{group}.{key}") for group, key in own.NAMES.items()]
-    return [name for name in names if own.is_call(name)]
+    """The user's own model, optimizer and profile as calls, see own."""
+    return [
+        own.as_call(value_of(config, f"{group}.{name}"), value_of(config, f"{group}.arguments"))
+        for group, name in own.NAMES.items()
+        if is_own(config, group)
+    ]
+
+
+def is_own(config: object, group: str) -> bool:
+    """Whether the model, the optimizer or the profile is the user's own."""
+    return value_of(config, f"{group}.arguments") is not None
 
 
 @dataclass
@@ -116,17 +127,18 @@ class DatasetConfig:
 
 @dataclass
 class ModelConfig:
-    """A model by name; ``timm`` true means that timm knows the name. It may be a call, see own."""
+    """A model by name; ``timm`` true means that timm knows it. With ``arguments``, see own."""
 
     name: Annotated[str, "model"]
     timm: bool = False
     width: Annotated[int | None, within(1, 1024)] = None
     stem: Annotated[str | None, ("cifar", "imagenet")] = None
+    arguments: dict[str, Any] | None = None
 
 
 @dataclass
 class OptimizerConfig:
-    """An optimizer by name, or by a call, see own."""
+    """An optimizer by name; with ``arguments``, see own."""
 
     name: Annotated[str, tuple(OPTIMIZERS), "optimizer"]
     momentum: Annotated[float, BELOW_ONE, "β"] = 0.0
@@ -134,16 +146,18 @@ class OptimizerConfig:
     beta1: Annotated[float | None, BELOW_ONE] = None
     beta2: Annotated[float | None, BELOW_ONE] = None
     eps: Annotated[float | None, POSITIVE] = None
+    arguments: dict[str, Any] | None = None
 
     @property
     def settings(self) -> dict[str, float | None]:
         """The settings that it has, and their defaults."""
-        return {} if own.is_call(self.name) else OPTIMIZERS[self.name]
+        return OPTIMIZERS[self.name] if self.arguments is None else {}
 
     @property
     def typed(self) -> str:
         """As a person types it."""
-        return self.name if "." in self.name else f"optimizer={self.name}"
+        name = own.as_call(self.name, self.arguments)
+        return name if "." in name else f"optimizer={name}"
 
     @property
     def formula(self) -> str | None:
@@ -162,8 +176,9 @@ class OptimizerConfig:
 class ScheduleConfig:
     """A noise profile with its parameters (those of other profiles are null), and the stages.
 
-    The profile may be a call, see own. With ``rate``, its name (``own`` for a call), it is η/η_1
-    and not φ. ``sizes`` is the table that was typed as batch_size. ``warmup`` is in epochs.
+    With ``arguments`` the profile is the user's own, see own. With ``rate``, its name (``own`` for
+    such a one), it is η/η_1 and not φ. ``sizes`` is the table that was typed as batch_size.
+    ``warmup`` is in epochs.
     """
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
@@ -189,18 +204,20 @@ class ScheduleConfig:
     power: float | None = None
     shape: str | None = None
     share: float | None = None
+    arguments: dict[str, Any] | None = None
 
     @property
     def curve(self) -> str | Callable[..., float]:
         """φ, or with ``rate`` η/η_1, by its name or as a function."""
-        if own.is_call(self.profile):
-            return partial(own.made_by, "schedule", self.profile, object)
-        return self.profile
+        if self.arguments is None:
+            return self.profile
+        return partial(own.made_by, "schedule", self.profile, self.arguments, object)
 
 
 # Settings of every schedule: those that are no parameters of a profile.
 OF_SCHEDULES = {setting.name for setting in fields(ScheduleConfig)} - {
     "profile",
+    "arguments",
     "kappa",
     "lam",
     *(name for profile in PROFILES for name in parameters(profile)),
@@ -363,6 +380,9 @@ def result_settings(config: Config) -> dict[str, Any]:
     here. So a new setting renames no run. For this, a default here must never change.
     """
     values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
+    for group, key in own.NAMES.items():
+        name = f"{group}.{key}"
+        values[name] = own.as_call(values[name], value_of(config, f"{group}.arguments"))
     if config.dataset.name != "imagenet":  # Its random crops are of the resized images.
         del values["dataset.cache"]
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}

@@ -18,7 +18,7 @@ from polars import DataFrame
 
 from igo.config import schema
 from igo.config.load import record_values
-from igo.config.names import leaves, spelled_out
+from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json
 from igo.ground.statistics import reach
@@ -168,11 +168,11 @@ def read_run(folder: Path) -> Record:
 
 def _settings(folder: Path, _row: Record, _status: Record) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
-    values = record_values(read_bytes(folder / "config.yaml").decode())
-    row = DEFAULTS | dict(leaves(values))
-    if differences := sorted(SETTINGS.keys() ^ row.keys()):
+    row = DEFAULTS | dict(leaves(record_values(read_bytes(folder / "config.yaml").decode())))
+    settings = {name for name in row if ".arguments." not in name}
+    if differences := sorted(SETTINGS.keys() ^ settings):
         raise UserError(f"config.yaml is of no run, or of another version: see {differences[0]}")
-    return row | dict(leaves(spelled_out(values)))
+    return row
 
 
 def _typed(name: str, value: Any) -> Any:

@@ -47,7 +47,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     # BatchNorm fails if a part has a single value a channel. It shall fail now, not in the stage
     # whose batch is cut so.
     smallest = built.smallest_part(sizes)
-    if models.check_model(network, config.model.name, config.dataset, smallest):
+    if models.check_model(network, config.model, config.dataset, smallest):
         built = machine.without_bf16(built)
     network = built.prepare(network)
     built, network = engine.distributed(built, network)

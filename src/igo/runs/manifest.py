@@ -71,6 +71,7 @@ def plan_digest(plan: Plan) -> str:
     values = [value for row in plan.rows for value in asdict(row).values()]
     # Only if there is one: plans had digests before there were warm-ups.
     values += [plan.warmup_samples] * bool(plan.warmup_samples)
+    values += plan.rates  # A row has their mean alone.
     plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
 

@@ -13,6 +13,7 @@ from functools import partial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from igo.config import own
 from igo.config.names import schedule_name
 from igo.config.schema import Config
 from igo.ground.errors import counted, warn
@@ -59,9 +60,10 @@ class Terminal:
         """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""
         count = config.schedule.stages or 1
         stages = f" in {count} stages" if count > plan.epochs else ""
+        parts = (config.model, config.optimizer)
+        names = " and ".join(own.as_call(part.name, part.arguments) for part in parts)
         self.say(
-            f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with"
-            f" {config.model.name} and {config.optimizer.name}:"
+            f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with {names}:"
             f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}",
             wrap=True,
         )

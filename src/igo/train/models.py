@@ -19,8 +19,8 @@ LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """Build a model that maps (b, C, H, W) images to (b, classes) logits."""
-    if own.is_call(model.name):
-        return own.made_by("model", model.name, nn.Module)  # type: ignore[no-any-return]
+    if (arguments := model.arguments) is not None:
+        return own.made_by("model", model.name, arguments, nn.Module)  # type: ignore[no-any-return]
     if model.timm:
         return _timm(model, dataset)
     return BUILDERS[model.name](model, dataset)
@@ -155,7 +155,9 @@ def _selected(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> T
     return inputs[0][..., ::down, ::across]
 
 
-def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest: int) -> bool:
+def check_model(
+    network: nn.Module, model: ModelConfig, dataset: DatasetConfig, smallest: int
+) -> bool:
     """Run the smallest batch of the plan through a copy of the model.
 
     Returns:
@@ -171,7 +173,7 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
             single_pixels.append(inputs[0].shape[-2:] == (1, 1))
 
-    setting = "model._target_" if own.is_call(name) else "model.name"
+    setting = "model.name" if model.arguments is None else "model._target_"
     try:
         copied = copy.deepcopy(network).to("meta").train()  # with shapes and no content
         for module in copied.modules():
@@ -179,8 +181,8 @@ def check_model(network: nn.Module, name: str, dataset: DatasetConfig, smallest:
         shape = tuple(copied(images).shape)
         fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
     except Exception as error:  # whatever a model raises for images that it cannot take
-        shape, place = (), own.line_of(error, name)
+        shape, place = (), own.line_of(error, model.name)
         fault = f"it cannot take a batch of {batch}: {first_line(error)}{place}"
     if shape != (smallest, dataset.classes):
-        raise ConfigError(setting, name, fault)
+        raise ConfigError(setting, own.as_call(model.name, model.arguments), fault)
     return any(single_pixels)

@@ -27,8 +27,8 @@ def build(
         ConfigError: the user's own optimizer cannot be made.
     """
     trained = list(parameters)
-    if own.is_call(config.name):
-        return _own(config.name, trained, learning_rate)
+    if config.arguments is not None:
+        return _own(config.name, config.arguments, trained, learning_rate)
     # Fused: one kernel for all parameters, as launches are most of a small batch's update.
     more: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay, "fused": True}
     if config.name == "adamw":
@@ -43,9 +43,13 @@ def build(
     return optimizer
 
 
-def _own(call: str, parameters: list[nn.Parameter], learning_rate: float) -> Optimizer:
-    made: Optimizer = own.made_by("optimizer", call, Optimizer, parameters, lr=learning_rate)
-    with own.reported("optimizer", call):
+def _own(
+    target: str, arguments: dict[str, Any], parameters: list[nn.Parameter], learning_rate: float
+) -> Optimizer:
+    made: Optimizer = own.made_by(
+        "optimizer", target, arguments, Optimizer, parameters, lr=learning_rate
+    )
+    with own.reported("optimizer", target, arguments):
         inspect.signature(made.step).bind()  # without a closure
         rates = [group["lr"] for group in made.param_groups]
         if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from igo.config.load import read_config
-from igo.config.names import data_set, leaves, schedule_name, spelled_out
+from igo.config.names import data_set, leaves, schedule_name
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
@@ -126,7 +126,7 @@ class WandB(Logger):
 
         self._config, self._folder = config, folder
         status, tracking, name = folder.status(), config.tracking, folder.path.name
-        values, schedule = spelled_out(asdict(config)), schedule_name(config)
+        values, schedule = asdict(config), schedule_name(config)
         title = f"{schedule}, seed {config.seed}, {name}"
         task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
