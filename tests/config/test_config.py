@@ -1,11 +1,14 @@
 """Configurations: what is derived from what, and every file in conf/ as it is composed."""
 
+import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import ROOT, configure
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import igo
 from igo.config import rules
@@ -14,16 +17,17 @@ from igo.config.own import with_options
 from igo.plans.profiles import parameters
 from igo.train import models
 
-CONF = ROOT / "conf"
+CONF, SWEEPS = ROOT / "conf", ROOT / "launch" / "sweep"
 
 
 @pytest.mark.parametrize(
     "option",
     [
-        f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))
-        if path.stem not in ("arrays", "folder", "own")  # which need files
+        f"{path.parent.name}={path.stem}"
+        for path in sorted(CONF.glob("*/*.yaml"))
+        if path.stem not in ("arrays", "folder", "own")  # These need files.
     ],
-)  # fmt: skip
+)
 def test_every_option_composes_checks_and_plans(option: str) -> None:
     more = ["dataset=cifar10"] if option == "model=resnet34" else []
     assert make_plan(configure(option, *more)).updates > 0
@@ -36,11 +40,31 @@ def test_the_models_of_conf_are_those_that_are_built() -> None:
 def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for path in (CONF / "schedule").glob("*.yaml"):
-        held = yaml.safe_load(path.read_text())
-        if "defaults" in held:  # it builds on another one, or is the user's own
+        settings = yaml.safe_load(path.read_text())
+        if "defaults" in settings:  # It builds on another one, or is the user's own.
             continue
         more = ("kappa", "lam") if path.stem == "step" else ()
-        assert set(held) - common == {*parameters(held["profile"]), *more} - ({"p"} - {*held}), path
+        needed = {*parameters(settings["profile"]), *more} - ({"p"} - {*settings})
+        assert set(settings) - common == needed, path
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_each_file_of_a_sweep_has_plans(path: Path) -> None:
+    """The first run and the last one, and as many as its comment says."""
+    text = path.read_text()
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    words = [f"{name}={value}" for name, value in params.items()]
+    choices = [
+        [*override.sweep_string_iterator()] if override.is_sweep_override() else [str(value)]
+        for override, value in zip(
+            OverridesParser.create().parse_overrides(words), params.values(), strict=True
+        )
+    ]
+    runs = [*itertools.product(*choices)]
+    assert f" {len(runs)} runs" in text
+    for values in (runs[0], runs[-1]):
+        line = [f"{name}={value}" for name, value in zip(params, values, strict=True)]
+        assert make_plan(configure(*with_options(line))).updates > 0
 
 
 def test_settings_that_mean_the_same_are_the_same_run() -> None:
