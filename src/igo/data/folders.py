@@ -28,10 +28,10 @@ from igo.data.readers import Missing, Place, digest, stamp, train_and_test
 from igo.ground.errors import Outside, UserError, first_line, reading, require, warn
 from igo.ground.files import durable, opened, read_bytes, read_json, seal_of, write_json
 
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of torchvision's names of image files
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # torchvision takes files of these names.
 GREY = ("1", "L", "LA")  # Pillow's modes
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
-MOST_READ = 1_000  # files whose contents are in a fingerprint, likewise
+MOST_READ = 1_000  # files whose contents are in a fingerprint, evenly spread too
 AT_ONCE = 512  # images that are decoded together
 PIXELS, SHAPES, SEAL = "pixels", "shapes.npy", "seal.json"
 FORM = 2  # a version: increase it if other pixels are stored for the same files and size
@@ -113,23 +113,23 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
     train = replace(train, **form)
     tests = ["val"] if imagenet else [p for p in ("val", "test") if (root / p).is_dir()]
     if not tests:
-        trained, tested = (
+        train, test = (
             replace(train, names=train.names[i], labels=train.labels[i], stamps=train.stamps[i])
             for i in train_and_test(train.labels)
         )
-        return trained, tested
-    tested_classes, test = _listed(root.absolute(), tests[0])
+        return train, test
+    test_classes, test = _listed(root.absolute(), tests[0])
     # The number of a class is its place in the sorted folders: with other folders, a number would
     # mean another class in the test set.
-    if different := {*classes} ^ {*tested_classes}:
+    if differences := {*classes} ^ {*test_classes}:
         raise UserError(
             f"{root / 'train'} and {root / tests[0]} must hold the same class folders;"
-            f" {min(different)} is in one of them only"
+            f" {min(differences)} is in one of them only"
         )
     return train, replace(test, **form)
 
 
-@functools.cache  # a start asks four times, and on a network's disk a listing takes minutes
+@functools.cache  # A start asks four times, and on a network's disk a listing takes minutes.
 def _listed(root: Path, part: str) -> tuple[list[str], Images]:
     """Classes of a split, and its images in whatever form, listed once a process."""
     folder = root / part
@@ -137,19 +137,20 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
     def refuse(error: OSError) -> None:
         raise error
 
-    def wanted(path: str) -> bool:  # not in .ipynb_checkpoints
+    def is_image(path: str) -> bool:
+        """Those in .ipynb_checkpoints are left out."""
         return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
 
-    seen = set[Path]()
+    places = set[Path]()
     try:
         for name, *_ in os.walk(folder, onerror=refuse, followlinks=True):
             # ImageFolder leaves out what cannot be listed, and follows links round and round.
             place = Path(name).resolve()
-            if place in seen:
+            if place in places:
                 raise OSError(f"{name} is a folder that is in it already, by a link")
-            seen.add(place)
-        found = ImageFolder(str(folder), is_valid_file=wanted)
-        stamps = np.array([stamp(path) for path, _ in found.samples], dtype=np.int64)
+            places.add(place)
+        dataset = ImageFolder(str(folder), is_valid_file=is_image)
+        stamps = np.array([stamp(path) for path, _ in dataset.samples], dtype=np.int64)
     except OSError as error:
         kind = Missing if isinstance(error, FileNotFoundError) else Outside
         raise kind(
@@ -157,11 +158,11 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
             f" {part}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a folder"
             " that has them"
         ) from None
-    # As an array of bytes: a list of a million strings would be copied into each worker, because
-    # counting references writes into its pages.
-    names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in found.samples])
-    labels = np.array(found.targets, dtype=np.int64)
-    return found.classes, Images(root, names, labels, stamps, 0, 0, square=True)
+    # A list of a million strings would be copied into each worker, because counting references
+    # writes into its pages. An array of bytes is shared.
+    names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in dataset.samples])
+    labels = np.array(dataset.targets, dtype=np.int64)
+    return dataset.classes, Images(root, names, labels, stamps, 0, 0, square=True)
 
 
 def with_form(images: Images) -> Images:
@@ -169,20 +170,18 @@ def with_form(images: Images) -> Images:
     if images.size and images.channels:
         return images
     sample = spread(images.names, MOST_SAMPLED).tolist()
-    seen = list(in_threads(lambda index: image_in(images.path(index)), sample))
-    sizes = sorted({size for size, _ in seen})
+    headers = list(in_threads(lambda index: image_in(images.path(index)), sample))
+    sizes = sorted({size for size, _ in headers})
     if not images.size and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
-        shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+        examples = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
         raise UserError(
-            f"the images in {images.root} are of sizes {shown}{', …' * (len(sizes) > 3)}; set"
+            f"the images in {images.root} are of sizes {examples}{', …' * (len(sizes) > 3)}; set"
             " dataset.image_size, such as dataset.image_size=64: each image is then resized, and"
             " its longer side cropped"
         )
     # One image in colour makes all of them colour, as a model takes one number of channels.
-    grey = all(mode in GREY for _, mode in seen)
-    return replace(
-        images, size=images.size or sizes[0][0], channels=images.channels or (1 if grey else 3)
-    )
+    channels = 1 if all(mode in GREY for _, mode in headers) else 3
+    return replace(images, size=images.size or sizes[0][0], channels=images.channels or channels)
 
 
 def content(splits: Sequence[Images]) -> Iterator[bytes]:
@@ -196,9 +195,9 @@ def content(splits: Sequence[Images]) -> Iterator[bytes]:
         yield (splits[0].root / os.fsdecode(name)).read_bytes()
 
 
-def spread(names: np.ndarray, most: int) -> np.ndarray:
-    """Indices of all names, or of at most ``most`` at equal distances."""
-    return np.argsort(names)[:: max(-(-len(names) // most), 1)]
+def spread(names: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of all names, or of at most ``limit`` at equal distances."""
+    return np.argsort(names)[:: max(-(-len(names) // limit), 1)]
 
 
 def shorter_side(size: int) -> int:
@@ -211,10 +210,10 @@ def image_in(path: Path, mode: str | None = None) -> Any:
     try:
         # Some of Pillow's other formats start programs, as PostScript does.
         with Image.open(path, formats=FORMATS) as image:
-            if image.mode[0] in "IF":  # Pillow would cut their values off
+            if image.mode[0] in "IF":  # Pillow would cut their values off.
                 raise ValueError(f"Pillow's mode {image.mode}; 8 bits a channel are needed")
             return image.convert(mode) if mode else (image.size, image.mode)
-    except Exception as error:  # of Pillow, of many kinds
+    except Exception as error:  # Pillow raises many kinds.
         raise reading(error)(f"{path} cannot be read ({first_line(error)})") from None
 
 
@@ -232,7 +231,8 @@ class Stored:
         self._folder = folder
         self._shapes = np.load(folder / SHAPES, allow_pickle=False)
         self._ends = self._shapes.prod(axis=1).cumsum()
-        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))  # torch may not write
+        # PyTorch warns of an array that cannot be written.
+        self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "c"))
 
     def __reduce__(self) -> tuple[type[Stored], tuple[Path]]:
         """Pickle the folder's name: a worker that is not forked maps the file itself."""
@@ -290,19 +290,19 @@ def _is_whole(folder: Path) -> bool:
     """Whether a folder has what ``_make`` wrote, and as many pixels."""
     with suppress(UserError, OSError), opened(folder / PIXELS) as pixels:
         seal = read_json(folder / SEAL, {})
-        kept = seal_of(read_bytes(folder / SHAPES)), pixels.seek(0, os.SEEK_END)
-        return kept == (seal.get("shapes"), seal.get("bytes"))
+        facts = seal_of(read_bytes(folder / SHAPES)), pixels.seek(0, os.SEEK_END)
+        return facts == (seal.get("shapes"), seal.get("bytes"))
     return False
 
 
 def _make(folder: Path, images: Images, advance: Callable[[], None]) -> None:
     free = shutil.disk_usage(folder.parent).free
     if images.least_bytes > free:
-        needed = f"{images.least_bytes / 2**30:,.1f} GiB are needed, {free / 2**30:,.1f} are free"
-        raise OSError(errno.ENOSPC, needed)
+        sizes = f"{images.least_bytes / 2**30:,.1f} GiB are needed, {free / 2**30:,.1f} are free"
+        raise OSError(errno.ENOSPC, sizes)
     # The folder gets its name when all is in it.
     partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # A process that was killed may have left it.
     partial.mkdir()
     try:
         shapes = []

@@ -14,8 +14,9 @@ from igo.data.readers import Place, Splits, digest
 from igo.ground.errors import UserError, warn
 from igo.ground.files import Record, read_json, write_json
 
-FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
-AT_ONCE = 1000  # images whose pixels are counted together
+# Where one of these is null in conf/dataset, it is found in the data.
+FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")
+AT_ONCE = 1000  # The pixels of so many images are counted together.
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,29 @@ def identify(name: str, place: Place) -> Identity:
     if name in readers.FOLDERS:
         from igo.data import folders  # imports torch
 
-        images = folders.splits(name, place)
-        where, n, digits = str(images[0].root), len(images[0]), fingerprint(folders.content(images))
-    else:
-        source = readers.READERS[name](place)
-        where = source.where
+        splits = folders.splits(name, place)
+        digits = fingerprint(folders.content(splits))
+        return Identity(name, len(splits[0]), digits, str(splits[0].root.resolve()))
+    source = readers.READERS[name](place)
 
-        def find() -> Record:
-            splits = source.read()
-            return {"n": len(splits[0].labels), "fingerprint": fingerprint(content(splits))}
+    def find() -> Record:
+        splits = source.read()
+        return {"n": len(splits[0].labels), "fingerprint": fingerprint(content(splits))}
 
-        # To hash all pixels takes seconds, and each start asks. The name has the stamps of the
-        # files: if one changes, all are hashed again.
-        file = place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json"
-        kept = remembered(file, find)
-        n, digits = kept["n"], kept["fingerprint"]
-    where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
-    return Identity(name, n, digits, where)
+    # To hash all pixels takes seconds, and each start asks. The name has the stamps of the files:
+    # if one changes, all are hashed again.
+    facts = remembered(place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json", find)
+    path = Path(source.where)  # It may be a package's name.
+    read_from = str(path.resolve()) if path.exists() else source.where
+    return Identity(name, facts["n"], facts["fingerprint"], read_from)
 
 
 def fingerprint(content: Iterable[Any]) -> str:
     """BLAKE2b of buffers, in 16 hexadecimal digits."""
-    known = hashlib.blake2b(digest_size=8)
+    blake = hashlib.blake2b(digest_size=8)
     for part in content:
-        known.update(part)
-    return known.hexdigest()
+        blake.update(part)
+    return blake.hexdigest()
 
 
 def content(splits: Splits) -> Iterator[Any]:

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from igo.ground.errors import Outside, UserError, counted, first_line, reading, warn_once
+from igo.ground.errors import Outside, UserError, first_line, reading, warn_once
 from igo.ground.files import opened, replace_all
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 # A model has an output for each class up to the largest label: one of 10^9 would take all memory.
 MOST_CLASSES = 2**20
-TEST_SHARE = 0.2  # for the user's data without a test set
+TEST_SHARE = 0.2  # The user's data may come without a test set.
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Split:
     labels: np.ndarray
 
 
-Splits = tuple[Split, Split]  # for training, for testing
+Splits = tuple[Split, Split]  # The first is for training, the second for testing.
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def digits(_: Place) -> Source:
 
 
 def _digits() -> Splits:
-    from sklearn.datasets import load_digits  # here, as its import takes a second
+    from sklearn.datasets import load_digits  # Its import takes a second.
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
@@ -105,37 +105,37 @@ def _digits() -> Splits:
 
 def published(kind: str, folder: str, cure: str, place: Place) -> Source:
     """A data set of torchvision's, in its format under data_dir; downloaded if it is missing."""
-    inside = place.data_dir / folder
+    files = place.data_dir / folder
 
     def get(train: bool, download: bool) -> Any:
         from torchvision import datasets
 
         # Debian's package has the very files that torchvision would download.
         if download and kind == "FashionMNIST":
-            inside.mkdir(parents=True, exist_ok=True)
-            packed = DEBIAN_FASHION_MNIST.glob("*.gz")
-            replace_all({inside / f.stem: gzip.decompress(f.read_bytes()) for f in packed})
+            files.mkdir(parents=True, exist_ok=True)
+            archives = DEBIAN_FASHION_MNIST.glob("*.gz")
+            replace_all({files / f.stem: gzip.decompress(f.read_bytes()) for f in archives})
         return getattr(datasets, kind)(str(place.data_dir), train=train, download=download)
 
     def split(train: bool) -> Split:
-        found = _fetched(place, inside, partial(get, train), cure)
-        images = np.asarray(found.data)
-        return Split(images.reshape(*images.shape[:3], -1), np.asarray(found.targets))
+        dataset = _fetched(place, files, partial(get, train), cure)
+        images = np.asarray(dataset.data)
+        return Split(images.reshape(*images.shape[:3], -1), np.asarray(dataset.targets))
 
     # The source is known by its files, so torchvision must have fetched them first.
-    if not any(inside.glob("*")):
+    if not any(files.glob("*")):
         split(True)
-    return Source(str(inside), tuple(sorted(inside.glob("*"))), lambda: (split(True), split(False)))
+    return Source(str(files), tuple(sorted(files.glob("*"))), lambda: (split(True), split(False)))
 
 
-def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) -> Any:
+def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) -> Any:
     """Let torchvision find the data or, in one process at a time, unpack or download them.
 
     It verifies checksums of what it downloads. ``get`` is told whether it may.
     """
     kind: type[UserError] = Missing
-    failed = ""
-    with suppress(Exception):  # of many kinds, where a file is damaged
+    failure = ""
+    with suppress(Exception):  # A damaged file raises errors of many kinds.
         return get(False)
     if place.download:
         try:
@@ -145,10 +145,10 @@ def _fetched(place: Place, inside: Path, get: Callable[[bool], Any], cure: str) 
                 return get(True)
         except Exception as error:
             reason = " ".join(str(error).split())  # torchvision's has several lines
-            failed = f" and could not be downloaded ({reason})"
+            failure = f" and could not be downloaded ({reason})"
             kind = Outside if reading(error) is Outside else Missing
     raise kind(
-        f"{inside} is missing or damaged{failed}; {cure}, or point data_dir=… at a folder that has"
+        f"{folder} is missing or damaged{failure}; {cure}, or point data_dir=… at a folder that has"
         " it"
     )
 
@@ -157,23 +157,23 @@ def arrays(place: Place) -> Source:
     """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
     file = place.file
     if file is None or not file.is_file():
-        seen = file and file.absolute()
-        raise Missing(f"dataset.file={seen} is missing: an .npz of images and labels, by np.savez")
+        path = file and file.absolute()
+        raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
     return Source(str(file), (file,), partial(_npz, file))
 
 
 def _npz(file: Path) -> Splits:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            held = dict(arrays)
-    except Exception as error:  # of zipfile, zlib, NumPy
+            entries = dict(arrays)
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
         raise reading(error)(
             f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
         ) from None
-    train, fault = _npz_split(file, held, ""), ""
-    has_test = "test_images" in held or "test_labels" in held
+    train, fault = _npz_split(file, entries, ""), ""
+    has_test = "test_images" in entries or "test_labels" in entries
     if has_test:
-        test = _npz_split(file, held, "test_")
+        test = _npz_split(file, entries, "test_")
     else:
         parts = train_and_test(train.labels)
         if not len(parts[1]):
@@ -182,37 +182,37 @@ def _npz(file: Path) -> Splits:
                 " test_labels"
             )
         train, test = (Split(train.images[i], train.labels[i]) for i in parts)
-    low = min(train.labels.min(), test.labels.min())
+    classes = {*train.labels.tolist()}
+    lowest = min(train.labels.min(), test.labels.min())
     if train.images.shape[1:] != test.images.shape[1:]:
         fault = "images and test_images differ in size or channels"
-    elif has_test and (new := {*test.labels.tolist()} - {*train.labels.tolist()}):
-        fault = f"test_labels has {min(new)}, a class that labels has not"
+    elif strays := {*test.labels.tolist()} - classes:
+        fault = f"test_labels has {min(strays)}, a class that labels has not"
     # Classes from 1 upwards would leave the model an output that no image has.
-    elif low > 0:
-        fault = f"labels has no 0; it has {low} upwards: subtract {low}"
+    elif lowest > 0:
+        fault = f"labels has no 0; it has {lowest} upwards: subtract {lowest}"
     if fault:
         raise UserError(f"{file}: {fault}")
-    classes = {*train.labels.tolist()}
-    if lacking := len({*range(max(classes))} - classes):
-        counts = f"{counted(len(classes), 'class')} in 0 to {max(classes)}"
-        warn_once(f"{file}: labels has {counts}: {lacking} of the model's outputs have no image")
+    if len(classes) <= max(classes):
+        counts = f"{len(classes)} classes from 0 to {max(classes)}"
+        warn_once(f"{file}: labels has {counts}; no image has the model's other outputs")
     return train, test
 
 
-def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
+def _npz_split(file: Path, entries: dict[str, np.ndarray], prefix: str) -> Split:
     images, labels = f"{prefix}images", f"{prefix}labels"
     for name in (images, labels):
-        if name not in held:
-            raise UserError(f"{file} has no {name}; it has {', '.join(held) or 'nothing'}")
-    pixels, classes = held[images], held[labels]
+        if name not in entries:
+            raise UserError(f"{file} has no {name}; it has {', '.join(entries) or 'nothing'}")
+    pixels, classes = entries[images], entries[labels]
     square = pixels.ndim in (3, 4) and pixels.shape[1] == pixels.shape[2]
     if pixels.dtype != np.uint8 or not square or not all(pixels.shape[1:]):
         raise UserError(
             f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
             " H, H) for grey or (n, H, H, C) for colour images"
         )
-    whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
-    if not whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
+    is_whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
+    if not is_whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
         raise UserError(
             f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
             f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
@@ -230,15 +230,15 @@ def stamp(file: str | Path) -> tuple[int, ...]:
 
 def digest(*sources: object) -> str:
     """Twelve digits of a SHA-256: of files (their size, times and inode), arrays and values."""
-    known = hashlib.sha256()
+    sha = hashlib.sha256()
     for source in sources:
         if isinstance(source, Path):
-            known.update(repr((str(source.resolve()), stamp(source))).encode())
+            sha.update(repr((str(source.resolve()), stamp(source))).encode())
         elif isinstance(source, np.ndarray):
-            known.update(np.ascontiguousarray(source).data)
+            sha.update(np.ascontiguousarray(source).data)
         else:
-            known.update(repr(source).encode())
-    return known.hexdigest()[:12]
+            sha.update(repr(source).encode())
+    return sha.hexdigest()[:12]
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
@@ -270,5 +270,5 @@ READERS: dict[str, Callable[[Place], Source]] = {
     "cifar100": partial(published, "CIFAR100", "cifar-100-python", CIFAR.format(100)),
     "arrays": arrays,
 }
-FOLDERS = ("folder", "imagenet")  # see igo.data.folders
+FOLDERS = ("folder", "imagenet")  # igo.data.folders reads them.
 NAMES = (*READERS, *FOLDERS)
