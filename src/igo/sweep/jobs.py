@@ -52,16 +52,17 @@ class Composer:
 
     def __init__(self, config_name: str, flags: Sequence[str] = ()) -> None:
         loader = GlobalHydra.instance().config_loader()
-        self._config_name, self._flags = config_name, flags  # of the commands, see cli.config_dirs
+        self._config_name = config_name
+        self._flags = flags  # Each run's command has them, see cli.config_dirs.
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
         self._composed: dict[tuple[str, ...], bytes] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
-        typed = [line.partition("=")[0].lstrip("+~") for line in overrides]
+        names = [line.partition("=")[0].lstrip("+~") for line in overrides]
         try:
-            config = load(self.compose(overrides), typed)
+            config = load(self.compose(overrides), names)
             make_plan(config)
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from error
@@ -69,20 +70,20 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration that Hydra composes from a command line."""
-        if any(override[0] in "+~" for override in overrides):  # whose order Hydra keeps
+        if any(override[0] in "+~" for override in overrides):  # Hydra keeps the order of these.
             return compose(self._config_name, list(overrides))
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
         # Values come last, as in Hydra, so that they win over the files of the groups.
         if groups not in self._composed:
             self._composed[groups] = pickle.dumps(compose(self._config_name, list(groups)))
-        config: DictConfig = pickle.loads(self._composed[groups])  # a copy, in 0.2 ms
+        config: DictConfig = pickle.loads(self._composed[groups])  # It is a copy, in 0.2 ms.
         try:
             for value in values:
-                parsed = self._parse(value)
-                OmegaConf.update(config, parsed.key_or_group, parsed.value(), merge=True)
+                override = self._parse(value)
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            return compose(self._config_name, list(overrides))  # raises Hydra's own error
+            return compose(self._config_name, list(overrides))  # This raises Hydra's own error.
         return config
 
     def _is_value(self, line: str) -> bool:
@@ -96,24 +97,24 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     Raises:
         ConfigError: jobs of one run folder read different data.
     """
-    first: dict[str, Job] = {}
+    by_name: dict[str, Job] = {}
     for job in jobs:
-        other = first.setdefault(job.name, job)
+        twin = by_name.setdefault(job.name, job)
         for setting in ("dataset.file", "dataset.root", "data_dir"):
             value = value_of(job.config, setting)
             require(
-                value == value_of(other.config, setting),
+                value == value_of(twin.config, setting),
                 setting,
                 value,
                 "it is not part of a run folder's name, so two runs would share a folder;"
                 " run a sweep for each value, with its own runs_dir",
             )
-    runs = list(first.values())
+    runs = list(by_name.values())
     lines = [set(job.overrides) for job in runs]
-    # What all runs have tells none of them apart.
-    common = set.intersection(*lines) if len(runs) > 1 else set()
+    # Words that all runs have tell none of them apart.
+    shared_words = set.intersection(*lines) if len(runs) > 1 else set()
     return [
-        replace(job, label=" ".join(o for o in job.overrides if o not in common) or job.name)
+        replace(job, label=" ".join(o for o in job.overrides if o not in shared_words) or job.name)
         for job in runs
     ]
 
@@ -124,19 +125,19 @@ def execute(job: Job, *, log: bool = False) -> None:
     If the run does not finish, the process ends with the exit code of that command. With ``log``
     all that it prints from now on is appended to output.log in the run's folder.
     """
-    from igo.runs.session import run  # imports torch
+    from igo.runs.session import run  # It imports torch.
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
-    sys.argv = [program, *job.overrides]  # the command for status.json
-    before: Record | None = None
+    sys.argv = [program, *job.overrides]  # status.json gets it as the command.
+    status: Record | None = None
     try:
-        before = job.folder.status()
+        status = job.folder.status()
         if log:
             _log_output(job.folder)
         run(job.config)
     except Exception as error:
         if Ranks.of_environment().first:
-            _record_failure(job, error, before)
+            _record_failure(job, error, status)
         if line := told(error):
             fail(line)
         traceback.print_exc()
@@ -150,16 +151,16 @@ def _log_output(folder: RunFolder) -> None:
     with log:
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
-            # The descriptors, not sys.stdout alone: workers and libraries in C write there, too.
+            # Workers and libraries in C write to the descriptors, past sys.stdout.
             os.dup2(log.fileno(), number)
 
 
-def _record_failure(job: Job, error: Exception, before: Record | None) -> None:
-    """Record an error that came before the run began to record, so that the sweep can show it."""
+def _record_failure(job: Job, error: Exception, status: Record | None) -> None:
+    """Record an error that came before the run changed its status, so that a sweep can show it."""
     folder = job.folder
-    with suppress(OSError, UserError), folder.held():  # the run's error comes first
-        if before is not None and before == folder.status() and before.get("state") != "finished":
-            if not before:
+    with suppress(OSError, UserError), folder.held():  # The run's own error is told.
+        if status is not None and status == folder.status() and status.get("state") != "finished":
+            if not status:
                 folder.begin_status()
                 folder.write_plan(job.config, make_plan(job.config))
                 folder.write_records([])

@@ -7,7 +7,7 @@ import hashlib
 import math
 import shutil
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from importlib.util import find_spec
@@ -30,8 +30,8 @@ from igo.runs.manifest import command, differences, now
 from igo.runs.session import has_finished
 from igo.sweep.jobs import Composer, Job, distinct
 
-IN_SLURM = "in SLURM"  # a job of SLURM's queue, waiting or running, has the run
-DAMAGED = "damaged"  # finished, but its records are not whole
+IN_SLURM = "in SLURM"  # A job of SLURM's queue, waiting or running, has the run.
+DAMAGED = "damaged"  # The run's files are not as it wrote them.
 QUEUE: Record = {**LISTED, "queue": OBJECT}  # the kind of what is read of a sweep's record
 STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "new")
 
@@ -52,17 +52,17 @@ class Sweep:
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
-        known: list[tuple[str, str]] = []  # runs and their SLURM jobs, of all sweeps
+        jobs: list[tuple[str, str]] = []  # the SLURM jobs of these runs, in all sweeps
         files = self.folder.parent.glob(f"*/{LIST}")
         # A run may be in several sweeps. The newest file is read last, and its job counts.
         for file in sorted(files, key=lambda path: path.lstat().st_mtime):
-            with suppress(UserError):  # of another sweep, which cannot be read
+            with suppress(UserError):  # It is another sweep's, and cannot be read.
                 queue = read_json(file, QUEUE).get("queue") or {}
-                known += [(run, str(queue[run])) for run in names if run in queue]
-        there = _jobs_in_queue() if known and shutil.which("squeue") else set()
-        # Of several jobs of a run, the one that is still in the queue has it.
-        queued = {run: job_id for run, job_id in known if job_id in there}
-        self.queue, self.in_slurm = dict(known) | queued, set(queued)
+                jobs += [(run, str(queue[run])) for run in names if run in queue]
+        job_ids = _jobs_in_queue() if jobs and shutil.which("squeue") else set()
+        # If a run has several jobs, the one that is still in the queue has the run.
+        queue = {run: job_id for run, job_id in jobs if job_id in job_ids}
+        self.queue, self.in_slurm = dict(jobs) | queue, set(queue)
 
     def write(self) -> None:
         """Write sweep.json."""
@@ -82,10 +82,10 @@ class Sweep:
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
-        # Waiting in the queue is more than the folder knows: its run may be new or interrupted.
-        states = {job.name: state_of(job.folder.path) for job in self.runs}  # in their order
-        waiting = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
-        return states | dict.fromkeys(waiting, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
+        # A folder does not know that its run, new or interrupted, waits in the queue.
+        states = {job.name: state_of(job.folder.path) for job in self.runs}
+        queue = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
+        return states | dict.fromkeys(queue, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
 
 
 def counts(states: Mapping[str, str]) -> str:
@@ -140,14 +140,14 @@ def launch(
             " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    if len(lines) >= 200:  # which takes seconds
+    if len(lines) >= 200:  # It takes seconds.
         console.print(f"checking {len(lines):,} runs")
     composer, choices = Composer(hydra.job.config_name, config_dirs(hydra)), hydra.runtime.choices
     if choices.get("sweep"):
         check_file(composer, choices["sweep"])
     runs = distinct(map(composer.job, lines))
-    if few := too_few_seeds(runs):
-        console.print(few)
+    if note := too_few_seeds(runs):
+        console.print(note)
     sweep = Sweep(str(choices.get("sweep") or "sweep"), runs, console)
     if runs[0].config.dry_run:
         for job, state in zip(runs, sweep.states().values(), strict=True):
@@ -156,27 +156,29 @@ def launch(
     if runs[0].config.fresh:
         _start_over(sweep)
     skipped = {"finished", DAMAGED, IN_SLURM} | (set() if retry_failed else {"failed"})
-    if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
+    if choices["hydra/launcher"] != "local":  # It waits for what a killed sweep left running.
         skipped.add("running")
     _choose(sweep, skipped)
     sweep.write()
     if sweep.jobs:
         runner(sweep)
-    # Runs that go on, here or in SLURM, are no failure.
+    # It is no failure that runs go on, here or in SLURM.
     if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
         raise SystemExit(1)
 
 
 def check_file(composer: Composer, name: str) -> None:
     """Raise a ConfigError if a sweep's file sets what no run would read."""
-    both = (composer.compose(words) for words in ([], [f"sweep={name}"]))
-    plain, chosen = (cast(Record, OmegaConf.to_container(settings)) for settings in both)
-    stray = [key for key in chosen if key not in plain or chosen[key] != plain[key]]
+    lines = list[str](), [f"sweep={name}"]
+    plain, with_file = (
+        cast(Record, OmegaConf.to_container(composer.compose(words))) for words in lines
+    )
+    strays = [key for key in with_file if key not in plain or with_file[key] != plain[key]]
     require(
-        not stray,
+        not strays,
         "sweep",
         name,
-        f"its file sets {', '.join(stray)} where no run reads it; the first line must be"
+        f"its file sets {', '.join(strays)} where no run reads it; the first line must be"
         " `# @package _global_`, and settings of the runs stand in hydra.sweeper.params",
     )
 
@@ -189,7 +191,7 @@ def _start_over(sweep: Sweep) -> None:
             busy = f"{job.folder.path} is being worked on by another process"
             raise Busy(f"{busy}; fresh=true has removed nothing")
     for job in sweep.runs:
-        job.config.fresh = False  # so that a restart continues it
+        job.config.fresh = False  # A restart shall continue it.
         if states[job.name] != IN_SLURM:
             with job.folder.held():
                 job.folder.start_over()
@@ -201,29 +203,29 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     With ``save_model`` the models of finished runs are written.
     """
     states, console = sweep.states(), sweep.console
-    others: Counter[str] = Counter()  # finished runs, by what their code differs in
+    counts_by_code: Counter[str] = Counter()  # finished runs, by what their code differs in
     for job in sweep.runs:
-        job.config.tracking.group = job.config.tracking.group or sweep.name  # in W&B
+        job.config.tracking.group = job.config.tracking.group or sweep.name  # W&B has groups.
         if states[job.name] == "finished":
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
-                others[differences(job.folder.status(), job.config)] += 1
+                counts_by_code[differences(job.folder.status(), job.config)] += 1
                 if job.config.save_model:
-                    from igo.runs import checkpoint  # imports torch
+                    from igo.runs import checkpoint  # It imports torch.
 
                     # A sweep is typed again to see its state, and then they are there.
                     if not (job.folder.path / checkpoint.FILE).is_file():
                         checkpoint.export(job.folder, job.config)
             except Damaged as error:
                 sweep.damaged[job.name] = str(error)
-    del others[""]
+    del counts_by_code[""]
     states = sweep.states()
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
-    if others:
-        more = "; and more" if len(others) > 1 else ""
+    if counts_by_code:
+        ending = "; and more" if len(counts_by_code) > 1 else ""
         console.print(
-            f"{counted(others.total(), 'finished run')} skipped: of other code or versions"
-            f" ({others.most_common(1)[0][0]}{more}); fresh=true trains all runs again"
+            f"{counted(counts_by_code.total(), 'finished run')} skipped: of other code or versions"
+            f" ({counts_by_code.most_common(1)[0][0]}{ending}); fresh=true trains all runs again"
         )
     if "failed" in skipped & set(states.values()):
         console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
@@ -232,18 +234,16 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
 
 def too_few_seeds(jobs: Sequence[Job]) -> str:
     """A line if the settings of a task have too few seeds for a test to decide between them."""
-    tasks: dict[str, dict[str, set[int]]] = {}
+    tasks = defaultdict[str, dict[str, set[int]]](lambda: defaultdict(set))
     for job in jobs:
         settings = result_settings(job.config).items()
         task = str(sorted(pair for pair in settings if pair[0].startswith(TASK)))
-        seeds = tasks.setdefault(task, {}).setdefault(setting_of(job.config), set())
-        seeds.add(job.config.seed)
-    for task_seeds in tasks.values():
-        pairs = math.comb(len(task_seeds), 2)
-        fewest, least = min(map(len, task_seeds.values())), least_seeds(pairs) if pairs else 0
-        if fewest < least:
+        tasks[task][setting_of(job.config)].add(job.config.seed)
+    for seeds in tasks.values():
+        pairs, fewest = math.comb(len(seeds), 2), min(map(len, seeds.values()))
+        if pairs and fewest < (least := least_seeds(pairs)):
             return (
-                f"note: {counted(fewest, 'seed')} cannot decide which of {len(task_seeds)} settings"
+                f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings"
                 f" is better; {least} can: seed='range({least})'"
             )
     return ""
@@ -277,16 +277,16 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 
 def _show_results(sweep: Sweep) -> None:
-    from igo.report import reading, report, results, table  # they import polars
+    from igo.report import reading, report, results, table  # They import polars.
     from igo.report.comparison import p_value
 
-    found = results.read(sorted(job.folder.path for job in sweep.runs))
-    reading.write(found.runs, found.settings, sweep.folder)
-    table.show(found.runs, found.settings)
+    data = results.read(sorted(job.folder.path for job in sweep.runs))
+    reading.write(data.runs, data.settings, sweep.folder)
+    table.show(data.runs, data.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     output = str(sweep.folder / "report")
     composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
-    for section in report.run(composed, found):
+    for section in report.run(composed, data):
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
             over = f"{report.difference(pair)} points over {counted(pair.n, 'seed')}"

@@ -49,49 +49,49 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     gone = (
         f"the server of the runs was killed; those that have begun go on; {sweep.again} continues"
     )
-    waiting = list(sweep.jobs)
-    running: dict[ForkServerProcess, tuple[Job, str | None]] = {}
-    arrived: list[int] = []  # signals
-    sent = 0  # of them to the runs, at most two
-    epochs: dict[str, int] = {}  # that each run has done, by its name
+    queue = list(sweep.jobs)
+    processes: dict[ForkServerProcess, tuple[Job, str | None]] = {}
+    signals: list[int] = []  # those that have arrived
+    passed_on = 0  # how many of them the runs have got, at most two
+    epochs: dict[str, int] = {}  # how many each run has done, by its name
     bar = Progress(
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
     total = bar.add_task("", total=sum(total_epochs(job.config) for job in sweep.jobs))
-    with handled(STOPPING, lambda number, _frame: arrived.append(number)), bar:
+    with handled(STOPPING, lambda number, _frame: signals.append(number)), bar:
         free = rooms(sweep.jobs, settings)
-        while running or (waiting and not arrived):
-            while free and waiting and not arrived:
-                job, gpu = waiting.pop(0), free.pop()
+        while processes or (queue and not signals):
+            while free and queue and not signals:
+                job, gpu = queue.pop(0), free.pop()
                 process = context.Process(target=_work, args=(job, settings.threads, gpu))
                 try:
                     process.start()
                 except (EOFError, OSError):
                     raise Outside(gone) from None
-                running[process] = job, gpu
+                processes[process] = job, gpu
                 console.print(f"started {job.label}")
-            wait([process.sentinel for process in running], timeout=LOOK_EVERY)
-            for job, _ in running.values():
+            wait([process.sentinel for process in processes], timeout=LOOK_EVERY)
+            for job, _ in processes.values():
                 epochs[job.name] = epochs_done(job.folder.path)
-            for process in [process for process in running if process.exitcode is not None]:
-                job, gpu = running.pop(process)
+            for process in [process for process in processes if process.exitcode is not None]:
+                job, gpu = processes.pop(process)
                 if process.exitcode == LOST:
                     raise Outside(gone)
                 free.append(gpu)
-                ended = len(sweep.jobs) - len(waiting) - len(running)
+                number = len(sweep.jobs) - len(queue) - len(processes)
                 outcome = _outcome(job, process.exitcode or 0)
-                console.print(f"[{ended}/{len(sweep.jobs)}] {outcome}")
+                console.print(f"[{number}/{len(sweep.jobs)}] {outcome}")
             # The first signal lets each run end its update; the second ends it at once. More say
             # nothing new.
-            if sent < min(len(arrived), 2):
-                sent += 1
-                for process in running:
+            if passed_on < min(len(signals), 2):
+                passed_on += 1
+                for process in processes:
                     process.terminate()
-            done = sum(epochs.values())
-            bar.update(total, completed=done, description=f"{len(running)} running")
-    if arrived:
+            status = f"{len(processes)} running"
+            bar.update(total, completed=sum(epochs.values()), description=status)
+    if signals:
         console.print(f"stopped; {sweep.again} continues")
-        raise SystemExit(128 + arrived[0])
+        raise SystemExit(128 + signals[0])
 
 
 def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
@@ -103,7 +103,7 @@ def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
 
     if torch.cuda.is_available() and any(job.config.engine.device != "cpu" for job in jobs):
         all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
-        # Only those that this process was given, as under SLURM.
+        # SLURM, for one, may have given this process some of the GPUs.
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
         return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
     return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))
@@ -118,11 +118,11 @@ def _server() -> ForkServerContext:
 
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
-    os.setpgrp()  # so that Ctrl-C reaches only the sweep, which sends each run one signal
+    os.setpgrp()  # Ctrl-C shall reach the sweep alone, which sends each run one signal.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    while state_of(job.folder.path) == "running":  # in a process that a killed sweep has left
+    while state_of(job.folder.path) == "running":  # A killed sweep has left its process.
         time.sleep(1)
     execute(job, log=True)
 

@@ -13,8 +13,8 @@ from igo.runs import manifest
 
 NOT_OF_A_RUN = ("adapters", "report")
 
-os.setpgrp()  # what stops the sweep, such as Ctrl-C, must not end the server before its runs
-manifest.code()  # kept, as are the commit and the changes in it, for all forks
+os.setpgrp()  # What stops the sweep, such as Ctrl-C, must not end the server before its runs.
+manifest.code()  # All forks have it, the commit and the changes in it as they are now.
 manifest.commit()
 manifest.changes()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):

@@ -46,7 +46,7 @@ class Slurm:
     array_parallelism: Annotated[int | None, AT_LEAST_ONE] = None
     array_size: Count = 1000
     max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
-    setup: Any = field(default_factory=list)  # a line or several
+    setup: Any = field(default_factory=list)  # one line or several
     additional: dict[str, Any] | None = None
 
 
@@ -61,51 +61,51 @@ def check(settings: Slurm) -> None:
         "it must be a line of bash, or a list of lines",
     )
     settings.setup = lines
-    missing = [name for name in ("sbatch", "srun", "squeue") if shutil.which(name) is None]
-    if missing:
-        raise UserError(
-            f"hydra/launcher=slurm needs SLURM, and there is no {missing[0]} on this machine; start"
-            " it on a login node, or use hydra/launcher=local"
-        )
+    for program in ("sbatch", "srun", "squeue"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"hydra/launcher=slurm needs SLURM, and there is no {program} on this machine;"
+                " start it on a login node, or use hydra/launcher=local"
+            )
 
 
-def submit(sweep: Sweep, settings: Slurm, others: Mapping[str, Any]) -> None:
-    """Submit the sweep's runs to SLURM; ``others`` go to submitit as they are."""
-    options = {**asdict(settings), **others}
+def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[str, Any]) -> None:
+    """Submit the sweep's runs to SLURM; ``more_options`` go to submitit as they are."""
+    options = {**asdict(settings), **more_options}
     per_job, array_size = settings.runs_per_job, settings.array_size
     works = [
-        Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
-        for first in range(0, len(sweep.jobs), per_job)
+        Work(sweep.jobs[start : start + per_job], settings.cpus_per_task)
+        for start in range(0, len(sweep.jobs), per_job)
     ]
-    submitted = []
+    array_ids = []
     # Clusters limit the jobs of one array.
-    for first in range(0, len(works), array_size):
-        array = works[first : first + array_size]
+    for start in range(0, len(works), array_size):
+        array = works[start : start + array_size]
         ids = _submit_array(sweep, options, array)
         queue = {job.name: id_ for work, id_ in zip(array, ids, strict=True) for job in work.jobs}
         sweep.queue |= queue
         sweep.in_slurm |= queue.keys()
         sweep.write()
         # squeue and scancel take a whole array by the number before the `_`.
-        submitted.append(ids[0].split("_")[0])
+        array_ids.append(ids[0].split("_")[0])
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(len(works), 'SLURM job')}",
         f"state   {sweep.again} prints what runs, what failed and why, and the results",
         f"table   {shlex.join(['igo', 'table', f'runs={sweep.folder}'])}",
-        f"queue   squeue -j {','.join(submitted)}",
+        f"queue   squeue -j {','.join(array_ids)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
-        f"cancel  scancel {' '.join(submitted)}",
+        f"cancel  scancel {' '.join(array_ids)}",
     ):
         sweep.console.print(line)
 
 
-def _submit_array(sweep: Sweep, given: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
+def _submit_array(sweep: Sweep, settings: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
     """Submit a job array; return the ids of its jobs."""
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in settings.items() if value is not None}
     array_size, timeouts = options.pop("array_size"), options.pop("max_num_timeout")
     del options["runs_per_job"]
     # SLURM then queues a preempted job again by itself.
-    more = {"requeue": True, **options.pop("additional", {})}
+    parameters = {"requeue": True, **options.pop("additional", {})}
     on_gpu = any(job.config.engine.device != "cpu" for work in array for job in work.jobs)
     options |= {
         "job_name": sweep.name,
@@ -116,19 +116,21 @@ def _submit_array(sweep: Sweep, given: Mapping[str, Any], array: Sequence[Work])
         # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
         "srun_args": [f"--cpus-per-task={options['cpus_per_task']}"],
         "additional_parameters": {
-            name: value for name, value in more.items() if value is not None and value is not False
+            name: value
+            for name, value in parameters.items()
+            if value is not None and value is not False
         },
     }
     if "mem_gb" in options:
         options["mem"] = f"{round(1024 * options.pop('mem_gb'))}M"
     for name in [*os.environ] if "SLURM_JOB_ID" in os.environ else []:
-        # Typed within a job: the new ones would inherit its settings.
+        # The command was typed within a job, whose settings the new ones would inherit.
         if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF":
             del os.environ[name]
     try:
         executor = SlurmExecutor(sweep.folder / "slurm", max_num_timeout=timeouts)
         executor.update_parameters(**options)
-        with redirect_stderr(io.StringIO()):  # the error has the same text
+        with redirect_stderr(io.StringIO()):  # The error has the same text.
             return [job.job_id for job in executor.submit_array(array)]
     except (AssertionError, TypeError, ValueError, FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"hydra.launcher: submitit says: {first_line(error)}") from None
@@ -151,7 +153,7 @@ class Work(Checkpointable):
         """
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         ranks = Ranks.of_environment()
-        failed = False
+        has_failed = False
         for job in self.jobs:
             try:
                 # The warning may come while the run starts, before it has handlers of its own.
@@ -164,8 +166,8 @@ class Work(Checkpointable):
                     if ended.signal_name == "SIGUSR2":
                         signal.raise_signal(signal.SIGUSR2)
                     raise
-                failed = True
-            if failed and ranks.size > 1:
+                has_failed = True
+            if has_failed and ranks.size > 1:
                 break
-        if failed:
+        if has_failed:
             raise SystemExit(1)
