@@ -60,7 +60,9 @@ def replaced(old: str, new: str) -> Damage:
     return damage
 
 
-IRREGULAR = {kind: ANY[kind] for kind in ("FIFO", "link", "folder", "device") if kind in ANY}
+IRREGULAR: dict[str, Damage] = {
+    kind: ANY[kind] for kind in ("FIFO", "link", "folder", "device") if kind in ANY
+}
 NUMBERS = {**WRONG, "huge": int(HUGE)}
 OF: dict[str, dict[str, Damage]] = {
     "config.yaml": {

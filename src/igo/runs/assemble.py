@@ -53,13 +53,13 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     built, network = engine.distributed(built, network)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     data = identify(config.dataset.name, place_of(config))
-    first: str = ranks.broadcast(data.fingerprint)
-    if data.fingerprint != first:
-        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {first}")
+    digits: str = ranks.broadcast(data.fingerprint)
+    if data.fingerprint != digits:
+        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {digits}")
     return Training(config, plan, images, network, optimizer, built, data)
 
 
-def snapshot(signature: str, run: Training, now: Progress) -> Record:
+def snapshot(signature: str, run: Training, progress: Progress) -> Record:
     """All that a bit-identical resume needs; its tensors are those of the run.
 
     Random streams need no state, see igo.ground.seeds.
@@ -69,14 +69,14 @@ def snapshot(signature: str, run: Training, now: Progress) -> Record:
         "model": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.engine.scaler.state_dict(),
-        "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
+        "progress": asdict(replace(progress, records=[])),  # metrics.jsonl has the records.
     }
 
 
-def load(path: Path, signature: str, run: Training, recorded: Record) -> Progress | None:
-    """Bring a run to its checkpoint. Only rank 0 reads the file, and needs what is recorded.
+def load(path: Path, signature: str, run: Training, status: Record) -> Progress | None:
+    """Bring a run to its checkpoint. Only rank 0 reads the file, and needs the run's status.
 
-    The data and the plan in the run's status must be those of the training.
+    The data and the plan in the status must be those of the training.
 
     Returns:
         The run's progress without its records, None where there is no checkpoint.
@@ -85,15 +85,15 @@ def load(path: Path, signature: str, run: Training, recorded: Record) -> Progres
     # The others may be on machines that do not see the file.
     state = checkpoint.load(path, signature) if ranks.first else None
     if state:
-        manifest.check_data(path.parent, recorded, run.identity)
-        manifest.check_plan(path.parent, recorded, run.config, run.plan)
+        manifest.check_data(path.parent, status, run.identity)
+        manifest.check_plan(path.parent, status, run.config, run.plan)
     state = ranks.broadcast(state)
     if state is None:
         return None
     with checkpoint.fitting(path):
         run.network.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where the device needed no scaling
+        if state["scaler"]:  # It is empty where the device needed no scaling.
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
 
@@ -102,11 +102,12 @@ def load_folder(
     folder: Path, move: Callable[[Config], None] = lambda _: None, trust: bool = False
 ) -> Training:
     """Load a finished run, to measure it, on the device to which ``move`` changes its settings."""
+    status = read_status(folder)
     config = read_config(folder / "config.yaml", trust=trust)
-    name = path_of(config).name  # before `move`: named as trained
+    name = path_of(config).name  # The run was trained under this name, whatever `move` changes.
     move(config)
     training = prepare(config, make_plan(config))
-    progress = load(folder / "checkpoint.pt", name, training, read_status(folder))
+    progress = load(folder / "checkpoint.pt", name, training, status)
     if progress is None or progress.epoch < training.plan.epochs:
         raise UserError(f"{folder} has no checkpoint of its last epoch; the same command trains it")
     return training
@@ -118,12 +119,12 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
     Raises:
         Stopped: a signal stopped the run.
     """
-    datasets.resize_once(config, terminal.counting)  # long: signals end it at once
+    datasets.resize_once(config, terminal.counting)  # Signals end it at once, as it takes long.
     with signals(ranks) as check_stop:
         if ranks.first:
             loggers.check(config)
         training = prepare(config, plan, ranks)
-        terminal.say(f"run {folder.path}")  # now that it can begin
+        terminal.say(f"run {folder.path}")
         if training.engine.note:
             terminal.warn(training.engine.note)
         terminal.show_plan(config, plan)
@@ -135,7 +136,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
         if ranks.first:
             with folder.held():
                 _train_recorded(training, folder, terminal, check_stop)
-        else:  # it gets rank 0's state, and writes nothing
+        else:  # This rank gets rank 0's state, and writes nothing.
             progress = load(folder.checkpoint, folder.path.name, training, {})
             with terminal.progress(plan) as bar:
                 loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
@@ -146,32 +147,31 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     if training.config.fresh:
         with folder.writing():
             folder.start_over()
-    before = folder.status()
-    progress = load(folder.checkpoint, folder.path.name, training, before) or Progress()
+    status = folder.status()
+    progress = load(folder.checkpoint, folder.path.name, training, status) or Progress()
     if progress.epoch:
         progress.records = read_records(folder.path, progress.epoch)
-        if not before:
-            lost = folder.path / "status.json"
-            terminal.warn(f"{lost} is missing: data, plan, code and records were not compared")
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     machine.keep_threads(training, progress, terminal.say)
-    here = manifest.of_training(training)
-    # At the first epoch nothing depends on an earlier start.
-    if progress.epoch:
-        other = manifest.differences(before, training.config, here["hardware"])
-        if other:
-            terminal.warn(f"the run began under {other}")
+    facts = manifest.of_training(training)
+    if progress.epoch:  # At the first epoch nothing depends on an earlier start.
+        differences = manifest.differences(status, training.config, facts["hardware"])
+        if not status:
+            file = folder.path / "status.json"
+            terminal.warn(f"{file} is missing: data, plan, code and records were not compared")
+        if differences:
+            terminal.warn(f"the run began under {differences}")
     with folder.writing():
-        folder.begin_status(  # first: it takes back the seals of what is written anew
+        folder.begin_status(  # This takes back the seals of all that is written anew.
             state="running",
             started=manifest.now(),
             after_epoch=progress.epoch,
-            **here,
-            earlier=manifest.earlier(before, progress.epoch),
+            **facts,
+            earlier=manifest.earlier(status, progress.epoch),
         )
         folder.write_plan(training.config, training.plan)
-        if diff := manifest.changes():  # beside those of other starts
-            replace_all({folder.path / f"changes-{here['code']}.patch": diff})
+        if diff := manifest.changes():  # Starts of other code leave files of other names.
+            replace_all({folder.path / f"changes-{facts['code']}.patch": diff})
         folder.write_records(progress.records)
     return progress
 
@@ -181,25 +181,25 @@ def _train_recorded(
 ) -> None:
     """Train, and write into status.json and to the logger how it ended, whatever ended it."""
     progress = _begin(training, folder, terminal)
-    spent = sum(record.get("seconds") or 0.0 for record in progress.records)
-    started = time.perf_counter()
+    seconds = sum(record.get("seconds") or 0.0 for record in progress.records)
+    start = time.perf_counter() - seconds
     epochs = _Epochs(training, folder, progress)
 
     def times() -> Record:
-        return {"ended": manifest.now(), "seconds": round(spent + time.perf_counter() - started, 3)}
+        return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
 
     try:
         epochs.logger = loggers.start(training.config, folder, progress.records, terminal.warn)
         with terminal.progress(training.plan, progress.epoch) as bar:
             loop.train(training, progress, bar, epochs.done, check_stop)
-        epochs.logger.close()  # first: a run that is called finished sends W&B no more rows
+        epochs.logger.close()  # A run that is called finished logs no more rows.
     except BaseException as error:
         code = int(error.code or 1) if isinstance(error, Stopped) else 1
         fail = partial(folder.write_failure, error, **times())
-        # First what took longest: the trained epochs, then the reason, then W&B.
-        for last in (epochs.write, fail, partial(epochs.logger.close, code)):
-            with contextlib.suppress(Exception):  # such as a full disk, maybe the error itself
-                last()
+        # What took longest comes first: the trained epochs, then the reason, then the logger.
+        for step in (epochs.write, fail, partial(epochs.logger.close, code)):
+            with contextlib.suppress(Exception):  # The disk may be full, which may be the error.
+                step()
         raise
     with folder.writing():
         folder.update_status(state="finished", **times())
@@ -211,18 +211,18 @@ class _Epochs:
     def __init__(self, training: Training, folder: RunFolder, progress: Progress) -> None:
         self._training, self._folder, self._progress = training, folder, progress
         self.logger = loggers.Logger()
-        self._logged, self._written = progress.epoch, -math.inf  # an epoch; when it was
-        self._state: Record = {}  # after the last epoch, until it is written
+        self._logged_epoch, self._write_time = progress.epoch, -math.inf
+        self._state: Record = {}  # the checkpoint of the last epoch, until it is written
 
     def done(self, _: Record) -> None:
         """Take the epoch that the progress has reached. The first and the last are written."""
         self._state = snapshot(self._folder.path.name, self._training, self._progress)
-        waited = time.monotonic() - self._written
-        last = self._progress.epoch == self._training.plan.epochs
-        if last or waited >= self._training.config.checkpoint_seconds:
+        seconds = time.monotonic() - self._write_time
+        is_last = self._progress.epoch == self._training.plan.epochs
+        if is_last or seconds >= self._training.config.checkpoint_seconds:
             self.write()
         else:
-            self._state = copy.deepcopy(self._state)  # the next update changes its tensors
+            self._state = copy.deepcopy(self._state)  # The next update changes its tensors.
 
     def write(self) -> None:
         """Write the epochs that are not written yet."""
@@ -231,7 +231,7 @@ class _Epochs:
         with self._folder.writing():
             self._folder.write_records(self._progress.records)
             checkpoint.save(self._folder.checkpoint, self._state)
-        self._state, self._written = {}, time.monotonic()
-        for record in self._progress.records[self._logged :]:
+        self._state, self._write_time = {}, time.monotonic()
+        for record in self._progress.records[self._logged_epoch :]:
             self.logger.log(record, record["epoch"])
-        self._logged = self._progress.epoch
+        self._logged_epoch = self._progress.epoch

@@ -20,7 +20,7 @@ from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
-VERSION = 2  # of the format
+VERSION = 2  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
 PROGRESS: Record = {  # the kinds of the entries of a checkpoint's progress
@@ -70,7 +70,7 @@ def load(path: Path, signature: str) -> Record | None:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except MemoryError:
             raise
-        except Exception as error:  # damaged bytes make the readers raise almost anything
+        except Exception as error:  # Damaged bytes make the readers raise almost anything.
             raise ValueError(first_line(error)[:80]) from None
     owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
     if owner != (VERSION, signature):

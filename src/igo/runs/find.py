@@ -11,17 +11,17 @@ from igo.ground.files import read_json
 
 LIST = "sweep.json"  # a list of runs: RUNS_DIR/FOLDER/NAME/sweep.json names runs in RUNS_DIR
 LISTED = {"runs": [{"run": (str,)}]}  # the kind of what is read of it
-FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
+FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 MADE = ("table.csv", "index.html")  # in the folders of tables and reports
 
 
 def named(runs: object) -> list[str]:
     """The folders and globs of the setting ``runs``, which is one name or a list."""
-    given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
-    names = [name for name in given if isinstance(name, str) and name]
+    values = list(runs) if isinstance(runs, list | ListConfig) else [runs]
+    names = [name for name in values if isinstance(name, str) and name]
     require(
-        bool(names) and len(names) == len(given),
+        bool(names) and len(names) == len(values),
         "runs",
         runs,
         "it must be a folder, or a list of folders",
@@ -32,9 +32,9 @@ def named(runs: object) -> list[str]:
 def find(names: Sequence[str]) -> list[Path]:
     """The run folders that folders and globs stand for, each once, sorted.
 
-    A folder with a run's files is a run, and a sweep's folder stands for its runs. Any other folder
-    must hold a run. It stands for all of its folders except NO_RUNS and hidden ones: those without
-    a run's files may be damaged runs.
+    A folder with a run's files is a run, and a folder with a list stands for the runs in it. Any
+    other folder must hold a run. It stands for all of its folders except NO_RUNS and hidden ones:
+    those without a run's files may be damaged runs.
     """
     unique: dict[Path, Path] = {}
     for name in names:
@@ -45,7 +45,7 @@ def find(names: Sequence[str]) -> list[Path]:
             name,
             "it holds no runs (folders with a config.yaml)",
         )
-        # A glob and a sweep may name the same run.
+        # A glob and a list may name the same run.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
 
@@ -53,7 +53,7 @@ def find(names: Sequence[str]) -> list[Path]:
 def _paths(name: str) -> list[Path]:
     if Path(name).is_dir():
         return [Path(name)]
-    matches = map(Path, glob.glob(name))  # noqa: PTH207 (takes absolute patterns)
+    matches = map(Path, glob.glob(name))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     folders = [match for match in matches if match.is_dir()]
     require(bool(folders), "runs", name, "there is no such folder")
     return folders
@@ -62,17 +62,19 @@ def _paths(name: str) -> list[Path]:
 def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
-    if (path / LIST).is_file():  # of runs that may not be there yet
+    if (path / LIST).is_file():  # Its runs may not be there yet.
         runs = read_json(path / LIST, LISTED).get("runs") or []
         if any("\0" in entry["run"] for entry in runs):
             raise Damaged(f"{path / LIST} is damaged (NUL in the name of a run)")
         return [path.resolve().parent.parent / Path(entry["run"]).name for entry in runs]
-    inside = [
-        folder for folder in path.iterdir()
-        if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
-        and (is_run(folder) or not any((folder / name).exists() for name in MADE))
-    ]  # fmt: skip
-    return inside if any(map(is_run, inside)) else [path]
+    folders = [folder for folder in path.iterdir() if folder.is_dir() and _may_be_run(folder)]
+    return folders if any(map(is_run, folders)) else [path]
+
+
+def _may_be_run(folder: Path) -> bool:
+    if folder.name in NO_RUNS or folder.name.startswith("."):
+        return False
+    return is_run(folder) or not any((folder / name).exists() for name in MADE)
 
 
 def is_run(folder: Path) -> bool:

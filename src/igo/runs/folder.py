@@ -62,23 +62,23 @@ _locks: set[IO[Any]] = set()  # the open lock of a run that this process works o
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
-def signature(config: Config, without: Collection[str] = ()) -> str:
-    """Ten hexadecimal digits of everything that changes a run's result."""
-    kept = {name: v for name, v in result_settings(config).items() if name not in without}
-    if "p" in kept:
-        kept["schedule.p"] = kept.pop("p")  # as it was called when the first runs were named
-    canonical = json.dumps({"rule": rule(config), **kept}, sort_keys=True)
+def signature(config: Config, omissions: Collection[str] = ()) -> str:
+    """Ten hexadecimal digits of everything that changes a run's result, but for some settings."""
+    settings = {name: v for name, v in result_settings(config).items() if name not in omissions}
+    if "p" in settings:
+        settings["schedule.p"] = settings.pop("p")  # The first runs were named when it was there.
+    canonical = json.dumps({"rule": rule(config), **settings}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
 def setting_of(config: Config) -> str:
     """Ten digits that the runs of one setting share; a W&B dashboard groups by them."""
-    return signature(config, without=REPEATED)
+    return signature(config, omissions=REPEATED)
 
 
 def path_of(config: Config) -> Path:
     """The folder of a run."""
-    # For people. The digest alone tells runs apart; of a call the target is enough.
+    # The digest alone tells runs apart. Names are for people, to whom a call's target is enough.
     names = (config.dataset.name, config.model.name, config.schedule.profile)
     name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
     return Path(config.runs_dir) / name.replace("/", "_")
@@ -94,9 +94,9 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self._status_file = self.path / "status.json"
         self._held = False
-        self._status: Record | None = None  # while it is held, from the first time it is read on
-        self._lines: list[str] = []  # of metrics.jsonl
-        self._seals: Record = {}  # entries of status.json: the seals of what this process wrote
+        self._status: Record | None = None  # once it is read, while the folder is held
+        self._lines: list[str] = []  # the lines of metrics.jsonl
+        self._seals: Record = {}  # those of the files that this process wrote
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ class RunFolder:
                 _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
-        for _ in range(10):  # a process that only reads has it for a moment, see state_of
+        for _ in range(10):  # A process that only reads has it for a moment, see state_of.
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
@@ -138,7 +138,7 @@ class RunFolder:
                 f"{self.path} is a link, and fresh=true would remove what it leads to; remove the"
                 " link first"
             )
-        # First what must not outlive the rest: "finished", and a checkpoint without its records.
+        # "finished", and a checkpoint without its records, must not outlive the rest.
         for file in (self._status_file, self.checkpoint):
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
@@ -190,9 +190,9 @@ class RunFolder:
     def begin_status(self, **entries: object) -> None:
         """Write a new status.json, without seals. It keeps the W&B run of an earlier start."""
         # W&B must go on in the same run, however often this one starts.
-        kept = {key: value for key, value in self.status().items() if key == "wandb_id"}
+        ids = {name: entry for name, entry in self.status().items() if name == "wandb_id"}
         (self.path / "error.txt").unlink(missing_ok=True)
-        self._status = {"run": self.path.name, **kept}
+        self._status = {"run": self.path.name, **ids}
         self.update_status(**entries)
 
     def update_status(self, **changes: object) -> None:
@@ -211,10 +211,10 @@ class RunFolder:
             if isinstance(error, Stopped):
                 self.update_status(state="interrupted", signal=error.signal_name, **entries)
                 return
-            outside = isinstance(error, Outside | MemoryError | OSError | SystemExit)
-            state = "interrupted" if outside else "failed"
+            is_outside = isinstance(error, Outside | MemoryError | OSError | SystemExit)
+            state = "interrupted" if is_outside else "failed"
             write_atomically(self.path / "error.txt", traceback.format_exc())
-            if isinstance(error, SystemExit):  # rich's, which answers a closed pipe so
+            if isinstance(error, SystemExit):  # rich exits when its pipe is closed.
                 error = error.__context__ or error
             self.update_status(state=state, error=first_line(error), **entries)
 
@@ -247,9 +247,9 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
         warn_once(EARLIER)
     seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
     for name in filter(seals.get, names):
-        file, until = folder / name, status.get("epochs") if name in RECORDS else None
-        written = seal_of(b"".join(_lines_of(file)[:until])) == seals[name]
-        if not written and (file.exists() or name in RECORDS):
+        file, is_needed = folder / name, name in RECORDS
+        content = b"".join(_lines_of(file)[: status.get("epochs") if is_needed else None])
+        if seal_of(content) != seals[name] and (is_needed or file.exists()):
             run = status.get("run") or "the run"
             raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote")
     return status
@@ -297,9 +297,9 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
         records = [_record(line) for line in lines[:until]]
-    last = len(records) if until is None else until
-    if [record["epoch"] for record in records] != list(range(1, last + 1)):
-        raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last}")
+    last_epoch = len(records) if until is None else until
+    if [record["epoch"] for record in records] != list(range(1, last_epoch + 1)):
+        raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last_epoch}")
     return records
 
 

@@ -30,17 +30,18 @@ from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
 from igo.plans.plan import Plan
 
-if TYPE_CHECKING:  # torch
+if TYPE_CHECKING:  # It imports torch.
     from igo.train.record import Training
 
-COMPUTING = ("torch", "torchvision", "timm", "numpy")  # their versions may change a result
+COMPUTING = ("torch", "torchvision", "timm", "numpy")  # Their versions may change a result.
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
-NOT_OF_A_START = ("run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "sealed",
-                  "seals", "seal", "epochs")  # fmt: skip
+# These entries of status.json are of the run, not of one of its starts.
+OF_RUN = {"run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "epochs"}
+OF_RUN |= {"seal", "seals", "sealed"}
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
-identified = cache(identify)  # a sweep asks for each finished run
-ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # that the losses depend on
+identified = cache(identify)  # A sweep asks for each finished run.
+ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # Losses depend on them.
 
 
 def of_training(training: Training) -> Record:
@@ -69,108 +70,109 @@ def of_training(training: Training) -> Record:
 def plan_digest(plan: Plan) -> str:
     """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
     values = [value for row in plan.rows for value in asdict(row).values()]
-    # Only if there is one: plans had digests before there were warm-ups.
+    # A plan without a warm-up has the digest that it had before there were warm-ups.
     values += [plan.warmup_samples] * bool(plan.warmup_samples)
     values += plan.rates  # A row has their mean alone.
     plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
 
 
-def check_plan(place: Path, recorded: Record, config: Config, plan: Plan) -> None:
+def check_plan(place: Path, status: Record, config: Config, plan: Plan) -> None:
     """Raise a UserError if a run's recorded plan is another one than this code makes."""
-    if recorded.get("plan") not in (None, plan_digest(plan)):
+    if status.get("plan") not in (None, plan_digest(plan)):
         raise UserError(
             f"{place} has another plan than this version of igo makes"
-            f" ({differences(recorded, config) or 'status.json was changed'}). Continue with that"
+            f" ({differences(status, config) or 'status.json was changed'}). Continue with that"
             " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
         )
 
 
-def check_data(place: Path, recorded: Record, here: Identity) -> None:
+def check_data(place: Path, status: Record, data: Identity) -> None:
     """Raise a UserError if a run was trained on other data than those here, as ``check_plan``."""
-    data = recorded.get("data")
-    if not data or data.get("fingerprint") == here.fingerprint:
+    record = status.get("data")
+    if not record or record.get("fingerprint") == data.fingerprint:
         return
-    before = Identity(**{field.name: data.get(field.name, "?") for field in fields(Identity)})
-    setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(here.name, "data_dir")
+    origin = Identity(**{field.name: record.get(field.name, "?") for field in fields(Identity)})
+    setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(data.name, "data_dir")
     raise UserError(
-        f"{place} was trained on other data: {before}. The data here are {here}. Set {setting} to"
+        f"{place} was trained on other data: {origin}. The data here are {data}. Set {setting} to"
         " the place of the run's data, or train on these: in the same folder with fresh=true, or in"
         " another runs_dir"
     )
 
 
-def differences(recorded: Record, config: Config, hardware: Mapping[str, Any] | None = None) -> str:
+def differences(status: Record, config: Config, hardware: Mapping[str, Any] | None = None) -> str:
     """How code, versions and hardware of a record differ from those here; empty if they do not.
 
     Args:
-        recorded: the content of a run's status.json; each of its starts is compared.
+        status: the content of a run's status.json; each of its starts is compared.
         config: of the run, as this process trains or loads it. The files of its calls are compared:
             to look for what the record alone names would import that, and so run it.
         hardware: of this process; None = it is not compared.
     """
-    differing = []
-    here = {name: _version(name) for name in COMPUTING}
-    here |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
+    lines = []
+    facts = {name: _version(name) for name in COMPUTING}
+    facts |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
     files = own_code(config)
-    for start in (*(recorded.get("earlier") or ()), recorded):
+    for start in (*(status.get("earlier") or ()), status):
         if start.get("code") not in (None, code()):
-            known = [start.get("commit") or "unknown", commit() or "unknown"]
-            short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in known]
-            differing.append("commit {}, now {}".format(*short))
+            commits = [start.get("commit") or "unknown", commit() or "unknown"]
+            short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in commits]
+            lines.append("commit {}, now {}".format(*short))
         digits = start.get("own_code") or {}
         for call in files:
             if digits.get(call, files[call]) != files[call]:
-                differing.append(f"another version of {call.partition('(')[0]}'s file")
-        before = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
-        for name, now in here.items():
+                lines.append(f"another version of {call.partition('(')[0]}'s file")
+        record = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
+        for name, fact in facts.items():
             # An earlier version may not have recorded it; then nothing is said.
-            if name in before and before[name] != now:
-                differing.append(f"{name} {before[name]}, now {now}")
-    return "; ".join(dict.fromkeys(differing))
+            if name in record and record[name] != fact:
+                lines.append(f"{name} {record[name]}, now {fact}")
+    return "; ".join(dict.fromkeys(lines))
 
 
-def earlier(recorded: Record, epoch: int) -> list[Record]:
+def earlier(status: Record, epoch: int) -> list[Record]:
     """The manifests, of a status.json, of the starts that trained the epochs up to this one."""
-    last = {name: value for name, value in recorded.items() if name not in NOT_OF_A_START}
-    starts = [*(recorded.get("earlier") or ()), last]
+    newest = {name: entry for name, entry in status.items() if name not in OF_RUN}
+    starts = [*(status.get("earlier") or ()), newest]
     return [start for start in starts if (start.get("after_epoch") or 0) < epoch]
 
 
 def command() -> str:
     """The command that started this process, so that it can be typed again."""
     program = [Path(sys.executable).name, sys.argv[0]]
-    if sys.argv[0].startswith("igo "):  # see igo.__main__
+    if sys.argv[0].startswith("igo "):  # See igo.__main__.
         program = sys.argv[0].split()
     return shlex.join([*program, *sys.argv[1:]])
 
 
-@cache  # a sweep asks before its first run begins: the code may change while it trains
+@cache  # A sweep asks before its first run begins: the code may change while it trains.
 def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
-    found = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
-    return found.decode().strip() or None
+    name = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
+    return name.decode().strip() or None
 
 
 def remote() -> str | None:
     """Where the project was cloned from, without a user and a password."""
-    found = _git("remote", "get-url", "origin").decode(errors="replace").strip()
-    return re.sub(r"(?<=://)[^/@]*@", "", found) or None
+    address = _git("remote", "get-url", "origin").decode(errors="replace").strip()
+    return re.sub(r"(?<=://)[^/@]*@", "", address) or None
 
 
-@cache  # as ``commit``
+@cache  # See ``commit``.
 def changes() -> bytes:
     """What the working tree changes in its commit, for ``git apply``; empty if it is too long."""
-    # In the form of `git apply`, whatever tools the user's git shows changes with.
-    found = _git("diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD")
-    return found if len(found) <= LONGEST_DIFF else b""
+    # `git apply` takes this form, whatever tools the user's git shows changes with.
+    patch = _git("diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD")
+    return patch if len(patch) <= LONGEST_DIFF else b""
 
 
 def _git(*words: str) -> bytes:
     """What git says of the project; nothing where there is no git or no commit."""
-    ask = ["git", "-C", str(PACKAGE), *words]
-    there = shutil.which("git") is not None
-    return subprocess.run(ask, capture_output=True, check=False).stdout if there else b""
+    if shutil.which("git") is None:
+        return b""
+    command = ["git", "-C", str(PACKAGE), *words]
+    return subprocess.run(command, capture_output=True, check=False).stdout
 
 
 @cache
@@ -198,5 +200,5 @@ def now() -> str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # igo itself is not installed where its checkout is on the path
+    except PackageNotFoundError:  # igo itself, whose checkout may be on the path, too
         return None

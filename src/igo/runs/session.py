@@ -44,8 +44,8 @@ def run(config: Config) -> Path:
                 return folder.path
             finished = ranks.first and not config.fresh and has_finished(config, folder, plan)
             if ranks.broadcast(finished):
-                other = manifest.differences(folder.status(), config) if ranks.first else ""
-                under = f" under {other}" if other else ""
+                differences = manifest.differences(folder.status(), config) if ranks.first else ""
+                under = f" under {differences}" if differences else ""
                 outcome = f"finished before{under}; fresh=true runs it again"
                 if ranks.first and loggers.logs_again(config):
                     loggers.check(config)
@@ -53,7 +53,7 @@ def run(config: Config) -> Path:
                         records = read_records(folder.path)
                         loggers.start(config, folder, records, terminal.warn).close()
             else:
-                from igo.runs import assemble  # imports torch, which a dry run does not need
+                from igo.runs import assemble  # It imports torch, which a dry run does not need.
 
                 assemble.train(config, plan, folder, terminal, ranks)
     except Stopped as stop:
@@ -75,11 +75,11 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     status = folder.status()
     if status.get("state") != "finished":
         return False
-    read_status(folder.path)  # all of its files
+    read_status(folder.path)  # All of its files must be as it wrote them.
     manifest.check_plan(folder.path, status, config, plan)
-    with suppress(Missing):  # then nothing is compared
-        here = manifest.identified(config.dataset.name, place_of(config, download=False))
-        manifest.check_data(folder.path, status, here)
+    with suppress(Missing):  # Then nothing is compared.
+        data = manifest.identified(config.dataset.name, place_of(config, download=False))
+        manifest.check_data(folder.path, status, data)
     return True
 
 
@@ -90,11 +90,11 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
 
         checkpoint.export(folder, config)
     records = read_records(folder.path)
-    tested = (record["test/accuracy"] for record in records)
-    accuracies = [accuracy for accuracy in tested if accuracy is not None]
+    entries = (record["test/accuracy"] for record in records)
+    accuracies = [accuracy for accuracy in entries if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
-    last = "" if validation is None else f"; validation accuracy {validation:.2%}"
-    terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{last}")
+    part = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{part}")
     if records[-1]["test/loss"] is None:
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"

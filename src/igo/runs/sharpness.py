@@ -22,7 +22,7 @@ from igo.runs.folder import read_status, state_of
 from igo.train import machine
 
 FILE = "sharpness.json"
-VERSION = 2  # of the measurement; a run with another version is measured again
+VERSION = 2  # A run that has another version of the measurement is measured again.
 NO_EFFECT = ("runs", "adaptive", "batch_size", "batches", "data_dir", "fresh", "trust", "engine")
 
 
@@ -66,33 +66,33 @@ def run(composed: DictConfig) -> None:
     """
     settings, _ = split_off(composed, Settings)
     folders = find(named(settings.runs))
-    failed = 0
-    for place, folder in enumerate(folders, 1):
+    failures = 0
+    for number, folder in enumerate(folders, 1):
         try:
-            before = {} if settings.fresh else read_json(folder / FILE, {"settings": OBJECT})
-            if (before.get("version"), before.get("settings")) == (VERSION, settings.of_result()):
-                said = "measured before"
+            record = {} if settings.fresh else read_json(folder / FILE, {"settings": OBJECT})
+            if (record.get("version"), record.get("settings")) == (VERSION, settings.of_result()):
+                outcome = "measured before"
             else:
-                result = measure(folder, settings)
-                write_json(folder / FILE, result)
-                said = (
-                    f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}"
-                    f" ({result['seconds']:.1f} s)"
+                record = measure(folder, settings)
+                write_json(folder / FILE, record)
+                outcome = (
+                    f"loss {record['loss']:.4g}, worst case +{record['worst_case']:.4g}"
+                    f" ({record['seconds']:.1f} s)"
                 )
-        except Exception as error:  # it does not stop the other runs
-            failed += 1
-            said = f"failed: {told(error) or f'{type(error).__name__}: {first_line(error)}'}"
-        print(f"[{place}/{len(folders)}] {printable(f'{folder.name}: {said}')}", flush=True)
-    if failed:
+        except Exception as error:  # It does not stop the other runs.
+            failures += 1
+            outcome = f"failed: {told(error) or f'{type(error).__name__}: {first_line(error)}'}"
+        print(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}", flush=True)
+    if failures:
         raise SystemExit(1)
 
 
 def measure(folder: Path, settings: Settings) -> Record:
     """The content of sharpness.json for a finished run."""
-    started = time.perf_counter()
-    epochs = read_status(folder).get("epochs", 0)
+    start = time.perf_counter()
+    read_status(folder)
     if (state := state_of(folder)) != "finished":
-        raise UserError(f"it is {state}, after epoch {epochs}; only finished runs are measured")
+        raise UserError(f"it is {state}; only finished runs are measured")
 
     def move(config: Config) -> None:
         config.engine.device = settings.engine.device
@@ -101,9 +101,9 @@ def measure(folder: Path, settings: Settings) -> Record:
 
     training = assemble.load_folder(folder, move, settings.trust)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
-    drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
+    indices = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
     network = training.network.eval()
-    parts = drawn[: settings.samples].split(settings.batch_size)
+    parts = indices[: settings.samples].split(settings.batch_size)
     batches = [*training.data.plain_batches(parts)]
     function, weights = surface(network, batches)
     loss, gradient = function(weights)
@@ -111,10 +111,10 @@ def measure(folder: Path, settings: Settings) -> Record:
     if settings.batches:
         functions = [surface(network, [batch])[0] for batch in batches]
     ball = settings.radius, settings.norm, settings.steps, settings.adaptive
-    rise = sum(worst_rise(each, weights, *ball) for each in functions) / len(functions)
+    rise = sum(worst_rise(loss_of, weights, *ball) for loss_of in functions) / len(functions)
     if not math.isfinite(loss + rise):
         raise UserError(f"the loss, {loss:g}, overflows within radius={settings.radius:g}")
-    moved = "delta/|w|" if settings.adaptive else "delta"
+    step = "delta/|w|" if settings.adaptive else "delta"
     return {
         "version": VERSION,
         "settings": settings.of_result(),
@@ -128,7 +128,7 @@ def measure(folder: Path, settings: Settings) -> Record:
         "batchnorm": "eval, running statistics",
         "augmentation": "none",
         "precision": "fp32",
-        "worst_case_by": f"auto-PGD on {moved} in the {settings.norm}-ball, a lower bound",
+        "worst_case_by": f"auto-PGD on {step} in the {settings.norm}-ball, a lower bound",
         "hardware": machine.hardware(training.engine),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(time.perf_counter() - start, 3),
     }

@@ -47,22 +47,23 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     and reads the answer at the next one, so that none waits for it. With several ranks a third
     signal ends a rank at once, not the second: `timeout` sends one twice.
     """
-    arrived: list[int] = []
+    numbers: list[int] = []  # the signals that have arrived
     answer = ranks.largest(0)
 
     def note(number: int, _frame: object) -> None:
-        arrived.append(number)
-        if len(arrived) > (1 if ranks.size == 1 else 2):
+        numbers.append(number)
+        if len(numbers) > (1 if ranks.size == 1 else 2):
             raise Stopped(number)
 
     def check_stop() -> None:
         nonlocal answer
-        here = arrived[0] if arrived else 0
-        if number := here if ranks.size == 1 else answer():
+        own_number = numbers[0] if numbers else 0
+        number = own_number if ranks.size == 1 else answer()
+        if number:
             raise Stopped(number)
-        answer = ranks.largest(here)
+        answer = ranks.largest(own_number)
 
     with handled(STOPPING, note):
         yield check_stop
-    if arrived:  # after the last update: the run has finished, and no other run begins
-        raise Stopped(arrived[0])
+    if numbers:  # It came after the last update: the run has finished, and no other run begins.
+        raise Stopped(numbers[0])

@@ -20,7 +20,7 @@ from igo.ground.errors import counted, warn
 from igo.ground.files import Record
 from igo.plans.plan import Plan, notes
 
-HEADING_EVERY = 20  # epochs, so that a heading is in sight
+HEADING_EVERY = 20  # epochs: a heading shall be in sight
 RELATIVE = (
     "φ_m is η/√b relative to its start, as planned; δ = η√(C²/b) also changes with C², as the model"
     " learns"
@@ -107,22 +107,22 @@ class ProgressBar:
     def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
         self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
         self._images, self._lines = 0, 0
-        self._shown = 0.0  # when the bar was moved
+        self._update_time = 0.0  # seconds: when the bar was moved
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Show the epoch and δ."""
         level = "" if delta is None else f"  δ {delta:.3g}"
-        where = f"epoch {epoch}/{self._plan.epochs}{level}"
+        description = f"epoch {epoch}/{self._plan.epochs}{level}"
         self._images = self._plan.n * (epoch - 1)
-        self._bar.update(self._task, completed=self._images, description=where)
+        self._bar.update(self._task, completed=self._images, description=description)
 
     def advance(self, images: int) -> None:
         """Count an update on so many images."""
         self._images += images
-        now = time.perf_counter()
-        if now - self._shown > SHOWN_EVERY:
+        seconds = time.perf_counter()
+        if seconds - self._update_time > SHOWN_EVERY:
             self._bar.update(self._task, completed=self._images)
-            self._shown = now
+            self._update_time = seconds
 
     def end_epoch(self, record: Record) -> None:
         """Print a line that stays, with a heading every HEADING_EVERY epochs.
@@ -130,8 +130,8 @@ class ProgressBar:
         It has at most 79 characters, and a dash for what was not measured or evaluated. Validation,
         if images are held out for it, takes the place of images/s.
         """
-        left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
-        columns = [column for column in EPOCH if column[0] != left_out]
+        extra = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
+        columns = [column for column in EPOCH if column[0] != extra]
         if self._lines % HEADING_EVERY == 0:
             heading = " ".join(title.rjust(width) for _, title, width, _ in columns)
             self._terminal.say(heading, style="bold")
@@ -148,12 +148,12 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts, optimizer = notes(plan), config.optimizer
     noisy = [row for row in plan.rows if row.phi_m > 0]
-    first, last = noisy[0], noisy[-1]
-    if optimizer.name in ("shb", "nshb") and optimizer.momentum and last.b_m > first.b_m:
+    start, end = noisy[0], noisy[-1]
+    if optimizer.name in ("shb", "nshb") and optimizer.momentum and end.b_m > start.b_m:
         # The part of δ from C² falls as φ, and that from ‖∇f‖ as η.
         texts.append(
-            f"φ_m is SGD's: δ of {optimizer.name} changes to between {last.phi_m:.2g} and"
-            f" {last.eta_m / first.eta_m:.2g} of its start, the more the larger ‖∇f‖ is, which a"
+            f"φ_m is SGD's: δ of {optimizer.name} changes to between {end.phi_m:.2g} and"
+            f" {end.eta_m / start.eta_m:.2g} of its start, the more the larger ‖∇f‖ is, which a"
             " growing b does not lower; with split=1 both are equal"
         )
     return [*texts, optimizer.why_null] if optimizer.why_null else texts

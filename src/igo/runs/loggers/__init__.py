@@ -8,7 +8,7 @@
 - ``logs_again()``, whether it gets a finished run again whose command is typed once more;
 - ``advice(config, folder)``, a line that the user is told at the end of a run, or nothing.
 
-``LOST`` is what is said, beside the error, where it fails.
+``CURE`` is what is said, beside the error, where it fails.
 """
 
 import importlib
@@ -37,8 +37,8 @@ class Logger:
 class Guarded(Logger):
     """Calls a logger. After its first error it warns, and the run goes on without the logger."""
 
-    def __init__(self, tool: str, lost: str, warn: Say, start: Callable[[], Logger]) -> None:
-        self._tool, self._lost, self._warn = tool, lost, warn
+    def __init__(self, tool: str, cure: str, warn: Say, start: Callable[[], Logger]) -> None:
+        self._tool, self._cure, self._warn = tool, cure, warn
         self._logger = self._attempt(start) or Logger()
 
     def log(self, metrics: Record, step: int) -> None:
@@ -52,10 +52,10 @@ class Guarded(Logger):
     def _attempt(self, call: Callable[[], Logger | None]) -> Logger | None:
         try:
             return call()
-        except Exception as error:  # loggers raise anything, and their services may be dead
+        except Exception as error:  # Loggers raise anything, and their services may be dead.
             self._logger = Logger()
             reason = first_line(error)
-            self._warn(f"{self._tool} failed ({reason}), so it gets no more rows{self._lost}")
+            self._warn(f"{self._tool} failed ({reason}), so it gets no more rows{self._cure}")
             return None
 
 
@@ -71,7 +71,7 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
         return Logger()
     logger = _module(config)
     begin = partial(logger.start, config, folder, records, warn)
-    return Guarded(config.tracking.tool, logger.LOST, warn, begin)
+    return Guarded(config.tracking.tool, logger.CURE, warn, begin)
 
 
 def logs_again(config: Config) -> bool:

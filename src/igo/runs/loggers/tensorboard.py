@@ -12,7 +12,7 @@ from igo.runs.folder import RunFolder
 from igo.runs.loggers import Logger, Say
 
 FOLDER = "tensorboard"  # in the run's folder
-LOST = ""  # said where TensorBoard fails
+CURE = ""  # said where TensorBoard fails
 
 
 class TensorBoard(Logger):

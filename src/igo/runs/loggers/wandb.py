@@ -36,7 +36,7 @@ from igo.runs.terminal import Terminal
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters that W&B takes
-LOST = "; `igo sync` sends the rows later"  # said where W&B fails
+CURE = "; `igo sync` sends the rows later"  # said where W&B fails
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
 
@@ -44,8 +44,8 @@ def knows_key() -> bool:
     """Whether there is a key to log in with; no server is asked."""
     import wandb
 
-    os.environ["WANDB_MODE"] = "online"  # else wandb.login does not look for one
-    os.environ["WANDB_SILENT"] = "true"  # else it advises `wandb sync`, which sends rows twice
+    os.environ["WANDB_MODE"] = "online"  # Offline wandb.login does not look for a key.
+    os.environ["WANDB_SILENT"] = "true"  # It would advise `wandb sync`, which sends rows twice.
     with redirect_stderr(io.StringIO()):
         return bool(wandb.login(prompt=False, verify=False))
 
@@ -89,16 +89,16 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     if config.tracking.mode == "disabled":
         return Logger()
-    recorded = folder.status().get("wandb_id")
-    of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    own_id = folder.status().get("wandb_id")
+    agent_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     # A deleted id can never be used again, so a part of it is drawn.
-    run_id = of_agent or recorded or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
-    if run_id != recorded:
+    run_id = agent_id or own_id or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
+    if run_id != own_id:
         folder.update_status(wandb_id=run_id)
     if config.tracking.mode == "online":
         try:
             return WandB("online", config, folder, records)
-        except Exception as error:  # CommError, or any other after a strange answer
+        except Exception as error:  # W&B raises CommError, or any other after a strange answer.
             reason = first_line(error)
             warn(f"no W&B run online ({reason}): it goes on offline; `igo sync` sends it later")
     return WandB("offline", config, folder, records)
@@ -130,7 +130,7 @@ class WandB(Logger):
         title = f"{schedule}, seed {config.seed}, {name}"
         task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
-        if (gamma := config.schedule.gamma) is not None:  # which stands for κ/√λ
+        if (gamma := config.schedule.gamma) is not None:  # It stands for κ/√λ.
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
             values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
@@ -141,14 +141,14 @@ class WandB(Logger):
         settings = wandb.Settings(
             silent=True,
             console="off",
-            disable_git=True,  # W&B would look where the run was started, not where igo's code is
+            disable_git=True,  # W&B would look where the run was started, not where igo's code is.
             git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
             git_remote_url=status.get("remote"),
             disable_code=True,
             x_disable_stats=mode == "offline" or not stats,
             init_timeout=INIT_TIMEOUT,
             finish_timeout=FINISH_TIMEOUT,
-            # Else rows that never arrived would pass in silence.
+            # Without this rows that never arrived would pass in silence.
             finish_timeout_raises=True,
         )
         with _or_teardown():
@@ -172,10 +172,10 @@ class WandB(Logger):
                 },
             )
             for name, patch in patches.items():
-                # From elsewhere W&B would link it, and warn of that in every run of changed code.
-                copied = Path(self._run.dir) / name
-                copied.write_bytes(patch)
-                self._run.save(str(copied), base_path=self._run.dir, policy="now")
+                # W&B would link a file from elsewhere, and warn of it in each run of changed code.
+                file = Path(self._run.dir) / name
+                file.write_bytes(patch)
+                self._run.save(str(file), base_path=self._run.dir, policy="now")
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
         over_epochs("updates", summary="last")
@@ -183,22 +183,23 @@ class WandB(Logger):
             over_epochs(f"{split}/accuracy", summary="max,last")
             over_epochs(f"{split}/loss", summary="min,last")
         # Each epoch is one row, in their order, so the number of rows gives the last epoch.
-        there = int(self._run.starting_step or 0)
+        rows = int(self._run.starting_step or 0)
         # Offline, W&B's own files of the earlier starts have those rows already.
-        self._logged = there if mode == "online" else len(records)
+        self._last_step = rows if mode == "online" else len(records)
         for record in records:
             self.log(record, record["epoch"])
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger. An epoch that has its row is skipped, even if it was trained again."""
-        if step <= self._logged:
+        if step <= self._last_step:
             return
-        self._logged = step
+        self._last_step = step
         with _or_teardown():
             self._run.log({key: value for key, value in metrics.items() if value is not None})
-            # Else W&B's summary keeps an earlier stage's value; a null accuracy is not new.
-            if gone := [key for key, value in metrics.items() if value is None and "/" not in key]:
-                self._run.summary.update(dict.fromkeys(gone))
+            # W&B's summary would keep an earlier stage's value; a null accuracy is not new.
+            names = [key for key, value in metrics.items() if value is None and "/" not in key]
+            if names:
+                self._run.summary.update(dict.fromkeys(names))
 
     def close(self, exit_code: int = 0) -> None:
         """See Logger. W&B makes one version of a model with the same content."""
@@ -216,7 +217,7 @@ class WandB(Logger):
 
 @contextmanager
 def _or_teardown() -> Iterator[None]:
-    """After an error end W&B's service: else it fails again when the process ends."""
+    """After an error end W&B's service, which would fail again when the process ends."""
     try:
         yield
     except Exception:
@@ -235,7 +236,7 @@ def run(composed: DictConfig) -> None:
     Raises:
         SystemExit: 1 if a run could not be sent; the others were sent.
     """
-    asked = TrackingConfig(project=composed.project, entity=composed.entity)
+    target = TrackingConfig(project=composed.project, entity=composed.entity)
     terminal, failures = Terminal(), 0
     folders = [folder.resolve() for folder in find(named(composed.runs))]
     prepare(folders[0].parent)
@@ -247,7 +248,7 @@ def run(composed: DictConfig) -> None:
         )
     for number, folder in enumerate(folders, 1):
         try:
-            outcome = _send(folder, asked)
+            outcome = _send(folder, target)
         except Exception as error:  # W&B raises CommError, or any other after a strange answer.
             reason = told(error) or first_line(error)
             outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
@@ -272,13 +273,13 @@ def destination(tracking: TrackingConfig) -> list[str]:
     return [f"project={tracking.project}", *entity]
 
 
-def _send(place: Path, asked: TrackingConfig) -> str:
+def _send(place: Path, target: TrackingConfig) -> str:
     """Send one run to the project and entity that are asked for; return the outcome."""
     status = read_status(place)
     if state_of(place) == "running":
         return "skipped: it is running"
-    config = read_config(place / "config.yaml", trust=True)  # nothing that it names is called
-    if (words := destination(config.tracking)) != destination(asked):
+    config = read_config(place / "config.yaml", trust=True)  # Nothing that it names is called.
+    if (words := destination(config.tracking)) != destination(target):
         raise UserError(
             "its config.yaml names another project or entity than this command: type"
             f" {shlex.join(words)} to send it there"
@@ -305,9 +306,9 @@ def _rows_there(config: Config, run_id: str) -> int:
     try:
         api = wandb.Api(timeout=INIT_TIMEOUT)
         run = api.run(f"{entity}{config.tracking.project}/{run_id}")
-        rows, sent = int(run.historyLineCount or 0), run.config
-    except Exception:  # W&B's errors, or any other after a strange answer
+        rows, values = int(run.historyLineCount or 0), run.config
+    except Exception:  # W&B raises its own, or any other after a strange answer.
         return 0
-    if rows and (sent.get("setting"), sent.get("seed")) != (setting_of(config), config.seed):
+    if rows and (values.get("setting"), values.get("seed")) != (setting_of(config), config.seed):
         raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
     return rows
