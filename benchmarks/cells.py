@@ -13,7 +13,7 @@ from igo.config.load import load
 from igo.config.schema import Config
 from igo.ground.files import CONF
 
-# C² and evaluation are short here, and between the timed epochs
+# The measurement of C² before training is short here, and no tracker runs.
 COMMON = ("noise.batches=2", "tracking=none")
 RESNET18 = ("dataset=cifar100", "dataset.classes=10", "model=resnet18")
 SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
@@ -55,10 +55,16 @@ def constant(
 ) -> Cell:
     """A cell of constant batch size; a turn has ``samples`` images."""
     config = configure(
-        *parts, *COMMON, "schedule=constant", "schedule.stages=1", f"epochs={1 + rounds}",
-        f"batch_size={b}", f"dataset.samples={samples}", f"data_dir={data_dir}",
+        *parts,
+        *COMMON,
+        "schedule=constant",
+        "schedule.stages=1",
         "learning_rate=0.02",
-    )  # fmt: skip
+        f"epochs={1 + rounds}",
+        f"batch_size={b}",
+        f"dataset.samples={samples}",
+        f"data_dir={data_dir}",
+    )
     return Cell(name, config, rounds)
 
 
@@ -66,10 +72,17 @@ def graduated(name: str, split: float, samples: int, data_dir: Path, rounds: int
     """A cell that is a whole graduated run: 20 stages of an epoch, p = 0.5, b_1 = 16; quick: 5."""
     stages = 5 if rounds == QUICK_ROUNDS else 20
     config = configure(
-        *SMALL, *COMMON, "schedule=graduated", f"schedule.stages={stages}", f"epochs={stages}",
-        "batch_size=16", f"split={split}", f"dataset.samples={samples}", f"data_dir={data_dir}",
+        *SMALL,
+        *COMMON,
+        "schedule=graduated",
+        "batch_size=16",
         "learning_rate=0.02",
-    )  # fmt: skip
+        f"schedule.stages={stages}",
+        f"epochs={stages}",
+        f"split={split}",
+        f"dataset.samples={samples}",
+        f"data_dir={data_dir}",
+    )
     return Cell(name, config, rounds, whole_run=True)
 
 
@@ -80,15 +93,18 @@ MAKERS = {
 }
 ROUNDS, QUICK_ROUNDS = 5, 3
 QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
-# images of a turn, some seconds of work; multiples of each b of the constant cells
-SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 500}
-GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4000}
+# The images of a turn are some seconds of work, and multiples of each b of the constant cells. An
+# epoch of a graduated run has as many updates as that of a real one, so that C² costs what it does.
+SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 4096}
+GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4096}
 QUICK_SAMPLES = {"resnet18": 128, "small": 1024, "graduated": 320}
 
 
 def make(name: str, data_dir: Path, quick: bool) -> Cell:
     """The cell of that name."""
-    full = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
-    samples = (QUICK_SAMPLES if quick else full)[name.split("-", maxsplit=1)[0]]
+    samples_by_kind = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
+    if quick:
+        samples_by_kind = QUICK_SAMPLES
+    samples = samples_by_kind[name.split("-", maxsplit=1)[0]]
     rounds = QUICK_ROUNDS if quick else ROUNDS
     return MAKERS[name](name, samples=samples, data_dir=data_dir, rounds=rounds)

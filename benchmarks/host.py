@@ -1,9 +1,9 @@
 """The host's cost of igo's loop beside bare updates: python -m benchmarks.host [epochs].
 
 A ResNet18 with a sixteenth of its channels on digits, b = 2, computes almost nothing: an update
-takes what the host needs to start it, as on a fast GPU. A bare update goes before each of the
-loop's, so other programs change the ratio little. The seconds are CPU seconds of one thread. An
-epoch has 391 updates, as CIFAR's at b = 128: 64 pairs for C², 4 with a twin.
+takes what the host needs to start it, as on a fast GPU. A bare update, by the same Engine, goes
+before each of the loop's, so other programs change the ratio little. The seconds are CPU seconds of
+one thread. An epoch has 391 updates, as CIFAR's at b = 128: 32 pairs for C², 2 with a twin.
 """
 
 from __future__ import annotations
@@ -29,25 +29,32 @@ UPDATES, B, WARM_UP = 391, 2, 2
 
 def main(rounds: int) -> None:
     config = configure(
-        "dataset=digits", f"dataset.samples={UPDATES * B}", "model=own", "engine.device=cpu",
-        "model._target_=benchmarks.host.narrow", "schedule=constant", f"batch_size={B}",
-        f"epochs={WARM_UP + rounds}", "learning_rate=0.001", "engine.precision=fp32",
+        "dataset=digits",
+        "model=own",
+        "model._target_=benchmarks.host.narrow",
+        "schedule=constant",
+        "learning_rate=0.001",
+        "engine.device=cpu",
+        "engine.precision=fp32",
         "tracking=none",
-    )  # fmt: skip
-    update, spent = bare_update(prepared(config)), 0.0
+        f"dataset.samples={UPDATES * B}",
+        f"batch_size={B}",
+        f"epochs={WARM_UP + rounds}",
+    )
+    update, bare_seconds = bare_update(prepared(config)), 0.0
 
     def before_update() -> None:
-        nonlocal spent
+        nonlocal bare_seconds
         start = time.process_time()
         update()
-        spent += time.process_time() - start
+        bare_seconds += time.process_time() - start
 
     turns: list[tuple[float, float]] = []
-    with closing(epochs(prepared(config), before_update)) as made:
+    with closing(epochs(prepared(config), before_update)) as made_epochs:
         for _ in range(WARM_UP + rounds):
-            start, spent = time.process_time(), 0.0
-            next(made)
-            turns.append((time.process_time() - start - spent, spent))
+            start, bare_seconds = time.process_time(), 0.0
+            next(made_epochs)
+            turns.append((time.process_time() - start - bare_seconds, bare_seconds))
     turns = turns[WARM_UP:]
     result = {
         "bare_over_ours": Spread.of([bare / ours for ours, bare in turns]),

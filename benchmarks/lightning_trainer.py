@@ -23,16 +23,16 @@ PRECISION = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-m
 
 
 def train(config: Config, turns: Turns) -> nn.Module:
-    device, autocast = peers.device_and_precision(config)
+    engine = peers.engine(config)
     plan = make_plan(config)
     batches = peers.EpochBatches(config)
     loader = peers.loader(config, batches, peers.to_float(config.dataset))
     network: Any = peers.network(config).to(memory_format=torch.channels_last)
     trainer = lightning.Trainer(
         max_epochs=plan.epochs,
-        accelerator=device.type if device.type == "cpu" else "gpu",
+        accelerator="cpu" if engine.device.type == "cpu" else "gpu",
         devices=1,
-        precision=PRECISION[autocast],  # type: ignore[arg-type]
+        precision=PRECISION[engine.autocast],  # type: ignore[arg-type]
         benchmark=True,
         logger=False,
         enable_checkpointing=False,

@@ -18,6 +18,7 @@ from igo.loop.sampler import permutation
 from igo.plans import batches
 from igo.train import machine, models
 from igo.train.datasets import subset
+from igo.train.engine import Engine
 
 
 def network(config: Config) -> nn.Module:
@@ -26,10 +27,9 @@ def network(config: Config) -> nn.Module:
     return models.build(config.model, config.dataset)
 
 
-def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | None]:
-    """The device and autocast type that this project would choose, without determinism."""
-    chosen = machine.choose(replace(config.engine, deterministic=False), config.dataset.image_size)
-    return chosen.device, chosen.autocast
+def engine(config: Config) -> Engine:
+    """What this project would choose, without determinism: device, autocast type, threads."""
+    return machine.choose(replace(config.engine, deterministic=False), config.dataset.image_size)
 
 
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[list[int]]:
@@ -70,8 +70,8 @@ def training_images(config: Config, finish: list[Any]) -> Dataset[Any]:
     transform = transforms.Compose([*pil_augmentation(config.dataset), *finish])
     maker = {"cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}
     images = maker[config.dataset.name](config.data_dir, train=True, transform=transform)
-    keep = subset(torch.as_tensor(images.targets).numpy(), config.dataset.samples)
-    return Subset(images, keep.tolist())
+    indices = subset(torch.as_tensor(images.targets).numpy(), config.dataset.samples)
+    return Subset(images, indices.tolist())
 
 
 def pil_augmentation(dataset: DatasetConfig) -> list[Any]:

@@ -12,7 +12,7 @@ from igo.config.schema import Config
 
 
 def train(config: Config, turns: Turns) -> nn.Module:
-    device, _ = peers.device_and_precision(config)
+    device = peers.engine(config).device
     network = peers.network(config).to(device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)

@@ -1,6 +1,8 @@
-"""`make gpu`: the parts check, speed and real, each with a process and a time; JSON and a table.
+"""`make gpu`: the parts check, speed, scale and real, each with a process and a time.
 
-    python -m benchmarks.gpu [dry] [check] [speed] [real] [out=FOLDER] [data=FILE.npz]
+    python -m benchmarks.gpu [dry] [check] [speed] [scale] [real] [out=FOLDER] [data=FILE.npz]
+
+Each writes JSON and prints a table.
 
 Needs torch, torchvision, numpy, scipy, hydra-core, omegaconf and rich; no network, no W&B.
 """
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import programs
 
-MINUTES = {"check": 7, "speed": 9, "real": 8}
+MINUTES = {"check": 7, "speed": 9, "scale": 6, "real": 8}
 BUSY = 5  # factor on the minutes of a dry run, which takes one or two minutes on a free CPU
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks import programs
 from benchmarks.gpu.part import Part, Result, configured, prepared
+from benchmarks.gpu.part import waits as part_waits
 from benchmarks.programs import ROOT
 from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
@@ -99,21 +100,11 @@ def waits(part: Part, config: Config) -> Result:
     training.network.train()
     sampler = BatchSampler(training.plan, range(training.data.n), seed=config.seed)
     schedule = Schedule(training.optimizer, sampler)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if not part.dry:
-            torch.cuda.set_sync_debug_mode("warn")
-        try:
-            loop.train_epoch(training, sampler, schedule, mock.Mock(), lambda: None)
-        finally:
-            if not part.dry:
-                torch.cuda.set_sync_debug_mode("default")
-    places = [
-        f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)
-    ]
-    # allowed once an epoch: copies of the images' order and moves, and reading the sums and C²
-    return {"ok": len(places) <= 12, "waits": len(places), "steps": sampler.updates,
-            "where": sorted(set(places))}  # fmt: skip
+    with part_waits(part) as places:
+        loop.train_epoch(training, sampler, schedule, mock.Mock(), lambda: None)
+    # An epoch may copy the images' order and moves, and read the sums and C².
+    numbers = {"waits": len(places), "steps": sampler.updates}
+    return {"ok": len(places) <= 12, **numbers, "where": sorted({*places})}
 
 
 def beside_cpu(part: Part, folder: Path) -> Result:
@@ -167,8 +158,8 @@ def _host_mib() -> float:
 
 def pytest(seconds: float, *arguments: str) -> Result:
     """Run the tests marked gpu, without pyproject.toml, whose settings need more packages."""
-    files = (ROOT / "tests").rglob("test_*.py")
-    tests = [str(file) for file in files if "DEVICES" in file.read_text()]
+    texts = {str(file): file.read_text() for file in (ROOT / "tests").rglob("test_*.py")}
+    tests = [file for file, text in texts.items() if "DEVICES" in text or "mark.gpu" in text]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider",
                "-W", "ignore::pytest.PytestUnknownMarkWarning",
                "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *tests]  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.cells import configure
 from igo.config.load import make_plan
@@ -50,7 +52,7 @@ class Part:
 
         An exception is a failed item, and so is ``ok`` False in the result of ``measure``.
         """
-        began = time.perf_counter()
+        start = time.perf_counter()
         result: Result = {"item": name}
         if self.left < least:
             result |= {"state": "not run", "why": f"{self.left:.0f} s left, {least:.0f} s needed"}
@@ -59,11 +61,11 @@ class Part:
                 result |= {"state": "done", **measure()}
             except Exception as error:
                 first = next(iter(str(error).splitlines()), "")
-                result |= {"state": "failed", "why": f"{type(error).__name__}: {first}",
-                          "traceback": traceback.format_exc()}  # fmt: skip
+                result |= {"state": "failed", "why": f"{type(error).__name__}: {first}"}
+                result["traceback"] = traceback.format_exc()
             if result.get("ok") is False:
                 result["state"] = "failed"
-        result["seconds"] = round(time.perf_counter() - began, 2)
+        result["seconds"] = round(time.perf_counter() - start, 2)
         self.items.append(result)
         text = json.dumps({"part": self.name, "dry": self.dry, "items": self.items}, indent=2)
         write_atomically(self.out / f"{self.name}.json", text + "\n")
@@ -98,15 +100,43 @@ def workplace(dry: bool) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def waits(part: Part) -> Iterator[list[str]]:
+    """Give a list that has, at the end, each place where the CPU waited for the GPU."""
+    places: list[str] = []
+    with warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        if not part.dry:
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield places
+        finally:
+            if not part.dry:
+                torch.cuda.set_sync_debug_mode("default")
+    reported = [message for message in messages if "synchroniz" in str(message.message)]
+    places += [f"{Path(message.filename).name}:{message.lineno}" for message in reported]
+
+
 def configured(part: Part, folder: Path, *overrides: str) -> Config:
-    """A configuration with the images of the workplace, on the part's device."""
+    """A configuration on the part's device, with the images of the workplace unless others are."""
     model = ("model=resnet8", "model.width=4") if part.dry else ()
+    images = (
+        "dataset=arrays",
+        f"dataset.file={folder / 'images.npz'}",
+        "dataset.augment.crop=4",
+        "dataset.augment.flip=true",
+        "dataset.augment.rotation=15",
+    )
     return configure(
-        "dataset=arrays", f"dataset.file={folder / 'images.npz'}", "dataset.augment.crop=4",
-        "dataset.augment.flip=true", "dataset.augment.rotation=15", "tracking=none",
-        f"runs_dir={folder / 'runs'}", f"data_dir={folder}", "learning_rate=0.05",
-        *overrides, *model, f"engine.device={part.device}",
-    )  # fmt: skip
+        *(() if any(word.startswith("dataset=") for word in overrides) else images),
+        "tracking=none",
+        f"runs_dir={folder / 'runs'}",
+        f"data_dir={folder}",
+        "learning_rate=0.05",
+        *overrides,
+        *model,
+        f"engine.device={part.device}",
+    )
 
 
 def prepared(config: Config) -> Training:

@@ -111,26 +111,23 @@ def bare_epochs(part: Part, config: Config, *, mode: str | None = None) -> Resul
     return timed(part, turn, count * config.batch_size)
 
 
-def bare_update(training: Training, mode: str | None = None) -> Callable[[], object]:
-    """Forward, backward and step by plain PyTorch at its fastest, on one batch on the device.
+def bare_update(
+    training: Training, mode: str | None = None, size: int | None = None
+) -> Callable[[], object]:
+    """The loop's own gradient, and a step of plain SGD, on one batch on the device.
 
-    In the training's precision and layout; with a ``mode`` of torch.compile, compiled.
+    With a ``mode`` of torch.compile, the model is compiled.
     """
     engine, network, config = training.engine, training.network.train(), training.config
-    (batch,) = training.data.plain_batches([torch.arange(config.batch_size)])
+    (batch,) = training.data.plain_batches([torch.arange(size or config.batch_size)])
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
     if mode:
         network = torch.compile(network, mode=mode)  # type: ignore[assignment]
-    scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.scaler.is_enabled())
+    parameters = [*network.parameters()]
 
-    def update() -> object:
-        optimizer.zero_grad()
-        with torch.autocast(engine.device.type, engine.autocast, enabled=bool(engine.autocast)):
-            logits = network(batch[0])
-        loss = torch.nn.functional.cross_entropy(logits.float(), batch[1])
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
+    def update() -> None:
+        engine.backward(network, *batch, len(batch[1]), parameters)
+        engine.update(optimizer)
 
     return update
 
