@@ -7,6 +7,8 @@ from igo.noise.measure import measure_noise as measure_noise
 from igo.noise.meter import NoiseMeter as NoiseMeter
 from igo.noise.noise import Noise as Noise
 from igo.noise.noise import noise_level as noise_level
+from igo.noise.smoothed import SmoothedLoss as SmoothedLoss
+from igo.noise.smoothed import smoothed_loss as smoothed_loss
 from igo.plans.arguments import Algorithm3 as Algorithm3
 from igo.plans.arguments import PlanError as PlanError
 from igo.plans.arguments import PlanWarning as PlanWarning

@@ -4,6 +4,7 @@ import math
 import tarfile
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_the_interval_of_a_median_has_95_per_cent_by_the_order_of_values() -> No
 
 
 @pytest.mark.parametrize("program", [report, table])
-def test_a_target_is_a_share(program: object, methods: Path, tmp_path: Path) -> None:
+def test_a_target_is_a_share(program: Any, methods: Path, tmp_path: Path) -> None:
     composed = OmegaConf.create(
         {"runs": str(methods), "output": str(tmp_path / "out"), "target": 36}
     )

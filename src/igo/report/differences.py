@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 from polars import DataFrame
 
 from igo.ground.files import Record
+from igo.ground.statistics import Array
 from igo.report.reading import TOTALS
 
 SAME = 1e-6  # Totals that differ by a smaller share are called equal.
@@ -41,8 +43,11 @@ def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     Then nothing tells which of the two made a difference.
     """
     one, other = (curves.filter(setting=setting) for setting in (first, second))
-    epochs = one.join(other, on="epoch")
-    b, other_b = epochs["b_m_mean"], epochs["b_m_mean_right"]
-    eta_ratio = epochs["eta_m_mean"] / epochs["eta_m_mean_right"]
-    grows = any(sizes.max() > (1 + LEAST) * sizes.min() for sizes in (b, other_b))
-    return grows and all(x.log().abs().max() > LEAST for x in (b / other_b, eta_ratio))
+    names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")
+    b, other_b, eta, other_eta = one.join(other, on="epoch").select(names).to_numpy().T
+    b_changes = _differs(b, b[:1]) or _differs(other_b, other_b[:1])
+    return b_changes and _differs(b, other_b) and _differs(eta, other_eta)
+
+
+def _differs(values: Array, others: Array) -> bool:
+    return bool((np.abs(values - others) > LEAST * others).any())

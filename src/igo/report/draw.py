@@ -7,7 +7,7 @@ have the same figure as PNG, PDF and SVG.
 import io
 import math
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ LONGEST = 22  # Characters in a line of a label.
 MOST_BANDS = 4  # More shaded intervals in one panel would hide each other.
 SCALE = {"test/accuracy": 100}  # An accuracy is shown in per cent.
 LOG_FROM = 3  # An axis is logarithmic if its largest mean is so many times its smallest.
-Looks = Mapping[str, dict[str, Any]]  # The colour and the dashes of each label.
+Looks = dict[str, dict[str, Any]]  # The colour and the dashes of each label.
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class Figure:
 def panels(count: int, labels: Collection[str]) -> tuple[Drawing, list[Axes]]:
     """The empty panels of a figure, row by row, with room for labels beside their lines."""
     rows, columns = math.ceil(count / 2), min(count, 2)
-    height = max(HEIGHT, ROOM + LINE * _lines_of(labels) * (len(labels) + 1))
-    drawing = Drawing(figsize=(WIDTH * columns, height * rows), layout="constrained")
+    size = WIDTH * columns, _height(labels) * rows
+    drawing = Drawing(figsize=size, layout="constrained")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
     for unused in axes[count:]:
         unused.remove()
@@ -242,8 +242,7 @@ def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> No
     ends = sorted(
         (*to_panel.transform((xs[-1], ys[-1]))[::-1], label) for label, xs, ys, *_ in groups
     )
-    height = ax.get_figure().get_size_inches()[1] / ax.get_gridspec().nrows - ROOM
-    steps = np.arange(len(ends)) * _lines_of(looks) * LINE / height
+    steps = np.arange(len(ends)) * _lines_of(looks) * LINE / (_height(looks) - ROOM)
     # A label that would touch the one below goes up; at the panel's top all go down again.
     levels = np.maximum.accumulate([y for y, _, _ in ends] - steps) + steps
     levels = np.minimum(levels, 1 - steps[::-1])
@@ -261,6 +260,11 @@ def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> No
         )
 
 
-def _lines_of(labels: Iterable[str]) -> int:
+def _height(labels: Collection[str]) -> float:
+    """Inches of a panel whose labels have room."""
+    return max(HEIGHT, ROOM + LINE * _lines_of(labels) * (len(labels) + 1))
+
+
+def _lines_of(labels: Collection[str]) -> int:
     """The most lines of a label, of which none is longer than LONGEST."""
     return max((len(textwrap.wrap(label, LONGEST)) for label in labels), default=0)

@@ -118,8 +118,8 @@ def _means(counts: Collection[int]) -> str:
 def grid(settings: DataFrame, name: str) -> Figure:
     """Accuracy against split, a line for each p."""
     label = pl.format("p = {}", "p").alias("label")
-    columns = (label, "p", "split", "n", *statistics_of(REACHED), "updates_mean")
-    table = settings.select(*columns).sort("p", "split")
+    table = settings.select(label, "p", "split", "n", *statistics_of(REACHED), "updates_mean")
+    table = table.sort("p", "split")
     caption = (
         f"Means over seeds (n = {in_range(table['n'])}) at the last epoch with 95 % intervals; a"
         " line for each p, along which δₘ is the same. split = 1 lowers the learning rate alone,"

@@ -75,7 +75,7 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
         )
     names = labels(settings)
     rows = settings.to_dicts()
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for row in rows:
         low, high = row["test/accuracy_low"], row["test/accuracy_high"]
         cells.append(

@@ -1,0 +1,128 @@
+"""The smoothed loss of any network at a point: by the ball of radius δ, and by SGD's own noise."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from igo.ground.numbers import POSITIVE, at_least, check
+from igo.noise.measure import Loss, measure_noise, untouched
+from igo.noise.noise import noise_level
+
+
+@dataclass(frozen=True)
+class SmoothedLoss:
+    """How much smoothing raises the loss at a point x, with standard errors over the draws.
+
+    ``loss`` is f(x), and ``delta`` is δ = η√(C²/b). ``ball`` is E f(x − δu) − f(x) for u uniform
+    in the unit ball, as the slides smooth f. ``own`` is E f(x − ηω) − f(x) for ω = ∇f_S(x) − ∇f(x)
+    of mini-batches S, as SGD does.
+    """
+
+    loss: float
+    delta: float
+    ball: float
+    ball_error: float
+    own: float
+    own_error: float
+
+
+def smoothed_loss(
+    network: nn.Module,
+    loss: Loss,
+    loader: Iterable[Any],
+    evaluation: Iterable[Any],
+    *,
+    n: int,
+    learning_rate: float,
+    draws: int = 32,
+    seed: int = 0,
+) -> SmoothedLoss:
+    """Measure by how much noise raises the loss, and leave the model unchanged.
+
+    It takes 4 · ``draws`` + 1 passes over ``evaluation``, and one over ``loader``. Each draw is
+    used with both signs, so that the part which is linear in it vanishes.
+
+    >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
+    >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+    >>> loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, drop_last=True)
+    >>> model, loss = torch.nn.Linear(3, 1), torch.nn.functional.mse_loss
+    >>> smoothed = igo.smoothed_loss(model, loss, loader, [(x, x.sum(1, keepdim=True))],
+    ...                              n=64, learning_rate=0.1)
+    >>> 0 < smoothed.ball < smoothed.own
+    True
+
+    Args:
+        network: in the mode that it is trained in.
+        loss: mean loss of a batch (outputs, targets).
+        loader: shuffled batches (inputs, targets) of one size b, as for ``igo.measure_noise``.
+        evaluation: batches (inputs, targets) over which f is computed, the same in each pass: all
+            training samples, or some of them.
+        n: training samples that ``loader`` draws from.
+        learning_rate: η.
+        draws: how many draws of each of the two kinds of noise.
+        seed: of the draws, the loader's shuffle, dropout and augmentation.
+
+    Raises:
+        ValueError: as ``igo.measure_noise``; η is not above 0, or there are fewer than 2 draws.
+    """
+    check(POSITIVE, learning_rate=learning_rate)
+    check(at_least(2), whole=True, draws=draws)
+    noise = measure_noise(network, loss, loader, n=n, seed=seed)
+    delta = noise_level(learning_rate, noise.batch_size, noise.variance)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    sizes = [parameter.numel() for parameter in parameters]
+    x = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+
+    @torch.no_grad()
+    def put(point: Tensor) -> None:
+        for parameter, part in zip(parameters, point.split(sizes), strict=True):
+            parameter.copy_(part.view_as(parameter))
+
+    @torch.no_grad()
+    def loss_at(point: Tensor) -> float:
+        put(point)
+        total, samples = 0.0, 0
+        for inputs, targets in evaluation:
+            total += float(loss(network(inputs), targets)) * len(targets)
+            samples += len(targets)
+        return total / samples
+
+    def gradient(batch: Any) -> Tensor:
+        put(x)
+        network.zero_grad()
+        inputs, targets = batch
+        loss(network(inputs), targets).backward()
+        return torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
+
+    def steps_of_ball() -> Iterator[Tensor]:
+        for _ in range(draws):
+            direction = torch.randn_like(x)
+            radius = torch.rand_like(x[0]) ** (1 / len(x))  # The ball's volume is uniform in it.
+            yield direction * (delta * radius / direction.norm())
+
+    def steps_of_sgd() -> Iterator[Tensor]:
+        total, count = torch.zeros_like(x), 0
+        for batch in loader:
+            total += gradient(batch)
+            count += 1
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
+        for batch in itertools.islice(batches, draws):
+            yield learning_rate * (gradient(batch) - total / count)
+
+    def rise(steps: Iterator[Tensor]) -> tuple[float, float]:
+        rises = [(loss_at(x + step) + loss_at(x - step)) / 2 - level for step in steps]
+        return statistics.fmean(rises), statistics.stdev(rises) / math.sqrt(draws)
+
+    with untouched(network, seed):
+        try:
+            level = loss_at(x)
+            ball, own = rise(steps_of_ball()), rise(steps_of_sgd())
+        finally:
+            put(x)
+    return SmoothedLoss(level, delta, *ball, *own)

@@ -1,0 +1,133 @@
+"""``igo.smoothed_loss``: a quadratic's closed form, enumeration, and what it leaves alone."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import DataLoader, TensorDataset
+
+import igo
+
+RATE = 0.3
+
+
+def loader_of(data: TensorDataset, b: int) -> DataLoader[Any]:
+    return DataLoader(data, batch_size=b, shuffle=True, drop_last=True)
+
+
+def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() -> None:
+    """E f(x + s) − f(x) = tr(H E[ssᵀ])/2, for the ball with E[uuᵀ] = I/(P + 2)."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(48, 3, generator=random, dtype=torch.float64)
+    y = torch.randn(48, 1, generator=random, dtype=torch.float64)
+    model = nn.Linear(3, 1).double()
+    smoothed = igo.smoothed_loss(
+        model,
+        mse_loss,
+        loader_of(TensorDataset(x, y), 6),
+        [(x, y)],
+        n=48,
+        learning_rate=RATE,
+        draws=4000,
+    )
+    inputs = torch.cat([x, torch.ones(48, 1)], 1)
+    hessian = 2 * inputs.T @ inputs / 48
+    gradients = 2 * (model(x) - y).detach() * inputs
+    # Batches of b of n without replacement.
+    covariance = gradients.T.cov(correction=0) * (48 - 6) / 47 / 6
+    own = RATE**2 * float((hessian @ covariance).trace()) / 2
+    ball = smoothed.delta**2 * float(hessian.trace()) / (4 + 2) / 2
+    assert smoothed.loss == pytest.approx(mse_loss(model(x), y).item())
+    assert abs(smoothed.own - own) < 3 * smoothed.own_error < own / 5
+    assert abs(smoothed.ball - ball) < 3 * smoothed.ball_error < ball / 5
+    noise = igo.measure_noise(model, mse_loss, loader_of(TensorDataset(x, y), 6), n=48, seed=0)
+    assert smoothed.delta == pytest.approx(RATE * math.sqrt(noise.variance / 6))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    layers = nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 3)
+    return nn.Sequential(*layers).double()
+
+
+def test_own_noise_is_that_of_all_batches() -> None:
+    """All 20 batches of 3 of 6 samples, of a loss that is not quadratic."""
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    model = network()
+    smoothed = igo.smoothed_loss(
+        model,
+        cross_entropy,
+        loader_of(TensorDataset(x, y), 3),
+        [(x[:4], y[:4]), (x[4:], y[4:])],
+        n=6,
+        learning_rate=2.0,
+        draws=2000,
+    )
+
+    def gradient(rows: tuple[int, ...]) -> list[Tensor]:
+        with torch.enable_grad():
+            value = cross_entropy(model(x[[*rows]]), y[[*rows]])
+        return [*torch.autograd.grad(value, [*model.parameters()])]
+
+    mean = gradient(tuple(range(6)))
+    point = [parameter.detach().clone() for parameter in model.parameters()]
+    rises = []
+    for rows, sign in itertools.product(itertools.combinations(range(6), 3), (1, -1)):
+        with torch.no_grad():
+            moved = zip(model.parameters(), point, gradient(rows), mean, strict=True)
+            for parameter, place, own, center in moved:
+                parameter.copy_(place - sign * 2.0 * (own - center))
+            rises.append(cross_entropy(model(x), y).item() - smoothed.loss)
+            for parameter, place in zip(model.parameters(), point, strict=True):
+                parameter.copy_(place)
+    expected = sum(rises) / len(rises)
+    assert abs(smoothed.own - expected) < 3 * smoothed.own_error < expected / 5
+
+
+def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
+    """Parameters, statistics of BatchNorm, gradients and random numbers, to the bit."""
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(x, x[:, 0].gt(0).long())
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    content = [value.clone() for value in model.state_dict().values()]
+    state = torch.get_rng_state()
+    first, second = (
+        igo.smoothed_loss(
+            model,
+            cross_entropy,
+            loader_of(data, 8),
+            [data.tensors],
+            n=32,
+            learning_rate=RATE,
+            draws=3,
+            seed=seed,
+        )
+        for seed in (5, 5)
+    )
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, model.state_dict().values(), content))
+    assert all(bool((parameter.grad == 1).all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"learning_rate": 0.0}, r"learning_rate=0\.0: it must be above 0"),
+        ({"draws": 1}, "draws=1: it must be 2 or more"),
+        ({"n": 0}, "n=0: it must be 1 or more"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: dict[str, float], words: str) -> None:
+    x = torch.zeros(8, 2, dtype=torch.float64)
+    data = TensorDataset(x, torch.zeros(8, dtype=torch.long))
+    named: dict[str, Any] = {"n": 8, "learning_rate": 0.1} | arguments
+    with pytest.raises(ValueError, match=words):
+        igo.smoothed_loss(network(), cross_entropy, loader_of(data, 4), [data.tensors], **named)
