@@ -135,7 +135,8 @@ LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
 # A micro-batch of the numbers x as libraries make it, and the numbers in it.
 LAYOUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
     "inputs and targets": (lambda x: (x, -x), itemgetter(0)),
-    "webdataset's batched": (lambda x: [x.float().outer(torch.ones(3)), x], itemgetter(1)),
+    "webdataset's batched": (lambda x: [x, ["word"] * len(x)], itemgetter(0)),
+    "TensorDataset's": (lambda x: [x.float().outer(torch.ones(3)), x], itemgetter(1)),
     "HF datasets' batch": (
         lambda x: {"text": ["word"] * len(x), "tokens": [[1, 2]] * len(x), "id": x.tolist()},
         itemgetter("id"),

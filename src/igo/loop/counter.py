@@ -312,9 +312,10 @@ def _possible_sizes(batch: Any) -> set[int]:
     """How many samples a batch may have: the rows of its tensors, or the lengths of its lists."""
     if not isinstance(batch, list | tuple):
         return _lengths(batch)
-    sizes = set[int]().union(*map(_lengths, batch))
-    # A list of tensors with as many rows has a batch's fields, and any other may be of samples.
-    has_fields = len(sizes) == 1 and all(hasattr(field, "ndim") for field in batch)
+    lengths = [*map(_lengths, batch)]
+    sizes = set[int]().union(*lengths)
+    # A tensor beside others as long is a field of a batch. Any other list may be one of samples.
+    has_fields = len(sizes) == 1 and all(lengths) and any(hasattr(x, "ndim") for x in batch)
     return sizes if has_fields else sizes | {len(batch)}
 
 
