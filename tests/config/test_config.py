@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 import yaml
 from conftest import ROOT, configure
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 import igo
 from igo.config import rules
-from igo.config.load import make_plan
+from igo.config.load import make_plan, read_config
 from igo.config.own import with_options
 from igo.plans.profiles import parameters
 from igo.train import models
@@ -76,6 +78,22 @@ def test_settings_that_mean_the_same_are_the_same_run() -> None:
     ):
         assert configure(*typed) == configure(*same), typed
     assert configure("max_batch_size=1436") != configure()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "schedule=linear",
+        "schedule.rate=linear schedule.clock=updates",
+        "schedule.rate=constant batch_size={0:16,2000:32}",
+        "schedule=step schedule.lam=2 schedule.kappa=1.4142135623730951",
+    ],
+)
+def test_a_record_is_read_as_the_configuration_that_it_is(typed: str, tmp_path: Path) -> None:
+    config = configure(*with_options(typed.split()))
+    file = tmp_path / "config.yaml"
+    file.write_text(OmegaConf.to_yaml(asdict(config)))
+    assert read_config(file) == config
 
 
 def test_epsilon_chooses_the_stages_of_a_run() -> None:

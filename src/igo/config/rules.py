@@ -88,6 +88,7 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
         config.p = None
     if schedule.profile == "linear":
         schedule.profile, config.p = "polynomial", 1.0  # Runs are named so.
+        schedule.rate = schedule.rate and "polynomial"
     schedule.stages = _stages(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway.
