@@ -6,15 +6,19 @@ import json
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from conftest import python
+from jinja2 import Environment, FileSystemLoader
 from omegaconf import OmegaConf
 from PIL import Image
+from polars import DataFrame
 from recorded import METHODS, edit, record_runs
 
 from igo.report import report
+from igo.report.output import csv_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
@@ -143,3 +147,14 @@ def test_on_a_phone_without_a_network(site: Path, tmp_path: Path) -> None:
     assert probe is not None, "the probe ended early"
     findings = json.loads(html.unescape(probe[1]))
     assert findings == {"wide": [390, 390], "drawn": True, "whole": True, "shown": True}
+
+
+def test_a_name_is_no_formula_of_a_spreadsheet_and_no_command_of_tex() -> None:
+    table = DataFrame({"name": ["=1+1", "+x", "@y", "a=b"], "number": [-1, 2, 3, 4]})
+    cells = [row["name"] for row in csv.DictReader(csv_of(table).decode().splitlines())]
+    assert cells == ["'=1+1", "'+x", "'@y", "a=b"]
+    environment = Environment(loader=FileSystemLoader(report.HERE), autoescape=False)
+    environment.filters["number"] = lambda *_: "1"
+    setting = r"\input{x}^~", defaultdict[str, int](int)
+    text = environment.get_template("page.tex").render(settings=[setting])
+    assert r"\textbackslash input\{x\}\textasciicircum \textasciitilde" in text

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from polars import DataFrame
 
+from igo.report.output import csv_of
+
 
 class Colour(NamedTuple):
     """One colour on white paper and on a dark screen."""
@@ -97,7 +99,7 @@ class Figure:
 
     def files(self) -> dict[str, bytes]:
         """The content of each file by suffix: the same bytes for the same data."""
-        files = {"csv": self.table.write_csv().encode()}
+        files = {"csv": csv_of(self.table)}
         # No version and no date is written: the same data give the same bytes.
         undated: dict[str, Any] = {
             "png": {"Software": None},

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from polars import DataFrame, String, col
+
 from igo.ground.errors import require
 from igo.ground.files import replace_all, writing
 
@@ -12,6 +14,12 @@ def output_folder(output: object) -> Path:
     is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
     require(is_name, "output", output, "it must be the name of a folder")
     return Path(str(output))
+
+
+def csv_of(table: DataFrame) -> bytes:
+    """A table as CSV. A spreadsheet takes no text of it for a formula, as a record may hold any."""
+    texts = col(String).str.replace("^([=+@])", "'$1")
+    return table.with_columns(texts).write_csv().encode()
 
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -22,7 +22,7 @@ from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json
 from igo.ground.statistics import reach
-from igo.report.output import write_output
+from igo.report.output import csv_of, write_output
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
 
@@ -412,9 +412,9 @@ def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {
-        "table.csv": runs.write_csv().encode(),
+        "table.csv": csv_of(runs),
         "table.parquet": parquet.getvalue(),
-        "summary.csv": summarise(settings).write_csv().encode(),
+        "summary.csv": csv_of(summarise(settings)),
     }
     write_output(folder, contents)
     return [folder / name for name in contents]

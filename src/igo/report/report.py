@@ -22,7 +22,7 @@ from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.differences import number
 from igo.report.names import labels, without_delta
-from igo.report.output import output_folder, write_output
+from igo.report.output import csv_of, output_folder, write_output
 from igo.report.reading import TOTALS, constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
@@ -79,7 +79,7 @@ def _tables(results: Results) -> dict[str, bytes]:
         "setting", "seed", "run", nulls_last=True
     )
     tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
-    return {name: table.write_csv().encode() for name, table in tables.items()}
+    return {name: csv_of(table) for name, table in tables.items()}
 
 
 def render(
