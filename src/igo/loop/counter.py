@@ -111,6 +111,16 @@ class Counter:
         return self.plan.samples_of(self.updates)
 
     @property
+    def unmeasurable(self) -> str:
+        """Why ``igo.measure_noise`` must not use its batches now; empty if it may."""
+        if self.updates == 0 or self.done:
+            return ""
+        return (
+            "gives the batches of a training in progress, which this would disturb: measure with"
+            " another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
+        )
+
+    @property
     def done(self) -> bool:
         """Whether all updates of the plan are made."""
         return self.updates >= self.plan.updates

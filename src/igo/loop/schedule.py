@@ -44,6 +44,7 @@ class Batches:
     """
 
     loader: Any = None  # __getattr__ asks for it before a copy has its own
+    unmeasurable = "counts an update with each batch: measure with the one that it was made with"
 
     def __init__(self, schedule: Schedule, loader: Iterable[Any]) -> None:
         vars(self).update(schedule=schedule, loader=loader)

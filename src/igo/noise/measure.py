@@ -92,71 +92,68 @@ def measure_noise(
         "give loss (of outputs and targets) or loss_of (of model and batch)",
     )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
-    least = batches or 2
-    ddp = isinstance(network, nn.parallel.DistributedDataParallel)
-    group: Any = network.process_group if ddp else None
+    least_batches = batches or 2
+    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
+    group: Any = network.process_group if is_parallel else None
     ranks = group.size() if group else 1
     _check_measurable(network, loss, loader)
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with untouched(network, seed):
-        spread, sizes, missed = Spread(named.values()), set[int](), [*named]
-        if group:  # each rank draws batches and dropout of its own
+        spread, sizes, unreached = Spread(parameters.values()), set[int](), [*parameters]
+        if group:  # Each rank draws batches and dropout of its own.
             start = int(torch.randint(2**62, ()))
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
         for number, batch in enumerate(itertools.islice(loader, batches or MOST), start=1):
             network.zero_grad()
-            if loss_of is not None:
-                value = loss_of(network, batch)
-            elif loss is not None:  # one of the two is given
-                is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-                refuse(
-                    not is_pair, "loss needs batches of (inputs, targets); for others give loss_of"
-                )
-                inputs, targets = batch
-                value = loss(network(inputs), targets)
+            mean = _mean_loss(network, batch, loss, loss_of)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
-            several = f"batches of {sorted(sizes)} samples: they must be of one size"
-            refuse(len(sizes) > 1, several)
-            if value.ndim or not math.isfinite(value.item()):
-                wrong = f"of shape {[*value.shape]}" if value.ndim else value.item()
-                raise ValueError(f"the loss of batch {number} is {wrong}: it must be a finite mean")
-            value.backward()
-            # Added at once, so that memory does not grow with the number of batches.
-            spread.add([parameter.grad for parameter in named.values()])
-            missed = [name for name in missed if named[name].grad is None]
-    refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
+            problem = f"batches of {sorted(sizes)} samples: they must be of one size"
+            refuse(len(sizes) > 1, problem)
+            if mean.ndim or not math.isfinite(mean.item()):
+                kind = f"of shape {[*mean.shape]}" if mean.ndim else mean.item()
+                raise ValueError(f"the loss of batch {number} is {kind}: it must be a finite mean")
+            mean.backward()
+            # A gradient is added at once, so that memory does not grow with their number.
+            spread.add([parameter.grad for parameter in parameters.values()])
+            unreached = [name for name in unreached if parameters[name].grad is None]
     refuse(
-        missed,
-        f"no gradient reaches {', '.join(missed[:3])}{' …' if missed[3:] else ''}: set"
+        spread.count < least_batches, f"batches={least_batches}: the loader has only {spread.count}"
+    )
+    refuse(
+        unreached,
+        f"no gradient reaches {', '.join(unreached[:3])}{' …' if unreached[3:] else ''}: set"
         " requires_grad=False if the loss does not use a parameter; under checkpointing use"
         " use_reentrant=False, which needs no input with a gradient",
     )
-    measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
-    overflows = f"C² is {measured.variance}: the loss is finite, a gradient is not"
-    refuse(not math.isfinite(measured.variance), overflows)
-    return measured
+    result = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
+    problem = f"C² is {result.variance}: the loss is finite, a gradient is not"
+    refuse(not math.isfinite(result.variance), problem)
+    return result
+
+
+def _mean_loss(network: nn.Module, batch: Any, loss: Any, loss_of: Any) -> Any:
+    if loss_of is not None:
+        return loss_of(network, batch)
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    refuse(not is_pair, "loss needs batches of (inputs, targets); for others give loss_of")
+    inputs, targets = batch
+    return loss(network(inputs), targets)
 
 
 def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     """Refuse what would give a wrong C² without an error, and warn of what may."""
-    summed = getattr(loss, "reduction", "mean") == "sum"
-    refuse(summed, "loss has reduction='sum': C² needs the mean of a batch")
+    is_summed = getattr(loss, "reduction", "mean") == "sum"
+    refuse(is_summed, "loss has reduction='sum': C² needs the mean of a batch")
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
-    trained = any(p.requires_grad for p in network.parameters())
-    refuse(not trained, "no parameter requires a gradient")
+    has_parameters = any(p.requires_grad for p in network.parameters())
+    refuse(not has_parameters, "no parameter requires a gradient")
     # Optimizers that step in the backward pass do it there, to save memory.
-    hooked = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
-    refuse(hooked, "a parameter has a post_accumulate_grad hook: backward would train it")
-    refuse(
-        hasattr(getattr(loader, "schedule", None), "get_last_lr"),
-        "loader counts an update with each batch: measure with the one that it was made with",
-    )
+    has_hook = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
+    refuse(has_hook, "a parameter has a post_accumulate_grad hook: backward would train it")
     sampler = getattr(loader, "batch_sampler", None)
-    refuse(
-        getattr(sampler, "updates", 0) and not getattr(sampler, "done", True),  # igo.BatchSampler
-        "loader gives the batches of a training in progress, which this would disturb: measure with"
-        " another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)",
-    )
+    for source in (loader, sampler):  # One that trains says so.
+        reason = getattr(source, "unmeasurable", "")
+        refuse(reason, f"loader {reason}")
     if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
         _warn("the loader gives the samples in order: C² needs shuffled ones, shuffle=True")
     if not network.training and any(isinstance(m, _DropoutNd) for m in network.modules()):
@@ -169,16 +166,17 @@ def _warn(text: str) -> None:
 
 def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
     """b, as given or as the batch has it; on several ranks a batch is one rank's share of b."""
-    seen = None
+    loaded_size = None
     if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
         inputs, targets = batch
         if len(inputs) == len(targets):
-            seen = len(targets)
-    size = batch_size or (0 if ranks > 1 else seen) or 0
-    refuse(size == 0, "batch_size=None: give the samples of a batch, over all ranks")
-    if seen not in (None, size // ranks, -(-size // ranks)):
-        each = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise ValueError(f"batch_size={size}: the loader gives {seen} samples{each}")
+            loaded_size = len(targets)
+    size = batch_size or (loaded_size if ranks == 1 else None)
+    if size is None:
+        raise ValueError("batch_size=None: give the samples of a batch, over all ranks")
+    if loaded_size not in (None, size // ranks, -(-size // ranks)):
+        place = f" on each of {ranks} ranks" if ranks > 1 else ""
+        raise ValueError(f"batch_size={size}: the loader gives {loaded_size} samples{place}")
     return size
 
 
@@ -195,8 +193,8 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
     _copy(buffers, network.buffers())
     gradients = [parameter.grad for parameter in parameters]
-    forked = torch.random.fork_rng(devices=[*gpus])
-    with torch.inference_mode(mode=False), torch.enable_grad(), forked, python_generators():
+    random_states = torch.random.fork_rng(devices=[*gpus])
+    with torch.inference_mode(mode=False), torch.enable_grad(), random_states, python_generators():
         if seed is not None:
             torch.manual_seed(seed)
             seed_python(seed)
@@ -212,8 +210,8 @@ def _copy(onto: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
     """Copy into other tensors. Those of one dtype take a GPU one launch, of several one each."""
     pairs = [*zip(onto, tensors, strict=True)]
     for dtype in {target.dtype for target, _ in pairs}:
-        same = zip(*(pair for pair in pairs if pair[0].dtype is dtype), strict=True)
-        torch._foreach_copy_(*same)  # type: ignore[arg-type]
+        pairs_of_dtype = zip(*(pair for pair in pairs if pair[0].dtype is dtype), strict=True)
+        torch._foreach_copy_(*pairs_of_dtype)  # type: ignore[arg-type]
 
 
 def is_sharded(network: nn.Module) -> bool:
@@ -240,11 +238,11 @@ class Spread:
         kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
         d, device = sum(p.numel() for p in self._like), self._like[0].device
         self._mean = torch.zeros(d, dtype=kind, device=device)
-        # Always the same signs, so that a measurement can be repeated to the bit.
+        # The signs are always the same, so that a measurement can be repeated to the bit.
         random_bits = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)
-        self._squares: list[Tensor] = []  # of the contrasts
+        self._squares: list[Tensor] = []  # one for the contrast of each gradient
         self._projections: list[Tensor] = []
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
@@ -258,9 +256,9 @@ class Spread:
         change = g - self._mean
         self._squares.append(_square(change) * ((self.count - 1) / self.count))
         self._mean += change.div_(self.count)
-        # Entries with random signs, each in one of WIDTH sums.
-        signed = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
-        self._projections.append(signed.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
+        # The entries have random signs, and each is in one of WIDTH sums.
+        signed_numbers = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
+        self._projections.append(signed_numbers.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
     def noise(
         self, *, batch_size: int, n: int, sampling: str = "disjoint", own_noise: bool = True
@@ -273,14 +271,18 @@ class Spread:
         sums = torch.stack([*self._squares, _square(self._mean)])
         numbers = torch.cat([sums, *self._projections]).cpu()  # one copy from the device
         *squares, mean_square = numbers[: self.count + 1].tolist()
-        projected = numbers[self.count + 1 :].view(self.count, WIDTH)
-        shares = (projected - projected.mean(dim=0)).square().sum(dim=1)
+        projections = numbers[self.count + 1 :].view(self.count, WIDTH)
+        shares = (projections - projections.mean(dim=0)).square().sum(dim=1)
         # The projections only divide the sum among the gradients; the sum itself is exact.
         shares *= sum(squares) / max(float(shares.sum()), 1e-300)
         return from_spreads(
-            shares.tolist(), mean_square,
-            batch_size=batch_size, n=n, sampling=sampling, own_noise=own_noise,
-        )  # fmt: skip
+            shares.tolist(),
+            mean_square,
+            batch_size=batch_size,
+            n=n,
+            sampling=sampling,
+            own_noise=own_noise,
+        )
 
 
 def _square(vector: Tensor) -> Tensor:

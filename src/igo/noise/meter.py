@@ -65,7 +65,7 @@ class NoiseMeter:
         short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
         refuse(short, "parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
-        self._size = 0.0  # samples of a part
+        self._part_size = 0.0  # in samples
         self._begin()
         self._ranks, self._group = 1, None
         if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -78,14 +78,15 @@ class NoiseMeter:
             warnings.warn("BatchNorm in train mode: C² depends on the size of parts", stacklevel=2)
 
     def _begin(self) -> None:
-        self._parts = self._samples = 0  # of this rank
+        self._parts = self._samples = 0  # this rank's, in the batch so far
         self._moment: Any = 0.0  # Σ ‖what a part added to the gradient‖²/s_k
-        self._own: dict[Tensor, Tensor] = {}  # the gradients of this rank, by parameter
-        self._before: dict[Tensor, Tensor] = {}  # those after the part before
+        # The gradients of this rank by parameter, and what they were before the newest part.
+        self._gradients: dict[Tensor, Tensor] = {}
+        self._earlier_gradients: dict[Tensor, Tensor] = {}
 
     def _keep(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
-            self._own[parameter] = parameter.grad.detach().clone()
+            self._gradients[parameter] = parameter.grad.detach().clone()
 
     @property
     def noise(self) -> Noise | None:
@@ -104,7 +105,7 @@ class NoiseMeter:
         if updates > LEAST_FOR_INTERVAL - 0.1 and mean > 0:
             spread = max(self._sums["c2_square"] / weight - mean**2, 0.0)
             interval = around(mean, (math.sqrt(spread / (updates - 1)) / mean, updates))
-        return Noise(mean, interval, square, round(self._size), round(updates), "parts")
+        return Noise(mean, interval, square, round(self._part_size), round(updates), "parts")
 
     def part(self, samples: int) -> None:
         """Take in a micro-batch of so many samples: call it after each micro-batch's backward.
@@ -118,12 +119,13 @@ class NoiseMeter:
         if not self._group:
             for parameter in self._parameters:
                 self._keep(parameter)
-        added = (g - self._before[p] if p in self._before else g for p, g in self._own.items())
-        self._moment += _square(added) / samples
+        earlier = self._earlier_gradients
+        additions = (g - earlier[p] if p in earlier else g for p, g in self._gradients.items())
+        self._moment += _square(additions) / samples
         self._parts += 1
         self._samples += samples
-        self._before = dict(self._own)
-        # ‖ḡ‖² if this is the last part; taken here, as a GradScaler may unscale before ``update``
+        self._earlier_gradients = dict(self._gradients)
+        # After the last part this is ‖ḡ‖². ``update`` comes too late, if a GradScaler has unscaled.
         self._square = _square(p.grad for p in self._parameters if p.grad is not None)
 
     def update(self, scale: float = 1.0) -> None:
@@ -135,41 +137,42 @@ class NoiseMeter:
             scale: of the loss at ``part``: ``scaler.get_scale()`` if a GradScaler scales it, also
                 after ``unscale_``.
         """
-        parts, own, moment = self._ranks * self._parts, self._samples, self._moment
+        parts, own_samples, moment = self._ranks * self._parts, self._samples, self._moment
         self._begin()
         if parts < 2:
             return
-        numbers = torch.stack([moment, torch.full_like(moment, own)])
+        numbers = torch.stack([moment, torch.full_like(moment, own_samples)])
         if self._group:
             dist.all_reduce(numbers, group=self._group)
-        moment, samples, norm = torch.stack([*numbers, self._square]).tolist()  # one wait for a GPU
+        # A GPU is read once.
+        moment, samples, norm = torch.stack([*numbers, self._square]).tolist()
         # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples. So
         # Σ s_k ‖g_k‖² is the moment times (B/R)², and around ḡ it is B ‖ḡ‖² less.
         # Its degrees of freedom: a batch of many parts says more of C² than one of two.
         weight = parts - 1
         c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
         finite = 1.0
-        if self._n is not None:  # drawn without replacement
+        if self._n is not None:  # Samples are drawn without replacement.
             c2 *= (self._n - 1) / self._n
             finite = (self._n - samples) / (self._n - 1)
         square = norm / scale**2 - c2 / samples * finite
         if not (math.isfinite(c2) and math.isfinite(square)):
             return
-        # By samples and not by updates, because b grows during the training.
+        # The averages decay by samples and not by updates, because b grows during the training.
         decay = 0.5 ** (samples / self._half_life)
         terms = {"weight": 1.0, "c2": c2, "c2_square": c2**2, "square": square}
         for name, term in terms.items():
             self._sums[name] = self._sums[name] * decay + weight * term
         self._sums["weights_square"] = self._sums["weights_square"] * decay**2 + weight**2
-        self._size = samples / parts
+        self._part_size = samples / parts
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, as plain numbers."""
-        return {"sums": dict(self._sums), "size": self._size}
+        return {"sums": dict(self._sums), "size": self._part_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called."""
-        self._sums, self._size = dict(state["sums"]), state["size"]
+        self._sums, self._part_size = dict(state["sums"]), state["size"]
         self._begin()
 
 

@@ -17,7 +17,7 @@ from igo.ground.numbers import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
 ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
-Interval = tuple[float, float]  # its ends
+Interval = tuple[float, float]  # the two ends
 LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
 
 
@@ -61,11 +61,12 @@ class Noise:
     @property
     def scale_interval(self) -> Interval | None:
         """An interval of B_simple, of 95 % or more: from those of C² and of ‖∇f‖²."""
-        of, ends = self.variance_interval, self.square_interval
-        if of is None or ends is None or ends[1] <= 0:
+        variance, square = self.variance_interval, self.square_interval
+        if not (variance and square and square[1] > 0):
             return None
-        # Opposite ends divided: wider than needed, and never too narrow.
-        return of[0] / ends[1], of[1] / ends[0] if ends[0] > 0 else math.inf
+        # Opposite ends are divided: that is wider than needed, and never too narrow.
+        high = variance[1] / square[0] if square[0] > 0 else math.inf
+        return variance[0] / square[1], high
 
 
 def noise_level(
@@ -173,8 +174,8 @@ def from_spreads(
     """
     k, b = len(spreads), batch_size
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
-    known = f"it must be one of {', '.join(SAMPLINGS)}"
-    refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {known}")
+    choices = f"it must be one of {', '.join(SAMPLINGS)}"
+    refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {choices}")
     # Means of samples that are drawn without replacement vary less, and those of disjoint batches
     # are no longer independent. F undoes this in C², and G in the part of ‖ḡ‖² that is noise.
     f, g = 1.0, 1.0
@@ -195,27 +196,27 @@ def from_spreads(
     square = mean_square - variance / (b * k) * g
     interval = None
     if k >= LEAST_FOR_INTERVAL:
-        # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
-        without = [total - spread * (k / (k - 1)) for spread in spreads]
-        interval = around(variance, (jackknife(without, total), k))
+        # Each of these leaves one batch out: Σ‖g - ḡ‖² of the others about their own mean.
+        sums_without_one = [total - spread * (k / (k - 1)) for spread in spreads]
+        interval = around(variance, (jackknife(sums_without_one, total), k))
     return Noise(variance, interval, square, b, k, sampling)
 
 
-def jackknife(without: Sequence[float] | NDArray[np.float64], estimate: float) -> float:
+def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float) -> float:
     """The standard error of the logarithm of an estimate from K terms.
 
-    ``without`` has K estimates, each without one of the terms. The error is infinite if one term is
+    Each of the K ``estimates`` leaves one of the terms out. The error is infinite if one term is
     nearly all.
 
     For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
     less with them: about 73 % for a gradient norm of tail index 3.
     """
-    k, least, largest = len(without), np.min(without), np.max(without)
-    if not 0 < ROUNDING * estimate < least <= largest < math.inf:
+    k, lowest, highest = len(estimates), np.min(estimates), np.max(estimates)
+    if not 0 < ROUNDING * estimate < lowest <= highest < math.inf:
         return math.inf
-    # The logarithm, because an error of a sum of squares is a factor: the interval cannot reach
-    # below 0.
-    logs = np.log(without)
+    # It is that of the logarithm, because an error of a sum of squares is a factor: the interval
+    # cannot reach below 0.
+    logs = np.log(estimates)
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
@@ -227,6 +228,6 @@ def reach(*errors: tuple[float, float]) -> float:
 def around(value: float, *errors: tuple[float, float]) -> Interval:
     """The 95 % interval of a value above 0, from errors of its logarithm as ``reach`` has them."""
     half = reach(*errors)
-    if half > 700:  # beyond it exp overflows
+    if half > 700:  # Beyond it exp overflows.
         return (0.0, math.inf)
     return value * math.exp(-half), value * math.exp(half)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-MOMENTUM = LEAST_SHARE = 0.75  # of Croce and Hein 2020, Algorithm 1
+MOMENTUM = LEAST_SHARE = 0.75  # as in Croce and Hein 2020, Algorithm 1
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
 
@@ -27,15 +27,15 @@ def surface(
     running statistics, which do not change with the parameters. Parameters that need no gradient
     are constants.
     """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    sizes = [p.numel() for p in named.values()]
+    parameters_by_name = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    sizes = [p.numel() for p in parameters_by_name.values()]
     n = sum(len(labels) for _, labels in batches)
 
     def value_and_gradient(parameters: Tensor) -> tuple[float, Tensor]:
         value, gradient = 0.0, torch.zeros_like(parameters)
         for images, labels in batches:
             point = parameters.detach().requires_grad_()
-            pieces = zip(named.items(), point.split(sizes), strict=True)
+            pieces = zip(parameters_by_name.items(), point.split(sizes), strict=True)
             values = {name: piece.view_as(p) for (name, p), piece in pieces}
             loss = cross_entropy(functional_call(network, values, (images,)), labels)
             # The last batch may be smaller.
@@ -44,13 +44,14 @@ def surface(
             value += share * float(loss.detach())
         return value, gradient
 
-    return value_and_gradient, torch.cat([p.detach().flatten() for p in named.values()])
+    weights = [p.detach().flatten() for p in parameters_by_name.values()]
+    return value_and_gradient, torch.cat(weights)
 
 
 def worst_rise(
-    function: Function, at: Tensor, radius: float, norm: str, steps: int, adaptive: bool
+    function: Function, weights: Tensor, radius: float, norm: str, steps: int, adaptive: bool
 ) -> float:
-    """The largest rise of the loss around w = ``at``, (d,), on the path of auto-PGD from w.
+    """The largest rise of the loss around w = ``weights``, (d,), on the path of auto-PGD from w.
 
     It is a lower bound, 0 or more, and not finite where the loss overflows. If ``adaptive``, a
     parameter that is zero stays zero.
@@ -60,42 +61,42 @@ def worst_rise(
     length is halved and the best point is restored, if too few steps since the last checkpoint went
     upwards, or if no step with this length reached a new best value.
     """
-    scale = at.abs() if adaptive else torch.ones_like(at)
+    scale = weights.abs() if adaptive else torch.ones_like(weights)
 
     def scaled(u: Tensor) -> tuple[float, Tensor]:
-        value, gradient = function(at + scale * u)
+        value, gradient = function(weights + scale * u)
         return value, scale * gradient
 
-    checks, shares = set(), [0, 22]  # percent of the steps, closer together towards the end
+    checkpoints, shares = set(), [0, 22]  # percent of the steps, closer together towards the end
     while shares[-1] <= 100:
-        checks.add(math.ceil(shares[-1] * steps / 100))
+        checkpoints.add(math.ceil(shares[-1] * steps / 100))
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
     step = 2 * radius
-    point = previous = torch.zeros_like(at)
-    before, gradient = scaled(point)
-    value, best = before, (before, point, gradient)
-    last_check, last_best, halved, upwards = 0, value, True, 0
+    point = previous = torch.zeros_like(weights)
+    first_value, gradient = scaled(point)
+    value, best = first_value, (first_value, point, gradient)
+    last_check, last_best, is_halved, rises = 0, value, True, 0
     for k in range(steps):
         unit = gradient.sign() if norm == "inf" else gradient / gradient.norm().clamp(min=1e-30)
-        moved = project(point + step * unit, radius, norm)
+        next_point = project(point + step * unit, radius, norm)
         if k:
-            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - previous)
-            moved = project(moved, radius, norm)
-        previous, point, last = point, moved, value
+            way = MOMENTUM * (next_point - point) + (1 - MOMENTUM) * (point - previous)
+            next_point = project(point + way, radius, norm)
+        previous, point, last_value = point, next_point, value
         value, gradient = scaled(point)
         if not math.isfinite(value):
             return value
-        upwards += value > last
+        rises += value > last_value
         best = max(best, (value, point, gradient), key=lambda state: state[0])
-        if k + 1 in checks:
-            too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
-            stalled = not halved and best[0] == last_best
-            halved = too_few or stalled
-            if halved:
+        if k + 1 in checkpoints:
+            rises_too_seldom = rises < LEAST_SHARE * (k + 1 - last_check)
+            is_stalled = not is_halved and best[0] == last_best
+            is_halved = rises_too_seldom or is_stalled
+            if is_halved:
                 step /= 2
                 value, point, gradient = best
-            last_check, last_best, upwards = k + 1, best[0], 0
-    return best[0] - before
+            last_check, last_best, rises = k + 1, best[0], 0
+    return best[0] - first_value
 
 
 def project(u: Tensor, radius: float, norm: str) -> Tensor:
