@@ -6,7 +6,7 @@ A new dashboard replaces the view that this program saved before.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,29 +28,25 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Test accuracy by updates", "updates", ["test/accuracy"], False),
         ("Training loss by epoch", "epoch", ["train/loss"], True),
         ("Training loss by updates", "updates", ["train/loss"], True),
+        ("Test loss by epoch", "epoch", ["test/loss"], True),
+        ("Training accuracy by epoch", "epoch", ["train/accuracy"], False),
     ],
     "Noise": [
         ("δ_m, planned with C² before training", "epoch", ["delta_m"], True),
         ("δ of the gradients that train", "epoch", ["delta_measured"], True),
+        ("Gradient variance C²", "epoch", ["gradient_variance"], True),
         ("Learning rate η_m", "epoch", ["eta_m"], True),
         ("Batch size b_m", "epoch", ["b_m"], True),
-        ("Gradient variance C²", "epoch", ["gradient_variance"], True),
         ("Noise scale C²/‖∇f‖², lower bound", "epoch", ["noise_scale", "noise_scale_low"], True),
+    ],
+    "Speed": [
+        ("Images a second", "epoch", ["images_per_second"], False),
+        ("Memory of the GPU, bytes", "epoch", ["max_memory_reserved"], False),
     ],
 }
 ACCURACY = "test/accuracy.last"  # A run's summary also has .max.
-# Runs that differ in the seed alone are one line. ``setting`` has digits of all settings but the
-# seed; the others name the line.
-GROUPED = (
-    "dataset.name",
-    "model.name",
-    "optimizer.name",
-    "schedule.name",
-    "epochs",
-    "learning_rate",
-    "batch_size",
-    "setting",
-)
+# Runs that differ in the seed alone are one line, which has this name.
+GROUPED = "setting_name"
 AXES = ("p", "split")
 
 
@@ -72,7 +68,7 @@ def dashboard(project: str, entity: str) -> Workspace:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    sections = {
+    sections: dict[str, list[Any]] = {
         name: [
             wr.LinePlot(
                 title=title,
@@ -105,7 +101,7 @@ def dashboard(project: str, entity: str) -> Workspace:
         ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=ws.RunsetSettings(
-            groupby=[ws.Config(name) for name in GROUPED],
+            groupby=[ws.Config(GROUPED)],
             pinned_columns=["run:displayName", f"summary:{ACCURACY}"],
         ),
     )

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from igo.config.load import read_config
-from igo.config.names import data_set, leaves, schedule_name
+from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, printable, require, told
 from igo.ground.files import Record, read_bytes
@@ -128,7 +128,8 @@ class WandB(Logger):
         status, tracking, name = folder.status(), config.tracking, folder.path.name
         values, schedule = asdict(config), schedule_name(config)
         title = f"{schedule}, seed {config.seed}, {name}"
-        task = f"{data_set(dict(leaves(values)))}, {values['model']['name']}, {schedule}"
+        row, setting = dict(leaves(values)), setting_of(config)
+        task = f"{data_set(row)}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
         if (gamma := config.schedule.gamma) is not None:  # It stands for κ/√λ.
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
@@ -166,7 +167,8 @@ class WandB(Logger):
                 id=status["wandb_id"],
                 config={
                     **values,
-                    "setting": setting_of(config),
+                    "setting": setting,
+                    "setting_name": f"{schedule}, {', '.join(words(row, ALWAYS))} ({setting[:4]})",
                     "plan": {key: [row[key] for row in plan] for key in plan[0]},
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
