@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from igo.ground.errors import UserError
 from igo.ground.files import write_atomically
 from igo.report import comparison
 from igo.report.comparison import p_value
@@ -133,6 +134,8 @@ def again(experiment: str, start: int, n: int) -> None:
     """Train and judge an experiment's rows with n other seeds, from ``start`` on."""
     changes = {"first_seed": start, "seeds": n, "least": 2}
     rows = [row | changes for row in read() if row["experiment"] == experiment]
+    if not rows:
+        raise UserError(f"no row of results/rows.yaml has the experiment {experiment}")
     study = replace(_study(rows), name=f"{experiment}_{start}", old=dict)
     study.run()
     fill(rows, study.read())
