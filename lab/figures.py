@@ -36,7 +36,9 @@ def forests(axes: Axes, claims: Sequence[str], groups: Mapping[str, Sequence[Est
     for number, ((name, estimates), colour) in enumerate(
         zip(groups.items(), COLOURS, strict=False)
     ):
-        x, low, high = np.transpose([(each.value, each.low, each.high) for each in estimates])
+        x, low, high = np.transpose(
+            [(estimate.value, estimate.low, estimate.high) for estimate in estimates]
+        )
         y = places - 0.7 / len(groups) * (number - (len(groups) - 1) / 2)
         axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=name)
     axes.axvline(0, color=INK, lw=0.8)

@@ -138,8 +138,8 @@ class Dented:
             return -self.depth * np.sign(x) * part_inside
         if order == 2:
             return -self.depth * (part_inside**2 / 2 + width * part_beyond)
-        beyond = width**2 / 2 * part_beyond + width * part_beyond**2 / 2
-        return -self.depth * np.sign(x) * (part_inside**3 / 6 + beyond)
+        outer_part = width**2 / 2 * part_beyond + width * part_beyond**2 / 2
+        return -self.depth * np.sign(x) * (part_inside**3 / 6 + outer_part)
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""

@@ -77,22 +77,22 @@ def write_page(tables: Path, folder: Path) -> None:
                 figures.append(f"\n![{_text(draw)}]({picture})")
     rows.sort(key=lambda row: VERDICTS.index(row[-1].verdict))
     table, notes, checks = [], [], []
-    for number, (study_name, source, look, seen) in enumerate(rows, 1):
-        name, check = look.__name__, seen.deciding
+    for number, (study_name, source, look, result) in enumerate(rows, 1):
+        name, check = look.__name__, result.deciding
         cells = [
             f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study_name}.py)',
             f"{_text(look)} ({source})",
-            f"**{seen.verdict}**",
+            f"**{result.verdict}**",
             f"{check.quantity}: {check.number} ({check.asked})",
         ]
         table.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        note = f" {seen.note}." if seen.note else ""
-        notes.append(f"{number}. {seen.ran[0].upper()}{seen.ran[1:]}.{note}")
-        for kind, of_kind in (("part", seen.parts), ("control", seen.controls)):
+        note = f" {result.note}." if result.note else ""
+        notes.append(f"{number}. {result.ran[0].upper()}{result.ran[1:]}.{note}")
+        for kind, of_kind in (("part", result.parts), ("control", result.controls)):
             for check in of_kind:
                 numbers = (check.quantity, check.number, check.asked, check.holds)
-                checks.append((number, name, seen.verdict, kind, *numbers))
-    verdicts = [seen.verdict for *_, seen in rows]
+                checks.append((number, name, result.verdict, kind, *numbers))
+    verdicts = [result.verdict for *_, result in rows]
     counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
     head = HEAD.read_text().format(counts=f"{len(rows)} statements: {counts}.")
     title = "## How each was run, and why it came out so"

@@ -126,10 +126,10 @@ def _level(
     sigma: float,
 ) -> Level:
     """Check a noise level. The last one has no next one."""
-    minima, distance, allowed = minimisers(function, delta), 0.0, np.inf
+    minima, distance, allowance = minimisers(function, delta), 0.0, np.inf
     if next_delta is not None:
         gaps = np.linalg.norm(minima[:, None] - minimisers(function, next_delta)[None], axis=-1)
-        distance, allowed = float(gaps.min(1).max()), float(delta - next_delta)
+        distance, allowance = float(gaps.min(1).max()), float(delta - next_delta)
     radius = width * delta
     curvature = weakest(function, delta, centres, radius)
     return Level(
@@ -137,8 +137,8 @@ def _level(
         x_star=float(np.abs(minima[:, 0]).max()),
         minimisers=len(minima),
         distance=distance,
-        allowed=allowed,
-        i_holds=distance <= allowed * (1 + 1e-9) + 1e-9,
+        allowed=allowance,
+        i_holds=distance <= allowance * (1 + 1e-9) + 1e-9,
         radius=radius,
         largest_sigma=curvature,
         ii_holds=curvature >= sigma,

@@ -87,7 +87,7 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
 def test_a_failed_run_counts_as_chance_and_has_no_updates() -> None:
     machine = {"versions": {"torch": "2"}, "hardware": {"cpu": "x", "instructions": "y"}}
     epoch = {"test/accuracy": 0.6, "train/accuracy": 0.9, "train/loss": 0.1, "updates": 70}
-    failed, finished = (
+    failed_run, finished_run = (
         records.record_of(
             {
                 "status.json": json.dumps(machine | {"state": state}),
@@ -97,12 +97,12 @@ def test_a_failed_run_counts_as_chance_and_has_no_updates() -> None:
         )
         for state in ("failed", "finished")
     )
-    arms = {(name, 80): [failed, finished] for name in fewer_updates.ARMS}
+    arms = {(name, 80): [failed_run, finished_run] for name in fewer_updates.ARMS}
     for endpoint, accuracy in (("running", 60), ("fresh", 61)):
         ends = fewer_updates_page.ends(arms, 80, endpoint)
         assert ends["cosine"] == pytest.approx([10, accuracy])
     assert fewer_updates_page.updates(arms, "cosine") == 70
-    assert failed["cpu"] == finished["cpu"] == "x, y"
+    assert failed_run["cpu"] == finished_run["cpu"] == "x, y"
 
 
 def test_a_seed_of_the_cause_has_the_arms_of_its_protocol() -> None:

@@ -236,12 +236,12 @@ def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alo
     judged |= {"claim": "falls", "family": ""}
     monkeypatch.setattr(rows, "read", lambda: [judged])
     monkeypatch.setattr(design.Study, "run", lambda _: None)
-    others = {
+    other_runs = {
         records.name_of({**job, "seed": seed}): runs[records.name_of(job)]
         for job in study.jobs({})
         for seed in (100, 101)
     }
-    monkeypatch.setattr(design.Study, "read", lambda _: others)
+    monkeypatch.setattr(design.Study, "read", lambda _: other_runs)
     for n, start, cell in (("3", "100", "| falls | 2 |"), ("2", "102", "not judged")):
         monkeypatch.setattr("sys.argv", ["study", "seeds", "cifar100_many", start, n])
         program.main()

@@ -167,8 +167,8 @@ def inside(seed: int) -> Sequence[Records]:
     for (power, rounds), mode in product(STAGES.items(), MODES[1:]):
         phi = plan(rounds, power, first_steps=100)
         end = run(phi, starts(seed), mode, seed, NARROW)
-        within = np.abs(end) <= NARROW.delta * phi[-1]
-        arrivals.append({"p": power, "mode": mode, "within": within.sum()})
+        is_within = np.abs(end) <= NARROW.delta * phi[-1]
+        arrivals.append({"p": power, "mode": mode, "within": is_within.sum()})
     return classes, rates, arrivals
 
 

@@ -141,9 +141,7 @@ def test_the_success_at_the_ripples_is_that_of_another_simulation(method, level)
     """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
     table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
     delta_1, won, chains = table.select("delta_1", "successes", "chains").row(0)
-    ends = np.cumsum(
-        1 / np.arange(400, 0, -1)
-    )  # where the stages with φ² = 400/400, 399/400, … end
+    ends = np.cumsum(1 / np.arange(400, 0, -1))  # ends of the stages with φ² = 400/400, 399/400, …
     stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
     falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
     rng = np.random.default_rng(5)
