@@ -205,8 +205,8 @@ def compiled_on_ranks() -> dict[str, Any]:
             network = chosen.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
             run, network = distributed(replace(chosen, compiled=call), network)
             for b in sizes:
-                share = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
-                run.backward(network.train(), *share, b)
+                images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
+                run.backward(network.train(), images, labels, b)
                 gradients.append(gradient(network))
     breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
     return {"gradients": gradients, "graphs": len(graphs), "breaks": breaks}

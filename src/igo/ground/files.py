@@ -35,7 +35,7 @@ def opened(path: Path, mode: str = "rb") -> IO[bytes]:
     with suppress(FileNotFoundError):  # it may be made now
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(f"{path.name} is no file")
-    return path.open(mode)  # type: ignore[return-value]
+    return path.open(mode)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -127,14 +127,17 @@ def train_epoch(
         check_stop()
         update = schedule.step()
         rates.append(update.learning_rate)
-        *sums, slope = engine.backward(run.network, *batch, update.batch_size, parameters)
+        images, labels = batch
+        *sums, slope = engine.backward(
+            run.network, images, labels, update.batch_size, parameters
+        )
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
             break  # _means will raise.
         pairs.take(update, next_batch, slope)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(one))
-        shares.append(len(batch[1]))
+        shares.append(len(labels))
         bar.advance(update.batch_size)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
