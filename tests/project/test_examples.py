@@ -57,7 +57,7 @@ def pretrain(*words: str) -> None:
 def test_pretraining_goes_on_after_kills_and_on_any_number_of_ranks(tmp_path: Path) -> None:
     def losses(name: str, ranks: int, death: Death | None = None) -> list[list[float]]:
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        group: dict[str, Any] = {**alone, "MASTER_PORT": "0"} if ranks == 1 else {}
+        group: Any = {**alone, "MASTER_PORT": "0"} if ranks == 1 else {}
         words = f"--folder={tmp_path / name}"
         function = "test_examples.pretrain"
         run = forge.run(tmp_path, words, ranks=ranks, death=death, function=function, **group)
