@@ -180,3 +180,13 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
     given: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
     chosen = igo.plan("graduated", **given, algorithm3={"epsilon": 0.125, "alpha_0": 2})
     assert chosen == igo.plan("graduated", **given, stages=16)
+
+
+def test_a_printed_plan_says_how_long_it_warms_up() -> None:
+    plan = igo.plan("constant", n=100, epochs=2, batch_size=10, warmup_samples=50)
+    assert str(plan).endswith(": 20 updates, η warms up over 50 samples")
+
+
+def test_batches_of_all_samples_from_the_start_are_meant() -> None:
+    """A warning would be an error here."""
+    igo.plan("constant", n=64, epochs=2, batch_size=64)

@@ -163,6 +163,13 @@ def test_a_held_run_alone_knows_its_status(
         pass
 
 
+def test_a_lack_of_memory_is_tried_again_by_a_sweep(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    folder.begin_status(state="running")
+    folder.write_failure(MemoryError())
+    assert status(folder.path)["state"] == "interrupted"
+
+
 def linger(ready: Any) -> None:
     ready.set()
     time.sleep(60)

@@ -1,6 +1,7 @@
 """What a person sees, in a terminal of 80 columns and through a pipe that closes."""
 
 import fcntl
+import math
 import os
 import pty
 import re
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure, status
-from recorded import record_runs
+from recorded import edit, record_runs
 
 from igo.config.load import make_plan, read_config
 from igo.runs import session, terminal
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, read_records
 
 
 def test_notes_say_what_the_numbers_do_not() -> None:
@@ -42,6 +43,22 @@ def test_the_command_that_sends_a_run_can_be_typed(capsys: pytest.CaptureFixture
     session._conclude(config, RunFolder(folder), terminal.Terminal(), "finished")
     command = capsys.readouterr().out.split("to send it: ")[1].splitlines()[0]
     assert shlex.split(command) == ["igo", "sync", f"runs={folder}", "project=igo"]
+
+
+def test_a_run_ends_with_its_best_accuracy_and_a_loss_that_is_no_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (place,) = record_runs(Path("runs"), seeds=[0], accuracies=[0.25])
+    rows = read_records(place)
+    rows[-1]["test/loss"] = math.nan
+    edit(place / "status.json", seals=None)
+    RunFolder(place).write_records(rows)
+    config = read_config(place / "config.yaml")
+    session._conclude(config, RunFolder(place), terminal.Terminal(), "finished")
+    printed = capsys.readouterr()
+    best = max(row["test/accuracy"] for row in rows)
+    assert f"finished: test accuracy 25.00%, best {best:.2%}\n" in printed.out
+    assert printed.err.startswith("warning: the test loss is not a number")
 
 
 def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
