@@ -156,7 +156,10 @@ def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
 def test_a_batch_of_4096_on_eight_gpus_is_one_part_each() -> None:
     names = "_let_segments_grow", "_take_own_gpu"
     for on_gpu, parts in ((True, 1), (False, 4)):
-        chosen: dict[str, Any] = {"_on_gpu": lambda *_, on_gpu=on_gpu: on_gpu, "_best_precision": lambda _: "fp32"}
+        chosen: dict[str, Any] = {
+            "_on_gpu": lambda *_, on_gpu=on_gpu: on_gpu,
+            "_best_precision": lambda _: "fp32",
+        }
         with mock.patch.multiple(machine, **dict.fromkeys(names, mock.Mock()), **chosen):
             eight = machine.choose(EngineConfig(), ranks=Ranks(rank=3, size=8))
         assert eight.count_parts(4096) == parts

@@ -128,9 +128,7 @@ def train_epoch(
         update = schedule.step()
         rates.append(update.learning_rate)
         images, labels = batch
-        *sums, slope = engine.backward(
-            run.network, images, labels, update.batch_size, parameters
-        )
+        *sums, slope = engine.backward(run.network, images, labels, update.batch_size, parameters)
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
             break  # _means will raise.
