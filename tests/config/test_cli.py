@@ -16,27 +16,27 @@ def test_help_is_a_page_and_names_every_option(program: Program) -> None:
     text = program("--help").stdout
     for path in (ROOT / "conf").glob("*/*.yaml"):
         assert re.search(rf"\b{path.stem}\b", text), path
-    more = program("--help=all").stdout
+    pages = program("--help=all").stdout
     for setting in SETTINGS:
         name = setting.rpartition(".")[2].replace("arguments", "_target_")
-        explained = rf"^ *({re.escape(setting)}=\S+|{name}:.*#) +\w"
-        assert re.search(explained, more, re.MULTILINE), f"{setting} is not explained"
+        pattern = rf"^ *({re.escape(setting)}=\S+|{name}:.*#) +\w"
+        assert re.search(pattern, pages, re.MULTILINE), f"{setting} is not explained"
 
 
 def test_a_plan_is_printed_before_heavy_imports(interpreter: Program) -> None:
     """Also in another encoding."""
     variables = {"PYTHONPROFILEIMPORTTIME": "1", "PYTHONIOENCODING": "ascii"}
-    ended = interpreter("dry_run=true", **variables).good()
-    assert "\\u03c6_m" in ended.stdout
-    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    outcome = interpreter("dry_run=true", **variables).good()
+    assert "\\u03c6_m" in outcome.stdout
+    imported = {line.rpartition("|")[2].strip() for line in outcome.stderr.splitlines()}
     assert "igo.config.load" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
 
 
 def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
     """Flags may stand between settings, and those in Hydra's help are taken."""
-    assert "--package" in (told := program("--hydra-help").stdout)
-    assert set(re.findall(r"^--[\w-]+", told, re.M)) <= FLAGS | {"--help"}
+    assert "--package" in (text := program("--hydra-help").stdout)
+    assert set(re.findall(r"^--[\w-]+", text, re.M)) <= FLAGS | {"--help"}
     assert program("--cfg", "hydra", "-p", "hydra.job", "schedule=step").good().stdout
     printed = yaml.safe_load(program("p=0.25", "--cfg", "job", "schedule=step").stdout)
     assert printed["p"] == 0.25
@@ -47,8 +47,8 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 def test_a_run_has_what_hydra_gives_its_job(program: Program, tmp_path: Path) -> None:
     """Though it begins after the job: interpolations of hydra's node, and variables."""
     folder = "runs_dir=${hydra:runtime.cwd}/${oc.env:IGO_GIVEN}"
-    said = program(folder, "+hydra.job.env_set.IGO_GIVEN=here", "dry_run=true").good().stdout
-    assert said.startswith(f"run {tmp_path}/here/")
+    output = program(folder, "+hydra.job.env_set.IGO_GIVEN=here", "dry_run=true").good().stdout
+    assert output.startswith(f"run {tmp_path}/here/")
 
 
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
@@ -57,9 +57,12 @@ def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: P
     (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
     rows = [line.split() for line in lines[start + 1 : start + 6]]
     assert [(row[0], row[1], row[lines[start].split().index("batches")]) for row in rows] == [
-        ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
-        ("4", "121-160", "196"), ("5", "161-200", "98"),
-    ]  # fmt: skip
+        ("1", "1-40", "1,563"),
+        ("2", "41-80", "782"),
+        ("3", "81-120", "391"),
+        ("4", "121-160", "196"),
+        ("5", "161-200", "98"),
+    ]
     assert "121,200 updates" in text
     assert not (tmp_path / "runs").exists()
 
@@ -70,7 +73,8 @@ def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
     assert records(run_folder(tmp_path))[-1]["test/accuracy"] >= 0.97
 
 
-BAD = {  # what is typed, one for each kind of mistake: what the message must name
+# One word of each kind of mistake, and what the message must name.
+BAD = {
     "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*polynomial",
     "schedule=gradated": r"schedule=gradated .*Did you mean 'graduated'",
     "schedule.kappa=0.5": r"schedule.kappa .*belongs to .*schedule=step",
@@ -95,13 +99,13 @@ BAD = {  # what is typed, one for each kind of mistake: what the message must na
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",
     "-p 0.1": r"-p is a flag of --cfg; the exponent is written p=0.1",
     "resume=true": r"no setting 'resume': the same command continues an unfinished run",
-    "overwrite=true": r"no setting 'overwrite'\. \(see --help\)",  # fresh=true would delete the run
+    "overwrite=true": r"no setting 'overwrite'\. \(see --help\)",  # fresh=true would delete it.
     "frsh=true": r"no setting 'frsh'\. \(see --help\)",
     "dataset.path=x": r"no setting 'dataset.path'. Did you mean 'dataset.root'",
     r"tracking.name='a\${b}'": r"tracking.name=a\${b} .*config.yaml",
     "tracking.project=${oc.env:IGO_NONE}": r"tracking.project: .*'IGO_NONE' not found",
-}  # fmt: skip
-BAD_LATER = {  # known only once data or model is there
+}
+BAD_LATER = {  # These are known only once the data or the model is there.
     "model=timm model.name=resnet18z": r"model.name=resnet18z .*Did you mean 'resnet18",
     "model=timm model.name=vit_tiny_patch16_224": r"model.name=vit_tiny.*8 x 8 images of digits",
     "model=resnet18 batch_size=1 split=1 dataset.samples=401": r"model.name=resnet18 .*1 x 1 x 8",
@@ -110,14 +114,14 @@ BAD_LATER = {  # known only once data or model is there
 }
 
 
-@pytest.mark.parametrize("typed", BAD | BAD_LATER)
-def test_a_mistake_is_one_line_with_its_name(typed: str, program: Program, tmp_path: Path) -> None:
-    done = program(*typed.split())
-    line = done.error()
-    assert re.match(f"error: .*{(BAD | BAD_LATER)[typed]}", line), line
-    assert done.stdout == ""
-    made = [path.name for path in tmp_path.iterdir()]
-    assert made == [] if typed in BAD else "runs" not in made
+@pytest.mark.parametrize("words", BAD | BAD_LATER)
+def test_a_mistake_is_one_line_with_its_name(words: str, program: Program, tmp_path: Path) -> None:
+    outcome = program(*words.split())
+    line = outcome.error()
+    assert re.match(f"error: .*{(BAD | BAD_LATER)[words]}", line), line
+    assert outcome.stdout == ""
+    folders = [path.name for path in tmp_path.iterdir()]
+    assert folders == [] if words in BAD else "runs" not in folders
 
 
 def test_a_file_that_vanishes_is_one_line_with_its_name(
@@ -133,23 +137,23 @@ def test_a_file_that_vanishes_is_one_line_with_its_name(
 
 def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, said in (
+    for folder, message in (
         ("file", "runs_dir: file.*cannot be written"),
         ("x" * 300, "name too long"),
     ):
-        done = program(*TINY, "tracking=none", f"runs_dir={folder}", bare=True)
-        assert re.search(said, done.error())
+        outcome = program(*TINY, "tracking=none", f"runs_dir={folder}", bare=True)
+        assert re.search(message, outcome.error())
 
 
 def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
     line = " ".join(map(str, command(tmp_path, "dry_run=true")))
-    done = ran(tmp_path, "bash", "-c", f"{line} >/dev/full")
-    assert (done.returncode, done.stderr) == (2, "error: output: No space left on device\n")
-    assert ran(tmp_path, "bash", "-c", f"{line} >&-").returncode == 0  # closed: nobody reads it
+    outcome = ran(tmp_path, "bash", "-c", f"{line} >/dev/full")
+    assert (outcome.returncode, outcome.stderr) == (2, "error: output: No space left on device\n")
+    assert ran(tmp_path, "bash", "-c", f"{line} >&-").returncode == 0  # Nobody reads it.
 
 
 GLOBAL = "# @package _global_\n"
-OWN = {  # a file of settings; what is said of it
+OWN = {  # The text of a file of settings, and what the message says.
     GLOBAL + "epochs:\t3\n p: 1\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
     GLOBAL + "p: 'half\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
     GLOBAL + "p: 1\np: 2\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
@@ -165,21 +169,21 @@ OWN = {  # a file of settings; what is said of it
 def test_a_mistake_in_ones_own_file_is_one_line(
     text: str, program: Program, tmp_path: Path
 ) -> None:
-    said = OWN[text]
-    group = re.search("sweep|experiment|$", said)[0] or "experiment"  # type: ignore[index]
+    message = OWN[text]
+    group = re.search("sweep|experiment|$", message)[0] or "experiment"  # type: ignore[index]
     file = tmp_path / "mine" / group / "own.yaml"
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode("latin-1"))
-    typed = ("--config-dir", str(tmp_path / "mine"), f"{group}=own", "dry_run=true")
-    words = ["-m", *typed] if group == "sweep" else ["p=1", *typed]
-    assert re.match(f"error: .*{said}$", program(*words).error())
+    options = ("--config-dir", str(tmp_path / "mine"), f"{group}=own", "dry_run=true")
+    words = ["-m", *options] if group == "sweep" else ["p=1", *options]
+    assert re.match(f"error: .*{message}$", program(*words).error())
 
 
 def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:
-    here = {"PYTHONPATH": str(ROOT / "src")}
-    lines = python(tmp_path, "-m", "igo", **here).good().stdout.splitlines()[2:-2]
-    for line, (typed, name) in zip(lines, COMMANDS.items(), strict=True):
+    folder = {"PYTHONPATH": str(ROOT / "src")}
+    lines = python(tmp_path, "-m", "igo", **folder).good().stdout.splitlines()[2:-2]
+    for line, (word, name) in zip(lines, COMMANDS.items(), strict=True):
         summary = (ROOT / "conf" / f"{name}.yaml").read_text().splitlines()[0]
-        assert line.split(maxsplit=1) == [typed, summary.removeprefix("# ")]
-    error = python(tmp_path, "-m", "igo", "tabel", **here).error()
+        assert line.split(maxsplit=1) == [word, summary.removeprefix("# ")]
+    error = python(tmp_path, "-m", "igo", "tabel", **folder).error()
     assert "no command 'tabel'. Did you mean 'table'?" in error

@@ -31,8 +31,8 @@ CONF, SWEEPS = ROOT / "conf", ROOT / "launch" / "sweep"
     ],
 )
 def test_every_option_composes_checks_and_plans(option: str) -> None:
-    more = ["dataset=cifar10"] if option == "model=resnet34" else []
-    assert make_plan(configure(option, *more)).updates > 0
+    options = ["dataset=cifar10"] if option == "model=resnet34" else []
+    assert make_plan(configure(option, *options)).updates > 0
 
 
 def test_the_models_of_conf_are_those_that_are_built() -> None:
@@ -40,14 +40,14 @@ def test_the_models_of_conf_are_those_that_are_built() -> None:
 
 
 def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
-    common = {"profile", "stages"}
+    common_names = {"profile", "stages"}
     for path in (CONF / "schedule").glob("*.yaml"):
         settings = yaml.safe_load(path.read_text())
         if "defaults" in settings:  # It builds on another one, or is the user's own.
             continue
-        more = ("kappa", "lam") if path.stem == "step" else ()
-        needed = {*parameters(settings["profile"]), *more} - ({"p"} - {*settings})
-        assert set(settings) - common == needed, path
+        options = ("kappa", "lam") if path.stem == "step" else ()
+        parameter_names = {*parameters(settings["profile"]), *options} - ({"p"} - {*settings})
+        assert set(settings) - common_names == parameter_names, path
 
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda p: p.stem)
@@ -70,18 +70,18 @@ def test_each_file_of_a_sweep_has_plans(path: Path) -> None:
 
 
 def test_settings_that_mean_the_same_are_the_same_run() -> None:
-    for typed, same in (
-        (("max_batch_size=1437",), ()),  # n is a cap anyway
+    for words, other_words in (
+        (("max_batch_size=1437",), ()),  # n is a cap anyway.
         (("schedule.stages=30",), ()),
         (("schedule=linear",), ("schedule=polynomial", "p=1")),
         (("schedule=method1",), ("schedule=constant", "schedule.stages=5")),
     ):
-        assert configure(*typed) == configure(*same), typed
+        assert configure(*words) == configure(*other_words), words
     assert configure("max_batch_size=1436") != configure()
 
 
 @pytest.mark.parametrize(
-    "typed",
+    "words",
     [
         "schedule=linear",
         "schedule.rate=linear schedule.clock=updates",
@@ -89,33 +89,33 @@ def test_settings_that_mean_the_same_are_the_same_run() -> None:
         "schedule=step schedule.lam=2 schedule.kappa=1.4142135623730951",
     ],
 )
-def test_a_record_is_read_as_the_configuration_that_it_is(typed: str, tmp_path: Path) -> None:
-    config = configure(*with_options(typed.split()))
+def test_a_record_is_read_as_the_configuration_that_it_is(words: str, tmp_path: Path) -> None:
+    config = configure(*with_options(words.split()))
     file = tmp_path / "config.yaml"
     file.write_text(OmegaConf.to_yaml(asdict(config)))
     assert read_config(file) == config
 
 
 def test_epsilon_chooses_the_stages_of_a_run() -> None:
-    chosen = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
-    assert chosen.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
+    config = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
+    assert config.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
 
 
 def test_curves_and_grid_are_those_of_the_library() -> None:
     """Typed, and as κ = √λ: b doubles at constant noise."""
     table = {0: 8, 0.2: 16, 0.4: 32, 0.6: 64, 0.8: 128}
-    given: dict[str, Any] = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
-    typed = ("epochs=10", f"batch_size={table}".replace(" ", ""))
+    arguments: dict[str, Any] = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
+    growth = ("epochs=10", f"batch_size={table}".replace(" ", ""))
     for clock in ("samples", "updates"):
         cosine = with_options(["schedule.rate=cosine", f"schedule.clock={clock}"])
-        expected = igo.plan(rate="cosine", batch_size=table, clock=clock, stages=10, **given)
-        assert make_plan(configure(*typed, *cosine)) == expected
-    common = ("epochs=10", "batch_size=8")
+        expected = igo.plan(rate="cosine", batch_size=table, clock=clock, stages=10, **arguments)
+        assert make_plan(configure(*growth, *cosine)) == expected
+    basis = ("epochs=10", "batch_size=8")
     curve = ("p=0.8", "split=0.1", "schedule.stages=6", "schedule.final_updates=2")
     grid = ("max_batch_size=60", "schedule.batch_multiple=4", "schedule.batch_ratio=1.5")
-    assert make_plan(configure(*common, *curve, *grid)) == igo.plan(
+    assert make_plan(configure(*basis, *curve, *grid)) == igo.plan(
         "graduated",
-        **given,
+        **arguments,
         batch_size=8,
         p=0.8,
         split=0.1,
@@ -126,20 +126,20 @@ def test_curves_and_grid_are_those_of_the_library() -> None:
         algorithm3={"final_updates": 2},
     )
     doubling = ("schedule=step", f"schedule.kappa={2**0.5}", "schedule.lam=2")
-    assert make_plan(configure(*common, *doubling)) == make_plan(
-        configure(*typed, "schedule=constant", "schedule.stages=5")
+    assert make_plan(configure(*basis, *doubling)) == make_plan(
+        configure(*growth, "schedule=constant", "schedule.stages=5")
     )
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])
 def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
     """κ = γ^s, λ = γ^(-2(1-s))."""
-    given = configure("schedule=step", f"schedule.kappa={kappa}", f"schedule.lam={lam}")
-    gamma, split = given.schedule.gamma, given.split
+    config = configure("schedule=step", f"schedule.kappa={kappa}", f"schedule.lam={lam}")
+    gamma, split = config.schedule.gamma, config.split
     assert gamma**split == pytest.approx(kappa, rel=1e-12)
     assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
-    assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # not -0.0
-    same = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
-    for ours, theirs in zip(make_plan(given).rows, make_plan(same).rows, strict=True):
-        assert ours.b_m == theirs.b_m
-        assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
+    assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # It is no -0.0.
+    other = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
+    for row, other_row in zip(make_plan(config).rows, make_plan(other).rows, strict=True):
+        assert row.b_m == other_row.b_m
+        assert row.eta_m == pytest.approx(other_row.eta_m, rel=1e-12)

@@ -23,7 +23,7 @@ def make() -> Iterator[Callable[..., Config]]:
         yield lambda *typed: composer.job(typed).config
 
 
-ALONE = {  # a value, and the settings that it is just outside of
+ALONE = {  # A value, and the settings that do not allow it.
     "-1": "checkpoint_seconds seed schedule.warmup schedule.final_updates schedule.h"
     " dataset.augment.crop dataset.augment.rotation optimizer.weight_decay",
     "0": "p epochs evaluate_every learning_rate batch_size max_batch_size schedule.batch_multiple"
@@ -62,7 +62,7 @@ ALONE = {  # a value, and the settings that it is just outside of
     "???": "seed",
 }
 
-TOGETHER = {  # what is typed: the setting that is named. tests/plans has more of plans
+TOGETHER = {  # The words, and the setting that is named. tests/plans has more of plans.
     "p=-1 schedule=polynomial": "p",
     "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",
@@ -105,18 +105,18 @@ TOGETHER = {  # what is typed: the setting that is named. tests/plans has more o
 EACH = [(f"{name}={value}", name) for value, names in ALONE.items() for name in names.split()]
 
 
-@pytest.mark.parametrize(("typed", "setting"), [*EACH, *TOGETHER.items()])
+@pytest.mark.parametrize(("words", "setting"), [*EACH, *TOGETHER.items()])
 def test_a_mistake_is_answered_with_its_setting(
-    typed: str, setting: str, make: Callable[..., Config]
+    words: str, setting: str, make: Callable[..., Config]
 ) -> None:
     with pytest.raises(UserError) as caught:
-        make(*typed.split())
-    said = str(caught.value).removeprefix(f"the run {typed}: ")
-    assert re.match(rf"{re.escape(setting)}(=|: )", said)
-    assert not said.endswith("None")  # it says what is allowed
+        make(*words.split())
+    message = str(caught.value).removeprefix(f"the run {words}: ")
+    assert re.match(rf"{re.escape(setting)}(=|: )", message)
+    assert not message.endswith("None")  # It says what is allowed.
 
 
-ALLOWED = [  # the ends of ranges, which are in them
+ALLOWED = [  # The ends of ranges are in them.
     "p=1 split=0 epochs=1 seed=4294967295",
     "p=1e-9 split=1 seed=0 batch_size=1437 noise.batches=2",
     "batch_size=1 max_batch_size=1 noise.batches=1437",
@@ -131,6 +131,6 @@ ALLOWED = [  # the ends of ranges, which are in them
 ]
 
 
-@pytest.mark.parametrize("typed", ALLOWED)
-def test_the_ends_of_ranges_are_allowed(typed: str, make: Callable[..., Config]) -> None:
-    make(*typed.split())
+@pytest.mark.parametrize("words", ALLOWED)
+def test_the_ends_of_ranges_are_allowed(words: str, make: Callable[..., Config]) -> None:
+    make(*words.split())

@@ -29,7 +29,7 @@ from igo.config.schema import DatasetConfig, ModelConfig
 from igo.train import models
 
 
-def net(classes, channels, width=16, limits=(), act=None):  # the very parameters of model=resnet8
+def net(classes, channels, width=16, limits=(), act=None):
     assert not act or (limits == [math.inf, -math.inf] and str(act()) == "GELU(approximate='none')")
     data = DatasetConfig("x", classes, channels, 8, 2, [0.5], [0.5])
     return models.build(ModelConfig("resnet8", width=width), data)
@@ -51,14 +51,28 @@ class Peeks(nn.Identity):
     def forward(self, x):
         return x * x.sum().item()
 """
-RUN = ("tracking=none", "epochs=3", "batch_size=32", "dataset.samples=96", "noise.batches=2",
-       "engine.precision=fp32", "checkpoint_seconds=0")  # fmt: skip
+RUN = (
+    "tracking=none",
+    "epochs=3",
+    "batch_size=32",
+    "dataset.samples=96",
+    "noise.batches=2",
+    "engine.precision=fp32",
+    "checkpoint_seconds=0",
+)
 OWN = (
-    "model._target_=mine.net", "model.width=4", "model.classes=${dataset.classes}",
-    "model.channels=${dataset.channels}", "optimizer._target_=mine.sgd", "optimizer.decay=0.001",
-    "schedule._target_=mine.power", "schedule.exponent=0.3", "model.limits=[inf,-inf]",
-    "model.act._target_=torch.nn.GELU", "model.act._partial_=true",
-)  # fmt: skip
+    "model._target_=mine.net",
+    "model.width=4",
+    "model.classes=${dataset.classes}",
+    "model.channels=${dataset.channels}",
+    "optimizer._target_=mine.sgd",
+    "optimizer.decay=0.001",
+    "schedule._target_=mine.power",
+    "schedule.exponent=0.3",
+    "model.limits=[inf,-inf]",
+    "model.act._target_=torch.nn.GELU",
+    "model.act._partial_=true",
+)
 SAME = ("model.width=4", "optimizer.weight_decay=0.001", "p=0.3")
 
 
@@ -74,45 +88,50 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
 ) -> None:
     killed = Death("igo.runs.checkpoint.save", call=2, moment="after")
     assert program(*RUN, *OWN, death=killed).returncode == -signal.SIGKILL
-    told = program(*RUN, *OWN).good().stdout
+    text = program(*RUN, *OWN).good().stdout
     folder = run_folder(tmp_path)
-    assert "continuing after epoch 2" in told
-    lines = told.splitlines()
+    assert "continuing after epoch 2" in text
+    lines = text.splitlines()
     assert lines[0] == lines[-1] == f"run {folder}"
     assert folder.name.startswith("digits-mine.net-mine.power-")
     (tmp_path / "other").mkdir()
     program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs", bare=True).good()
-    ours, theirs = records(folder), records(run_folder(tmp_path / "other"))
-    unknown = {name: None for name in ours[0] if name.startswith("delta_m")}  # with its optimizer
-    assert ours == [row | unknown for row in theirs]
+    own_rows, igos_rows = records(folder), records(run_folder(tmp_path / "other"))
+    nulls = {
+        name: None for name in own_rows[0] if name.startswith("delta_m")
+    }  # Its optimizer has none.
+    assert own_rows == [row | nulls for row in igos_rows]
     assert "mine.sgd(decay=0.001)" in status(folder)["noise_law"]["why_null"]
-    loaded = f"import igo; print(igo.load_run({str(folder)!r}, trust=True).model)"
-    assert "BasicBlock" in python(tmp_path, "-c", loaded).good().stdout
+    script = f"import igo; print(igo.load_run({str(folder)!r}, trust=True).model)"
+    assert "BasicBlock" in python(tmp_path, "-c", script).good().stdout
 
     file.write_text(file.read_text() + "# edited\n")
-    again = program(*RUN, *reversed(OWN)).stdout  # in any order it is the same run
-    assert "finished before under another version of mine.net's file;" in again
+    output = program(*RUN, *reversed(OWN)).stdout  # In any order it is the same run.
+    assert "finished before under another version of mine.net's file;" in output
     sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
-    assert re.search(r"^started model.width=5$", sweep, re.M)  # the other has finished
-    assert re.search(r"^width 5 +1 ", sweep, re.M)  # the setting in the table
+    assert re.search(r"^started model.width=5$", sweep, re.M)  # The other has finished.
+    assert re.search(r"^width 5 +1 ", sweep, re.M)  # The table has the setting.
     program("runs=runs", "output=report", command="report").good()
     page = (tmp_path / "report" / "index.html").read_text().replace("\u00a0", " ")
     assert "mine.power, exponent 0.3, split ½, mine.sgd, " in page
     assert ", decay 0.001" in page
     program("runs=runs", command="table").good()
     table = pl.read_csv(tmp_path / "runs" / "table.csv")
-    wanted = {
-        "model.name": "mine.net", "model.arguments.classes": 10,
-        "model.arguments.act._target_": "torch.nn.GELU", "optimizer.name": "mine.sgd",
-        "model.arguments.limits": "[Infinity, -Infinity]", "optimizer.arguments.decay": 0.001,
+    settings = {
+        "model.name": "mine.net",
+        "model.arguments.classes": 10,
+        "model.arguments.act._target_": "torch.nn.GELU",
+        "optimizer.name": "mine.sgd",
+        "model.arguments.limits": "[Infinity, -Infinity]",
+        "optimizer.arguments.decay": 0.001,
         "schedule.arguments.exponent": 0.3,
-    }  # fmt: skip
-    assert table.select(*wanted).rows() == [(*wanted.values(),)] * 2
+    }
+    assert table.select(*settings).rows() == [(*settings.values(),)] * 2
     assert table["model.arguments.width"].sort().to_list() == [4, 5]
-    few = ("runs=runs", "samples=8", "steps=1")
-    assert "trust=true runs it" in program(*few, command="sharpness").stdout
-    measured = program(*few, "trust=true", command="sharpness")
-    assert measured.good().stdout.count("worst case") == 2
+    options = ("runs=runs", "samples=8", "steps=1")
+    assert "trust=true runs it" in program(*options, command="sharpness").stdout
+    outcome = program(*options, "trust=true", command="sharpness")
+    assert outcome.good().stdout.count("worst case") == 2
 
 
 def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
@@ -129,8 +148,8 @@ def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
     )
     config = configure(*words)
     assert signature(config) == "acac8c1141"  # Such a run has had this name.
-    grown = configure(*words, "batch_size={0:16,0.5:32}", "schedule=constant")
-    values = yaml.safe_load(OmegaConf.to_yaml(asdict(grown)))
+    growing = configure(*words, "batch_size={0:16,0.5:32}", "schedule=constant")
+    values = yaml.safe_load(OmegaConf.to_yaml(asdict(growing)))
     device = {"_target_": "torch.device", "type": "cpu"}
     arguments = {"out_features": 10, "device": device, "bias": True}
     assert values["model"]["arguments"] == arguments
@@ -144,7 +163,7 @@ def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
     del values["optimizer"]["arguments"]
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(values))
-    assert read_config(file, trust=True) == grown
+    assert read_config(file, trust=True) == growing
     with pytest.raises(UserError, match=r"names code, torch.nn.LazyLinear\(.*; trust=true"):
         read_config(file)
 
@@ -161,17 +180,20 @@ def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Pat
     of_model = "_target_: my_model.cnn\nclasses: ${dataset.classes}\nchannels: 3\n"
     for name, text in (
         ("model/mine", of_model),
-        ("experiment/both", "# @package _global_\ndefaults:\n  - override /model: own\n\nmodel:\n"
-         + re.sub("^", "  ", of_model, flags=re.M).rstrip(" ")),
-    ):  # fmt: skip
+        (
+            "experiment/both",
+            "# @package _global_\ndefaults:\n  - override /model: own\n\nmodel:\n"
+            + re.sub("^", "  ", of_model, flags=re.M).rstrip(" "),
+        ),
+    ):
         (tmp_path / "own" / name).parent.mkdir(parents=True)
         (tmp_path / "own" / f"{name}.yaml").write_text(text)
-        typed = (*data, "--config-dir", "own", name.replace("/", "="), "dry_run=true")
-        shown = program(*typed).good().stdout
-        assert "with my_model.cnn(channels=3, classes=3) and sgd" in shown
+        words = (*data, "--config-dir", "own", name.replace("/", "="), "dry_run=true")
+        output = program(*words).good().stdout
+        assert "with my_model.cnn(channels=3, classes=3) and sgd" in output
 
 
-WRONG = {  # what is typed; what is said after the setting
+WRONG = {  # The words, and what the message says after the setting.
     "model._target_=mine.nett": r"no attribute 'nett'. Did you mean 'net'",
     "model._target_=min.net": r"No module named 'min'; neither installed nor in the current folder",
     "model._target_=mine.power model.widht=3 model.t=1": r"'widht'; it takes t, exponent",
@@ -190,12 +212,12 @@ WRONG = {  # what is typed; what is said after the setting
 }
 
 
-@pytest.mark.parametrize("typed", WRONG)
+@pytest.mark.parametrize("words", WRONG)
 def test_a_mistake_is_a_line_that_names_the_target(
-    typed: str, program: Program, tmp_path: Path
+    words: str, program: Program, tmp_path: Path
 ) -> None:
-    line = program(*RUN, *typed.split()).error()
-    target = typed.split(maxsplit=1)[0]
-    told = rf"error: {re.escape(target)}\(.*\) is not allowed: .*{WRONG[typed]}"
-    assert re.match(told, line), line
+    line = program(*RUN, *words.split()).error()
+    target = words.split(maxsplit=1)[0]
+    pattern = rf"error: {re.escape(target)}\(.*\) is not allowed: .*{WRONG[words]}"
+    assert re.match(pattern, line), line
     assert not (tmp_path / "runs").exists()

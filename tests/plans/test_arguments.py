@@ -10,9 +10,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = 1")
 GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
 
 
-def rounds(epsilon: float, alpha_0: float, **more: float) -> dict[str, float]:
+def rounds(epsilon: float, alpha_0: float, **options: float) -> dict[str, float]:
     """Algorithm 3's stages by ε: M = ⌈(1/(α_0 ε))^(1/p)⌉."""
-    return {"epsilon": epsilon, "alpha_0": alpha_0, **more}
+    return {"epsilon": epsilon, "alpha_0": alpha_0, **options}
 
 
 WRONG_SIZES: list[tuple[Any, str]] = [

@@ -8,11 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import torch
 
 import igo
 
-CURVES: dict[str, Any] = {  # of t; each is 1 at the start
+CURVES: dict[str, Any] = {  # Each is a function of t, and 1 at the start.
     "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
     "linear": lambda t: 1 - t,
     "rises": lambda t: 1 + 3 * t,
@@ -34,8 +33,8 @@ def random_arguments(dice: random.Random) -> dict[str, Any]:
     arguments |= {"stages": dice.randint(1, max(total // b_1, 1))}
     arguments |= {"batch_ratio": 1.0 if batch_size is table else dice.choice([1.0, 1.5, 2.0])}
     arguments |= {"warmup_samples": dice.choice([0, 0, b_1 + 1])}
-    most = dice.randint(b_1 if batch_size is not table else sizes[-1], 60)
-    arguments |= {"max_batch_size": dice.choice([None, most])}
+    limit = dice.randint(b_1 if batch_size is not table else sizes[-1], 60)
+    arguments |= {"max_batch_size": dice.choice([None, limit])}
     if dice.random() < 0.5:
         return arguments | {"rate": dice.choice([*CURVES.values(), "cosine"])}
     split = dice.choice([0, 0.5, 1]) if batch_size == b_1 else None
@@ -78,8 +77,8 @@ def stages_of(arguments: dict[str, Any]) -> list[tuple[float, float]]:
             b_1, b = batch_size, batch_size * (1 if split is None else lowest ** (-2 * (1 - split)))
         b = min(b, arguments["max_batch_size"] or n, n)
         if ratio > 1:
-            most = min(arguments["max_batch_size"] or n, n)
-            powers = [b_1 * ratio**power for power in range(12) if b_1 * ratio**power <= most]
+            limit = min(arguments["max_batch_size"] or n, n)
+            powers = [b_1 * ratio**power for power in range(12) if b_1 * ratio**power <= limit]
             b = min(powers, key=lambda power: abs(math.log(power / b)))
         stages.append((level, b))
     return stages
@@ -89,49 +88,49 @@ def check(arguments: dict[str, Any]) -> None:
     """Walk through a plan, and compare each update with the curves at its stage's beginning."""
     plan, stages = igo.plan(**arguments), stages_of(arguments)
     n, unit = arguments["n"] or arguments["samples"], arguments["batch_multiple"]
-    trained, first = 0, plan.rows[0]
+    samples, first_row = 0, plan.rows[0]
     for row in plan.rows:
-        level, wanted = stages[row.stage - 1]
+        level, b = stages[row.stage - 1]
         place = (row.first_epoch - 1) * n + row.start
-        assert place == trained
-        inside = int(wanted * (1 + 1e-9))
-        on_grid = inside - inside % unit or inside
+        assert place == samples
+        size = int(b * (1 + 1e-9))
+        on_grid = size - size % unit or size
         assert row.samples >= on_grid
-        assert row.b_m <= max(wanted, 1) * (1 + 1e-8)
-        if unit == 1 or row.samples < n:  # else the next k whose larger batch is a multiple
+        assert row.b_m <= max(b, 1) * (1 + 1e-8)
+        if unit == 1 or row.samples < n:  # Otherwise k is the next one on the grid.
             assert on_grid / 2 < row.b_m * (1 + 1e-9)
         if arguments["n"] is None and unit > 1:
             assert (row.b_m, row.samples % on_grid) == (on_grid, 0)
         elif row.start + row.samples < n and place + row.samples < plan.samples:
-            assert (row.b_m, row.epochs) == (on_grid, 1)  # it ends inside an epoch: whole batches
-        law = row.eta_m / first.eta_m / math.sqrt(row.b_m / first.b_m)
+            assert (row.b_m, row.epochs) == (on_grid, 1)  # Whole batches end it.
+        law = row.eta_m / first_row.eta_m / math.sqrt(row.b_m / first_row.b_m)
         assert law == pytest.approx(row.phi_m, rel=1e-12)
         assert (row.eta_m if "rate" in arguments else row.phi_m) == pytest.approx(level, rel=1e-12)
-        trained += row.epochs * row.samples
-    assert 0 <= arguments["samples"] - trained < max(stages[-1][1], 1) + 1e-9
+        samples += row.epochs * row.samples
+    assert 0 <= arguments["samples"] - samples < max(stages[-1][1], 1) + 1e-9
     walk(plan, arguments["warmup_samples"], arguments["max_batch_size"] or n)
 
 
 def walk(plan: igo.Plan, warm: int, cap: int) -> None:
     """Each sample comes once an epoch, in order; the sizes of a row differ by one at most."""
-    trained, sizes = 0, dict[igo.Row, set[int]]()
+    samples, sizes = 0, dict[igo.Row, set[int]]()
     for number in range(1, plan.updates + 1):
-        at = plan.at(number)
-        assert (at.epoch - 1) * plan.n + at.start == trained
-        assert at.batch_size <= cap
-        assert at.start + at.batch_size <= plan.n
-        trained += at.batch_size
-        sizes.setdefault(at.row, set()).add(at.batch_size)
-        assert (plan.after(trained - 1), plan.after(trained)) == (number - 1, number)
-        warmed = min(1, trained / warm) if warm else 1
-        assert math.isclose(at.learning_rate, at.row.eta_m * warmed, rel_tol=1e-12)
-    assert trained == plan.samples
-    assert all(max(each) - min(each) <= 1 for each in sizes.values())
+        update = plan.at(number)
+        assert (update.epoch - 1) * plan.n + update.start == samples
+        assert update.batch_size <= cap
+        assert update.start + update.batch_size <= plan.n
+        samples += update.batch_size
+        sizes.setdefault(update.row, set()).add(update.batch_size)
+        assert (plan.after(samples - 1), plan.after(samples)) == (number - 1, number)
+        factor = min(1, samples / warm) if warm else 1
+        assert math.isclose(update.learning_rate, update.row.eta_m * factor, rel_tol=1e-12)
+    assert samples == plan.samples
+    assert all(max(row_sizes) - min(row_sizes) <= 1 for row_sizes in sizes.values())
     assert [*sizes] == [*plan.rows]
-    for row, after in pairwise(plan.rows):
-        assert row.gamma_m == pytest.approx(after.phi_m / row.phi_m, rel=1e-12)
-        assert row.kappa_m == pytest.approx(after.eta_m / row.eta_m, rel=1e-12)
-        assert row.lambda_m == pytest.approx(after.b_m / row.b_m, rel=1e-12)
+    for row, next_row in pairwise(plan.rows):
+        assert row.gamma_m == pytest.approx(next_row.phi_m / row.phi_m, rel=1e-12)
+        assert row.kappa_m == pytest.approx(next_row.eta_m / row.eta_m, rel=1e-12)
+        assert row.lambda_m == pytest.approx(next_row.b_m / row.b_m, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ", "ignore:.* are left out")
@@ -142,7 +141,7 @@ def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
         arguments = random_arguments(dice)
         try:
             check(arguments)
-        except igo.PlanError:  # too few samples for the rest
+        except igo.PlanError:  # There are too few samples for the rest.
             refused += 1
     assert refused < plans / 3
 
@@ -153,71 +152,45 @@ def walked(plan: igo.Plan) -> list[tuple[int, float]]:
     return [(update.batch_size, update.learning_rate) for update in updates]
 
 
-def test_a_table_of_batch_sizes_is_that_of_the_large_trainers() -> None:
-    """Megatron's "0:768 5376:1536 …": the table at the samples consumed, each batch of one size.
-
-    η is OLMo-core's and nanochat's: times the root of the batch's growth.
-    """
-    table = {0: 64, 640: 128, 3200: 256, 11_392: 512}
-    expected: list[Any] = []
-    consumed = 0
-    while consumed < 25_728:
-        size = next(b for start, b in reversed(table.items()) if start <= consumed)
-        expected.append((size, pytest.approx(math.sqrt(size / 64), rel=1e-12)))
-        consumed += size
-    plan = igo.plan("constant", batch_size=table, samples=25_728, batch_multiple=64)
-    shares = {start / 25_728: b for start, b in table.items()}
-    assert plan == igo.plan("constant", batch_size=shares, samples=25_728, batch_multiple=64)
-    assert walked(plan) == expected
-    assert plan.after(3199) == len([b for b, _ in expected if b < 256]) - 1
-    with pytest.raises(TypeError):
-        plan.after(1.5)  # type: ignore[arg-type]
-
-
-def test_the_batch_doubles_while_the_rate_follows_a_curve_of_its_own() -> None:
-    """Umeda and Iiduka 2024: (ii) η falls by a cosine, (iv) it grows and then is constant."""
-    doubling = {m / 4: 10 * 2**m for m in range(4)}
-    given: dict[str, Any] = {"n": 320, "epochs": 8, "batch_size": doubling}
-    weight = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.SGD([weight], 1.0)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)
-    expected: list[Any] = []
-    for epoch in range(8):
-        size = 10 * 2 ** (epoch // 2)
-        expected += [(size, pytest.approx(optimizer.param_groups[0]["lr"]))] * (320 // size)
-        optimizer.step()
-        cosine.step()
-    assert walked(igo.plan(rate="cosine", **given)) == expected
-    grows = igo.plan(rate=lambda t: min(1.5 ** (8 * t), 1.5**4), **given)
-    assert [row.eta_m for row in grows.rows] == pytest.approx([1.5 ** min(e, 4) for e in range(8)])
-
-
 @pytest.mark.parametrize(
     ("p", "stages", "epochs", "split", "h"),
-    [(0.5, 30, 30, 0.5, 0), (0.5, 400, 400, 0.5, 0), (1, 20, 200, 0.5, 0), (0.5, 400, 600, 1, 0),
-     (1, 3, 49, 0.5, 0.1)],
-)  # fmt: skip
+    [
+        (0.5, 30, 30, 0.5, 0),
+        (0.5, 400, 400, 0.5, 0),
+        (1, 20, 200, 0.5, 0),
+        (0.5, 400, 600, 1, 0),
+        (1, 3, 49, 0.5, 0.1),
+    ],
+)
 def test_stages_of_algorithm_3_are_as_long_as_it_asks(
     p: float, stages: int, epochs: int, split: float, h: float
 ) -> None:
     """Updates ∝ 1/(φ² - h η/η_1), φ = ((M - m + 1)/M)^p, within what whole batches allow."""
-    plan = igo.plan("graduated", p=p, n=1437, epochs=epochs, stages=stages, batch_size=16,
-                    split=split, algorithm3={"h": h})  # fmt: skip
-    made: Counter[int] = Counter()
+    plan = igo.plan(
+        "graduated",
+        p=p,
+        n=1437,
+        epochs=epochs,
+        stages=stages,
+        batch_size=16,
+        split=split,
+        algorithm3={"h": h},
+    )
+    updates: Counter[int] = Counter()
     for row in plan.rows:
-        made[row.stage] += row.updates
+        updates[row.stage] += row.updates
     phis = [((stages - m) / stages) ** p for m in range(stages)]
     shape = [1 / (phi**2 - h * phi**split) for phi in phis]
     scale = plan.updates / sum(shape)
     for m, share in enumerate(shape, 1):
-        assert abs(made[m] - scale * share) < 2 + 0.07 * scale * share
+        assert abs(updates[m] - scale * share) < 2 + 0.07 * scale * share
 
 
 def test_lengths_of_algorithm_3_take_no_batch_above_n() -> None:
-    given: dict[str, Any] = {"p": 1, "n": 100, "epochs": 100, "stages": 8, "batch_size": 5}
+    arguments: dict[str, Any] = {"p": 1, "n": 100, "epochs": 100, "stages": 8, "batch_size": 5}
     above, at_n = (
-        igo.plan("graduated", **given, split=0, max_batch_size=most, algorithm3={"h": 0})
-        for most in (10**6, 100)
+        igo.plan("graduated", **arguments, split=0, max_batch_size=limit, algorithm3={"h": 0})
+        for limit in (10**6, 100)
     )
     assert above == at_n
 
@@ -228,25 +201,27 @@ def test_many_short_stages_do_not_keep_the_batch_small() -> None:
     assert 769 <= plan.updates < 769 * 1.05
     assert plan.batch_sizes[0] > 400
     assert "801 updates; 1,536 with b constant" in str(plan)
+    with pytest.raises(TypeError):
+        plan.after(1.5)  # type: ignore[arg-type]
 
 
 def test_a_ramp_goes_on_from_every_update_on_any_number_of_ranks() -> None:
     """Each batch is that of one uninterrupted process: its ranks' shares, one by one."""
     plan = igo.plan("constant", batch_size={0: 6, 0.3: 12, 0.6: 24}, n=60, samples=150)
 
-    def left(made: int, rank: int, ranks: int) -> list[list[int]]:
+    def batches_from(update: int, rank: int, ranks: int) -> list[list[int]]:
         sampler = igo.BatchSampler(plan, range(60), seed=3, rank=rank, ranks=ranks)
-        sampler.updates, batches = made, []
+        sampler.updates, batches = update, []
         for _ in sampler.epochs():
             for batch in sampler:
                 sampler.advance()
                 batches.append(batch)
         return batches
 
-    whole = left(0, 0, 1)
-    assert [len(batch) for batch in whole] == [b for b, _ in walked(plan)]
-    for made in range(plan.updates):
+    batches = batches_from(0, 0, 1)
+    assert [len(batch) for batch in batches] == [b for b, _ in walked(plan)]
+    for update in range(plan.updates):
         for ranks in (1, 2, 3):
-            shares = zip(*(left(made, rank, ranks) for rank in range(ranks)), strict=True)
-            joined = [sorted(itertools.chain(*share)) for share in shares]
-            assert joined == [sorted(batch) for batch in whole[made:]]
+            shares = zip(*(batches_from(update, rank, ranks) for rank in range(ranks)), strict=True)
+            joined_batches = [sorted(itertools.chain(*share)) for share in shares]
+            assert joined_batches == [sorted(batch) for batch in batches[update:]]

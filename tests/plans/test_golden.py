@@ -40,13 +40,13 @@ def check_batches(
     η_m takes what is left, so that δ_m/δ_1 = φ_m; the final stage has no noise and is left out.
     """
     n, cap = plan.n, min(max_batch_size or plan.n, plan.n)
-    first, before = plan.rows[0], -(-n // batch_size)
-    assert first.batches == before
+    first_row, previous_k = plan.rows[0], -(-n // batch_size)
+    assert first_row.batches == previous_k
     for row in (row for row in plan.rows if row.phi_m):
-        exact = Fraction(first.batches) * Fraction(row.phi_m ** (2 * (1 - split)))
-        needed = min(max(math.ceil(exact * Fraction(1 - 1e-9)), -(-n // cap), 1), before)
-        on_grid = [k for k in range(needed, before + 1) if -(-n // k) % batch_multiple == 0]
-        assert row.batches == (on_grid[0] if on_grid else needed)
-        applied = row.eta_m / first.eta_m / math.sqrt(row.b_m / first.b_m)
-        assert applied == pytest.approx(row.phi_m, rel=1e-12)
-        before = row.batches
+        exact = Fraction(first_row.batches) * Fraction(row.phi_m ** (2 * (1 - split)))
+        least_k = min(max(math.ceil(exact * Fraction(1 - 1e-9)), -(-n // cap), 1), previous_k)
+        on_grid = [k for k in range(least_k, previous_k + 1) if -(-n // k) % batch_multiple == 0]
+        assert row.batches == (on_grid[0] if on_grid else least_k)
+        noise = row.eta_m / first_row.eta_m / math.sqrt(row.b_m / first_row.b_m)
+        assert noise == pytest.approx(row.phi_m, rel=1e-12)
+        previous_k = row.batches

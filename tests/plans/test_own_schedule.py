@@ -20,8 +20,8 @@ from igo.plans.plan import Plan
 
 
 def plan(**changed: Any) -> Plan:
-    given = {"n": 12, "epochs": 5, "learning_rate": 0.1, "batch_size": 4, "p": 0.5, "split": 1}
-    return igo.plan("graduated", **{**given, **changed})
+    arguments = {"n": 12, "epochs": 5, "learning_rate": 0.1, "batch_size": 4, "p": 0.5, "split": 1}
+    return igo.plan("graduated", **{**arguments, **changed})
 
 
 def parameter() -> nn.Parameter:
@@ -29,7 +29,7 @@ def parameter() -> nn.Parameter:
 
 
 @pytest.mark.parametrize(
-    ("name", "more", "tensor"),
+    ("name", "options", "tensor"),
     [
         ("SGD", {}, True),
         ("AdamW", {}, True),
@@ -39,38 +39,42 @@ def parameter() -> nn.Parameter:
     ],
 )
 def test_each_group_follows_pytorchs_own_scheduler(
-    name: str, more: dict[str, Any], tensor: bool
+    name: str, options: dict[str, Any], tensor: bool
 ) -> None:
     make = getattr(torch.optim, name)
 
     def make_optimizer(rate: float) -> torch.optim.Optimizer:
         second_rate = torch.tensor(rate / 10) if tensor else rate / 10
-        groups = [{"params": [nn.Parameter(torch.ones(2, 2))]},
-                  {"params": [nn.Parameter(torch.ones(2, 2))], "lr": second_rate}]  # fmt: skip
-        return make(groups, lr=rate, **more)
+        groups = [
+            {"params": [nn.Parameter(torch.ones(2, 2))]},
+            {"params": [nn.Parameter(torch.ones(2, 2))], "lr": second_rate},
+        ]
+        return make(groups, lr=rate, **options)
 
-    mine, theirs = make_optimizer(0.1), make_optimizer(0.1)
-    held = mine.param_groups[1]["lr"]
-    betas = mine.param_groups[0].get("betas")
-    schedule = igo.Schedule(mine, igo.Counter(plan()))
-    scheduler = lr_scheduler.PolynomialLR(theirs, total_iters=5, power=0.5)
+    optimizer, their_optimizer = make_optimizer(0.1), make_optimizer(0.1)
+    tensor_rate = optimizer.param_groups[1]["lr"]
+    betas = optimizer.param_groups[0].get("betas")
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    scheduler = lr_scheduler.PolynomialLR(their_optimizer, total_iters=5, power=0.5)
     for epoch in range(5):
         for _ in range(3):
             update = schedule.step()
             assert update.epoch == epoch + 1
-            for group, other in zip(mine.param_groups, theirs.param_groups, strict=True):
-                assert float(group["lr"]) == pytest.approx(float(other["lr"]), rel=1e-6)
+            for group, their_group in zip(
+                optimizer.param_groups, their_optimizer.param_groups, strict=True
+            ):
+                assert float(group["lr"]) == pytest.approx(float(their_group["lr"]), rel=1e-6)
         assert schedule.learning_rate == pytest.approx(update.row.eta_m, rel=1e-6)
-        theirs.step()
+        their_optimizer.step()
         scheduler.step()
-    assert mine.param_groups[0].get("betas") == betas
+    assert optimizer.param_groups[0].get("betas") == betas
     if tensor:
-        assert mine.param_groups[1]["lr"] is held
+        assert optimizer.param_groups[1]["lr"] is tensor_rate
 
 
-@pytest.mark.filterwarnings("ignore")  # theirs
-@pytest.mark.parametrize("first", ["schedule", "optimizer"])
-def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(first: str, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns.
+@pytest.mark.parametrize("order", ["schedule", "optimizer"])
+def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(order: str, tmp_path: Path) -> None:
     """Through torch.distributed.checkpoint, which loads only what the new optimizer has already."""
 
     def training() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -92,18 +96,18 @@ def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(first: str, tmp_pa
     torch.save(schedule.state_dict(), tmp_path / "schedule.pt")
     rates = run(optimizer, schedule, 7)
 
-    model, again = training()
-    fresh: Any = get_optimizer_state_dict(model, again)
-    if first == "schedule":
-        resumed = igo.Schedule(again, igo.Counter(plan()))
+    model, schedule_again = training()
+    fresh: Any = get_optimizer_state_dict(model, schedule_again)
+    if order == "schedule":
+        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
         resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
-        fresh = get_optimizer_state_dict(model, again)
+        fresh = get_optimizer_state_dict(model, schedule_again)
     load({"optimizer": fresh}, checkpoint_id=tmp_path)
-    set_optimizer_state_dict(model, again, fresh)
-    if first == "optimizer":
-        resumed = igo.Schedule(again, igo.Counter(plan()))
+    set_optimizer_state_dict(model, schedule_again, fresh)
+    if order == "optimizer":
+        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
         resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
-    assert run(again, resumed, 7) == rates
+    assert run(schedule_again, resumed, 7) == rates
 
 
 def test_timms_layer_decay_is_applied() -> None:
@@ -111,16 +115,16 @@ def test_timms_layer_decay_is_applied() -> None:
     model.group_matcher = lambda coarse: {"0": r"^0", "1": r"^1"}
     timm = pytest.importorskip("timm.optim")
     optimizer = timm.create_optimizer_v2(model, "sgd", lr=0.1, weight_decay=0.1, layer_decay=0.5)
-    theirs = pytest.importorskip("timm.scheduler").PolyLRScheduler(
+    their_optimizer = pytest.importorskip("timm.scheduler").PolyLRScheduler(
         optimizer, t_initial=5, power=0.5
     )
-    wanted = []
+    factors = []
     for epoch in range(5):
-        theirs.step(epoch)
-        wanted += 3 * [[group["lr"] for group in optimizer.param_groups]]
-    theirs.step(0)
+        their_optimizer.step(epoch)
+        factors += 3 * [[group["lr"] for group in optimizer.param_groups]]
+    their_optimizer.step(0)
     schedule = igo.Schedule(optimizer, igo.Counter(plan()))
-    for rates in wanted:
+    for rates in factors:
         assert schedule.step().learning_rate == schedule.learning_rate
         assert schedule.get_last_lr() == pytest.approx(rates, rel=1e-12)
     assert len({*rates}) == 2
@@ -138,8 +142,8 @@ def test_several_optimizers_have_one_schedule_and_each_may_have_another_one_late
             second.step()
             rates = [optimizer.param_groups[0]["lr"] for optimizer in (first, second)]
             assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
-    igo.Schedule(second, igo.Counter(the_plan))  # as in a notebook's cell that runs again
-    igo.Schedule(second, igo.Counter(the_plan)).step()  # from the rate that it was made with
+    igo.Schedule(second, igo.Counter(the_plan))  # A notebook's cell may run again.
+    igo.Schedule(second, igo.Counter(the_plan)).step()  # It goes on from its own rate.
     second.step()
     assert second.param_groups[0]["lr"] == 0.1
 
@@ -149,21 +153,21 @@ def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimize
     rate: str,
 ) -> None:
     """In mid-warm-up, too, and before the first update after a resume."""
-    made: Any = torch.tensor(0.1, dtype=torch.float64) if rate == "a tensor" else 0.1
+    initial_rate: Any = torch.tensor(0.1, dtype=torch.float64) if rate == "a tensor" else 0.1
     warming = plan(warmup_samples=24)
 
     def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
-        return torch.optim.SGD([parameter()], lr=made), igo.Counter(warming)
+        return torch.optim.SGD([parameter()], lr=initial_rate), igo.Counter(warming)
 
-    (before, counted), (optimizer, counter) = training(), training()
-    schedule = igo.Schedule(before, counted)
+    (stopped_optimizer, stopped_counter), (optimizer, counter) = training(), training()
+    schedule = igo.Schedule(stopped_optimizer, stopped_counter)
     for _ in range(4):
         schedule.step()
     schedule = igo.Schedule(optimizer, counter)
-    optimizer.load_state_dict(copy.deepcopy(before.state_dict()))
-    counter.load_state_dict(counted.state_dict())
-    more = {} if rate == "none" else {"lr": copy.deepcopy(optimizer.param_groups[0]["lr"])}
-    optimizer.add_param_group({"params": [parameter()], **more})
+    optimizer.load_state_dict(copy.deepcopy(stopped_optimizer.state_dict()))
+    counter.load_state_dict(stopped_counter.state_dict())
+    options = {} if rate == "none" else {"lr": copy.deepcopy(optimizer.param_groups[0]["lr"])}
+    optimizer.add_param_group({"params": [parameter()], **options})
     while not counter.done:
         eta = schedule.step().learning_rate
         rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -173,14 +177,14 @@ def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimize
 @pytest.mark.parametrize("loop", ["skips", "steps", "overflows", "has no backward"])
 def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str) -> None:
     """Not one whose first updates overflow in fp16, which has gradients and no step."""
-    before = igo.Schedule(torch.optim.SGD([parameter()], lr=0.1), igo.Counter(plan()))
+    batches_before = igo.Schedule(torch.optim.SGD([parameter()], lr=0.1), igo.Counter(plan()))
     for _ in range(2):
-        before.step()
+        batches_before.step()
     weight = parameter()
     optimizer = torch.optim.SGD([weight], lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     schedule = igo.Schedule(optimizer, igo.Counter(plan()))
-    schedule.load_state_dict(before.state_dict())
+    schedule.load_state_dict(batches_before.state_dict())
     schedule.step()
     if loop == "skips":
         with pytest.raises(RuntimeError, match="leave out what skips batches"):

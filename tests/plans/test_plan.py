@@ -17,8 +17,9 @@ THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch
 
 def test_equal_stages_are_one_printed_row() -> None:
     """10 batches an epoch; wsd falls by 1, 3/4, 1/2 and 1/4 in its last four of ten stages."""
-    wsd = igo.plan("wsd", n=100, epochs=20, stages=10, learning_rate=1, batch_size=10, split=1,
-                   share=0.4)  # fmt: skip
+    wsd = igo.plan(
+        "wsd", n=100, epochs=20, stages=10, learning_rate=1, batch_size=10, split=1, share=0.4
+    )
     assert [line.split() for line in str(wsd).splitlines()[1:]] == [
         ["1-7", "1-14", "10", "140", "1.0000", "0.7500", "1.0000", "1", "10.0"],
         ["8", "15-16", "10", "20", "0.7500", "0.6667", "1.0000", "0.75", "10.0"],
@@ -26,18 +27,19 @@ def test_equal_stages_are_one_printed_row() -> None:
         ["10", "19-20", "10", "20", "0.2500", "0.25", "10.0"],
         ["20", "epochs", "of", "100", "samples:", "200", "updates"],
     ]
-    assert (wsd.at(163).epoch, wsd.at(163).batch) == (17, 3)  # the third after 160 of 16 epochs
-    with_end = igo.plan("linear", n=100, samples=200, batch_size=10, split=1,
-                        algorithm3={"final_updates": 3})  # fmt: skip
+    assert (wsd.at(163).epoch, wsd.at(163).batch) == (17, 3)  # 16 epochs have 160.
+    with_end = igo.plan(
+        "linear", n=100, samples=200, batch_size=10, split=1, algorithm3={"final_updates": 3}
+    )
     assert str(with_end).endswith("\n5 epochs of 100 samples: 23 updates")
     halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
-    assert len(str(halves).splitlines()) == 4  # parts of an epoch stay apart
-    assert "samples" in str(halves).splitlines()[0]  # where they begin
+    assert len(str(halves).splitlines()) == 4  # Parts of an epoch stay apart.
+    assert "samples" in str(halves).splitlines()[0]  # They begin there.
     with pytest.raises(TypeError):
         wsd.at(1.5)  # type: ignore[arg-type]
-    for wrong in (0, 201):
+    for number in (0, 201):
         with pytest.raises(IndexError, match="updates 1 to 200"):
-            wsd.at(wrong)
+            wsd.at(number)
 
 
 def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_it() -> None:
@@ -45,7 +47,7 @@ def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_i
     warm = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=300)
     assert warm.rows == bare.rows
     two = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=2000)
-    assert [stage.epochs for stage in two.rows] == [3, 1, 1, 1]  # two of them warm up
+    assert [stage.epochs for stage in two.rows] == [3, 1, 1, 1]  # Two of them warm up.
     assert not warm.is_that_of(bare.identity)
 
 
@@ -53,15 +55,23 @@ def test_exponential_decays_by_samples_after_the_warm_up() -> None:
     """decay^e after e epochs of 1,000; the warm-up is 100, later stages begin at 400, 700, 1000."""
     plan = igo.plan(
         "exponential", n=1000, samples=1300, stages=4, warmup_samples=100, decay=0.5, batch_size=10
-    )  # fmt: skip
+    )
     phis = {row.stage: row.phi_m for row in plan.rows}
     assert [*phis.values()] == pytest.approx([0.5**e for e in (0, 0.3, 0.6, 0.9)], rel=1e-12)
 
 
 def test_wsd_is_flat_and_then_falls() -> None:
     def levels(shape: str) -> list[float]:
-        plan = igo.plan("wsd", share=0.4, shape=shape, samples=10_000, stages=10, learning_rate=1,
-                        batch_size=10, split=1)  # fmt: skip
+        plan = igo.plan(
+            "wsd",
+            share=0.4,
+            shape=shape,
+            samples=10_000,
+            stages=10,
+            learning_rate=1,
+            batch_size=10,
+            split=1,
+        )
         return [stage.phi_m for stage in plan.rows]
 
     u = [0, 0.25, 0.5, 0.75]
@@ -73,53 +83,66 @@ def test_wsd_is_flat_and_then_falls() -> None:
 
 def test_a_function_is_a_profile() -> None:
     arguments: dict[str, Any] = {"n": 100, "epochs": 5, "learning_rate": 0.1, "batch_size": 2}
-    named = igo.plan("graduated", p=0.5, **arguments)
-    assert igo.plan(lambda t: (1 - t) ** 0.5, **arguments).is_that_of(named.identity)
-    assert igo.plan(lambda at: math.sqrt((at.M - at.m + 1) / at.M), **arguments) == named
+    by_name = igo.plan("graduated", p=0.5, **arguments)
+    assert igo.plan(lambda t: (1 - t) ** 0.5, **arguments).is_that_of(by_name.identity)
+    assert igo.plan(lambda at: math.sqrt((at.M - at.m + 1) / at.M), **arguments) == by_name
 
     def power(t: float, *, q: float) -> float:
         return float((1 - t) ** q)
 
-    power.__annotations__["q"] = "OfAnotherModule"  # which only type checkers import
+    power.__annotations__["q"] = "OfAnotherModule"  # Only type checkers import it.
     for with_own in (
         igo.plan(power, **arguments, q=0.5),
         igo.plan(partial(power, q=0.5), **arguments),
     ):
-        assert with_own.is_that_of(named.identity)
-    assert not igo.plan(lambda t: (1 - t) ** 0.6, **arguments).is_that_of(named.identity)
+        assert with_own.is_that_of(by_name.identity)
+    assert not igo.plan(lambda t: (1 - t) ** 0.6, **arguments).is_that_of(by_name.identity)
 
 
 @pytest.mark.filterwarnings(*QUIET)
 def test_a_batch_follows_the_lowest_noise_so_far() -> None:
     """φ = 1, 1/2, 1, 1/4: b does not shrink where φ rises; η takes the rest."""
     phis = [1, 0.5, 1, 0.25]
-    plan = igo.plan(lambda at: phis[at.m - 1], n=1600, epochs=4, learning_rate=1, batch_size=4,
-                    split=0)  # fmt: skip
+    plan = igo.plan(
+        lambda at: phis[at.m - 1], n=1600, epochs=4, learning_rate=1, batch_size=4, split=0
+    )
     assert [stage.batches for stage in plan.rows] == [400, 100, 100, 25]
     assert [stage.eta_m for stage in plan.rows] == pytest.approx([1, 1, 2, 1], rel=1e-12)
 
 
 def test_plain_numbers_whatever_they_came_as() -> None:
     plain = igo.plan("graduated", n=64, epochs=3, learning_rate=0.1, batch_size=8, p=0.5)
-    typed: dict[str, Any] = {"n": np.int64(64), "epochs": 3.0, "batch_size": np.int32(8)}
-    other = igo.plan("graduated", **typed, learning_rate=np.float64(0.1), p=np.float64(0.5))
-    assert other == plain
-    numbers = [value for row in other.table() for value in row.values()]
-    kinds = {type(number) for number in (*numbers, other.n, other.warmup_samples)}
+    values: dict[str, Any] = {"n": np.int64(64), "epochs": 3.0, "batch_size": np.int32(8)}
+    from_numpy = igo.plan("graduated", **values, learning_rate=np.float64(0.1), p=np.float64(0.5))
+    assert from_numpy == plain
+    numbers = [value for row in from_numpy.table() for value in row.values()]
+    kinds = {type(number) for number in (*numbers, from_numpy.n, from_numpy.warmup_samples)}
     assert kinds <= {int, float, type(None)}
 
 
 def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not() -> None:
-    given: dict[str, Any] = {
-        "n": 500, "epochs": 6, "learning_rate": 0.1, "batch_size": 16, "p": 0.5,
-    }  # fmt: skip
-    plan = igo.plan("graduated", **given)
+    arguments: dict[str, Any] = {
+        "n": 500,
+        "epochs": 6,
+        "learning_rate": 0.1,
+        "batch_size": 16,
+        "p": 0.5,
+    }
+    plan = igo.plan("graduated", **arguments)
     nudged = {**plan.identity, "rates": [rate * (1 + 1e-14) for rate in plan.identity["rates"]]}
     assert plan.is_that_of(nudged)
-    assert plan.is_that_of(igo.plan("graduated", **{**given, "learning_rate": 1}).identity)
-    for changed in ({"p": 0.5001}, {"n": 501}, {"batch_size": 15}, {"epochs": 7},
-                    {"warmup_samples": 50}, {"split": 0.7}):  # fmt: skip
-        assert not plan.is_that_of(igo.plan("graduated", **{**given, **changed}).identity), changed
+    assert plan.is_that_of(igo.plan("graduated", **{**arguments, "learning_rate": 1}).identity)
+    for changed in (
+        {"p": 0.5001},
+        {"n": 501},
+        {"batch_size": 15},
+        {"epochs": 7},
+        {"warmup_samples": 50},
+        {"split": 0.7},
+    ):
+        assert not plan.is_that_of(igo.plan("graduated", **{**arguments, **changed}).identity), (
+            changed
+        )
     falls, rises = (
         igo.plan(lambda t, phis=phis: phis[round(3 * t)], n=500, batch_size=16, epochs=3, split=1)
         for phis in ((1, 0.7, 0.5), (1, 0.5, 0.7))
@@ -128,22 +151,23 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
 
 
 def test_what_is_perhaps_not_meant_is_said() -> None:
-    given: dict[str, Any] = {"n": 64, "learning_rate": 0.1, "batch_size": 8, "p": 1, "split": 0}
+    arguments: dict[str, Any] = {"n": 64, "learning_rate": 0.1, "batch_size": 8, "p": 1, "split": 0}
     with pytest.warns(igo.PlanWarning, match="M = 1: .* more stages"):
-        igo.plan("graduated", **given, epochs=1, stages=1)
+        igo.plan("graduated", **arguments, epochs=1, stages=1)
     with pytest.warns(igo.PlanWarning, match="M = 5: .* more stages"):
         igo.plan("wsd", n=64, batch_size=8, epochs=5)
     with pytest.warns(igo.PlanWarning, match="b reaches n = 64 in stage 4 of 4"):
-        igo.plan("graduated", **given, epochs=4)
-    igo.plan("graduated", **given, epochs=4, max_batch_size=64)
+        igo.plan("graduated", **arguments, epochs=4)
+    igo.plan("graduated", **arguments, epochs=4, max_batch_size=64)
     igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
-    igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # and up again
+    igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # It goes up again.
 
 
 def test_a_noise_near_the_smallest_float_has_batches_of_all_samples() -> None:
     """φ = 2^-599 at split 0: b_1/b = φ² is no float above 0."""
-    plan = igo.plan("step", gamma=0.5, n=100, epochs=600, batch_size=10, split=0,
-                    max_batch_size=100)  # fmt: skip
+    plan = igo.plan(
+        "step", gamma=0.5, n=100, epochs=600, batch_size=10, split=0, max_batch_size=100
+    )
     assert [row.batches for row in plan.rows] == [10, 3, 1] + [1] * 597
     assert plan.rows[-1].eta_m == pytest.approx(0.5**599 * math.sqrt(10))
 
@@ -166,20 +190,20 @@ def test_m_is_the_smallest_number_with_which_the_bound_reaches_epsilon(
 
 
 def test_alpha_0_is_the_printed_minimum() -> None:
-    known = {"learning_rate": 0.2, "batch_size": 9, "variance": 4.0}
-    steep = alpha_0(**known, lipschitz=3, width=2, sigma=0.1)
+    constants = {"learning_rate": 0.2, "batch_size": 9, "variance": 4.0}
+    steep = alpha_0(**constants, lipschitz=3, width=2, sigma=0.1)
     assert steep == pytest.approx(math.sqrt(9) / (4 * 3 * 0.2 * 2 * (1 + 2)))
-    curved = alpha_0(**known, lipschitz=0.01, width=1, sigma=8)
+    curved = alpha_0(**constants, lipschitz=0.01, width=1, sigma=8)
     assert curved == pytest.approx(math.sqrt(9) / (math.sqrt(2 * 8) * 0.2 * 2))
     with pytest.raises(ValueError, match="sigma=0"):
-        alpha_0(**known, lipschitz=1, width=1, sigma=0)
+        alpha_0(**constants, lipschitz=1, width=1, sigma=0)
 
 
 def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
     """α_0 ε = 1/4 and p = 1/2: M = 16; the same plan as with stages=16."""
-    given: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
-    chosen = igo.plan("graduated", **given, algorithm3={"epsilon": 0.125, "alpha_0": 2})
-    assert chosen == igo.plan("graduated", **given, stages=16)
+    arguments: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
+    stages = igo.plan("graduated", **arguments, algorithm3={"epsilon": 0.125, "alpha_0": 2})
+    assert stages == igo.plan("graduated", **arguments, stages=16)
 
 
 def test_a_printed_plan_says_how_long_it_warms_up() -> None:

@@ -27,7 +27,7 @@ def ramp(start: int, increment: int, ramp_samples: int, b: int) -> dict[int, int
     return {-(-i * ramp_samples // steps): start + i * increment for i in range(steps + 1)}
 
 
-TABLES = {  # sizes by samples, the samples in all, and those of the warm-up
+TABLES = {  # Each has sizes by samples, the samples in all, and those of the warm-up.
     "one that doubles": ({0: 64, 640: 128, 3200: 256, 11_392: 512}, 25_728, 0),
     "between batches": ({0: 96, 1000: 128, 1010: 160, 5001: 352}, 40_000, 0),
     "GPT-3, in Megatron-LM": (ramp(16, 16, 5_859_375, 1536), 7_000_000, 183_105),
@@ -63,10 +63,10 @@ def test_random_tables_have_the_batches_of_megatron() -> None:
         sizes = sorted(unit * dice.randint(1, 12) for _ in range(len(places) + 1))
         table = dict(zip([0, *places], sizes, strict=True))
         plan = igo.plan(rate="constant", batch_size=table, samples=samples, batch_multiple=unit)
-        planned = [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
-        expected = list(megatron_sizes(table, samples))
-        assert planned[: len(expected)] == expected
-        assert sum(planned[len(expected) :]) < sizes[-1]
+        our_sizes = [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
+        their_sizes = list(megatron_sizes(table, samples))
+        assert our_sizes[: len(their_sizes)] == their_sizes
+        assert sum(our_sizes[len(their_sizes) :]) < sizes[-1]
 
 
 EPOCHS, INTERVAL, N = 300, 30, 50_000
@@ -161,14 +161,14 @@ def test_the_schedules_of_umeda_and_iiduka_are_theirs(name: str) -> None:
     updates = [math.ceil(N / b) for b in sizes]
     plan = igo.plan(n=N, epochs=EPOCHS, **arguments)
     assert [plan.batches_of_epoch(epoch + 1) for epoch in range(EPOCHS)] == updates
-    before = 0
+    made_updates = 0
     for epoch, count in enumerate(updates):
         for number in {0, count // 2, count - 1}:
-            expected = rate(epoch, before + number, sum(updates))
-            update = plan.at(before + number + 1)
+            expected = rate(epoch, made_updates + number, sum(updates))
+            update = plan.at(made_updates + number + 1)
             assert update.learning_rate == pytest.approx(expected, rel=1e-9), epoch
             assert update.batch_size <= sizes[epoch]
-        before += count
+        made_updates += count
 
 
 @pytest.mark.parametrize("curve", ["cosine", "linear", "diminishing"])
@@ -203,15 +203,15 @@ def test_a_plan_by_updates_is_plain_data() -> None:
     """It goes to other processes though its curve is a lambda, and a checkpoint knows its rates."""
     arguments: dict[str, Any] = {"samples": 2000, "batch_size": {0: 10, 0.5: 20}, "stages": 1}
     plan = igo.plan(rate=lambda t: 1 - t, clock="updates", **arguments)
-    copied = pickle.loads(pickle.dumps(plan))
-    assert copied == plan
-    assert copied.at(120).learning_rate == 1 - 119 / 150
-    assert copied.is_that_of(plan.identity)
+    copy = pickle.loads(pickle.dumps(plan))
+    assert copy == plan
+    assert copy.at(120).learning_rate == 1 - 119 / 150
+    assert copy.is_that_of(plan.identity)
     # These have the same mean in both rows, and other rates of the updates.
-    other = igo.plan(
+    other_plan = igo.plan(
         rate=lambda t: 1 - t + 0.001 * math.sin(60 * math.pi * t), clock="updates", **arguments
     )
-    assert not other.is_that_of(plan.identity)
+    assert not other_plan.is_that_of(plan.identity)
     assert not plan.is_that_of(igo.plan(rate="linear", **arguments).identity)
 
 
@@ -256,10 +256,10 @@ def test_the_noise_of_heavy_ball_is_planned_by_a_rate_of_its_own(
         return math.sqrt(1 - t)
 
     arguments: dict[str, Any] = {"batch_size": sizes, "samples": 102_400, "stages": 4}
-    own = igo.plan(
+    plan = igo.plan(
         rate=lambda t: phi(t) * heavy_ball(32) / heavy_ball(sizes[float(t)]), **arguments
     )
-    for row, t in zip(own.rows, sizes, strict=True):
+    for row, t in zip(plan.rows, sizes, strict=True):
         delta = row.eta_m * heavy_ball(row.b_m) / heavy_ball(32)
         assert delta == pytest.approx(phi(t), rel=1e-12)
     for row in igo.plan(phi, **arguments).rows:
