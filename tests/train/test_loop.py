@@ -131,10 +131,8 @@ def test_a_norm_that_n_samples_cannot_tell_from_0_has_an_upper_bound() -> None:
 
 def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
     """η so small that nothing moves: the training loss is the mean over samples, by hand."""
-    config = configure(
-        *TINY, "epochs=1", "batch_size=20", "learning_rate=1e-30",
-        "engine.precision=fp32",
-    )  # fmt: skip
+    plan = ("epochs=1", "batch_size=20", "schedule=constant", "learning_rate=1e-30")
+    config = configure(*TINY, *plan, "engine.precision=fp32")
     training = prepared(config)
     progress = train(training)
     network = training.network.train()

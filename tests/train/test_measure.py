@@ -146,7 +146,9 @@ def test_movement_has_no_share_in_c2(k: int) -> None:
     twins: list[Any] = []
     found, squares = [], []
     for epoch in range(epochs):
-        pairs, points = pairs_of(noises[epoch], [b] * k, eta, made=epoch * k, earlier=twins)
+        pairs, points = pairs_of(
+            noises[epoch], [b] * k, eta, updates=epoch * k, earlier_twins=twins
+        )
         noise, twins = pairs.noise()
         assert (noise.batches, noise.sampling) == (min(k // 2, 32), "consecutive")
         assert len(twins) == 4
@@ -176,7 +178,9 @@ def test_pairs_and_twins_by_hand(
     if scaled:
         noises[4, 0] = math.inf
     monkeypatch.setattr(measure, "ENOUGH", 2)  # one in the middle, and an earlier one
-    pairs, points = pairs_of(noises, sizes, eta, scaled, made=14, earlier=[earlier, (9.0,) * 3])
+    pairs, points = pairs_of(
+        noises, sizes, eta, scaled, updates=14, earlier_twins=[earlier, (9.0,) * 3]
+    )
     first, second = noises[:6:2] + points[:6:2], noises[1::2] + points[1::2]
     twin, kept = noises[3] + points[2], 2 if scaled else 3
     moved = (first - second).square().sum(1)[:kept]
@@ -204,7 +208,7 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
     """
     noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), Twin(0.25, 0.5, 0.125)
     for made, own in ((60, 4), (520, 1), (540, 0)):
-        pairs, points = pairs_of(noises, [1] * 50, 0.1, made=made, earlier=[before] * 4)
+        pairs, points = pairs_of(noises, [1] * 50, 0.1, updates=made, earlier_twins=[before] * 4)
         noise, twins = pairs.noise()
         assert twins.count(before) == 4 - own
         first, second = ((noises + points)[i::2].double().numpy() for i in (0, 1))
@@ -224,10 +228,13 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
         ends = noise.gradient_square - half, noise.gradient_square + half
         assert noise.square_interval == pytest.approx(ends, rel=1e-5)
     for epoch, own in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
-        of_short = pairs_of(noises[:4], [1] * 4, 0.1, made=4 * epoch, earlier=[before] * 4)
+        of_short = pairs_of(noises[:4], [1] * 4, 0.1, updates=4 * epoch, earlier_twins=[before] * 4)
         assert of_short[0].noise()[1].count(before) == 4 - own
     for none in ([], [(0.25, 0.125)] * 4):
-        assert len(pairs_of(noises[:4], [1] * 4, 0.1, made=80, earlier=none)[0].noise()[1]) == 2
+        assert (
+            len(pairs_of(noises[:4], [1] * 4, 0.1, updates=80, earlier_twins=none)[0].noise()[1])
+            == 2
+        )
     monkeypatch.setattr(measure, "LONG", 8)
     monkeypatch.setattr(measure, "PAIRS", 2)
     assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
@@ -252,7 +259,7 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(scaled: 
         noises[-6:, 0] = math.inf
     twins = [Twin(0.0, 9.0 * sign, 0.0) for sign in (1, -1, 1, -1)]
     slopes = 7 * levels / torch.tensor(sizes) * chance
-    pairs, _ = pairs_of(noises, sizes, 0.0, scaled, slopes, made=3000 * k, earlier=twins)
+    pairs, _ = pairs_of(noises, sizes, 0.0, scaled, slopes, updates=3000 * k, earlier_twins=twins)
     noise, _ = pairs.noise()
     inverse = (1 / np.array(sizes)).reshape(-1, 2).sum(1)
     every = slopes.double().numpy().reshape(-1, 2).sum(1) / inverse
@@ -276,7 +283,9 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(scaled: 
     ends = noise.variance * math.exp(-reach), noise.variance * math.exp(reach)
     assert noise.variance_interval == pytest.approx(ends, rel=1e-3)
     assert noise.batch_size == round(np.mean([sizes[2 * number] for number in measured]))
-    certain, _ = pairs_of(noises, sizes, 0.0, scaled, 0 * slopes, made=3000 * k, earlier=twins)
+    certain, _ = pairs_of(
+        noises, sizes, 0.0, scaled, 0 * slopes, updates=3000 * k, earlier_twins=twins
+    )
     assert certain.noise()[0].variance == pytest.approx(alone, rel=1e-4)
 
 

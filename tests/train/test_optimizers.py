@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from trained import prepared
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
 from igo.train import machine, optimizers
+from igo.train.record import Progress
 
 Parameters = list[nn.Parameter]
 # Three epochs of 3, 3 and 2 batches on 96 digits.
@@ -144,7 +146,8 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         stepped(optimizers.build(config, straight, 0.01), straight, range(8))
         first = optimizers.build(config, broken, 0.01)
         stepped(first, broken, range(5))
-        checkpoint.save(tmp_path / name, {"signature": name, "optimizer": first.state_dict()})
+        state = {"signature": name, "optimizer": first.state_dict(), "progress": asdict(Progress())}
+        checkpoint.save(tmp_path / name, state)
         saved = checkpoint.load(tmp_path / name, name)
         second = optimizers.build(config, broken, 0.01)
         second.load_state_dict(saved["optimizer"])

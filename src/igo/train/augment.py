@@ -61,14 +61,14 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
     if all(part is None for part in moves):
         return images[index].permute(0, 3, 1, 2)
     _, height, width, channels = images.shape
-    rows, columns, inside = _sources(height, width, moves, index.device)
+    rows, columns, is_inside = _sources(height, width, moves, index.device)
     source = (index * (height * width)).view(-1, 1, 1) + rows * width + columns
-    if inside is not None:
-        source = torch.where(inside, source, 0)
+    if is_inside is not None:
+        source = torch.where(is_inside, source, 0)
     pixels = images.view(-1, channels).index_select(0, source.view(-1))
     pixels = pixels.view(*source.shape, channels)
-    if inside is not None:
-        pixels = pixels * inside.unsqueeze(-1)
+    if is_inside is not None:
+        pixels = pixels * is_inside.unsqueeze(-1)
     return pixels.permute(0, 3, 1, 2)
 
 
@@ -78,18 +78,18 @@ def _sources(
     """The source of each output pixel: row and column (b, H, W) int64, and whether it exists."""
     rows = torch.arange(height, device=device).view(1, -1, 1)
     columns = torch.arange(width, device=device).view(1, 1, -1)
-    inside = None
+    is_inside = None
     if moves.angle is not None:
         rows, columns = _rotate(rows, columns, moves.angle, height, width)
-        inside = _within(rows, columns, height, width)
+        is_inside = _within(rows, columns, height, width)
     if moves.flip is not None:
         columns = torch.where(moves.flip.view(-1, 1, 1), width - 1 - columns, columns)
     if moves.shift is not None:
         rows = rows + moves.shift[:, 0].view(-1, 1, 1)
         columns = columns + moves.shift[:, 1].view(-1, 1, 1)
-        cropped = _within(rows, columns, height, width)
-        inside = cropped if inside is None else inside & cropped
-    return rows, columns, inside
+        is_in_crop = _within(rows, columns, height, width)
+        is_inside = is_in_crop if is_inside is None else is_inside & is_in_crop
+    return rows, columns, is_inside
 
 
 def _within(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:

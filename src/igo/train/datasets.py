@@ -21,10 +21,10 @@ from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batches, TensorData
 
-if TYPE_CHECKING:  # these import torchvision, which takes a second
+if TYPE_CHECKING:  # They import torchvision, which takes a second.
     from igo.data.folders import Images, Stored, Watch
 
-MOST_BYTES = 2 * 2**30  # of decoded images that are kept on the device
+MOST_BYTES = 2 * 2**30  # Decoded images of more bytes are not kept on the device.
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 
@@ -51,7 +51,7 @@ class Data(Protocol):
 
 def resize_once(config: Config, watch: Watch) -> None:
     """Make the cache of resized images, if the data set needs one and has none."""
-    if config.dataset.cache:  # only images of folders have it
+    if config.dataset.cache:  # Only images of folders have it.
         _stored(config, _images(config)[0], watch)
 
 
@@ -78,40 +78,43 @@ def open_data(config: Config, device: torch.device) -> Data:
     if dataset.name in readers.FOLDERS:
         from igo.train.on_disk import DiskData
 
-        images, (used, held) = _images(config)
+        images, (rows, held_rows) = _images(config)
         labels = [split.labels for split in images]
-        stored = _stored(config, images) if dataset.cache else None
-        few = sum(split.least_bytes for split in images) <= MOST_BYTES
-        if not (stored and few and dataset.name == "folder"):
-            return DiskData(dataset, stored or images, labels, (used, held), device)
-        train, test = (Split(kept.together(), of) for kept, of in zip(stored, labels, strict=True))
+        stored_splits = _stored(config, images) if dataset.cache else None
+        fits = sum(split.least_bytes for split in images) <= MOST_BYTES
+        if not (stored_splits and fits and dataset.name == "folder"):
+            return DiskData(dataset, stored_splits or images, labels, (rows, held_rows), device)
+        pixels = (split.together() for split in stored_splits)
+        train, test = (Split(*parts) for parts in zip(pixels, labels, strict=True))
     else:
         train, test = readers.read(dataset.name, place_of(config))
         _check_facts(dataset, [train.labels, test.labels], train.images, test.images)
-        used, held = shares(train.labels, dataset, draw_of(config))
-    validation = Split(train.images[held], train.labels[held]) if len(held) else None
-    if len(used) < len(train.labels):
-        train = Split(train.images[used], train.labels[used])
+        rows, held_rows = shares(train.labels, dataset, draw_of(config))
+    validation = None
+    if len(held_rows):
+        validation = Split(train.images[held_rows], train.labels[held_rows])
+    if len(rows) < len(train.labels):
+        train = Split(train.images[rows], train.labels[rows])
     return TensorData(dataset, train, test, device, validation)
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
     """Indices of the samples to train on and of those held out, both stratified."""
     if dataset.samples > len(labels):
-        allowed = f"{dataset.name} has {len(labels)}"
-        raise ConfigError("dataset.samples", dataset.samples, allowed)
-    used = subset(labels, dataset.samples, draw)
-    held = subset(labels[used], held_out(dataset), draw)
-    return np.delete(used, held), used[held]
+        advice = f"{dataset.name} has {len(labels)}"
+        raise ConfigError("dataset.samples", dataset.samples, advice)
+    rows = subset(labels, dataset.samples, draw)
+    held_rows = subset(labels[rows], held_out(dataset), draw)
+    return np.delete(rows, held_rows), rows[held_rows]
 
 
 def _check_facts(dataset: DatasetConfig, labels: Sequence[np.ndarray], *images: Any) -> None:
     classes = max(int(part.max()) for part in labels) + 1
     if dataset.classes != classes:
         raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
-    wanted = (dataset.image_size, dataset.image_size, dataset.channels)
+    shape_of_settings = (dataset.image_size, dataset.image_size, dataset.channels)
     for shape in (part.shape[1:] for part in images):
-        if shape != wanted:
+        if shape != shape_of_settings:
             size = "x".join(map(str, shape))
-            allowed = f"the files hold images of {size} (height x width x channels)"
-            raise ConfigError("dataset.image_size", dataset.image_size, allowed)
+            advice = f"the files hold images of {size} (height x width x channels)"
+            raise ConfigError("dataset.image_size", dataset.image_size, advice)

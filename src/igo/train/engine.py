@@ -42,11 +42,11 @@ class Engine:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory."""
-        moved: Any = network.to(self.device)  # PyTorch's types of `to` differ by version
-        moved = moved.to(memory_format=torch.channels_last)
+        model: Any = network.to(self.device)  # PyTorch's types of `to` differ by version
+        model = model.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            models.unstrided(moved)
-        return cast(nn.Module, moved)
+            models.unstrided(model)
+        return cast(nn.Module, model)
 
     def backward(
         self,

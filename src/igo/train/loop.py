@@ -118,11 +118,11 @@ def train_epoch(
     pairs = measure.Pairs(run, k, sampler.updates, twins)
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
-    shares: list[int] = []  # This rank's samples of each batch that reached the model.
+    shares: list[int] = []  # Of each batch that reached the model, this rank has so many samples.
     rates: list[float] = []
     reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
-    one = torch.ones((), device=engine.device)
-    scales = [engine.scaler.scale(one)]  # In fp16 a scale is halved where an update is skipped.
+    unit = torch.ones((), device=engine.device)
+    scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
     for batch, next_batch in pairwise(chain[Any](stream, [None])):
         check_stop()
         update = schedule.step()
@@ -134,7 +134,7 @@ def train_epoch(
             break  # _means will raise.
         pairs.take(update, next_batch, slope)
         engine.update(run.optimizer)
-        scales.append(engine.scaler.scale(one))
+        scales.append(engine.scaler.scale(unit))
         shares.append(len(labels))
         bar.advance(update.batch_size)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for

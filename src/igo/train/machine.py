@@ -24,7 +24,7 @@ from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.train.engine import Engine
 from igo.train.record import Progress, Training
 
-ALL_THREADS = torch.get_num_threads()  # before any run changes it
+ALL_THREADS = torch.get_num_threads()  # the number before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
 MOST_AT_ONCE = 1024  # samples, on each GPU; none gains from more
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # These numbers are those of <malloc.h>.
@@ -59,8 +59,8 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
     unexpected = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
     note = NOT_IN_JOB if unexpected else ""
     if precision == "bf16" != best:
-        here = "GPU" if on_gpu else "CPU"
-        note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
+        kind = "GPU" if on_gpu else "CPU"
+        note = f"engine.precision=bf16 is emulated on this {kind}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
@@ -75,8 +75,8 @@ def _on_gpu(device: str, ranks: Ranks) -> bool:
     # Processes may be on machines of which not all have a GPU.
     has_gpu = all(ranks.gather(torch.cuda.is_available()))
     if device == "cuda" and not has_gpu:
-        allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
-        raise ConfigError("engine.device", device, allowed)
+        advice = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+        raise ConfigError("engine.device", device, advice)
     return has_gpu
 
 
@@ -88,8 +88,9 @@ def _let_segments_grow() -> None:
     its environment when it was imported, and 2.9 does not heed PYTORCH_ALLOC_CONF for this.
     """
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
-        newer = getattr(torch._C, "_accelerator_setAllocatorSettings", None)  # from PyTorch 2.10
-        (newer or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
+        # PyTorch has this setter from 2.10.
+        setter = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+        (setter or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
 
 def _take_own_gpu(ranks: Ranks) -> None:
@@ -97,23 +98,23 @@ def _take_own_gpu(ranks: Ranks) -> None:
     count = torch.cuda.device_count()
     torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
     identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-    gpu, shared = Counter(ranks.gather(f"{socket.gethostname()} {identity}")).most_common(1)[0]
-    if shared > 1:
-        allowed = (
-            f"{shared} processes on {gpu.split()[0]} would share one GPU; start at most as many as"
-            f" there are GPUs ({count}), or use engine=cpu"
+    gpu, processes = Counter(ranks.gather(f"{socket.gethostname()} {identity}")).most_common(1)[0]
+    if processes > 1:
+        advice = (
+            f"{processes} processes on {gpu.split()[0]} would share one GPU; start at most as many"
+            f" as there are GPUs ({count}), or use engine=cpu"
         )
-        raise ConfigError("engine.device", "cuda", allowed)
+        raise ConfigError("engine.device", "cuda", advice)
 
 
 def _best_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_bf16 = flags.get("avx512_bf16") or flags.get("amx_bf16")
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use them.
-    used = has_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16" if used else "fp32"
+    uses_bf16 = has_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if uses_bf16 else "fp32"
 
 
 def _set_options(precision: str, deterministic: bool) -> None:
@@ -127,8 +128,8 @@ def _set_options(precision: str, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    # By default each new tensor would be filled with NaN, to expose reads before the first write.
-    # That changes no result, and a small model's update took 4 % longer.
+    # PyTorch would fill each new tensor with NaN, to expose reads before the first write. That
+    # changes no result, and a small model's update took 4 % longer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     os.environ.setdefault("TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT", PLANS)
     torch.backends.cudnn.benchmark = False
@@ -141,7 +142,7 @@ def compiled(backend: str | Callable[..., Any] = "inductor") -> Callable[..., Te
     forward = torch.compile(lambda network, images: network(images), backend=backend)
 
     def call(network: nn.Module, images: Tensor) -> Tensor:
-        torch._dynamo.maybe_mark_dynamic(images, 0)  # the others are fixed, for fast layouts
+        torch._dynamo.maybe_mark_dynamic(images, 0)  # The others are fixed, for fast layouts.
         return cast(Tensor, forward(network, images))
 
     return call
@@ -155,8 +156,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
     if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
-        mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
-        mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap
+        mallopt(M_MMAP_MAX, 0)  # The heap then has large blocks, too.
+        mallopt(M_TRIM_THRESHOLD, -1)  # It never shrinks.
 
 
 def without_bf16(engine: Engine) -> Engine:
@@ -185,11 +186,11 @@ def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) 
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return
-    before, most = progress.threads, allowed_threads()
-    if before is not None:
-        torch.set_num_threads(min(before, most))
-        if before > most:
-            say(f"threads: {most} of {before} before: results differ by rounding")
+    earlier_threads, most_threads = progress.threads, allowed_threads()
+    if earlier_threads is not None:
+        torch.set_num_threads(min(earlier_threads, most_threads))
+        if earlier_threads > most_threads:
+            say(f"threads: {most_threads} of {earlier_threads} before: results differ by rounding")
     progress.threads = torch.get_num_threads()
 
 
@@ -201,7 +202,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
         facts |= _gpu()
     facts |= {
         "cpu": cpu_name(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),  # such as AVX2, AVX512
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # AVX2 or AVX512, for example
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "micro_batch_size": engine.micro_batch_size,
@@ -227,5 +228,5 @@ def _gpu() -> dict[str, str | int]:
 def cpu_name() -> str:
     """The CPU's name, as the kernel has it."""
     cpus = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
-    return named[1] if named else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()

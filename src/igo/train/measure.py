@@ -76,16 +76,20 @@ class Pairs:
     Args:
         run: whose gradients are read. An optimizer that is not PyTorch's may change them in place.
         batches: k of the epoch. Of LONG or more, PAIRS evenly spread pairs are taken.
-        made: updates before the epoch.
-        earlier: twins of earlier epochs, the newest first.
+        updates: the run's before this epoch.
+        earlier_twins: twins of earlier epochs, the newest first.
     """
 
     def __init__(
-        self, run: Training, batches: int, made: int = 0, earlier: Sequence[tuple[float, ...]] = ()
+        self,
+        run: Training,
+        batches: int,
+        updates: int = 0,
+        earlier_twins: Sequence[tuple[float, ...]] = (),
     ) -> None:
         self._run = run
         # A checkpoint of 1.0.0 has twins of two numbers: this epoch then measures more of its own.
-        self._earlier = [Twin(*twin) for twin in earlier if len(twin) == 3]
+        self._earlier = [Twin(*twin) for twin in earlier_twins if len(twin) == 3]
         self._parameters = [p for p in run.network.parameters() if p.requires_grad]
         from_torch = type(run.optimizer).__module__.startswith("torch.optim.")
         scales, reuses = run.engine.scaler.is_enabled(), run.engine.reuses_gradients
@@ -97,13 +101,14 @@ class Pairs:
         self._numbers = [place * possible // count for place in range(count)]
         # A twin is due at each update at which TWINS of all gradients passes a whole number, so
         # that short epochs have their share.
-        due = min(int(TWINS * (made + batches)) - int(TWINS * made), MOST_TWINS)
-        if made < 2 * batches or not self._earlier:
-            due = ENOUGH
-        elif made < EARLY * batches:
-            due = max(due, 1)
+        twins = int(TWINS * (updates + batches)) - int(TWINS * updates)
+        twins = min(twins, MOST_TWINS)
+        if updates < 2 * batches or not self._earlier:
+            twins = ENOUGH
+        elif updates < EARLY * batches:
+            twins = max(twins, 1)
         # The pairs are cut into as many equal parts, and the one in the middle of each has it.
-        twins = min(due, ENOUGH, count)
+        twins = min(twins, count)
         self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
         self._first: list[Tensor] = []  # g_t, between the updates of a pair
         # What every batch of the epoch has: its size, and its slope as Engine.backward has it.
@@ -144,7 +149,7 @@ class Pairs:
         return gradient
 
     def _scale(self, device: torch.device) -> Tensor:
-        """That of the loss, 1 without fp16."""
+        """The scale of the loss, 1 without fp16."""
         return self._run.engine.scaler.scale(torch.ones((), device=device))
 
     @np.errstate(all="ignore")  # the loop ends a run whose C² is not finite
@@ -156,8 +161,8 @@ class Pairs:
         if not self._pairs:
             return None, self._earlier
         slopes, norms = self._read()
-        first, second, change = np.square(norms).sum(axis=2).T
-        total = first + second
+        first_squares, second_squares, change = np.square(norms).sum(axis=2).T
+        total = first_squares + second_squares
         rows = np.stack([change, total, (total - change) / 2], axis=1)
         pairs, pairs_at_one_point = np.split(rows, [len(self._pairs)])
         new_twins = _compared(pairs[[*self._twins]], pairs_at_one_point)
@@ -181,14 +186,14 @@ class Pairs:
         return slopes.view(-1, 2).sum(dim=1).numpy(), norms.numpy()
 
 
-def _norms(spent: list[Tensor], other: list[Tensor]) -> Tensor:
-    """By parameter: the norms of two gradients, and of their difference, which replaces ``spent``.
+def _norms(gradient: list[Tensor], next_gradient: list[Tensor]) -> Tensor:
+    """By parameter: the norms of two gradients, and of their difference, which replaces the first.
 
     New memory for all parameters would take longer than the subtraction.
     """
-    norms = torch._foreach_norm([*spent, *other])
-    torch._foreach_sub_(spent, other)
-    return torch.stack([*norms, *torch._foreach_norm(spent)])
+    norms = torch._foreach_norm([*gradient, *next_gradient])
+    torch._foreach_sub_(gradient, next_gradient)
+    return torch.stack([*norms, *torch._foreach_norm(gradient)])
 
 
 def _compared(pairs: Rows, pairs_at_one_point: Rows) -> list[Twin]:
@@ -224,14 +229,14 @@ def _corrected(
     log_factor, spread = factors[:, 0], change
     if has_all_twins and factors[:, 1].std() < log_factor.std():
         log_factor, spread = factors[:, 1], total
-    lacking = factors[:, 2] * change.mean()
+    missing_products = factors[:, 2] * change.mean()
     inverse_sizes = (1 / sizes).sum(axis=1)
     variances, slopes = spread / inverse_sizes[numbers], slopes / inverse_sizes
     if not slopes[numbers].sum() > 0:  # Every sample fits to rounding: no batch says anything.
         slopes = np.ones_like(slopes)
     ratio, level = variances.sum() / slopes[numbers].sum(), slopes.mean()
     variance = float(ratio * level * np.exp(log_factor.mean()))
-    square = float(product.mean() + lacking.mean())
+    square = float(product.mean() + missing_products.mean())
     interval = square_interval = None
     if k >= LEAST_PAIRS and has_all_twins:
         without_one, ratios = 1 - np.eye(k), np.full(len(slopes), ratio)
@@ -239,7 +244,7 @@ def _corrected(
         levels = (slopes.sum() - slopes) / (len(slopes) - 1)
         of_pairs = noise.jackknife(ratios * levels, ratio * level), k
         interval = noise.around(variance, of_pairs, _error(log_factor))
-        half = noise.reach(_error(product), _error(lacking))
+        half = noise.reach(_error(product), _error(missing_products))
         square_interval = square - half, square + half
     size = round(sizes[numbers].mean())
     return Noise(variance, interval, square, size, k, "consecutive", square_interval)

@@ -113,21 +113,21 @@ def _he_initialised(network: nn.Module) -> nn.Module:
 
 
 def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-    import timm  # here, as its import takes seconds
+    import timm  # Its import takes seconds.
 
-    known, name = timm.list_models(), model.name
-    if name.split(".")[0] not in known:
-        allowed = f"timm {timm.__version__} has no such model.{nearest(name, known)}"
-        raise ConfigError("model.name", name, allowed)
+    names, name = timm.list_models(), model.name
+    if name.split(".")[0] not in names:
+        advice = f"timm {timm.__version__} has no such model.{nearest(name, names)}"
+        raise ConfigError("model.name", name, advice)
     settings: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
     try:
-        try:  # models with a fixed input size need it, the others do not take the argument
+        try:  # Models with a fixed input size need it, the others do not take the argument.
             return timm.create_model(name, img_size=dataset.image_size, **settings)
         except TypeError:
             return timm.create_model(name, **settings)
     except Exception as error:
-        allowed = f"timm cannot make it for {dataset.name}: {first_line(error)}"
-        raise ConfigError("model.name", name, allowed) from None
+        advice = f"timm cannot make it for {dataset.name}: {first_line(error)}"
+        raise ConfigError("model.name", name, advice) from None
 
 
 def unstrided(network: nn.Module) -> None:
@@ -175,12 +175,12 @@ def check_model(
 
     setting = "model.name" if model.arguments is None else "model._target_"
     try:
-        copied = copy.deepcopy(network).to("meta").train()  # with shapes and no content
-        for module in copied.modules():
+        shapes = copy.deepcopy(network).to("meta").train()  # It has no content.
+        for module in shapes.modules():
             module.register_forward_pre_hook(look)
-        shape = tuple(copied(images).shape)
+        shape = tuple(shapes(images).shape)
         fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
-    except Exception as error:  # whatever a model raises for images that it cannot take
+    except Exception as error:  # A model may raise anything for images that it cannot take.
         shape, place = (), own.line_of(error, model.name)
         fault = f"it cannot take a batch of {batch}: {first_line(error)}{place}"
     if shape != (smallest, dataset.classes):

@@ -14,7 +14,7 @@ from igo.train import augment
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 Batches = Iterator[Batch]
-TEST_BATCH = 500  # takes a third less time than 1000 on a CPU, as it fits in the cache
+TEST_BATCH = 500  # It fits in a CPU's cache and takes a third less time than 1000.
 # Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more do
 # not help. A GPU gains from fewer launches; its limit is in pixels, of some 30 bytes each.
 MADE_AT_ONCE = 256
@@ -34,7 +34,7 @@ class Normalise:
         """Normalise a batch, to channels_last memory, with which convolutions are fastest."""
         b, channels, height, width = images.shape
         images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        # By whole rows: a loop over the channels of each pixel is slow on a CPU.
+        # Whole rows are multiplied: a loop over the channels of each pixel is slow on a CPU.
         rows = images.permute(0, 2, 3, 1).view(b, height, width * channels)
         torch.addcmul(self._offset.repeat(width), rows, self._scale.repeat(width), out=rows)
         return images
@@ -70,8 +70,8 @@ class TensorData:
         """See Data. The moves of all n images are drawn before the first batch."""
         images, labels = self._train
         random = generator(seed, "augmentation")
-        # By image and not by batch: an image moves alike at any batch size and on any number of
-        # ranks.
+        # Moves are by image and not by batch, so that an image moves alike at any batch size and on
+        # any number of ranks.
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
         for group in self._grouped(self._order(index_batches)):
             index = torch.cat(group)

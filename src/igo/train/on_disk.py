@@ -22,9 +22,9 @@ from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
 from igo.train.on_device import Batches, Normalise
 
-MOST_WORKERS = 16  # if dataset.workers is null
+MOST_WORKERS = 16  # the most that dataset.workers=null takes
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
-TEST_BATCH = 125  # photographs are large
+TEST_BATCH = 125  # Photographs are large.
 SHARED = Path("/dev/shm")
 
 # Two private names of PyTorch, tried with torch 2.9 to 2.13.
@@ -67,7 +67,7 @@ class Reader:
 
     def __init__(self, images: Transformed, shape: tuple[int, ...], workers: int, pinned: bool):
         self._shape, self._pinned = shape, pinned
-        self._pieces: list[tuple[list[int], int]] = []  # of the batches of a pass
+        self._pieces: list[tuple[list[int], int]] = []  # all those of a pass
         self._loader = DataLoader(
             images,
             batch_size=None,
@@ -84,35 +84,35 @@ class Reader:
         pieces = (piece for batch in batches if len(batch) for piece in batch.split(PIECE))
         self._pieces[:] = [(piece.tolist(), seed) for piece in pieces]
         try:
-            loaded = iter(self._loader)
+            loaded_pieces = iter(self._loader)
             for batch in batches:
                 shape = len(batch), *self._shape
                 pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
                 for start in range(0, len(batch), PIECE):
-                    piece = next(loaded)
+                    piece = next(loaded_pieces)
                     if isinstance(piece, UserError):
                         raise piece
                     pixels[start : start + PIECE] = piece
                 yield pixels
         except (RuntimeError, OSError, EOFError) as error:
-            lost = ("DataLoader worker", "Too many open files")
-            if isinstance(error, RuntimeError) and not str(error).startswith(lost):
+            beginnings = ("DataLoader worker", "Too many open files")
+            if isinstance(error, RuntimeError) and not str(error).startswith(beginnings):
                 raise
             reason = first_line(error).rstrip(". ")
-            why = f"a worker that reads images was killed, or cannot start ({reason})"
-            raise Outside(f"{why}; the same command continues") from None
+            fault = f"a worker that reads images was killed, or cannot start ({reason})"
+            raise Outside(f"{fault}; the same command continues") from None
 
 
 def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
     """Each worker keeps two pieces in /dev/shm. Where one does not fit, it would wait for ever."""
-    needed = workers * 2 * PIECE * math.prod(shape)
-    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
-    if free < needed:
-        allowed = (
-            f"{SHARED} has {free / 2**20:.0f} MiB free, and they need {needed / 2**20:.0f}; make it"
-            " larger (docker run --shm-size=1g), or take fewer"
+    needed_bytes = workers * 2 * PIECE * math.prod(shape)
+    free_bytes = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed_bytes
+    if free_bytes < needed_bytes:
+        advice = (
+            f"{SHARED} has {free_bytes / 2**20:.0f} MiB free, and they need"
+            f" {needed_bytes / 2**20:.0f}; make it larger (docker run --shm-size=1g), or take fewer"
         )
-        raise ConfigError("dataset.workers", workers, allowed)
+        raise ConfigError("dataset.workers", workers, advice)
 
 
 class OnHost:
@@ -151,44 +151,45 @@ class DiskData:
         self.n = len(self._keep)
         self._augment, self._device = dataset.augment, device
         self._normalise = Normalise(dataset, device)
-        most = min(allowed_cores(), MOST_WORKERS)
-        workers = most if dataset.workers is None else dataset.workers
+        most_workers = min(allowed_cores(), MOST_WORKERS)
+        workers = most_workers if dataset.workers is None else dataset.workers
         shape = dataset.image_size, dataset.image_size, dataset.channels
         check_shared_memory(workers, shape)
-        random: v2.Transform = v2.Identity()  # flips and other moves follow on the device
+        random: v2.Transform = v2.Identity()  # Flips and other moves follow on the device.
         plain: v2.Transform = v2.Identity()
         if dataset.name == "imagenet":
             size = dataset.image_size
             random = v2.RandomResizedCrop(size, antialias=True)
             resize = v2.Resize(shorter_side(size), antialias=True)
             plain = v2.Compose([resize, v2.CenterCrop(size)])
-        self._random, self._plain, self._test = (
+        readers = [
             Reader(Transformed(images, transform), shape, workers, device.type == "cuda")
-            for images, transform in ((splits[0], random), (splits[0], plain), (splits[1], plain))
-        )
+            for images, transform in zip([splits[0], *splits], [random, plain, plain], strict=True)
+        ]
+        self._random, self._plain, self._test = readers
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. Each image's crop, moves and flip depend on the seed and the image alone."""
         random = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
-        kept = [self._keep[index] for index in index_batches]
-        loaded = self._random.read(kept, derive_seed(seed, "crop"))
-        for index, pixels in zip(index_batches, loaded, strict=True):
-            moved = moves.of(index.to(self._device, non_blocking=True))
-            images = cast(Tensor, OnHost(pixels, partial(self._made, moved)))
+        kept_indices = [self._keep[index] for index in index_batches]
+        batches = self._random.read(kept_indices, derive_seed(seed, "crop"))
+        for index, pixels in zip(index_batches, batches, strict=True):
+            batch_moves = moves.of(index.to(self._device, non_blocking=True))
+            images = cast(Tensor, OnHost(pixels, partial(self._made, batch_moves)))
             labels = self._labels[self._keep[index]]
             yield images, labels.to(self._device, non_blocking=True)
 
     def _made(self, moves: augment.Moves, pixels: Tensor, part: slice) -> Tensor:
         """Moved and normalised images (b', C, H, W) of a part of a batch."""
-        every = torch.arange(len(pixels), device=self._device)
+        indices = torch.arange(len(pixels), device=self._device)
         pixels = pixels.to(self._device, non_blocking=True)
-        return self._normalise(augment.gather(pixels, every, moves.of(part)))
+        return self._normalise(augment.gather(pixels, indices, moves.of(part)))
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """See Data. Images are transformed like test images."""
-        kept = [self._keep[index] for index in index_batches]
-        return self._not_augmented(self._plain, self._labels, kept)
+        kept_indices = [self._keep[index] for index in index_batches]
+        return self._not_augmented(self._plain, self._labels, kept_indices)
 
     def test_batches(self, ranks: Ranks = ALONE) -> Batches:
         """See Data."""

@@ -26,19 +26,24 @@ def build(
     Raises:
         ConfigError: the user's own optimizer cannot be made.
     """
-    trained = list(parameters)
+    all_parameters = list(parameters)
     if config.arguments is not None:
-        return _own(config.name, config.arguments, trained, learning_rate)
-    # Fused: one kernel for all parameters, as launches are most of a small batch's update.
-    more: dict[str, Any] = {"lr": learning_rate, "weight_decay": config.weight_decay, "fused": True}
+        return _own(config.name, config.arguments, all_parameters, learning_rate)
+    # One kernel for all parameters is fused: launches are most of a small batch's update.
+    settings: dict[str, Any] = {
+        "lr": learning_rate,
+        "weight_decay": config.weight_decay,
+        "fused": True,
+    }
     if config.name == "adamw":
-        more |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
-        return AdamW(trained, **more)
+        settings |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
+        return AdamW(all_parameters, **settings)
     dampening = config.momentum if config.name == "nshb" else 0.0
-    optimizer = SGD(trained, momentum=config.momentum, dampening=dampening, **more)
-    if config.momentum:  # begin with m = 0: PyTorch's first m would be g, not (1 - β) g, and
-        # unwritten memory if loss scaling skips the first step
-        for parameter in trained:
+    optimizer = SGD(all_parameters, momentum=config.momentum, dampening=dampening, **settings)
+    if config.momentum:
+        # It begins with m = 0. PyTorch's first m would be g, not (1 - β) g, and unwritten memory if
+        # loss scaling skips the first step.
+        for parameter in all_parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
@@ -46,13 +51,13 @@ def build(
 def _own(
     target: str, arguments: dict[str, Any], parameters: list[nn.Parameter], learning_rate: float
 ) -> Optimizer:
-    made: Optimizer = own.made_by(
+    optimizer: Optimizer = own.made_by(
         "optimizer", target, arguments, Optimizer, parameters, lr=learning_rate
     )
     with own.reported("optimizer", target, arguments):
-        inspect.signature(made.step).bind()  # without a closure
-        rates = [group["lr"] for group in made.param_groups]
+        inspect.signature(optimizer.step).bind()  # It must need no closure.
+        rates = [group["lr"] for group in optimizer.param_groups]
         if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):
-            shown = ", ".join(map(str, rates[:3]))
-            raise ValueError(f"its groups have lr {shown}; pass the argument lr={learning_rate} on")
-    return made
+            texts = ", ".join(map(str, rates[:3]))
+            raise ValueError(f"its groups have lr {texts}; pass the argument lr={learning_rate} on")
+    return optimizer

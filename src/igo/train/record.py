@@ -54,7 +54,7 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     engine: Engine
-    identity: Identity  # of the data
+    identity: Identity  # the data's
 
 
 @dataclass
@@ -65,9 +65,9 @@ class Progress:
     updates: int = 0
     samples: int = 0
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
-    threads: int | None = None  # of the CPU; rounding depends on them
+    threads: int | None = None  # the CPU's; rounding depends on them
     records: list[Record] = field(default_factory=list)
-    # The newest, which correct C²; as plain numbers, since checkpoints hold no classes.
+    # The newest twins correct C². They are plain numbers, since checkpoints hold no classes.
     twins: list[tuple[float, ...]] = field(default_factory=list)
 
     @staticmethod
@@ -95,72 +95,73 @@ class Epoch:
 
 
 def record_of(
-    run: Training, stage: Row, trained: Epoch, evaluated: Record, progress: Progress
+    run: Training, stage: Row, results: Epoch, evaluation: Record, progress: Progress
 ) -> Record:
     """The record of a finished epoch, without its seconds."""
-    measured, reference = _resolved(trained.noise, run.data.n), progress.reference
-    eta, beta = trained.learning_rate, run.optimizer.param_groups[0].get("momentum")
-    means = replace(stage, eta_m=eta, b_m=trained.batch_size)
+    measurement, reference = _resolved(results.noise, run.data.n), progress.reference
+    eta, beta = results.learning_rate, run.optimizer.param_groups[0].get("momentum")
+    means = replace(stage, eta_m=eta, b_m=results.batch_size)
     delta = planned_delta(run.config, means, reference)
 
     def level(variance: float | None) -> float | None:
-        if measured is None or variance is None or math.isinf(variance):
+        if measurement is None or variance is None or math.isinf(variance):
             return None
-        found = _delta(run.config, means, beta or 0.0, replace(measured, variance=variance))
-        # With δ_m = 0 a batch is all samples: gradient descent on f itself.
-        return 0.0 if delta == 0 and found is not None else found
+        noise_of_end = replace(measurement, variance=variance)
+        delta_of_end = _delta(run.config, means, beta or 0.0, noise_of_end)
+        # With δ_m = 0 a batch is all samples, which is gradient descent on f itself.
+        return 0.0 if delta == 0 and delta_of_end is not None else delta_of_end
 
-    unknown = None, None
-    low, high = (measured and measured.variance_interval) or unknown
-    norm_low, norm_high = (measured and measured.norm_interval) or unknown
-    scale_low, scale_high = (measured and measured.scale_interval) or unknown
+    no_ends = None, None
+    low, high = (measurement and measurement.variance_interval) or no_ends
+    norm_low, norm_high = (measurement and measurement.norm_interval) or no_ends
+    scale_low, scale_high = (measurement and measurement.scale_interval) or no_ends
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
         "updates": progress.updates,
-        **({"skipped": trained.skipped} if run.engine.scaler.is_enabled() else {}),
+        **({"skipped": results.skipped} if run.engine.scaler.is_enabled() else {}),
         "samples": progress.samples,
         "eta_m": eta,
-        "b_m": trained.batch_size,
+        "b_m": results.batch_size,
         "beta_m": beta,
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
         "lambda_m": stage.lambda_m,
         "delta_m": delta,
-        "delta_measured": level(measured.variance if measured else None),
+        "delta_measured": level(measurement.variance if measurement else None),
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
-        "gradient_variance": measured and measured.variance,
+        "gradient_variance": measurement and measurement.variance,
         "gradient_variance_low": low,
         "gradient_variance_high": high,
-        "gradient_norm": measured and (measured.gradient_norm or None),
+        "gradient_norm": measurement and (measurement.gradient_norm or None),
         "gradient_norm_low": norm_low,
         "gradient_norm_high": norm_high,
-        "noise_scale": measured and measured.noise_scale,
+        "noise_scale": measurement and measurement.noise_scale,
         "noise_scale_low": scale_low,
         "noise_scale_high": None if scale_high == math.inf else scale_high,
-        "variance_pairs": measured.batches if measured else 0,
+        "variance_pairs": measurement.batches if measurement else 0,
         "reference_variance": reference and reference.variance,
         "reference_gradient_norm": reference and reference.gradient_norm,
-        "train/loss": trained.loss,
-        "train/accuracy": trained.accuracy,
-        **evaluated,
-        "images_per_second": trained.samples / trained.seconds,
+        "train/loss": results.loss,
+        "train/accuracy": results.accuracy,
+        **evaluation,
+        "images_per_second": results.samples / results.seconds,
     }
 
 
-def _resolved(measured: Noise | None, n: int) -> Noise | None:
+def _resolved(measurement: Noise | None, n: int) -> Noise | None:
     """The measurement, with an upper bound alone of a ‖∇f‖² below C²/n.
 
     n samples cannot tell such a ‖∇f‖² from 0. As an epoch draws each sample once, the estimate may
     be too small by C²/n, which the bound has in addition.
     """
-    if measured is None or measured.gradient_square >= measured.variance / n:
-        return measured
-    ends = measured.square_interval
+    if measurement is None or measurement.gradient_square >= measurement.variance / n:
+        return measurement
+    ends = measurement.square_interval
     if ends:
-        ends = 0.0, max(ends[1], 0.0) + measured.variance / n
-    return replace(measured, gradient_square=0.0, square_interval=ends)
+        ends = 0.0, max(ends[1], 0.0) + measurement.variance / n
+    return replace(measurement, gradient_square=0.0, square_interval=ends)
 
 
 def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
@@ -170,15 +171,15 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
     return _delta(config, stage, config.optimizer.momentum, reference)
 
 
-def _delta(config: Config, row: Row, momentum: float, measured: Noise | None) -> float | None:
+def _delta(config: Config, row: Row, momentum: float, measurement: Noise | None) -> float | None:
     """δ of a row's η and b; None if no δ is known."""
-    if measured is None or not config.optimizer.formula:
+    if measurement is None or not config.optimizer.formula:
         return None
     return noise.noise_level(
         row.eta_m,
         row.b_m,
-        measured.variance,
+        measurement.variance,
         optimizer=config.optimizer.name,
         momentum=momentum,
-        gradient_norm=measured.gradient_norm,
+        gradient_norm=measurement.gradient_norm,
     )
