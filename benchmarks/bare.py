@@ -37,8 +37,8 @@ class Form:
 
     def network(self, config: Config) -> nn.Module:
         """The model in this form, in training mode."""
-        moved = self.engine.prepare(peers.network(config)).train()
-        return moved.to(memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
+        model = self.engine.prepare(peers.network(config)).train()
+        return model.to(memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
 
     def step(self, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> Step:
         """A function that makes an update on this batch at each call, and returns its loss."""
@@ -56,13 +56,15 @@ class Form:
 def train(config: Config, turns: Turns) -> nn.Module:
     engine, plan = peers.engine(config), make_plan(config)
     images = datasets.open_data(config, engine.device)
-    first = [torch.tensor(peers.epoch_batches(plan.n, plan.rows[0].batches, config.seed, 1)[0])]
-    form = fastest(config, engine, next(images.train_batches(first, 0)))
+    first_indices = [
+        torch.tensor(peers.epoch_batches(plan.n, plan.rows[0].batches, config.seed, 1)[0])
+    ]
+    form = fastest(config, engine, next(images.train_batches(first_indices, 0)))
     network = form.network(config)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     steps: dict[int, Step] = {}
     # The first turn is as long as that of this project, so that both processes are as warm.
-    more = measure.EARLY if config.schedule.profile == "constant" else 0
+    early_epochs = measure.EARLY if config.schedule.profile == "constant" else 0
     for epoch in range(1, plan.epochs + 1):
         stage = plan.rows_of_epoch(epoch)[0]
         for group in optimizer.param_groups:
@@ -76,7 +78,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
         if batch_of_size.keys() != steps.keys():
             steps = {b: form.step(network, optimizer, batch_of_size[b]) for b in batch_of_size}
         turns.begin()
-        for size in sizes * (1 + more if epoch == 1 else 1):
+        for size in sizes * (1 + early_epochs if epoch == 1 else 1):
             loss = steps[size]()
         turns.end(plan.n, float(loss))
     return network

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
+TRAIN, TEST = 20_000, 1_000  # so many images of Fashion-MNIST
 
 
 def write(data_dir: Path) -> None:
@@ -36,8 +36,8 @@ def write(data_dir: Path) -> None:
     folder = data_dir / "cifar-100-python"
     folder.mkdir()
     for part, split in (("train", train), ("test", test)):
-        _pickle(folder / part, {"data": _cifar_rows(split.images[:10_000]),
-                                "fine_labels": split.labels[:10_000].tolist()})  # fmt: skip
+        rows, labels = _cifar_rows(split.images[:10_000]), split.labels[:10_000].tolist()
+        _pickle(folder / part, {"data": rows, "fine_labels": labels})
     _pickle(folder / "meta", {"fine_label_names": [str(label) for label in range(10)]})
 
 
@@ -60,8 +60,8 @@ def _write_idx(path: Path, values: np.ndarray) -> None:
 
 def _cifar_rows(images: np.ndarray) -> np.ndarray:
     """(n, 28, 28, 1) to CIFAR's rows (n, 3072): red, green and blue planes of 32x32."""
-    resized = [np.asarray(Image.fromarray(image[..., 0]).resize((32, 32))) for image in images]
-    return np.repeat(np.stack(resized)[:, None], 3, axis=1).reshape(len(images), -1)
+    large_images = [np.asarray(Image.fromarray(image[..., 0]).resize((32, 32))) for image in images]
+    return np.repeat(np.stack(large_images)[:, None], 3, axis=1).reshape(len(images), -1)
 
 
 def _pickle(path: Path, entries: dict[str, object]) -> None:

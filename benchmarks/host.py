@@ -57,9 +57,9 @@ def main(rounds: int) -> None:
             turns.append((time.process_time() - start - bare_seconds, bare_seconds))
     turns = turns[WARM_UP:]
     result = {
-        "bare_over_ours": Spread.of([bare / ours for ours, bare in turns]),
+        "bare_over_ours": Spread.of([bare / loop for loop, bare in turns]),
         "bare_us_an_update": Spread.of([1e6 * bare / UPDATES for _, bare in turns]),
-        "ours_more_us": Spread.of([1e6 * (ours - bare) / UPDATES for ours, bare in turns]),
+        "ours_more_us": Spread.of([1e6 * (loop - bare) / UPDATES for loop, bare in turns]),
         "sampler_and_schedule_us": 1e6 * schedule_alone(),
     }
     report.show("An update of the loop and a bare one, where layers cost nothing", [result])

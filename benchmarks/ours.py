@@ -22,13 +22,13 @@ from igo.train.record import Progress
 
 
 def train(config: Config, turns: Turns) -> nn.Module:
-    more = measure.EARLY if config.schedule.profile == "constant" else 0
-    config = replace(config, epochs=more + config.epochs)
+    early_epochs = measure.EARLY if config.schedule.profile == "constant" else 0
+    config = replace(config, epochs=early_epochs + config.epochs)
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
 
     def epoch_done(record: Record) -> None:
-        if record["epoch"] <= more:
+        if record["epoch"] <= early_epochs:
             return
         seconds = plan.n / record["images_per_second"]
         turns.end(plan.n, record["train/loss"], seconds)

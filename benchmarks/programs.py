@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")
@@ -15,9 +16,9 @@ TRAIN = str(ROOT / "src" / "train.py")
 
 def environment() -> dict[str, str]:
     """This one without the user's W&B settings, and with this checkout's packages first."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    paths = str(ROOT / "src"), str(ROOT), kept.get("PYTHONPATH", "")
-    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    paths = str(ROOT / "src"), str(ROOT), variables.get("PYTHONPATH", "")
+    return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def run(
@@ -29,10 +30,8 @@ def run(
         subprocess.TimeoutExpired: it took longer; ``output`` has its text until then.
     """
     pipe = subprocess.PIPE if capture else None
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), text=True, stdout=pipe, stderr=pipe,
-        start_new_session=True,
-    )  # fmt: skip
+    options: dict[str, Any] = {"stdout": pipe, "stderr": pipe, "start_new_session": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), text=True, **options)
     try:
         out, err = process.communicate(timeout=max(seconds, 1))
     except subprocess.TimeoutExpired as late:

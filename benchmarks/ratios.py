@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,39 +26,30 @@ class Spread:
         return Spread(float(median), float(low), float(high))
 
 
-def rates(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
-    """Images a second by cell, contender and round: a round's images over its seconds."""
-    sums: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+def rates(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Images a second by contender, in each round: its images over its seconds."""
+    sums: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
-        total = sums[row["cell"], row["contender"], row["round"]]
+        total = sums[row["contender"], row["round"]]
         total[0] += row["images"]
         total[1] += row["seconds"]
-    by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (cell, contender, _), (images, seconds) in sorted(sums.items()):
-        by_cell[cell][contender].append(images / seconds)
-    return {cell: dict(contenders) for cell, contenders in by_cell.items()}
+    by_contender: dict[str, list[float]] = defaultdict(list)
+    for (contender, _), (images, seconds) in sums.items():
+        by_contender[contender].append(images / seconds)
+    return by_contender
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """A row for each cell and contender: its rate, and the ratio of ours to it."""
-    result: list[Row] = []
-    order = list(dict.fromkeys((row["cell"], row["contender"]) for row in rows))
-    by_cell = rates(rows)
-    for cell, contender in sorted(order, key=_first_seen(order)):
-        theirs, ours = by_cell[cell][contender], by_cell[cell]["ours"]
-        ratio = Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])
-        result.append(
-            {
-                "cell": cell,
-                "contender": contender,
-                "images_per_second": Spread.of(theirs),
-                "ours_over_it": ratio,
-                "rounds": len(theirs),
-            }
-        )
-    return result
-
-
-def _first_seen(order: list[tuple[str, str]]) -> Callable[[tuple[str, str]], tuple[int, int]]:
-    cells = list(dict.fromkeys(cell for cell, _ in order))
-    return lambda names: (cells.index(names[0]), order.index(names))
+    """A row for each contender of a cell: its rate, and the ratio of ours to it."""
+    by_contender = rates(rows)
+    our_rates = by_contender["ours"]
+    return [
+        {
+            "cell": rows[0]["cell"],
+            "contender": contender,
+            "images_per_second": Spread.of(its_rates),
+            "ours_over_it": Spread.of([a / b for a, b in zip(our_rates, its_rates, strict=True)]),
+            "rounds": len(its_rates),
+        }
+        for contender, its_rates in by_contender.items()
+    ]

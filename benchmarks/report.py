@@ -78,7 +78,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console = Console(highlight=False)
-    # without a terminal rich assumes 80 columns and would cut the table
+    # Without a terminal rich assumes 80 columns and would cut the table.
     (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
 
 

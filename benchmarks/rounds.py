@@ -85,8 +85,8 @@ class Workers:
         rows: list[Row] = []
         turns = (1 + cell.rounds) * cell.epochs_per_round
         for turn in range(turns):
-            first = turn % len(workers)  # each contender begins in its turn
-            for worker in workers[first:] + workers[:first]:
+            start = turn % len(workers)  # Each contender begins in its turn.
+            for worker in workers[start:] + workers[:start]:
                 result = worker.turn()
                 place = {"cell": cell.name, "round": turn // cell.epochs_per_round}
                 rows.append({**place, "contender": worker.name, **asdict(result)})

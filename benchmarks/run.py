@@ -24,18 +24,18 @@ def main(words: list[str]) -> None:
         return
     quick = "quick" in words
     names = [word for word in words if word != "quick"]
-    known = list(cells.MAKERS)
+    all_names = list(cells.MAKERS)
     for name in names:
-        if name not in known:
-            hint = nearest(name, known)
-            raise UserError(f"there is no {name} here: {', '.join(known)}.{hint}")
-    names = names or (list(cells.QUICK_CELLS) if quick else known)
+        if name not in all_names:
+            hint = nearest(name, all_names)
+            raise UserError(f"there is no {name} here: {', '.join(all_names)}.{hint}")
+    names = names or (list(cells.QUICK_CELLS) if quick else all_names)
     facts = report.facts(shlex.join(["python", "-m", "benchmarks.run", *words]))
     results = report.folder() / "quick" if quick else report.folder()
-    measured = [name for name in cells.MAKERS if name in names]
+    cells_in_order = [name for name in cells.MAKERS if name in names]
     with tempfile.TemporaryDirectory() as folder:
         files.write(Path(folder))
-        for name, result in contenders(measured, Path(folder), quick):
+        for name, result in contenders(cells_in_order, Path(folder), quick):
             report.save({"facts": facts, **result}, results / f"{name}.json")
     report.draw(results, list(cells.MAKERS))
     print(f"written: {results}")

@@ -86,7 +86,7 @@ def synchronise() -> None:
 
 def serve(name: str, connection: Connection) -> None:
     """Train cell after cell with the contender of this name, until None comes."""
-    # a live progress bar as in a terminal; its characters go nowhere
+    # The progress bar lives as in a terminal; its characters go nowhere.
     os.environ.update(TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="160")
     # DataLoader workers start as in a script; the start method of this process is spawn
     multiprocessing.set_start_method(None, force=True)

@@ -26,11 +26,11 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 0
     settings = dict(word.split("=", 1) for word in words if "=" in word)
-    unknown = {word for word in words if "=" not in word} - {*MINUTES, "dry", "part"}
-    unknown |= settings.keys() - {"out", "data"}
-    if unknown:
+    unknown_words = {word for word in words if "=" not in word} - {*MINUTES, "dry", "part"}
+    unknown_words |= settings.keys() - {"out", "data"}
+    if unknown_words:
         choices = ", ".join(("dry", *MINUTES, "out=FOLDER", "data=FILE.npz"))
-        print(f"error: {' '.join(sorted(unknown))}: it must be one of {choices}")
+        print(f"error: {' '.join(sorted(unknown_words))}: it must be one of {choices}")
         return 2
     out, data = Path(settings.get("out", "gpu")), settings.get("data")
     names = [name for name in MINUTES if name in words] or [*MINUTES]
@@ -42,18 +42,18 @@ def main(words: list[str]) -> int:
         print("error: PyTorch finds no GPU here; `make gpu ARGS=dry` tries the program on a CPU")
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    shared = [word for word in words if word not in MINUTES]
-    minutes = {name: BUSY * most if "dry" in words else most for name, most in MINUTES.items()}
-    failed = 0
+    shared_words = [word for word in words if word not in MINUTES]
+    minutes = {name: BUSY * limit if "dry" in words else limit for name, limit in MINUTES.items()}
+    code = 0
     for name in names:
         print(f"--- {name}, at most {minutes[name]} minutes; {out / name}.json", flush=True)
-        command = [sys.executable, "-m", "benchmarks.gpu", "part", name, *shared]
+        command = [sys.executable, "-m", "benchmarks.gpu", "part", name, *shared_words]
         try:
-            failed |= programs.run(command, minutes[name] * 60 + 20, capture=False).returncode
+            code |= programs.run(command, minutes[name] * 60 + 20, capture=False).returncode
         except subprocess.TimeoutExpired:
             print(f"{name} was ended: it had {minutes[name]} minutes", flush=True)
-            failed = 1
-    return int(failed != 0)
+            code = 1
+    return int(code != 0)
 
 
 def one_part(name: str, out: Path, data: str | None, *, dry: bool) -> int:

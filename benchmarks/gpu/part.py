@@ -47,21 +47,21 @@ class Part:
         """Seconds until the part's limit."""
         return self.seconds - (time.perf_counter() - self.began)
 
-    def item(self, name: str, measure: Callable[[], Result], least: float = 0.0) -> Result:
+    def item(self, name: str, measure: Callable[[], Result], seconds: float = 0.0) -> Result:
         """Measure an item if ``least`` seconds are left, and write its result; return the result.
 
         An exception is a failed item, and so is ``ok`` False in the result of ``measure``.
         """
         start = time.perf_counter()
         result: Result = {"item": name}
-        if self.left < least:
-            result |= {"state": "not run", "why": f"{self.left:.0f} s left, {least:.0f} s needed"}
+        if self.left < seconds:
+            result |= {"state": "not run", "why": f"{self.left:.0f} s left, {seconds:.0f} s needed"}
         else:
             try:
                 result |= {"state": "done", **measure()}
             except Exception as error:
-                first = next(iter(str(error).splitlines()), "")
-                result |= {"state": "failed", "why": f"{type(error).__name__}: {first}"}
+                line_of_error = next(iter(str(error).splitlines()), "")
+                result |= {"state": "failed", "why": f"{type(error).__name__}: {line_of_error}"}
                 result["traceback"] = traceback.format_exc()
             if result.get("ok") is False:
                 result["state"] = "failed"

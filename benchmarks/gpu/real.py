@@ -20,14 +20,16 @@ LEARNED = 0.88
 
 def items(part: Part, folder: Path) -> None:
     """Whole runs by the command line."""
-    part.item("killed and continued", lambda: resumed(part, folder), least=20)
+    part.item("killed and continued", lambda: resumed(part, folder), seconds=20)
     if part.dry:
         part.item("2 runs of a sweep", lambda: sweep(part, folder, 1))
         return
     for schedule in ("graduated", "constant"):
-        part.item(f"resnet18, {schedule}", lambda s=schedule: trained(part, folder, s), least=30)
+        part.item(f"resnet18, {schedule}", lambda s=schedule: trained(part, folder, s), seconds=30)
     for at_once in (1, 4):
-        part.item(f"8 runs, {at_once} at once", lambda k=at_once: sweep(part, folder, k), least=60)
+        part.item(
+            f"8 runs, {at_once} at once", lambda k=at_once: sweep(part, folder, k), seconds=60
+        )
 
 
 def data(part: Part, folder: Path) -> tuple[str, ...]:
@@ -44,10 +46,9 @@ def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
     flags = [word for word in overrides if word.startswith("-")]
     settings = [word for word in overrides if not word.startswith("-")]
     model = ["model=resnet8", "model.width=4"] if part.dry else []
-    return [
-        sys.executable, TRAIN, *flags, *data(part, folder), "tracking=none", *settings, *model,
-        f"engine.device={part.device}", f"runs_dir={folder / runs}",
-    ]  # fmt: skip
+    places = [f"engine.device={part.device}", f"runs_dir={folder / runs}"]
+    words = [*data(part, folder), "tracking=none", *settings, *model, *places]
+    return [sys.executable, TRAIN, *flags, *words]
 
 
 def start(part: Part, command: list[str]) -> str:
@@ -71,10 +72,8 @@ def trained(part: Part, folder: Path, schedule: str) -> Result:
     rows = records(folder / schedule)
     accuracy = rows[-1]["test/accuracy"]
     right = len(rows) == epochs and (part.data is not None or accuracy >= LEARNED)
-    return {"ok": right, "test accuracy": accuracy, "images/s": rows[-1]["images_per_second"],
-            "s an epoch": rows[-1]["seconds"],
-            **{f"{kind} MiB": rows[-1].get(f"max_memory_{kind}", 0) / 2**20
-               for kind in ("allocated", "reserved")}}  # fmt: skip
+    speed = {"images/s": rows[-1]["images_per_second"], "s an epoch": rows[-1]["seconds"]}
+    return {"ok": right, "test accuracy": accuracy, **speed}
 
 
 def resumed(part: Part, folder: Path) -> Result:
@@ -83,10 +82,8 @@ def resumed(part: Part, folder: Path) -> Result:
     if failure := start(part, command(part, folder, "whole", *settings)):
         return {"ok": False, "tail": failure}
     torn = command(part, folder, "torn", *settings)
-    with subprocess.Popen(
-        torn, cwd=ROOT, env=programs.environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(torn, cwd=ROOT, env=programs.environment(), **silent) as process:
         while process.poll() is None and not _begun(folder / "torn") and part.left > 10:
             time.sleep(0.01)
         process.kill()
@@ -111,17 +108,15 @@ def _without_times(runs: Path) -> list[dict[str, Any]]:
 def sweep(part: Part, folder: Path, at_once: int) -> Result:
     """Small runs, ``at_once`` at a time on the GPU."""
     runs, seeds, samples = f"sweep{at_once}", 2 if part.dry else 8, 80 if part.dry else 10_000
-    sweep_command = command(
-        part, folder, runs, "-m", "model=resnet8", "epochs=2",
-        f"seed={','.join(map(str, range(seeds)))}",
-        "batch_size=32", f"dataset.samples={samples}", "hydra/launcher=local",
-        f"hydra.launcher.runs_per_gpu={at_once}",
-    )  # fmt: skip
-    began = time.perf_counter()
+    settings = ("model=resnet8", "epochs=2", "batch_size=32", f"dataset.samples={samples}")
+    launcher = ("hydra/launcher=local", f"hydra.launcher.runs_per_gpu={at_once}")
+    seed = f"seed={','.join(map(str, range(seeds)))}"
+    sweep_command = command(part, folder, runs, "-m", *settings, *launcher, seed)
+    start_time = time.perf_counter()
     if failure := start(part, sweep_command):
         return {"ok": False, "tail": failure}
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start_time
     files = (folder / runs).glob("*/status.json")
     finished = sum(json.loads(file.read_text())["state"] == "finished" for file in files)
-    return {"ok": finished == seeds, "runs": finished, "all s": seconds,
-            "images/s in all": seeds * 2 * samples / seconds}  # fmt: skip
+    speed = {"all s": seconds, "images/s in all": seeds * 2 * samples / seconds}
+    return {"ok": finished == seeds, "runs": finished, **speed}

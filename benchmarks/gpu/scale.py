@@ -19,18 +19,20 @@ from igo.ground.ranks import allowed_cores
 from igo.train.on_disk import MOST_WORKERS
 from igo.train.record import Training
 
-EPOCHS = 8  # each a stage
-REPEATS = 10  # bare updates that predict
-SIDES = (500, 375)  # pixels of a photograph, the mean of ImageNet's
+EPOCHS = 8  # Each is a stage.
+REPEATS = 10  # A prediction takes so many bare updates.
+SIDES = (500, 375)  # pixels of a photograph, as of ImageNet's on average
 PHOTOGRAPHS = 4000
+MOST_WAITS = 12  # of an epoch: the images' order and moves are copied, sums and C² are read
+MOST_RESERVED = 1.25  # times what is allocated: a growing b must not leave unused blocks
 
 
 def items(part: Part, folder: Path) -> None:
     """A batch that grows to many sizes, and to powers of 2; then images that stay on disk."""
     for ratio in (1, 2):
         name = f"growing b, batch_ratio={ratio}"
-        part.item(name, lambda ratio=ratio: growing(part, folder, ratio), least=30)
-    part.item("ImageNet-like images", lambda: photographs(part, folder), least=60)
+        part.item(name, lambda ratio=ratio: growing(part, folder, ratio), seconds=30)
+    part.item("ImageNet-like images", lambda: photographs(part, folder), seconds=60)
 
 
 def growing(part: Part, folder: Path, ratio: int) -> Result:
@@ -80,6 +82,9 @@ def bare_seconds(training: Training, b: int) -> float:
 def beside(part: Part, config: Config, predicted: float) -> Result:
     """Images a second of all epochs but the first, with waits and memory."""
     training, images = prepared(config), 0
+    if not part.dry:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     with closing(epochs(training)) as made_epochs:
         next(made_epochs)
         synchronise()
@@ -90,10 +95,20 @@ def beside(part: Part, config: Config, predicted: float) -> Result:
         synchronise()
         rate = images / (time.perf_counter() - start)
     result: Result = {"images/s": rate, "predicted": predicted, "waits": len(places)}
-    if not part.dry:
-        result |= {"ok": rate >= BESIDE_BARE * predicted, "where": sorted({*places})}
-        result["reserved MiB"] = torch.cuda.max_memory_reserved() / 2**20
-    return result
+    if part.dry:
+        return result
+    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    settings = torch.cuda.memory._snapshot()["allocator_settings"]
+    return {
+        "ok": rate >= BESIDE_BARE * predicted
+        and reserved <= MOST_RESERVED * allocated
+        and len(places) <= MOST_WAITS * training.plan.epochs,
+        **result,
+        "where": sorted({*places}),
+        "allocated MiB": allocated / 2**20,
+        "reserved MiB": reserved / 2**20,
+        "expandable segments": settings["expandable_segments"],
+    }
 
 
 def write_photographs(folder: Path, count: int) -> list[Path]:

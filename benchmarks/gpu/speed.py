@@ -1,4 +1,4 @@
-"""Speed: images a second of igo's loop beside bare PyTorch, and the parts of an epoch."""
+"""Speed: images a second of igo's loop beside bare updates, and the kernels of an epoch."""
 
 from __future__ import annotations
 
@@ -17,27 +17,24 @@ from benchmarks.worker import synchronise
 from igo.config.schema import Config
 from igo.loop.sampler import BatchSampler
 from igo.loop.schedule import Schedule
-from igo.runs import assemble, checkpoint
 from igo.runs.terminal import Terminal
 from igo.train import loop
-from igo.train.record import Epoch, Progress, Training, Twin
+from igo.train.record import Epoch, Training, Twin
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
-COMPILED = [("resnet18", 128), ("resnet8", 16)]  # compiling takes up to a minute
-EPOCHS = 4  # of an item; the first is the warm-up
+COMPILED = [("resnet18", 128), ("resnet8", 16)]  # Compiling takes up to a minute.
+EPOCHS = 4  # An item has so many; the first is the warm-up.
 # An epoch's updates must reach this share of the speed of bare PyTorch, which has one batch on the
 # device and computes no C². Chosen, not measured on a GPU.
 BESIDE_BARE = 0.8
 
 
 def items(part: Part, folder: Path) -> None:
-    """The loop beside bare PyTorch, then the other parts of an epoch, then the kernels."""
+    """The loop beside bare updates, then the kernels."""
     if part.dry:
         torch.compiler.set_stance("force_eager")
     for model, b in [("resnet8", 8)] if part.dry else CELLS:
         beside_bare(part, folder, model, b)
-    whole = _cell_config(part, folder, "resnet18", 128)
-    part.item("an epoch's parts, resnet18", lambda: parts(whole, folder))
     settings = ("resnet18", 128, f"dataset.samples={160 if part.dry else 2560}")
     part.item("kernels, resnet18", lambda: profile(_cell_config(part, folder, *settings)))
 
@@ -46,15 +43,19 @@ def beside_bare(part: Part, folder: Path, model: str, b: int) -> None:
     """Images a second of the loop in each precision, without determinism, and compiled."""
     free = "engine.deterministic=false"
 
-    def measure(name: str, function: Callable[..., Result], *settings: str, **more: Any) -> Result:
+    def measure(
+        name: str, function: Callable[..., Result], *settings: str, **options: Any
+    ) -> Result:
         config = _cell_config(part, folder, model, b, *settings)
-        least = 0.0 if part.dry else 15.0
-        return part.item(f"{model} b {b}, {name}", lambda: function(part, config, **more), least)
+        seconds = 0.0 if part.dry else 15.0
+        return part.item(
+            f"{model} b {b}, {name}", lambda: function(part, config, **options), seconds
+        )
 
     for precision in ("auto",) if part.dry else ("auto", "fp16"):
-        typed = f"engine.precision={precision}"
-        bare = measure(f"bare, {precision}", bare_epochs, typed, free)
-        measure(precision, loop_epochs, typed, bare=bare)
+        setting = f"engine.precision={precision}"
+        bare = measure(f"bare, {precision}", bare_epochs, setting, free)
+        measure(precision, loop_epochs, setting, bare=bare)
         if precision == "auto":
             measure("not deterministic", loop_epochs, free, bare=bare)
     if part.dry or (model, b) in COMPILED:
@@ -71,8 +72,8 @@ def judged(result: Result, bare: Result, part: Part) -> Result:
 
 
 def _cell_config(part: Part, folder: Path, model: str, b: int, *settings: str) -> Config:
-    return configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
-                      f"epochs={EPOCHS}", "noise.batches=2", *settings)  # fmt: skip
+    plan = ("schedule=constant", f"epochs={EPOCHS}", "noise.batches=2")
+    return configured(part, folder, f"model={model}", f"batch_size={b}", *plan, *settings)
 
 
 def epochs(training: Training, before_update: Callable[[], None] = lambda: None) -> Iterator[Epoch]:
@@ -87,16 +88,16 @@ def epochs(training: Training, before_update: Callable[[], None] = lambda: None)
     ):
         for epoch in sampler.epochs():
             bar.begin_epoch(epoch, None)
-            trained = loop.train_epoch(training, sampler, schedule, bar, before_update, twins)
-            twins = trained.twins
-            yield trained
+            results = loop.train_epoch(training, sampler, schedule, bar, before_update, twins)
+            twins = results.twins
+            yield results
 
 
 def loop_epochs(part: Part, config: Config, *, bare: Result) -> Result:
     """Images a second of the loop's epochs."""
     training = prepared(config)
-    with closing(epochs(training)) as made:
-        return judged(timed(part, made.__next__, training.data.n), bare, part)
+    with closing(epochs(training)) as loop_turns:
+        return judged(timed(part, loop_turns.__next__, training.data.n), bare, part)
 
 
 def bare_epochs(part: Part, config: Config, *, mode: str | None = None) -> Result:
@@ -136,47 +137,26 @@ def timed(part: Part, turn: Callable[[], object], images: int) -> Result:
     """Median and extremes of images a second, in turns of so many images after a warm-up."""
     rates = []
     for number in range(2 if part.dry else EPOCHS):
-        began = time.perf_counter()
+        start = time.perf_counter()
         turn()
         synchronise()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         if number:
             rates.append(images / seconds)
         else:
-            warm = seconds
+            warm_up = seconds
     rates.sort()
-    return {"images/s": rates[len(rates) // 2], "from": rates[0], "to": rates[-1],
-            "first turn s": warm}  # fmt: skip
-
-
-def parts(config: Config, folder: Path) -> Result:
-    """Seconds of the other parts of an epoch, each measured the second time."""
-    training = prepared(config)
-    where, state = folder / "checkpoint.pt", assemble.snapshot("run", training, Progress())
-    calls: dict[str, Callable[[], object]] = {
-        "evaluation": lambda: training.engine.evaluate(
-            training.network, training.data.test_batches()
-        ),
-        "write": lambda: checkpoint.save(where, state),
-    }
-    result: Result = {}
-    for name, call in calls.items():
-        call()
-        synchronise()
-        began = time.perf_counter()
-        call()
-        synchronise()
-        result[f"{name} s"] = time.perf_counter() - began
-    return result
+    extremes = {"from": rates[0], "to": rates[-1], "first turn s": warm_up}
+    return {"images/s": rates[len(rates) // 2], **extremes}
 
 
 def profile(config: Config) -> Result:
     """The fifteen operations that take most time in an epoch's updates."""
-    with closing(epochs(prepared(config))) as made:
-        next(made)
+    with closing(epochs(prepared(config))) as loop_turns:
+        next(loop_turns)
         synchronise()
         with torch.profiler.profile() as profiler:
-            next(made)
+            next(loop_turns)
             synchronise()
     key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60)
