@@ -165,7 +165,8 @@ def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) 
     if not opponents:
         return []
     best = names[ranking[0]["setting"]]
-    return [f"{best} differs in η and b from {listed(opponents)}: the control is control=rate."]
+    control = "the control is the same η with a constant b and as many updates"
+    return [f"{best} differs in η and b from {listed(opponents)}: {control}."]
 
 
 def listed(settings: list[str]) -> str:
