@@ -16,11 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.ground.files import CONF
+from igo.ground.files import CONF, read_bytes
 from igo.ground.ranks import ALONE
 from igo.plans.plan import Plan
 from igo.runs.assemble import load, prepare, train
-from igo.runs.folder import RunFolder, path_of, state_of
+from igo.runs.folder import RunFolder, path_of, read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.sweep.jobs import Composer
 from lab.study import design, ends
@@ -70,9 +70,12 @@ def trained(config: Config, plan: Plan, anneal: float | None = None) -> Record:
                 training = prepare(config, plan)
                 load(folder.checkpoint, folder.path.name, training, folder.status())
                 ends.measure(folder.path, training, anneal)
+    read_status(folder.path)  # Nothing is kept of files that are not as the run wrote them.
     names = ("status.json", "metrics.jsonl", ends.FILE)
     files = {name: folder.path / name for name in names}
-    return record_of({name: file.read_text() for name, file in files.items() if file.is_file()})
+    return record_of(
+        {name: read_bytes(file).decode() for name, file in files.items() if file.exists()}
+    )
 
 
 def record_of(files: Mapping[str, str]) -> Record:
