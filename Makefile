@@ -31,7 +31,7 @@ help:  ## list every target
 
 setup: $(READY)-train  ## make .venv with this package and its locked dependencies
 
-# requirements/ has two locks: train for the programs, dev for all else. torch and torchvision are in
+# requirements/ has locks: train for the programs, release to build the wheel, dev for all else. torch and torchvision are in
 # no lock, because their builds differ by machine: pip chooses them and what they require, such as
 # CUDA's libraries.
 # pip prints nothing or too much: progress.py says in every ten seconds how far it is. Bytecode is
@@ -100,10 +100,16 @@ test-all: $(READY)-dev  ## the other tests: slow ones, examples, kills and full 
 	$(PYTEST) -n 0 -m gpu
 	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm
 
+# What reads run folders opens no file by itself: it might follow a link, wait for a FIFO, or miss a seal.
+READERS = $(filter-out %/manifest.py,$(wildcard src/igo/runs/*.py src/igo/runs/loggers/*.py src/igo/sweep/*.py)) \
+  src/igo/report/reading.py src/igo/report/results.py lab/study/records.py
+OPENERS := \bopen\(|\.read_(text|bytes)\(|shutil\.copy
+
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	@! grep -nE '$(OPENERS)' $(READERS) | grep -vE '(os|tarfile)\.open' || { echo "igo.ground.files alone opens a run's file: opened, read_bytes, read_json"; exit 1; }
 
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy

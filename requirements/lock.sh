@@ -33,3 +33,8 @@ compile --extra={train,report,dashboard}
 write requirements/train.lock /dev/null
 echo "$all" > "$new"
 write requirements/dev.lock requirements/train.lock
+
+# What the wheel and the sdist are built and checked with; setuptools is the project's own build-system.
+printf '%s\n' build 'setuptools>=77' twine | "${VENV:-.venv}/bin/pip-compile" --quiet --strip-extras --generate-hashes \
+  --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --upgrade "$@" \
+  --output-file requirements/release.lock -

@@ -130,13 +130,6 @@ def test_published_tables_have_neither_hosts_nor_folders(tmp_path: Path) -> None
     assert str(tmp_path) not in table
 
 
-def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
-    (failure,) = record_runs(tmp_path / "a", seeds=[0])
-    edit(failure / "status.json", state="failed")
-    (run,) = record_runs(tmp_path / "b", seeds=[0])
-    assert runs.read([failure, run]).settings["n"].to_list() == [1]
-
-
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     """And runs that were evaluated at other epochs are of one setting."""
     folders = [*record_runs(tmp_path, "p=0.5", "split=1"), *record_runs(tmp_path, "p=1", "split=1")]

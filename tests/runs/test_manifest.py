@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Ended, run_folder, status
+from conftest import TINY, Ended, configure, run_folder, status
 from data_files import write_fashion
 from forked import Death, forge
 from recorded import edit
@@ -19,6 +20,7 @@ from igo.data import identity, readers
 from igo.data.readers import Place, Source, Split
 from igo.ground.files import PACKAGE
 from igo.runs import manifest
+from igo.train import machine
 
 KILLED = Death("igo.runs.checkpoint.save", 1, "after")
 
@@ -92,6 +94,17 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     assert status(tmp_path)["after_epoch"] == 1
     assert "finished before under commit c0ffeec0ff" in start(tmp_path, finished / "a").stdout
     assert manifest.earlier(status(tmp_path), 1) == [earlier], "the last start trained nothing"
+
+
+def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They decide the bits, and the CPU's name does not tell."""
+    record = {"hardware": {"instructions": machine.instructions()}}
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    here = {"instructions": machine.instructions()}
+    assert re.fullmatch(
+        r"instructions (\w+), now \1, oneDNN AVX2",
+        manifest.differences(record, configure(*TINY), here),
+    )
 
 
 def test_code_is_that_which_the_losses_depend_on(

@@ -202,7 +202,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
         facts |= _gpu()
     facts |= {
         "cpu": cpu_name(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),  # AVX2 or AVX512, for example
+        "instructions": instructions(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "micro_batch_size": engine.micro_batch_size,
@@ -223,6 +223,12 @@ def _gpu() -> dict[str, str | int]:
         "cudnn": torch.backends.cudnn.version(),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def instructions() -> str:
+    """The CPU's instructions that PyTorch uses, such as AVX512, and the limit set for oneDNN."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN {limit}" if limit else "")
 
 
 def cpu_name() -> str:
