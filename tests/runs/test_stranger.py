@@ -108,7 +108,7 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
             return ended.stdout
 
         assert "type project=theirs entity=them to send it there" in refused()
-        assert f"{link} cannot be read (it is no file)" in refused(*theirs)
+        assert f"{link} cannot be read (changes-x.patch is no file)" in refused(*theirs)
         assert not server.runs
         link.unlink()
         sent = forge.run(Path.cwd(), *theirs, command="sync", **server.online).good()

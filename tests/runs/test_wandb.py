@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import TINY, Ended, records, run_folder, status
 from forked import Death, forge
+from recorded import edit
 from wandb_server import (
     FAST,
     KEY,
@@ -201,7 +202,7 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
 def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
     running, damaged = folder_of(place, 0), folder_of(place, 1)
-    (running / "status.json").write_text(json.dumps({**status(running), "state": "running"}))
+    edit(running / "status.json", state="running")
     (damaged / "metrics.jsonl").write_text("{\n")
     with WandbServer() as server, (running / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -79,9 +79,9 @@ def plan(
     ...                batch_multiple=64))
     stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1      b_m  samples
         1       1      391      391  1.0000  1.4142  2.0000        1    256.0  100,096
-        2       1      781      781  1.0000  1.4142  2.0000   1.4142    512.0  399,872
-        3       1      488      488  1.0000                        2  1,024.0  499,712
-    1 epoch of 999,680 samples: 1,660 updates, 320 samples left out; 3,905 with b constant
+        2       1      782      782  1.0000  1.4142  2.0000   1.4142    512.0  400,384
+        3       1      487      487  1.0000                        2  1,024.0  498,688
+    1 epoch of 999,168 samples: 1,660 updates, 832 samples left out; 3,903 with b constant
 
     Args:
         profile: one of ``igo.plans.profiles.PROFILES``, a function that returns φ in (0, 1] for t
