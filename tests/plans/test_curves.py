@@ -63,8 +63,12 @@ def stages_of(arguments: dict[str, Any]) -> list[tuple[float, float]]:
     if isinstance(batch_size, dict):
         table = {place_of(t, arguments): b for t, b in batch_size.items()}
     stages: list[tuple[float, float]] = []
-    for place in sorted({*starts, *table}):
-        m = sum(start <= place for start in starts) - 1  # Stages that the table begins have none.
+    places = [*enumerate(starts)]
+    if table or ("rate" in arguments and not callable(batch_size)):
+        # A stage that the table begins has the value of the curve's own stage around it.
+        unique = sorted({*starts, *table})
+        places = [(sum(start <= place for start in starts) - 1, place) for place in unique]
+    for m, place in places:
         curve = arguments.get("rate") or arguments.get("profile")
         level = CURVES.get(curve, curve)(m / M)
         if callable(batch_size):
