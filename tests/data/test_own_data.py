@@ -235,3 +235,11 @@ def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> Non
     digests.append(readers.digest(source))
     assert digests[0] == digests[1]
     assert len({*digests}) == 3
+
+
+def test_labels_with_gaps_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_npz(tmp_path / "mine.npz")
+    arrays = dict(np.load(file))
+    np.savez(file, images=arrays["images"], labels=2 * arrays["labels"])
+    assert identity.find_facts("arrays", Place(tmp_path, file=file))["classes"] == 5
+    assert "labels has 3 classes from 0 to 4;" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -81,3 +82,12 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     assert refused.error().startswith("error: schedule.a=-1.0 is not allowed: ")
     helped = run("train", "--help=schedule").stdout
     assert "the larger, the faster" in helped  # the comment in its YAML
+
+
+def test_words_beside_a_target_are_refused(tmp_path: Path) -> None:
+    """make would train first, with other settings than were meant."""
+    words = ["make", "-C", str(ROOT), "train", "epochs", "5", "PYTHON=false", f"VENV={tmp_path}"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.count("false")) == (2, 0)
+    assert "epochs is no target" in ended.stderr
+    assert "make train epochs=5" in ended.stderr

@@ -25,7 +25,7 @@ import igo
 from igo.config.load import make_plan
 from igo.config.schema import Config, TrackingConfig
 from igo.ground import files
-from igo.ground.errors import UserError
+from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
 from igo.report import reading, report, table
 from igo.runs import assemble, session, sharpness
@@ -285,6 +285,16 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         assert f"{len(CASES) + 2} runs" in lines[0]
     runs, _ = reading.by_setting(reading.read_runs(find(["many"])))
     assert "caf\\xe9" in runs["run"]
+
+
+def test_runs_without_a_seal_are_said_once(
+    sources: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_once.cache_clear()
+    for kind, lines in (("finished", 0), ("earlier", 1), ("earlier", 0)):
+        read_status(sources[kind])
+        said = capsys.readouterr().err
+        assert said.count("an earlier version of igo recorded some of these runs") == lines
 
 
 def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> None:

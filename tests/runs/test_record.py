@@ -163,6 +163,15 @@ def test_a_held_run_alone_knows_its_status(
         pass
 
 
+def test_fresh_removes_nothing_that_a_link_leads_to(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    folder.path.symlink_to(tmp_path / "elsewhere")
+    with folder.held(), pytest.raises(UserError, match="is a link, .* remove the link first"):
+        folder.start_over()
+    assert (tmp_path / "elsewhere" / "file").exists()
+
+
 def test_a_lack_of_memory_is_tried_again_by_a_sweep(folder: RunFolder) -> None:
     folder.path.mkdir()
     folder.begin_status(state="running")

@@ -34,7 +34,11 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
 
 
 def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
+    """And what a link leads to stays as it is."""
     forge.run(tmp_path, *TINY, "tracking=none").good()
+    (tmp_path / "elsewhere").mkdir()
+    (run_folder(tmp_path) / "tensorboard").symlink_to(tmp_path / "elsewhere")
     for _ in range(2):
         forge.run(tmp_path, *TINY, "tracking=tensorboard").good()
         assert [step for step, _ in points(run_folder(tmp_path))["delta_m"]] == EPOCHS
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,14 +1,12 @@
 """Loggers get the records that the run folder gets. Each is a file here and one in conf/tracking.
 
-``tracking.tool`` names the file. Its functions are
+``tracking.tool`` names the file. It has two functions. ``check(config)`` raises a UserError, before
+any compute, if the logger cannot log. ``start(config, folder, records, warn)`` returns a Logger
+that has the records of the complete epochs, however often the run was killed. It may also have
 
-- ``check(config)``, which raises a UserError, before any compute, if the logger cannot log;
-- ``start(config, folder, records, warn)``, which returns a Logger that has the records of the
-  complete epochs, however often the run was killed;
-- ``logs_again()``, whether it gets a finished run again whose command is typed once more;
-- ``advice(config, folder)``, a line that the user is told at the end of a run, or nothing.
-
-``CURE`` is what is said, beside the error, where it fails.
+- ``logs_again()``: whether it gets a finished run again whose command is typed once more;
+- ``advice(config, folder)``: a line that the user is told at the end of a run, or nothing;
+- ``CURE``: what is said, beside the error, where it fails.
 """
 
 import importlib
@@ -71,17 +69,21 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
         return Logger()
     logger = _module(config)
     begin = partial(logger.start, config, folder, records, warn)
-    return Guarded(config.tracking.tool, logger.CURE, warn, begin)
+    return Guarded(config.tracking.tool, getattr(logger, "CURE", ""), warn, begin)
 
 
 def logs_again(config: Config) -> bool:
     """Whether the configured logger gets a finished run again."""
-    return config.tracking.tool != "none" and bool(_module(config).logs_again())
+    if config.tracking.tool == "none":
+        return False
+    return bool(getattr(_module(config), "logs_again", lambda: True)())
 
 
 def advice(config: Config, folder: RunFolder) -> str:
     """What the user is told of the configured logger at the end of a run; it may be nothing."""
-    return "" if config.tracking.tool == "none" else str(_module(config).advice(config, folder))
+    if config.tracking.tool == "none":
+        return ""
+    return str(getattr(_module(config), "advice", lambda *_: "")(config, folder))
 
 
 def _module(config: Config) -> Any:

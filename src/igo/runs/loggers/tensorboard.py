@@ -12,7 +12,6 @@ from igo.runs.folder import RunFolder
 from igo.runs.loggers import Logger, Say
 
 FOLDER = "tensorboard"  # in the run's folder
-CURE = ""  # said where TensorBoard fails
 
 
 class TensorBoard(Logger):
@@ -21,6 +20,8 @@ class TensorBoard(Logger):
     def __init__(self, folder: Path, records: Sequence[Record]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+        if folder.is_symlink():  # What it leads to is no part of the run.
+            folder.unlink()
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
         for record in records:
@@ -46,16 +47,6 @@ def check(config: Config) -> None:
         config.tracking.tool,
         "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb",
     )
-
-
-def logs_again() -> bool:
-    """Whether the event files of a finished run are written again."""
-    return True
-
-
-def advice(config: Config, folder: RunFolder) -> str:  # noqa: ARG001
-    """Nothing needs to be said at the end."""
-    return ""
 
 
 def start(
