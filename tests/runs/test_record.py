@@ -167,7 +167,7 @@ def test_fresh_removes_nothing_that_a_link_leads_to(folder: RunFolder, tmp_path:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").touch()
     folder.path.symlink_to(tmp_path / "elsewhere")
-    with folder.held(), pytest.raises(UserError, match="is a link, .* remove the link first"):
+    with folder.held(), pytest.raises(UserError, match=r"is a link, .* remove the link first"):
         folder.start_over()
     assert (tmp_path / "elsewhere" / "file").exists()
 
