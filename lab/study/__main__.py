@@ -9,6 +9,8 @@ anew SWEEP        measures the ends of a sweep's runs with new statistics of Bat
 fewer_updates     tunes and trains the seeds of results/fewer_updates.md; once for each core
 fewer_updates_seconds  times its arms of 80 epochs, on an idle core, after the tuning
 cause PART OF     the same for results/cause.md; process PART, from 0, of OF
+one_pass, fewer_updates_afterwards  tune and train the seeds of results/one_pass.md, and what
+                  results/fewer_updates.md adds post hoc; once for each core
 path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
                   for each core
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
@@ -25,6 +27,7 @@ from igo.ground.files import write_atomically
 from igo.runs.assemble import load_folder
 from igo.runs.find import find
 from lab.study import (
+    afterwards,
     cause,
     cause_page,
     ends,
@@ -32,6 +35,7 @@ from lab.study import (
     fewer_updates_page,
     images,
     methods,
+    one_pass,
     path,
     records,
     seeds,
@@ -41,12 +45,16 @@ from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 
 PAGES = ROOT / "results"
+STUDIES = {each.name: each for each in (one_pass.STUDY, afterwards.STUDY)}
 
 
 def archive(names: list[str]) -> None:
     """Write the records of sweeps, or of the whole seeds of experiments, into results/records."""
     for name in names:
         file = RECORDS / f"{name}.tar.xz"
+        if name in STUDIES:
+            print(f"{name}: {STUDIES[name].archive()} runs")
+            continue
         if name == "cause":
             print(f"{name}: {cause.archive()} runs")
             continue
@@ -123,6 +131,7 @@ COMMANDS = {
     "path": (path.run, 0), "path_tuning": (path.tune, 0), "path_spread": (path.spread, 0),
     "fewer_updates": (fewer_updates.run, 0),
     "fewer_updates_seconds": (fewer_updates_page.seconds, 0), "cause": (cause.run, 2),
+    **{name: (each.run, 0) for name, each in STUDIES.items()},
     "ten": (images.ten, 2), "cifar100": (images.cifar100, 0),
 }  # fmt: skip
 

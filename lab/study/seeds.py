@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from igo.config.load import make_plan
+from igo.config.schema import Config
 from igo.ground.errors import Busy, UserError
 from igo.ground.ranks import ALONE
 from igo.method.plan import Plan
@@ -82,16 +83,22 @@ def one(experiment: str, arm: Arm, seed: int, rate: float | None) -> None:
     plan = make_plan(config)
     if records.reverses(arm):
         config.runs_dir, plan = str(REVERSED), backwards(plan)
+    finish(config, plan, rate)
+    print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
+
+
+def finish(config: Config, plan: Plan, rate: float | None = None) -> RunFolder:
+    """Train a run on this plan and measure its ends, unless this was done."""
     folder = RunFolder(path_of(config))
     if state_of(folder.path) != "finished":
         train(config, plan, folder, Terminal(quiet=True), ALONE)
     with folder.held():
         if (folder.path / ends.FILE).is_file():
-            return
+            return folder
         training = prepare(config, plan)
         load(folder.checkpoint, folder.path.name, training, folder.status())
         ends.measure(folder.path, training, rate)
-    print(f"seed {seed}, {arm}: done", flush=True)  # without the result: the clock ends the runs
+    return folder
 
 
 def backwards(plan: Plan) -> Plan:
