@@ -9,8 +9,9 @@ anew SWEEP        measures the ends of a sweep's runs with new statistics of Bat
 fewer_updates     tunes and trains the seeds of results/fewer_updates.md; once for each core
 fewer_updates_seconds  times its arms of 80 epochs, on an idle core, after the tuning
 cause PART OF     the same for results/cause.md; process PART, from 0, of OF
-one_pass, fewer_updates_afterwards  tune and train the seeds of results/one_pass.md, and what
-                  results/fewer_updates.md adds post hoc; once for each core
+one_pass, smoothing, fewer_updates_afterwards  tune and train the seeds of results/one_pass.md, of
+                  results/smoothing.md, and what results/fewer_updates.md adds post hoc; once for
+                  each core
 path              trains the seeds of results/path.md; path_tuning and path_spread come first; once
                   for each core
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
@@ -39,13 +40,14 @@ from lab.study import (
     path,
     records,
     seeds,
+    smoothing,
     table,
 )
 from lab.study import rows as study
 from lab.study.records import RECORDS, ROOT, RUNS, Run
 
 PAGES = ROOT / "results"
-STUDIES = {each.name: each for each in (one_pass.STUDY, afterwards.STUDY)}
+STUDIES = {each.name: each for each in (one_pass.STUDY, smoothing.STUDY, afterwards.STUDY)}
 
 
 def archive(names: list[str]) -> None:

@@ -207,20 +207,20 @@ def trained(name: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> F
                 passed = stage * STAGE * epochs + number + 1
         stages.append(steps.noise(stage))
     _, running = ends.evaluated(run.network, run.data.test_batches())
-    fresh, train = _fresh(run)
+    end, train = fresh(run)
     seconds = time.process_time() - started
     ends.anneal(run, ANNEAL_RATE, ANNEAL)
-    annealed, _ = _fresh(run)
+    annealed, _ = fresh(run)
     hardware = manifest.of_training(run)["hardware"]
     return found | {
-        "fresh": fresh, "running": running, "train": train, "annealed": annealed,
+        "fresh": end, "running": running, "train": train, "annealed": annealed,
         "passed": passed, "passes": steps.passes, "stages": stages, "cpu_seconds": seconds,
         "cpu": hardware["cpu"], "instructions": hardware["instructions"],
         "torch": torch.__version__, "commit": manifest.commit(),
     }  # fmt: skip
 
 
-def _fresh(run: Training) -> tuple[float, float]:
+def fresh(run: Training) -> tuple[float, float]:
     """Test and train accuracy with new statistics of BatchNorm."""
     order = torch.randperm(run.data.n, generator=generator(0, "statistics")).split(ends.AT_ONCE)
     update_bn(run.data.plain_batches(order), run.network.train())

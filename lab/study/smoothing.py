@@ -1,0 +1,208 @@
+"""The study of results/smoothing.md: gradients beside the point, and steps that are as noisy.
+
+The setting is that of ``lab.study.cause``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igo.config.load import make_plan
+from igo.ground.seeds import generator
+from igo.noise.measure import untouched
+from igo.runs.assemble import prepare
+from igo.train.on_device import Batch
+from igo.train.record import Training
+from lab.study import cause, ends, images, records
+from lab.study.cause import EPOCHS, FALLING, NOT_FINITE, RATE, STAGES, weights
+from lab.study.design import Job, Record, Runs, Study, key
+
+SEEDS, LEAST = range(400, 460), 32
+SMOOTHED, RELATIVE, BALL, ABSOLUTE = "smoothed", "same relative noise", "ball", "same noise"
+BATCHES = {SMOOTHED: 8, RELATIVE: 8, BALL: 8, ABSOLUTE: 16}  # k of each arm
+STEP = (0.172, 0.259, 1 / 8, 1 / 8, 1 / 8)  # v of smoothed's step by stage, from a pilot
+UPDATES = cause.STAGE * EPOCHS  # of a stage
+EVERY, LOOKS = 5, 20  # ball measures its own noise at each fifth update; its last so many count
+WINDOW = 25  # updates whose mean C² counts
+DRAWN, DRAWS = (25, 100, 250, 400, 525, 625, 750, 900), 8  # where steps are drawn, and how many
+Tensors = list[Tensor]
+
+
+class Steps(cause.Steps):
+    """The updates of an arm on one network.
+
+    A variance is that of the gradient of one batch: ``plain`` at the point, so C²/16, and
+    ``beside`` where the arm takes it. ``target`` is plain of smoothed, by windows.
+    """
+
+    def __init__(self, run: Training, name: str, target: list[float]) -> None:
+        super().__init__(run, cause.Arm(), RATE)
+        self.name, self.k, self.target = name, BATCHES[name], target
+        self.drawn_batches, self.smoothing = self._stream("variance"), self.others
+        self.directions = generator(run.config.seed, BALL)
+        self.distances: list[float] = []  # ‖ξ_i‖ of ball
+        self.recent: deque[tuple[float, float]] = deque(maxlen=LOOKS if name == BALL else WINDOW)
+        self.seen: list[Record] = []  # of each update
+        self.drawn: list[Record] = []
+
+    def gradients(
+        self, stage: int, batches: Iterator[Batch], others: Iterator[Batch], look: bool
+    ) -> tuple[list[Tensors], Record]:
+        """Those of an update, and what is seen of them. Where it may ``look``, ball draws ‖ξ_i‖."""
+        shifts: list[Tensors] = []
+        plain = math.nan
+        if self.name == SMOOTHED or (self.name == BALL and look):
+            v = FALLING[stage]
+            self.others = others
+            with untouched(self.run.network):
+                shifts = self._own_noise(v)
+            plain = sum(map(square, shifts)) / (len(shifts) * v * self.rate**2)
+        if self.name == BALL:
+            if look:
+                self.distances = [math.sqrt(square(shift)) for shift in shifts]
+            shifts = [self._on_sphere(distance) for distance in self.distances]
+        found = []
+        for i in range(self.k):
+            self._track(i == 0)
+            if shifts:
+                torch._foreach_add_(self.parameters, shifts[i])
+            with torch.enable_grad():
+                gradient, (loss, right) = self._gradient(next(batches))
+            if shifts:
+                torch._foreach_sub_(self.parameters, shifts[i])
+            if i == 0:
+                first = (loss.item(), right.item())
+            found.append(gradient)
+        self._track(True)
+        beside = variance(found)
+        if not shifts:
+            plain = beside
+        shift = sum(map(square, shifts)) / self.k
+        return found, {"plain": plain, "beside": beside, "shift": shift, "first": first}
+
+    def _on_sphere(self, distance: float) -> Tensors:
+        direction = [torch.randn(p.shape, generator=self.directions) for p in self.parameters]
+        torch._foreach_mul_(direction, distance / math.sqrt(square(direction)))
+        return direction
+
+    def squares(self, stage: int, update: int) -> float:
+        """Σ w² of an update, by which its step has the variance that the arm is to have."""
+        v, (plain, beside) = STEP[stage], np.mean(self.recent, axis=0).tolist()
+        if self.name == SMOOTHED:
+            v = 0.0
+        elif self.name == BALL:
+            v *= plain / beside
+        elif self.name == ABSOLUTE:
+            v *= self.target[update // WINDOW] / plain
+        return max(v, 1 / self.k)
+
+    def mean(self, gradients: list[Tensors], squares: float) -> Tensors:
+        """Their mean by weights with this Σ w²."""
+        equal = squares < 1 / self.k + 1e-9
+        first, *others = weights(self.k, None if equal else squares).tolist()
+        total = list(torch._foreach_mul(gradients[0], first))
+        for gradient, w in zip(gradients[1:], others, strict=True):
+            torch._foreach_add_(total, gradient, alpha=w)
+        return total
+
+    @torch.no_grad()
+    def step(self, stage: int, number: int) -> None:
+        """Make update ``number`` of a stage, both from 0."""
+        update, look = stage * UPDATES + number, number % EVERY == 0
+        if update in DRAWN:
+            self.draw(stage, update)
+        gradients, seen = self.gradients(stage, self.batches, self.smoothing, look)
+        self.last.append(seen.pop("first"))
+        if not math.isnan(seen["plain"]):
+            self.recent.append((seen["plain"], seen["beside"]))
+        seen["squares"] = self.squares(stage, update)
+        self.seen.append(seen)
+        step = self.mean(gradients, seen["squares"])
+        torch._foreach_add_(self.parameters, step, alpha=-self.rate)
+
+    def draw(self, stage: int, update: int) -> None:
+        """Measure the variance of whole steps at this point, from some that are not taken."""
+        before, steps, plain = [p.clone() for p in self.parameters], [], 0.0
+        squares, batches = self.squares(stage, update), self.drawn_batches
+        # ``untouched`` lets gradients be computed, which adding a shift to the point shall not be.
+        with untouched(self.run.network), torch.no_grad():
+            for _ in range(DRAWS):
+                gradients, seen = self.gradients(stage, batches, batches, look=True)
+                steps.append(self.mean(gradients, squares))
+                plain += seen["plain"] / DRAWS
+                torch._foreach_copy_(self.parameters, before)  # a shift leaves its rounding
+        self.drawn.append({"update": update, "plain": plain, "step": variance(steps)})
+
+    def stages(self) -> list[Record]:
+        """What was seen, as means by stage."""
+        columns = {name: [seen[name] for seen in self.seen] for name in self.seen[0]}
+        means = {name: np.nanmean(np.reshape(column, (STAGES, -1)), axis=1).tolist()
+                 for name, column in columns.items()}  # fmt: skip
+        return [{name: column[stage] for name, column in means.items()} for stage in range(STAGES)]
+
+
+def square(tensors: Any) -> float:
+    """‖·‖² over all tensors."""
+    return float(torch.stack(torch._foreach_norm(tensors)).square().sum())
+
+
+def variance(gradients: list[Tensors]) -> float:
+    """Σ‖g − ḡ‖²/(k − 1) over k gradients."""
+    means: Any = [torch.stack(of_one).mean(0) for of_one in zip(*gradients, strict=True)]
+    total = sum(square(torch._foreach_sub(gradient, means)) for gradient in gradients)
+    return total / (len(gradients) - 1)
+
+
+def jobs(runs: Runs) -> Iterator[Job]:
+    """All arms of each seed; that of the same noise is named after smoothed has ended."""
+    for seed, arm in itertools.product(SEEDS, BATCHES):
+        if arm != ABSOLUTE or key(_job(SMOOTHED, seed)) in runs:
+            yield _job(arm, seed)
+
+
+def _job(arm: str, seed: int) -> Job:
+    return {"arm": arm, "seed": seed}
+
+
+def train(job: Job, runs: Runs) -> Record:
+    """Train an arm, and measure its end."""
+    arm, seed = job["arm"], job["seed"]
+    images.require([f"ten/{seed}"], f"ten {seed} 1")
+    target = runs[key(_job(SMOOTHED, seed))].get("windows") if arm == ABSOLUTE else []
+    chance = {"finite": False, "fresh": NOT_FINITE, "annealed": NOT_FINITE, "train": NOT_FINITE}
+    if target is None:  # the loss of smoothed was not finite
+        return chance
+    settings = {"schedule": "method1", "epochs": EPOCHS, "learning_rate": RATE}
+    config = records.config("path", settings, seed)
+    run = prepare(config, make_plan(config))
+    run.network.train()
+    steps, norms, passed = Steps(run, arm, target), [], None
+    for update in range(STAGES * UPDATES):
+        steps.step(*divmod(update, UPDATES))
+        if not math.isfinite(steps.last[-1][0]):
+            return chance
+        if passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
+            passed = update + 1
+        if (update + 1) % UPDATES == 0:
+            norms.append(math.sqrt(square([p.detach() for p in steps.parameters])))
+    fresh, train_accuracy = cause.fresh(run)
+    ends.anneal(run, cause.ANNEAL_RATE, cause.ANNEAL)
+    annealed, _ = cause.fresh(run)
+    plain = np.reshape([seen["plain"] for seen in steps.seen], (-1, WINDOW))
+    return {
+        "finite": True, "fresh": fresh, "annealed": annealed, "train": train_accuracy,
+        "passed": passed, "passes": steps.passes, "norms": norms, "stages": steps.stages(),
+        "drawn": steps.drawn, "windows": np.nanmean(plain, axis=1).tolist(),
+        "rates": [RATE * UPDATES] * STAGES,
+    }  # fmt: skip
+
+
+STUDY = Study("smoothing", jobs, train, SEEDS)
