@@ -37,10 +37,12 @@ from lab.study import (
     images,
     methods,
     one_pass,
+    one_pass_page,
     path,
     records,
     seeds,
     smoothing,
+    smoothing_page,
     table,
 )
 from lab.study import rows as study
@@ -107,6 +109,13 @@ def rows(_: list[str]) -> None:
     write_atomically(PAGES / "cause_means.csv", cause_page.means(of_cause))
     write_atomically(PAGES / "cause_stages.csv", cause_page.stages(of_cause))
     cause_page.draw(of_cause, PAGES / "cause.png")
+    for page in (one_pass_page, smoothing_page):
+        of_page = page.STUDY.archived()
+        if shown := page.summary(of_page):
+            table.put(shown, PAGES / f"{page.STUDY.name}.md")
+            page.draw(of_page, PAGES / f"{page.STUDY.name}.png")
+    if of_one_pass := one_pass.STUDY.archived():
+        write_atomically(PAGES / "one_pass_tuning.csv", one_pass_page.tuning(of_one_pass))
     print(text)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
 import igo
 from igo.config.load import make_plan
 from igo.ground.errors import UserError
+from igo.ground.statistics import Array
 from igo.method.plan import Plan
 from igo.runs.folder import path_of, state_of
-from lab.study import fewer_updates, images, records, seeds
+from lab.study import fewer_updates, images, records, seeds, table
 from lab.study.design import Job, Record, Runs, Study, best, key, search
 from lab.study.fewer_updates import CHANCE, EXPERIMENT, LENGTHS, RATES, TUNED
 
@@ -22,6 +25,7 @@ AGAIN = range(300, 308)  # of arms that are repeated, as this machine may be of 
 LENGTH = LENGTHS[-1]
 CONTROL = "√cosine, b = 32"
 SPLIT, SPLIT_RATE = "cosine, split ½", 0.4  # whose curve of η the control has
+REPEATED = (("cosine", 0.2), (SPLIT, SPLIT_RATE))
 PARTS = 5  # equal parts of the epochs, of which a record tells
 
 
@@ -44,10 +48,10 @@ def jobs(runs: Runs) -> Iterator[Job]:
     for seed in SEEDS:
         yield from _jobs(arms, [seed])
         if seed in AGAIN:
-            yield from _jobs([("cosine", 0.2), (SPLIT, SPLIT_RATE)], [seed])
+            yield from _jobs(REPEATED, [seed])
 
 
-def _jobs(arms: list[tuple[str, float]], of_seeds: range | list[int]) -> Iterator[Job]:
+def _jobs(arms: Iterable[tuple[str, float]], of_seeds: Iterable[int]) -> Iterator[Job]:
     for seed in of_seeds:
         for arm, rate in arms:
             yield {"arm": arm, "rate": rate, "seed": seed}
@@ -88,4 +92,40 @@ def root_cosine(b: int, n: int) -> Plan:
     )  # fmt: skip
 
 
-STUDY = Study("fewer_updates_afterwards", jobs, train, SEEDS)
+def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
+    """The tables of the page; empty without whole seeds.
+
+    ``first`` has by endpoint and arm the accuracies that the study itself found, seed by seed.
+    """
+    arms = STUDY.arms(runs)
+    if not arms:
+        return ""
+    found = {name: {end: first[end][name] for end in first} for name in first["running"]}
+    lines = []
+    for (name, rate), of_arm in arms.items():
+        named = name + (" again" if (name, rate) in REPEATED else f", η₁ = {rate:g}")
+        found[named] = {end: np.array([record[end] for record in of_arm]) for end in first}
+        ended = [record for record in of_arm if "rates" in record]
+        rates, delta = (np.mean([record[what] for record in ended]) for what in ("rates", "deltas"))
+        accuracy, updates = found[named]["running"].mean(), ended[0]["updates"]
+        cells = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
+        lines.append([named, *cells])
+    cosines = ("cosine", "cosine, η₁ = 0.4", "cosine, η₁ = 0.8")
+    n = len(found[cosines[1]]["running"])
+    highest = max(cosines, key=lambda name: found[name]["running"][:n].mean())
+    pairs = [(f"{name} again", name) for name, _ in REPEATED]
+    pairs += [*itertools.product(cosines[1:], cosines[:1]), (SPLIT, highest), ("Method 3", highest)]
+    pairs += [(SPLIT, name) for name in found if name.startswith(CONTROL)]
+    differences = []
+    for one, other in pairs:
+        n = min(len(found[name]["running"]) for name in (one, other))
+        cells = [table.mean_with_interval(found[one][end][:n] - found[other][end][:n])
+                 for end in first]  # fmt: skip
+        differences.append([f"{one} − {other}", str(n), *cells])
+    return "\n".join([
+        "", table.markdown([f"post hoc, later: {LENGTH} epochs", "n", *first], differences),
+        table.markdown(["differs in", "%", "updates", "Σ η", "mean δ"], lines),
+    ])  # fmt: skip
+
+
+STUDY = Study("fewer_updates_afterwards", jobs, train, SEEDS, itemgetter("arm", "rate"))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import lzma
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +62,15 @@ class Study:
     """A study.
 
     ``jobs`` gives all jobs that can be named, in order: what a tuning chooses is named after it.
-    ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged.
+    ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged. ``arm``
+    is the part of a job by which a page names its arm.
     """
 
     name: str
     jobs: Callable[[Runs], Iterator[Job]]
     train: Callable[[Job, Runs], Record]
     seeds: Sequence[int]
+    arm: Callable[[Job], Any] = itemgetter("arm")
 
     @property
     def folder(self) -> Path:
@@ -128,6 +132,14 @@ class Study:
             if len(records) == len(found) and len(kinds) == 1:
                 whole[seed] = records
         return whole
+
+    def arms(self, runs: Runs) -> dict[Any, list[Record]]:
+        """By arm the records of the whole seeds, from the first one on without a gap."""
+        whole, by_arm = self.whole_seeds(runs), dict[Any, list[Record]]()
+        for seed in itertools.takewhile(whole.__contains__, self.seeds):
+            for record in whole[seed]:
+                by_arm.setdefault(self.arm(record["job"]), []).append(record)
+        return by_arm
 
     def archive(self) -> int:
         """Write the records of the tuning and of whole seeds; return their number."""

@@ -23,8 +23,8 @@ from igo.runs.assemble import train
 from igo.runs.folder import RunFolder, path_of
 from igo.runs.terminal import Terminal
 from lab.figures import COLOURS, GREY, INK, drawn
+from lab.study import afterwards, records, rows, table
 from lab.study import fewer_updates as study
-from lab.study import records, rows, table
 from lab.study.fewer_updates import ARMS, EXPERIMENT, LENGTHS, NAME, SEEDS
 from lab.study.records import Arm, Run
 
@@ -153,7 +153,9 @@ def summary(runs: Mapping[str, Run]) -> str:
               for arm, name in outcomes(claims).items()]  # fmt: skip
     parts = [_claims(claims), "".join(called), FIGURE]
     parts += [_arms(study_found, length) for length in reversed(LENGTHS)]
-    return "\n".join([*parts, _afterwards(study_found)])
+    ends = {name: study_found.ends(LONGEST, of) for name, of in ENDPOINTS.items()}
+    later = afterwards.summary(afterwards.STUDY.archived(), ends)
+    return "\n".join([*parts, _afterwards(study_found)]) + later
 
 
 def _claims(claims: Sequence[Claim]) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -251,4 +252,4 @@ def train(job: Job, runs: Runs) -> Record:
     return {"b_1": b, **language.trained(plan, job["seed"], rate, job["beta2"], points)}
 
 
-STUDY = Study("one_pass", jobs, train, SEEDS)
+STUDY = Study("one_pass", jobs, train, SEEDS, itemgetter("arm", "b"))

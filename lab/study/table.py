@@ -40,16 +40,16 @@ def _cells(row: Row) -> list[str]:
     ]  # fmt: skip
 
 
-def with_interval(*numbers: float) -> str:
+def with_interval(*numbers: float, digits: int = 2) -> str:
     """A number with the ends of its interval."""
-    value, low, high = (signed(number, ".2f") for number in numbers)
+    value, low, high = (signed(number, f".{digits}f") for number in numbers)
     return f"{value} [{low}, {high}]"
 
 
-def mean_with_interval(values: Array) -> str:
+def mean_with_interval(values: Array, digits: int = 2) -> str:
     """Their mean, with Student's 95 % interval."""
     mean = mean_of(values)
-    return with_interval(mean.value, mean.low, mean.high)
+    return with_interval(mean.value, mean.low, mean.high, digits=digits)
 
 
 def between(text: str) -> str:

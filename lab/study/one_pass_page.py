@@ -1,0 +1,160 @@
+"""What results/one_pass.md shows: the claims, the arms and in what they differ, and the tuning."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.interpolate import PchipInterpolator
+
+from igo.ground.statistics import LEVEL, Array, mean_of
+from igo.report.comparison import Pair
+from lab.figures import COLOURS, GREY, drawn
+from lab.study import judged, table
+from lab.study.design import Record, Runs
+from lab.study.judged import Claim
+from lab.study.one_pass import (
+    FRONTIER,
+    JUDGED,
+    LEAST,
+    MIDDLE,
+    STUDY,
+    TUNED,
+    Arm,
+    level,
+)
+
+MARGIN, GAIN = 0.01, 0.1  # nats within which arms are equal; the share of updates that pays
+DIGITS = 3
+FIGURE = "![Loss by updates; the differences](one_pass.png)\n"
+Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
+
+
+def losses(records: Sequence[Record]) -> Array:
+    """The test loss, seed by seed."""
+    return np.array([record["test"] for record in records])
+
+
+def frontiers(arms: Arms) -> list[PchipInterpolator]:
+    """Of each seed the loss of constant batches, by log2 of the updates."""
+    constants = [arms["constant", b] for b in sorted(FRONTIER, reverse=True)]
+    updates = np.log2([records[0]["updates"] for records in constants])
+    of_seeds = zip(*map(losses, constants), strict=True)
+    return [PchipInterpolator(updates, of_seed) for of_seed in of_seeds]
+
+
+def above(arms: Arms, arm: Arm) -> Array:
+    """D: the loss less that of a constant batch with as many updates, seed by seed."""
+    updates = np.log2(arms[arm][0]["updates"])
+    return losses(arms[arm]) - [float(frontier(updates)) for frontier in frontiers(arms)]
+
+
+def saved(arms: Arms, arm: Arm) -> Array:
+    """The share of updates that an arm saves, beside the first constant of its loss or less.
+
+    A loss that no constant reaches counts as that of most updates.
+    """
+    shares = []
+    for loss, frontier in zip(losses(arms[arm]), frontiers(arms), strict=True):
+        grid = np.linspace(frontier.x[0], frontier.x[-1], 4001)
+        reached = frontier(grid) <= loss
+        needed = 2 ** grid[reached.argmax() if reached.any() else -1]
+        shares.append(1 - arms[arm][0]["updates"] / needed)
+    return np.array(shares)
+
+
+def claims(arms: Arms) -> list[Claim]:
+    """The ramps beside the frontier, and beside the constant of their updates."""
+    found = []
+    for family in JUDGED:
+        pair = losses(arms[family, MIDDLE]) - losses(arms[f"beside {family}", MIDDLE])
+        ends = {"D": above(arms, (family, MIDDLE)), "beside its constant": pair}
+        found.append(Claim(family, ends))
+    return found
+
+
+def verdict(test: Pair, shares: Array) -> str:
+    """What the protocol calls a ramp, from its D and the updates that it saves."""
+    if test.n < LEAST:
+        return "not judged: too few seeds"
+    names = []
+    if test.verdict == "lower":
+        mean = mean_of(shares)
+        names = ["pays" if mean.value >= GAIN and mean.low > 0 else "below"]
+    elif test.verdict == "higher":
+        names = ["loses"]
+    if test.p_equal_holm is not None and test.p_equal_holm <= LEVEL:
+        names.append("level")
+    return ", ".join(names) or "undecided"
+
+
+def summary(runs: Runs) -> str | None:
+    """The claims, and the arms; None without two whole seeds."""
+    arms = STUDY.arms(runs)
+    if not arms or len(arms["constant", FRONTIER[0]]) < 2:
+        return None
+    all_claims = claims(arms)
+    tests = judged.tested(all_claims, MARGIN)
+    called = [verdict(test, saved(arms, (claim.name, MIDDLE)))
+              for claim, test in zip(all_claims, tests, strict=True)]  # fmt: skip
+    lines = []
+    for (family, b), records in arms.items():
+        job, spans = records[0]["job"], [span for r in records for span in r["spans"]]
+        curve = job["rise"], job["fall"], job["start"]
+        rates = sum(span["rates"] for span in records[0]["spans"])
+        largest = job["peak"] * max(level(curve, share) for share in np.linspace(0, 1, 129))
+        if family == "naive":
+            largest *= (records[0]["largest"] / records[0]["b_1"]) ** 0.5
+        noise = sum(s.get("variances", 0) for s in spans) / sum(s.get("pairs", 0) for s in spans)
+        sizes = f"{records[0]['b_1']} → {records[0]['largest']}"
+        ramp = family != "constant"
+        lines.append([
+            family if ramp else f"constant, b = {b}", sizes, f"{records[0]['updates']:,}",
+            f"{largest:.2g}", f"{job['beta2']:g}", f"{rates:.3g}", f"{noise:.2g}",
+            f"{losses(records).mean():.3f}",
+            table.mean_with_interval(above(arms, (family, b)), DIGITS) if ramp else "",
+            table.mean_with_interval(100 * saved(arms, (family, b)), 0) if ramp else "",
+        ])  # fmt: skip
+    head = ["differs in", "b", "updates", "largest η", "β₂", "Σ η", "C²/b", "loss, nats", "D, 95 %",
+            "updates saved, %, 95 %"]  # fmt: skip
+    shown = judged.shown(all_claims, tests, called, DIGITS)
+    return "\n".join([shown, FIGURE, table.markdown(head, lines)])
+
+
+def tuning(runs: Runs) -> str:
+    """The mean loss of each tried setting, and its standard error, as CSV."""
+    tried = [record for record in runs.values() if record["job"]["seed"] in TUNED]
+    settings = ("arm", "b", "rise", "fall", "start", "peak", "beta2")
+
+    def setting(record: Record) -> tuple[str, ...]:
+        return tuple(f"{record['job'][name]:{'' if name == 'arm' else 'g'}}" for name in settings)
+
+    lines = []
+    for key, of_setting in itertools.groupby(sorted(tried, key=setting), setting):
+        loss = losses([*of_setting])
+        error = float(loss.std(ddof=1) / len(loss) ** 0.5) if len(loss) > 1 else None
+        line = dict(zip(settings, key, strict=True)) | {"seeds": str(len(loss))}
+        lines.append({**line, "loss": float(loss.mean()), "standard_error": error})
+    return pl.DataFrame(lines, strict=False).write_csv(float_precision=4)
+
+
+def draw(runs: Runs, file: Path) -> None:
+    """Mean loss by updates, constants as a line; and the differences."""
+    arms = STUDY.arms(runs)
+    with drawn(file, 2, 4.8, 3.6) as (curve, forest):
+        constants = [arms["constant", b] for b in FRONTIER]
+        points = [(records[0]["updates"], losses(records).mean()) for records in constants]
+        curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=3, label="constant b")
+        families = dict.fromkeys(family for family, _ in arms
+                                 if family != "constant" and "beside" not in family)  # fmt: skip
+        for family, colour in zip(families, COLOURS, strict=False):
+            shown = [(records[0]["updates"], losses(records).mean())
+                     for (name, _), records in arms.items() if name == family]  # fmt: skip
+            curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=family)
+        curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
+        curve.legend()
+        judged.forest(forest, claims(arms))
+        forest.set_xlabel(f"nats a byte, 95 %, {len(constants[0])} seeds")

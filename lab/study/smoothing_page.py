@@ -1,0 +1,109 @@
+"""What results/smoothing.md shows: the claims, what the arms share, and how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from igo.ground.statistics import Array
+from lab.figures import COLOURS, drawn
+from lab.study import judged, table
+from lab.study.cause import BATCH, STAGES, TRAINED
+from lab.study.design import Record, Runs
+from lab.study.judged import Claim
+from lab.study.rows import MARGIN
+from lab.study.smoothing import ABSOLUTE, BATCHES, LEAST, SMOOTHED, STUDY, UPDATES
+
+ENDPOINTS = ("fresh", "annealed")
+NEAR, CHECKED = 0.1, 2  # how far a shared variance may differ, in each of the first stages
+FIGURE = "![Differences; C² and the variance of the step by stage](smoothing.png)\n"
+Arms = Mapping[str, Sequence[Record]]  # seed by seed
+
+
+def ends(records: Sequence[Record], endpoint: str) -> Array:
+    """An endpoint in %, seed by seed."""
+    return np.array([record[endpoint] for record in records])
+
+
+def claims(arms: Arms) -> list[Claim]:
+    """Smoothed less each of the others."""
+    return [
+        Claim(f"{SMOOTHED} − {other}", {end: ends(arms[SMOOTHED], end) - ends(arms[other], end)
+                                        for end in ENDPOINTS})
+        for other in BATCHES if other != SMOOTHED
+    ]  # fmt: skip
+
+
+def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> float:
+    """Of whole steps, as drawn in a stage: a mean over seeds, or over that of C²/16."""
+    points = [point for record in records for point in record.get("drawn", ())
+              if point["update"] // UPDATES == stage]  # fmt: skip
+    steps = float(np.mean([point["step"] for point in points]))
+    return steps / float(np.mean([point["plain"] for point in points])) if relative else steps
+
+
+def verdicts(arms: Arms) -> list[str]:
+    """What each claim is judged, or why it is not."""
+    found = []
+    tests = judged.tested(claims(arms), MARGIN)
+    for other, test in zip([name for name in BATCHES if name != SMOOTHED], tests, strict=True):
+        ratios = [drawn_variance(arms[other], stage, other != ABSOLUTE)
+                  / drawn_variance(arms[SMOOTHED], stage, other != ABSOLUTE)
+                  for stage in range(CHECKED)]  # fmt: skip
+        trained = min(ends(arms[name], "train").mean() for name in (SMOOTHED, other))
+        verdict = test.verdict
+        if test.n < LEAST:
+            verdict = "not judged: too few seeds"
+        elif trained < TRAINED:
+            verdict = "not judged: not trained to the end"
+        elif max(abs(ratio - 1) for ratio in ratios) > NEAR:
+            verdict = "not judged: steps of " + " and ".join(f"{r:.2f}" for r in ratios)
+        found.append(verdict)
+    return found
+
+
+def summary(runs: Runs) -> str | None:
+    """The claims, and in what the arms differ; None without two whole seeds."""
+    arms = STUDY.arms(runs)
+    if not arms or len(arms[SMOOTHED]) < 2:
+        return None
+    all_claims, lines = claims(arms), []
+    for name, records in arms.items():
+        finite = [record for record in records if record["finite"]]
+        cells = [drawn_variance(finite, stage, relative) for relative in (True, False)
+                 for stage in range(CHECKED)]  # fmt: skip
+        cells += [by_stage(finite, column)[stage] for column in ("plain", "shift")
+                  for stage in range(CHECKED)]  # fmt: skip
+        images = np.mean([BATCH * record["passes"] for record in finite])
+        norm = np.mean([record["norms"][-1] for record in finite])
+        lines.append([name, *(f"{cell:.3g}" for cell in cells), f"{norm:.1f}", f"{images:,.0f}",
+                      *(f"{ends(records, end).mean():.2f}" for end in ("train", *ENDPOINTS)),
+                      str(len(records) - len(finite))])  # fmt: skip
+    pairs = ["v of the step", "its variance", "C²/16", "‖ξ‖²"]
+    head = ["differs in", *(f"{pair}, stage {stage}" for pair in pairs for stage in (1, 2))]
+    head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %", "not finite"]
+    shown = judged.shown(all_claims, judged.tested(all_claims, MARGIN), verdicts(arms))
+    return "\n".join([shown, FIGURE, table.markdown(head, lines)])
+
+
+def by_stage(records: Sequence[Record], column: str) -> Array:
+    """What was seen in the updates of each stage, as a mean over seeds."""
+    return np.mean([[stage[column] for stage in record["stages"]] for record in records], axis=0)
+
+
+def draw(runs: Runs, file: Path) -> None:
+    """The differences; by stage C²/16, and the variance of the step by its batches."""
+    arms = STUDY.arms(runs)
+    with drawn(file, 3, 3.8, 3.2) as (forest, plain, step):
+        judged.forest(forest, claims(arms))
+        forest.set_xlabel(f"points of test accuracy, 95 %, {len(arms[SMOOTHED])} seeds")
+        for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
+            finite, stages = [r for r in records if r["finite"]], range(1, STAGES + 1)
+            plain.plot(stages, by_stage(finite, "plain"), color=colour, label=name)
+            noise = by_stage(finite, "beside") * by_stage(finite, "squares")
+            step.plot(stages, noise, color=colour)
+        plain.set(xlabel="stage", ylabel="C²/16 at the point", yscale="log")
+        step.set(xlabel="stage", ylabel="variance of the step", yscale="log")
+        plain.legend()

@@ -1,0 +1,151 @@
+"""The study of results/one_pass.md: its plans, its runs, and what its page says of the records."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from igo.report.comparison import adjusted, pair
+from lab.study import language, one_pass, one_pass_page
+from lab.study.design import Record
+from lab.study.one_pass import FAMILIES, FRONTIER, MIDDLE, SAMPLES, Curve, key, level, plan_of
+from lab.study.one_pass_page import above, saved, verdict
+
+CURVE: Curve = (0.25, 0.4, 0.25)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_ramp_has_the_curve_of_its_constants_and_as_many_updates_as_the_one_beside_it(
+    family: str,
+) -> None:
+    """η and b of each update by own arithmetic, from the samples before it."""
+    sizes = FAMILIES[family]
+    b, _ = one_pass.sizes_of((family, MIDDLE), {})
+    ramp = plan_of(CURVE, b, sizes)
+    beside = plan_of(CURVE, *one_pass.sizes_of((f"beside {family}", MIDDLE), {}))
+    assert ramp.updates == beside.updates
+    assert max(beside.batch_sizes) - min(beside.batch_sizes) <= 1
+    place = 0
+    for number in range(1, ramp.updates + 1):
+        update = ramp.at(number)
+        share = place / SAMPLES
+        stage = math.floor(share * 64 + 1e-9)
+        middle = (stage + 0.5) / 64
+        rise = min(1, 0.25 + 0.75 * middle / 0.25)
+        eta = update.learning_rate * level(CURVE, 0.5 / 64)
+        assert eta == pytest.approx(min(rise, (1 - middle) / 0.4), abs=0.05)
+        if all(abs(share - start) > 1 / 64 for start in sizes):  # a stage ends with a whole batch
+            grown = max([size for start, size in sizes.items() if start <= share], default=1)
+            assert update.batch_size == pytest.approx(b * grown, rel=0.2, abs=1)
+        place += update.batch_size
+    assert place == SAMPLES
+
+
+def test_a_naive_ramp_lets_the_rate_rise_with_the_root_of_b() -> None:
+    plan = plan_of(one_pass.SHORT, 8, FAMILIES["root"], naive=True)
+    flat = plan_of(one_pass.SHORT, 8, FAMILIES["root"])
+    ratios = {round(a.eta_m / b.eta_m, 6) for a, b in zip(plan.rows, flat.rows, strict=True)}
+    assert ratios == {1.0, round(math.sqrt(2), 6), 2.0}
+
+
+def test_b_follows_the_root_of_the_measured_scale_and_never_falls() -> None:
+    logs = [(share / 16, 4.0 ** min(share, 8) if share != 5 else None) for share in range(16)]
+    runs = {}
+    for seed in one_pass.TUNED:
+        measured = one_pass.job_of(("measured", 16), CURVE, 0.01, 0.98, seed)
+        runs[key(measured)] = {"job": measured, "noise_scales": logs}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_pass, "_measuring", lambda _: [run["job"] for run in runs.values()])
+        sizes = one_pass.measured_root(runs)
+    assert sizes
+    assert [sizes[share / 16] for share in (1, 4, 8, 12)] == pytest.approx(
+        [2, 16, 256, 256], rel=0.05
+    )
+    assert [*sizes.values()] == sorted(sizes.values())
+
+
+def test_a_run_sees_each_sequence_once_and_is_the_same_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its text is random bytes; the program refuses another text than the study's."""
+    random = torch.Generator().manual_seed(0)
+    train, test = (torch.randint(97, 123, (n, 33), generator=random, dtype=torch.uint8)
+                   for n in (600, 64))  # fmt: skip
+    monkeypatch.setattr(language, "text", lambda: {"train": train, "test": test})
+    for name, number in (("SAMPLES", 512), ("TESTED", 64), ("HELD", 64)):
+        monkeypatch.setattr(language, name, number)
+    seen: list[torch.Tensor] = []
+    loss_of = language.loss_of
+
+    def watched(model: torch.nn.Module, sequences: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            seen.append(sequences)
+        return loss_of(model, sequences)
+
+    monkeypatch.setattr(language, "loss_of", watched)
+    monkeypatch.setattr(one_pass, "SAMPLES", 512)
+    monkeypatch.setattr(one_pass, "STAGES", 16)
+    plan = plan_of(CURVE, 8, {0.5: 2.0})
+    first, again = (language.trained(plan, 3, 0.01, 0.98) for _ in range(2))
+    assert first == again
+    once = torch.cat(seen[: plan.updates])
+    assert len(once) == len(once.unique(dim=0)) == 512
+    assert sum(span["updates"] for span in first["spans"]) == plan.updates
+    rates = sum(plan.at(number).learning_rate for number in range(1, plan.updates + 1))
+    assert sum(span["rates"] for span in first["spans"]) == pytest.approx(0.01 * rates, rel=1e-3)
+    assert 0 < first["test"] < math.log(256)
+
+
+def test_another_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("pass\n" * 99)
+    monkeypatch.setattr(language.sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(language.UserError, match=r"library of Python 3\.11\.7"):
+        language.text.__wrapped__()
+
+
+def arm_of(family: str, b: int, updates: int, losses: np.ndarray) -> list[Record]:
+    job = {"arm": family, "b": b, "rise": 0.1, "fall": 0.4, "start": 0.0, "peak": 0.01,
+           "beta2": 0.98}  # fmt: skip
+    spans = [{"updates": updates, "rates": 1.0, "variances": 2.0, "pairs": 4.0}]
+    same: Record = {"updates": updates, "b_1": b, "largest": b, "spans": spans}
+    return [{"job": job | {"seed": seed}, "test": loss, **same}
+            for seed, loss in enumerate(losses.tolist())]  # fmt: skip
+
+
+def test_d_and_the_updates_saved_are_read_off_the_line_of_the_constants() -> None:
+    """Loss falls by 0.1 for each doubling of the updates, so both are known."""
+    seeds = np.array([0.0, 0.02, -0.01])
+    arms = {("constant", b): arm_of("constant", b, SAMPLES // b, 2 + 0.1 * np.log2(b) + seeds)
+            for b in FRONTIER}  # fmt: skip
+    line = 2 + 0.1 * math.log2(SAMPLES / 700) + seeds
+    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line - 0.03)
+    assert above(arms, ("root", MIDDLE)) == pytest.approx([-0.03] * 3, abs=2e-3)
+    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 2**-0.3] * 3, abs=0.01)
+    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line + 0.05)
+    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 2**0.5] * 3, abs=0.02)
+    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line - 1)
+    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 700 / 2048] * 3, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "share", "n", "called"),
+    [
+        (-0.03, 0.005, 0.2, 24, "pays"),
+        (-0.03, 0.005, 0.05, 24, "below"),
+        (-0.005, 0.003, 0.2, 24, "pays, level"),
+        (0.0, 0.005, 0.0, 24, "level"),
+        (0.03, 0.005, -0.2, 24, "loses"),
+        (0.0, 0.08, 0.0, 24, "undecided"),
+        (-0.03, 0.005, 0.2, 19, "not judged: too few seeds"),
+    ],
+)
+def test_a_ramp_is_called_as_the_protocol_says(
+    mean: float, sd: float, share: float, n: int, called: str
+) -> None:
+    random = np.random.default_rng(1)
+    sample = random.normal(size=n)
+    sample = mean + sd * (sample - sample.mean()) / sample.std()
+    [test] = adjusted([pair(sample, one_pass_page.MARGIN)])
+    assert verdict(test, share + random.normal(0, 0.01, n)) == called
