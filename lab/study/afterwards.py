@@ -108,8 +108,8 @@ def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
         ended = [record for record in of_arm if "rates" in record]
         rates, delta = (np.mean([record[what] for record in ended]) for what in ("rates", "deltas"))
         accuracy, updates = found[named]["running"].mean(), ended[0]["updates"]
-        cells = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
-        lines.append([named, *cells])
+        costs = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
+        lines.append([named, *costs])
     cosines = ("cosine", "cosine, η₁ = 0.4", "cosine, η₁ = 0.8")
     n = len(found[cosines[1]]["running"])
     highest = max(cosines, key=lambda name: found[name]["running"][:n].mean())

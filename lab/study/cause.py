@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,15 @@ def weights(k: int, v: float | None) -> Tensor:
     return unequal
 
 
+def mean(gradients: Sequence[list[Tensor]], v: float | None) -> list[Tensor]:
+    """Σ w g, with the weights of v."""
+    first, *others = weights(len(gradients), v).tolist()
+    total = list(torch._foreach_mul(gradients[0], first))
+    for gradient, w in zip(gradients[1:], others, strict=True):
+        torch._foreach_add_(total, gradient, alpha=w)
+    return total
+
+
 class Steps:
     """The updates of one arm on one network."""
 
@@ -133,25 +142,31 @@ class Steps:
         whole = int(arm.batches[stage])
         k = whole if whole == arm.batches[stage] else whole + (number % STAGES == STAGES - 1)
         shifts: list[list[Tensor]] = []
+        eta = self.rate * arm.rates[stage]
         if arm.smoothing:
             with untouched(self.run.network):
                 shifts = self._own_noise(arm.smoothing[stage])
-        total: list[Tensor] = []
-        for i, w in enumerate(weights(k, arm.variance).tolist()):
+        found = self.gradients(k, self.batches, shifts)
+        torch._foreach_add_(self.parameters, mean(found, arm.variance), alpha=-eta)
+
+    def gradients(
+        self, k: int, batches: Iterator[Batch], shifts: Sequence[list[Tensor]]
+    ) -> list[list[Tensor]]:
+        """Of k batches, each at the point plus its shift, where there are shifts."""
+        found = []
+        for i in range(k):
             self._track(i == 0)
             if shifts:
                 torch._foreach_add_(self.parameters, shifts[i])
             with torch.enable_grad():
-                gradient, (loss, correct) = self._gradient(next(self.batches))
+                gradient, (loss, correct) = self._gradient(next(batches))
             if shifts:
                 torch._foreach_sub_(self.parameters, shifts[i])
             if i == 0:
                 self.last.append((loss.item(), correct.item()))
-                total = list(torch._foreach_mul(gradient, w))
-            else:
-                torch._foreach_add_(total, gradient, alpha=w)
+            found.append(gradient)
         self._track(True)
-        torch._foreach_add_(self.parameters, total, alpha=-self.rate * arm.rates[stage])
+        return found
 
     def _track(self, on: bool) -> None:
         """Whether BatchNorm's running statistics move: by the first batch of an update alone.

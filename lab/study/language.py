@@ -126,7 +126,7 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
     )
     schedule = igo.Schedule(optimizer, counter := igo.Counter(plan))
     spans, place = [defaultdict[str, float](float) for _ in range(SPANS)], 0
-    noises: list[tuple[float, float]] = []
+    noises: list[tuple[float, float | None]] = []
     before: list[Tensor] = []
     while not counter.done:
         if len(noises) < points and place * points >= len(noises) * SAMPLES:
@@ -156,14 +156,14 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
     }  # fmt: skip
 
 
-def noise_scale(model: nn.Module, sequences: Tensor, seed: int) -> float:
-    """B = C²/‖∇f‖² at the point, from sequences that are not trained on."""
+def noise_scale(model: nn.Module, sequences: Tensor, seed: int) -> float | None:
+    """B = C²/‖∇f‖² at the point, by sequences that are not trained on; None where ‖∇f‖ is lost."""
     loader: DataLoader[Tensor] = DataLoader(sequences, batch_size=16, shuffle=True, drop_last=True)  # type: ignore[arg-type]
     noise = igo.measure_noise(model, None, loader, n=len(sequences), batches=64, loss_of=loss_of,
                               batch_size=16, own_noise=False, seed=seed)  # fmt: skip
     return noise.noise_scale
 
 
-def _square(tensors: list[Any]) -> float:
+def _square(tensors: Any) -> float:
     """‖·‖² over all tensors."""
     return float(torch.stack(torch._foreach_norm(tensors)).detach().square().sum())

@@ -198,23 +198,23 @@ def curve_of(arm: Arm, curve: Curve) -> Curve:
 def jobs(runs: Runs) -> Iterator[Job]:
     """The tuning of the curve, the measurement of B, the tuning of each arm, the seeds."""
     tried = [(curve, TUNED[:1]) for curve in CURVES] + [(each, TUNED) for each in finalists(runs)]
-    for (curve, seeds), b in itertools.product(tried, CURVE_BATCHES):
-        for peak, seed in itertools.product(curve_peaks(curve, b, runs, seeds), seeds):
-            yield job_of(("constant", b), curve, peak, BETA2, seed)
+    for (each, seeds), b in itertools.product(tried, CURVE_BATCHES):
+        for peak, seed in itertools.product(curve_peaks(each, b, runs, seeds), seeds):
+            yield job_of(("constant", b), each, peak, BETA2, seed)
     yield from _measuring(runs)
     curve = chosen_curve(runs)
     if curve is None or measured_root(runs) is None:
         return
-    settings = []
+    arm_settings = []
     first = best(curve_peaks(curve, MEASURED, runs)) or 0
     for arm in arms():
         own = curve_of(arm, curve)
         for beta2, by_peak in tuned(arm, own, first, runs):
             for peak, seed in itertools.product(by_peak, TUNED):
                 yield job_of(arm, own, peak, beta2, seed)
-        settings.append((arm, own, chosen(arm, own, first, runs)))
-    if all(found for *_, found in settings):
-        for seed, (arm, own, found) in itertools.product(SEEDS, settings):
+        arm_settings.append((arm, own, chosen(arm, own, first, runs)))
+    if all(found for *_, found in arm_settings):
+        for seed, (arm, own, found) in itertools.product(SEEDS, arm_settings):
             if found:
                 yield job_of(arm, own, *found, seed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -125,20 +124,15 @@ def summary(runs: Runs) -> str | None:
 
 
 def tuning(runs: Runs) -> str:
-    """The mean loss of each tried setting, and its standard error, as CSV."""
+    """The mean loss of each tried setting with its standard error, as CSV."""
     tried = [record for record in runs.values() if record["job"]["seed"] in TUNED]
-    settings = ("arm", "b", "rise", "fall", "start", "peak", "beta2")
-
-    def setting(record: Record) -> tuple[str, ...]:
-        return tuple(f"{record['job'][name]:{'' if name == 'arm' else 'g'}}" for name in settings)
-
-    lines = []
-    for key, of_setting in itertools.groupby(sorted(tried, key=setting), setting):
-        loss = losses([*of_setting])
-        error = float(loss.std(ddof=1) / len(loss) ** 0.5) if len(loss) > 1 else None
-        line = dict(zip(settings, key, strict=True)) | {"seeds": str(len(loss))}
-        lines.append({**line, "loss": float(loss.mean()), "standard_error": error})
-    return pl.DataFrame(lines, strict=False).write_csv(float_precision=4)
+    lines = pl.DataFrame([{**record["job"], "loss": record["test"]} for record in tried])
+    settings = [name for name in lines.columns if name not in ("seed", "loss")]
+    loss = pl.col("loss")
+    found = lines.group_by(settings).agg(
+        seeds=pl.len(), mean=loss.mean(), standard_error=loss.std() / pl.len().sqrt()
+    )
+    return found.sort(settings).write_csv(float_precision=5)
 
 
 def draw(runs: Runs, file: Path) -> None:

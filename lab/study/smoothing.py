@@ -22,7 +22,7 @@ from igo.runs.assemble import prepare
 from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import cause, ends, images, records
-from lab.study.cause import EPOCHS, FALLING, NOT_FINITE, RATE, STAGES, weights
+from lab.study.cause import EPOCHS, FALLING, NOT_FINITE, RATE, STAGES
 from lab.study.design import Job, Record, Runs, Study, key
 
 SEEDS, LEAST = range(400, 460), 32
@@ -53,14 +53,13 @@ class Steps(cause.Steps):
         self.seen: list[Record] = []  # of each update
         self.drawn: list[Record] = []
 
-    def gradients(
+    def taken(
         self, stage: int, batches: Iterator[Batch], others: Iterator[Batch], look: bool
     ) -> tuple[list[Tensors], Record]:
-        """Those of an update, and what is seen of them. Where it may ``look``, ball draws ‖ξ_i‖."""
+        """An update's gradients, and what is seen. Where it may ``look``, ball draws ‖ξ_i‖."""
         shifts: list[Tensors] = []
-        plain = math.nan
+        plain, v = math.nan, FALLING[stage]
         if self.name == SMOOTHED or (self.name == BALL and look):
-            v = FALLING[stage]
             self.others = others
             with untouched(self.run.network):
                 shifts = self._own_noise(v)
@@ -69,24 +68,10 @@ class Steps(cause.Steps):
             if look:
                 self.distances = [math.sqrt(square(shift)) for shift in shifts]
             shifts = [self._on_sphere(distance) for distance in self.distances]
-        found = []
-        for i in range(self.k):
-            self._track(i == 0)
-            if shifts:
-                torch._foreach_add_(self.parameters, shifts[i])
-            with torch.enable_grad():
-                gradient, (loss, right) = self._gradient(next(batches))
-            if shifts:
-                torch._foreach_sub_(self.parameters, shifts[i])
-            if i == 0:
-                first = (loss.item(), right.item())
-            found.append(gradient)
-        self._track(True)
+        found = self.gradients(self.k, batches, shifts)
         beside = variance(found)
-        if not shifts:
-            plain = beside
         shift = sum(map(square, shifts)) / self.k
-        return found, {"plain": plain, "beside": beside, "shift": shift, "first": first}
+        return found, {"plain": plain if shifts else beside, "beside": beside, "shift": shift}
 
     def _on_sphere(self, distance: float) -> Tensors:
         direction = [torch.randn(p.shape, generator=self.directions) for p in self.parameters]
@@ -104,41 +89,33 @@ class Steps(cause.Steps):
             v *= self.target[update // WINDOW] / plain
         return max(v, 1 / self.k)
 
-    def mean(self, gradients: list[Tensors], squares: float) -> Tensors:
-        """Their mean by weights with this Σ w²."""
-        equal = squares < 1 / self.k + 1e-9
-        first, *others = weights(self.k, None if equal else squares).tolist()
-        total = list(torch._foreach_mul(gradients[0], first))
-        for gradient, w in zip(gradients[1:], others, strict=True):
-            torch._foreach_add_(total, gradient, alpha=w)
-        return total
-
     @torch.no_grad()
     def step(self, stage: int, number: int) -> None:
         """Make update ``number`` of a stage, both from 0."""
         update, look = stage * UPDATES + number, number % EVERY == 0
         if update in DRAWN:
             self.draw(stage, update)
-        gradients, seen = self.gradients(stage, self.batches, self.smoothing, look)
-        self.last.append(seen.pop("first"))
+        gradients, seen = self.taken(stage, self.batches, self.smoothing, look)
         if not math.isnan(seen["plain"]):
             self.recent.append((seen["plain"], seen["beside"]))
         seen["squares"] = self.squares(stage, update)
         self.seen.append(seen)
-        step = self.mean(gradients, seen["squares"])
+        step = cause.mean(gradients, seen["squares"])
         torch._foreach_add_(self.parameters, step, alpha=-self.rate)
 
     def draw(self, stage: int, update: int) -> None:
         """Measure the variance of whole steps at this point, from some that are not taken."""
         before, steps, plain = [p.clone() for p in self.parameters], [], 0.0
+        last = self.last.copy()
         squares, batches = self.squares(stage, update), self.drawn_batches
         # ``untouched`` lets gradients be computed, which adding a shift to the point shall not be.
         with untouched(self.run.network), torch.no_grad():
             for _ in range(DRAWS):
-                gradients, seen = self.gradients(stage, batches, batches, look=True)
-                steps.append(self.mean(gradients, squares))
+                gradients, seen = self.taken(stage, batches, batches, look=True)
+                steps.append(cause.mean(gradients, squares))
                 plain += seen["plain"] / DRAWS
                 torch._foreach_copy_(self.parameters, before)  # a shift leaves its rounding
+        self.last = last
         self.drawn.append({"update": update, "plain": plain, "step": variance(steps)})
 
     def stages(self) -> list[Record]:

@@ -90,7 +90,9 @@ def summary(runs: Runs) -> str | None:
 
 def by_stage(records: Sequence[Record], column: str) -> Array:
     """What was seen in the updates of each stage, as a mean over seeds."""
-    return np.mean([[stage[column] for stage in record["stages"]] for record in records], axis=0)
+    every = [[stage[column] for stage in record["stages"]] for record in records]
+    mean: Array = np.mean(every, axis=0)
+    return mean
 
 
 def draw(runs: Runs, file: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from lab.study import afterwards
-from lab.study.afterwards import AGAIN, CONTROL, SEEDS, SPLIT, STUDY, TUNED
+from lab.study.afterwards import AGAIN, CONTROL, SEEDS, SPLIT, STUDY
 from lab.study.design import Record, key
+from lab.study.fewer_updates import TUNED
 
 BEST = 0.8  # of the control's tuning
 

@@ -82,7 +82,7 @@ def test_a_job_that_another_process_has_is_left_to_it(
         waited.append(study.read())
         lock.close()
 
-    monkeypatch.setattr(design.time, "sleep", wait)
+    monkeypatch.setattr("lab.study.design.time.sleep", wait)
     study.run()
     assert [len(runs) for runs in waited] == [4]  # all but one
     assert len(study.read()) == 5

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from igo.ground.errors import UserError
 from igo.report.comparison import adjusted, pair
 from lab.study import language, one_pass, one_pass_page
-from lab.study.design import Record
-from lab.study.one_pass import FAMILIES, FRONTIER, MIDDLE, SAMPLES, Curve, key, level, plan_of
+from lab.study.design import Record, key
+from lab.study.language import SAMPLES
+from lab.study.one_pass import FAMILIES, FRONTIER, MIDDLE, Curve, level, plan_of
 from lab.study.one_pass_page import above, saved, verdict
 
 CURVE: Curve = (0.25, 0.4, 0.25)
@@ -100,8 +102,8 @@ def test_a_run_sees_each_sequence_once_and_is_the_same_again(
 
 def test_another_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("pass\n" * 99)
-    monkeypatch.setattr(language.sysconfig, "get_path", lambda _: str(tmp_path))
-    with pytest.raises(language.UserError, match=r"library of Python 3\.11\.7"):
+    monkeypatch.setattr("lab.study.language.sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(UserError, match=r"library of Python 3\.11\.7"):
         language.text.__wrapped__()
 
 

@@ -15,7 +15,7 @@ from igo.runs.assemble import prepare
 from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import cause, smoothing, smoothing_page
-from lab.study.design import Record
+from lab.study.design import Record, key
 from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, RELATIVE, SMOOTHED, Steps
 
 
@@ -39,7 +39,7 @@ def test_an_arm_is_that_of_the_study_on_the_cause_to_the_bit(
     monkeypatch.setattr(smoothing, "DRAWN", (1,))
     ours, theirs = prepared(), prepared()
     steps = Steps(ours, name, [])
-    others = cause.Steps(theirs, cause.ARMS[like], smoothing.RATE)
+    others = cause.Steps(theirs, cause.ARMS[like], cause.RATE)
     for number in range(2):
         steps.step(0, number)
         others.step(0, number)
@@ -70,7 +70,7 @@ def test_a_step_of_each_arm_has_the_variance_that_it_is_to_have(
         plain = smoothing.variance(singles) * 2 / 3  # of all three, each as often
         steps.recent.append((plain, plain))
         squares = steps.squares(0, 0)
-        pairs = [steps.mean([*pair], squares) for pair in itertools.product(singles, repeat=2)]
+        pairs = [cause.mean([*pair], squares) for pair in itertools.product(singles, repeat=2)]
         found = smoothing.variance(pairs) * 8 / 9
         assert found == pytest.approx(max(asked(plain), plain / 2), rel=1e-3)
 
@@ -87,7 +87,7 @@ def test_ball_goes_as_far_as_its_own_noise_in_other_directions() -> None:
             yield batch
 
     with torch.no_grad():
-        _, found = steps.gradients(0, seen(steps.batches), steps.others, look=True)
+        _, found = steps.taken(0, seen(steps.batches), steps.others, look=True)
     distances = [float(place.norm()) for place in places]
     assert distances == pytest.approx(steps.distances, rel=1e-3)
     assert found["shift"] == pytest.approx(np.mean(np.square(distances)), rel=1e-3)
@@ -127,7 +127,7 @@ def test_smoothing_is_judged_where_the_steps_are_as_noisy(
                       strict=True))  # fmt: skip
     assert judged[RELATIVE] == verdict
     runs = {str(of["job"]): of for records in arms.values() for of in records}
-    keyed = {smoothing.key(of["job"] | {"seed": 400 + of["job"]["seed"]}):
+    keyed = {key(of["job"] | {"seed": 400 + of["job"]["seed"]}):
              of | {"job": of["job"] | {"seed": 400 + of["job"]["seed"]}}
              for of in runs.values()}  # fmt: skip
     shown = smoothing_page.summary(keyed) or ""
