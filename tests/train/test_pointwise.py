@@ -66,7 +66,7 @@ def train_narrow_models(steps: int) -> None:
         optimizer = optimizers.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
-            loss, _ = run.backward(prepared, images, torch.randint(10, (2,)))
+            loss, *_ = run.backward(prepared, images, torch.randint(10, (2,)))
             run.update(optimizer)
             assert loss.isfinite(), f"{network} in {precision}"
     print("trained")
