@@ -74,7 +74,7 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
 
 
 def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 24):
+    with small_disk(tmp_path, 28):
         process = forge.run(tmp_path, *TINY)
     warning, error = process.stderr.splitlines()
     assert warning.startswith("warning: wandb failed ([Errno 28] No space left on device)")
