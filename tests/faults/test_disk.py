@@ -74,11 +74,18 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
 
 
 def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 28):
-        process = forge.run(tmp_path, *TINY)
-    warning, error = process.stderr.splitlines()
-    assert warning.startswith("warning: wandb failed ([Errno 28] No space left on device)")
-    assert error.startswith("error: ")
+    """W&B's log may meet the end of the disk before a run's own files do, or after them."""
+    warnings = []
+    for kib in range(12, 44, 4):  # a page more each time
+        place = tmp_path / str(kib)
+        place.mkdir()
+        with small_disk(place, kib):
+            *lines, error = forge.run(place, *TINY).stderr.splitlines()
+        assert error.startswith("error: ")
+        warnings += lines
+    assert warnings, "W&B's log was the first to be cut off on some disk"
+    for warning in warnings:
+        assert warning.startswith("warning: wandb failed ([Errno 28] No space left on device)")
 
 
 def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
