@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,6 +82,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[torch.Tensor]:
     """The k equal batches of an epoch, as samplers give them out."""
     return list(permutation(n, seed, epoch).tensor_split(k))
+
+
+def archived(name: str) -> dict[str, dict[str, str]]:
+    """The texts of an archive of run folders in results/records, by run and by name."""
+    texts: dict[str, dict[str, str]] = {}
+    with tarfile.open(ROOT / "results" / "records" / f"{name}.tar.xz") as tar:
+        for member in tar:
+            run, _, file_name = member.name.partition("/")
+            file = tar.extractfile(member)
+            assert file
+            texts.setdefault(run, {})[file_name] = file.read().decode()
+    return texts
 
 
 def configure(*overrides: str) -> Config:

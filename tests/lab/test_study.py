@@ -2,14 +2,13 @@
 
 import json
 import pickle
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run_folder
+from conftest import TINY, archived, run_folder
 from forked import forge
 from PIL import Image
 from scipy import stats
@@ -90,7 +89,7 @@ def test_differences_and_powers_are_other_libraries(
 def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: list[Row]) -> None:
     """By the files in the archives; the name of a run has its settings."""
     for experiment, of_rows in rows.studies(study).items():
-        files = contents(experiment)
+        files = archived(experiment)
         fingerprints: dict[int, set[str]] = {}
         for job in of_rows.jobs({}):
             name, seed = records.name_of(job), job["seed"]
@@ -104,18 +103,6 @@ def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: list[Row])
                 fingerprints.setdefault(seed, set()).add(status["data"]["fingerprint"])
         assert len(fingerprints) == study[-1 if "few" in experiment else 0]["found"]["n"]
         assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
-
-
-def contents(name: str) -> dict[str, dict[str, str]]:
-    """The files of an archive of run folders, by run and by name."""
-    files: dict[str, dict[str, str]] = {}
-    with tarfile.open(ROOT / "results" / "records" / f"{name}.tar.xz") as tar:
-        for member in tar:
-            run, _, file_name = member.name.partition("/")
-            content = tar.extractfile(member)
-            assert content
-            files.setdefault(run, {})[file_name] = content.read().decode()
-    return files
 
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
