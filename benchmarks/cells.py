@@ -69,8 +69,8 @@ def constant(
 
 
 def graduated(name: str, split: float, samples: int, data_dir: Path, rounds: int) -> Cell:
-    """A cell that is a whole graduated run: 20 stages of an epoch, p = 0.5, b_1 = 16; quick: 5."""
-    stages = 5 if rounds == QUICK_ROUNDS else 20
+    """A cell that is a whole graduated run: 10 stages of an epoch, p = 0.5, b_1 = 16; quick: 5."""
+    stages = 5 if rounds == QUICK_ROUNDS else 10
     config = configure(
         *SMALL,
         *COMMON,
