@@ -17,7 +17,7 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-TARGETS := help setup train sweep table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study docs lock clean
+TARGETS := help setup train sweep table report dashboard sync noise theory bench gpu test test-all lint types coverage mutants study docs lock clean
 .PHONY: $(TARGETS)
 
 # Else make would train first, with other settings than were meant.
@@ -64,9 +64,6 @@ report: setup  ## report of many runs, opened in a browser: figures, intervals, 
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null || true; fi
-
-sharpness: setup  ## sharpness of the loss at the end of each run, into its folder (RUNS=runs ARGS="samples=2000")
-	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
 dashboard: setup  ## save a dashboard of your runs in W&B (once before: wandb login)
 	$(BIN)/igo dashboard $(ARGS)

@@ -1,13 +1,14 @@
 """Trainings without a run folder: made from a configuration, trained to the end or to an epoch."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-from igo.config.load import make_plan
+from igo.config.load import make_plan, read_config
 from igo.config.schema import Config
 from igo.ground.files import Record
-from igo.runs import assemble
+from igo.runs import assemble, checkpoint
 from igo.train import loop
 from igo.train.record import Progress, Training
 
@@ -18,6 +19,15 @@ class _Enough(Exception):
 
 def prepared(config: Config) -> Training:
     return assemble.prepare(config, make_plan(config))
+
+
+def loaded(folder: Path) -> Training:
+    """A finished run, by its checkpoint."""
+    training = prepared(read_config(folder / "config.yaml"))
+    state = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state
+    training.network.load_state_dict(state["model"])
+    return training
 
 
 def train(

@@ -40,7 +40,6 @@ MODULES = {
     "sync": "igo.runs.loggers.wandb",
     "table": "igo.report.table",
     "report": "igo.report.report",
-    "sharpness": "igo.runs.sharpness",
     "dashboard": "igo.launch.dashboard",
 }
 COMMANDS = {"train": "config"} | {name: name for name in MODULES}

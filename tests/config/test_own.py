@@ -128,10 +128,6 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     }
     assert table.select(*settings).rows() == [(*settings.values(),)] * 2
     assert table["model.arguments.width"].sort().to_list() == [4, 5]
-    options = ("runs=runs", "samples=8", "steps=1")
-    assert "trust=true runs it" in program(*options, command="sharpness").stdout
-    outcome = program(*options, "trust=true", command="sharpness")
-    assert outcome.good().stdout.count("worst case") == 2
 
 
 def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:

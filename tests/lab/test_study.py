@@ -15,10 +15,10 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 from torch import nn
+from trained import loaded
 
 from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import LEVEL
-from igo.runs.assemble import load_folder
 from igo.train.engine import Engine
 from lab.study import __main__ as program
 from lab.study import design, ends, methods, records, rows, table
@@ -111,9 +111,9 @@ def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> Non
     forge.run(tmp_path, *TINY, *settings).good()
     folder = run_folder(tmp_path)
     checkpoint = (folder / "checkpoint.pt").read_bytes()
-    numbers = ends.measure(folder, load_folder(folder))
+    numbers = ends.measure(folder, loaded(folder))
     assert (folder / "checkpoint.pt").read_bytes() == checkpoint
-    run = load_folder(folder)
+    run = loaded(folder)
     ((images, labels),) = run.data.plain_batches([torch.arange(run.data.n)])
     order = torch.randperm(run.data.n, generator=generator(0, "statistics"))
     ((augmented, _),) = run.data.train_batches([order], derive_seed(0, "statistics"))

@@ -108,8 +108,6 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "b_max": 35,
         "seconds": 12.5,
         "images_per_second": 4000.0,
-        "worst_case": None,
-        "worst_case_of": None,
         "commit": "c0ffee" * 6,
         "code.igo": "unknown",
         "code.torch": "2.9.0",

@@ -28,7 +28,7 @@ from igo.ground import files
 from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
 from igo.report import reading, report, table
-from igo.runs import assemble, session, sharpness
+from igo.runs import assemble, session
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, read_status, state_of
 from igo.runs.loggers import wandb
@@ -97,17 +97,13 @@ OF: dict[str, dict[str, Damage]] = {
         "W&B run": entry_of("wandb_id", "theirs"),
         "no epochs": entry_of("epochs", None),
     },
-    "sharpness.json": {
-        **ANY,
-        **{kind: entry_of("worst_case", entry) for kind, entry in NUMBERS.items()},
-    },
     "checkpoint.pt": ANY,
     "changes-0.patch": IRREGULAR,
     ".lock": IRREGULAR,
     "output.log": IRREGULAR,
 }
 CASES = [(file, kind, damage) for file, kinds in OF.items() for kind, damage in kinds.items()]
-CASES += [(file, "unreadable", lambda _: None) for file in list(OF)[:6]]  # see ``unreadable``
+CASES += [(file, "unreadable", lambda _: None) for file in list(OF)[:5]]  # see ``unreadable``
 OUTSIDE = ("open", "os.mkdir", "os.listdir", "os.scandir", "socket.connect", "subprocess.Popen")
 
 
@@ -155,11 +151,6 @@ def sync(folder: Path) -> object:
         return wandb._send(folder, TrackingConfig()), run.log.mock_calls, init.mock_calls
 
 
-def measure(folder: Path) -> object:
-    measured = sharpness.measure(folder, sharpness.Settings(samples=2, steps=1))
-    return {**measured, "seconds": 0}
-
-
 def goes_on(folder: Path) -> object:
     """What a start of the same command goes on with."""
     run = RunFolder(folder)
@@ -174,7 +165,7 @@ def log(folder: Path) -> None:
 
 
 Reader = Callable[[Path], object]
-FINISHED: tuple[Reader, ...] = (load, row, again, sweep, sync, measure, log)
+FINISHED: tuple[Reader, ...] = (load, row, again, sweep, sync, log)
 STOPPED: tuple[Reader, ...] = (load, row, again, sweep, sync, log, goes_on)  # the last one writes
 
 
@@ -189,14 +180,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {kind: run_folder(place) for kind, place in places.items()}
     for kind, folder in folders.items():
         edit(folder / "status.json", wandb_id="id")
-        files.write_json(folder / "sharpness.json", {"settings": {}, "worst_case": 2.5})
         (folder / "changes-0.patch").touch()
         (folder / "output.log").touch()
         if kind == "earlier":
-            for name in ("status.json", "sharpness.json"):
-                content = json.loads((folder / name).read_text())
-                kept = content.keys() - {"seal", "seals", "epochs"}
-                (folder / name).write_text(json.dumps({key: content[key] for key in kept}))
+            file = folder / "status.json"
+            content = json.loads(file.read_text())
+            kept = content.keys() - {"seal", "seals", "epochs"}
+            file.write_text(json.dumps({key: content[key] for key in kept}))
     return folders
 
 
@@ -252,10 +242,7 @@ def test_what_is_read_of_a_damaged_run_is_what_igo_wrote_or_a_line_that_names_th
         ):
             if isinstance(outcome, str) and outcome != right:
                 refusals += 1
-                if (
-                    not re.search(f"{file}|no checkpoint|of another|only finished", outcome)
-                    or "\n" in outcome
-                ):
+                if not re.search(f"{file}|no checkpoint|of another", outcome) or "\n" in outcome:
                     wrong.append((file, name, reader, outcome))
             elif outcome != right and kind != "earlier" and name != "missing":
                 wrong.append((file, name, reader, outcome, right))
@@ -276,7 +263,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         damage(place / file)
         if "unreadable" in reading.read_run(place).values():
             named[place.name] = file
-    assert set(named.values()) == {*list(OF)[:5]}
+    assert set(named.values()) == {*list(OF)[:4]}
     for program in (table, report):
         program.run(OmegaConf.create({"runs": "many", "output": "out"}))
         lines = capsys.readouterr().out.splitlines()
@@ -323,7 +310,7 @@ def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, 
     replaced("classes: 10", "classes: null")(folder / "config.yaml")
 
     def readings() -> None:
-        for read in (load, measure, sync):
+        for read in (load, sync):
             with pytest.raises(UserError, match=r"dataset\.classes=null"):
                 read(folder)
         reading.read_run(folder)

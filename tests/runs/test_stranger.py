@@ -18,7 +18,7 @@ from igo.config.load import read_config
 from igo.data.folders import image_in
 from igo.ground.errors import UserError
 from igo.report import report, table
-from igo.runs import manifest, sharpness
+from igo.runs import manifest
 from igo.runs.folder import read_status
 from igo.train import models
 
@@ -55,9 +55,8 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     for program in (table, report):
         program.run(OmegaConf.create({"runs": "runs", "output": "out"}))
     edit(folder / "status.json", state="finished")
-    for load in (igo.load_run, lambda place: sharpness.measure(place, sharpness.Settings())):
-        with pytest.raises(UserError, match=re.escape(reason)):
-            load(folder)
+    with pytest.raises(UserError, match=re.escape(reason)):
+        igo.load_run(folder)
     assert not manifest.differences(read_status(folder), configure(*TINY))
     shown = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
     shown.append(capsys.readouterr().out)
@@ -80,11 +79,9 @@ def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
     """Importing ``unittest.__main__`` runs the test files of the current folder."""
     Path("test_it.py").write_text(Path("evil.py").read_text())
     edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan="0")
-    measured = forge.run(Path.cwd(), "runs=runs", command="sharpness")
-    trained = forge.run(Path.cwd(), *TINY, "tracking=none")
-    for told in (measured.stdout, trained.stderr):
-        assert "another plan than this version of igo makes" in told
-        assert "unittest" not in told
+    told = forge.run(Path.cwd(), *TINY, "tracking=none").stderr
+    assert "another plan than this version of igo makes" in told
+    assert "unittest" not in told
     assert not Path("ran").exists()
 
 

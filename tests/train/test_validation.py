@@ -10,9 +10,9 @@ import torch
 from conftest import TINY, configure, records, run_folder
 from forked import forge
 from torch import Tensor
+from trained import loaded
 
 from igo.config.schema import DatasetConfig
-from igo.runs import assemble
 from igo.train.datasets import Data, open_data, shares
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> No
     place, output = tmp_path, forge.run(tmp_path, *VALIDATED).good().stdout
     rows = records(run_folder(place))
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
-    training = assemble.load_folder(run_folder(place))
+    training = loaded(run_folder(place))
     images, labels = next(iter(training.data.validation_batches()))
     assert len(labels) == 24
     network = training.network.eval()

@@ -20,7 +20,7 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import NUMBER, OBJECT, Record, read_bytes, read_json
+from igo.ground.files import Record, read_bytes
 from igo.ground.statistics import reach
 from igo.report.output import csv_of, write_output
 from igo.runs.folder import read_records, read_status, state_of
@@ -68,8 +68,6 @@ RESULTS: dict[str, type] = {
     "b_max": float,
     "seconds": float,
     "images_per_second": float,
-    "worst_case": float,  # The sharpness that sharpness.json has, …
-    "worst_case_of": str,  # … and its settings.
     "commit": str,  # One for each start whose epochs count, where these differ.
     "host": str,
     "device": str,
@@ -147,7 +145,6 @@ def read_run(folder: Path) -> Record:
         "config.yaml": _settings,
         "status.json": _status,
         "metrics.jsonl": _results,
-        "sharpness.json": _sharpness,
     }
     name = "status.json"
     try:
@@ -276,13 +273,6 @@ def _totals(records: Sequence[Record]) -> Record:
         "b_max": b.max(),
     }
     return {name: total if np.isfinite(total) else None for name, total in totals.items()}
-
-
-def _sharpness(folder: Path, _row: Record, _status: Record) -> Record:
-    """Of `igo sharpness`, if it has measured this run."""
-    entries = read_json(folder / "sharpness.json", {"settings": OBJECT, "worst_case": NUMBER})
-    settings = _listed(entries.get("settings") or {})
-    return {"worst_case": entries.get("worst_case"), "worst_case_of": settings or None}
 
 
 def constants(settings: DataFrame) -> Record:

@@ -1,4 +1,4 @@
-"""One run from command to finished record, and its sharpness: folder, checkpoints, W&B, terminal.
+"""One run from command to finished record: folder, checkpoints, W&B, terminal.
 
 Imports train and the packages below it.
 """

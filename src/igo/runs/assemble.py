@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, place_of
 from igo.data.identity import identify
 from igo.ground import seeds
@@ -23,7 +22,7 @@ from igo.ground.files import Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
 from igo.plans.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_records, read_status
+from igo.runs.folder import RunFolder, read_records
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, engine, loop, machine, measure, models, optimizers
@@ -96,21 +95,6 @@ def load(path: Path, signature: str, run: Training, status: Record) -> Progress 
         if state["scaler"]:  # It is empty where the device needed no scaling.
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
-
-
-def load_folder(
-    folder: Path, move: Callable[[Config], None] = lambda _: None, trust: bool = False
-) -> Training:
-    """Load a finished run, to measure it, on the device to which ``move`` changes its settings."""
-    status = read_status(folder)
-    config = read_config(folder / "config.yaml", trust=trust)
-    name = path_of(config).name  # The run was trained under this name, whatever `move` changes.
-    move(config)
-    training = prepare(config, make_plan(config))
-    progress = load(folder / "checkpoint.pt", name, training, status)
-    if progress is None or progress.epoch < training.plan.epochs:
-        raise UserError(f"{folder} has no checkpoint of its last epoch; the same command trains it")
-    return training
 
 
 def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks) -> None:
