@@ -21,7 +21,7 @@ from scipy import stats
 from igo.config.load import read_config
 from igo.config.schema import SETTINGS
 from igo.ground.errors import UserError
-from igo.report import reading, report, table
+from igo.report import grouping, reading, report, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder
 
@@ -146,7 +146,7 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
             folder = make_run(tmp_path, *settings, *local, seed=seed, accuracies=accuracies)
             folders.append(folder)
     folders.append(make_run(tmp_path / "again", *grid[0]))  # Seed 0 runs twice.
-    summary = reading.summarise(reading.by_setting(reading.read_runs(folders))[1])
+    summary = table.summarise(grouping.by_setting(reading.read_runs(folders))[1])
     names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
     assert summary.columns[:7] == [*names, "n", "unfinished", "repeated"]
     assert sum(summary["repeated"]) == 1
@@ -180,8 +180,8 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         ):
             edit(folder / "status.json", data={"fingerprint": name})
     runs = reading.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    rows, settings = reading.by_setting(runs)
-    summary = reading.summarise(settings)
+    rows, settings = grouping.by_setting(runs)
+    summary = table.summarise(settings)
     assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert summary["n"].to_list() == [3, 3]
     table.show(rows, settings)
@@ -195,7 +195,7 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         config = folder / "config.yaml"
         config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
     for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
-        _, settings = reading.by_setting(reading.read_runs(folders[:n]))
+        _, settings = grouping.by_setting(reading.read_runs(folders[:n]))
         assert settings["n"].to_list() == counts
     assert settings["data"].to_list() == ["own data for each seed"]
 
@@ -249,7 +249,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None, *nothing]
     assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None, *nothing]
     assert runs["seconds"].to_list() == [2.5, 2.5, 2.5, 3.0, 2.5, 2.5, None, *nothing]
-    p_half, p_one = reading.summarise(reading.by_setting(runs)[1]).iter_rows(named=True)
+    p_half, p_one = table.summarise(grouping.by_setting(runs)[1]).iter_rows(named=True)
     assert (p_half["p"], p_half["n"], p_half["unfinished"]) == (0.5, 1, 5)
     assert (p_half["test/accuracy_mean"], p_half["test/loss_mean"]) == (0.625, None)
     assert (p_one["p"], p_one["n"], p_one["unfinished"]) == (1.0, 0, 1)
@@ -259,7 +259,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
 def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
     failed_run, finished_run = (make_run(tmp_path / name) for name in "ab")
     edit(failed_run / "status.json", state="failed")
-    _, settings = reading.by_setting(reading.read_runs([failed_run, finished_run]))
+    _, settings = grouping.by_setting(reading.read_runs([failed_run, finished_run]))
     assert settings["n"].to_list() == [1]
 
 

@@ -27,7 +27,7 @@ from igo.config.schema import Config, TrackingConfig
 from igo.ground import files
 from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
-from igo.report import reading, report, table
+from igo.report import grouping, reading, report, table
 from igo.runs import assemble, session
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, read_status, state_of
@@ -270,7 +270,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         for run, file in named.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
         assert f"{len(CASES) + 2} runs" in lines[0]
-    runs, _ = reading.by_setting(reading.read_runs(find(["many"])))
+    runs, _ = grouping.by_setting(reading.read_runs(find(["many"])))
     assert "caf\\xe9" in runs["run"]
 
 

@@ -14,8 +14,8 @@ from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.differences import differ_in_both, ratio, ratios
 from igo.report.draw import Figure
+from igo.report.grouping import names_in
 from igo.report.names import constant_noise, labels, shared
-from igo.report.reading import names_in
 from igo.report.results import Results, commands, mixed
 from igo.report.target import NEEDED, needed
 

@@ -7,7 +7,7 @@ from polars import DataFrame
 
 from igo.ground.files import Record
 from igo.ground.statistics import Array
-from igo.report.reading import TOTALS
+from igo.report.grouping import TOTALS
 
 SAME = 1e-6  # Totals that differ by a smaller share are called equal.
 # The number of batches in an epoch is whole, and η makes up for it by up to some per cent.

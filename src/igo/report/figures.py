@@ -11,8 +11,8 @@ from polars import DataFrame
 from igo.report import draw
 from igo.report.comparison import in_range
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
+from igo.report.grouping import differing, statistics_of
 from igo.report.names import constant_noise
-from igo.report.reading import differing, statistics_of
 from igo.report.results import Results
 
 Labels = dict[int, str]  # Each setting's number has its label.

@@ -1,6 +1,5 @@
-"""Run folders as a table, a row for each, and their settings with means over seeds."""
+"""Run folders as a table, a row for each."""
 
-import io
 import json
 import math
 import os
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import numpy as np
-import polars as pl
 from polars import DataFrame
 
 from igo.config import schema
@@ -21,8 +19,6 @@ from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import Record, read_bytes
-from igo.ground.statistics import reach
-from igo.report.output import csv_of, write_output
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
 
@@ -40,17 +36,6 @@ LAST: dict[str, type] = {
     "delta_measured": float,
     "eta_m": float,
     "b_m": float,
-}
-# What a whole training took and did, in words: settings that are compared may differ in it.
-TOTALS = {
-    "updates": "updates",
-    "samples": "images",
-    "eta_sum": "Σ η",
-    "eta_max": "largest η",
-    "eta_over_sqrt_b": "mean η/√b",
-    "delta": "mean δ measured",
-    "b_max": "largest b",
-    "seconds": "seconds",
 }
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
@@ -81,15 +66,6 @@ CODE = "code."
 THEN = " then "  # It stands between the values of a run's starts, where they differ.
 # These words of a command change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
-METRICS = (
-    "test/accuracy",
-    "test/accuracy_best",
-    "test/loss",
-    "train/loss",
-    "validation/accuracy",
-    "validation/loss",
-    *TOTALS,
-)
 
 
 def _type(setting: schema.Setting) -> type:
@@ -258,7 +234,7 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """Those of TOTALS that only all epochs together tell; None where an epoch does not tell it."""
+    """What only all epochs together tell; None where an epoch does not tell it."""
     updates, images, eta, b, delta = (
         np.array([record.get(name) for record in records], float)
         for name in ("updates", "samples", "eta_m", "b_m", "delta_measured")
@@ -273,138 +249,3 @@ def _totals(records: Sequence[Record]) -> Record:
         "b_max": b.max(),
     }
     return {name: total if np.isfinite(total) else None for name, total in totals.items()}
-
-
-def constants(settings: DataFrame) -> Record:
-    """What all settings have in common, without null."""
-    columns = {name: settings[name].unique() for name in names_in(settings)}
-    return {name: v[0] for name, v in columns.items() if len(v) == 1 and v[0] is not None}
-
-
-def names_in(settings: DataFrame) -> list[str]:
-    """The columns of ``by_setting``'s settings that are settings."""
-    return settings.columns[1 : settings.columns.index("data")]
-
-
-def differing(settings: DataFrame) -> list[str]:
-    """The settings that are not the same in all rows."""
-    return [name for name in names_in(settings) if settings[name].n_unique() > 1]
-
-
-def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """The runs with the numbers of their settings, and a row for each setting.
-
-    Runs of one setting differ in REPEATED alone, or in values that change no result, or each seed
-    has data of its own.
-
-    Returns:
-        The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
-        ``counted`` (finished, and the first run of its seed). The settings in the order of their
-        values: ``setting``; each setting that changes a result; ``data``, the name of the user's
-        own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
-        counted already); ``n`` and the statistics of METRICS over the counted runs.
-    """
-    runs, settings = _numbered(runs)
-    finished = pl.col("state") == "finished"
-    first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
-    runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
-    files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")
-    several = files.n_unique() > 1
-    run_counts = (
-        runs.drop_nulls("setting")
-        .group_by("setting")
-        .agg(
-            data=pl.when(several).then(pl.lit("own data for each seed")).otherwise(files.first()),
-            unfinished=(~finished).sum().cast(pl.Int64),
-            repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
-        )
-    )
-    statistics_of_settings = averaged(runs.filter("counted"), ["setting"], METRICS)
-    for table in (run_counts, statistics_of_settings):
-        settings = settings.join(table, on="setting", how="left", maintain_order="left")
-    return runs, settings.with_columns(pl.col("n").fill_null(0))
-
-
-def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """The runs with ``setting``, and the values of each setting that change a result."""
-    no_settings = {*HEAD, *RESULTS, *schema.REPEATED}
-    names = [
-        name
-        for name in runs.columns
-        if name not in no_settings and not name.startswith(CODE) and schema.has_effect(name)
-    ]
-    if FINGERPRINT in names and _has_data_of_its_own(runs):
-        names.remove(FINGERPRINT)
-    # The cache is null where it has no effect, see schema.result_settings.
-    cache = pl.when(pl.col("dataset.name") == "imagenet").then("dataset.cache")
-    values = runs.select(names).with_columns(cache.alias("dataset.cache"))
-    # The profile is null where config.yaml cannot be read.
-    rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
-    settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
-    numbers = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
-    return runs.with_columns(numbers["setting"]), settings
-
-
-def _has_data_of_its_own(runs: DataFrame) -> bool:
-    """Whether each seed has data of its own, as where it draws them: they are of one setting."""
-    pairs = runs.select("seed", FINGERPRINT).unique()
-    alone = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
-    return alone and len(pairs) > 2  # Two files with a seed each may be two data sets.
-
-
-def summarise(settings: DataFrame) -> DataFrame:
-    """The settings that differ, with ``data`` if its content differs, and the statistics."""
-    names = differing(settings)
-    if FINGERPRINT in names:
-        names = ["data", *names]
-    return settings.select(*names, "n", "unfinished", "repeated", *statistics_of(METRICS))
-
-
-def statistics_of(metrics: Iterable[str]) -> list[str]:
-    """The columns of ``averaged``, without n."""
-    return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
-
-
-def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
-    """``n``, the rows that are alike in ``keys``, and for each metric its statistics over them.
-
-    They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
-    interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss overflowed,
-    there is no mean. With n = 1 there is no deviation and no interval. Intervals are cut at 0, and
-    for accuracies also at 1. An accuracy that is the same in all rows has no interval: accuracies
-    come in steps, and 0 is no estimate of their spread.
-    """
-    values = pl.col(metrics)
-    complete = pl.when(values.null_count() == 0)
-    groups = rows.group_by(keys).agg(
-        pl.len().cast(pl.Int64).alias("n"),
-        complete.then(values.mean()).name.suffix("_mean"),
-        complete.then(values.std()).name.suffix("_sd"),
-    )
-    ends = []
-    half_width = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
-    for metric in metrics:
-        deviation, largest = pl.col(f"{metric}_sd"), None
-        if "accuracy" in metric:
-            deviation, largest = pl.when(deviation > 0).then(deviation), 1.0
-        for sign, end in ((-1, "low"), (1, "high")):
-            value = pl.col(f"{metric}_mean") + sign * half_width * deviation
-            ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
-    return groups.with_columns(ends)
-
-
-def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
-    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
-
-    ``runs`` and ``settings`` are as in ``by_setting``.
-    """
-    runs = runs.drop("setting", "counted", "folder", strict=False)
-    parquet = io.BytesIO()
-    runs.write_parquet(parquet)
-    contents = {
-        "table.csv": csv_of(runs),
-        "table.parquet": parquet.getvalue(),
-        "summary.csv": csv_of(summarise(settings)),
-    }
-    write_output(folder, contents)
-    return [folder / name for name in contents]

@@ -21,9 +21,9 @@ from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
 from igo.report.differences import number
+from igo.report.grouping import TOTALS, constants
 from igo.report.names import labels, without_delta
 from igo.report.output import csv_of, output_folder, write_output
-from igo.report.reading import TOTALS, constants
 from igo.report.results import Results, read, short
 from igo.report.table import show_errors, states
 from igo.report.target import NEEDED, check_target

@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 from polars import DataFrame
 
-from igo.report.reading import CODE, THEN, averaged, by_setting, read_runs
+from igo.report.grouping import averaged, by_setting
+from igo.report.reading import CODE, THEN, read_runs
 from igo.report.target import with_target
 from igo.runs.folder import read_records
 
@@ -37,8 +38,8 @@ class Results:
     """The data that a report reads.
 
     Attributes:
-        runs: a row for each run, see reading.by_setting, with its ``folder``.
-        settings: a row for each setting, see reading.by_setting.
+        runs: a row for each run, see grouping.by_setting, with its ``folder``.
+        settings: a row for each setting, see grouping.by_setting.
         curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED over
             the counted runs. For n = 1 intervals of what was measured are the recorded ones.
         target: the test accuracy of which ``runs`` has target.NEEDED, or None.

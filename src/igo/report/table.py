@@ -1,5 +1,6 @@
 """The program `igo table`: it writes the table, and prints a row for each setting."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from rich.text import Text
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.report.differences import number, ratio
+from igo.report.grouping import METRICS, TOTALS, by_setting, constants, differing, statistics_of
 from igo.report.names import labels, shared, without_delta
-from igo.report.output import output_folder
-from igo.report.reading import TOTALS, by_setting, constants, read_runs, write
+from igo.report.output import csv_of, output_folder, write_output
+from igo.report.reading import FINGERPRINT, read_runs
 from igo.report.results import mixed
 from igo.report.target import NEEDED, check_target, needed, with_target
 from igo.runs.find import find, is_run, named
@@ -46,6 +48,31 @@ def run(composed: DictConfig) -> None:
         print(f"wrote {', '.join(map(str, write(runs, settings, output)))}")
     else:
         print("not written: runs is not one folder of runs (output=tables writes it)")
+
+
+def summarise(settings: DataFrame) -> DataFrame:
+    """The settings that differ, with ``data`` if its content differs, and the statistics."""
+    names = differing(settings)
+    if FINGERPRINT in names:
+        names = ["data", *names]
+    return settings.select(*names, "n", "unfinished", "repeated", *statistics_of(METRICS))
+
+
+def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
+
+    ``runs`` and ``settings`` are as in ``by_setting``.
+    """
+    runs = runs.drop("setting", "counted", "folder", strict=False)
+    parquet = io.BytesIO()
+    runs.write_parquet(parquet)
+    contents = {
+        "table.csv": csv_of(runs),
+        "table.parquet": parquet.getvalue(),
+        "summary.csv": csv_of(summarise(settings)),
+    }
+    write_output(folder, contents)
+    return [folder / name for name in contents]
 
 
 def states(runs: DataFrame) -> str:

@@ -277,11 +277,11 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 
 def _show_results(sweep: Sweep) -> None:
-    from igo.report import reading, report, results, table  # They import polars.
+    from igo.report import report, results, table  # They import polars.
     from igo.report.comparison import p_value
 
     data = results.read(sorted(job.folder.path for job in sweep.runs))
-    reading.write(data.runs, data.settings, sweep.folder)
+    table.write(data.runs, data.settings, sweep.folder)
     table.show(data.runs, data.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     output = str(sweep.folder / "report")
