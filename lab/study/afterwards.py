@@ -73,15 +73,18 @@ def train(job: Job, _: Runs) -> Record:
         "updates": run["epochs"][-1]["updates"],
         "rates": rates.reshape(PARTS, -1).sum(1).tolist(),  # Σ η of each part
         "deltas": np.nanmean(deltas.reshape(PARTS, -1), axis=1).tolist(),  # δ, as measured
-    }  # fmt: skip
+    }
 
 
 def root_cosine(b: int, n: int) -> Plan:
     """The η of split ½ of a cosine, at a constant b."""
     return igo.plan(
         rate=lambda share: math.sqrt((1 + math.cos(math.pi * share)) / 2),
-        n=n, epochs=LENGTH, batch_size=b, stages=LENGTH,
-    )  # fmt: skip
+        n=n,
+        epochs=LENGTH,
+        batch_size=b,
+        stages=LENGTH,
+    )
 
 
 def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
@@ -111,13 +114,17 @@ def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
     differences = []
     for one, other in pairs:
         n = min(len(found[name]["running"]) for name in (one, other))
-        cells = [table.mean_with_interval(found[one][end][:n] - found[other][end][:n])
-                 for end in first]  # fmt: skip
+        cells = [
+            table.mean_with_interval(found[one][end][:n] - found[other][end][:n]) for end in first
+        ]
         differences.append([f"{one} − {other}", str(n), *cells])
-    return "\n".join([
-        "", table.markdown([f"post hoc, later: {LENGTH} epochs", "n", *first], differences),
-        table.markdown(["differs in", "%", "updates", "Σ η", "mean δ"], lines),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "",
+            table.markdown([f"post hoc, later: {LENGTH} epochs", "n", *first], differences),
+            table.markdown(["differs in", "%", "updates", "Σ η", "mean δ"], lines),
+        ]
+    )
 
 
 STUDY = Study("fewer_updates_afterwards", jobs, train, SEEDS, itemgetter("arm", "rate"))

@@ -41,13 +41,20 @@ def text() -> dict[str, Tensor]:
     """
     root = Path(sysconfig.get_path("stdlib"))
     named = {file.relative_to(root).as_posix(): file for file in root.rglob("*.py")}
-    names = sorted(name for name in named if not OTHER & set(name.split("/")) and "config-" not in
-                   name and "sysconfigdata" not in name)  # fmt: skip
+    names = sorted(
+        name
+        for name in named
+        if not OTHER & set(name.split("/"))
+        and "config-" not in name
+        and "sysconfigdata" not in name
+    )
     contents = [named[name].read_bytes() for name in names]
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
     if digest != DIGEST:
-        raise UserError(f"{root}: the text of the study is the library of Python {PYTHON},"
-                        f" {FILES} files with the digest {DIGEST}; this is {digest}")  # fmt: skip
+        raise UserError(
+            f"{root}: the text of the study is the library of Python {PYTHON},"
+            f" {FILES} files with the digest {DIGEST}; this is {digest}"
+        )
     test = _cut(contents[::8])
     order = torch.randperm(len(test), generator=generator(0, "test"))
     train = _cut([content for number, content in enumerate(contents) if number % 8])
@@ -151,16 +158,29 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
             span["norm"] = math.sqrt(_square(parameters))
     short = [{name: float(f"{total:.4g}") for name, total in span.items()} for span in spans]
     return {
-        "test": held_out_loss(model), "updates": plan.updates, "samples": place,
-        "largest": max(plan.batch_sizes), "spans": short, "noise_scales": noises,
-    }  # fmt: skip
+        "test": held_out_loss(model),
+        "updates": plan.updates,
+        "samples": place,
+        "largest": max(plan.batch_sizes),
+        "spans": short,
+        "noise_scales": noises,
+    }
 
 
 def noise_scale(model: nn.Module, sequences: Tensor, seed: int) -> float | None:
     """B = C²/‖∇f‖² at the point, by sequences that are not trained on; None where ‖∇f‖ is lost."""
     loader: DataLoader[Tensor] = DataLoader(sequences, batch_size=16, shuffle=True, drop_last=True)  # type: ignore[arg-type]
-    noise = igo.measure_noise(model, None, loader, n=len(sequences), batches=64, loss_of=loss_of,
-                              batch_size=16, own_noise=False, seed=seed)  # fmt: skip
+    noise = igo.measure_noise(
+        model,
+        None,
+        loader,
+        n=len(sequences),
+        batches=64,
+        loss_of=loss_of,
+        batch_size=16,
+        own_noise=False,
+        seed=seed,
+    )
     return noise.noise_scale
 
 

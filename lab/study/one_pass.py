@@ -69,8 +69,13 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
     whole = all(math.isclose(size_at(start), size) for start, size in table.items())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", igo.PlanWarning)  # of b, which may be constant
-        return igo.plan(rate=relative, batch_size=table if whole else size_at, samples=SAMPLES,
-                        max_batch_size=MOST, stages=STAGES)  # fmt: skip
+        return igo.plan(
+            rate=relative,
+            batch_size=table if whole else size_at,
+            samples=SAMPLES,
+            max_batch_size=MOST,
+            stages=STAGES,
+        )
 
 
 def almost_constant(updates: int) -> tuple[int, Sizes]:
@@ -123,8 +128,16 @@ def arms() -> list[Arm]:
 def job_of(arm: Arm, curve: Curve, peak: float, beta2: float, seed: int) -> Job:
     """The settings of a run, plain."""
     rise, fall, start = curve
-    return {"arm": arm[0], "b": arm[1], "rise": rise, "fall": fall, "start": start,
-            "peak": float(f"{peak:.4g}"), "beta2": beta2, "seed": seed}  # fmt: skip
+    return {
+        "arm": arm[0],
+        "b": arm[1],
+        "rise": rise,
+        "fall": fall,
+        "start": start,
+        "peak": float(f"{peak:.4g}"),
+        "beta2": beta2,
+        "seed": seed,
+    }
 
 
 def scores(
@@ -242,8 +255,15 @@ def write_curve(curve: Curve, runs: Runs) -> None:
         return
     rise, fall, start = curve
     tuning = [[*each, score] for each, score in finalists(runs).items()]
-    content = {"rise": rise, "fall": fall, "start": start, "scores": tuning,
-               "runs": len(runs), "commit": manifest.commit(), "time": manifest.now()}  # fmt: skip
+    content = {
+        "rise": rise,
+        "fall": fall,
+        "start": start,
+        "scores": tuning,
+        "runs": len(runs),
+        "commit": manifest.commit(),
+        "time": manifest.now(),
+    }
     write_atomically(file, json.dumps(content, indent=1) + "\n")
 
 

@@ -97,8 +97,10 @@ def summary(runs: Runs) -> str | None:
         return None
     all_claims = claims(arms)
     tests = judged.tested(all_claims, MARGIN)
-    called = [verdict(test, saved(arms, (claim.name, MIDDLE)))
-              for claim, test in zip(all_claims, tests, strict=True)]  # fmt: skip
+    called = [
+        verdict(test, saved(arms, (claim.name, MIDDLE)))
+        for claim, test in zip(all_claims, tests, strict=True)
+    ]
     lines = []
     for (family, b), records in arms.items():
         job, spans = records[0]["job"], [span for r in records for span in r["spans"]]
@@ -110,15 +112,32 @@ def summary(runs: Runs) -> str | None:
         noise = sum(s.get("variances", 0) for s in spans) / sum(s.get("pairs", 0) for s in spans)
         sizes = f"{records[0]['b_1']} → {records[0]['largest']}"
         ramp = family != "constant"
-        lines.append([
-            family if ramp else f"constant, b = {b}", sizes, f"{records[0]['updates']:,}",
-            f"{largest:.2g}", f"{job['beta2']:g}", f"{rates:.3g}", f"{noise:.2g}",
-            f"{losses(records).mean():.3f}",
-            table.mean_with_interval(above(arms, (family, b)), DIGITS) if ramp else "",
-            table.mean_with_interval(100 * saved(arms, (family, b)), 0) if ramp else "",
-        ])  # fmt: skip
-    head = ["differs in", "b", "updates", "largest η", "β₂", "Σ η", "C²/b", "loss, nats", "D, 95 %",
-            "updates saved, %, 95 %"]  # fmt: skip
+        lines.append(
+            [
+                family if ramp else f"constant, b = {b}",
+                sizes,
+                f"{records[0]['updates']:,}",
+                f"{largest:.2g}",
+                f"{job['beta2']:g}",
+                f"{rates:.3g}",
+                f"{noise:.2g}",
+                f"{losses(records).mean():.3f}",
+                table.mean_with_interval(above(arms, (family, b)), DIGITS) if ramp else "",
+                table.mean_with_interval(100 * saved(arms, (family, b)), 0) if ramp else "",
+            ]
+        )
+    head = [
+        "differs in",
+        "b",
+        "updates",
+        "largest η",
+        "β₂",
+        "Σ η",
+        "C²/b",
+        "loss, nats",
+        "D, 95 %",
+        "updates saved, %, 95 %",
+    ]
     shown = judged.shown(all_claims, tests, called, DIGITS)
     return "\n".join([shown, FIGURE, table.markdown(head, lines)])
 
@@ -142,11 +161,15 @@ def draw(runs: Runs, file: Path) -> None:
         constants = [arms["constant", b] for b in FRONTIER]
         points = [(records[0]["updates"], losses(records).mean()) for records in constants]
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=3, label="constant b")
-        families = dict.fromkeys(family for family, _ in arms
-                                 if family != "constant" and "beside" not in family)  # fmt: skip
+        families = dict.fromkeys(
+            family for family, _ in arms if family != "constant" and "beside" not in family
+        )
         for family, colour in zip(families, COLOURS, strict=False):
-            shown = [(records[0]["updates"], losses(records).mean())
-                     for (name, _), records in arms.items() if name == family]  # fmt: skip
+            shown = [
+                (records[0]["updates"], losses(records).mean())
+                for (name, _), records in arms.items()
+                if name == family
+            ]
             curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=family)
         curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
         curve.legend()

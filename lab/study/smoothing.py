@@ -119,8 +119,10 @@ class Steps(cause.Steps):
     def stages(self) -> list[Record]:
         """What was seen, as means by stage."""
         columns = {name: [seen[name] for seen in self.seen] for name in self.seen[0]}
-        means = {name: np.nanmean(np.reshape(column, (STAGES, -1)), axis=1).tolist()
-                 for name, column in columns.items()}  # fmt: skip
+        means = {
+            name: np.nanmean(np.reshape(column, (STAGES, -1)), axis=1).tolist()
+            for name, column in columns.items()
+        }
         return [{name: column[stage] for name, column in means.items()} for stage in range(STAGES)]
 
 
@@ -165,11 +167,16 @@ def train(job: Job, runs: Runs) -> Record:
             norms.append(math.sqrt(square([p.detach() for p in steps.parameters])))
     plain = np.reshape([seen["plain"] for seen in steps.seen], (-1, WINDOW))
     return {
-        "finite": True, **cause.end(run),
-        "passed": passed, "passes": steps.passes, "norms": norms, "stages": steps.stages(),
-        "drawn": steps.drawn, "windows": np.nanmean(plain, axis=1).tolist(),
+        "finite": True,
+        **cause.end(run),
+        "passed": passed,
+        "passes": steps.passes,
+        "norms": norms,
+        "stages": steps.stages(),
+        "drawn": steps.drawn,
+        "windows": np.nanmean(plain, axis=1).tolist(),
         "rates": [RATE * UPDATES] * STAGES,
-    }  # fmt: skip
+    }
 
 
 STUDY = Study("smoothing", jobs, train, SEEDS)

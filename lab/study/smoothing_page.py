@@ -26,16 +26,23 @@ Arms = Mapping[str, Sequence[Record]]  # seed by seed
 def claims(arms: Arms) -> list[Claim]:
     """Smoothed less each of the others."""
     return [
-        Claim(f"{SMOOTHED} − {other}", {end: ends(arms[SMOOTHED], end) - ends(arms[other], end)
-                                        for end in ENDPOINTS})
-        for other in BATCHES if other != SMOOTHED
-    ]  # fmt: skip
+        Claim(
+            f"{SMOOTHED} − {other}",
+            {end: ends(arms[SMOOTHED], end) - ends(arms[other], end) for end in ENDPOINTS},
+        )
+        for other in BATCHES
+        if other != SMOOTHED
+    ]
 
 
 def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> float:
     """Of whole steps, as drawn in a stage: a mean over seeds, or over that of C²/16."""
-    points = [point for record in records for point in record.get("drawn", ())
-              if point["update"] // UPDATES == stage]  # fmt: skip
+    points = [
+        point
+        for record in records
+        for point in record.get("drawn", ())
+        if point["update"] // UPDATES == stage
+    ]
     steps = float(np.mean([point["step"] for point in points]))
     return steps / float(np.mean([point["plain"] for point in points])) if relative else steps
 
@@ -45,9 +52,11 @@ def verdicts(arms: Arms) -> list[str]:
     found = []
     tests = judged.tested(claims(arms), MARGIN)
     for other, test in zip([name for name in BATCHES if name != SMOOTHED], tests, strict=True):
-        ratios = [drawn_variance(arms[other], stage, other != ABSOLUTE)
-                  / drawn_variance(arms[SMOOTHED], stage, other != ABSOLUTE)
-                  for stage in range(CHECKED)]  # fmt: skip
+        ratios = [
+            drawn_variance(arms[other], stage, other != ABSOLUTE)
+            / drawn_variance(arms[SMOOTHED], stage, other != ABSOLUTE)
+            for stage in range(CHECKED)
+        ]
         trained = min(ends(arms[name], "train").mean() for name in (SMOOTHED, other))
         verdict = test.verdict
         if test.n < LEAST:
@@ -68,15 +77,28 @@ def summary(runs: Runs) -> str | None:
     all_claims, lines = claims(arms), []
     for name, records in arms.items():
         finite = [record for record in records if record["finite"]]
-        cells = [drawn_variance(finite, stage, relative) for relative in (True, False)
-                 for stage in range(CHECKED)]  # fmt: skip
-        cells += [by_stage(finite, column)[stage] for column in ("plain", "shift")
-                  for stage in range(CHECKED)]  # fmt: skip
+        cells = [
+            drawn_variance(finite, stage, relative)
+            for relative in (True, False)
+            for stage in range(CHECKED)
+        ]
+        cells += [
+            by_stage(finite, column)[stage]
+            for column in ("plain", "shift")
+            for stage in range(CHECKED)
+        ]
         images = np.mean([BATCH * record["passes"] for record in finite])
         norm = np.mean([record["norms"][-1] for record in finite])
-        lines.append([name, *(f"{cell:.3g}" for cell in cells), f"{norm:.1f}", f"{images:,.0f}",
-                      *(f"{ends(records, end).mean():.2f}" for end in ("train", *ENDPOINTS)),
-                      str(len(records) - len(finite))])  # fmt: skip
+        lines.append(
+            [
+                name,
+                *(f"{cell:.3g}" for cell in cells),
+                f"{norm:.1f}",
+                f"{images:,.0f}",
+                *(f"{ends(records, end).mean():.2f}" for end in ("train", *ENDPOINTS)),
+                str(len(records) - len(finite)),
+            ]
+        )
     pairs = ["v of the step", "its variance", "C²/16", "‖ξ‖²"]
     head = ["differs in", *(f"{pair}, stage {stage}" for pair in pairs for stage in (1, 2))]
     head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %", "not finite"]
