@@ -18,11 +18,11 @@ from lab.study import fewer_updates, images, records, table
 from lab.study.design import RUNS, Job, Record, Runs, Study, best, search
 from lab.study.fewer_updates import LENGTHS, RATES, TUNED
 
-SEEDS = range(300, 332)  # those of the study
-AGAIN = range(300, 308)  # of arms that are repeated, as this machine may be of another kind
+SEEDS = range(300, 332)  # The study has the same.
+AGAIN = range(300, 308)  # Their arms are trained again: this machine may be of another kind.
 LENGTH = LENGTHS[-1]
 CONTROL = "√cosine, b = 32"
-SPLIT, SPLIT_RATE = "cosine, split ½", 0.4  # whose curve of η the control has
+SPLIT, SPLIT_RATE = "cosine, split ½", 0.4  # The control has its curve of η.
 REPEATED = (("cosine", 0.2), (SPLIT, SPLIT_RATE))
 PARTS = 5  # equal parts of the epochs, of which a record tells
 

@@ -29,7 +29,7 @@ SPANS = 8  # equal parts of the samples, of which a record tells
 LOOK = 4  # updates, from one pair of gradients to the next
 CHANCE = math.log(256)  # what a loss that is not finite counts
 OTHER = {"test", "tests", "idlelib", "encodings", "lib2to3", "site-packages", "__pycache__"}
-PYTHON, FILES = "3.11.7", 478  # whose library the text is, and how many files of it
+PYTHON, FILES = "3.11.7", 478  # The text is the library of this Python, of so many files.
 DIGEST = "8fae20f68435ef12b9f2a36f2555a5351ff3594d0c2a171ccf6b0105b601f1e1"  # SHA-256
 
 

@@ -23,7 +23,7 @@ STAGES = 64
 Curve = tuple[float, float, float]  # the shares of the rise and of the fall; where the rise starts
 Sizes = Mapping[float, float]  # b/b_1 by the share of the samples at which it begins
 CURVES: list[Curve] = [*itertools.product((0.03, 0.12, 0.25, 0.5), (0.2, 0.4, 0.6), (0.0, 0.25))]
-SHORT: Curve = (0.03, 0.4, 0.0)  # of the naive ramp
+SHORT: Curve = (0.03, 0.4, 0.0)  # The naive ramp has it.
 CURVE_BATCHES, CURVE_PEAKS = (8, 16, 32), (0.004, 0.008, 0.016)
 FINALISTS = 6  # curves that all tuning seeds try; the first seed tries each
 BETA2, BETA2S = 0.98, (0.9, 0.95, 0.98, 0.99)
@@ -38,7 +38,7 @@ FAMILIES: dict[str, Sizes] = {
 MEASURED_ROOT = "√B"  # one more family: b ∝ the root of the measured noise scale
 FRONTIER = (8, 12, 16, 24, 32, 48, 64)  # b of the constants
 LIKE = (11, 22, 44)  # a ramp has as many updates as a constant of this b
-MIDDLE = 22  # of all ramps
+MIDDLE = 22  # Every family has a ramp of this LIKE.
 JUDGED = ("root", MEASURED_ROOT, "late", "early")  # at MIDDLE
 Arm = tuple[str, int]  # a family, and b_1 or, of a ramp, one of LIKE
 
@@ -68,7 +68,7 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
     table = {0.0: b} | {start: round(size_at(start)) for start in sizes}
     whole = all(math.isclose(size_at(start), size) for start, size in table.items())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", igo.PlanWarning)  # of b, which may be constant
+        warnings.simplefilter("ignore", igo.PlanWarning)  # It warns that b may be constant.
         return igo.plan(
             rate=relative,
             batch_size=table if whole else size_at,

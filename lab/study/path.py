@@ -46,7 +46,7 @@ WORDS = {  # for the arms, in the figure
 # At 80 epochs
 JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))
 ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
-ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}  # by statistics of BatchNorm
+ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}  # BatchNorm has these statistics.
 AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
     (("1", 40), ("1", 80)),
     (("2", 80), ("1", 40)),

@@ -26,7 +26,7 @@ from igo.sweep.jobs import Composer
 from lab.study import design, ends
 from lab.study.design import Job, Record, Runs, Study
 
-Settings = dict[str, Any]  # of a run; with "order: reversed" its stages are reversed
+Settings = dict[str, Any]  # A run has them; "order: reversed" turns its stages round.
 CHANCE = {"end_accuracy": 10.0, "anew_accuracy": 10.0}  # % of ten classes, if a loss is not finite
 
 

@@ -27,10 +27,11 @@ SEEDS, LEAST = range(400, 460), 32
 SMOOTHED, RELATIVE, BALL, ABSOLUTE = "smoothed", "same relative noise", "ball", "same noise"
 BATCHES = {SMOOTHED: 8, RELATIVE: 8, BALL: 8, ABSOLUTE: 16}  # k of each arm
 STEP = (0.172, 0.259, 1 / 8, 1 / 8, 1 / 8)  # v of smoothed's step by stage, from a pilot
-UPDATES = cause.STAGE * EPOCHS  # of a stage
+UPDATES = cause.STAGE * EPOCHS  # A stage has so many.
 EVERY, LOOKS = 5, 20  # ball measures its own noise at each fifth update; its last so many count
 WINDOW = 25  # updates whose mean C² counts
-DRAWN, DRAWS = (25, 100, 250, 400, 525, 625, 750, 900), 8  # where steps are drawn, and how many
+# Steps are drawn at these updates, DRAWS at each.
+DRAWN, DRAWS = (25, 100, 250, 400, 525, 625, 750, 900), 8
 Tensors = list[Tensor]
 
 
@@ -48,7 +49,7 @@ class Steps(cause.Steps):
         self.directions = generator(run.config.seed, BALL)
         self.distances: list[float] = []  # ‖ξ_i‖ of ball
         self.recent: deque[tuple[float, float]] = deque(maxlen=LOOKS if name == BALL else WINDOW)
-        self.seen: list[Record] = []  # of each update
+        self.seen: list[Record] = []  # It has an entry for each update.
         self.drawn: list[Record] = []
 
     def taken(

@@ -144,7 +144,7 @@ def measure(seed: int) -> Sequence[Records]:
             value = HILLY.problem.value(run(plan(m, power), starts(seed), mode, seed, HILLY))
             case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}
             arrivals.append(case | {"mean_error": value.mean(), "within": (value <= epsilon).sum()})
-    # With p = 1 the last of M stages has φ = 1/M, and the least bracket.
+    # If p = 1, the last of M stages has φ = 1/M, and the least bracket.
     last_phi = 1 / np.arange(1, MOST + 1)
     largest_rounds = [
         {"h3": h3, "rounds": (bracket(last_phi, h3) > 0).sum()}
