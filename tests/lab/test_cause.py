@@ -74,10 +74,7 @@ def test_smoothing_takes_gradients_beside_the_point_and_leaves_it_there(
     shifts = smoothed._own_noise(0.25)
     flat = torch.stack([torch.cat([part.reshape(-1) for part in shift]) for shift in shifts])
     assert float(flat.mean(0).abs().max()) < 1e-6
-    singles = torch.stack([change(steps_of_one(quiet), [batch]) for batch in batches])
+    single = Steps(quiet.run, Arm(), RATE)
+    singles = torch.stack([change(single, [batch]) for batch in batches])
     variance = float(singles.var(0).sum())  # variance of η g, unbiased, over 3 batches
     assert float(flat.square().sum(1).mean()) == pytest.approx(0.25 * variance, rel=1e-3)
-
-
-def steps_of_one(steps: Steps) -> Steps:
-    return Steps(steps.run, Arm(), RATE)

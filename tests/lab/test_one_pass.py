@@ -40,8 +40,8 @@ def test_a_ramp_has_the_curve_of_its_constants_and_as_many_updates_as_the_one_be
         assert eta == pytest.approx(min(rise, (1 - middle) / 0.4), abs=0.05)
         # A stage ends with a whole batch, or its batches are a bit smaller.
         if all(abs(share - start) > 1 / 64 for start in sizes):
-            grown = max([size for start, size in sizes.items() if start <= share], default=1)
-            assert update.batch_size == pytest.approx(b * grown, rel=0.25, abs=1)
+            growth = max([size for start, size in sizes.items() if start <= share], default=1)
+            assert update.batch_size == pytest.approx(b * growth, rel=0.25, abs=1)
         place += update.batch_size
     assert place == SAMPLES
 
@@ -57,8 +57,8 @@ def test_b_follows_the_root_of_the_measured_scale_and_never_falls() -> None:
     logs = [(share / 16, 4.0 ** min(share, 8) if share != 5 else None) for share in range(16)]
     runs = {}
     for seed in one_pass.TUNED:
-        measured = one_pass.job_of(("measured", 16), CURVE, 0.01, 0.98, seed)
-        runs[key(measured)] = {"job": measured, "noise_scales": logs}
+        job = one_pass.job_of(("measured", 16), CURVE, 0.01, 0.98, seed)
+        runs[key(job)] = {"job": job, "noise_scales": logs}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(one_pass, "_measuring", lambda _: [run["job"] for run in runs.values()])
         sizes = one_pass.measured_root(runs)
@@ -74,31 +74,30 @@ def test_a_run_sees_each_sequence_once_and_is_the_same_again(
 ) -> None:
     """Its text is random bytes; the program refuses another text than the study's."""
     random = torch.Generator().manual_seed(0)
-    train, test = (torch.randint(97, 123, (n, 33), generator=random, dtype=torch.uint8)
-                   for n in (600, 64))  # fmt: skip
-    monkeypatch.setattr(language, "text", lambda: {"train": train, "test": test})
+    text = torch.randint(97, 123, (600 + 64, 33), generator=random, dtype=torch.uint8)
+    monkeypatch.setattr(language, "text", lambda: {"train": text[:600], "test": text[600:]})
     for name, number in (("SAMPLES", 512), ("TESTED", 64), ("HELD", 64)):
         monkeypatch.setattr(language, name, number)
-    seen: list[torch.Tensor] = []
+    batches: list[torch.Tensor] = []
     loss_of = language.loss_of
 
     def watched(model: torch.nn.Module, sequences: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled():
-            seen.append(sequences)
+            batches.append(sequences)
         return loss_of(model, sequences)
 
     monkeypatch.setattr(language, "loss_of", watched)
     monkeypatch.setattr(one_pass, "SAMPLES", 512)
     monkeypatch.setattr(one_pass, "STAGES", 16)
     plan = plan_of(CURVE, 8, {0.5: 2.0})
-    first, again = (language.trained(plan, 3, 0.01, 0.98) for _ in range(2))
-    assert first == again
-    once = torch.cat(seen[: plan.updates])
-    assert len(once) == len(once.unique(dim=0)) == 512
-    assert sum(span["updates"] for span in first["spans"]) == plan.updates
+    run, second_run = (language.trained(plan, 3, 0.01, 0.98) for _ in range(2))
+    assert run == second_run
+    sequences = torch.cat(batches[: plan.updates])
+    assert len(sequences) == len(sequences.unique(dim=0)) == 512
+    assert sum(span["updates"] for span in run["spans"]) == plan.updates
     rates = sum(plan.at(number).learning_rate for number in range(1, plan.updates + 1))
-    assert sum(span["rates"] for span in first["spans"]) == pytest.approx(0.01 * rates, rel=1e-3)
-    assert 0 < first["test"] < math.log(256)
+    assert sum(span["rates"] for span in run["spans"]) == pytest.approx(0.01 * rates, rel=1e-3)
+    assert 0 < run["test"] < math.log(256)
 
 
 def test_another_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -108,28 +107,23 @@ def test_another_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         language.text.__wrapped__()
 
 
-def arm_of(family: str, b: int, updates: int, losses: np.ndarray) -> list[Record]:
-    job = {"arm": family, "b": b, "rise": 0.1, "fall": 0.4, "start": 0.0, "peak": 0.01,
-           "beta2": 0.98}  # fmt: skip
-    spans = [{"updates": updates, "rates": 1.0, "variances": 2.0, "pairs": 4.0}]
-    same: Record = {"updates": updates, "b_1": b, "largest": b, "spans": spans}
-    return [{"job": job | {"seed": seed}, "test": loss, **same}
-            for seed, loss in enumerate(losses.tolist())]  # fmt: skip
+def arm_of(updates: int, losses: np.ndarray) -> list[Record]:
+    return [{"updates": updates, "test": loss} for loss in losses]
 
 
 def test_d_and_the_updates_saved_are_read_off_the_line_of_the_constants() -> None:
     """Loss falls by 0.1 for each doubling of the updates, so both are known."""
     seeds = np.array([0.0, 0.02, -0.01])
-    arms = {("constant", b): arm_of("constant", b, SAMPLES // b, 2 + 0.1 * np.log2(b) + seeds)
-            for b in FRONTIER}  # fmt: skip
+    ramp = "root", MIDDLE
+    frontier = {
+        ("constant", b): arm_of(SAMPLES // b, 2 + 0.1 * np.log2(b) + seeds) for b in FRONTIER
+    }
     line = 2 + 0.1 * math.log2(SAMPLES / 700) + seeds
-    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line - 0.03)
-    assert above(arms, ("root", MIDDLE)) == pytest.approx([-0.03] * 3, abs=2e-3)
-    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 2**-0.3] * 3, abs=0.01)
-    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line + 0.05)
-    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 2**0.5] * 3, abs=0.02)
-    arms["root", MIDDLE] = arm_of("root", MIDDLE, 700, line - 1)
-    assert saved(arms, ("root", MIDDLE)) == pytest.approx([1 - 700 / 2048] * 3, abs=1e-3)
+    # No constant reaches the last loss: it counts as that of the most updates, 2,048.
+    for distance, share in ((-0.03, 1 - 2**-0.3), (0.05, 1 - 2**0.5), (-1, 1 - 700 / 2048)):
+        arms = {**frontier, ramp: arm_of(700, line + distance)}
+        assert saved(arms, ramp) == pytest.approx([share] * 3, abs=0.02)
+        assert above(arms, ramp) == pytest.approx([distance] * 3, abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The studies: what the rows say follows from the records, by SciPy and statsmodels too."""
+"""The studies on CIFAR-100: their rows, their records, and how their seeds are trained."""
 
 import json
 import pickle
@@ -11,14 +11,10 @@ import torch
 from conftest import TINY, archived, run_folder
 from forked import forge
 from PIL import Image
-from scipy import stats
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import DescrStatsW
 from torch import nn
 from trained import loaded
 
 from igo.ground.seeds import derive_seed, generator
-from igo.ground.statistics import LEVEL
 from igo.train.engine import Engine
 from lab.study import __main__ as program
 from lab.study import design, ends, methods, records, rows, table
@@ -56,34 +52,6 @@ def test_the_page_shows_the_rows(runs: dict[str, Record]) -> None:
     page, means = (ROOT / "results" / name for name in ("cifar100.md", "cifar100_means.csv"))
     assert table.between(page.read_text()) == methods.summary(all_rows)
     assert means.read_text() == methods.means(all_rows, runs)
-
-
-@pytest.mark.slow
-def test_differences_and_powers_are_other_libraries(
-    runs: dict[str, Record], study: list[Row]
-) -> None:
-    arms = {name: of_rows.arms(runs) for name, of_rows in rows.studies(study).items()}
-    for family in rows.families(study):
-        for row in family:
-            ends_of_arm, ends_of_other = (
-                np.array([run[row["endpoint"]] for run in arms[row["experiment"]][rows.title(arm)]])
-                for arm in (row["first"], row["second"])
-            )
-            numbers, d = row["found"], ends_of_arm - ends_of_other
-            assert numbers["n"] == len(d)
-            interval = stats.ttest_rel(ends_of_arm, ends_of_other).confidence_interval(0.95)
-            recorded_numbers = [numbers[name] for name in ("statistic", "low", "high", "sd")]
-            np.testing.assert_allclose(
-                recorded_numbers, [d.mean(), *interval, d.std(ddof=1)], rtol=1e-4
-            )
-            if row["test"] == "none":  # Few seeds have no p of equality.
-                continue
-            margin = row.get("margin", rows.MARGIN)
-            p_equal, *_ = DescrStatsW(d).ttost_mean(-margin, margin)
-            np.testing.assert_allclose(numbers["p_equal"], p_equal, rtol=1e-4)
-            power = {"nobs": len(d), "alpha": LEVEL / len(family), "power": 0.8}
-            size = TTestPower().solve_power(**power) * numbers["sd"]
-            assert size < numbers["detectable"] < 1.4 * size  # few seeds: the sign-flip test's
 
 
 def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: list[Row]) -> None:

@@ -1,0 +1,103 @@
+"""The pages of the studies show their archives, and call an outcome as the protocol does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from igo.config.load import make_plan
+from lab.study import __main__ as program
+from lab.study import fewer_updates, fewer_updates_page, path, records
+from lab.study.design import ROOT
+from lab.study.table import between
+
+N = 10  # seeds
+REFERENCE = "cosine"
+HALF, ZERO = "cosine, split ½", "cosine, split 0"
+BATCH = "cosine, b = 32"
+NEAREST, FARTHER = "cosine, 0.7 of the epochs", "cosine, 0.5 of the epochs"
+SECONDS = {HALF: 0.71, ZERO: 0.62, BATCH: 0.6, NEAREST: 0.7, FARTHER: 0.5}  # cosine has 1
+GAIN, FEWER, BETTER, NEITHER = fewer_updates_page.CALLED.values()
+MANY_RUNS = (path, fewer_updates_page)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in MANY_RUNS else [])
+        for page in program.PAGES
+    ],
+)
+def test_the_pages_show_the_archives(page: Any, tmp_path: Path) -> None:
+    records, name = page.STUDY.archived(), page.STUDY.name
+    if text := page.summary(records):
+        assert between((ROOT / "results" / f"{name}.md").read_text()) == text
+        for file, table in page.TABLES.items():
+            assert (ROOT / "results" / file).read_text() == table(records)
+        page.draw(records, tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 10_000
+    if page is fewer_updates_page:
+        assert between((ROOT / "README.md").read_text()) == page.readme(records)
+
+
+@pytest.mark.parametrize(
+    ("half", "zero", "batch", "nearest", "outcomes"),
+    [
+        (0.0, 0.1, -1.0, -1.0, [GAIN, GAIN]),
+        (0.0, -0.1, 0.0, -0.1, [FEWER, FEWER]),
+        (-1.0, 0.0, -3.0, 2.0, [BETTER, FEWER]),
+        (2.0, -2.0, 2.0, -2.0, [NEITHER, NEITHER]),
+    ],
+)
+def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
+    half: float, zero: float, batch: float, nearest: float, outcomes: list[str]
+) -> None:
+    """The numbers are means less that of cosine, in points."""
+    means = {REFERENCE: 0.0, HALF: half, ZERO: zero, BATCH: batch, NEAREST: nearest, FARTHER: 50.0}
+    random = np.random.default_rng(0)
+    base = 60 + random.normal(size=N)
+    ends = {name: base + mean + random.normal(0, 0.3, N) for name, mean in means.items()}
+    claims = fewer_updates_page.judged(ends, SECONDS)
+    assert [claim.second for claim in claims] == [REFERENCE, REFERENCE, BATCH, NEAREST]
+    assert list(fewer_updates_page.outcomes(claims).values()) == outcomes
+
+
+def test_a_failed_run_counts_as_chance_and_has_no_updates() -> None:
+    machine = {"versions": {"torch": "2"}, "hardware": {"cpu": "x", "instructions": "y"}}
+    epoch = {"test/accuracy": 0.6, "train/accuracy": 0.9, "train/loss": 0.1, "updates": 70}
+    failed_run, finished_run = (
+        records.record_of(
+            {
+                "status.json": json.dumps(machine | {"state": state}),
+                "metrics.jsonl": json.dumps(epoch) + "\n",
+                "after.json": json.dumps({"anew_accuracy": 61.0}),
+            }
+        )
+        for state in ("failed", "finished")
+    )
+    arms = {(name, 80): [failed_run, finished_run] for name in fewer_updates.ARMS}
+    for endpoint, accuracy in (("running", 60), ("fresh", 61)):
+        ends = fewer_updates_page.ends(arms, 80, endpoint)
+        assert ends[REFERENCE] == pytest.approx([10, accuracy])
+    assert fewer_updates_page.updates(arms, REFERENCE) == 70
+    assert failed_run["cpu"] == finished_run["cpu"] == "x, y"
+
+
+def test_the_arms_of_the_path_have_the_stages_of_its_protocol() -> None:
+    """η of each stage at 5 epochs, relative to that of Method 1; b alone changes in Method 3."""
+    stages = {}
+    for arm in path.ARMS:
+        settings = path.settings({"arm": arm, "epochs": 5, "seed": 0})
+        plan = make_plan(records.config_of(settings))
+        rates = [row.eta_m / path.RATE for row in plan.rows for _ in row.epoch_range]
+        stages[arm] = ([round(rate, 3) for rate in rates], plan.rows[-1].b_m)
+    falling_rates = [1, 0.707, 0.5, 0.354, 0.25]
+    assert stages["1"] == ([1] * 5, 16)
+    # The reversed arm turns the stages of Method 2 round when it is trained.
+    assert stages["2"] == stages["reversed"] == (falling_rates, 16)
+    assert stages["3"][1] == 250
+    assert stages["4"][1] == 80
+    assert stages["late"] == ([1, 1, 1, 1, 0.25], 16)
+    assert stages["quiet"] == ([0.25] * 5, 16)
