@@ -11,9 +11,9 @@ import pytest
 from damages import ANY, Damage, written
 from data_files import write_images, write_npz
 
-from igo.data import folders, identity
-from igo.data.folders import PIXELS, SEAL, SHAPES
+from igo.data import folders, identity, resized
 from igo.data.readers import Place
+from igo.data.resized import PIXELS, SEAL, SHAPES
 
 
 def of_numpy(array: np.ndarray) -> Damage:
@@ -86,12 +86,12 @@ def test_resized_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     images = folders.with_form(folders.splits("folder", place)[1])
     assert len(images) == len(SQUARE)
     folder = tmp_path / "data" / "cache"
-    folders.kept(folder, "folder", images)
+    resized.kept(folder, "folder", images)
     (stored,) = (path for path in folder.iterdir() if path.is_dir())
     damages = {**ANY, **(SHAPED if name == SHAPES else {"longer": written(b"0" * 2000)})}
     made_again(
         stored / name,
         damages,
-        lambda: folders.kept(folder, "folder", images).together().tobytes(),
+        lambda: resized.kept(folder, "folder", images).together().tobytes(),
         lambda: capsys.readouterr().err,
     )

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from igo.data import folders
+from igo.data import folders, resized
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.ground.seeds import derive_seed
@@ -76,9 +76,9 @@ def found(data_dir: Path, size: int = 28) -> tuple[folders.Images, folders.Image
     return folders.splits("imagenet", Place(data_dir, image_size=size, channels=3))
 
 
-def cached(data_dir: Path, size: int = 28) -> list[folders.Stored]:
+def cached(data_dir: Path, size: int = 28) -> list[resized.Stored]:
     named = zip(("train", "test"), found(data_dir, size), strict=True)
-    return [folders.kept(data_dir / "cache", f"imagenet-{part}", split) for part, split in named]
+    return [resized.kept(data_dir / "cache", f"imagenet-{part}", split) for part, split in named]
 
 
 def test_what_is_missing_too_much_or_closed_is_named(

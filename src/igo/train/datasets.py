@@ -22,7 +22,8 @@ from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batches, TensorData
 
 if TYPE_CHECKING:  # They import torchvision, which takes a second.
-    from igo.data.folders import Images, Stored, Watch
+    from igo.data.folders import Images
+    from igo.data.resized import Stored, Watch
 
 MOST_BYTES = 2 * 2**30  # Decoded images of more bytes are not kept on the device.
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
@@ -65,11 +66,11 @@ def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
 
 
 def _stored(config: Config, images: tuple[Images, Images], *watch: Watch) -> list[Stored]:
-    from igo.data import folders
+    from igo.data import resized
 
     name, cache = config.dataset.name, place_of(config).cache
     parts = zip(("train", "test"), images, strict=True)
-    return [folders.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
+    return [resized.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
 
 
 def open_data(config: Config, device: torch.device) -> Data:

@@ -15,7 +15,8 @@ from torch.utils.data._utils import signal_handling
 from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
-from igo.data.folders import Images, Stored, shorter_side
+from igo.data.folders import Images, shorter_side
+from igo.data.resized import Stored
 from igo.ground.errors import ConfigError, Outside, UserError, first_line
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.ground.seeds import derive_seed, generator
