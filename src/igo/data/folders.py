@@ -25,9 +25,9 @@ from igo.ground.errors import Outside, UserError, first_line, reading, require
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # torchvision takes files of these names.
 GREY = ("1", "L", "LA")  # Pillow's modes
-MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the names
-MOST_READ = 1_000  # files whose contents are in a fingerprint, evenly spread too
-AT_ONCE = 512  # images that are decoded together
+MOST_SAMPLED = 10_000  # So many images, spread over the names, tell size, channels, mean and std.
+MOST_READ = 1_000  # A fingerprint has the contents of so many files, spread likewise.
+AT_ONCE = 512  # So many images are decoded together.
 
 
 @dataclass(frozen=True)

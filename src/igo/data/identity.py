@@ -47,7 +47,7 @@ def identify(name: str, place: Place) -> Identity:
         Missing: the data set is not there.
     """
     if name in readers.FOLDERS:
-        from igo.data import folders  # imports torch
+        from igo.data import folders  # It imports torch.
 
         splits = folders.splits(name, place)
         digits = fingerprint(folders.content(splits))
@@ -61,9 +61,7 @@ def identify(name: str, place: Place) -> Identity:
     # To hash all pixels takes seconds, and each start asks. The name has the stamps of the files:
     # if one changes, all are hashed again.
     facts = remembered(place.cache / f"{name}-fingerprint-{digest(*source.parts)}.json", find)
-    path = Path(source.where)  # It may be a package's name.
-    read_from = str(path.resolve()) if path.exists() else source.where
-    return Identity(name, facts["n"], facts["fingerprint"], read_from)
+    return Identity(name, facts["n"], facts["fingerprint"], source.where)
 
 
 def fingerprint(content: Iterable[Any]) -> str:
@@ -90,32 +88,37 @@ def find_facts(name: str, place: Place) -> Record:
         Missing: the data set is not there.
     """
     if name in readers.FOLDERS:
-        from igo.data import folders  # imports torch
+        from igo.data import folders  # It imports torch.
 
         splits = folders.splits(name, place)
         form = place.image_size, place.channels
         arrays = (array for images in splits for array in (images.names, images.stamps))
         sources: tuple[object, ...] = (str(splits[0].root.resolve()), *form, *arrays)
 
-        def find() -> list[Any]:
+        def find() -> Record:
             images = folders.with_form(splits[0])
             sample = folders.spread(images.names, folders.MOST_SAMPLED).tolist()
-            classes = int(images.labels.max()) + 1
-            facts = classes, images.channels, images.size, len(images)
-            return [*facts, *moments(images.resized(sample))]
+            classes, pixels = int(images.labels.max()) + 1, images.resized(sample)
+            return _facts(classes, images.channels, images.size, len(images), pixels)
     else:
         source = readers.READERS[name](place)
         sources = source.parts
 
-        def find() -> list[Any]:
+        def find() -> Record:
             train, test = source.read()
             classes = int(max(train.labels.max(), test.labels.max())) + 1
             n, size, _, channels = train.images.shape
             pixels = np.array_split(train.images, n // AT_ONCE + 1)
-            return [classes, channels, size, n, *moments(pixels)]
+            return _facts(classes, channels, size, n, pixels)
 
-    file = place.cache / f"{name}-facts-{digest(*sources)}.json"
-    return remembered(file, lambda: dict(zip(FACTS, find(), strict=True)))
+    return remembered(place.cache / f"{name}-facts-{digest(*sources)}.json", find)
+
+
+def _facts(
+    classes: int, channels: int, size: int, samples: int, pixels: Iterable[np.ndarray]
+) -> Record:
+    """The FACTS by name; mean and std are of the pixels."""
+    return dict(zip(FACTS, (classes, channels, size, samples, *moments(pixels)), strict=True))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -61,7 +61,7 @@ class Source:
     """A data set that was found.
 
     Args:
-        where: a path, or the package that has it; for the user.
+        where: an absolute path, or the package that has it; for the user.
         parts: what its content depends on: files (their size, times and inode number) or versions.
         read: reads it.
     """
@@ -125,7 +125,9 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Source:
     # The source is known by its files, so torchvision must have fetched them first.
     if not any(files.glob("*")):
         split(True)
-    return Source(str(files), tuple(sorted(files.glob("*"))), lambda: (split(True), split(False)))
+    return Source(
+        str(files.resolve()), tuple(sorted(files.glob("*"))), lambda: (split(True), split(False))
+    )
 
 
 def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) -> Any:
@@ -144,7 +146,7 @@ def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) 
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 return get(True)
         except Exception as error:
-            reason = " ".join(str(error).split())  # torchvision's has several lines
+            reason = " ".join(str(error).split())  # torchvision's text has several lines.
             failure = f" and could not be downloaded ({reason})"
             kind = Outside if reading(error) is Outside else Missing
     raise kind(
@@ -159,7 +161,7 @@ def arrays(place: Place) -> Source:
     if file is None or not file.is_file():
         path = file and file.absolute()
         raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
-    return Source(str(file), (file,), partial(_npz, file))
+    return Source(str(file.resolve()), (file,), partial(_npz, file))
 
 
 def _npz(file: Path) -> Splits:
@@ -170,9 +172,8 @@ def _npz(file: Path) -> Splits:
         raise reading(error)(
             f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
         ) from None
-    train, fault = _npz_split(file, entries, ""), ""
-    has_test = "test_images" in entries or "test_labels" in entries
-    if has_test:
+    train = _npz_split(file, entries, "")
+    if "test_images" in entries or "test_labels" in entries:
         test = _npz_split(file, entries, "test_")
     else:
         parts = train_and_test(train.labels)
@@ -184,6 +185,7 @@ def _npz(file: Path) -> Splits:
         train, test = (Split(train.images[i], train.labels[i]) for i in parts)
     classes = {*train.labels.tolist()}
     lowest = min(train.labels.min(), test.labels.min())
+    fault = ""
     if train.images.shape[1:] != test.images.shape[1:]:
         fault = "images and test_images differ in size or channels"
     elif strays := {*test.labels.tolist()} - classes:
@@ -223,7 +225,7 @@ def _npz_split(file: Path, entries: dict[str, np.ndarray], prefix: str) -> Split
 def stamp(file: str | Path) -> tuple[int, ...]:
     """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     facts = Path(file).stat()
-    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # it may never end
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # A FIFO may never end.
         raise OSError(errno.EINVAL, "it is no file", str(file))
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
@@ -246,7 +248,7 @@ def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
     if samples == len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(draw).permutation(len(labels))
-    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
+    rank = np.empty(len(labels))  # It is the place of each sample within its class, from 0 to 1.
     for label in np.unique(labels):
         members = order[labels[order] == label]
         # Each class is spread evenly over [0, 1], in random order. So the smallest ranks of all

@@ -20,7 +20,7 @@ from igo.ground.errors import Outside, UserError, warn
 from igo.ground.files import durable, opened, read_bytes, read_json, seal_of, write_json
 
 PIXELS, SHAPES, SEAL = "pixels", "shapes.npy", "seal.json"
-FORM = 2  # a version: increase it if other pixels are stored for the same files and size
+FORM = 2  # Increase this version if other pixels are stored for the same files.
 Watch = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
@@ -71,7 +71,7 @@ def kept(
             place.mkdir(parents=True, exist_ok=True)
             with opened(folder.with_suffix(".lock"), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _is_whole(folder):  # no other process has made it
+                if not _is_whole(folder):  # Another process may have made it.
                     if folder.exists():
                         warn(f"{folder} is not what igo wrote, so it is made again")
                         shutil.rmtree(folder, ignore_errors=True)

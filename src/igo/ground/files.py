@@ -20,7 +20,7 @@ from igo.ground.errors import Damaged, Outside, first_line
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
-Record = dict[str, Any]  # named values, such as a line of metrics.jsonl
+Record = dict[str, Any]  # A line of metrics.jsonl is one.
 # Kinds of values in JSON, see ``fits``; null stands for what is not known.
 TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
 BOUNDS = {float: math.inf, int: 2**63}  # Tables have numbers of 64 bits.
@@ -32,7 +32,7 @@ def opened(path: Path, mode: str = "rb") -> IO[bytes]:
     Raises:
         OSError: the file is one of these, is not there, or cannot be opened.
     """
-    with suppress(FileNotFoundError):  # it may be made now
+    with suppress(FileNotFoundError):  # The file may be made now.
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(f"{path.name} is no file")
     return path.open(mode)
@@ -142,8 +142,8 @@ def durable(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)  # a full disk needs the space
-        cause = error.__context__  # torch.save hides a full disk behind its own error
+            partial.unlink(missing_ok=True)  # A full disk needs the space.
+        cause = error.__context__  # torch.save hides a full disk behind its own error.
         raise cause if isinstance(cause, OSError) else error from None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Annotated, Any
 
-Rule = tuple[Callable[[float], bool], str]  # a range of numbers: a test and its words
+Rule = tuple[Callable[[float], bool], str]  # A range of numbers is a test and its words.
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
 
 
@@ -17,7 +17,7 @@ def at_least(low: float) -> Rule:
 NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
 BELOW_ONE: Rule = (lambda x: 0 <= x < 1, "it must be in [0, 1)")
 BETWEEN: Rule = (lambda x: 0 < x < 1, "it must be in (0, 1)")
-Count = Annotated[int, AT_LEAST_ONE]  # the type of a setting
+Count = Annotated[int, AT_LEAST_ONE]  # Settings have this type.
 
 
 def within(low: float, high: float) -> Rule:

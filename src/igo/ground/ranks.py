@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from igo.ground.errors import Outside, UserError
 
-if TYPE_CHECKING:  # torch is imported when it is used: a dry run needs none
+if TYPE_CHECKING:  # torch is imported where it is used: a dry run needs none.
     from torch import Tensor
 
 Value = TypeVar("Value")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # set by srun, not by sbatch
+# srun sets these, and sbatch does not.
+SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 BACKENDS = ("gloo", "NCCL", "TCPStore")  # The errors of a lost rank name one of these.
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroups 2 has a container's quota there.
-NOTICE = 2.0  # seconds that rank 0 has to record and say an error that all ranks meet
+NOTICE = 2.0  # Rank 0 has so many seconds to record and say an error that all meet.
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        if not dist.is_initialized():  # a sweep trains several runs in these processes
+        if not dist.is_initialized():  # A sweep trains several runs in these processes.
             if "MASTER_ADDR" not in os.environ:
                 address, port = slurm_address()
                 os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
@@ -79,7 +80,7 @@ class Ranks:
         try:
             yield
         except BaseException as error:
-            atexit.unregister(dist.destroy_process_group)  # it may wait for a rank that failed
+            atexit.unregister(dist.destroy_process_group)  # It may wait for a rank that failed.
             self.let_first_speak()
             self.check_lost(error)
             raise

@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05  # Every test has it.
 LEAST_SEEDS = 6  # With fewer the sign-flip test cannot reach LEVEL, see least_p.
-POWER = 0.8  # the chance that a "detectable" difference is found
+POWER = 0.8  # A "detectable" difference is found with this chance.
 CONFIDENCE = 0.95
-NO_SPREAD = 1e-12  # a smaller spread comes from rounding
+NO_SPREAD = 1e-12  # A smaller spread comes from rounding.
 FEW_SIGNS, DRAWN_SAMPLES = 10, 4_000  # See _detectable.
 MOST_SIGNS = 40  # Up to so many differences the sign-flip test counts all signs, in 0.3 s.
 DRAWN_SIGNS = 99_999
@@ -114,7 +114,7 @@ def equivalence(differences: ArrayLike, margin: float) -> float:
     """
     d = np.asarray(differences, dtype=np.float64)
     error = float(d.std(ddof=1)) / math.sqrt(len(d))
-    away = margin - abs(d.mean())  # distance to the nearer end
+    away = margin - abs(d.mean())  # The mean is so far from the nearer end.
     if error < NO_SPREAD:
         return float(away <= 0)
     return float(stdtr(len(d) - 1, -away / error))

@@ -17,8 +17,8 @@ from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.ground.seeds import derive_seed, python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
-WIDTH = 1024  # numbers that stand for a gradient, see Spread
-MOST = 32  # batches, unless the caller gives another number
+WIDTH = 1024  # So many numbers stand for a gradient, see Spread.
+MOST = 32  # So many batches are used, unless the caller gives another number.
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -242,7 +242,7 @@ class Spread:
         random_bits = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)
-        self._squares: list[Tensor] = []  # one for the contrast of each gradient
+        self._squares: list[Tensor] = []  # They are the squares of the gradients' contrasts.
         self._projections: list[Tensor] = []
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
@@ -254,7 +254,7 @@ class Spread:
         ]
         g = torch.cat(parts).to(self._mean.dtype)
         change = g - self._mean
-        self._squares.append(_square(change) * ((self.count - 1) / self.count))
+        self._squares.append(squared_norm([change]) * ((self.count - 1) / self.count))
         self._mean += change.div_(self.count)
         # The entries have random signs, and each is in one of WIDTH sums.
         signed_numbers = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
@@ -268,8 +268,8 @@ class Spread:
         Raises:
             ValueError: fewer than two gradients, or disjoint batches of more than n samples.
         """
-        sums = torch.stack([*self._squares, _square(self._mean)])
-        numbers = torch.cat([sums, *self._projections]).cpu()  # one copy from the device
+        sums = torch.stack([*self._squares, squared_norm([self._mean])])
+        numbers = torch.cat([sums, *self._projections]).cpu()  # The device is read once.
         *squares, mean_square = numbers[: self.count + 1].tolist()
         projections = numbers[self.count + 1 :].view(self.count, WIDTH)
         shares = (projections - projections.mean(dim=0)).square().sum(dim=1)
@@ -285,7 +285,7 @@ class Spread:
         )
 
 
-def _square(vector: Tensor) -> Tensor:
-    """‖vector‖², summed in float64."""
-    norm: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
-    return norm.square()
+def squared_norm(parts: Iterable[Tensor]) -> Tensor:
+    """‖x‖² of a vector in parts, in float64."""
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
+    return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()

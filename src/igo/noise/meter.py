@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.ground.numbers import AT_LEAST_ONE, check
-from igo.noise.measure import is_sharded
+from igo.noise.measure import is_sharded, squared_norm
 from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around, refuse
 
 
@@ -56,7 +56,7 @@ class NoiseMeter:
     """
 
     def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
-        if not half_life > 0:  # also if it is NaN
+        if not half_life > 0:  # NaN is not above 0 either.
             raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
         check(AT_LEAST_ONE, whole=True, n=n)
         refuse(is_sharded(model), "no part has its own gradient under FSDP: use igo.measure_noise")
@@ -65,7 +65,7 @@ class NoiseMeter:
         short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
         refuse(short, "parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
-        self._part_size = 0.0  # in samples
+        self._part_size = 0.0  # It counts samples.
         self._begin()
         self._ranks, self._group = 1, None
         if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -78,7 +78,7 @@ class NoiseMeter:
             warnings.warn("BatchNorm in train mode: C² depends on the size of parts", stacklevel=2)
 
     def _begin(self) -> None:
-        self._parts = self._samples = 0  # this rank's, in the batch so far
+        self._parts = self._samples = 0  # They are this rank's, in the batch so far.
         self._moment: Any = 0.0  # Σ ‖what a part added to the gradient‖²/s_k
         # The gradients of this rank by parameter, and what they were before the newest part.
         self._gradients: dict[Tensor, Tensor] = {}
@@ -121,12 +121,12 @@ class NoiseMeter:
                 self._keep(parameter)
         earlier = self._earlier_gradients
         additions = (g - earlier[p] if p in earlier else g for p, g in self._gradients.items())
-        self._moment += _square(additions) / samples
+        self._moment += squared_norm(additions) / samples
         self._parts += 1
         self._samples += samples
         self._earlier_gradients = dict(self._gradients)
         # After the last part this is ‖ḡ‖². ``update`` comes too late, if a GradScaler has unscaled.
-        self._square = _square(p.grad for p in self._parameters if p.grad is not None)
+        self._square = squared_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def update(self, scale: float = 1.0) -> None:
         """Add C² and ‖∇f‖² of a whole batch to the averages; call it before ``optimizer.step()``.
@@ -146,10 +146,10 @@ class NoiseMeter:
             dist.all_reduce(numbers, group=self._group)
         # A GPU is read once.
         moment, samples, norm = torch.stack([*numbers, self._square]).tolist()
+        # C² has so many degrees of freedom: a batch of many parts says more than one of two.
+        weight = parts - 1
         # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples. So
         # Σ s_k ‖g_k‖² is the moment times (B/R)², and around ḡ it is B ‖ḡ‖² less.
-        # Its degrees of freedom: a batch of many parts says more of C² than one of two.
-        weight = parts - 1
         c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
         finite = 1.0
         if self._n is not None:  # Samples are drawn without replacement.
@@ -174,9 +174,3 @@ class NoiseMeter:
         """Continue where ``state_dict`` was called."""
         self._sums, self._part_size = dict(state["sums"]), state["size"]
         self._begin()
-
-
-def _square(parts: Iterable[Tensor]) -> Tensor:
-    """The squared norm over parameters, in float64."""
-    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]
-    return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()

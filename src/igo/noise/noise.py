@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # scipy.stats would take half a second to import
+from scipy.special import stdtrit  # The import of scipy.stats would take half a second.
 
 from igo.ground.numbers import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
-MOST_UNKNOWN = 1.05  # a factor of C² that independent batches may leave open
-ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
-Interval = tuple[float, float]  # the two ends
-LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
+MOST_UNKNOWN = 1.05  # Independent batches may leave such a factor of C² open.
+ROUNDING = 1e-12  # A smaller relative difference of two sums counts as 0.
+Interval = tuple[float, float]
+LEAST_FOR_INTERVAL = 3  # The jackknife leaves one batch out, and a variance needs two.
 
 
 @dataclass(frozen=True)

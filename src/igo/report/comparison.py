@@ -1,7 +1,6 @@
 """Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
 import itertools
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -68,17 +67,17 @@ def pair(sample: Array, margin: float | None) -> Pair:
         return Pair(n, float(sample[0]) if n else None)
     # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
     sample = np.where(np.abs(sample) < SAME, 0.0, sample)
-    mean, has_spread = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
+    mean = statistics.mean_of(sample)
+    has_spread = float(np.ptp(sample)) >= SAME
+    # With fewer seeds the t test of equality could decide, and the sign-flip test could not.
     return Pair(
         n,
-        mean.value,
-        mean.low,
-        mean.high,
-        float(sample.std(ddof=1)) if has_spread else 0.0,
-        statistics.sign_flip(sample),
-        # A t test would call two seeds equal. Where the sign-flip test can decide nothing, neither
-        # may this one.
-        statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
+        difference=mean.value,
+        low=mean.low,
+        high=mean.high,
+        sd=float(sample.std(ddof=1)) if has_spread else 0.0,
+        p=statistics.sign_flip(sample),
+        p_equal=statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
     )
 
 
@@ -112,17 +111,16 @@ def compare(
     ``margin`` of equivalence is in the unit of the metric; None for no such test. With ``ranks``
     a difference is 1, 0 or −1, whichever value is larger: this is the sign test.
     """
-    by_seed = defaultdict[int, dict[int, float]](dict)
-    rows = runs.filter("counted", pl.col(metric).is_not_null())
-    for setting, seed, value in rows.select("setting", "seed", metric).iter_rows():
-        by_seed[setting][seed] = value
+    rows = runs.filter("counted", pl.col(metric).is_not_null()).sort("seed")
     pairs = []
     for first, second in itertools.combinations(settings, 2):
-        minuends, subtrahends = by_seed[first], by_seed[second]
         # Runs of one seed have the same initialisation and order of the samples.
-        seeds = sorted(minuends.keys() & subtrahends.keys())
-        values = [(minuends[seed], subtrahends[seed]) for seed in seeds]
-        sample = np.array([float((a > b) - (a < b)) if ranks else a - b for a, b in values])
+        common_seeds = rows.filter(setting=first).join(rows.filter(setting=second), on="seed")
+        minuends, subtrahends = common_seeds.select(metric, f"{metric}_right").to_numpy().T
+        if ranks:  # They may be infinite, and ∞ − ∞ is no number.
+            sample = (minuends > subtrahends) - 1.0 * (minuends < subtrahends)
+        else:
+            sample = minuends - subtrahends
         pairs.append(replace(pair(sample, margin), first=first, second=second))
     return adjusted(pairs)
 

@@ -24,8 +24,8 @@ def ratio(name: str, first: Record, second: Record) -> str | None:
     dividend, divisor = first[f"{name}_mean"], second[f"{name}_mean"]
     if not dividend or not divisor:
         return None
-    same = math.isclose(dividend, divisor, rel_tol=SAME)
-    return "" if same else f"×{dividend / divisor:.3g}"
+    is_equal = math.isclose(dividend, divisor, rel_tol=SAME)
+    return "" if is_equal else f"×{dividend / divisor:.3g}"
 
 
 def ratios(first: Record, second: Record) -> str:
@@ -42,12 +42,12 @@ def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
 
     Then nothing tells which of the two made a difference.
     """
-    one, other = (curves.filter(setting=setting) for setting in (first, second))
+    epochs, other_epochs = (curves.filter(setting=setting) for setting in (first, second))
     names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")
-    b, other_b, eta, other_eta = one.join(other, on="epoch").select(names).to_numpy().T
+    b, other_b, eta, other_eta = epochs.join(other_epochs, on="epoch").select(names).to_numpy().T
     b_changes = _differs(b, b[:1]) or _differs(other_b, other_b[:1])
     return b_changes and _differs(b, other_b) and _differs(eta, other_eta)
 
 
-def _differs(values: Array, others: Array) -> bool:
-    return bool((np.abs(values - others) > LEAST * others).any())
+def _differs(values: Array, other_values: Array) -> bool:
+    return bool((np.abs(values - other_values) > LEAST * other_values).any())

@@ -117,8 +117,8 @@ class Figure:
         self.drawing.set_layout_engine("none")  # Each panel stays as it is beside the others.
         elements = []
         for panel in self.drawing.axes:
-            for other in self.drawing.axes:
-                other.set_visible(other is panel)
+            for any_panel in self.drawing.axes:
+                any_panel.set_visible(any_panel is panel)
             extent = self.drawing.get_tightbbox().padded(0.04)
             text = self._saved("svg", transparent=True, metadata=no_metadata, bbox_inches=extent)
             element = text[text.index(b"<svg") :].decode()
@@ -186,7 +186,7 @@ def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> Non
 
 
 def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
-    """For each label: it, x, and the mean of y with the ends of its interval, where known."""
+    """By label: the label, x, the mean of y, and the ends of its interval, where they are known."""
     points = table.drop_nulls([x, f"{metric}_mean"])
     ys = [pl.col(f"{metric}_{part}") * SCALE.get(metric, 1) for part in ("mean", "low", "high")]
     return [
@@ -241,13 +241,17 @@ def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> No
     """Write each label beside the end of its line, in its colour, no two on one another."""
     ax.autoscale_view()
     to_panel = ax.transScale + ax.transLimits  # It gives shares of the panel's width and height.
-    ends = sorted(
-        (*to_panel.transform((xs[-1], ys[-1]))[::-1], label) for label, xs, ys, *_ in groups
-    )
-    steps = np.arange(len(ends)) * _lines_of(looks) * LINE / (_height(looks) - ROOM)
-    # A label that would touch the one below goes up; at the panel's top all go down again.
-    levels = np.maximum.accumulate([y for y, _, _ in ends] - steps) + steps
-    levels = np.minimum(levels, 1 - steps[::-1])
+    ends = []
+    for label, xs, ys, *_ in groups:
+        x, y = to_panel.transform((xs[-1], ys[-1]))
+        ends.append((y, x, label))
+    ends.sort()
+    # These are the heights of labels that stand on one another, from 0 up.
+    stack = np.arange(len(ends)) * _lines_of(looks) * LINE / (_height(looks) - ROOM)
+    # A label that would touch the one below it goes up.
+    levels = np.maximum.accumulate([y for y, _, _ in ends] - stack) + stack
+    # At the panel's top each leaves room for those above it.
+    levels = np.minimum(levels, 1 - stack[::-1])
     for level, (y, x, label) in zip(levels, ends, strict=True):
         colour = looks[label]["color"]
         ax.annotate(
@@ -268,5 +272,5 @@ def _height(labels: Collection[str]) -> float:
 
 
 def _lines_of(labels: Collection[str]) -> int:
-    """The most lines of a label, of which none is longer than LONGEST."""
+    """The most lines of a label whose lines have at most LONGEST characters."""
     return max((len(textwrap.wrap(label, LONGEST)) for label in labels), default=0)

@@ -66,12 +66,14 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
     runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
     files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")
-    several = files.n_unique() > 1
+    file_count = files.n_unique()
     run_counts = (
         runs.drop_nulls("setting")
         .group_by("setting")
         .agg(
-            data=pl.when(several).then(pl.lit("own data for each seed")).otherwise(files.first()),
+            data=pl.when(file_count > 1)
+            .then(pl.lit("own data for each seed"))
+            .otherwise(files.first()),
             unfinished=(~finished).sum().cast(pl.Int64),
             repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
         )
@@ -105,8 +107,8 @@ def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
 def _has_data_of_its_own(runs: DataFrame) -> bool:
     """Whether each seed has data of its own, as where it draws them: they are of one setting."""
     pairs = runs.select("seed", FINGERPRINT).unique()
-    alone = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
-    return alone and len(pairs) > 2  # Two files with a seed each may be two data sets.
+    is_one_to_one = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
+    return is_one_to_one and len(pairs) > 2  # Two files with a seed each may be two data sets.
 
 
 def statistics_of(metrics: Iterable[str]) -> list[str]:

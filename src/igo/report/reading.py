@@ -240,12 +240,12 @@ def _totals(records: Sequence[Record]) -> Record:
         for name in ("updates", "samples", "eta_m", "b_m", "delta_measured")
     )
     updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
-    measured = np.isfinite(delta)  # An epoch of one batch has no δ.
+    has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
     totals = {
         "eta_sum": eta @ updates,
         "eta_max": eta.max(),
         "eta_over_sqrt_b": eta / np.sqrt(b) @ images / images.sum(),
-        "delta": delta[measured] @ images[measured] / (images[measured].sum() or np.nan),
+        "delta": delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
         "b_max": b.max(),
     }
     return {name: total if np.isfinite(total) else None for name, total in totals.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 from polars import DataFrame
+from polars.selectors import starts_with
 
 from igo.report.grouping import averaged, by_setting
 from igo.report.reading import CODE, THEN, read_runs
@@ -84,21 +85,25 @@ def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
 
     If there is no such setting, and the settings differ from each other in these, a line says so.
     """
-    lines: list[str] = []
-    groups = [(f"the runs of {label}", [number]) for number, label in labels.items()]
-    code = [column for column in runs.columns if column.startswith(CODE)]
-    for name, numbers in [*groups, ("the settings", list(labels))]:
-        group = runs.filter("counted", pl.col("setting").is_in(numbers))
-        versions = {column: group[column].drop_nulls().unique().sort() for column in code}
-        parts = [
-            f"{column.removeprefix(CODE)} {', '.join(values)}"
-            for column, values in versions.items()
-            if len(values) > 1 or any(THEN in value for value in values)
-        ]
-        if parts and (not lines or name != "the settings"):
-            commits = ", ".join(map(short, group["commit"].fill_null("unknown").unique().sort()))
-            lines.append(f"{name} are of different code: {'; '.join(parts)}; commits {commits}")
-    return lines
+    runs = runs.filter("counted", pl.col("setting").is_in([*labels]))
+    lines = [
+        _mixed(runs.filter(setting=setting), f"the runs of {label}")
+        for setting, label in labels.items()
+    ]
+    if not any(lines):
+        lines = [_mixed(runs, "the settings")]
+    return [line for line in lines if line]
+
+
+def _mixed(runs: DataFrame, name: str) -> str:
+    """A line of the code and versions in which these runs differ; else ""."""
+    parts = []
+    for column in runs.select(starts_with(CODE)):
+        values = column.drop_nulls().unique().sort()
+        if len(values) > 1 or any(THEN in value for value in values):
+            parts.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
+    commits = ", ".join(map(short, runs["commit"].fill_null("unknown").unique().sort()))
+    return f"{name} are of different code: {'; '.join(parts)}; commits {commits}" if parts else ""
 
 
 def short(commit: str) -> str:

@@ -51,9 +51,9 @@ def run(composed: DictConfig) -> None:
 
 
 def summarise(settings: DataFrame) -> DataFrame:
-    """The settings that differ, with ``data`` if its content differs, and the statistics."""
+    """The settings that differ, and the statistics."""
     names = differing(settings)
-    if FINGERPRINT in names:
+    if FINGERPRINT in names:  # Beside the digests stand the names of the user's files.
         names = ["data", *names]
     return settings.select(*names, "n", "unfinished", "repeated", *statistics_of(METRICS))
 
