@@ -68,28 +68,28 @@ def test_unbiased_over_every_draw_there_is(sizes: tuple[int, ...], replaced: boo
     """The averages over all draws of parts from five samples are C² and ‖∇f‖²."""
     model, b = linear(), sum(sizes)
     meter = igo.NoiseMeter(model, half_life=float("inf"), n=None if replaced else N)
-    every = (
-        itertools.product(range(N), repeat=b) if replaced else itertools.permutations(range(N), b)
-    )
-    for index in every:
+    draws: Any = itertools.permutations(range(N), b)
+    if replaced:
+        draws = itertools.product(range(N), repeat=b)
+    for index in draws:
         accumulate(meter, model, parts_of(index, sizes))
-    measured = meter.noise.variance, meter.noise.gradient_square
-    assert measured == pytest.approx(moments(model), rel=CLOSE)
+    means = meter.noise.variance, meter.noise.gradient_square
+    assert means == pytest.approx(moments(model), rel=CLOSE)
     assert meter.noise.batch_size == round(b / len(sizes))
 
 
 def test_the_half_life_is_in_samples() -> None:
     """An update of 8 samples has half the weight once 8 more samples came."""
     model = linear()
-    alone = []
+    variances = []
     meter = igo.NoiseMeter(model, half_life=8)
     for index in ([0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 0, 1, 3, 3, 2, 2], [1, 4, 4, 2, 7, 5, 0, 0]):
-        single = igo.NoiseMeter(model, half_life=8)
-        for either in (meter, single):
+        meter_of_update = igo.NoiseMeter(model, half_life=8)
+        for either in (meter, meter_of_update):
             accumulate(either, model, parts_of(index, [4, 4], 8))
-        alone.append(single.noise.variance)
-    wanted = (alone[0] / 4 + alone[1] / 2 + alone[2]) / 1.75
-    assert meter.noise.variance == pytest.approx(wanted, rel=CLOSE)
+        variances.append(meter_of_update.noise.variance)
+    mean = (variances[0] / 4 + variances[1] / 2 + variances[2]) / 1.75
+    assert meter.noise.variance == pytest.approx(mean, rel=CLOSE)
     assert meter.noise.batches == round(1.75**2 / (1 + 1 / 4 + 1 / 16))
 
 
@@ -98,7 +98,7 @@ def test_the_interval_covers_c2() -> None:
 
     The standard deviation of the share is 1.5 %; 24 updates so weighted count as 21.
     """
-    covered = 0
+    coverage = 0
     random = torch.Generator().manual_seed(0)
     for _ in range(200):
         weight = nn.Parameter(torch.zeros(6))
@@ -107,13 +107,13 @@ def test_the_interval_covers_c2() -> None:
         meter = igo.NoiseMeter(model, half_life=12 * 8)
         for _ in range(24):
             weight.grad = torch.zeros(6)
-            for _ in range(2):  # part means of 4 samples from N(0, 1)⁶: C² = 6
+            for _ in range(2):  # A part is the mean of 4 samples from N(0, 1)⁶: C² = 6.
                 weight.grad += torch.randn(6, generator=random) / 2 / 2
                 meter.part(4)
             meter.update()
         low, high = meter.noise.variance_interval
-        covered += low <= 6 <= high
-    assert 0.88 <= covered / 200 <= 0.99
+        coverage += low <= 6 <= high
+    assert 0.88 <= coverage / 200 <= 0.99
 
 
 def test_a_noise_that_ends_has_a_mean_whose_interval_is_open() -> None:
@@ -131,35 +131,35 @@ def test_a_noise_that_ends_has_a_mean_whose_interval_is_open() -> None:
 
 def test_resumed_to_the_bit(tmp_path: Path) -> None:
     model = linear()
-    whole, first = (igo.NoiseMeter(model, half_life=20) for _ in range(2))
+    meter, stopped_meter = (igo.NoiseMeter(model, half_life=20) for _ in range(2))
     batches = [parts_of(range(i, i + 4), [1, 3], 16) for i in range(12)]
     for batch in batches[:5]:
-        accumulate(whole, model, batch)
-        accumulate(first, model, batch)
-    torch.save(first.state_dict(), tmp_path / "meter.pt")
-    second = igo.NoiseMeter(model, half_life=20)
-    second.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
+        accumulate(meter, model, batch)
+        accumulate(stopped_meter, model, batch)
+    torch.save(stopped_meter.state_dict(), tmp_path / "meter.pt")
+    resumed_meter = igo.NoiseMeter(model, half_life=20)
+    resumed_meter.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
     for batch in batches[5:]:
-        accumulate(whole, model, batch)
-        accumulate(second, model, batch)
-    assert second.noise == whole.noise
-    assert second.state_dict() == whole.state_dict()
+        accumulate(meter, model, batch)
+        accumulate(resumed_meter, model, batch)
+    assert resumed_meter.noise == meter.noise
+    assert resumed_meter.state_dict() == meter.state_dict()
 
 
 def test_a_scaled_loss_is_taken_back_and_an_overflow_left_out() -> None:
     """With a GradScaler as it is used; its scale is a power of 2, so that the bits are the same."""
     model = linear()
-    plain, scaled = (igo.NoiseMeter(model, half_life=50) for _ in range(2))
+    meter, meter_of_scaled = (igo.NoiseMeter(model, half_life=50) for _ in range(2))
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    scaler.scale(torch.zeros(()))  # it makes its scale when it is first used
+    scaler.scale(torch.zeros(()))  # The scale is made when it is first used.
     batches = [parts_of(range(i, i + 4), [2, 2], 16) for i in range(3)]
     for batch in batches:
-        accumulate(plain, model, batch)
-        accumulate(scaled, model, batch, scaler.get_scale())
-    assert scaled.noise == plain.noise
+        accumulate(meter, model, batch)
+        accumulate(meter_of_scaled, model, batch, scaler.get_scale())
+    assert meter_of_scaled.noise == meter.noise
     x, y = batches[0][0]
-    accumulate(scaled, model, [(x, y), (x, y * float("inf"))], scaler.get_scale())
-    assert scaled.noise == plain.noise
+    accumulate(meter_of_scaled, model, [(x, y), (x, y * float("inf"))], scaler.get_scale())
+    assert meter_of_scaled.noise == meter.noise
 
 
 def test_bad_use_is_refused() -> None:
@@ -167,8 +167,8 @@ def test_bad_use_is_refused() -> None:
     with pytest.raises(ValueError, match="half_life=0"):
         igo.NoiseMeter(model, 0)
     samples: Any
-    for samples, wrong in ((-3, "1 or more"), (1.5, "whole number"), (5, "a batch has 5 samples")):
-        with pytest.raises(ValueError, match=wrong):
+    for samples, words in ((-3, "1 or more"), (1.5, "whole number"), (5, "a batch has 5 samples")):
+        with pytest.raises(ValueError, match=words):
             igo.NoiseMeter(model, 10, n=4).part(samples)
     with pytest.raises(ValueError, match="parameters in 16 bits"):
         igo.NoiseMeter(nn.Linear(3, 1, dtype=torch.bfloat16), 10)
@@ -183,9 +183,9 @@ def test_bad_use_is_refused() -> None:
 ON_RANKS = [([[0, 1], [2]], [[3], [4]]), ([[2, 0]], [[4]])]
 
 
-def measured_by_rank() -> list[tuple[float, float]]:
+def moments_of_rank() -> list[tuple[float, float]]:
     torch.distributed.init_process_group("gloo")
-    rank, (x, y), measured = torch.distributed.get_rank(), samples(), []
+    rank, (x, y), moments = torch.distributed.get_rank(), samples(), []
     for shares, view, scale in itertools.product(ON_RANKS, (False, True), (1.0, 64.0)):
         model = nn.parallel.DistributedDataParallel(linear(), gradient_as_bucket_view=view)
         meter = igo.NoiseMeter(model, half_life=8)
@@ -195,18 +195,18 @@ def measured_by_rank() -> list[tuple[float, float]]:
                 (mse_loss(model(x[part]), y[part]) * len(part) * weight).backward()
             meter.part(len(part))
         meter.update(scale)
-        measured.append((meter.noise.variance, meter.noise.gradient_square))
-    return measured
+        moments.append((meter.noise.variance, meter.noise.gradient_square))
+    return moments
 
 
 def test_parts_on_two_ranks_are_those_of_one_batch(tmp_path: Path) -> None:
-    first, second = forge.results(tmp_path, 2, "test_meter.measured_by_rank")
-    assert first == second
+    moments_of_ranks = forge.results(tmp_path, 2, "test_meter.moments_of_rank")
+    assert moments_of_ranks[0] == moments_of_ranks[1]
     x, y = samples()
     for number, shares in enumerate(ON_RANKS):
         model = linear()
-        alone = igo.NoiseMeter(model, half_life=8)
-        accumulate(alone, model, [(x[part], y[part]) for part in itertools.chain(*shares)])
-        wanted = alone.noise.variance, alone.noise.gradient_square
-        for measured in first[4 * number : 4 * number + 4]:
-            assert measured == pytest.approx(wanted, rel=CLOSE)
+        meter = igo.NoiseMeter(model, half_life=8)
+        accumulate(meter, model, [(x[part], y[part]) for part in itertools.chain(*shares)])
+        expected = meter.noise.variance, meter.noise.gradient_square
+        for moments_of_form in moments_of_ranks[0][4 * number : 4 * number + 4]:
+            assert moments_of_form == pytest.approx(expected, rel=CLOSE)

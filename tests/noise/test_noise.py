@@ -20,11 +20,11 @@ from igo.noise.noise import from_spreads
 from igo.train import measure
 
 
-def estimate(gradients: Tensor, own_noise: bool = False, **drawn: Any) -> noise.Noise:
+def estimate(gradients: Tensor, own_noise: bool = False, **draw: Any) -> noise.Noise:
     spread = Spread([gradients[0].double()])
     for gradient in gradients:
         spread.add([gradient])
-    return spread.noise(own_noise=own_noise, **drawn)
+    return spread.noise(own_noise=own_noise, **draw)
 
 
 def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
@@ -37,7 +37,7 @@ def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("given", "square"),  # δ²/η² at b = 4 and C² = 8: C²/b = 2, and β̂ = 0.9·0.91/0.01 = 81.9
+    ("momentum", "square"),  # δ²/η² at b = 4 and C² = 8: C²/b = 2, and β̂ = 0.9·0.91/0.01 = 81.9
     [
         ({}, 2),
         ({"optimizer": "shb", "gradient_norm": 3.0}, 2),
@@ -47,9 +47,13 @@ def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
         ({"optimizer": "nshb", "momentum": 0.9, "gradient_norm": 3.0}, 2 + 4 * 0.81 * (2 + 9)),
     ],
 )
-def test_noise_levels_of_momentum_by_hand(given: dict[str, Any], square: float) -> None:
-    level = noise.noise_level(0.5, 4, 8.0, **given)
+def test_noise_levels_of_momentum_by_hand(momentum: dict[str, Any], square: float) -> None:
+    level = noise.noise_level(0.5, 4, 8.0, **momentum)
     assert level == pytest.approx(0.5 * math.sqrt(square), rel=1e-12)
+
+
+def mean_of(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -71,9 +75,8 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: in
     ]
     full = samples.mean(dim=0)
     variance, square = (samples - full).square().sum(dim=1).mean(), full.square().sum()
-    measured = [(f.variance, f.gradient_square) for f in noises]
-    means = [math.fsum(values) / len(noises) for values in zip(*measured, strict=True)]
-    assert means == pytest.approx([float(variance), float(square)], rel=1e-10)
+    assert mean_of([f.variance for f in noises]) == pytest.approx(float(variance), rel=1e-10)
+    assert mean_of([f.gradient_square for f in noises]) == pytest.approx(float(square), rel=1e-10)
 
 
 @pytest.mark.parametrize("sampling", noise.SAMPLINGS)
@@ -90,31 +93,27 @@ def test_c2_with_dropout_over_every_draw_and_mask(sampling: str) -> None:
         pieces = itertools.product(range(n), repeat=b)
     draws = [*itertools.product(pieces, repeat=2)]
     if sampling == "disjoint":
-        draws = [(one, other) for one, other in draws if not {*one} & {*other}]
+        draws = [batches for batches in draws if not {*batches[0]} & {*batches[1]}]
     masks = torch.tensor([*itertools.product((0.0, 2.0), repeat=2 * b)], dtype=torch.float64)
-    each = torch.tensor(draws).view(len(draws), 1, 2, b, 1)
-    gradients = (samples[each.squeeze(-1)] * masks.view(1, -1, 2, b, 1)).mean(dim=3).flatten(0, 1)
-    drawn: Any = {"batch_size": b, "n": n, "sampling": sampling}
+    rows = torch.tensor(draws).view(len(draws), 1, 2, b)
+    gradients = (samples[rows] * masks.view(1, -1, 2, b, 1)).mean(dim=3).flatten(0, 1)
+    draw: Any = {"batch_size": b, "n": n, "sampling": sampling}
     own_noise = sampling != "independent"
-    found = [estimate(pair, own_noise, **drawn) for pair in gradients]
-    mean = math.fsum(each.variance for each in found) / len(found)
+    mean = mean_of([estimate(pair, own_noise, **draw).variance for pair in gradients])
     full, squares = samples.mean(dim=0).square().sum(), samples.square().sum(dim=1).mean()
-    between, own = float(squares - full), float(squares)  # a mask's variance is 1
-    true = between + own
-    wanted = {
-        "with_replacement": true,
-        "independent": between + own * (n - 1) / (n - b),
-        "disjoint": between + own * (n - 1) / n,
-    }
-    assert mean == pytest.approx(wanted[sampling], rel=1e-10)
+    # The variance of a mask is 1, so that of a sample's own gradient is its square.
+    of_samples, of_masks = float(squares - full), float(squares)
+    factors = {"with_replacement": 1, "independent": (n - 1) / (n - b), "disjoint": (n - 1) / n}
+    assert mean == pytest.approx(of_samples + of_masks * factors[sampling], rel=1e-10)
     if sampling == "independent":
         with pytest.raises(ValueError, match=r"^own_noise=True: C² .* of 2 of 4 .* 1.5 times"):
-            estimate(gradients[0], own_noise=True, **drawn)
-        estimate(gradients[0], own_noise=True, **{**drawn, "n": 22})  # 5 % at most
+            estimate(gradients[0], own_noise=True, **draw)
+        # Among 22 samples C² is too large by 5 % at most.
+        estimate(gradients[0], own_noise=True, **{**draw, "n": 22})
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("arguments", "words"),
     [
         ({"optimizer": "adam"}, "adam"),
         ({"momentum": 0.9}, 'use optimizer="shb"'),
@@ -127,9 +126,9 @@ def test_c2_with_dropout_over_every_draw_and_mask(sampling: str) -> None:
         ({"gradient_norm": 10**400}, "gradient_norm=10"),
     ],
 )
-def test_what_has_no_noise_level_is_refused(given: dict[str, Any], words: str) -> None:
+def test_what_has_no_noise_level_is_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        noise.noise_level(**{"learning_rate": 0.1, "batch_size": 1, "variance": 1.0, **given})
+        noise.noise_level(**{"learning_rate": 0.1, "batch_size": 1, "variance": 1.0, **arguments})
 
 
 @pytest.mark.parametrize("size", [1, 1e-3])
@@ -143,14 +142,14 @@ def test_interval_is_the_jackknife_of_log_variance(
     def variance(rows: np.ndarray) -> float:
         return float(5 * factor * rows.var(axis=0, ddof=1).sum())
 
-    measured = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
-    assert measured.variance == pytest.approx(variance(g), rel=1e-12)
+    estimated = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
+    assert estimated.variance == pytest.approx(variance(g), rel=1e-12)
     logs = np.log([variance(np.delete(g, i, axis=0)) for i in range(6)])
     error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
     reach = stats.t.ppf(0.975, 5) * error
-    wanted = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
-    assert measured.variance_interval == pytest.approx(wanted, rel=1e-9)
-    assert (measured.batch_size, measured.batches, measured.sampling) == (5, 6, sampling)
+    interval = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
+    assert estimated.variance_interval == pytest.approx(interval, rel=1e-9)
+    assert (estimated.batch_size, estimated.batches, estimated.sampling) == (5, 6, sampling)
 
 
 def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
@@ -162,7 +161,8 @@ def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -
     three = interval(1.0, 2.0, 4.0)
     assert 0 < three[0] < 7 / 3 * 0.99 < three[1] < math.inf
     assert interval(1.0, 1.0, 1.0) == (0.0, math.inf)
-    assert interval(1.0, 1.0, 3.0) == (0.0, math.inf)  # without the third there is no variance
+    # Without the third value there is no variance.
+    assert interval(1.0, 1.0, 3.0) == (0.0, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -180,15 +180,15 @@ def test_the_noise_scale_is_a_quotient_and_so_are_the_ends_of_its_interval(
     square: float, of_c2: Any, of_square: Any, norms: Any, scale: float | None, scales: Any
 ) -> None:
     """The least C² over the largest ‖∇f‖², and the other way round."""
-    measured = noise.Noise(96, of_c2, square, 32, 8, "disjoint", of_square)
-    assert (measured.norm_interval, measured.noise_scale) == (norms, scale)
-    assert measured.scale_interval == scales
+    quotients = noise.Noise(96, of_c2, square, 32, 8, "disjoint", of_square)
+    assert (quotients.norm_interval, quotients.noise_scale) == (norms, scale)
+    assert quotients.scale_interval == scales
 
 
 def test_what_cannot_be_measured_is_said() -> None:
-    one, three = ([1.0] * k for k in (1, 3))
+    three = [1.0] * 3
     for spreads, b, n, sampling, words in (
-        (one, 1, 9, "disjoint", "^batches=1: a variance needs 2 or more$"),
+        ([1.0], 1, 9, "disjoint", "^batches=1: a variance needs 2 or more$"),
         (three, 4, 11, "disjoint", "^batches=3 of 4 samples: disjoint.* at most n=11 samp"),
         (three, 1, 9, "x", "must be one of with_replacement, independent, disjoint"),
         (three, 3, 3, "independent", "^batch_size=3: it must be below n=3, or batches are equal"),
@@ -203,31 +203,29 @@ def test_what_cannot_be_measured_is_said() -> None:
 
 def test_of_many_parameters_each_gradients_share_is_near_the_exact_one() -> None:
     """Also where opposite entries would cancel in the sums that stand for a gradient."""
-    draw, k = torch.manual_seed(0), 6
-    half = torch.randn(k, 8 * WIDTH, generator=draw) * torch.arange(1, k + 1)[:, None]
+    random, k = torch.manual_seed(0), 6
+    half = torch.randn(k, 8 * WIDTH, generator=random) * torch.arange(1, k + 1)[:, None]
     gradients = torch.cat([half, -half], dim=1)
     spread = Spread([torch.zeros(16 * WIDTH)])
     for gradient in gradients:
         spread.add([gradient])
-    apart = (gradients - gradients.mean(dim=0)).double().square().sum(dim=1)
-    given: dict[str, Any] = {"batch_size": 2, "n": 100, "sampling": "disjoint"}
-    found, exact = spread.noise(**given), from_spreads(apart.tolist(), 1.0, **given)
-    assert found.variance == pytest.approx(exact.variance, rel=1e-5)
-    assert found.variance_interval == pytest.approx(exact.variance_interval, rel=0.15)
+    squares = (gradients - gradients.mean(dim=0)).double().square().sum(dim=1)
+    draw: dict[str, Any] = {"batch_size": 2, "n": 100, "sampling": "disjoint"}
+    estimated, exact = spread.noise(**draw), from_spreads(squares.tolist(), 1.0, **draw)
+    assert estimated.variance == pytest.approx(exact.variance, rel=1e-5)
+    assert estimated.variance_interval == pytest.approx(exact.variance_interval, rel=0.15)
 
 
 def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
-    typed = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
-    run = prepared(configure(*typed, "engine.device=cpu", "engine.precision=fp32", "seed=5"))
+    settings = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
+    run = prepared(configure(*settings, "engine.device=cpu", "engine.precision=fp32", "seed=5"))
     network, images = run.network, run.data
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    state = torch.get_rng_state()
-
-    measured = measure.at_start(run)
-
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    content = {name: value.clone() for name, value in network.state_dict().items()}
+    random_state = torch.get_rng_state()
+    at_start = measure.at_start(run)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    torch.testing.assert_close(network.state_dict(), content, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in network.parameters())
     order = torch.randperm(200, generator=generator(derive_seed(5, "noise", 1), "pieces"))[:40]
     pieces = []
@@ -238,5 +236,5 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
         pieces.append(torch.cat([g.flatten() for g in gradients]).double())
     spread = sum((g - sum(pieces) / 4).square().sum() for g in pieces) / 3
     ((x, _),) = images.plain_batches([torch.arange(10)])
-    close = 2 * rounding.bound(rounding.terms(network, x))  # of squares
-    assert measured.variance == pytest.approx(10 * float(spread) * 199 / 200, rel=close)
+    slack = 2 * rounding.bound(rounding.terms(network, x))  # A square has twice the error.
+    assert at_start.variance == pytest.approx(10 * float(spread) * 199 / 200, rel=slack)

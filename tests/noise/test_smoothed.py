@@ -15,8 +15,8 @@ import igo
 RATE = 0.3
 
 
-def loader_of(data: TensorDataset, b: int) -> DataLoader[Any]:
-    return DataLoader(data, batch_size=b, shuffle=True, drop_last=True)
+def loader_of(x: Tensor, y: Tensor, b: int) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(x, y), batch_size=b, shuffle=True, drop_last=True)
 
 
 def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() -> None:
@@ -25,26 +25,21 @@ def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() ->
     x = torch.randn(48, 3, generator=random, dtype=torch.float64)
     y = torch.randn(48, 1, generator=random, dtype=torch.float64)
     model = nn.Linear(3, 1).double()
+    loader = loader_of(x, y, 6)
     smoothed = igo.smoothed_loss(
-        model,
-        mse_loss,
-        loader_of(TensorDataset(x, y), 6),
-        [(x, y)],
-        n=48,
-        learning_rate=RATE,
-        draws=4000,
+        model, mse_loss, loader, [(x, y)], n=48, learning_rate=RATE, draws=4000
     )
     inputs = torch.cat([x, torch.ones(48, 1)], 1)
     hessian = 2 * inputs.T @ inputs / 48
     gradients = 2 * (model(x) - y).detach() * inputs
     # Batches of b of n without replacement.
     covariance = gradients.T.cov(correction=0) * (48 - 6) / 47 / 6
-    own = RATE**2 * float((hessian @ covariance).trace()) / 2
-    ball = smoothed.delta**2 * float(hessian.trace()) / (4 + 2) / 2
+    rise = RATE**2 * float((hessian @ covariance).trace()) / 2
+    rise_of_ball = smoothed.delta**2 * float(hessian.trace()) / (4 + 2) / 2
     assert smoothed.loss == pytest.approx(mse_loss(model(x), y).item())
-    assert abs(smoothed.own - own) < 3 * smoothed.own_error < own / 5
-    assert abs(smoothed.ball - ball) < 3 * smoothed.ball_error < ball / 5
-    noise = igo.measure_noise(model, mse_loss, loader_of(TensorDataset(x, y), 6), n=48, seed=0)
+    assert abs(smoothed.own - rise) < 3 * smoothed.own_error < rise / 5
+    assert abs(smoothed.ball - rise_of_ball) < 3 * smoothed.ball_error < rise_of_ball / 5
+    noise = igo.measure_noise(model, mse_loss, loader, n=48, seed=0)
     assert smoothed.delta == pytest.approx(RATE * math.sqrt(noise.variance / 6))
 
 
@@ -58,15 +53,9 @@ def test_own_noise_is_that_of_all_batches() -> None:
     """All 20 batches of 3 of 6 samples, of a loss that is not quadratic."""
     x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 0, 1, 2])
-    model = network()
+    model, halves = network(), [(x[:4], y[:4]), (x[4:], y[4:])]
     smoothed = igo.smoothed_loss(
-        model,
-        cross_entropy,
-        loader_of(TensorDataset(x, y), 3),
-        [(x[:4], y[:4]), (x[4:], y[4:])],
-        n=6,
-        learning_rate=2.0,
-        draws=2000,
+        model, cross_entropy, loader_of(x, y, 3), halves, n=6, learning_rate=2.0, draws=2000
     )
 
     def gradient(rows: tuple[int, ...]) -> list[Tensor]:
@@ -79,9 +68,9 @@ def test_own_noise_is_that_of_all_batches() -> None:
     rises = []
     for rows, sign in itertools.product(itertools.combinations(range(6), 3), (1, -1)):
         with torch.no_grad():
-            moved = zip(model.parameters(), point, gradient(rows), mean, strict=True)
-            for parameter, place, own, center in moved:
-                parameter.copy_(place - sign * 2.0 * (own - center))
+            parts = zip(model.parameters(), point, gradient(rows), mean, strict=True)
+            for parameter, place, part, center in parts:
+                parameter.copy_(place - sign * 2.0 * (part - center))
             rises.append(cross_entropy(model(x), y).item() - smoothed.loss)
             for parameter, place in zip(model.parameters(), point, strict=True):
                 parameter.copy_(place)
@@ -92,28 +81,20 @@ def test_own_noise_is_that_of_all_batches() -> None:
 def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
     """Parameters, statistics of BatchNorm, gradients and random numbers, to the bit."""
     x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
-    data = TensorDataset(x, x[:, 0].gt(0).long())
+    y = x[:, 0].gt(0).long()
     model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    content = [value.clone() for value in model.state_dict().values()]
-    state = torch.get_rng_state()
-    first, second = (
-        igo.smoothed_loss(
-            model,
-            cross_entropy,
-            loader_of(data, 8),
-            [data.tensors],
-            n=32,
-            learning_rate=RATE,
-            draws=3,
-            seed=seed,
-        )
-        for seed in (5, 5)
+    content = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    numbers: Any = {"n": 32, "learning_rate": RATE, "draws": 3, "seed": 5}
+    smoothed, repeated = (
+        igo.smoothed_loss(model, cross_entropy, loader_of(x, y, 8), [(x, y)], **numbers)
+        for _ in range(2)
     )
-    assert first == second
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(map(torch.equal, model.state_dict().values(), content))
+    assert smoothed == repeated
+    assert torch.equal(torch.get_rng_state(), random_state)
+    torch.testing.assert_close(model.state_dict(), content, rtol=0, atol=0)
     assert all(bool((parameter.grad == 1).all()) for parameter in model.parameters())
 
 
@@ -126,8 +107,7 @@ def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, float], words: str) -> None:
-    x = torch.zeros(8, 2, dtype=torch.float64)
-    data = TensorDataset(x, torch.zeros(8, dtype=torch.long))
-    named: dict[str, Any] = {"n": 8, "learning_rate": 0.1} | arguments
+    x, y = torch.zeros(8, 2, dtype=torch.float64), torch.zeros(8, dtype=torch.long)
+    numbers: dict[str, Any] = {"n": 8, "learning_rate": 0.1} | arguments
     with pytest.raises(ValueError, match=words):
-        igo.smoothed_loss(network(), cross_entropy, loader_of(data, 4), [data.tensors], **named)
+        igo.smoothed_loss(network(), cross_entropy, loader_of(x, y, 4), [(x, y)], **numbers)
