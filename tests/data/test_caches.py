@@ -31,30 +31,35 @@ def other_entries(file: Path) -> None:
 
 
 SQUARE = np.full((6, 3), [12, 12, 3])
-SHAPED: dict[str, Damage] = {
-    "floats": of_numpy(SQUARE * 1.0), "none": of_numpy(SQUARE[:0]), "fewer": of_numpy(SQUARE[:5]),
-    "negative": of_numpy(-SQUARE), "grey": of_numpy(SQUARE * [1, 3, 0] + [0, 0, 1]),
-    "flat": of_numpy(SQUARE.ravel()), "oblong": of_numpy(SQUARE * [2, 1, 1] // [1, 2, 1]),
-}  # fmt: skip
+DAMAGES_OF_SHAPES: dict[str, Damage] = {
+    "floats": of_numpy(SQUARE * 1.0),
+    "none": of_numpy(SQUARE[:0]),
+    "fewer": of_numpy(SQUARE[:5]),
+    "negative": of_numpy(-SQUARE),
+    "grey": of_numpy(SQUARE * [1, 3, 0] + [0, 0, 1]),
+    "flat": of_numpy(SQUARE.ravel()),
+    "oblong": of_numpy(SQUARE * [2, 1, 1] // [1, 2, 1]),
+}
 
 
-def made_again(file: Path, damages: dict[str, Damage], read: Any, said: Any) -> None:
-    """What ``read`` has is the same, whatever has become of the file, and then is kept again."""
-    whole = read()
-    assert said() == ""
+def assert_made_again(file: Path, damages: dict[str, Damage], reader: Any, errors: Any) -> None:
+    """A reader has the same content, whatever has become of the file, and then it is kept."""
+    content = reader()
+    assert errors() == ""
     for kind, damage in damages.items():
         damage(file)
-        assert read() == whole, kind
-        lines = said().splitlines()
+        assert reader() == content, kind
+        lines = errors().splitlines()
         if kind != "missing" or file.suffix != ".json":
             assert len(lines) == 1, kind
             (line,) = lines
             assert line.startswith(f"warning: {file.parents[1]}"), kind
             assert line.endswith("is not what igo wrote, so it is made again"), kind
-        if kind == "folder" and file.is_dir():  # of facts, which a run can do without
+        if kind == "folder" and file.is_dir():
+            # A folder in the place of facts stays, as a run can do without a cache of them.
             shutil.rmtree(file)
-            read()
-        assert (read(), said()) == (whole, ""), kind
+            reader()
+        assert (reader(), errors()) == (content, ""), kind
 
 
 @pytest.mark.parametrize("name", ["facts", "fingerprint"])
@@ -62,8 +67,13 @@ def test_facts_and_fingerprints(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = Place(tmp_path / "data", file=write_npz(tmp_path / "mine.npz"))
-    read = {"facts": identity.find_facts, "fingerprint": identity.identify}[name]
-    first = read("arrays", place)
+    reader: Any = {"facts": identity.find_facts, "fingerprint": identity.identify}[name]
+
+    def content() -> object:
+        facts = reader("arrays", place)
+        return {**facts, "seal": None} if name == "facts" else facts
+
+    content()
     (file,) = place.cache.iterdir()
     damages = {
         **ANY,
@@ -72,12 +82,7 @@ def test_facts_and_fingerprints(
         "other entries": other_entries,
     }
 
-    def values() -> object:
-        again: Any = read("arrays", place)
-        return {**again, "seal": None} if name == "facts" else again
-
-    assert values() == ({**first, "seal": None} if isinstance(first, dict) else first)
-    made_again(file, damages, values, lambda: capsys.readouterr().err)
+    assert_made_again(file, damages, content, lambda: capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", [PIXELS, SHAPES, SEAL])
@@ -87,10 +92,12 @@ def test_resized_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(images) == len(SQUARE)
     folder = tmp_path / "data" / "cache"
     resized.kept(folder, "folder", images)
-    (stored,) = (path for path in folder.iterdir() if path.is_dir())
-    damages = {**ANY, **(SHAPED if name == SHAPES else {"longer": written(b"0" * 2000)})}
-    made_again(
-        stored / name,
+    (cache,) = (path for path in folder.iterdir() if path.is_dir())
+    damages = {**ANY, "longer": written(b"0" * 2000)}
+    if name == SHAPES:
+        damages = {**ANY, **DAMAGES_OF_SHAPES}
+    assert_made_again(
+        cache / name,
         damages,
         lambda: resized.kept(folder, "folder", images).together().tobytes(),
         lambda: capsys.readouterr().err,

@@ -25,55 +25,54 @@ from igo.train.on_device import TensorData
 from igo.train.on_disk import DiskData
 
 CPU = torch.device("cpu")
-SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2",
-         "tracking=none")  # fmt: skip
+SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "tracking=none")
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
 def assert_recorded(place: Path, channels: int, size: int, pixels: np.ndarray) -> None:
     """Sixty images of three classes; ``pixels`` are theirs, in [0, 255]."""
-    recorded = yaml.safe_load((run_folder(place) / "config.yaml").read_text())["dataset"]
-    counted = [recorded[name] for name in ("classes", "channels", "image_size", "samples")]
-    assert counted == [3, channels, size, 60]
-    scaled = pixels.reshape(-1, channels) / 255
-    np.testing.assert_allclose(recorded["mean"], scaled.mean(axis=0), atol=5e-5)
-    np.testing.assert_allclose(recorded["std"], scaled.std(axis=0), atol=5e-5)
+    facts = yaml.safe_load((run_folder(place) / "config.yaml").read_text())["dataset"]
+    counts = [facts[name] for name in ("classes", "channels", "image_size", "samples")]
+    assert counts == [3, channels, size, 60]
+    shares = pixels.reshape(-1, channels) / 255
+    np.testing.assert_allclose(facts["mean"], shares.mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(facts["std"], shares.std(axis=0), atol=5e-5)
 
 
 def test_arrays_train_and_their_facts_are_recorded(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "mine.npz", shape=(8, 8, 3), test=15)
-    typed = (*SHORT, "dataset=arrays", f"dataset.file={file}")
-    assert "n = 60" in forge.run(tmp_path, *typed, "dry_run=true").stdout
+    settings = (*SHORT, "dataset=arrays", f"dataset.file={file}")
+    assert "n = 60" in forge.run(tmp_path, *settings, "dry_run=true").stdout
     assert not (tmp_path / "runs").exists()
-    forge.run(tmp_path, *typed).good()
+    forge.run(tmp_path, *settings).good()
     assert_recorded(tmp_path, 3, 8, np.load(file)["images"])
     assert status(tmp_path)["data"]["read_from"] == str(file)
     assert records(run_folder(tmp_path))[-1]["samples"] == 120
-    assert "finished before" in forge.run(tmp_path, *typed).good().stdout
+    assert "finished before" in forge.run(tmp_path, *settings).good().stdout
 
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
     place = Place(tmp_path, file=write_npz(tmp_path / "mine.npz"))
-    kept, held = readers.read("arrays", place)
-    assert np.bincount(kept.labels).tolist() == [16, 16, 16]
-    assert np.bincount(held.labels).tolist() == [4, 4, 4]
-    both = np.concatenate([kept.images, held.images])
-    everything = np.load(tmp_path / "mine.npz")["images"][..., None]
-    assert sorted(map(bytes, both)) == sorted(map(bytes, everything))
+    train, test = readers.read("arrays", place)
+    assert np.bincount(train.labels).tolist() == [16, 16, 16]
+    assert np.bincount(test.labels).tolist() == [4, 4, 4]
+    images = np.concatenate([train.images, test.images])
+    images_of_file = np.load(tmp_path / "mine.npz")["images"][..., None]
+    assert sorted(map(bytes, images)) == sorted(map(bytes, images_of_file))
 
 
 def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_path: Path) -> None:
     root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
-    typed, count = (*SHORT, "dataset=folder"), 3 * (20 + 4)
+    settings, count = (*SHORT, "dataset=folder"), 3 * (20 + 4)
     death = Death("igo.data.folders.stamp", count + 1, error="listed again")
-    forge.run(tmp_path, *typed, f"dataset.root={root}", death=death).good()
+    forge.run(tmp_path, *settings, f"dataset.root={root}", death=death).good()
     files = sorted(root.glob("train/*/*.png"))
     assert_recorded(tmp_path, 3, 12, np.stack([np.asarray(Image.open(file)) for file in files]))
     shutil.copytree(root, copy)
-    again = forge.run(tmp_path, *typed, f"dataset.root={copy}").good()
-    assert "finished before" in again.stdout
+    process = forge.run(tmp_path, *settings, f"dataset.root={copy}").good()
+    assert "finished before" in process.stdout
     shutil.copy(root / "val/cat/000.png", copy / "val" / "cow" / "000.png")
-    line = forge.run(tmp_path, *typed, f"dataset.root={copy}").error()
+    line = forge.run(tmp_path, *settings, f"dataset.root={copy}").error()
     assert str(root) in line
     assert str(copy) in line
     assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
@@ -109,9 +108,10 @@ def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(tmp_path
     smooth.save(root / "train/cat/000.png")
     place = Place(tmp_path, root, image_size=20, channels=1)
     train, _ = folders.splits("folder", place)
-    ours = np.asarray(train[train.names.tolist().index(b"train/cat/000.png")])
-    theirs = torchvision.center_crop(torchvision.resize(smooth, [20], antialias=True), [20, 20])
-    assert np.abs(ours.astype(int) - np.asarray(theirs).astype(int)).max() <= 2
+    image = np.asarray(train[train.names.tolist().index(b"train/cat/000.png")], int)
+    resized = torchvision.resize(smooth, [20], antialias=True)
+    expected = np.asarray(torchvision.center_crop(resized, [20, 20]), int)
+    assert np.abs(image - expected).max() <= 2
 
 
 @pytest.mark.parametrize(("cache", "workers"), [(True, 2), (False, 0)])
@@ -119,85 +119,102 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
     workers: int, cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_images(tmp_path / "mine", val=4, size=(14, 13))
+    augment = {"crop": 2, "flip": "true", "rotation": 10}
     config = configure(
-        "dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8",
-        "dataset.image_size=10", "dataset.validation=0.2", "dataset.augment.crop=2",
-        "dataset.augment.flip=true", "dataset.augment.rotation=10", f"dataset.workers={workers}",
+        "dataset=folder",
+        f"dataset.root={root}",
+        f"data_dir={tmp_path}",
+        "batch_size=8",
+        "dataset.image_size=10",
+        "dataset.validation=0.2",
+        f"dataset.workers={workers}",
         f"dataset.cache={cache}",
-    )  # fmt: skip
-    kept = open_data(replace(config, dataset=replace(config.dataset, cache=True)), CPU)
+        *(f"dataset.augment.{name}={setting}" for name, setting in augment.items()),
+    )
+    in_memory = open_data(replace(config, dataset=replace(config.dataset, cache=True)), CPU)
     monkeypatch.setattr(datasets, "MOST_BYTES", 0)
-    streamed = open_data(config, CPU)
-    assert isinstance(kept, TensorData)
-    assert isinstance(streamed, DiskData)
-    assert kept.n == streamed.n == 48
+    on_disk = open_data(config, CPU)
+    assert isinstance(in_memory, TensorData)
+    assert isinstance(on_disk, DiskData)
+    assert in_memory.n == on_disk.n == 48
     order = [*torch.randperm(48).split(20), torch.tensor([], dtype=torch.int64)]
-    for name, arguments in {
-        "train_batches": (order, 3), "plain_batches": (order,), "test_batches": (),
-        "validation_batches": (),
-    }.items():  # fmt: skip
-        both = zip(*(getattr(d, name)(*arguments) for d in (kept, streamed)), strict=True)
-        for (images, labels), (others, other_labels) in both:
-            parts = torch.cat([others[:7], others[7:]])  # each made on the device by itself
+    for batches_of in (
+        lambda data: data.train_batches(order, 3),
+        lambda data: data.plain_batches(order),
+        lambda data: data.test_batches(),
+        lambda data: data.validation_batches(),
+    ):
+        pairs = zip(batches_of(in_memory), batches_of(on_disk), strict=True)
+        for (images, labels), (images_of_disk, labels_of_disk) in pairs:
+            # Each part is made on the device by itself.
+            parts = torch.cat([images_of_disk[:7], images_of_disk[7:]])
             torch.testing.assert_close(images[:], parts, rtol=0, atol=0)
-            assert torch.equal(labels, other_labels)
+            assert torch.equal(labels, labels_of_disk)
+
+
+LINKS = [
+    ("cat/up", "..", "cat/up is a folder that is in it already"),
+    ("cat/root", "../../..", "cat/root.* is a folder that is in it"),
+    ("cat/x", "../cow", "is a folder that is in it already"),
+    ("cat/zero.png", "/dev/zero", "it is no file: .*zero.png"),
+    ("cat/fifo.png", None, "it is no file: .*fifo.png"),
+]
+
+
+@pytest.mark.parametrize(("link", "target", "message"), LINKS)
+def test_links_that_lead_back_and_files_without_an_end_are_one_line(
+    link: str, target: str | None, message: str, tmp_path: Path
+) -> None:
+    root = write_images(tmp_path / "mine", val=4)
+    if target:
+        (root / "train" / link).symlink_to(target)
+    else:
+        os.mkfifo(root / "train" / link)
+    if link == "cat/x":  # The two folders have each other.
+        (root / "train/cow/y").symlink_to("../cat")
+    with pytest.raises(UserError, match=message):
+        folders.splits("folder", Place(tmp_path, root))
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=4)
+    (root / "train/cow").rename(root / "elsewhere")
+    (root / "train/cow").symlink_to("../elsewhere")
+    assert len(folders.splits("folder", Place(tmp_path, root))[0]) == 60
+
+
+def grey(n: int, *shape: int) -> np.ndarray:
+    return np.zeros((n, *(shape or (8, 8))), dtype=np.uint8)
 
 
 THIRDS = np.arange(60) % 3
+HUGE = np.r_[10**9, THIRDS[1:]]
+# As int64 the first label is -100, which PyTorch's cross entropy passes over.
+NEGATIVE_AS_INT64 = np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]
 
 
-def test_links_that_lead_back_and_files_without_an_end_are_one_line(tmp_path: Path) -> None:
-    """A link to another folder is followed, but to none twice, also not round and round."""
-    for number, (link, target, said) in enumerate((
-        ("cat/up", "..", "cat/up is a folder that is in it already"),
-        ("cat/root", "../../..", "cat/root.* is a folder that is in it"),
-        ("cat/x", "../cow", "is a folder that is in it already"),
-        ("cat/zero.png", "/dev/zero", "it is no file: .*zero.png"),
-        ("cat/fifo.png", None, "it is no file: .*fifo.png"),
-        ("cat/more", "../../elsewhere", ""),
-    )):  # fmt: skip
-        root = write_images(tmp_path / str(number), val=4)
-        (root / "elsewhere").mkdir()
-        if target:
-            (root / "train" / link).symlink_to(target)
-        else:
-            os.mkfifo(root / "train" / link)
-        if link == "cat/x":
-            (root / "train/cow/y").symlink_to("../cat")
-        if said:
-            with pytest.raises(UserError, match=said):
-                folders.splits("folder", Place(tmp_path, root))
-        else:
-            assert len(folders.splits("folder", Place(tmp_path, root))[0]) == 60
-
-
-WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
-    "no labels": ({"labels": None}, "has no labels; it has images"),
-    "floats": ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
-    "oblong": ({"images": np.zeros((60, 8, 9), dtype=np.uint8)}, r"shape \(60, 8, 9\)"),
-    "too few labels": ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
-    "from 1": ({"labels": THIRDS + 1}, "labels has no 0; it has 1 upwards: subtract 1"),
-    "negative": ({"labels": np.full(60, -1)}, "class from 0"),
-    "no channel": ({"images": np.zeros((60, 8, 8, 0), dtype=np.uint8)}, "it must be uint8"),
-    "two": ({"images": np.zeros((2, 8, 8), dtype=np.uint8), "labels": np.arange(2)},
-            "a fifth of 2 images is no test set"),
-    "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
-    "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
-    "another test class": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8),
-                            "test_labels": np.arange(3) + 1}, "test_labels has 3, a class that"),
-    "huge": ({"labels": np.r_[10**9, THIRDS[1:]]}, "a class from 0 to"),
-    # As int64 this is -100, which PyTorch's cross entropy passes over.
-    "wraps": ({"labels": np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]},
-              "a class from 0 to"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("wrong", WRONG_ARRAYS)
-def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": None}, "has no labels; it has images"),
+        ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
+        ({"images": grey(60, 8, 9)}, r"shape \(60, 8, 9\)"),
+        ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
+        ({"labels": THIRDS + 1}, "labels has no 0; it has 1 upwards: subtract 1"),
+        ({"labels": np.full(60, -1)}, "class from 0"),
+        ({"images": grey(60, 8, 8, 0)}, "it must be uint8"),
+        ({"images": grey(2), "labels": np.arange(2)}, "a fifth of 2 images is no test set"),
+        ({"labels": np.array([None] * 60)}, "cannot be read"),
+        ({"test_images": grey(3)}, "has no test_labels"),
+        ({"test_images": grey(3), "test_labels": np.arange(3) + 1}, "test_labels has 3, a class"),
+        ({"labels": HUGE}, "a class from 0 to"),
+        ({"labels": NEGATIVE_AS_INT64}, "a class from 0 to"),
+    ],
+)
+def test_wrong_arrays_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = write_npz(tmp_path / "mine.npz")
-    changes, message = WRONG_ARRAYS[wrong]
-    held = {**np.load(file), **changes}
-    np.savez(file, **{name: value for name, value in held.items() if value is not None})
+    arrays = {**np.load(file), **changes}
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(UserError, match=message) as caught:
         readers.read("arrays", Place(tmp_path, file=file))
     assert "\n" not in str(caught.value)
@@ -205,12 +222,12 @@ def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
 
 def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     nowhere, root = tmp_path / "nowhere", write_images(tmp_path / "mine", val=2)
-    for name, place, wanted in (
+    for name, place, message in (
         ("arrays", Place(tmp_path), "dataset.file=None is missing: an .npz of"),
         ("arrays", Place(tmp_path, file=nowhere), f"dataset.file={nowhere} is missing"),
         ("folder", Place(tmp_path, nowhere), f"no images to read in {nowhere}/train"),
     ):
-        with pytest.raises(Missing, match=wanted):
+        with pytest.raises(Missing, match=message):
             identity.find_facts(name, place)
     (root / "train/cow/003.png").write_bytes(b"\x89PNG, but no more")
     with pytest.raises(UserError, match=r"003.png cannot be read"):
@@ -222,15 +239,15 @@ def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
 
 def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
     """As `cp -p` and tar make it."""
-    source, other = tmp_path / "file", tmp_path / "other"
+    source, new_file = tmp_path / "file", tmp_path / "new"
     source.write_text("a")
-    other.write_text("b")
+    new_file.write_text("b")
     times = source.stat().st_atime_ns, source.stat().st_mtime_ns
-    os.utime(other, ns=times)
+    os.utime(new_file, ns=times)
     digests = [readers.digest(source), readers.digest(source)]
-    other.replace(source)
+    new_file.replace(source)
     digests.append(readers.digest(source))
-    source.write_text("c")  # in its place
+    source.write_text("c")  # The file is the same, its content is not.
     os.utime(source, ns=times)
     digests.append(readers.digest(source))
     assert digests[0] == digests[1]

@@ -20,8 +20,7 @@ from igo.data import readers
 from igo.data.readers import Missing, Place, Splits
 from igo.ground.errors import Outside, UserError
 
-IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in
-       ("images-idx3", "labels-idx1")]  # fmt: skip
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +41,9 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
     write_cifar(tmp_path, classes, monkeypatch)
     train, test = readers.read(f"cifar{classes}", Place(tmp_path))
     files = 5 if classes == 10 else 1
-    wanted = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
+    images = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
     assert train.images.dtype == np.uint8
-    np.testing.assert_array_equal(train.images, wanted.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(train.images, images.transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(test.images, pixels(TEST, files).transpose(0, 2, 3, 1))
     spread = [j * (classes - 1) // (TRAIN - 1) for j in range(TRAIN)]
     np.testing.assert_array_equal(train.labels, spread)
@@ -52,26 +51,29 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
 
 
 @pytest.mark.parametrize(
-    ("which", "damage"),
+    ("name", "damage"),
     [("data_batch_3", "truncated"), ("test_batch", "changed"), ("batches.meta", "missing")],
 )
 def test_damaged_cifar_files_are_noticed(
-    which: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_cifar(tmp_path, 10, monkeypatch)
-    harm(folder / which, damage)
+    harm(folder / name, damage)
     with pytest.raises(UserError, match=rf"{folder}.*missing or damaged.*cifar-10-python.tar.gz"):
         readers.read("cifar10", Place(tmp_path))
 
 
 def harm(path: Path, damage: str) -> None:
-    whole = path.read_bytes()
-    middle = len(whole) // 2
-    damaged = {
-        "empty": b"", "truncated": whole[:middle], "header": whole[:6], "longer": whole + b"x",
-        "changed": whole[:middle] + bytes(255 - b for b in whole[middle:]),
-    }  # fmt: skip
-    path.unlink() if damage == "missing" else path.write_bytes(damaged[damage])
+    content = path.read_bytes()
+    middle = len(content) // 2
+    contents = {
+        "empty": b"",
+        "truncated": content[:middle],
+        "header": content[:6],
+        "longer": content + b"x",
+        "changed": content[:middle] + bytes(255 - b for b in content[middle:]),
+    }
+    path.unlink() if damage == "missing" else path.write_bytes(contents[damage])
 
 
 def check_fashion(splits: Splits) -> None:
@@ -95,7 +97,7 @@ def test_fashion_mnist_is_debians_or_downloaded(
     with monkeypatch.context() as patched:
         patched.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "packed")
         check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))  # they are kept
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))  # They are kept.
     monkeypatch.setattr(FashionMNIST, "download", lambda s: write_fashion(Path(s.raw_folder)))
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "ours")))
 
@@ -103,7 +105,7 @@ def test_fashion_mnist_is_debians_or_downloaded(
 def test_of_readers_that_start_at_once_one_downloads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = write_cifar(tmp_path / "made", 10, monkeypatch)
+    source = write_cifar(tmp_path / "source", 10, monkeypatch)
     downloading, downloads = threading.Lock(), []
 
     def download(self: CIFAR10) -> None:
@@ -111,13 +113,13 @@ def test_of_readers_that_start_at_once_one_downloads(
         if not self._check_integrity():
             downloads.append(self.root)
             time.sleep(0.1)
-            shutil.copytree(made, Path(self.root) / made.name)
+            shutil.copytree(source, Path(self.root) / source.name)
         downloading.release()
 
     monkeypatch.setattr(CIFAR10, "download", download)
     with ThreadPoolExecutor(3) as pool:
-        read = [pool.submit(readers.read, "cifar10", Place(tmp_path)) for _ in range(3)]
-        assert [len(splits.result()[0].labels) for splits in read] == [TRAIN] * 3
+        futures = [pool.submit(readers.read, "cifar10", Place(tmp_path)) for _ in range(3)]
+        assert [len(future.result()[0].labels) for future in futures] == [TRAIN] * 3
     assert downloads == [str(tmp_path)]
 
 
@@ -158,12 +160,12 @@ def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None
 
     train, test = readers.read("digits", Place(tmp_path))
     assert (train.images.shape, test.images.shape) == ((1437, 8, 8, 1), (360, 8, 8, 1))
-    both = np.concatenate([train.images, test.images]).reshape(-1, 64)
+    images = np.concatenate([train.images, test.images]).reshape(-1, 64)
     labels = np.concatenate([train.labels, test.labels])
     digits = load_digits()
-    restored = np.rint(both * (16 / 255)).astype(int)  # 17 grey levels, none lost
-    mine = sorted(map(tuple, np.column_stack([restored, labels])))
-    assert mine == sorted(map(tuple, np.column_stack([digits.data.astype(int), digits.target])))
+    levels = np.rint(images * (16 / 255)).astype(int)  # None of the 17 grey levels is lost.
+    rows, expected = np.c_[levels, labels], np.c_[digits.data.astype(int), digits.target]
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, expected))
     shares = np.bincount(test.labels) / np.bincount(labels)
     np.testing.assert_allclose(shares, 360 / 1797, atol=0.01)  # stratified
 
