@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import accumulate
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -48,7 +47,8 @@ def study(
         config = replace(config_of(settings), runs_dir=str(design.RUNS / name))
         plan = make_plan(config)
         if _is_reversed(settings):
-            config.runs_dir, plan = str(design.RUNS / f"{name}-reversed"), backwards(plan)
+            config.runs_dir = str(design.RUNS / f"{name}-reversed")
+            plan = plan.control("reversed")
         return trained(config, plan, anneal)
 
     old = partial(of_archive, name)
@@ -119,17 +119,6 @@ def of_archive(name: str) -> dict[str, Record]:
                 if content is not None:
                     files.setdefault(run_name, {})[file_name] = content.read().decode()
     return {run_name: record_of(contents) for run_name, contents in files.items()}
-
-
-def backwards(plan: Plan) -> Plan:
-    """The same stages in reversed order."""
-    reversed_rows = plan.rows[::-1]
-    first_epochs = accumulate((row.epochs for row in reversed_rows), initial=1)
-    rows = [
-        replace(row, stage=m, first_epoch=epoch, gamma_m=None, kappa_m=None, lambda_m=None)
-        for m, (row, epoch) in enumerate(zip(reversed_rows, first_epochs, strict=False), 1)
-    ]
-    return replace(plan, rows=tuple(rows))
 
 
 def _is_reversed(settings: Settings) -> bool:

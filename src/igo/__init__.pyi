@@ -14,8 +14,8 @@ from igo.plans.arguments import PlanError as PlanError
 from igo.plans.arguments import PlanWarning as PlanWarning
 from igo.plans.plan import Plan as Plan
 from igo.plans.plan import plan as plan
-from igo.plans.stages import Row as Row
-from igo.plans.stages import Update as Update
+from igo.plans.rows import Row as Row
+from igo.plans.rows import Update as Update
 from igo.runs.checkpoint import TrainedRun as TrainedRun
 from igo.runs.checkpoint import load_run as load_run
 

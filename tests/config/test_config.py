@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 import igo
 from igo.config import rules
 from igo.config.load import make_plan, read_config
+from igo.config.names import schedule_name
 from igo.config.own import with_options
 from igo.plans.profiles import parameters
 from igo.train import models
@@ -129,6 +130,13 @@ def test_curves_and_grid_are_those_of_the_library() -> None:
     assert make_plan(configure(*basis, *doubling)) == make_plan(
         configure(*growth, "schedule=constant", "schedule.stages=5")
     )
+
+
+def test_a_control_is_that_of_the_library_and_is_named() -> None:
+    config = configure("schedule=cosine", "epochs=10", "batch_size=8", "control=rate")
+    plan = igo.plan("cosine", n=1437, epochs=10, learning_rate=0.1, batch_size=8)
+    assert make_plan(config) == plan.control("rate")
+    assert schedule_name(config) == "cosine, split ½, control = rate"
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])

@@ -47,7 +47,7 @@ ALONE = {  # A value, and the settings that do not allow it.
     "inf": "learning_rate",
     "null": "p evaluate_every schedule.profile",
     "abc": "split dry_run schedule.lengths schedule.profile dataset.name model.name optimizer.name"
-    " engine.device engine.precision tracking.tool tracking.mode",
+    " control engine.device engine.precision tracking.tool tracking.mode",
     "resnet18": "model.name",
     "[0.1,0.2]": "dataset.mean dataset.std",
     "0.3": "dataset.mean",
@@ -64,6 +64,7 @@ ALONE = {  # A value, and the settings that do not allow it.
 
 TOGETHER = {  # The words, and the setting that is named. tests/plans has more of plans.
     "p=-1 schedule=polynomial": "p",
+    "control=rate schedule.final_updates=1": "control",
     "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",
     "schedule.epsilon=0.125 schedule.alpha_0=2 schedule.stages=5": "schedule.stages",

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import re
+from operator import attrgetter
 
 import pytest
 import torch
@@ -97,10 +98,12 @@ def test_without_the_libraries_of_a_run_there_is_help_and_load_run_says_which() 
         "measure_noise",
         "noise_level",
         "plan",
+        "Plan.after",
+        "Plan.control",
     ],
 )
 def test_the_examples_of_a_docstring_run(name: str) -> None:
-    documented = getattr(igo, name)
+    documented = attrgetter(name)(igo)
     module = importlib.import_module(documented.__module__)
     tests = doctest.DocTestFinder(recurse=False).find(
         documented, name, module, globs={"igo": igo, "torch": torch}

@@ -353,8 +353,8 @@ def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
     opponents = (
         f"{x} (×{etas['Method 2'] / etas[x]:.3g} in Σ η)" for x in ("Method 3", "Method 4")
     )
-    control = "the control is the same η with a constant b and as many updates."
-    assert section.notes == [f"Method 2 differs in η and b from {'; '.join(opponents)}: {control}"]
+    difference = f"Method 2 differs in η and b from {'; '.join(opponents)}"
+    assert section.notes == [f"{difference}; the control is control=rate."]
     in_one = [
         names for names, x in pairs.items() if not differ_in_both(results.curves, x.first, x.second)
     ]

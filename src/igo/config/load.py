@@ -153,7 +153,7 @@ def make_plan(config: Config) -> Plan:
     try:
         with warnings.catch_warnings():  # The terminal shows them.
             warnings.simplefilter("ignore", PlanWarning)
-            return plan(
+            own_plan = plan(
                 None if schedule.rate else schedule.curve,
                 rate=schedule.curve if schedule.rate else None,
                 clock=schedule.clock or "samples",
@@ -173,6 +173,7 @@ def make_plan(config: Config) -> Plan:
                 },
                 **{name: value for name, value in profile_values.items() if value is not None},
             )
+            return own_plan.control(config.control) if config.control else own_plan
     except PlanError as error:
         setting, value, advice = error.argument, error.value, error.allowed
         # Errors of the plan name its arguments; a person has typed settings.

@@ -22,6 +22,7 @@ DATASETS = {
 }
 FRACTIONS = {0.25: "¼", 0.5: "½", 0.75: "¾"}
 ALWAYS = ("epochs", "learning_rate", "batch_size")  # Even their defaults are shown.
+LAST = ("split", "control")  # They end a schedule's name.
 # The name of a method stands for these.
 METHOD = ("schedule.profile", "schedule.gamma", "split", "schedule.sizes", "schedule.rate")
 
@@ -44,7 +45,7 @@ def of_schedule(name: str) -> bool:
     """Whether the setting of this full name is a part of its schedule's name."""
     group, _, short_name = name.partition(".")
     is_curve = short_name in ("sizes", "rate", "clock") or short_name not in OF_SCHEDULES
-    return group in ("p", "split") or (group == "schedule" and is_curve)
+    return group in ("p", "split", "control") or (group == "schedule" and is_curve)
 
 
 def method(row: Record) -> str | None:
@@ -73,7 +74,7 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
         hidden_names += ["schedule.profile", "split"]
     elif row.get("schedule.sizes"):  # It says how b grows.
         hidden_names.append("split")
-    for name in sorted(names, key=lambda name: (not of_schedule(name), name == "split")):
+    for name in sorted(names, key=lambda name: (not of_schedule(name), name in LAST)):
         default = SETTINGS[name].default if name in SETTINGS else None
         is_shown = name in ALWAYS or of_schedule(name) or row[name] != default
         is_shown = is_shown and row[name] is not None and name not in hidden_names

@@ -26,6 +26,7 @@ from igo.ground.numbers import (
     within,
 )
 from igo.plans.arguments import CLOCKS, RULES
+from igo.plans.controls import CONTROLS
 from igo.plans.profiles import PROFILES, Declared, notes_of, parameters
 
 LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
@@ -269,6 +270,7 @@ class Config:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     p: float | None = None  # conf/config.yaml has the default, and the profile the range.
     split: Annotated[float, RULES["split"]] = 0.5
+    control: Annotated[str | None, CONTROLS, "control ="] = None
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
     evaluate_every: Count = 1

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 from igo.plans import batches
 from igo.plans.arguments import PlanError
 from igo.plans.plan import Plan
-from igo.plans.stages import Update
+from igo.plans.rows import Update
 
 GIVE = (
     "give PyTorch's own DataLoader batch_sampler=batches, and keep it from accelerator.prepare and"

@@ -20,7 +20,7 @@ from igo.loop.seeded import Indices
 from igo.plans import batches
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.plan import Plan
-from igo.plans.stages import Update
+from igo.plans.rows import Update
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

@@ -20,7 +20,7 @@ from igo.ground.seeds import derive_seed
 from igo.loop.counter import GIVE, Counter
 from igo.loop.sampler import BatchSampler, check_length
 from igo.plans.arguments import PlanError, PlanWarning
-from igo.plans.stages import Update
+from igo.plans.rows import Update
 
 Batch = TypeVar("Batch")
 Loader = TypeVar("Loader", bound=Iterable[Any])

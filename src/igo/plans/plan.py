@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.plans import arguments, batches
@@ -17,7 +16,8 @@ from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.plans.curves import rates_of_updates, stages_of_curves
 from igo.plans.cuts import Segments, cut, equal_starts
 from igo.plans.profiles import CONSTANT, BatchSize, Profile, name_of
-from igo.plans.stages import Plan, Row
+from igo.plans.rows import Row, linked, root
+from igo.plans.stages import Plan
 
 __all__ = ["Plan", "plan"]
 
@@ -27,7 +27,7 @@ PLAIN = (int, float, str, bool)  # A checkpoint may hold these, see torch.load(w
 def plan(
     profile: str | Profile | None = None,
     *,
-    rate: str | Profile | None = None,
+    rate: str | Profile | Plan | None = None,
     clock: str = "samples",
     n: int | None = None,
     epochs: int | None = None,
@@ -75,20 +75,21 @@ def plan(
     η/η_1 = φ √(b/b_1): give the noise φ or the rate η/η_1, and b as a number, a table or a
     function. A ramp of b at constant noise, with η ∝ √b, in batches of whole 64s:
 
-    >>> print(igo.plan("constant", batch_size={0: 256, 0.1: 512, 0.5: 1024}, samples=10**6,
+    >>> print(igo.plan("constant", batch_size={0: 256, 0.1: 512, 0.5: 1024}, samples=1_024_000,
     ...                batch_multiple=64))
     stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1      b_m  samples
-        1       1      391      391  1.0000  1.4142  2.0000        1    256.0  100,096
-        2       1      782      782  1.0000  1.4142  2.0000   1.4142    512.0  400,384
-        3       1      487      487  1.0000                        2  1,024.0  498,688
-    1 epoch of 999,168 samples: 1,660 updates, 832 samples left out; 3,903 with b constant
+        1       1      400      400  1.0000  1.4142  2.0000        1    256.0  102,400
+        2       1      800      800  1.0000  1.4142  2.0000   1.4142    512.0  409,600
+        3       1      500      500  1.0000                        2  1,024.0  512,000
+    1 epoch of 1,024,000 samples: 1,700 updates; 4,000 with b constant; η rises to 2 η_1
 
     Args:
         profile: one of ``igo.plans.profiles.PROFILES``, a function that returns φ in (0, 1] for t
             in [0, 1), the share of the schedule before a stage (φ is 1 at t = 0), or
             ``"method1"`` to ``"method4"``, the paper's methods with 5 stages.
         rate: instead of a profile, η/η_1: a name of PROFILES or a function of t. It is exact and
-            may exceed 1. φ = (η/η_1)/√(b/b_1) follows, and may rise.
+            may exceed 1. φ = (η/η_1)/√(b/b_1) follows, and may rise. Another plan is the η/η_1 that
+            it has at each share of the samples, with its warm-up. See ``Plan.control``, too.
         clock: what t of a rate counts. By "samples" each stage has one η. By "updates" each update
             has its own, as with PyTorch's schedulers that step after each update. Where b grows,
             most updates come early, and such a rate falls earlier.
@@ -126,7 +127,10 @@ def plan(
     Raises:
         PlanError: it names the argument, its value and which values are right.
     """
-    result = _plan(arguments.checked(**locals()))
+    if isinstance(rate, Plan):
+        result = _with_rate_of(rate, locals())
+    else:
+        result = _plan(arguments.checked(**locals()))
     for note in notes(result):
         warnings.warn(note, PlanWarning, stacklevel=2)
     return result
@@ -138,7 +142,8 @@ def notes(plan: Plan) -> list[str]:
     last_stage, texts = noisy[-1].stage, []
     flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
     profile, batch_size = (plan.arguments.get(name) for name in ("profile", "batch_size"))
-    if flat and not (profile == "constant" and isinstance(batch_size, int)):
+    is_constant = profile == "constant" and isinstance(batch_size, int)
+    if flat and not is_constant and "control" not in plan.arguments:
         texts.append(
             f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
             " nothing; more stages may change them"
@@ -188,10 +193,21 @@ def _plan(args: Arguments) -> Plan:
     plan = Plan(_rows(segments, pairs), n, eta_1, warmup, _shown(args))
     if args.clock == "samples":
         return plan
-    rates = rates_of_updates(args, plan)
-    ends = accumulate((row.updates for row in plan.rows), initial=0)
-    levels = [math.fsum(rates[start:end]) / (end - start) for start, end in pairwise(ends)]
-    return replace(plan, rows=_rows(segments, _applied(args, levels, segments)), rates=rates)
+    return plan.with_rates(rates_of_updates(args, plan))
+
+
+def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
+    """A plan that has η/η_1 of another plan at each share of the samples."""
+    for name, default in (("clock", "samples"), ("warmup_samples", 0)):
+        if values[name] != default:
+            advice = "the plan that is given as rate has its own; leave it out"
+            raise PlanError(name, values[name], advice)
+    # Its stages are those of any curve of t, and each update gets its own η.
+    args = arguments.checked(**{**values, "rate": "linear", "clock": "updates"})
+    warmup = round(other.warmup_samples * args.total / other.samples)
+    plan = _plan(replace(args, warmup_samples=warmup))
+    shown = {**plan.arguments, "profile": "another plan"}
+    return replace(plan.with_rates(other.rates_in(plan)), arguments=shown)
 
 
 def _depends_on_t(args: Arguments) -> bool:
@@ -218,37 +234,27 @@ def _applied(
     b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
     sample more or less. Where η is given, φ makes up for it. b_1 is that of the first segment.
     """
-    pairs, first_segment = [], segments[0]
+    pairs = []
     for segment, level in zip(segments, levels, strict=True):
-        square = segment.samples * first_segment.batches / (first_segment.samples * segment.batches)
-        root = math.pow(square, 0.5)  # math.sqrt would change the last bits of old plans.
+        root_of_b = root(segment, segments[0])
         if args.rate:
-            pairs.append((args.learning_rate * level, level / root))
+            pairs.append((args.learning_rate * level, level / root_of_b))
         else:
-            pairs.append((args.learning_rate * level * root, level))
+            pairs.append((args.learning_rate * level * root_of_b, level))
     return pairs
 
 
 def _rows(segments: Sequence[Segments], pairs: Sequence[tuple[float, float]]) -> tuple[Row, ...]:
     """The rows of a plan, from η and φ of each segment."""
-    rows = []
-    for m, (segment, (eta, phi)) in enumerate(zip(segments, pairs, strict=True), 1):
-        k = segment.batches
-        gamma = kappa = growth = None
-        if m < len(segments):
-            next_segment, (eta_after, phi_after) = segments[m], pairs[m]
-            gamma, kappa = phi_after / phi, eta_after / eta
-            growth = next_segment.samples * k / (segment.samples * next_segment.batches)
-        rows.append(
+    return linked(
+        [
             Row(
                 **vars(segment),
-                updates=segment.epochs * k,
+                updates=segment.epochs * segment.batches,
                 phi_m=phi,
-                gamma_m=gamma,
-                kappa_m=kappa,
-                lambda_m=growth,
                 eta_m=eta,
-                b_m=segment.samples / k,
+                b_m=segment.samples / segment.batches,
             )
-        )
-    return tuple(rows)
+            for segment, (eta, phi) in zip(segments, pairs, strict=True)
+        ]
+    )

@@ -4,108 +4,33 @@ A stage of whole epochs is one row. One that begins or ends inside an epoch has 
 part of the first epoch, its whole epochs, and its part of the last. Each is cut into equal batches.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 import operator
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import accumulate, count, groupby, pairwise, repeat, zip_longest
 from operator import attrgetter, mul
 from typing import Any
 
 from igo.plans import batches
+from igo.plans.arguments import PlanError
+from igo.plans.controls import CONTROLS, rows_of
 from igo.plans.profiles import CONSTANT
+from igo.plans.rows import Row, Update, linked, root
 
 MOST_ROWS = 12  # print(plan) shows no more.
 FEW_STAGES = 20  # A cosine in as many is up to 0.08 η_1 above its own curve.
 SAME = 1e-9  # Rounding on another machine makes a smaller relative difference.
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the plan: a stage, or what it has of an epoch. The names are the paper's.
-
-    ``stage`` is m and ``first_epoch`` an epoch; both count from 1. ``batches`` is k_m, the batches
-    of each of the row's ``epochs`` segments. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from
-    this row to the next (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in
-    the last row. A segment has N = ``samples`` of its epoch, from ``start`` on: all n, unless the
-    row is less than an epoch. ``b_m`` = N/k_m is the mean batch size.
-    """
-
-    stage: int
-    first_epoch: int
-    epochs: int
-    batches: int
-    updates: int
-    phi_m: float
-    gamma_m: float | None
-    kappa_m: float | None
-    lambda_m: float | None
-    eta_m: float
-    b_m: float
-    start: int
-    samples: int
-
-    @property
-    def epoch_range(self) -> range:
-        """The row's epochs, counted from 1."""
-        return range(self.first_epoch, self.first_epoch + self.epochs)
-
-
 INSIDE_EPOCHS = ("start", "samples")  # Plans whose stages begin inside epochs have them.
 COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_EPOCHS)
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """One parameter update of a plan, or one part of it.
-
-    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
-    ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
-    This part has ``samples`` samples on this rank: of the epoch's permutation ``start`` and each
-    ``ranks``-th after it. ``learning_rate`` is η; of a plan without a learning rate
-    η/η_1, and of a ``Schedule``'s update as it was set.
-    ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
-    """
-
-    number: int
-    epoch: int
-    batch: int
-    batches: int
-    batch_size: int
-    learning_rate: float
-    row: Row
-    start: int
-    samples: int
-    ranks: int = 1
-    part: int = 1
-    parts: int = 1
-
-    @property
-    def stage(self) -> int:
-        """m, counted from 1."""
-        return self.row.stage
-
-    @property
-    def weight(self) -> float:
-        """The factor of a part's mean loss if ranks average gradients (DDP).
-
-        It is samples · ranks / batch_size: 1 for one part and equal shares. With it, the average
-        over ranks, summed over parts, is the gradient of the whole batch's mean loss.
-        """
-        return self.samples * self.ranks / self.batch_size
-
-    @property
-    def is_last_part(self) -> bool:
-        """Whether this is the last part. Call ``optimizer.step()`` after the last part only."""
-        return self.part == self.parts
-
-    @property
-    def ends_epoch(self) -> bool:
-        """Whether this is the last part of the epoch's last update."""
-        return self.is_last_part and self.batch == self.batches
 
 
 @dataclass(frozen=True)
@@ -167,10 +92,15 @@ class Plan:
         left_out = (self.arguments.get("samples") or 0) - self.samples
         if left_out > 0:
             total += f", {left_out:,} samples left out"
-        if self.updates != self.updates_at_constant_b:
+        if kind := self.arguments.get("control"):
+            total += f", control={kind}"
+        elif self.updates != self.updates_at_constant_b:
             total += f"; {self.updates_at_constant_b:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
+        highest = max(self._levels)
+        if highest > 1 + SAME:
+            total += f"; η rises to {highest:.5g} η_1"
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -304,6 +234,64 @@ class Plan:
                 start = (epoch - 1) * self.n + row.start
                 for batch in range(row.batches):
                     yield start + batches.bounds(row.samples, row.batches, batch)[0]
+
+    def control(self, kind: str) -> Plan:
+        """What this plan is compared with, on the same samples.
+
+        With ``"rate"`` each share of the samples has the same η, and a constant b makes as many
+        updates: the control of a growing b. With ``"noise"`` each has the same η/√b, and b stays at
+        b_1. With ``"reversed"`` the last row comes first.
+
+        >>> plan = igo.plan("method3", n=50_000, epochs=200, batch_size=32)
+        >>> plan.updates, plan.control("rate").updates, plan.control("noise").updates
+        (121200, 121200, 312600)
+
+        Raises:
+            PlanError: there is no such control, or this plan has none.
+        """
+        for is_wrong, advice in (
+            (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
+            (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
+            (kind == "reversed" and self.samples % self.n, "the last epoch must be a whole one"),
+        ):
+            if is_wrong:
+                raise PlanError("control", kind, advice)
+        # A data set need not be on the grid.
+        unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
+        rows = linked(rows_of(kind, self.rows, self.n, unit))
+        plan = replace(self, rows=rows, rates=(), arguments={**self.arguments, "control": kind})
+        if not self.rates:
+            return plan
+        if kind == "reversed":
+            return plan.with_rates(self.rates[::-1])
+        return plan.with_rates(self.rates_in(plan, at_b_1=kind == "noise"))
+
+    def with_rates(self, rates: Sequence[float]) -> Plan:
+        """The plan with an η/η_1 for each update, of which a row has the mean."""
+        rows = []
+        for row, end in zip(self.rows, self._ends, strict=True):
+            mean = math.fsum(rates[end - row.updates : end]) / row.updates
+            phi = mean / root(row, self.rows[0])
+            rows.append(replace(row, eta_m=self.learning_rate * mean, phi_m=phi))
+        return replace(self, rows=linked(rows), rates=rates)
+
+    def rates_in(self, plan: Plan, *, at_b_1: bool = False) -> Sequence[float]:
+        """η/η_1 at the share of the samples where each update of another plan begins.
+
+        With ``at_b_1`` it is multiplied by √(b_1/b), so that η/√b is the same where b is b_1.
+        """
+        rates, starts = self._levels, list(self.starts())
+        if at_b_1:
+            roots = [root(row, self.rows[0]) for row in self.rows for _ in range(row.updates)]
+            rates = [rate / root_of_b for rate, root_of_b in zip(rates, roots, strict=True)]
+        places = (start * self.samples // plan.samples for start in plan.starts())
+        return array("d", (rates[bisect_right(starts, place) - 1] for place in places))
+
+    @property
+    def _levels(self) -> Sequence[float]:
+        """η/η_1 of each update, without the warm-up."""
+        rows = self.rows
+        return self.rates or [r.eta_m / self.learning_rate for r in rows for _ in range(r.updates)]
 
     # These are cached because each update asks for them.
     @cached_property

@@ -165,8 +165,7 @@ def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) 
     if not opponents:
         return []
     best = names[ranking[0]["setting"]]
-    control = "the control is the same η with a constant b and as many updates"
-    return [f"{best} differs in η and b from {listed(opponents)}: {control}."]
+    return [f"{best} differs in η and b from {listed(opponents)}; the control is control=rate."]
 
 
 def listed(settings: list[str]) -> str:

@@ -18,7 +18,7 @@ from igo.noise import noise
 from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
 from igo.plans import batches as equal
-from igo.plans.stages import Update
+from igo.plans.rows import Update
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.record import Training, Twin

@@ -18,7 +18,7 @@ from igo.ground.files import Record
 from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.plans.plan import Plan
-from igo.plans.stages import Row
+from igo.plans.rows import Row
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 

@@ -1,0 +1,147 @@
+"""The controls of a plan, by η and b of each sample of both."""
+
+import math
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import igo
+
+RAMP = {0: 64, 1 / 16: 128, 0.25: 256}
+DATA: dict[str, Any] = {"n": 1000, "epochs": 12, "batch_size": 10}
+PLANS = {
+    "whole epochs": igo.plan("method4", n=997, epochs=10, batch_size=8, learning_rate=0.4),
+    "stages inside epochs": igo.plan("graduated", p=0.5, stages=30, **DATA),
+    "warm-up": igo.plan("cosine", warmup_samples=1500, max_batch_size=100, **DATA),
+    "a stream on a grid": igo.plan(
+        "constant", batch_size=RAMP, samples=250_000, stages=64, batch_multiple=32
+    ),
+    "clock of updates": igo.plan(
+        rate="linear", clock="updates", n=1000, epochs=10, batch_size={0: 10, 0.3: 20, 0.6: 40}
+    ),
+    "a part of an epoch": igo.plan("linear", n=1000, samples=7300, stages=4, batch_size=10),
+}
+
+
+def by_sample(plan: igo.Plan) -> np.ndarray[Any, Any]:
+    """η, without a warm-up, and the mean b of each sample's row, in the order of training."""
+    pairs: list[tuple[float, float]] = []
+    for number in range(1, plan.updates + 1):
+        update = plan.at(number)
+        rate = plan.rates[number - 1] if plan.rates else update.row.eta_m / plan.learning_rate
+        pairs += [(rate, update.row.b_m)] * update.batch_size
+    return np.array(pairs).T
+
+
+def sizes_of(plan: igo.Plan) -> list[int]:
+    return [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
+
+
+def at_starts(rates: np.ndarray[Any, Any], plan: igo.Plan) -> Any:
+    """Of a number for each sample, those of the samples with which an update begins."""
+    return rates[[*accumulate(sizes_of(plan)[:-1], initial=0)]]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_control_keeps_one_curve_at_each_sample(name: str) -> None:
+    plan = PLANS[name]
+    rates, b = by_sample(plan)
+    for kind, kept_rates, updates in (
+        ("rate", rates, plan.updates),
+        ("noise", rates * np.sqrt(b[0] / b), plan.samples / b[0]),
+    ):
+        control = plan.control(kind)
+        assert (control.samples, control.n) == (plan.samples, plan.n)
+        assert control.warmup_samples == plan.warmup_samples
+        assert abs(control.updates - updates) <= 1
+        control_rates, control_b = by_sample(control)
+        if plan.rates:  # Each update has the η of its first sample.
+            np.testing.assert_allclose(control.rates, at_starts(kept_rates, control), rtol=1e-12)
+        else:
+            # η makes up for batches that are not quite b_1.
+            root = np.sqrt(control_b / control_b[0]) if kind == "noise" else 1.0
+            np.testing.assert_allclose(control_rates, kept_rates * root, rtol=1e-12)
+        unit = plan.arguments["batch_multiple"]
+        assert not any(size % unit for size in sizes_of(control))
+        for end in accumulate(row.epochs * row.samples for row in plan.rows):
+            assert abs(control.after(end) - updates * end / plan.samples) <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "a part of an epoch"])
+def test_the_reversed_control_has_the_stages_from_the_last_to_the_first(name: str) -> None:
+    plan = PLANS[name]
+    control = plan.control("reversed")
+    np.testing.assert_allclose(by_sample(control), by_sample(plan)[:, ::-1], rtol=1e-12)
+    assert control.updates == plan.updates
+    stages = [row.stage for row in control.rows]
+    assert stages == sorted(stages)
+    assert stages[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["rate", "noise", "reversed"])
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "a part of an epoch"])
+def test_a_control_is_a_plan(name: str, kind: str) -> None:
+    """Its batches have each sample once an epoch, and its rows lead from each to the next."""
+    control = PLANS[name].control(kind)
+    updates = map(control.at, range(1, control.updates + 1))
+    place = number = 0
+    for update in updates:
+        number = number + 1 if update.start else 1
+        assert (update.start, update.batch) == (place % control.n, number)
+        place += update.batch_size
+    assert place == control.samples
+    for row, next_row in pairwise(control.rows):
+        assert row.kappa_m == pytest.approx(next_row.eta_m / row.eta_m)
+        assert row.lambda_m == pytest.approx(next_row.b_m / row.b_m)
+        assert row.gamma_m == pytest.approx(row.kappa_m / math.sqrt(row.lambda_m))
+    assert control.rows[-1].gamma_m is None
+    assert f"control={kind}" in str(control)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_another_plan_is_a_rate(name: str) -> None:
+    """It has b of its own, and trains on twice as many samples."""
+    plan = PLANS[name]
+    arguments: dict[str, Any] = {
+        "batch_size": {0: 32, 0.5: 64},
+        "n": plan.arguments["n"],
+        "samples": 2 * plan.samples,
+    }
+    other = igo.plan(rate=plan, **arguments)
+    rates = np.repeat(by_sample(plan)[0], 2)
+    np.testing.assert_array_equal(other.rates, at_starts(rates, other))
+    warmup = 2 * plan.warmup_samples
+    assert other.warmup_samples == warmup
+    named = igo.plan(rate="linear", warmup_samples=warmup, **arguments)
+    assert sizes_of(other) == sizes_of(named)
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind", "words"),
+    [
+        (PLANS["whole epochs"], "b", "control=b is not allowed: it must be one of rate, noise"),
+        (PLANS["a part of an epoch"], "reversed", "the last epoch must be a whole one"),
+        (
+            igo.plan("linear", split=1, algorithm3={"final_updates": 2}, **DATA),
+            "rate",
+            "a plan with final_updates has none",
+        ),
+    ],
+)
+def test_a_plan_without_a_control_says_why(plan: igo.Plan, kind: str, words: str) -> None:
+    with pytest.raises(igo.PlanError, match=words):
+        plan.control(kind)
+
+
+@pytest.mark.parametrize("extra", [{"clock": "updates"}, {"warmup_samples": 100}])
+def test_a_plan_that_is_a_rate_has_its_own(extra: dict[str, Any]) -> None:
+    (name,) = extra
+    with pytest.raises(igo.PlanError, match=f"{name}=.*given as rate has its own; leave it out"):
+        igo.plan(rate=PLANS["warm-up"], **DATA, **extra)
+
+
+def test_a_plan_says_to_what_its_rate_rises() -> None:
+    assert str(PLANS["a stream on a grid"]).endswith("; η rises to 2 η_1")
+    assert "rises" not in str(PLANS["whole epochs"])
