@@ -11,62 +11,103 @@ import torch
 
 import igo
 
+Table = dict[int, int]  # It has sizes by samples.
+Sizes = Iterator[int]  # It has b of each batch.
 
-def megatron_sizes(table: dict[int, int], samples: int) -> Iterator[int]:
-    """The whole batches: before each, b is looked up at the samples that were consumed."""
+
+def megatron_sizes(table: Table) -> Sizes:
+    """Before each batch b is looked up at the samples that were consumed."""
     consumed = 0
-    while consumed + (b := max(b for start, b in table.items() if start <= consumed)) <= samples:
+    while True:
+        b = max(b for start, b in table.items() if start <= consumed)
         yield b
         consumed += b
 
 
-def ramp(start: int, increment: int, ramp_samples: int, b: int) -> dict[int, int]:
+def olmo_sizes(table: Table) -> Sizes:
+    """OLMo-core counts batches of the size in use, and waits until they are whole larger ones."""
+    b, batches = table[0], 0
+    while True:
+        next_b = max(size for start, size in table.items() if start <= batches * b)
+        if batches % (next_b // b) == 0:
+            b, batches = next_b, batches // (next_b // b)
+        yield b
+        batches += 1
+
+
+def whole(sizes: Sizes, samples: int) -> Sizes:
+    """The batches for which there are samples."""
+    for b in sizes:
+        if b > samples:
+            return
+        yield b
+        samples -= b
+
+
+def rounded_up(table: Table) -> Table:
+    """The table with which igo has OLMo-core's batches: each place is a multiple of its size."""
+    return {-(-start // b) * b: b for start, b in table.items()}
+
+
+def ramp(start: int, increment: int, ramp_samples: int, b: int) -> Table:
     """``--rampup-batch-size START INCREMENT SAMPLES --global-batch-size B`` as a table."""
     steps = (b - start) // increment
     # b(consumed) = start + ⌊consumed/(ramp_samples/steps)⌋ · increment
     return {-(-i * ramp_samples // steps): start + i * increment for i in range(steps + 1)}
 
 
-TABLES = {  # Each has sizes by samples, the samples in all, and those of the warm-up.
-    "one that doubles": ({0: 64, 640: 128, 3200: 256, 11_392: 512}, 25_728, 0),
-    "between batches": ({0: 96, 1000: 128, 1010: 160, 5001: 352}, 40_000, 0),
-    "GPT-3, in Megatron-LM": (ramp(16, 16, 5_859_375, 1536), 7_000_000, 183_105),
+TABLES = {  # Each has the rule, sizes by samples, the samples in all, and those of the warm-up.
+    "one that doubles": (megatron_sizes, {0: 64, 640: 128, 3200: 256, 11_392: 512}, 25_728, 0),
+    "between batches": (megatron_sizes, {0: 96, 1000: 128, 1010: 160, 5001: 352}, 40_000, 0),
+    "GPT-3, in Megatron-LM": (megatron_sizes, ramp(16, 16, 5_859_375, 1536), 7_000_000, 183_105),
+    "OLMo-core": (olmo_sizes, {0: 64, 640: 128, 3328: 256, 11_776: 512}, 25_728, 0),
+    "OLMo-core, which waits": (olmo_sizes, {0: 96, 2000: 192, 5001: 1152}, 40_000, 3000),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -> None:
     """η follows the root of b, as OLMo-core's does; GPT-3's ramp begins within its warm-up."""
-    table, samples, warmup = TABLES[name]
+    sizes, table, samples, warmup = TABLES[name]
+    our_table = rounded_up(table) if sizes is olmo_sizes else table
     arguments: dict[str, Any] = {"samples": samples, "warmup_samples": warmup, "batch_multiple": 16}
-    plan = igo.plan("constant", batch_size=table, **arguments)
+    plan = igo.plan("constant", batch_size=our_table, **arguments)
     consumed = 0
-    for number, b in enumerate(megatron_sizes(table, samples), 1):
+    for number, b in enumerate(whole(sizes(table), samples), 1):
         consumed += b
         eta = math.sqrt(b / table[0]) * min(1, consumed / (warmup or 1))
         update = plan.at(number)
         assert update.batch_size == b
         assert update.learning_rate == pytest.approx(eta, rel=1e-12)
     assert number == plan.updates
-    shares = {(start - warmup) / (samples - warmup): b for start, b in table.items() if start}
+    shares = {(start - warmup) / (samples - warmup): b for start, b in our_table.items() if start}
     if not warmup:  # A share is one of the samples after the warm-up.
         assert plan == igo.plan("constant", batch_size={0: table[0], **shares}, **arguments)
 
 
 @pytest.mark.filterwarnings("ignore:M = ")
-def test_random_tables_have_the_batches_of_megatron() -> None:
-    """The samples after them, in which its next batch has no room, are a batch of ours or none."""
-    dice = random.Random(0)
-    for _ in range(300):
-        unit, samples = dice.randint(2, 20), dice.randint(2000, 20_000)
-        places = sorted(dice.sample(range(1, samples), dice.randint(1, 5)))
-        sizes = sorted(unit * dice.randint(1, 12) for _ in range(len(places) + 1))
-        table = dict(zip([0, *places], sizes, strict=True))
-        plan = igo.plan(rate="constant", batch_size=table, samples=samples, batch_multiple=unit)
+@pytest.mark.parametrize("sizes", [megatron_sizes, olmo_sizes])
+def test_random_tables_have_the_batches_of(sizes: Callable[[Table], Sizes]) -> None:
+    """The samples after them, in which the next batch has no room, are a batch of ours or none."""
+    dice, samples, is_olmo = random.Random(0), 20_000, sizes is olmo_sizes
+    for _ in range(100):
+        unit, place, table = dice.randint(2, 20), 0, dict[int, int]()
+        b = unit * dice.randint(1, 3)
+        for _ in range(dice.randint(2, 5)):
+            table[place] = b
+            # The next place follows all batches that OLMo-core may wait for.
+            place = -(-place // b) * b + dice.randint(1, 2000)
+            b = b * dice.randint(2, 3) if is_olmo else b + unit * dice.randint(0, 5)
+        plan = igo.plan(
+            rate="constant",
+            batch_size=rounded_up(table) if is_olmo else table,
+            samples=samples,
+            batch_multiple=unit,
+        )
         our_sizes = [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
-        their_sizes = list(megatron_sizes(table, samples))
+        their_sizes = list(whole(sizes(table), samples))
         assert our_sizes[: len(their_sizes)] == their_sizes
-        assert sum(our_sizes[len(their_sizes) :]) < sizes[-1]
+        assert sum(our_sizes[len(their_sizes) :]) < max(table.values())
 
 
 EPOCHS, INTERVAL, N = 300, 30, 50_000

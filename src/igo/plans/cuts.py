@@ -69,7 +69,7 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
             if ends_inside:
                 # A batch that is cut short would have another noise. So the stage ends with the
                 # whole batch that is nearest to its end. The size of a table holds from the first
-                # batch at or after its place, as in OLMo-core and Megatron-LM.
+                # batch at or after its place, as in Megatron-LM.
                 k = round((end - place) / size)
                 if end in thresholds:
                     k = batches.count(end - place, size)
