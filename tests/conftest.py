@@ -178,7 +178,11 @@ def assert_equal(actual: Any, expected: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test, and what it starts, writes into tmp_path. Its home is made by what needs one."""
+    """A test, and what it starts, writes into tmp_path. Its home is made by what needs one.
+
+    igo looks for a user's own code in the current folder. No later test finds it there.
+    """
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
