@@ -54,7 +54,7 @@ def folder_of(tmp_path: Path, *overrides: str) -> Path:
 
 
 @cache
-def alone(*overrides: str) -> list[dict[str, object]]:
+def records_alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
     return records(folder_of(finished(*overrides), *overrides))
 
@@ -64,44 +64,41 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
 ) -> None:
     sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
     lines = program(*sweep).good().stdout.splitlines()
-    started = [line.removeprefix("started ") for line in lines if line.startswith("started ")]
-    ended = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
-    assert sorted(started) == sorted(ended)
-    assert len({*started}) == 4
+    starts = [line.removeprefix("started ") for line in lines if line.startswith("started ")]
+    ends = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
+    assert sorted(starts) == sorted(ends)
+    assert len({*starts}) == 4
     runs = folders(tmp_path)
     choices = [(p, split) for p in ("0.5", "1.0") for split in ("0.0", "1.0")]
-    wanted = {folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3") for p, s in choices}
-    assert set(runs) == wanted
+    names = [(*SMALL, f"p={p}", f"split={split}", "seed=3") for p, split in choices]
+    assert {*runs} == {folder_of(tmp_path, *name) for name in names}
     assert {status(folder)["state"] for folder in runs} == {"finished"}
-    settings = (*SMALL, "p=1", "split=0", "seed=3")
-    assert records(folder_of(tmp_path, *settings)) == alone(*settings)
+    assert records(folder_of(tmp_path, *names[2])) == records_alone(*names[2])
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
     assert [(row["p"], row["split"], row["n"]) for row in rows] == [(*c, "1") for c in choices]
 
-    before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs}
+    times = [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs]
     edit(runs[0] / "status.json", code="0" * 10, commit="c0ffee" * 5 + "+changes")
-    again = program(*sweep, "save_model=true").good()
-    assert "4 runs, 4 finished" in again.stdout
+    output = program(*sweep, "save_model=true").good().stdout
+    assert "4 runs, 4 finished" in output
     assert all((folder / "model.pt").is_file() for folder in runs)
-    assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in again.stdout
-    assert re.search(
-        r"are of different code: igo 0000000000, \w+; commits .*c0ffeec\+changes", again.stdout
-    )
-    assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
+    assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in output
+    assert re.search(r"different code: igo 0000000000, \w+; commits .*c0ffeec\+changes", output)
+    assert [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs] == times
 
     (runs[1] / "metrics.jsonl").write_text("")
-    more = program(*sweep, "split=0,1,0.5")
-    assert more.returncode == 1
-    assert "6 runs, 3 finished, 1 damaged, 2 to go" in more.stdout
-    assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", more.stdout, re.M)
-    assert more.stdout.splitlines()[-1].endswith("5 finished, 1 damaged")
+    longer_sweep = program(*sweep, "split=0,1,0.5")
+    output = longer_sweep.stdout
+    assert longer_sweep.returncode == 1
+    assert "6 runs, 3 finished, 1 damaged, 2 to go" in output
+    assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", output, re.M)
+    assert output.splitlines()[-1].endswith("5 finished, 1 damaged")
     (runs[0] / "status.json").write_text((runs[1] / "status.json").read_text())
-    other = program(*sweep, "split=0,1,0.5").stdout
-    assert re.search(
-        f"^damaged: .*: {runs[0]}/config.yaml is damaged .* {runs[1].name}", other, re.M
-    )
+    output = program(*sweep, "split=0,1,0.5").stdout
+    line = f"^damaged: .*: {runs[0]}/config.yaml is damaged .* {runs[1].name}"
+    assert re.search(line, output, re.M)
     edit(runs[2] / "status.json", plan="0" * 10)
     assert "another plan than this version of igo makes" in program(*sweep).error()
 
@@ -110,17 +107,18 @@ def test_it_ends_with_difference_interval_verdict_and_report(
     program: Program, tmp_path: Path
 ) -> None:
     """Of two settings and two seeds, which are too few, and said to be so before the start."""
-    typed = ("-m", *SMALL, "schedule=method1,method3", "epochs=5", "seed=0,1")
-    lines = program(*typed).good().stdout.splitlines()
+    sweep = ("-m", *SMALL, "schedule=method1,method3", "epochs=5", "seed=0,1")
+    lines = program(*sweep).good().stdout.splitlines()
     assert lines[0].startswith("note: 2 seeds cannot decide which of 2 settings is better; 6 can")
     (page,) = tmp_path.glob("runs/sweeps/*/report/index.html")
     assert f"wrote {page}" in lines
-    accuracies: list[list[float]] = [[], []]
-    for method, found in zip((1, 3), accuracies, strict=True):
-        for seed in (0, 1):
-            settings = (f"schedule=method{method}", "epochs=5", f"seed={seed}")
-            found.append(records(folder_of(tmp_path, *SMALL, *settings))[-1]["test/accuracy"])
-    differences = 100 * np.subtract(accuracies[1], accuracies[0])
+
+    def accuracies(method: str) -> list[float]:
+        words = (*SMALL, f"schedule={method}", "epochs=5")
+        runs = [folder_of(tmp_path, *words, f"seed={seed}") for seed in (0, 1)]
+        return [records(run)[-1]["test/accuracy"] for run in runs]
+
+    differences = 100 * np.subtract(accuracies("method3"), accuracies("method1"))
     mean = np.mean(differences)
     half = 12.7062 * np.std(differences, ddof=1) / 2**0.5  # Student's t, one degree of freedom
     expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, mean - half, mean + half)]
@@ -131,37 +129,37 @@ def test_it_ends_with_difference_interval_verdict_and_report(
 
 def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "learning_rate=1e30,0.1")
-    done = program(*sweep)
-    assert done.returncode == 1
-    assert "failed: learning_rate=1e+30: the loss is not finite at update" in done.stdout
+    process = program(*sweep)
+    assert process.returncode == 1
+    assert "failed: learning_rate=1e+30: the loss is not finite at update" in process.stdout
     bad = folder_of(tmp_path, *SMALL, "learning_rate=1e30")
     assert "Traceback" in (bad / "error.txt").read_text()
     assert status(folder_of(tmp_path, *SMALL, "learning_rate=0.1"))["state"] == "finished"
 
-    before = (bad / "error.txt").stat().st_mtime_ns
-    again = program(*sweep)
-    assert again.returncode == 1
-    assert "1 finished, 1 failed" in again.stdout
-    assert (bad / "error.txt").stat().st_mtime_ns == before
+    time_of_error = (bad / "error.txt").stat().st_mtime_ns
+    process = program(*sweep)
+    assert process.returncode == 1
+    assert "1 finished, 1 failed" in process.stdout
+    assert (bad / "error.txt").stat().st_mtime_ns == time_of_error
     program(*sweep, "hydra.launcher.retry_failed=true")
-    assert (bad / "error.txt").stat().st_mtime_ns > before
+    assert (bad / "error.txt").stat().st_mtime_ns > time_of_error
 
 
 def test_a_run_that_was_stopped_from_outside_is_tried_again(
     program: Program, tmp_path: Path
 ) -> None:
     """Before its record begins, and in its second epoch by the disk that its images are on."""
-    killed = program("-m", *SMALL, "seed=0", death=Death("igo.runs.session.run"))
-    assert killed.returncode == 1
-    assert killed.stdout.endswith("1 to go\n")
+    words = (*SMALL, "seed=0")
+    process = program("-m", *words, death=Death("igo.runs.session.run"))
+    assert process.returncode == 1
+    assert process.stdout.endswith("1 to go\n")
     death = Death("igo.train.loop.train_epoch", 2, errno=errno.ESTALE)
-    ended = program("-m", *SMALL, "seed=0", death=death)
-    assert ended.returncode == 1
-    assert os.strerror(errno.ESTALE) in ended.stdout
-    assert "1 interrupted" in ended.stdout
-    program("-m", *SMALL, "seed=0").good()
-    settings = (*SMALL, "seed=0")
-    assert records(folder_of(tmp_path, *settings)) == alone(*settings)
+    process = program("-m", *words, death=death)
+    assert process.returncode == 1
+    assert os.strerror(errno.ESTALE) in process.stdout
+    assert "1 interrupted" in process.stdout
+    program("-m", *words).good()
+    assert records(folder_of(tmp_path, *words)) == records_alone(*words)
 
 
 @pytest.mark.slow
@@ -171,12 +169,14 @@ def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -
     ignored = shutil.ignore_patterns("__pycache__")
     for part in ("src", "conf", "launch"):
         shutil.copytree(ROOT / part, tmp_path / part, symlinks=True, ignore=ignored)
-    typed = (*LONG, "epochs=20", "seed=0,1", "hydra.launcher.parallel=1", "runs_dir=runs")
-    environment = clean_environment(PYTHONPATH=str(source))
+    sweep = ("-m", *LONG, "epochs=20", "seed=0,1", "hydra.launcher.parallel=1", "runs_dir=runs")
     with subprocess.Popen(
-        [*command(tmp_path)[:1], str(source / "train.py"), "-m", *typed],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        [*command(tmp_path)[:1], str(source / "train.py"), *sweep],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONPATH=str(source)),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         while not list(tmp_path.glob("runs/*/metrics.jsonl")):
             assert process.poll() is None, process.stdout
             time.sleep(0.02)
@@ -184,31 +184,34 @@ def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -
             for file in (source / "igo" / room).glob("*.py"):
                 file.write_text("raise RuntimeError('edited')\n")
         process.communicate()
-    first, second = map(status, folders(tmp_path))
-    assert (first["state"], second["state"]) == ("finished", "finished")
-    assert first["code"] == second["code"]
-    assert first["commit"] == second["commit"]
+    runs = [status(folder) for folder in folders(tmp_path)]
+    assert [run["state"] for run in runs] == ["finished", "finished"]
+    assert runs[0]["code"] == runs[1]["code"]
+    assert runs[0]["commit"] == runs[1]["commit"]
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def paused_sweep(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A sweep of two long runs, side by side. Each is paused once it has finished an epoch."""
-    paused: dict[Path, int] = {}
+    paused_runs: dict[Path, int] = {}
     with subprocess.Popen(
         command(tmp_path, "-m", *LONG, "seed=0,1", "hydra.launcher.parallel=2"),
-        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    ) as process:  # fmt: skip
-        while len(paused) < 2:
+    ) as process:
+        while len(paused_runs) < 2:
             assert process.poll() is None, "the sweep ended too early"
             time.sleep(0.05)
             for file in (tmp_path / "runs").glob("*/metrics.jsonl"):
-                if file.parent not in paused and file.read_text():
-                    paused[file.parent] = pid(file.parent)
-                    os.kill(paused[file.parent], signal.SIGSTOP)
+                if file.parent not in paused_runs and file.read_text():
+                    paused_runs[file.parent] = pid(file.parent)
+                    os.kill(paused_runs[file.parent], signal.SIGSTOP)
         yield process
-        if process.poll() is None:  # the test failed
-            for run in paused.values():
+        if process.poll() is None:  # The test failed.
+            for run in paused_runs.values():
                 with suppress(ProcessLookupError):
                     os.kill(run, signal.SIGKILL)
             process.kill()
@@ -220,30 +223,34 @@ def pid(folder: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "tell"),  # as coreutils' timeout and systemd do; None: a run is killed
+    ("number", "tell"),
+    # coreutils' timeout tells the sweep, systemd its group. With None a run is killed.
     [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg), (signal.SIGKILL, None)],
 )
 def test_what_is_killed_or_told_to_stop_continues_with_the_same_bits(
     number: int,
     tell: Callable[[int, int], None] | None,
-    started: subprocess.Popen[str],
+    paused_sweep: subprocess.Popen[str],
     program: Program,
     tmp_path: Path,
 ) -> None:
-    first, second = runs = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in (0, 1)]
-    (tell or os.kill)(started.pid if tell else pid(first), number)
-    for run in map(pid, runs if tell else [second]):
+    runs = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in (0, 1)]
+    if tell:
+        tell(paused_sweep.pid, number)
+    else:
+        os.kill(pid(runs[0]), number)
+    for run in map(pid, runs if tell else runs[1:]):
         while tell and re.search(r"ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
-            time.sleep(0.05)  # the sweep has not told its run yet
+            time.sleep(0.05)  # The sweep has not told its run yet.
         os.kill(run, signal.SIGCONT)
-    output, _ = started.communicate()
-    assert started.returncode == (128 + number if tell else 1)
+    output, _ = paused_sweep.communicate()
+    assert paused_sweep.returncode == (128 + number if tell else 1)
     reason = "stopped by SIGTERM (" if tell else "killed by SIGKILL"
     assert f"interrupted seed=0: {reason}" in output
     assert [state_of(run) for run in runs] == ["interrupted", "interrupted" if tell else "finished"]
     program("-m", *LONG, "seed=0,1").good()
     for seed, folder in enumerate(runs):
-        assert records(folder) == alone(*LONG, f"seed={seed}")
+        assert records(folder) == records_alone(*LONG, f"seed={seed}")
 
 
 def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:
@@ -254,24 +261,24 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
         fcntl.flock(lock, fcntl.LOCK_EX)
         fresh = program("-m", *SMALL, "seed=1,0", "fresh=true")
         assert "is being worked on by another process; fresh=true has removed" in fresh.error()
-        done = pool.submit(program, "-m", *SMALL, "seed=0")
+        process = pool.submit(program, "-m", *SMALL, "seed=0")
         with pytest.raises(TimeoutError):
-            done.result(timeout=3)
+            process.result(timeout=3)
         assert not (run / "metrics.jsonl").exists()
         fcntl.flock(lock, fcntl.LOCK_UN)
-        done.result().good()
+        process.result().good()
     assert status(run)["state"] == "finished"
 
 
 def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
     program: Program, tmp_path: Path
 ) -> None:
-    for typed, named in (
+    for words, message in (
         (["p=0.5,2"], "p=2"),
         (["schedule=graduated,cosine", "p=0.1"], "the profile 'cosine' has no p"),
         (["hydra.launcher.parallel=-1"], "hydra.launcher.parallel=-1 is not allowed"),
     ):
-        assert named in program("-m", *SMALL, *typed).error()
+        assert message in program("-m", *SMALL, *words).error()
     lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
     assert not (tmp_path / "runs").exists()
@@ -291,17 +298,18 @@ def test_every_launcher_trains_every_run_and_the_command_of_a_run_is_the_run(
     file = tmp_path / "own" / "experiment" / "near.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\nseed: 7\n")
-    typed = ("++learning_rate=0.1,1e30", "experiment=near", *SMALL, "--config-dir", "own")
-    ended = program("-m", f"hydra/launcher={launcher}", *typed)
-    assert ended.returncode == code
-    error = r"^error: the run .*=1e\+30 .*: the loss is not finite" if launcher == "basic" else "$"
-    assert re.match(error, ended.stderr)
-    assert ended.stderr.count("\n") == (launcher == "basic")
+    words = ("++learning_rate=0.1,1e30", "experiment=near", *SMALL, "--config-dir", "own")
+    process = program("-m", f"hydra/launcher={launcher}", *words)
+    assert process.returncode == code
+    if launcher == "basic":
+        assert re.match(r"error: the run .*=1e\+30 .*: the loss is not finite.*\n$", process.stderr)
+    else:
+        assert process.stderr == ""
     runs = {folder: status(folder) for folder in folders(tmp_path)}
     assert {run["state"] for run in runs.values()} == {"failed", "finished"}
     for folder, run in runs.items():
-        again = program(*shlex.split(run["command"])[2:], bare=True)
-        assert f"run {folder}" in again.stdout
+        process = program(*shlex.split(run["command"])[2:], bare=True)
+        assert f"run {folder}" in process.stdout
 
 
 ASKS = """
@@ -311,13 +319,14 @@ from hydra.plugins.sweeper import Sweeper
 class Asks(Sweeper):
     def __init__(self, **_): pass
 
-    def setup(self, **given):
-        self.launcher = Plugins.instance().instantiate_launcher(**given)
+    def setup(self, **arguments):
+        self.launcher = Plugins.instance().instantiate_launcher(**arguments)
 
     def sweep(self, arguments):
-        lines = [[*arguments, f"dataset.validation={share}"] for share in (0, 0.25)]
-        for run in self.launcher.launch(lines, initial_job_idx=0):
-            print("asked:", run.return_value)
+        shares = (0, 0.25)
+        lines = [[*arguments, f"dataset.validation={share}"] for share in shares]
+        for share, run in zip(shares, self.launcher.launch(lines, initial_job_idx=0)):
+            print(f"asked {share}: {run.return_value}")
 """
 
 
@@ -329,13 +338,10 @@ def test_a_sweeper_that_optimizes_gets_the_accuracy(interpreter: Program, tmp_pa
     line = interpreter(*asks, PYTHONPATH=str(tmp_path)).error()
     assert "add hydra/launcher=basic" in line
     assert not (tmp_path / "runs").exists()
-    done = interpreter(*asks, "hydra/launcher=basic", PYTHONPATH=str(tmp_path)).good()
-    shares = {"0": "test/accuracy", "0.25": "validation/accuracy"}
-    found = [
-        records(folder_of(tmp_path, *SMALL, "epochs=1", f"dataset.validation={share}"))[-1][name]
-        for share, name in shares.items()
-    ]
-    assert re.findall("asked: (.+)", done.stdout) == [*map(str, found)]
+    output = interpreter(*asks, "hydra/launcher=basic", PYTHONPATH=str(tmp_path)).good().stdout
+    for share, name in (("0", "test/accuracy"), ("0.25", "validation/accuracy")):
+        run = folder_of(tmp_path, *SMALL, "epochs=1", f"dataset.validation={share}")
+        assert f"asked {share}: {records(run)[-1][name]}\n" in output
 
 
 @pytest.fixture
@@ -345,19 +351,36 @@ def composer() -> Iterator[Composer]:
         yield Composer("config")
 
 
-def lines_of(params: dict[str, str], typed: list[str]) -> list[list[str]]:
+def lines_of(params: dict[str, str], words: list[str]) -> list[list[str]]:
     """The words of a sweep's runs. Hydra loads its plugins anew when it is initialized."""
     from hydra_plugins.igo_launchers import GridSweeper
 
-    return GridSweeper(None, params).lines(OverridesParser.create(), typed)
+    return GridSweeper(None, params).lines(OverridesParser.create(), words)
 
 
 SETTINGS = [
-    "learning_rate=0.1", "learning_rate='0.3'", "seed=1", "seed=2", "p=0.3", "p=1", "split=0",
-    "noise.batches=3", "noise.batches=4", "noise={batches:5}", "tracking.tags=[a]", "schedule=step",
-    "schedule=graduated", "schedule.stages=2", "experiment=fashion_mnist", "experiment=cifar100",
-    "optimizer=sgd", "optimizer=shb", "model=resnet18", "engine.compile=true", "max_batch_size=64",
-]  # fmt: skip
+    "learning_rate=0.1",
+    "learning_rate='0.3'",
+    "seed=1",
+    "seed=2",
+    "p=0.3",
+    "p=1",
+    "split=0",
+    "noise.batches=3",
+    "noise.batches=4",
+    "noise={batches:5}",
+    "tracking.tags=[a]",
+    "schedule=step",
+    "schedule=graduated",
+    "schedule.stages=2",
+    "experiment=fashion_mnist",
+    "experiment=cifar100",
+    "optimizer=sgd",
+    "optimizer=shb",
+    "model=resnet18",
+    "engine.compile=true",
+    "max_batch_size=64",
+]
 PREFIXES = ("", "", "", "++", "++", "+", "~")
 WORDS = st.tuples(st.sampled_from(PREFIXES), st.sampled_from(SETTINGS)).map("".join)
 FILES = st.lists(st.sampled_from(SETTINGS), max_size=3)
@@ -368,26 +391,27 @@ FILES = st.lists(st.sampled_from(SETTINGS), max_size=3)
 @example(["learning_rate=0.1"], ["++learning_rate=0.3"])
 @example([], ["++seed=1", "seed=2", "++seed=3", "noise={batches:5}", "noise.batches=3"])
 @example(["tracking.tags=[7]"], ["p=1", "learning_rate='0.3'", "seed=2", "~schedule"])
-def test_a_sweep_of_one_is_the_single_run(words: list[str], typed: list[str]) -> None:
+def test_a_sweep_of_one_is_the_single_run(words_of_file: list[str], words: list[str]) -> None:
     """Of the words of its file and then the typed ones, as Hydra and OmegaConf compose them."""
 
     @cache
     def single(*words: str) -> Config:
-        named = [word.partition("=")[0].lstrip("+~") for word in words]
-        with patch("igo.config.load._as_it_is", None):  # OmegaConf converts every value
-            return load(compose("config", list(words)), named)
+        names = [word.partition("=")[0].lstrip("+~") for word in words]
+        with patch("igo.config.load._as_it_is", None):  # OmegaConf converts every value.
+            return load(compose("config", list(words)), names)
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        params = dict(word.split("=") for word in words)
-        (line,) = lines_of(params, typed)
+        params = dict(word.split("=") for word in words_of_file)
+        (line,) = lines_of(params, words)
         try:
-            wanted = single(*map("=".join, params.items()), *typed)
+            config = single(*map("=".join, params.items()), *words)
         except (HydraException, UserError):
             with pytest.raises((HydraException, UserError)):
                 Composer("config").job(line)
             return
         job = Composer("config").job(line)
-        assert wanted == job.config == single(*job.overrides)  # which status.json has
+        assert job.config == config
+        assert single(*job.overrides) == config  # status.json has the overrides.
 
 
 def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None:
@@ -398,7 +422,7 @@ def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None
     assert [job.label for job in distinct(map(composer.job, lines))] == ["p=0.1", "p=0.5"]
 
 
-NOT_JUDGED = "tuning"  # by the best mean, see results/cifar100.md
+NOT_JUDGED = "tuning"  # The best mean is taken, see results/cifar100.md.
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
@@ -407,32 +431,29 @@ def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) 
     params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
     lines = lines_of(params, [])
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
-    one = [line for line in lines if not seeds or seeds[0] in line]  # seeds are alike
-    jobs = distinct(map(composer.job, one))
+    lines_of_seed = [line for line in lines if not seeds or seeds[0] in line]
+    jobs = distinct(map(composer.job, lines_of_seed))
     if not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
-    replaced = lines_of(params, ["seed=4,5"])
-    assert {override for line in replaced for override in line if "seed=" in override} == {
-        "seed=4", "seed=5"
-    }  # fmt: skip
+    lines = lines_of(params, ["seed=4,5"])
+    seeds = [override for line in lines for override in line if override.startswith("seed=")]
+    assert {*seeds} == {"seed=4", "seed=5"}
 
 
 def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -> None:
     """With n pairs the sign-flip test's p is 2/2^n at least: 5 % / 3 tests need n = 7."""
 
-    def said(seeds: int) -> str:
-        lines = [[f"p={p}", f"seed={seed}"] for p in (0.1, 0.5, 1) for seed in range(seeds)]
+    def note(seeds_of: dict[str, int]) -> str:
+        lines = [[word, f"seed={seed}"] for word, n in seeds_of.items() for seed in range(n)]
         return too_few_seeds([composer.job(line) for line in lines])
 
-    assert "6 seeds cannot decide" in said(6)
-    assert "seed='range(7)'" in said(6)
-    assert said(7) == ""
-    uneven = [[f"p={p}", f"seed={seed}"] for p in (0.1, 1) for seed in range(6 if p == 1 else 5)]
-    assert "5 seeds cannot decide" in too_few_seeds([composer.job(line) for line in uneven])
-    lines = [[f"evaluate_every={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
-    assert too_few_seeds([composer.job(line) for line in lines]) == ""  # it is one setting
-    lines = [[f"epochs={k}", f"seed={seed}"] for k in (1, 2) for seed in (0, 1)]
-    assert too_few_seeds([composer.job(line) for line in lines]) == ""  # each of its own task
+    three_settings = ("p=0.1", "p=0.5", "p=1")
+    assert "6 seeds cannot decide" in note(dict.fromkeys(three_settings, 6))
+    assert "seed='range(7)'" in note(dict.fromkeys(three_settings, 6))
+    assert note(dict.fromkeys(three_settings, 7)) == ""
+    assert "5 seeds cannot decide" in note({"p=0.1": 5, "p=1": 6})
+    assert note({"evaluate_every=1": 2, "evaluate_every=2": 2}) == ""  # It is one setting.
+    assert note({"epochs=1": 2, "epochs=2": 2}) == ""  # Each is of its own task.
 
 
 @pytest.mark.parametrize(
@@ -443,9 +464,9 @@ def test_a_server_that_is_killed_is_one_line(
 ) -> None:
     """Amid a start, between two, or while its runs go on."""
     sentinel, end = os.pipe()
-    os.close(end)  # which tells that the process has ended
-    ended = Mock(exitcode=exitcode, sentinel=sentinel, start=Mock(side_effect=error))
-    monkeypatch.setattr(local, "_server", lambda: Mock(Process=lambda **_: ended))
+    os.close(end)  # The sentinel says that the process has ended.
+    process = Mock(exitcode=exitcode, sentinel=sentinel, start=Mock(side_effect=error))
+    monkeypatch.setattr(local, "_server", lambda: Mock(Process=lambda **_: process))
     jobs = [composer.job(["engine=cpu", "fresh=true"])] * 2
     sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
     sweep.jobs = jobs
@@ -460,7 +481,7 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
     for (parallel, threads), runs in table.items():
         assert local.rooms(on_cpu, local.Local(parallel, threads)) == [None] * runs
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")  # what this process was given
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")  # These GPUs are this process's.
     on_gpu = [composer.job(["engine.device=auto"])]
     assert local.rooms(on_gpu, local.Local(runs_per_gpu=2)) == ["3", "5", "3", "5"]
     assert local.rooms(on_gpu, local.Local(parallel=3, runs_per_gpu=2)) == ["3", "5", "3"]

@@ -36,47 +36,51 @@ def stand_in(tmp_path: Path) -> StandIn:
     return make
 
 
+# Settings of hydra.launcher, and the option by sbatch's own manual.
+SBATCH = {
+    "partition=gpu": "partition=gpu",
+    "account=1234": "account=1234",
+    "qos=high": "qos=high",
+    "constraint=a100": "constraint=a100",
+    "time=90": "time=90",
+    "mem_gb=2.5": "mem=2560M",
+    "cpus_per_task=6": "cpus-per-task=6",
+    "gpus_per_node=2": "gpus-per-node=2",
+    "nodes=3": "nodes=3",
+    "tasks_per_node=2": "ntasks-per-node=2",
+    "array_parallelism=2": "array=0-2%2",
+}
+OTHER_OPTIONS = {"exclude=node7", "exclusive", "comment=ours"}
+ALWAYS = {"requeue", "signal=USR2@90", "open-mode=append"}
+
+
 def test_sbatch_is_asked_for_what_was_set(
     program: Program, stand_in: StandIn, tmp_path: Path
 ) -> None:
-    """Read from the script that sbatch gets, by the names of sbatch's own manual.
-
-    By default it is one GPU, but none for runs on the CPU; a line of bash need be no list.
-    """
-    path = stand_in(
-        sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
-        srun="exit 1", squeue="exit 1",
-    )  # fmt: skip
+    """By default it is one GPU, but none for runs on the CPU; a line of bash need be no list."""
+    sbatch = f"cp $1 {tmp_path}/script; echo Submitted batch job 7"
+    path = stand_in(sbatch=sbatch, srun="exit 1", squeue="exit 1")
     program(
-        *SWEEP, "seed=0,1,2", "hydra.launcher.partition=gpu",
-        "hydra.launcher.account=1234",
-        "hydra.launcher.qos=high", "hydra.launcher.constraint=a100", "hydra.launcher.time=90",
-        "hydra.launcher.mem_gb=2.5", "hydra.launcher.cpus_per_task=6",
-        "hydra.launcher.gpus_per_node=2", "hydra.launcher.nodes=3",
-        "hydra.launcher.tasks_per_node=2", "hydra.launcher.array_parallelism=2",
+        *SWEEP,
+        "seed=0,1,2",
+        *(f"hydra.launcher.{word}" for word in SBATCH),
         "hydra.launcher.setup=['module load cuda','ulimit -c 0']",
         "hydra.launcher.additional={exclude: node7, exclusive: true}",
-        "+hydra.launcher.comment=ours",  # no setting of ours: passed on to submitit
+        "+hydra.launcher.comment=ours",  # igo has no such setting: submitit gets it.
         PATH=path,
-    ).good()  # fmt: skip
+    ).good()
     script = (tmp_path / "script").read_text()
-    asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
-    expected = {
-        "partition": "gpu", "account": "1234", "qos": "high", "constraint": "a100", "time": "90",
-        "mem": "2560M", "cpus-per-task": "6", "gpus-per-node": "2", "nodes": "3",
-        "ntasks-per-node": "2", "array": "0-2%2", "exclude": "node7", "exclusive": "",
-        "requeue": "", "signal": "USR2@90", "open-mode": "append", "comment": "ours",
-    }  # fmt: skip
-    assert {name: asked.get(name) for name in expected} == expected
+    options = re.findall(r"^#SBATCH --(.*)$", script, re.MULTILINE)
+    assert {*SBATCH.values(), *OTHER_OPTIONS, *ALWAYS} <= {*options}
     lines = script.splitlines()
     (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
     assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
     assert "--cpus-per-task=6" in lines[srun]
     (sweep,) = tmp_path.glob("runs/sweeps/*/sweep.json")
-    assert asked["job-name"] == sweep.parent.name
+    assert f"job-name={sweep.parent.name}" in options
     assert list(json.loads(sweep.read_text())["queue"].values()) == ["7_0", "7_1", "7_2"]
-    for typed, gpus in ((("seed=3",), ["1"]), (("seed=4", "engine=cpu"), [])):
-        program(*SWEEP, *typed, "hydra.launcher.setup=module load cuda", PATH=path).good()
+    for words, gpus in ((["seed=3"], ["1"]), (["seed=4", "engine=cpu"], [])):
+        program(*SWEEP, *words, "hydra.launcher.setup=module load cuda", PATH=path).good()
         script = (tmp_path / "script").read_text()
         assert re.findall(r"--gpus-per-node=(.*)", script) == gpus
         assert "\nmodule load cuda\n" in script
@@ -87,9 +91,9 @@ def test_wrong_use_is_one_line_and_submits_nothing(
 ) -> None:
     line = program(*SWEEP, PATH=str(tmp_path)).error()
     assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
-    refused = "echo sbatch: error: invalid partition specified: nowhere >&2; exit 1"
-    path = stand_in(sbatch=refused, srun="exit 1", squeue="exit 1")
-    for typed, named in (
+    refusal = "echo sbatch: error: invalid partition specified: nowhere >&2; exit 1"
+    path = stand_in(sbatch=refusal, srun="exit 1", squeue="exit 1")
+    for word, message in (
         ("hydra.launcher.partition=nowhere", "invalid partition specified: nowhere"),
         ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is not allowed"),
         ("hydra.launcher.time=soon", "hydra.launcher.time=soon is not allowed"),
@@ -100,7 +104,7 @@ def test_wrong_use_is_one_line_and_submits_nothing(
         ("hydra.launcher.retry_failed=no", "hydra.launcher.retry_failed=no is not allowed"),
         ("+hydra.launcher.nonsense=1", "nonsense"),
     ):
-        assert named in program(*SWEEP, typed, PATH=path).error()
+        assert message in program(*SWEEP, word, PATH=path).error()
     for file in tmp_path.glob("runs/sweeps/*/sweep.json"):
         assert json.loads(file.read_text())["queue"] == {}
 
@@ -114,25 +118,28 @@ def test_what_is_in_slurm_is_left_alone(
     stand_in(squeue="echo no controller >&2; exit 1")
     assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
-    old = tmp_path / "runs" / "sweeps" / "old" / "sweep.json"  # by a clock that was ahead
+    # A clock was ahead when this sweep was written.
+    old = tmp_path / "runs" / "sweeps" / "old" / "sweep.json"
     old.parent.mkdir()
     (file,) = tmp_path.glob("runs/sweeps/*/sweep.json")
     old.write_text(file.read_text().replace("7_", "3_"))
     os.utime(old, (2**32, 2**32))
-    torn = old.parents[1] / "torn" / "sweep.json"  # is passed over
+    torn = old.parents[1] / "torn" / "sweep.json"
     torn.parent.mkdir()
     torn.write_text("{")
-    tried = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
-    tried.mkdir()
-    (tried / "status.json").write_text(json.dumps({"run": tried.name, "state": "failed"}))
+    failed_run = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
+    failed_run.mkdir()
+    status_text = json.dumps({"run": failed_run.name, "state": "failed"})
+    (failed_run / "status.json").write_text(status_text)
     local = ("-m", *TINY, "tracking=none", "seed=0,1,2", "hydra.launcher.retry_failed=true")
     assert "3 runs, 2 in SLURM, 1 to go" in program(*local, PATH=path).good().stdout
     (record,) = tmp_path.glob("runs/*/metrics.jsonl")
     assert " seed=2 " in status(record.parent)["command"]
-    (tried / "status.json").write_text("{")
-    ended = program(*local, PATH=path)
-    assert (ended.returncode, f"damaged: seed=1: {tried}" in ended.stdout) == (1, True)
-    assert "1 finished, 1 in SLURM, 1 damaged" in ended.stdout
+    (failed_run / "status.json").write_text("{")
+    process = program(*local, PATH=path)
+    assert process.returncode == 1
+    assert f"damaged: seed=1: {failed_run}" in process.stdout
+    assert "1 finished, 1 in SLURM, 1 damaged" in process.stdout
 
 
 def test_a_warning_while_a_run_starts_leaves_it_to_the_next_command(
@@ -148,10 +155,10 @@ def test_a_warning_while_a_run_starts_leaves_it_to_the_next_command(
     monkeypatch.setattr(jobs, "_log_output", lambda _: None)
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before = signal.signal(signal.SIGUSR2, last_time)
+    handler = signal.signal(signal.SIGUSR2, last_time)
     try:
         with pytest.raises(RuntimeError, match="timed-out too many times"):
             Work([job], threads=1)()
     finally:
-        signal.signal(signal.SIGUSR2, before)
+        signal.signal(signal.SIGUSR2, handler)
     assert state_of(job.folder.path) == "new"
