@@ -49,7 +49,12 @@ def run(place: Path, command: str) -> subprocess.CompletedProcess[str]:
         "HOME": str(place / "home"),
     }
     environment = clean_environment(**changes)
-    of_make = ("MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")  # of the make that runs the tests
+    of_make = (
+        "MAKELEVEL",
+        "MFLAGS",
+        "MAKEOVERRIDES",
+        "ARGS",
+    )  # The make that runs the tests sets these.
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "COLUMNS", *of_make):
         environment.pop(name, None)
     with subprocess.Popen(

@@ -132,7 +132,7 @@ class Ended:
         return line
 
 
-Program = Callable[..., Ended]  # of the fixtures ``program`` and ``interpreter``
+Program = Callable[..., Ended]  # the fixtures ``program`` and ``interpreter``
 
 
 def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
@@ -217,7 +217,7 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program
 
     What is known of the interpreter and its imports is for ``interpreter``.
     """
-    from forked import forge  # which imports this file
+    from forked import forge  # forked imports this file.
 
     def start(*arguments: str, **settings: Any) -> Ended:
         outputs = tmp_path_factory.mktemp("outputs")

@@ -57,9 +57,9 @@ class Death:
     signal: int = signal.SIGKILL
     group: bool = False  # the signal goes to the run's workers, too
     error: str = ""  # raise this instead
-    cure: bool = False  # as a UserError
+    cure: bool = False  # the error is a UserError
     errno: int = 0  # raise this OSError instead, as the kernel would
-    rank: int = 0  # of several processes, which
+    rank: int = 0  # the process among several
 
     def plant(self) -> None:
         """Wrap the function in this process."""

@@ -66,7 +66,7 @@ class WandbServer:
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
         self.trouble = ""  # "hang", "cut" (no answer), "nonsense" (200), "drip"
-        self.reports: list[str] = []  # where W&B's reports about itself would go
+        self.reports: list[str] = []  # W&B's reports about itself
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
         server = self
@@ -88,7 +88,7 @@ class WandbServer:
                 server.troubled += bool(trouble)
                 if trouble == "hang":
                     server.well_again.wait(300)
-                elif trouble == "nonsense":  # as of a proxy or a broken server
+                elif trouble == "nonsense":  # A proxy or a broken server may say this.
                     self._reply({"data": None})
                 elif trouble == "drip":
                     self._drip()

@@ -96,7 +96,7 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
         process = start(place, "sgd", Death("os.fsync", call, errno=number))
         if process.returncode == 0:
             assert_whole(place, "sgd")
-            if call <= 2:  # of what is kept of the data, which a run can do without
+            if call <= 2:  # These calls write caches of the data, which a run can do without.
                 continue
             break
         broken += 1

@@ -30,7 +30,7 @@ def follow(recipe: str, tree: Path) -> None:
     for block in re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL):
         path_line, _, body = textwrap.dedent(block).partition("\n")
         file = tree / path_line.removeprefix("# ")
-        if file.exists():  # before its registry
+        if file.exists():  # The block goes before the registry of the file.
             content = file.read_text()
             start = re.search(r"^[A-Z]+: dict\[str, .*\] = \{$", content, re.M).start()  # type: ignore[union-attr]
             body = f"{content[:start]}{body}\n\n{content[start:]}"
@@ -53,7 +53,8 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     name = run("train", "dry_run=true").good().stdout.splitlines()[0]
     for recipe in RECIPES:
         follow(recipe, tmp_path / "tree")
-    assert run("train", "dry_run=true").good().stdout.splitlines()[0] == name  # as before
+    # What is added changes no other run.
+    assert run("train", "dry_run=true").good().stdout.splitlines()[0] == name
 
     (tmp_path / "data").mkdir()
     upright = np.tile(np.array([0, 255], dtype=np.uint8), (60, 6, 3))[..., None]
@@ -63,7 +64,7 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
         "data/stripes.npz", x=images[:48], y=labels[:48], test_x=images[48:], test_y=labels[48:]
     )
     sweep = run("train", "-m", *OWN, "schedule.a=1", "seed=0,1", "hydra/launcher=inline")
-    assert "2 finished" in sweep.good().stdout  # by the launcher
+    assert "2 finished" in sweep.good().stdout
     run("report", "runs=runs", "output=report").good()
     page = (tmp_path / "report" / "index.html").read_text()
     table = run("table", "runs=runs").good().stdout
@@ -75,19 +76,19 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     with (folder / "plan.csv").open() as file:
         noise = [float(row["phi_m"]) for row in csv.DictReader(file)]
     assert noise == pytest.approx([1 / (1 + np.log(m)) for m in (1, 2, 3)], rel=1e-9)
-    lines = [f"{row['epoch']} {row['train/loss']}" for row in records(folder)]  # of the logger
+    lines = [f"{row['epoch']} {row['train/loss']}" for row in records(folder)]
     assert (folder / "lines.txt").read_text().splitlines() == lines
 
-    refused = run("train", *OWN, "schedule.a=-1")  # the range in the function's annotation
-    assert refused.error().startswith("error: schedule.a=-1.0 is not allowed: ")
-    helped = run("train", "--help=schedule").stdout
-    assert "the larger, the faster" in helped  # the comment in its YAML
+    # The annotation of the function has a range, and its YAML a comment.
+    line = run("train", *OWN, "schedule.a=-1").error()
+    assert line.startswith("error: schedule.a=-1.0 is not allowed: ")
+    assert "the larger, the faster" in run("train", "--help=schedule").stdout
 
 
 def test_words_beside_a_target_are_refused(tmp_path: Path) -> None:
     """make would train first, with other settings than were meant."""
     words = ["make", "-C", str(ROOT), "train", "epochs", "5", "PYTHON=false", f"VENV={tmp_path}"]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout.count("false")) == (2, 0)
-    assert "epochs is no target" in ended.stderr
-    assert "make train epochs=5" in ended.stderr
+    process = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout.count("false")) == (2, 0)
+    assert "epochs is no target" in process.stderr
+    assert "make train epochs=5" in process.stderr

@@ -56,8 +56,8 @@ def pretrain(*words: str) -> None:
 @pytest.mark.examples
 def test_pretraining_goes_on_after_kills_and_on_any_number_of_ranks(tmp_path: Path) -> None:
     def losses(name: str, ranks: int, death: Death | None = None) -> list[list[float]]:
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        group: Any = {**alone, "MASTER_PORT": "0"} if ranks == 1 else {}
+        rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        group: Any = {**rank, "MASTER_PORT": "0"} if ranks == 1 else {}
         words = f"--folder={tmp_path / name}"
         function = "test_examples.pretrain"
         run = forge.run(tmp_path, words, ranks=ranks, death=death, function=function, **group)
@@ -66,14 +66,16 @@ def test_pretraining_goes_on_after_kills_and_on_any_number_of_ranks(tmp_path: Pa
         rows = [] if death else (tmp_path / name / "loss.csv").read_text().split()[1:]
         return [[float(cell) for cell in row.split(",")] for row in rows]
 
-    whole = losses("whole", 2)
-    assert [row[3] for row in whole] == sorted(row[3] for row in whole)  # b never shrinks
-    assert (len(whole), whole[0][3], whole[-1][3]) == (8, 16, 64)
-    assert whole[-1][-1] < whole[0][-1]
+    rows = losses("undisturbed", 2)
+    sizes = [row[3] for row in rows]
+    assert sizes == sorted(sizes)
+    assert (len(rows), sizes[0], sizes[-1]) == (8, 16, 64)
+    assert rows[-1][-1] < rows[0][-1]
     # The kills come before train.bin is there, before the second checkpoint and after the next one.
     for call, moment in ((2, "before"), (5, "before"), (3, "after")):
         losses("killed", 2, Death("pathlib.Path.replace", call, moment))
-    killed = losses("killed", 2)
-    assert [(row[0], *row[2:]) for row in killed] == [(row[0], *row[2:]) for row in whole]
-    alone = [row[-1] for row in losses("alone", 1)]
-    assert alone == pytest.approx([row[-1] for row in whole], rel=1e-4)
+    # The second number of a row is a time.
+    rows_after_kills = losses("killed", 2)
+    assert [(row[0], *row[2:]) for row in rows_after_kills] == [(row[0], *row[2:]) for row in rows]
+    losses_of_one_rank = [row[-1] for row in losses("one", 1)]
+    assert losses_of_one_rank == pytest.approx([row[-1] for row in rows], rel=1e-4)

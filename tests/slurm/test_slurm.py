@@ -161,9 +161,9 @@ def test_a_run_that_is_warned_while_it_starts_is_no_failed_one(tmp_path: Path) -
     """At the last allowed time-out; a module waits while it is imported."""
     (tmp_path / "sitecustomize.py").write_text(SLOW)
     runs = (*SILENT, "epochs=1", "seed=0")
-    last = ("hydra.launcher.time=10", "hydra.launcher.max_num_timeout=0")
+    last_time = ("hydra.launcher.time=10", "hydra.launcher.max_num_timeout=0")
     slow = f"hydra.launcher.setup='export PYTHONPATH={tmp_path}:$PYTHONPATH'"
-    assert sweep(tmp_path, *SLURM, *last, slow, *runs).returncode == 0
+    assert sweep(tmp_path, *SLURM, *last_time, slow, *runs).returncode == 0
     (job,) = queue(tmp_path).values()
     assert wait((tmp_path / "importing").exists, patience=100)
     slurm("scancel", "--signal=USR2", job)
