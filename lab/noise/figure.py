@@ -16,7 +16,7 @@ from lab.noise.lemma import Row, finite_factor
 def draw(n: int, tables: dict[str, list[Row]], dataset: str, path: Path) -> None:
     """E‖∇f_S - ∇f‖² against b; and C²(b) with BatchNorm in train mode."""
     variance = tables["lemma"][0]["c2_over_b"]  # b = 1
-    with drawn(path, 2, 4.6, 4.1) as (lemma_axes, batchnorm_axes):
+    with drawn(path, 4.1, 4.1) as (lemma_axes, batchnorm_axes):
         _lemma_points(lemma_axes, tables["lemma"], n, variance)
         _batchnorm_points(batchnorm_axes, tables["lemma_batchnorm"], variance)
         title = f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}"
@@ -85,6 +85,6 @@ def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
         ylabel=r"$b\cdot$squared noise",
         title="as SGD has it (BatchNorm in train mode)",
     )
-    ax.axhline(frozen, color=PURPLE, lw=1.2, ls="-.", label="$C^2$ of eval mode (left)")
+    ax.axhline(frozen, color=PURPLE, lw=1.2, ls="-.", label="$C^2$ of eval mode (above)")
     ax.set_ylim(top=60 * max(frozen, *(r["c2_high"] for r in rows)))
     ax.legend(loc="upper right")

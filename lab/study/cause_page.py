@@ -11,7 +11,8 @@ import polars as pl
 
 from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair
-from lab.figures import COLOURS, INK, drawn
+from igo.report.draw import label_ends, plain_log
+from lab.figures import COLOURS, drawn
 from lab.study import cause, table
 from lab.study import judged as judgement
 from lab.study.cause import BEST, LEAST, LONG_STUDY, RATES, STAGES, STUDY, TRAINED, TUNED_ARMS
@@ -36,6 +37,18 @@ ESTIMATES = (
 )
 COMPARED = ("fresh", "annealed")
 ENDPOINTS = ("train", "fresh", "running", "annealed")
+WORDS = {  # what the page and the figure call the arms
+    "m1": "Method 1",
+    "m2": "Method 2",
+    "avg": "falling noise",
+    "flat": "constant noise, same total",
+    "even": "constant noise, same images",
+    "busy": "loud step",
+    "k8": "quiet step",
+    "smoothed": "quiet step + smoothing",
+    "rising": "rising noise",
+    BEST: "same images, best η",
+}
 OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
 FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
 Arms = Mapping[str, Sequence[Record]]  # the runs of each arm, seed by seed
@@ -51,7 +64,7 @@ def claim(arms: Arms, arm: str, rival: str) -> Claim:
     """An arm less another, over the seeds that both have: the first ones."""
     n = min(len(arms[arm]), len(arms[rival]))
     differences = {end: ends(arms[arm][:n], end) - ends(arms[rival][:n], end) for end in COMPARED}
-    return Claim(f"{arm} − {rival}", differences)
+    return Claim(f"{WORDS[arm]} − {WORDS[rival]}", differences)
 
 
 def judged(arms: Arms) -> tuple[list[Claim], list[Pair], list[str]]:
@@ -73,7 +86,7 @@ def summary(runs: Runs) -> str:
     lines = []
     for arm in TUNED_ARMS:
         accuracies = cause.tuning(arm, runs).values()
-        lines.append([arm, *(f"{np.mean(of_rate or np.nan):.2f}" for of_rate in accuracies)])
+        lines.append([WORDS[arm], *(f"{np.mean(of_rate or np.nan):.2f}" for of_rate in accuracies)])
     tuning = table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
     return "\n".join([judgement.shown(*judged(STUDY.arms(runs))), FIGURE, tuning])
 
@@ -108,7 +121,7 @@ def means(runs: Runs) -> str:
             lines.append(
                 {
                     "epochs": epochs,
-                    "arm": name,
+                    "arm": WORDS[name],
                     "n": len(records),
                     **{end: round(ends(records, end).mean(), 2) for end in ENDPOINTS},
                     "passed": np.median(updates) if updates else None,
@@ -135,44 +148,39 @@ def stages(runs: Runs) -> str:
     for epochs, arms in lengths(runs):
         for name, records in arms.items():
             columns = {column: by_stage(records, column).tolist() for column in OF_STAGE}
-            place = {"epochs": epochs, "arm": name, "stage": range(1, STAGES + 1)}
+            place = {"epochs": epochs, "arm": WORDS[name], "stage": range(1, STAGES + 1)}
             lines.append(pl.DataFrame({**place, **columns}))
     return pl.concat(lines).write_csv(float_precision=3, float_scientific=True)
 
 
 def draw(runs: Runs, file: Path) -> None:
-    """The differences, claims in blue, annealed ones hollow; δ and ‖w‖ by stage."""
+    """The differences, first those that are judged; δ and ‖w‖ by stage."""
     arms = STUDY.arms(runs)
-    claims = [claim(arms, *names) for names in (*CLAIMS, *ESTIMATES)]
-    with drawn(file, 3, 3.6, 4.6) as (forest, delta, norm):
-        for place, difference in enumerate(claims):
-            colour = COLOURS[0] if place < len(CLAIMS) else COLOURS[-1]
-            for end, lower, fill in zip(COMPARED, (0.0, 0.3), (colour, "white"), strict=True):
-                mean = mean_of(difference.differences[end])
-                forest.errorbar(
-                    mean.value,
-                    -place - lower,
-                    xerr=mean.value - mean.low,
-                    fmt="o",
-                    ms=3.5,
-                    lw=1,
-                    color=colour,
-                    mfc=fill,
-                    label=end if place == 0 else None,
-                )
-        names = [difference.name for difference in claims]
-        forest.set_yticks([-place for place in range(len(claims))], names)
-        forest.axvline(0, color=INK, lw=0.8)
-        forest.set_xlabel("points of test accuracy, 95 %")
-        forest.legend(loc="lower right")
+    looks = {
+        WORDS[name]: {"color": colour, "ls": style}
+        for name, (style, colour) in zip(
+            arms, itertools.product(("-", "--"), COLOURS), strict=False
+        )
+    }
+    with drawn(file, 3, 5.6, 3.9, 3.9) as (judged_axes, estimated_axes, delta_axes, norm_axes):
+        for axes, names, kind in (
+            (judged_axes, CLAIMS, "judged"),
+            (estimated_axes, ESTIMATES, "estimates"),
+        ):
+            judgement.forest(axes, [claim(arms, *pair) for pair in names])
+            axes.set_xlabel(f"{kind}: points of test accuracy, 95 %")
+        delta_axes.set(ylabel="δ of the step, at the end", yscale="log")
+        norm_axes.set(ylabel="‖w‖ at the end")
         numbers = range(1, STAGES + 1)
-        looks = itertools.product(("-", "--"), COLOURS)
-        for (name, records), (style, colour) in zip(arms.items(), looks, strict=False):
-            delta.plot(numbers, by_stage(records, "delta"), style, color=colour)
-            norm.plot(numbers, by_stage(records, "norm"), style, color=colour, label=name)
-        delta.set(xlabel="stage", xticks=numbers, ylabel="δ of the step, at the end", yscale="log")
-        norm.set(xlabel="stage", xticks=numbers, ylabel="‖w‖ at the end")
-        norm.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        for axes, column in ((delta_axes, "delta"), (norm_axes, "norm")):
+            lines = [
+                (WORDS[name], numbers, by_stage(records, column)) for name, records in arms.items()
+            ]
+            for name, *points in lines:
+                axes.plot(*points, **looks[name])
+            axes.set(xlabel="stage", xticks=numbers)
+            label_ends(axes, lines, looks)
+        plain_log(delta_axes.yaxis)
 
 
 TABLES = {

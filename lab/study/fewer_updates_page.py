@@ -13,7 +13,7 @@ import polars as pl
 
 from igo.ground.statistics import LEVEL, Array, mean_of
 from igo.report.comparison import Pair, adjusted, p_value, pair
-from lab.figures import COLOURS, GREY, INK, drawn
+from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, fewer_updates, table
 from lab.study.design import RECORDS, Record, Runs
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
@@ -227,6 +227,7 @@ def draw(runs: Runs, file: Path) -> None:
     """Test accuracy less cosine's, by updates and by time. A line joins cosine's own lengths."""
     arms = STUDY.arms(runs)
     accuracies = ends(arms, LONGEST)
+    n = len(accuracies[REFERENCE])
     costs = {
         "updates, of cosine's": {
             name: updates(arms, name) / updates(arms, REFERENCE) for name in ARMS
@@ -236,7 +237,7 @@ def draw(runs: Runs, file: Path) -> None:
     shorter = [name for name in ARMS if "of the epochs" in name]
     names = [name for name in ARMS if name != REFERENCE]
     less = {name: mean_of(accuracies[name] - accuracies[REFERENCE]) for name in names}
-    with drawn(file, 2, 4.6, 3.6) as axes:
+    with drawn(file, 4, 3) as axes:
         axes[1].sharey(axes[0])
         for ax, (label, cost) in zip(axes, costs.items(), strict=True):
             colours = iter(COLOURS)
@@ -251,9 +252,8 @@ def draw(runs: Runs, file: Path) -> None:
             ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)
             ax.set_xlabel(f"{label} ({LONGEST} epochs)")
-        n = len(accuracies[REFERENCE])
-        axes[0].set_ylabel(f"test accuracy less cosine's,\npoints, 95 %, {n} seeds")
-        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+            ax.set_ylabel(f"points above cosine,\n95 %, {n} seeds")
+        legend_above(axes[0])
 
 
 TABLES = {"fewer_updates_tuning.csv": tuning}

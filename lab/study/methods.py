@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from igo.ground.statistics import Estimate, reach
+from igo.report.draw import plain_log
 from lab.figures import COLOURS, drawn, forests
 from lab.study.design import Runs
 from lab.study.rows import Row, studies, table, title
@@ -34,9 +35,8 @@ FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100
 
 
 def difference(row: Row) -> str:
-    """The arms of a row by their numbers: ``3 − 1``."""
-    name, other_name = (title(row[name]).removeprefix("Method ") for name in ("first", "second"))
-    return f"{name} − {other_name}"
+    """The arms of a row: ``Method 3 − Method 1``."""
+    return f"{title(row['first'])} − {title(row['second'])}"
 
 
 def means(rows: Sequence[Row], runs: Runs) -> str:
@@ -66,7 +66,7 @@ def draw(rows: Sequence[Row], runs: Runs, path: Path) -> None:
     """The differences by endpoint, and accuracy and η/√b by epoch, of many passes."""
     arms = studies(rows)["cifar100_many"].arms(runs)
     n = len(arms["Method 1"])
-    with drawn(path, 3, 3.3, 3.1) as (forest, accuracy, noise):
+    with drawn(path, 3.2, 2.8, 2.8) as (forest, accuracy, noise):
         estimates: dict[str, list[Estimate]] = {}
         for row in rows:
             if row["family"] in FAMILIES:
@@ -92,3 +92,4 @@ def draw(rows: Sequence[Row], runs: Runs, path: Path) -> None:
         accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
         accuracy.legend()
         noise.set(xlabel="epoch", ylabel="η/√b", yscale="log")
+        plain_log(noise.yaxis)

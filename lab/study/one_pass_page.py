@@ -157,7 +157,7 @@ def tuning(runs: Runs) -> str:
 def draw(runs: Runs, file: Path) -> None:
     """Mean loss by updates, constants as a line; and the differences."""
     arms = STUDY.arms(runs)
-    with drawn(file, 2, 4.8, 3.6) as (curve, forest):
+    with drawn(file, 3.6, 3) as (curve, forest):
         constants = [arms["constant", b] for b in FRONTIER]
         points = [(records[0]["updates"], losses(records).mean()) for records in constants]
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=3, label="constant b")

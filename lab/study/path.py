@@ -37,11 +37,11 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
 }
-WORDS = {  # for the arms, in the figure
+WORDS = {  # what the page and the figure call the arms
     **{number: f"Method {number}" for number in "1234"},
-    "reversed": "its reversed order",
-    "late": "a late fall of η",
-    "quiet": "constant at η₁/4",
+    "reversed": "Method 2 reversed",
+    "late": "late fall",
+    "quiet": "η₁/4 throughout",
 }
 # At 80 epochs
 JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))
@@ -55,9 +55,9 @@ AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, the
 )
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
-    "p, of the sign-flip test, is adjusted (Holm). No p of equality is below 1. "
-    "Detectable: in points, with 80 % power at the first step of Holm. "
-    "Positive: the first arm is higher.\n"
+    "At 80 epochs, by running statistics. Positive: the first arm is higher. "
+    "p, of the sign-flip test, is adjusted (Holm); no p of equality is below 1. "
+    "Detectable: in points, with 80 % power at the first step of Holm.\n"
 )
 MEANS = (
     "Means in %: train / running / fresh. Of 80 epochs, medians: δ of the last, updates, seconds.\n"
@@ -101,7 +101,7 @@ def summary(runs: Runs) -> str:
 def _claims(arms: Arms) -> str:
     claims = [
         Claim(
-            f"{LONGEST} epochs, running: {arm} − {rival}",
+            f"{WORDS[arm]} − {WORDS[rival]}",
             {"difference": difference(arms, (arm, LONGEST), (rival, LONGEST))},
         )
         for arm, rival in JUDGED
@@ -120,7 +120,7 @@ def _estimates(arms: Arms) -> str:
     """The differences at each length by running statistics, and of the longest by fresh ones."""
     lines = []
     for arm, rival in ESTIMATED:
-        cells = [f"{arm} − {rival}"]
+        cells = [f"{WORDS[arm]} − {WORDS[rival]}"]
         for epochs, end in (*product(LENGTHS, ["end_accuracy"]), (LONGEST, "anew_accuracy")):
             mean = mean_of(difference(arms, (arm, epochs), (rival, epochs), end))
             cells.append(table.with_interval(*map(rounded, (mean.value, mean.low, mean.high))))
@@ -133,11 +133,11 @@ def _afterwards(arms: Arms) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
     for case, rival_case in AFTERWARDS:
-        cells = [" − ".join(f"{arm}@{epochs}" for arm, epochs in (case, rival_case))]
+        cells = [" − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in (case, rival_case))]
         for end in ENDPOINTS.values():
             cells.append(table.mean_with_interval(difference(arms, case, rival_case, end)))
         lines.append(cells)
-    return table.markdown(["arm@epochs", *ENDPOINTS], lines)
+    return table.markdown(["arm in epochs", *ENDPOINTS], lines)
 
 
 def _means(arms: Arms) -> str:
@@ -154,7 +154,7 @@ def _means(arms: Arms) -> str:
             for run in arms[arm, LONGEST]
         ]
         level, updates, seconds = np.nanmedian(np.array(costs, dtype=float), axis=0)
-        lines.append([arm, *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
+        lines.append([WORDS[arm], *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "δ", "updates", "seconds"]
     return table.markdown(head, lines)
@@ -165,7 +165,7 @@ def draw(runs: Runs, file: Path) -> None:
     arms = STUDY.arms(runs)
     names = [f"{WORDS[arm]} − {WORDS[rival]}" for arm, rival in ESTIMATED]
     n = len(arms["1", LONGEST])
-    with drawn(file, 2, 6.2, 4.2) as axes:
+    with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
         for ax, (statistics, end) in zip(axes, ENDPOINTS.items(), strict=True):
             estimates = {
@@ -176,4 +176,4 @@ def draw(runs: Runs, file: Path) -> None:
                 for epochs in LENGTHS
             }
             forests(ax, names, estimates)
-            ax.set_xlabel(f"points of test accuracy, {statistics} statistics, 95 %, {n} seeds")
+            ax.set_xlabel(f"points of test accuracy, {n} seeds, {statistics} statistics")

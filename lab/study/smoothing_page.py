@@ -11,6 +11,7 @@ from igo.ground.statistics import Array
 from lab.figures import COLOURS, drawn
 from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
+from lab.study.cause_page import WORDS
 from lab.study.design import Record, Runs
 from lab.study.judged import Claim, ends
 from lab.study.rows import MARGIN
@@ -27,7 +28,7 @@ def claims(arms: Arms) -> list[Claim]:
     """Smoothed less each of the others."""
     return [
         Claim(
-            f"{SMOOTHED} − {other}",
+            f"{WORDS[SMOOTHED]} − {other}",
             {end: ends(arms[SMOOTHED], end) - ends(arms[other], end) for end in ENDPOINTS},
         )
         for other in BATCHES
@@ -91,7 +92,7 @@ def summary(runs: Runs) -> str | None:
         norm = np.mean([record["norms"][-1] for record in finite])
         lines.append(
             [
-                name,
+                WORDS.get(name, name),
                 *(f"{cell:.3g}" for cell in cells),
                 f"{norm:.1f}",
                 f"{images:,.0f}",
@@ -116,12 +117,12 @@ def by_stage(records: Sequence[Record], column: str) -> Array:
 def draw(runs: Runs, file: Path) -> None:
     """The differences; by stage C²/16, and the variance of the step by its batches."""
     arms = STUDY.arms(runs)
-    with drawn(file, 3, 3.8, 3.2) as (forest, plain, step):
+    with drawn(file, 2.4, 2.6, 2.6) as (forest, plain, step):
         judged.forest(forest, claims(arms))
         forest.set_xlabel(f"points of test accuracy, 95 %, {len(arms[SMOOTHED])} seeds")
         for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
             finite, stages = [r for r in records if r["finite"]], range(1, STAGES + 1)
-            plain.plot(stages, by_stage(finite, "plain"), color=colour, label=name)
+            plain.plot(stages, by_stage(finite, "plain"), color=colour, label=WORDS.get(name, name))
             noise = by_stage(finite, "beside") * by_stage(finite, "squares")
             step.plot(stages, noise, color=colour)
         plain.set(xlabel="stage", ylabel="C²/16 at the point", yscale="log")

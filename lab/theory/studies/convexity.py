@@ -97,7 +97,7 @@ def curvatures() -> Records:
 def draw_widths(frames: Frames, path: Path) -> None:
     """Sampled |δ⁻| and d_m against a_m, with the printed and the exact bounds of d_m."""
     a = A_WIDTHS
-    with drawn(path, 2, 5, 3.4) as (delta_axes, width_axes):
+    with drawn(path, 3.4, 3.4) as (delta_axes, width_axes):
         for front, colour in ((True, BLUE), (False, AMBER)):
             rows = frames["width_bounds"].filter(front=front)
             delta_axes.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)

@@ -79,7 +79,7 @@ def smallest_rates(frames: Frames) -> dict[str, float]:
 def draw(frames: Frames, path: Path) -> None:
     """The smallest γ_m of p (cosine: that of p = 2), which must exceed 1/d_{m+1} (shaded)."""
     smallest = smallest_rates(frames)
-    with drawn(path, 1, 6.4, 4) as (axis,):
+    with drawn(path, 3.6) as (axis,):
         a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
         low, high = (1 / bound for bound in props.exact_width_bounds(a)[::-1])
         axis.fill_between(a, low, high, color=GREEN, alpha=0.15)

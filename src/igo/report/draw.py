@@ -171,7 +171,7 @@ def curves(
     ax.xaxis.set_major_formatter("{x:,.0f}")
     if groups:
         _limit(ax, table, metric)
-        _label_ends(ax, groups, looks)
+        label_ends(ax, groups, looks)
 
 
 def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
@@ -182,7 +182,7 @@ def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> Non
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
     if ax.get_xscale() == "log":
         plain_log(ax.xaxis)
-    _label_ends(ax, groups, looks)
+    label_ends(ax, groups, looks)
 
 
 def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
@@ -237,7 +237,7 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> None:
+def label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> None:
     """Write each label beside the end of its line, in its colour, no two on one another."""
     ax.autoscale_view()
     to_panel = ax.transScale + ax.transLimits  # It gives shares of the panel's width and height.
