@@ -1,7 +1,6 @@
-"""The controls of a plan, by η and b of each sample of both."""
+"""The controls of a plan, by η and b of each sample of both; test_curves walks through more."""
 
-import math
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -78,26 +77,7 @@ def test_the_reversed_control_has_the_stages_from_the_last_to_the_first(name: st
     stages = [row.stage for row in control.rows]
     assert stages == sorted(stages)
     assert stages[0] == 1
-
-
-@pytest.mark.parametrize("kind", ["rate", "noise", "reversed"])
-@pytest.mark.parametrize("name", [name for name in PLANS if name != "a part of an epoch"])
-def test_a_control_is_a_plan(name: str, kind: str) -> None:
-    """Its batches have each sample once an epoch, and its rows lead from each to the next."""
-    control = PLANS[name].control(kind)
-    updates = map(control.at, range(1, control.updates + 1))
-    place = number = 0
-    for update in updates:
-        number = number + 1 if update.start else 1
-        assert (update.start, update.batch) == (place % control.n, number)
-        place += update.batch_size
-    assert place == control.samples
-    for row, next_row in pairwise(control.rows):
-        assert row.kappa_m == pytest.approx(next_row.eta_m / row.eta_m)
-        assert row.lambda_m == pytest.approx(next_row.b_m / row.b_m)
-        assert row.gamma_m == pytest.approx(row.kappa_m / math.sqrt(row.lambda_m))
-    assert control.rows[-1].gamma_m is None
-    assert f"control={kind}" in str(control)
+    assert "control=reversed" in str(control)
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -113,6 +113,10 @@ def check(arguments: dict[str, Any]) -> None:
         samples += row.epochs * row.samples
     assert 0 <= arguments["samples"] - samples < max(stages[-1][1], 1) + 1e-9
     walk(plan, arguments["warmup_samples"], arguments["max_batch_size"] or n)
+    for kind, updates in (("rate", plan.updates), ("noise", plan.samples / first_row.b_m)):
+        control = plan.control(kind)
+        walk(control, arguments["warmup_samples"], n)
+        assert abs(control.updates - updates) <= 1
 
 
 def walk(plan: igo.Plan, warm: int, cap: int) -> None:
@@ -138,7 +142,7 @@ def walk(plan: igo.Plan, warm: int, cap: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ", "ignore:.* are left out")
-@pytest.mark.parametrize("plans", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("plans", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
     dice, refused = random.Random(plans), 0
     for _ in range(plans):

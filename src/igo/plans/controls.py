@@ -4,30 +4,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from igo.plans import batches
-from igo.plans.rows import Row, root
+from igo.plans.rows import Row, linked, rated
 
 CONTROLS = ("rate", "noise", "reversed")
 
 
-def rows_of(kind: str, rows: Sequence[Row], n: int, unit: int) -> list[Row]:
+def rows_of(kind: str, rows: Sequence[Row], n: int, unit: int) -> tuple[Row, ...]:
     """The rows of one of CONTROLS, see ``Plan.control``; batches are multiples of ``unit``."""
     if kind == "reversed":
-        return list(_reversed(rows, n))
+        return linked([*_reversed(rows, n)])
     first_row = rows[0]
-    updates, samples = first_row.batches, first_row.samples
-    if kind == "rate":
-        updates = sum(row.updates for row in rows)
-        samples = sum(row.epochs * row.samples for row in rows)
-    cut_rows = list(_cut(rows, updates, samples, unit))
-    # One of the two curves stays, and the other follows: η = η_1 φ √(b/b_1).
     eta_1 = first_row.eta_m / first_row.phi_m
-    roots = [root(row, cut_rows[0]) for row in cut_rows]
-    return [
-        replace(row, eta_m=eta_1 * row.phi_m * root_of_b)
-        if kind == "noise"
-        else replace(row, phi_m=row.eta_m / eta_1 / root_of_b)
-        for row, root_of_b in zip(cut_rows, roots, strict=True)
-    ]
+    if kind == "noise":
+        cut_rows = [*_cut(rows, first_row.batches, first_row.samples, unit)]
+        return rated(cut_rows, [row.phi_m for row in cut_rows], eta_1, by_rate=False)
+    updates = sum(row.updates for row in rows)
+    cut_rows = [*_cut(rows, updates, sum(row.epochs * row.samples for row in rows), unit)]
+    return rated(cut_rows, [row.eta_m / eta_1 for row in cut_rows], eta_1, by_rate=True)
 
 
 def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:
@@ -59,8 +52,6 @@ def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator
                     first_epoch=epoch,
                     epochs=epochs,
                     batches=count,
-                    updates=epochs * count,
-                    b_m=piece / count,
                     start=start,
                     samples=piece,
                 )

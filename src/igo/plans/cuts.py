@@ -6,26 +6,11 @@ A stage that ends inside an epoch, or in a stream, ends with a whole batch.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from igo.plans import batches
 from igo.plans.arguments import Arguments
 from igo.plans.curves import Stage
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Equal segments of one stage in ``epochs`` consecutive epochs; stage and epoch count from 1.
-
-    Each segment has ``samples`` of its epoch, from sample ``start`` on, in ``batches`` batches.
-    """
-
-    stage: int
-    first_epoch: int
-    epochs: int
-    start: int
-    samples: int
-    batches: int
+from igo.plans.rows import Row
 
 
 def equal_starts(args: Arguments, stages: int) -> list[int]:
@@ -45,8 +30,8 @@ def equal_starts(args: Arguments, stages: int) -> list[int]:
     return [0, *(warmup + (2 * m * samples + stages) // (2 * stages) for m in later_stages)]
 
 
-def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
-    """Yield the segments of all stages.
+def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
+    """Yield the rows of all stages; they have no η and no φ yet.
 
     No piece of an epoch is shorter than a batch of its stage: it belongs to its neighbour. So a
     stage that is shorter than its batch has one batch, and nothing is left of the stages that this
@@ -86,7 +71,14 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Segments]:
                 epochs, k = max((end - place) // n, 1), of_epochs[m]
             if samples < size:
                 break
-            yield Segments(m + 1, epoch + 1, epochs, start, samples, k)
+            yield Row(
+                stage=m + 1,
+                first_epoch=epoch + 1,
+                epochs=epochs,
+                batches=k,
+                start=start,
+                samples=samples,
+            )
             place += epochs * samples
             has_batches = True
 

@@ -6,7 +6,6 @@ what each stage asks for, ``cuts`` how it becomes whole batches, and η makes up
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +13,9 @@ from igo.plans import arguments, batches
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.plans.curves import rates_of_updates, stages_of_curves
-from igo.plans.cuts import Segments, cut, equal_starts
+from igo.plans.cuts import cut, equal_starts
 from igo.plans.profiles import CONSTANT, BatchSize, Profile, name_of
-from igo.plans.rows import Row, linked, root
+from igo.plans.rows import linked, rated
 from igo.plans.stages import Plan
 
 __all__ = ["Plan", "plan"]
@@ -177,20 +176,27 @@ def _plan(args: Arguments) -> Plan:
         depends_on_t=_depends_on_t(args),
     )
     stages = stages_of_curves(args, equal_starts(args, count))
-    segments = list(cut(args, stages))
-    last_segment = segments[-1]
+    cut_rows = list(cut(args, stages))
+    levels = [stages[row.stage - 1].level for row in cut_rows]
+    rows = rated(cut_rows, levels, args.learning_rate, by_rate=args.rate)
     # A stream's last samples, which fill no batch, are known once it is cut.
-    n = args.n or last_segment.start + last_segment.samples
-    levels = [stages[segment.stage - 1].level for segment in segments]
-    pairs = _applied(args, levels, segments)
+    n = args.n or rows[-1].start + rows[-1].samples
     if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
         if not args.n or any(start % n for start in (total, *(s.start for s in stages))):
             advice = "full batches must follow whole epochs of a data set of n samples"
             raise PlanError("final_updates", args.final_updates, advice)
-        segments.append(Segments(len(stages) + 1, total // n + 1, args.final_updates, 0, n, 1))
-        pairs.append((pairs[-1][0], 0.0))
-    eta_1, warmup = args.learning_rate, args.warmup_samples
-    plan = Plan(_rows(segments, pairs), n, eta_1, warmup, _shown(args))
+        final_row = replace(
+            rows[-1],
+            stage=len(stages) + 1,
+            first_epoch=total // n + 1,
+            epochs=args.final_updates,
+            batches=1,
+            phi_m=0.0,
+            start=0,
+            samples=n,
+        )
+        rows = linked([*rows, final_row])
+    plan = Plan(rows, n, args.learning_rate, args.warmup_samples, _shown(args))
     if args.clock == "samples":
         return plan
     return plan.with_rates(rates_of_updates(args, plan))
@@ -224,37 +230,3 @@ def _shown(args: Arguments) -> dict[str, Any]:
     if sizes := texts.pop("sizes"):
         texts["batch_size"] = name_of(sizes) if callable(sizes) else str(sizes)
     return texts
-
-
-def _applied(
-    args: Arguments, levels: Sequence[float], segments: Sequence[Segments]
-) -> list[tuple[float, float]]:
-    """η and φ of each segment; its level is φ, or η/η_1 where the plan is given by its rate.
-
-    b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
-    sample more or less. Where η is given, φ makes up for it. b_1 is that of the first segment.
-    """
-    pairs = []
-    for segment, level in zip(segments, levels, strict=True):
-        root_of_b = root(segment, segments[0])
-        if args.rate:
-            pairs.append((args.learning_rate * level, level / root_of_b))
-        else:
-            pairs.append((args.learning_rate * level * root_of_b, level))
-    return pairs
-
-
-def _rows(segments: Sequence[Segments], pairs: Sequence[tuple[float, float]]) -> tuple[Row, ...]:
-    """The rows of a plan, from η and φ of each segment."""
-    return linked(
-        [
-            Row(
-                **vars(segment),
-                updates=segment.epochs * segment.batches,
-                phi_m=phi,
-                eta_m=eta,
-                b_m=segment.samples / segment.batches,
-            )
-            for segment, (eta, phi) in zip(segments, pairs, strict=True)
-        ]
-    )

@@ -1,10 +1,9 @@
 """The rows of a plan, and an update of it, as plain data."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +21,19 @@ class Row:
     first_epoch: int
     epochs: int
     batches: int
-    updates: int
-    phi_m: float
+    updates: int = field(init=False)
+    phi_m: float = 1.0  # This and η are known once all rows are cut, see ``rated``.
     gamma_m: float | None = None
     kappa_m: float | None = None
     lambda_m: float | None = None
-    eta_m: float
-    b_m: float
+    eta_m: float = 1.0
+    b_m: float = field(init=False)
     start: int
     samples: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "updates", self.epochs * self.batches)
+        object.__setattr__(self, "b_m", self.samples / self.batches)
 
     @property
     def epoch_range(self) -> range:
@@ -88,10 +91,28 @@ class Update:
         return self.is_last_part and self.batch == self.batches
 
 
-def root(row: Any, first_row: Any) -> float:
-    """√(b/b_1) of a row; as these are given, a segment can be."""
+def root(row: Row, first_row: Row) -> float:
+    """√(b/b_1)."""
     square = row.samples * first_row.batches / (first_row.samples * row.batches)
     return math.pow(square, 0.5)  # math.sqrt would change the last bits of old plans.
+
+
+def rated(
+    rows: Sequence[Row], levels: Iterable[float], eta_1: float, *, by_rate: bool
+) -> tuple[Row, ...]:
+    """The rows with φ and η, of which the level of each is one: φ, or ``by_rate`` η/η_1.
+
+    b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
+    sample more or less. Where η is given, φ makes up for it. b_1 is that of the first row.
+    """
+    rated_rows = []
+    for row, level in zip(rows, levels, strict=True):
+        root_of_b = root(row, rows[0])
+        if by_rate:
+            rated_rows.append(replace(row, eta_m=eta_1 * level, phi_m=level / root_of_b))
+        else:
+            rated_rows.append(replace(row, eta_m=eta_1 * level * root_of_b, phi_m=level))
+    return linked(rated_rows)
 
 
 def linked(rows: Sequence[Row]) -> tuple[Row, ...]:

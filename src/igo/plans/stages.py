@@ -22,7 +22,7 @@ from igo.plans import batches
 from igo.plans.arguments import PlanError
 from igo.plans.controls import CONTROLS, rows_of
 from igo.plans.profiles import CONSTANT
-from igo.plans.rows import Row, Update, linked, root
+from igo.plans.rows import Row, Update, rated, root
 
 MOST_ROWS = 12  # print(plan) shows no more.
 FEW_STAGES = 20  # A cosine in as many is up to 0.08 η_1 above its own curve.
@@ -94,8 +94,8 @@ class Plan:
             total += f", {left_out:,} samples left out"
         if kind := self.arguments.get("control"):
             total += f", control={kind}"
-        elif self.updates != self.updates_at_constant_b:
-            total += f"; {self.updates_at_constant_b:,} with b constant"
+        elif self.rows[-1].phi_m and (at_b_1 := self.control("noise").updates) != self.updates:
+            total += f"; {at_b_1:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
         highest = max(self._levels)
@@ -124,15 +124,6 @@ class Plan:
     def updates(self) -> int:
         """Parameter updates in all."""
         return self._ends[-1] if self.rows else 0
-
-    @property
-    def updates_at_constant_b(self) -> int:
-        """The updates that the plan's samples would take in batches of b_1."""
-        first_row = self.rows[0]
-        b_1 = batches.count(first_row.samples, first_row.batches)
-        full_batches = sum(row.updates for row in self.rows if row.phi_m == 0)
-        epochs, rest = divmod(self.samples - full_batches * self.n, self.n)
-        return epochs * batches.count(self.n, b_1) + batches.count(rest, b_1) + full_batches
 
     @property
     def _follows_roughly(self) -> bool:
@@ -258,7 +249,7 @@ class Plan:
                 raise PlanError("control", kind, advice)
         # A data set need not be on the grid.
         unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
-        rows = linked(rows_of(kind, self.rows, self.n, unit))
+        rows = rows_of(kind, self.rows, self.n, unit)
         plan = replace(self, rows=rows, rates=(), arguments={**self.arguments, "control": kind})
         if not self.rates:
             return plan
@@ -268,12 +259,12 @@ class Plan:
 
     def with_rates(self, rates: Sequence[float]) -> Plan:
         """The plan with an η/η_1 for each update, of which a row has the mean."""
-        rows = []
-        for row, end in zip(self.rows, self._ends, strict=True):
-            mean = math.fsum(rates[end - row.updates : end]) / row.updates
-            phi = mean / root(row, self.rows[0])
-            rows.append(replace(row, eta_m=self.learning_rate * mean, phi_m=phi))
-        return replace(self, rows=linked(rows), rates=rates)
+        means = [
+            math.fsum(rates[end - row.updates : end]) / row.updates
+            for row, end in zip(self.rows, self._ends, strict=True)
+        ]
+        rows = rated(self.rows, means, self.learning_rate, by_rate=True)
+        return replace(self, rows=rows, rates=rates)
 
     def rates_in(self, plan: Plan, *, at_b_1: bool = False) -> Sequence[float]:
         """η/η_1 at the share of the samples where each update of another plan begins.
