@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,8 +32,6 @@ from igo.ground.ranks import Ranks
 VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
 FLAGS = {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help", "--version"}
 FLAGS |= VALUED
-# A run that these flags make would have no command in its record.
-REFUSED = "run|config-path|config-name|experimental-rerun"
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # They have no effect here.
 ALIASES = {  # Other programs call settings and options so.
     "lr": "learning_rate",
@@ -147,10 +144,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         return _in_launcher(lambda: program(settings, _names(overrides)), overrides)
 
     try:
-        if "--hydra-help" in words:
-            _print_hydra_help(main)
-        else:
-            main()
+        main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise _explained(error, config) from None
     # One run begins here, not in Hydra's job: Hydra would print a line of its own about an error.
@@ -209,14 +203,6 @@ def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
             traceback.print_exc()
         text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
         raise UserError(text) from None
-
-
-def _print_hydra_help(main: Callable[[], object]) -> None:
-    """Print Hydra's help, but for the flags that are refused here."""
-    sys.argv[1:] = ["--hydra-help"]  # Hydra knows no settings here.
-    with suppress(SystemExit), redirect_stdout(io.StringIO()) as output:
-        main()
-    print(re.sub(rf"^--(?:{REFUSED})\b.*\n(?: .*\n)*", "", output.getvalue(), flags=re.M))
 
 
 def config_dirs(hydra_config: DictConfig | HydraConf) -> list[str]:

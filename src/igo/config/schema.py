@@ -304,13 +304,7 @@ NO_EFFECT = (
     "dataset.file",
 )
 # Records of earlier versions may have these settings.
-GONE = (
-    "noise.batch_size",
-    "noise.online",
-    "engine.memory",
-    "engine.threads",
-    "schedule.growth",
-)
+GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads", "optimizer.timm")
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")

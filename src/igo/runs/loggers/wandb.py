@@ -131,7 +131,8 @@ class WandB(Logger):
         row, setting = dict(leaves(values)), setting_of(config)
         task = f"{data_set(row)}, {values['model']['name']}, {schedule}"
         values["schedule"]["name"] = schedule
-        if (gamma := config.schedule.gamma) is not None:  # It stands for κ/√λ.
+        gamma = config.schedule.gamma
+        if gamma is not None and not config.control:  # It stands for κ/√λ.
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
             values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
