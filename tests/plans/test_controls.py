@@ -74,6 +74,7 @@ def test_the_reversed_control_has_the_stages_from_the_last_to_the_first(name: st
     control = plan.control("reversed")
     np.testing.assert_allclose(by_sample(control), by_sample(plan)[:, ::-1], rtol=1e-12)
     assert control.updates == plan.updates
+    assert [row.phi_m for row in control.rows] == [row.phi_m for row in reversed(plan.rows)]
     stages = [row.stage for row in control.rows]
     assert stages == sorted(stages)
     assert stages[0] == 1

@@ -98,7 +98,7 @@ class Plan:
             total += f"; {at_b_1:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
-        highest = max(self._levels)
+        highest = max(self.rates or [row.eta_m / self.learning_rate for row in self.rows])
         if highest > 1 + SAME:
             total += f"; η rises to {highest:.5g} η_1"
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -250,11 +250,10 @@ class Plan:
         # A data set need not be on the grid.
         unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
         rows = rows_of(kind, self.rows, self.n, unit)
-        plan = replace(self, rows=rows, rates=(), arguments={**self.arguments, "control": kind})
-        if not self.rates:
+        arguments = {**self.arguments, "control": kind}
+        plan = replace(self, rows=rows, rates=self.rates[::-1], arguments=arguments)
+        if kind == "reversed" or not self.rates:
             return plan
-        if kind == "reversed":
-            return plan.with_rates(self.rates[::-1])
         return plan.with_rates(self.rates_in(plan, at_b_1=kind == "noise"))
 
     def with_rates(self, rates: Sequence[float]) -> Plan:
@@ -271,18 +270,15 @@ class Plan:
 
         With ``at_b_1`` it is multiplied by √(b_1/b), so that η/√b is the same where b is b_1.
         """
-        rates, starts = self._levels, list(self.starts())
+        rows, starts = self.rows, list(self.starts())
+        rates = self.rates or [
+            row.eta_m / self.learning_rate for row in rows for _ in range(row.updates)
+        ]
         if at_b_1:
-            roots = [root(row, self.rows[0]) for row in self.rows for _ in range(row.updates)]
+            roots = [root(row, rows[0]) for row in rows for _ in range(row.updates)]
             rates = [rate / root_of_b for rate, root_of_b in zip(rates, roots, strict=True)]
         places = (start * self.samples // plan.samples for start in plan.starts())
         return array("d", (rates[bisect_right(starts, place) - 1] for place in places))
-
-    @property
-    def _levels(self) -> Sequence[float]:
-        """η/η_1 of each update, without the warm-up."""
-        rows = self.rows
-        return self.rates or [r.eta_m / self.learning_rate for r in rows for _ in range(r.updates)]
 
     # These are cached because each update asks for them.
     @cached_property
