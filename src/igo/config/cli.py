@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -33,19 +32,38 @@ VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package
 FLAGS = {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help", "--version"}
 FLAGS |= VALUED
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # They have no effect here.
-ALIASES = {  # Other programs call settings and options so.
-    "lr": "learning_rate",
-    "bs": "batch_size",
-    "wd": "optimizer.weight_decay",
-    "amp": "engine.precision",
-    "gpu": "engine.device",
-    "max_epochs": "epochs",
-    "cuda": "gpu",
-    "wandb": "tracking",
-    "path": "dataset.root",
-    "min_lr": "schedule.floor",
-    "num_workers": "dataset.workers",
+HABITS = {  # What other programs call settings and, in the last lines, options.
+    "learning_rate": "lr",
+    "batch_size": "bs train_batch_size per_device_train_batch_size",
+    "max_batch_size": "b_max max_bs",
+    "epochs": "max_epochs num_train_epochs total_steps max_steps num_steps iters T_max",
+    "seed": "random_seed manual_seed",
+    "data_dir": "data_root data_path",
+    "runs_dir": "output_dir out_dir save_dir log_dir logdir",
+    "dataset.root": "path",
+    "dataset.workers": "num_workers",
+    "dataset.validation": "val_split",
+    "dataset.augment.flip": "augment",
+    "model": "arch net",
+    "optimizer": "opt",
+    "optimizer.weight_decay": "wd",
+    "optimizer.beta2": "betas",
+    "schedule.floor": "min_lr eta_min lr_min",
+    "schedule.warmup": "warmup_steps warmup_epochs warmup_ratio",
+    "schedule.share": "schedule.decay",
+    "engine.device": "gpu gpus devices",
+    "engine.precision": "amp dtype",
+    "engine.micro_batch_size": "gradient_accumulation_steps accumulate_grad_batches",
+    "tracking": "wandb",
+    "tracking.name": "run_name",
+    "gpu": "cuda",
+    "cosine": "cosine_annealing",
+    "exponential": "exp",
+    "polynomial": "poly",
+    "tensorboard": "tb",
+    "fashion_mnist": "mnist",
 }
+ALIASES = {word: name for name, words in HABITS.items() for word in words.split()}
 # Whoever looks for such a setting wants an unfinished run to go on.
 CONTINUES = re.compile("resum|continu|restart|checkpoint$|ckpt")
 # The files in conf/, which --help shows with their comments.
@@ -62,20 +80,14 @@ def hydra_program(program: Program, config: Path) -> None:
     pipe ends the program silently.
     """
     _prepare_process()
-    words = with_options(sys.argv[1:])
-    help_words = [word for word in words if word.split("=")[0] in ("--help", "-h")]
-    if help_words:
-        topic = help_words[0].partition("=")[2]
-        _reported(lambda: print(help_text(Path(sys.argv[0]).name, config, topic)))
-    else:
-        _reported(partial(_start, program, config, words))
-
-
-def _reported(function: Callable[[], object]) -> None:
-    """Call a function; what the user can fix ends the process with one line."""
     failure = ""
     try:
-        function()
+        words = with_options(sys.argv[1:])
+        help_words = [word for word in words if word.split("=")[0] in ("--help", "-h")]
+        if help_words:
+            print(help_text(Path(sys.argv[0]).name, config, help_words[0].partition("=")[2]))
+        else:
+            _start(program, config, words)
         sys.stdout.flush()  # Output that cannot be written raises here, not at the exit.
     except (BrokenPipeError, SystemExit) as error:
         # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
@@ -251,9 +263,11 @@ def _unknown_setting(name: str, config: Path) -> str:
         return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
     if name.endswith("._target_") and group in NAMES:
         return f"leave {group}= out: {name} takes its place"
-    if owners := [file for file in options(group) if {name, short_name} & settings_in(file)]:
+    words = {name} | ({short_name} - SETTINGS.keys())
+    if owners := [file for file in options(group) if words & settings_in(file)]:
         cures = ", ".join(f"{group}={file.stem}" for file in owners)
-        return f"{name} is no setting here: it belongs to {cures}"
+        hint = f"; that of wsd is {ALIASES[name]}" if name in ALIASES else ""
+        return f"{name} is no setting here: it belongs to {cures}{hint}"
     if name in group_names():
         return f"{name} is a group of settings: type {name}=OPTION or {name}.SETTING=VALUE"
     if CONTINUES.search(name):
@@ -262,8 +276,9 @@ def _unknown_setting(name: str, config: Path) -> str:
     if config.stem == "config":  # The training alone has groups.
         names |= {*SETTINGS, *group_names()}
     last_part = name.rpartition(".")[2]  # trainer.max_epochs means max_epochs.
+    namesakes = sorted(x for x in names if x.rpartition(".")[2] == last_part)
     # A guess never offers what deletes a run.
-    hint = nearest(ALIASES.get(last_part, name), names - {"fresh"})
+    hint = nearest(ALIASES.get(last_part) or [*namesakes, name][0], names - {"fresh"})
     return f"there is no setting '{name}'.{hint} (see --help)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
@@ -254,6 +255,10 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         if name in ("experiment", "debug", "sweep"):
             return UserError(f"the file of {name}=… must begin with the line # @package _global_")
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
+    if group_class := re.search(r"not a subclass of (\w+)Config", str(error)):
+        part = f"{group_class[1].lower()}."
+        settings = (f"{setting}=VALUE" for setting in SETTINGS if part in setting)
+        return UserError(f"{part[:-1]} is a group of settings: type {' or '.join(settings)}")
     kind = KINDS.get(type(error.child_node).__name__)
     if isinstance(error, ValidationError) and kind:
         return ConfigError(name, error.value, f"it must be {kind}")

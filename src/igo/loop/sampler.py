@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from igo.ground.seeds import generator
 from igo.loop.counter import Counter
@@ -140,6 +140,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
 def check_length(plan: Plan, data: object) -> None:
     """Raise a PlanError unless the data set has the plan's n samples."""
+    if isinstance(data, DataLoader):
+        raise PlanError("data", type(data).__name__, "give the data set of the loader")
     samples = len(data) if isinstance(data, Sized) else "no number of"
     if samples != plan.n:
         cure = "make the plan with n=len(data); a stream, without a length, takes igo.Counter"

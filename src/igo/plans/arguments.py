@@ -53,6 +53,18 @@ RULES: dict[str, Rule] = {
 WHOLE = {*RULES} - {"learning_rate", "split", "batch_ratio", "h", "epsilon", "alpha_0"}
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
 
+HABITS = {  # What other programs call an argument.
+    "learning_rate": "lr",
+    "batch_size": "bs",
+    "max_batch_size": "b_max max_bs",
+    "epochs": "num_epochs max_epochs",
+    "samples": "total_steps max_steps num_training_steps T_max",
+    "warmup_samples": "warmup warmup_steps warmup_epochs num_warmup_steps",
+    "floor": "min_lr eta_min",
+    "share": "decay",
+}
+ALIASES = {word: name for name, words in HABITS.items() for word in words.split()}
+
 
 class PlanError(ValueError):
     """An argument of ``plan``, of a sampler or of a schedule that is wrong, or a state that is.
@@ -285,7 +297,7 @@ def _check_names(
     for name, value in profile_values.items():
         if name not in signature:
             has = f"{label} has {', '.join(signature) or 'none'} of its own"
-            hint = nearest("learning_rate" if name == "lr" else name, known_names)
+            hint = nearest(ALIASES.get(name, name), known_names)
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
     for name, parameter in signature.items():
         if parameter.default is parameter.empty and profile_values.get(name) is None:
