@@ -131,7 +131,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
 
 
 def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
-    """And a table of b. A record is read as the same run, and its code is trusted or refused."""
+    """And a table of b. A record of before 1.0, with texts, is read as the same run."""
     words = with_options(
         [
             "model._target_=torch.nn.LazyLinear",
@@ -150,7 +150,13 @@ def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
     arguments = {"out_features": 10, "device": device, "bias": True}
     assert values["model"]["arguments"] == arguments
     assert (values["batch_size"], values["schedule"]["sizes"]) == (16, {0: 16, 0.5: 32})
-    values["optimizer"]["timm"] = False  # An earlier version had it.
+
+    values["schedule"] |= {"growth": "{0.5: 2.0}"}
+    del values["schedule"]["sizes"], values["schedule"]["arguments"]
+    call = f"torch.nn.LazyLinear(bias=True, device={device}, out_features=10)"
+    values["model"] = {"name": call, "timm": False, "width": None, "stem": None}
+    values["optimizer"] |= {"name": "torch.optim.RMSprop(alpha=0.9)"}
+    del values["optimizer"]["arguments"]
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(values))
     assert read_config(file, trust=True) == growing

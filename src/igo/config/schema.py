@@ -304,7 +304,13 @@ NO_EFFECT = (
     "dataset.file",
 )
 # Records of earlier versions may have these settings.
-GONE = ("noise.batch_size", "noise.online", "engine.memory", "engine.threads", "optimizer.timm")
+GONE = (
+    "noise.batch_size",
+    "noise.online",
+    "engine.memory",
+    "engine.threads",
+    "schedule.growth",
+)
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")
