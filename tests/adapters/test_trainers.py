@@ -64,8 +64,8 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Ran:
-    """What was trained."""
+class Run:
+    """The updates of a training, and the weights at its end."""
 
     rows: list[Row] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -93,14 +93,14 @@ def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def plain(job: Job) -> Ran:
+def plain(job: Job) -> Run:
     """The five lines, on two ranks. They stop and resume, each with its own random state."""
     if ranks() > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-    ran = Ran()
+    run = Run()
     saved: Any = None
     torch.manual_seed(0)
-    while not ran.weights:
+    while not run.weights:
         model = inner = network()
         optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
         if ranks() > 1:
@@ -118,15 +118,15 @@ def plain(job: Job) -> Ran:
             optimizer.zero_grad()
             (loss_of(model, batch, job) * update.weight).backward()
             optimizer.step()
-            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
+            run.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
             if batches.updates == job.stop:
                 states = [part.state_dict() for part in (inner, optimizer, schedule)]
                 saved = copy.deepcopy([*states, torch.get_rng_state()])
                 torch.manual_seed(1)
                 break
         else:
-            ran.weights = [parameter.item() for parameter in inner.parameters()]
-    return ran
+            run.weights = [parameter.item() for parameter in inner.parameters()]
+    return run
 
 
 class Killed(Exception):
@@ -135,14 +135,14 @@ class Killed(Exception):
 
 def lightning(
     job: Job, saving: Any = None, loader: Any = None, automatic: bool = False, **settings: Any
-) -> Ran:
+) -> Run:
     """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from igo.adapters.lightning import Graduated
 
-    ran = Ran()
+    run = Run()
     micro = job.device_samples and job.device_samples * ranks()
     graduated = Graduated(job.plan, seed=0, micro_batch_size=micro)
     parts: list[Tensor] = []
@@ -183,7 +183,7 @@ def lightning(
 
     class Recorder(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
-            if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
+            if job.stop is not None and not job.resume and len(run.rows) == job.stop:
                 raise Killed
 
         def on_train_batch_end(
@@ -193,7 +193,7 @@ def lightning(
             assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
             parts.append(batch)
             if graduated.update.is_last_part:
-                ran.add(torch.cat(parts), float(metrics["b_m"]), group["lr"])
+                run.add(torch.cat(parts), float(metrics["b_m"]), group["lr"])
                 parts.clear()
 
     at_stop = {"filename": "last", "every_n_train_steps": STOP} if job.stop else {}
@@ -214,19 +214,19 @@ def lightning(
     try:
         trainer.fit(module, **data, ckpt_path=str(job.folder / "last.ckpt") if job.resume else None)
     except Killed:
-        return ran
+        return run
     trainer.test(module, DataLoader(DATA), verbose=False)
-    ran.weights = [parameter.item() for parameter in module.parameters()]
-    return ran
+    run.weights = [parameter.item() for parameter in module.parameters()]
+    return run
 
 
-def transformers(job: Job, **settings: Any) -> Ran:
+def transformers(job: Job, **settings: Any) -> Run:
     """The adapter's Trainer; ``settings`` are its arguments."""
     from transformers import TrainingArguments
 
     from igo.adapters.transformers import GraduatedTrainer
 
-    ran = Ran()
+    run = Run()
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -238,13 +238,13 @@ def transformers(job: Job, **settings: Any) -> Ran:
 
     class Recorded(GraduatedTrainer):
         def training_step(self, model: Any, inputs: Any, *arguments: Any) -> Any:
-            if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
+            if job.stop is not None and not job.resume and len(run.rows) == job.stop:
                 raise Killed
             self.samples: list[Tensor] = []
             loss = super().training_step(model, inputs, *arguments)
             rate = self.optimizer.param_groups[0]["lr"]
             assert self.schedule.learning_rate == rate
-            ran.add(torch.cat(self.samples), self.update.batch_size, rate)
+            run.add(torch.cat(self.samples), self.update.batch_size, rate)
             return loss
 
         def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
@@ -253,7 +253,6 @@ def transformers(job: Job, **settings: Any) -> Ran:
             settings["return_outputs"] = True  # A Trainer may look at the outputs.
             return super().compute_loss(model, inputs, *arguments, **settings)[0]
 
-    here = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "seed": 0}
     arguments = TrainingArguments(
         str(job.folder),
         learning_rate=RATE,
@@ -265,7 +264,10 @@ def transformers(job: Job, **settings: Any) -> Ran:
         remove_unused_columns=False,
         per_device_train_batch_size=job.device_samples or N,
         ignore_data_skip=job.device_samples is not None,  # This has no effect.
-        **here,
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=0,
         **settings,
     )
     model, data = Model(), [{"x": sample} for sample in DATA]
@@ -276,11 +278,11 @@ def transformers(job: Job, **settings: Any) -> Ran:
     assert arguments.max_steps == settings.get("max_steps", -1)
     with suppress(Killed):
         trainer.train(str(job.folder / f"checkpoint-{STOP}") if job.resume else None)
-    ran.weights = [parameter.item() for parameter in model.parameters()]
-    return ran
+    run.weights = [parameter.item() for parameter in model.parameters()]
+    return run
 
 
-Way = Callable[[Job], Ran]
+Way = Callable[[Job], Run]
 IN_PARTS: Any = {"device_samples": 3}  # batches have 7, 8 and 15 samples
 OF_TOKENS = (transformers, {**IN_PARTS, "tokens": True})
 ADAPTERS = [*product((lightning, transformers), ({}, IN_PARTS)), OF_TOKENS]
@@ -297,7 +299,7 @@ def _trainers() -> None:
 @pytest.mark.parametrize("way", [lightning, transformers])
 def test_an_adapter_trains_the_plan(way: Way, tmp_path: Path) -> None:
     pytest.importorskip(way.__name__)
-    loop, run = (trained(Job(tmp_path)) for trained in (plain, way))
+    loop, run = plain(Job(tmp_path)), way(Job(tmp_path))
     assert (len(run.rows), run.rows) == (24, loop.rows)
     assert run.weights == pytest.approx(loop.weights, rel=1e-12)
 
@@ -365,7 +367,7 @@ def test_two_ranks_train_as_one_process(way: Way, options: dict[str, Any], tmp_p
     """
     run = plain(Job(tmp_path, **{**options, "device_samples": None}))
     ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(options))
-    shares = [Ran([Row(*row) for row in rows], weights) for rows, weights in ranks]
+    shares = [Run([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for row, *parts in zip(run.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == row.samples
         assert {part.rate for part in parts} == {row.rate}
@@ -382,8 +384,8 @@ def of_a_rank(way: str, folder: str, options: str = "{}") -> Any:
         job = Job(Path(folder), dropout=True)
         return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
     ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
-    ran = ways[way](Job(Path(folder), **json.loads(options)))
-    return [tuple(row) for row in ran.rows], ran.weights
+    run = ways[way](Job(Path(folder), **json.loads(options)))
+    return [tuple(row) for row in run.rows], run.weights
 
 
 @pytest.mark.slow
