@@ -20,7 +20,7 @@ def make() -> Iterator[Callable[..., Config]]:
     """As a sweep makes its runs: with a plan, and errors that name the run."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composer = Composer("config")
-        yield lambda *typed: composer.job(typed).config
+        yield lambda *words: composer.job(words).config
 
 
 ALONE = {  # A value, and the settings that do not allow it.

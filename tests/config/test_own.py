@@ -97,9 +97,8 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     (tmp_path / "other").mkdir()
     program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs", bare=True).good()
     own_rows, igos_rows = records(folder), records(run_folder(tmp_path / "other"))
-    nulls = {
-        name: None for name in own_rows[0] if name.startswith("delta_m")
-    }  # Its optimizer has none.
+    # An optimizer of one's own has no δ.
+    nulls = {name: None for name in own_rows[0] if name.startswith("delta_m")}
     assert own_rows == [row | nulls for row in igos_rows]
     assert "mine.sgd(decay=0.001)" in status(folder)["noise_law"]["why_null"]
     script = f"import igo; print(igo.load_run({str(folder)!r}, trust=True).model)"
@@ -143,7 +142,7 @@ def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
         ]
     )
     config = configure(*words)
-    assert signature(config) == "acac8c1141"  # Such a run has had this name.
+    assert signature(config) == "acac8c1141"  # A run before 1.0 has this name.
     growing = configure(*words, "batch_size={0:16,0.5:32}", "schedule=constant")
     values = yaml.safe_load(OmegaConf.to_yaml(asdict(growing)))
     device = {"_target_": "torch.device", "type": "cpu"}

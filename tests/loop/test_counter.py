@@ -82,19 +82,19 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     profile: Any = {"split": 0, "max_batch_size": 30, "stages": 5}
     plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, **profile)
     values = torch.randn(61, dtype=torch.float64, generator=torch.manual_seed(seed))
-    whole = igo.BatchSampler(plan, values, seed=seed)
+    batches = igo.BatchSampler(plan, values, seed=seed)
     # A rank may have one sample more than its share of a part: a batch of 3 is 2 and 1.
     most_samples = micro if ranks == 1 else max(2, -(-micro // ranks))
     samplers = [
         igo.BatchSampler(plan, values, seed=seed, rank=rank, ranks=ranks, micro_batch_size=micro)
         for rank in range(ranks)
     ]
-    for _ in whole.epochs():
+    for _ in batches.epochs():
         loops = [iter(sampler) for sampler in samplers]
         lengths = {len(sampler) for sampler in samplers}
         delivered = 0
-        for batch in whole:
-            update = whole.advance()
+        for batch in batches:
+            update = batches.advance()
             mean, samples, ends = 0.0, [], False
             while not ends:
                 parts = [next(loop) for loop in loops]

@@ -96,9 +96,9 @@ def composer(run: Run, spins: bool = False) -> None:
 def mmengine(run: Run, skips: bool = False) -> None:
     """By iteration. It looks for a sampler, and after a resume fetches what it had before."""
     assert not hasattr(run.loader.batch_sampler.sampler, "set_epoch")
-    first = run.batches.updates
+    updates = run.batches.updates
     endless = chain.from_iterable(run.loader for _ in count())
-    for batch in islice(endless, first if skips else 0, None):
+    for batch in islice(endless, updates if skips else 0, None):
         run.schedule.step()
         run.train(batch)
         if run.batches.done:
@@ -158,22 +158,20 @@ RIGHT = [imagenet, timm, composer, mmengine, by_next]
 def test_a_trainer_trains_the_plan_and_resumes(
     trainer: Callable[[Run], None], workers: int
 ) -> None:
-    whole = Run(workers=workers)
-    trainer(whole)
-    assert [samples for samples, _ in whole.updates] == [
-        samples for samples, _ in planned_updates()
-    ]
+    run = Run(workers=workers)
+    trainer(run)
+    assert [samples for samples, _ in run.updates] == [samples for samples, _ in planned_updates()]
     planned_rates = [rate for _, rate in planned_updates()]
-    assert [rate for _, rate in whole.updates] == pytest.approx(planned_rates, rel=1e-12)
-    start = Run(STOP)
+    assert [rate for _, rate in run.updates] == pytest.approx(planned_rates, rel=1e-12)
+    stopped_run = Run(STOP)
     with pytest.raises(Stopped):
-        trainer(start)
-    rest = Run(saved=start.schedule.state_dict(), workers=workers)
-    trainer(rest)
-    assert start.updates + rest.updates == whole.updates
-    finished = Run(saved=whole.schedule.state_dict())
-    for _ in range(2):  # as for update_bn, and to evaluate
-        assert sum(map(len, finished.loader)) == N
+        trainer(stopped_run)
+    resumed_run = Run(saved=stopped_run.schedule.state_dict(), workers=workers)
+    trainer(resumed_run)
+    assert stopped_run.updates + resumed_run.updates == run.updates
+    finished_run = Run(saved=run.schedule.state_dict())
+    for _ in range(2):  # The first is for update_bn, the second to evaluate.
+        assert sum(map(len, finished_run.loader)) == N
 
 
 def cycling(run: Run) -> None:

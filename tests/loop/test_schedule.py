@@ -1,100 +1,205 @@
-"""The plan: the paper's golden values, and PyTorch's own schedulers."""
+"""What ``Schedule`` writes into optimizers."""
 
-import math
-from functools import partial
+import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import configure
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import lr_scheduler
 
 import igo
-from igo.config.load import make_plan
-from igo.plans.profiles import paper_method
-
-PYTORCH = {
-    "schedule=graduated p=0.3": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.3),
-    "schedule=polynomial p=4": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=4.0),
-    "schedule=linear": lambda o: lr_scheduler.LinearLR(
-        o, start_factor=1.0, end_factor=0.0, total_iters=20
-    ),
-    "schedule=cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=20),
-    "schedule=exponential": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.95),
-    "schedule=step schedule.stages=20 schedule.gamma=0.7": lambda o: lr_scheduler.StepLR(
-        o, step_size=1, gamma=0.7
-    ),
-    "schedule=diminishing": lambda o: lr_scheduler.LambdaLR(o, lambda k: 1 / math.sqrt(k + 1)),
-    "schedule=diminishing schedule.form=inverse_time schedule.a=10": lambda o: (
-        lr_scheduler.LambdaLR(o, lambda k: 1 / (1 + 10 * k / 20))
-    ),
-    "schedule=constant": lambda o: lr_scheduler.ConstantLR(o, factor=1.0),
-}
+from igo.plans.plan import Plan
 
 
-@pytest.mark.parametrize("overrides", PYTORCH)
-def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str) -> None:
-    split = [] if "constant" in overrides else ["split=1"]
-    config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
-    plan = make_plan(config)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
-    scheduler, rates = PYTORCH[overrides](optimizer), []
-    for _ in range(20):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
+def plan(**changed: Any) -> Plan:
+    arguments = {"n": 12, "epochs": 5, "learning_rate": 0.1, "batch_size": 4, "p": 0.5, "split": 1}
+    return igo.plan("graduated", **{**arguments, **changed})
+
+
+def parameter() -> nn.Parameter:
+    return nn.Parameter(torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "tensor"),
+    [
+        ("SGD", {}, True),
+        ("AdamW", {}, True),
+        ("Adam", {"fused": True}, False),
+        ("Adafactor", {}, False),
+        ("Muon", {}, False),
+    ],
+)
+def test_each_group_follows_pytorchs_own_scheduler(
+    name: str, options: dict[str, Any], tensor: bool
+) -> None:
+    make = getattr(torch.optim, name)
+
+    def make_optimizer(rate: float) -> torch.optim.Optimizer:
+        second_rate = torch.tensor(rate / 10) if tensor else rate / 10
+        groups = [
+            {"params": [nn.Parameter(torch.ones(2, 2))]},
+            {"params": [nn.Parameter(torch.ones(2, 2))], "lr": second_rate},
+        ]
+        return make(groups, lr=rate, **options)
+
+    optimizer, their_optimizer = make_optimizer(0.1), make_optimizer(0.1)
+    tensor_rate = optimizer.param_groups[1]["lr"]
+    betas = optimizer.param_groups[0].get("betas")
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    scheduler = lr_scheduler.PolynomialLR(their_optimizer, total_iters=5, power=0.5)
+    for epoch in range(5):
+        for _ in range(3):
+            update = schedule.step()
+            assert update.epoch == epoch + 1
+            for group, their_group in zip(
+                optimizer.param_groups, their_optimizer.param_groups, strict=True
+            ):
+                assert float(group["lr"]) == pytest.approx(float(their_group["lr"]), rel=1e-6)
+        assert schedule.learning_rate == pytest.approx(update.row.eta_m, rel=1e-6)
+        their_optimizer.step()
         scheduler.step()
-    assert [stage.eta_m for stage in plan.rows] == pytest.approx(rates, rel=1e-12)
-    assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
+    assert optimizer.param_groups[0].get("betas") == betas
+    if tensor:
+        assert optimizer.param_groups[1]["lr"] is tensor_rate
 
 
-def test_cosine_power_is_between_its_published_end_points() -> None:
-    plan = make_plan(configure("schedule=cosine_power", "split=1", "epochs=100"))
-    q, halfway = 10.0, plan.rows[50]
-    assert plan.rows[0].phi_m == 1.0
-    assert halfway.phi_m == pytest.approx((q**1.5 - q) / (q**2 - q), rel=1e-12)  # cos(π/2) = 0
-    near_cosine = make_plan(
-        configure("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns.
+@pytest.mark.parametrize("order", ["schedule", "optimizer"])
+def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(order: str, tmp_path: Path) -> None:
+    """Through torch.distributed.checkpoint, which loads only what the new optimizer has already."""
+
+    def training() -> tuple[nn.Module, torch.optim.Optimizer]:
+        model = nn.Linear(1, 1)
+        groups: Any = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.02}]
+        return model, torch.optim.SGD(groups, lr=0.1)
+
+    def run(optimizer: torch.optim.Optimizer, schedule: igo.Schedule, steps: int) -> list[Any]:
+        rates = []
+        for _ in range(steps):
+            rates.append((schedule.step().learning_rate, schedule.get_last_lr()))
+            optimizer.step()
+        return rates
+
+    model, optimizer = training()
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    run(optimizer, schedule, 8)
+    save({"optimizer": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=tmp_path)
+    torch.save(schedule.state_dict(), tmp_path / "schedule.pt")
+    rates = run(optimizer, schedule, 7)
+
+    model, schedule_again = training()
+    fresh: Any = get_optimizer_state_dict(model, schedule_again)
+    if order == "schedule":
+        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
+        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
+        fresh = get_optimizer_state_dict(model, schedule_again)
+    load({"optimizer": fresh}, checkpoint_id=tmp_path)
+    set_optimizer_state_dict(model, schedule_again, fresh)
+    if order == "optimizer":
+        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
+        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
+    assert run(schedule_again, resumed, 7) == rates
+
+
+def test_timms_layer_decay_is_applied() -> None:
+    model: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model.group_matcher = lambda coarse: {"0": r"^0", "1": r"^1"}
+    timm = pytest.importorskip("timm.optim")
+    optimizer = timm.create_optimizer_v2(model, "sgd", lr=0.1, weight_decay=0.1, layer_decay=0.5)
+    their_optimizer = pytest.importorskip("timm.scheduler").PolyLRScheduler(
+        optimizer, t_initial=5, power=0.5
     )
-    cosine = make_plan(configure("schedule=cosine", "split=1", "epochs=100"))
-    for row, cosine_row in zip(near_cosine.rows, cosine.rows, strict=True):
-        assert row.phi_m == pytest.approx(cosine_row.phi_m, abs=1e-5)
+    factors = []
+    for epoch in range(5):
+        their_optimizer.step(epoch)
+        factors += 3 * [[group["lr"] for group in optimizer.param_groups]]
+    their_optimizer.step(0)
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    for rates in factors:
+        assert schedule.step().learning_rate == schedule.learning_rate
+        assert schedule.get_last_lr() == pytest.approx(rates, rel=1e-12)
+    assert len({*rates}) == 2
 
 
-GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
-    "method1": ([1563] * 5, [0.1] * 5, 312_600),
-    "method2": ([1563] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 312_600),
-    "method3": ([1563, 782, 391, 196, 98], [0.1] * 5, 121_200),
-    "method4": (  # 1563 (2/3)^m = 1563, 1042, 694.7, 463.1, 308.7, counted by hand
-        [1563, 1042, 695, 464, 309],
-        [0.1 * (math.sqrt(3) / 2) ** m for m in range(5)],
-        162_920,
-    ),
-}
+def test_several_optimizers_have_one_schedule_and_each_may_have_another_one_later() -> None:
+    the_plan = igo.plan("linear", n=40, epochs=5, batch_size=8, split=1)
+    muon = torch.optim.Muon([nn.Parameter(torch.ones(2, 2))], lr=0.02)
+    adamw = torch.optim.AdamW([parameter()], lr=0.1)
+    schedule = igo.Schedule([muon, adamw], igo.Counter(the_plan))
+    for m in range(5):
+        for _ in range(5):
+            schedule.step()
+            muon.step()
+            adamw.step()
+            rates = [optimizer.param_groups[0]["lr"] for optimizer in (muon, adamw)]
+            assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
+    igo.Schedule(adamw, igo.Counter(the_plan))  # A notebook's cell may run again.
+    igo.Schedule(adamw, igo.Counter(the_plan)).step()  # It goes on from its own rate.
+    adamw.step()
+    assert adamw.param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.parametrize("method", GOLDEN)
-def test_published_methods_have_their_published_numbers(method: str) -> None:
-    """By κ and λ of conf/schedule, and by ``igo.plan`` of the name."""
-    config = configure("experiment=cifar100", f"schedule={method}")
-    plan = make_plan(config)
-    batches, rates, updates = GOLDEN[method]
-    assert [stage.batches for stage in plan.rows] == batches
-    assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
-    etas = [stage.eta_m for stage in plan.rows]
-    assert etas == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
-    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(etas, rates, strict=True))
-    assert plan.updates == updates
-    if method != "method1":  # the others have one noise curve
-        curve = [2 ** (-m / 2) for m in range(5)]
-        assert [stage.phi_m for stage in plan.rows] == pytest.approx(curve, rel=1e-12)
-    assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
-        (epoch, 40) for epoch in (1, 41, 81, 121, 161)
-    ]
-    name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
-    assert str(name).startswith(f"Method {method[-1]}")
-    for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.
-        gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
-        assert paper_method(schedule, gamma, config.split) is None
-    assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None
-    by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
-    assert by_name().is_that_of(plan.identity)
-    assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
+@pytest.mark.parametrize("rate", ["of the moment", "none", "a tensor"])
+def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimizer(
+    rate: str,
+) -> None:
+    """In mid-warm-up, too, and before the first update after a resume."""
+    initial_rate: Any = torch.tensor(0.1, dtype=torch.float64) if rate == "a tensor" else 0.1
+    warming = plan(warmup_samples=24)
+
+    def training() -> tuple[torch.optim.Optimizer, igo.Counter]:
+        return torch.optim.SGD([parameter()], lr=initial_rate), igo.Counter(warming)
+
+    (stopped_optimizer, stopped_counter), (optimizer, counter) = training(), training()
+    schedule = igo.Schedule(stopped_optimizer, stopped_counter)
+    for _ in range(4):
+        schedule.step()
+    schedule = igo.Schedule(optimizer, counter)
+    optimizer.load_state_dict(copy.deepcopy(stopped_optimizer.state_dict()))
+    counter.load_state_dict(stopped_counter.state_dict())
+    options = {} if rate == "none" else {"lr": copy.deepcopy(optimizer.param_groups[0]["lr"])}
+    optimizer.add_param_group({"params": [parameter()], **options})
+    while not counter.done:
+        eta = schedule.step().learning_rate
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        assert rates == pytest.approx([eta, eta], rel=1e-12)
+
+
+@pytest.mark.parametrize("loop", ["skips", "steps", "overflows", "has no backward"])
+def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str) -> None:
+    """Not one whose first updates overflow in fp16, which has gradients and no step."""
+    batches_before = igo.Schedule(torch.optim.SGD([parameter()], lr=0.1), igo.Counter(plan()))
+    for _ in range(2):
+        batches_before.step()
+    weight = parameter()
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+    schedule = igo.Schedule(optimizer, igo.Counter(plan()))
+    schedule.load_state_dict(batches_before.state_dict())
+    schedule.step()
+    if loop == "skips":
+        with pytest.raises(RuntimeError, match="leave out what skips batches"):
+            schedule.step()
+        return
+    for _ in range(3):
+        if loop == "has no backward":
+            weight.grad = torch.ones(1)
+            optimizer.step()
+        else:
+            factor = 2.0**120 if loop == "overflows" else 1.0
+            scaler.scale((weight * factor).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        optimizer.zero_grad()
+        schedule.step()
+    assert (weight.item() == 1) == (loop == "overflows")
+    assert not weight._backward_hooks, "it costs nothing later"

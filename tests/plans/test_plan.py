@@ -85,7 +85,7 @@ def test_a_function_is_a_profile() -> None:
     arguments: dict[str, Any] = {"n": 100, "epochs": 5, "learning_rate": 0.1, "batch_size": 2}
     by_name = igo.plan("graduated", p=0.5, **arguments)
     assert igo.plan(lambda t: (1 - t) ** 0.5, **arguments).is_that_of(by_name.identity)
-    assert igo.plan(lambda at: math.sqrt((at.M - at.m + 1) / at.M), **arguments) == by_name
+    assert igo.plan(lambda t: math.sqrt((t.M - t.m + 1) / t.M), **arguments) == by_name
 
     def power(t: float, *, q: float) -> float:
         return float((1 - t) ** q)
@@ -104,7 +104,7 @@ def test_a_batch_follows_the_lowest_noise_so_far() -> None:
     """φ = 1, 1/2, 1, 1/4: b does not shrink where φ rises; η takes the rest."""
     phis = [1, 0.5, 1, 0.25]
     plan = igo.plan(
-        lambda at: phis[at.m - 1], n=1600, epochs=4, learning_rate=1, batch_size=4, split=0
+        lambda t: phis[t.m - 1], n=1600, epochs=4, learning_rate=1, batch_size=4, split=0
     )
     assert [stage.batches for stage in plan.rows] == [400, 100, 100, 25]
     assert [stage.eta_m for stage in plan.rows] == pytest.approx([1, 1, 2, 1], rel=1e-12)

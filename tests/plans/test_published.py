@@ -150,14 +150,14 @@ def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
 
 DOUBLING = {k / 10: size_in(30 * k) for k in range(10)}
 NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
-    "constant": (lambda epoch, before, total: 1.0, {}),
-    "cosine": (lambda epoch, before, total: (1 + math.cos(math.pi * epoch / EPOCHS)) / 2, {}),
-    "linear": (lambda epoch, before, total: 1 - before / total, {"clock": "updates"}),
+    "constant": (lambda epoch, k, total: 1.0, {}),
+    "cosine": (lambda epoch, k, total: (1 + math.cos(math.pi * epoch / EPOCHS)) / 2, {}),
+    "linear": (lambda epoch, k, total: 1 - k / total, {"clock": "updates"}),
     "polynomial": (
-        lambda epoch, before, total: (1 - before / total) ** 2,
+        lambda epoch, k, total: (1 - k / total) ** 2,
         {"clock": "updates", "p": 2},
     ),
-    "diminishing": (lambda epoch, before, total: 1 / math.sqrt(before + 1), {"clock": "updates"}),
+    "diminishing": (lambda epoch, k, total: 1 / math.sqrt(k + 1), {"clock": "updates"}),
 }
 GROWING = {
     **{f"(iii) {eta}": (growing_rate(eta), DOUBLING) for eta in (2, 5, 10)},

@@ -1,0 +1,100 @@
+"""The plan: the paper's golden values, and PyTorch's own schedulers."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from conftest import configure
+from torch.optim import lr_scheduler
+
+import igo
+from igo.config.load import make_plan
+from igo.plans.profiles import paper_method
+
+PYTORCH = {
+    "schedule=graduated p=0.3": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.3),
+    "schedule=polynomial p=4": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=4.0),
+    "schedule=linear": lambda o: lr_scheduler.LinearLR(
+        o, start_factor=1.0, end_factor=0.0, total_iters=20
+    ),
+    "schedule=cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=20),
+    "schedule=exponential": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.95),
+    "schedule=step schedule.stages=20 schedule.gamma=0.7": lambda o: lr_scheduler.StepLR(
+        o, step_size=1, gamma=0.7
+    ),
+    "schedule=diminishing": lambda o: lr_scheduler.LambdaLR(o, lambda k: 1 / math.sqrt(k + 1)),
+    "schedule=diminishing schedule.form=inverse_time schedule.a=10": lambda o: (
+        lr_scheduler.LambdaLR(o, lambda k: 1 / (1 + 10 * k / 20))
+    ),
+    "schedule=constant": lambda o: lr_scheduler.ConstantLR(o, factor=1.0),
+}
+
+
+@pytest.mark.parametrize("overrides", PYTORCH)
+def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str) -> None:
+    split = [] if "constant" in overrides else ["split=1"]
+    config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
+    plan = make_plan(config)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    scheduler, rates = PYTORCH[overrides](optimizer), []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert [stage.eta_m for stage in plan.rows] == pytest.approx(rates, rel=1e-12)
+    assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
+
+
+def test_cosine_power_is_between_its_published_end_points() -> None:
+    plan = make_plan(configure("schedule=cosine_power", "split=1", "epochs=100"))
+    q, halfway = 10.0, plan.rows[50]
+    assert plan.rows[0].phi_m == 1.0
+    assert halfway.phi_m == pytest.approx((q**1.5 - q) / (q**2 - q), rel=1e-12)  # cos(π/2) = 0
+    near_cosine = make_plan(
+        configure("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
+    )
+    cosine = make_plan(configure("schedule=cosine", "split=1", "epochs=100"))
+    for row, cosine_row in zip(near_cosine.rows, cosine.rows, strict=True):
+        assert row.phi_m == pytest.approx(cosine_row.phi_m, abs=1e-5)
+
+
+GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
+    "method1": ([1563] * 5, [0.1] * 5, 312_600),
+    "method2": ([1563] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 312_600),
+    "method3": ([1563, 782, 391, 196, 98], [0.1] * 5, 121_200),
+    "method4": (  # 1563 (2/3)^m = 1563, 1042, 694.7, 463.1, 308.7, counted by hand
+        [1563, 1042, 695, 464, 309],
+        [0.1 * (math.sqrt(3) / 2) ** m for m in range(5)],
+        162_920,
+    ),
+}
+
+
+@pytest.mark.parametrize("method", GOLDEN)
+def test_published_methods_have_their_published_numbers(method: str) -> None:
+    """By κ and λ of conf/schedule, and by ``igo.plan`` of the name."""
+    config = configure("experiment=cifar100", f"schedule={method}")
+    plan = make_plan(config)
+    batches, rates, updates = GOLDEN[method]
+    assert [stage.batches for stage in plan.rows] == batches
+    assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
+    etas = [stage.eta_m for stage in plan.rows]
+    assert etas == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
+    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(etas, rates, strict=True))
+    assert plan.updates == updates
+    if method != "method1":  # the others have one noise curve
+        curve = [2 ** (-m / 2) for m in range(5)]
+        assert [stage.phi_m for stage in plan.rows] == pytest.approx(curve, rel=1e-12)
+    assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
+        (epoch, 40) for epoch in (1, 41, 81, 121, 161)
+    ]
+    name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
+    assert str(name).startswith(f"Method {method[-1]}")
+    for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.
+        gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
+        assert paper_method(schedule, gamma, config.split) is None
+    assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None
+    by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
+    assert by_name().is_that_of(plan.identity)
+    assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
