@@ -1,7 +1,7 @@
 """The picture of docs/idea.md: python docs/idea.py writes docs/idea.png.
 
-Left, a loss and its smoothed versions (a closed form: Rastrigin in one dimension with Gaussian
-noise). Right, a plan of this project: one noise curve, shared between η and b in three ways.
+Above, a loss and its smoothed versions (a closed form: Rastrigin in one dimension with Gaussian
+noise). Below, a plan of this project: one noise curve, shared between η and b in three ways.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from igo.config.load import load, make_plan
 from igo.ground.files import CONF
 from igo.plans.plan import Plan
+from igo.report.draw import plain_log
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -44,7 +45,7 @@ def draw_smoothing(axes: Axes) -> None:
     for delta, colour in zip((0.55, 0.3, 0.15, 0.0), COLOURS, strict=True):
         label = "δ = 0: the loss itself" if delta == 0 else f"δ = {delta:g}"
         axes.plot(x, smoothed_rastrigin(x, delta), color=colour, label=label)
-    axes.set(xlabel="parameter x", ylabel="smoothed loss $\\hat f_\\delta(x)$")
+    axes.set(xlabel="parameter x", ylabel="smoothed loss $\\hat f_\\delta(x)$", ylim=(-1, 38))
     axes.set_title("Noise of size δ smooths the loss", loc="left")
     axes.legend(frameon=False, fontsize=9)
 
@@ -62,20 +63,21 @@ def draw_plans(noise: Axes, rates: Axes, batches: Axes) -> None:
     noise.set(ylabel="$\\delta_m/\\delta_1$", ylim=(0, 1.05))
     rates.set(ylabel="$\\eta_m$", ylim=(0, 0.105))
     batches.set(ylabel="$b_m$", yscale="log", xlabel="stage m")
+    plain_log(batches.yaxis)
     rates.legend(frameon=False, fontsize=9)
 
 
 def main() -> None:
     """Draw the figure."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    figure = plt.figure(figsize=(10, 4.6), layout="constrained")
-    grid = figure.add_gridspec(3, 2)
-    draw_smoothing(figure.add_subplot(grid[:, 0]))
-    noise, rates, batches = (figure.add_subplot(grid[row, 1]) for row in range(3))
-    draw_plans(noise, rates, batches)
+    figure, panels = plt.subplots(
+        4, 1, figsize=(4.8, 8.4), height_ratios=(2.4, 1, 1, 1), layout="constrained"
+    )
+    draw_smoothing(panels[0])
+    draw_plans(*panels[1:])
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (noise, rates):
+    for axes in panels[1:3]:
         axes.tick_params(labelbottom=False)
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=140)
 

@@ -16,7 +16,7 @@ from igo.report import report
 HERE = Path(__file__).parent
 RECORDS = HERE.parent / "results" / "records" / "cifar100_many.tar.xz"
 # Width and height in pixels, and the colour scheme: 0 is dark, 1 is light.
-DOCS = (1200, 2000, 1)
+DOCS = (600, 2500, 1)
 OTHERS = {"desktop": (1440, 3000, 1), "dark": (1440, 3000, 0), "tablet": (768, 3000, 1)}
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
 from igo.ground.files import CONF, write_atomically
-from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour
+from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour, plain_log
 from igo.runs.session import run
 
 mpl.use("Agg")
@@ -80,19 +80,20 @@ def main() -> None:
     lined = dict.fromkeys(("axes.edgecolor", "grid.color"), LINE.light)
     blank = dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER.light)
     with mpl.rc_context({**STYLE, **inked, **lined, **blank, "svg.hashsalt": "igo"}):
-        figure, axes = plt.subplots(2, 3, figsize=(11, 4.6), layout="constrained", sharex=True)
-        (planned, variance, noise), (rates, batches, accuracy) = axes
+        figure, axes = plt.subplots(3, 2, figsize=(5, 5.4), layout="constrained", sharex=True)
+        (planned, rates), (variance, batches), (noise, accuracy) = axes
         planned.set_yscale("log")
-        draw_one(planned, epochs, "planned", "planned and applied: $\\eta_m/\\sqrt{b_m}$")
+        draw_one(planned, epochs, "planned", "planned: $\\eta_m/\\sqrt{b_m}$")
         draw_one(variance, epochs, "gradient_variance", "measured: $C^2$")
-        draw_one(noise, epochs, "delta_measured", "so $\\delta = \\eta_m\\sqrt{C^2/b_m}$")
+        draw_one(noise, epochs, "delta_measured", "$\\delta = \\eta_m\\sqrt{C^2/b_m}$")
         draw_one(rates, epochs, "eta_m", "learning rate $\\eta_m$")
         draw_one(batches, epochs, "b_m", "batch size $b_m$")
         draw_one(accuracy, epochs, "test/accuracy", "test accuracy, %", 100)
-        for below in axes[1]:
+        for below in axes[-1]:
             below.set(xlabel="epoch")
         for panel in figure.axes:
             panel.margins(x=0.01)
+        plain_log(planned.yaxis)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     write_atomically(Path(__file__).with_suffix(".svg"), with_both_themes(file.getvalue()))
