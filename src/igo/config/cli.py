@@ -140,7 +140,8 @@ def fail(message: str) -> NoReturn:
 
 def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
-    sys.argv[1:] = _flags_last(words)
+    help_flags = {"--hydra-help"} & {*words}  # Beside it Hydra knows no settings.
+    sys.argv[1:] = help_flags or _flags_last(words)
     script = sys.argv[0]
     single_runs: list[tuple[DictConfig, HydraConf | None]] = []
 
