@@ -36,6 +36,7 @@ class OnlineRun:
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)  # epochs, in the order of their arrival
     events: list[str] = field(default_factory=list)  # what W&B measures of the machine
+    output: list[str] = field(default_factory=list)  # lines of the tab of logs
     files: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
@@ -160,6 +161,7 @@ class WandbServer:
         answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "RunResumeStatus": self._resume_status,
             "Run": self._show_run,
+            "RunHistoryKeys": self._show_keys,
             "UpsertBucket": self._upsert,
             "CreateRunFiles": self._create_files,
             "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
@@ -184,9 +186,11 @@ class WandbServer:
                 for number, line in enumerate(content["content"]):
                     row = json.loads(line)
                     run.history[content["offset"] + number] = row
-                    run.received.append(row["epoch"])
+                    run.received += [row["epoch"]] if "epoch" in row else []
             elif file == "wandb-events.jsonl":
                 run.events += content["content"]
+            elif file == "output.log":
+                run.output += content["content"]
             elif file == "wandb-summary.json":
                 run.files[file] = json.loads(content["content"][-1])
         if body.get("complete"):
@@ -226,11 +230,17 @@ class WandbServer:
             "tags": run.settings.get("tags") or [],
             "user": {"name": "somebody", "username": "somebody"},
             "historyKeys": None,
+            "group": run.settings.get("groupName"),
+            "jobType": run.settings.get("jobType"),
         }
         return {"project": {"run": run_fields}}
 
+    def _show_keys(self, variables: dict[str, Any]) -> dict[str, Any]:
+        last_step = self.runs[variables["name"]].rows[-1]["_step"]
+        return {"project": {"run": {"historyKeys": {"lastStep": last_step}}}}
+
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
-        name = variables["name"]
+        name = variables.get("name") or variables["id"]
         inserted = name not in self.runs
         settings = self.runs.setdefault(name, OnlineRun()).settings
         settings.update({key: value for key, value in variables.items() if value is not None})

@@ -18,10 +18,10 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path: Path) -> None:
-    command = (*TINY, "tracking=tensorboard")
-    killed = forge.run(tmp_path, *command, death=Death("igo.runs.checkpoint.save", 2, "after"))
-    assert killed.returncode != 0
-    forge.run(tmp_path, *command).good()
+    command, settings = (*TINY, "tracking=tensorboard"), {"igo.train.minutes.EVERY": 0}
+    death = Death("igo.runs.checkpoint.save", 2, "after")
+    assert forge.run(tmp_path, *command, death=death).returncode != 0
+    forge.run(tmp_path, *command, settings=settings).good()
     folder = run_folder(tmp_path)
     rows = records(folder, timings=True)
     curves = points(folder)
@@ -30,7 +30,11 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
         values = [value for _, value in curves[name]]
         assert values == pytest.approx([row[name] for row in rows], rel=1e-6)  # float32
     numbers = {name for row in rows for name, value in row.items() if value is not None}
-    assert set(curves) == numbers - {"epoch"}
+    minutes = {name for name in curves if name.startswith("minute/")}
+    assert set(curves) - minutes == numbers - {"epoch"}
+    # The third epoch, of two updates, has a point within it.
+    assert {step for name in minutes for step, _ in curves[name]} == {rows[2]["updates"] - 1}
+    assert len(minutes) == 5
 
 
 def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from conftest import TINY, Ended, records, run_folder, status
 from forked import Death, forge
-from recorded import edit
+from recorded import edit, record_runs
 from wandb_server import (
     FAST,
     KEY,
@@ -33,6 +33,7 @@ from wandb_server import (
 
 LONGER = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = "igo.runs.loggers.wandb.WandB.log"
+MINUTES = {"igo.train.minutes.EVERY": 0}  # Each update has a point, but the last of an epoch.
 PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 
 
@@ -148,17 +149,26 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
         server.rows_wanted = 3
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
-        ended = forge.run(tmp_path, *LONGER, death=PAUSE, **server.online, **FAST)
+        online = {**server.online, **FAST}
+        ended = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
         thread.join()
         assert ended.returncode == -signal.SIGKILL
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
-        ended = forge.run(tmp_path, *LONGER, **{**server.online, "HOME": "/proc/nowhere"}).good()
+        online["HOME"] = "/proc/nowhere"
+        ended = forge.run(tmp_path, *LONGER, settings=MINUTES, **online).good()
     assert ended.stderr == ""
-    assert "wandb" not in ended.stdout
-    assert list(server.runs.values()) == [run], "it is the same run"
-    assert_rows(run.rows, records(run_folder(tmp_path)))
-    assert (len(run.rows), run.exit_code) == (6, 0)
+    ((run_id, same_run),) = server.runs.items()
+    assert same_run is run
+    assert f"\nwandb {server.url}/team/igo/runs/{run_id}\n" in ended.stdout
+    last_line = next(line for line in ended.stdout.splitlines() if line.startswith("    6 "))
+    assert any(last_line in line for line in run.output), "W&B has the lines of the terminal"
+    expected = records(run_folder(tmp_path))
+    assert_rows([row for row in run.rows if "epoch" in row], expected)
+    ends = [record["updates"] for record in expected]
+    points = [row["minute/updates"] for row in run.rows if "epoch" not in row]
+    assert points == sorted({*range(1, ends[-1])} - {*ends})
+    assert (len(expected), run.exit_code, run.settings["jobType"]) == (6, 0, "train")
     assert run.settings["groupName"] == "digits, resnet8, graduated, p = 0.5, split ½"
     assert "system" in json.dumps(run.events), "W&B measures the machine"
     assert_key_is_nowhere(tmp_path)
@@ -211,3 +221,19 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: 
     assert ended.returncode == 1
     assert f"{running.name}: skipped: it is running" in ended.stdout
     assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} is damaged" in ended.stdout
+
+
+def test_the_verdict_of_a_sweep_is_a_note_of_its_online_runs(tmp_path: Path) -> None:
+    typed = ("-m", *TINY, "epochs=5", "schedule=method1,method3", "seed=0,1")
+    for method in ("schedule=method1", "schedule=method3"):
+        for folder in record_runs(tmp_path / "runs", method, "epochs=5", seeds=range(2)):
+            edit(folder / "status.json", wandb_id=folder.name)
+    with WandbServer() as server:
+        ended = forge.run(tmp_path, *typed, **server.online)
+        assert "warning: wandb did not take the verdict of the sweep" in ended.stderr
+        names = [file.parent.name for file in tmp_path.glob("runs/*/config.yaml")]
+        server.runs |= {name: OnlineRun() for name in names}
+        ended = forge.run(tmp_path, *typed, **server.online).good()
+        notes = [server.runs[name].settings["notes"] for name in names]
+    assert ended.stderr == ""
+    assert notes == ["No comparison can be decided: it needs 6 seeds that two settings share."] * 4

@@ -174,8 +174,10 @@ def _train_recorded(
 
     try:
         epochs.logger = loggers.start(training.config, folder, progress.records, terminal.warn)
+        if address := epochs.logger.address:
+            terminal.say(f"{training.config.tracking.tool} {address}")
         with terminal.progress(training.plan, progress.epoch) as bar:
-            loop.train(training, progress, bar, epochs.done, check_stop)
+            loop.train(training, progress, bar, epochs.done, check_stop, epochs.minute)
         epochs.logger.close()  # A run that is called finished logs no more rows.
     except BaseException as error:
         code = int(error.code or 1) if isinstance(error, Stopped) else 1
@@ -207,6 +209,10 @@ class _Epochs:
             self.write()
         else:
             self._state = copy.deepcopy(self._state)  # The next update changes its tensors.
+
+    def minute(self, point: Record) -> None:
+        """Take a point within an epoch."""
+        self.logger.log(point, point["minute/updates"])
 
     def write(self) -> None:
         """Write the epochs that are not written yet."""

@@ -20,10 +20,11 @@ from rich.console import Console
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
-from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
+from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
 from igo.ground.files import OBJECT, Record, read_json, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
+from igo.runs import loggers
 from igo.runs.find import LIST, LISTED
 from igo.runs.folder import epochs_done, read_status, setting_of, state_of
 from igo.runs.manifest import command, differences, now
@@ -286,9 +287,14 @@ def _show_results(sweep: Sweep) -> None:
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     output = str(sweep.folder / "report")
     composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
-    for section in report.run(composed, data):
+    sections = report.run(composed, data)
+    for section in sections:
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
             over = f"{report.difference(pair)} points over {counted(pair.n, 'seed')}"
             p = "" if pair.p_holm is None else f" (p {p_value(pair.p_holm)})"
             sweep.console.print(f"{names}: {over}: {pair.verdict}{p}")
+    verdict = " ".join(filter(None, (section.headline for section in sections)))
+    if verdict:
+        folders = [job.folder for job in sweep.runs]
+        loggers.conclude(sweep.runs[0].config, folders, verdict, warn)

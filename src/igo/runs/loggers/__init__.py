@@ -6,6 +6,7 @@ that has the records of the complete epochs, however often the run was killed. I
 
 - ``logs_again()``: whether it gets a finished run again whose command is typed once more;
 - ``advice(config, folder)``: a line that the user is told at the end of a run, or nothing;
+- ``conclude(config, folders, text)``: takes what the runs of a sweep have shown;
 - ``CURE``: what is said, beside the error, where it fails.
 """
 
@@ -25,8 +26,10 @@ Say = Callable[[str], None]  # shows a line to the user
 class Logger:
     """Takes the records of a run. This base class does nothing with them."""
 
+    address = ""  # where a person sees the run
+
     def log(self, metrics: Record, step: int) -> None:
-        """Take the record of one epoch; ``step`` is the epoch."""
+        """Take the record of an epoch, its step, or a point within one, whose step is an update."""
 
     def close(self, exit_code: int = 0) -> None:
         """Close the run; 0 means that it is finished."""
@@ -38,6 +41,7 @@ class Guarded(Logger):
     def __init__(self, tool: str, cure: str, warn: Say, start: Callable[[], Logger]) -> None:
         self._tool, self._cure, self._warn = tool, cure, warn
         self._logger = self._attempt(start) or Logger()
+        self.address = self._logger.address
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger."""
@@ -59,32 +63,36 @@ class Guarded(Logger):
 
 def check(config: Config) -> None:
     """Raise a UserError if the configured logger cannot log."""
-    if config.tracking.tool != "none":
-        _module(config).check(config)
+    _part(config, "check", lambda _: None)(config)
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Start the configured logger, and send it the records that it lacks."""
-    if config.tracking.tool == "none":
-        return Logger()
-    logger = _module(config)
-    begin = partial(logger.start, config, folder, records, warn)
-    return Guarded(config.tracking.tool, getattr(logger, "CURE", ""), warn, begin)
+    begin = partial(_part(config, "start", lambda *_: Logger()), config, folder, records, warn)
+    return Guarded(config.tracking.tool, _part(config, "CURE", ""), warn, begin)
 
 
 def logs_again(config: Config) -> bool:
     """Whether the configured logger gets a finished run again."""
-    if config.tracking.tool == "none":
-        return False
-    return bool(getattr(_module(config), "logs_again", lambda: True)())
+    has_logger = config.tracking.tool != "none"
+    return has_logger and bool(_part(config, "logs_again", lambda: True)())
 
 
 def advice(config: Config, folder: RunFolder) -> str:
     """What the user is told of the configured logger at the end of a run; it may be nothing."""
+    return str(_part(config, "advice", lambda *_: "")(config, folder))
+
+
+def conclude(config: Config, folders: Sequence[RunFolder], text: str, warn: Say) -> None:
+    """Tell the configured logger what the runs of a sweep have shown."""
+    try:
+        _part(config, "conclude", lambda *_: None)(config, folders, text)
+    except Exception as error:  # Loggers raise anything, and their services may be dead.
+        warn(f"{config.tracking.tool} did not take the verdict of the sweep ({first_line(error)})")
+
+
+def _part(config: Config, name: str, default: Any) -> Any:
+    """What the file of the configured logger has under a name, or the default."""
     if config.tracking.tool == "none":
-        return ""
-    return str(getattr(_module(config), "advice", lambda *_: "")(config, folder))
-
-
-def _module(config: Config) -> Any:
-    return importlib.import_module(f"{__name__}.{config.tracking.tool}")
+        return default
+    return getattr(importlib.import_module(f"{__name__}.{config.tracking.tool}"), name, default)

@@ -85,6 +85,15 @@ def advice(config: Config, folder: RunFolder) -> str:
     return f"W&B is offline; to send it: {shlex.join(words)}" if offline else ""
 
 
+def conclude(config: Config, folders: Sequence[RunFolder], text: str) -> None:
+    """Make the text the note of each online run."""
+    if config.tracking.mode == "online":
+        for folder in folders:
+            run = _run_there(config, str(folder.status().get("wandb_id")))
+            run.notes = text
+            run.update()
+
+
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     if config.tracking.mode == "disabled":
@@ -142,7 +151,7 @@ class WandB(Logger):
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
             silent=True,
-            console="off",
+            console="wrap" if mode == "online" else "off",  # It is W&B's tab of logs.
             disable_git=True,  # W&B would look where the run was started, not where igo's code is.
             git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
             git_remote_url=status.get("remote"),
@@ -162,6 +171,7 @@ class WandB(Logger):
                 dir=str(folder.path.resolve().parent),
                 project=tracking.project,
                 entity=tracking.entity,
+                job_type="train",
                 group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task[:LONGEST_NAME],
                 tags=[*filter(None, tags), schedule.partition(",")[0][:LONGEST_TAG]],
                 name=(tracking.name or title)[:LONGEST_NAME],
@@ -179,26 +189,32 @@ class WandB(Logger):
                 file = Path(self._run.dir) / name
                 file.write_bytes(patch)
                 self._run.save(str(file), base_path=self._run.dir, policy="now")
+        self.address = self._run.url or "" if mode == "online" else ""
+        self._run.define_metric("minute/updates")
+        for name in ("train/loss", "eta_m", "b_m", "delta_m"):
+            self._run.define_metric(f"minute/{name}", step_metric="minute/updates")
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
         over_epochs("updates", summary="last")
         for split in ("test", "validation"):
             over_epochs(f"{split}/accuracy", summary="max,last")
             over_epochs(f"{split}/loss", summary="min,last")
-        # Each epoch is one row, in their order, so the number of rows gives the last epoch.
-        rows = int(self._run.starting_step or 0)
-        # Offline, W&B's own files of the earlier starts have those rows already.
-        self._last_step = rows if mode == "online" else len(records)
+        # A row's step is its updates, so the next step of W&B's run tells which rows it has.
+        self._updates = int(self._run.starting_step or 0) - 1
+        if mode == "offline" and records:  # W&B's own files of the earlier starts have these.
+            self._updates = records[-1]["updates"]
         for record in records:
             self.log(record, record["epoch"])
 
     def log(self, metrics: Record, step: int) -> None:
-        """See Logger. An epoch that has its row is skipped, even if it was trained again."""
-        if step <= self._last_step:
+        """See Logger. What has its row is skipped, even if it was trained again."""
+        updates = metrics.get("updates", step)
+        if updates <= self._updates:
             return
-        self._last_step = step
+        self._updates = updates
+        row = {name: value for name, value in metrics.items() if value is not None}
         with _or_teardown():
-            self._run.log({key: value for key, value in metrics.items() if value is not None})
+            self._run.log(row, step=updates, commit=True)
             # W&B's summary would keep an earlier stage's value; a null accuracy is not new.
             names = [key for key, value in metrics.items() if value is None and "/" not in key]
             if names:
@@ -288,8 +304,9 @@ def _send(place: Path, target: TrackingConfig) -> str:
             f" {shlex.join(words)} to send it there"
         )
     records = read_records(place, status.get("epochs"))
-    rows = _rows_there(config, status["wandb_id"])
-    if rows >= len(records):
+    updates = _updates_there(config, status["wandb_id"])
+    rows = sum(record["updates"] <= updates for record in records)
+    if rows == len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
     logger = WandB("online", config, RunFolder(place), records, stats=False)
     logger.close(int(status.get("state") != "finished"))
@@ -297,21 +314,28 @@ def _send(place: Path, target: TrackingConfig) -> str:
     return f"{epochs} sent{f', {rows} were there' if rows else ''}"
 
 
-def _rows_there(config: Config, run_id: str) -> int:
-    """How many rows of a run the server has; 0 if it does not know the run, or does not answer.
+def _updates_there(config: Config, run_id: str) -> int:
+    """The updates of a run's last row on the server; 0 without one, or without an answer.
 
     Raises:
         UserError: they are of another run than the configuration's.
     """
+    try:
+        run = _run_there(config, run_id)
+        updates, values = int(run.lastHistoryStep), run.config
+    except Exception:  # W&B raises its own, or any other after a strange answer.
+        return 0
+    if updates > 0 and (values.get("setting"), values.get("seed")) != (
+        setting_of(config),
+        config.seed,
+    ):
+        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
+    return updates
+
+
+def _run_there(config: Config, run_id: str) -> Any:
+    """A run as the server has it."""
     import wandb
 
     entity = f"{config.tracking.entity}/" if config.tracking.entity else ""
-    try:
-        api = wandb.Api(timeout=INIT_TIMEOUT)
-        run = api.run(f"{entity}{config.tracking.project}/{run_id}")
-        rows, values = int(run.historyLineCount or 0), run.config
-    except Exception:  # W&B raises its own, or any other after a strange answer.
-        return 0
-    if rows and (values.get("setting"), values.get("seed")) != (setting_of(config), config.seed):
-        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
-    return rows
+    return wandb.Api(timeout=INIT_TIMEOUT).run(f"{entity}{config.tracking.project}/{run_id}")

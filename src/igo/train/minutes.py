@@ -1,0 +1,54 @@
+"""Points within an epoch, one each minute, for those who watch a long one."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from igo.ground.files import Record
+from igo.noise.noise import Noise
+from igo.plans.stages import Update
+from igo.train.record import Training, planned_delta
+
+EVERY = 60.0  # seconds
+
+
+class Minutes:
+    """Tells, each minute of an epoch, the mean loss since the minute before, and η, b and δ.
+
+    A point is told a minute late: by then its loss has been copied from the device, and the host
+    has not waited. Of several ranks' losses it has this rank's.
+
+    Args:
+        run: the training.
+        reference: C² and ‖∇f‖ at its start, for δ.
+        tell: gets each point; its names are those of records behind ``minute/``.
+    """
+
+    def __init__(
+        self, run: Training, reference: Noise | None, tell: Callable[[Record], None]
+    ) -> None:
+        self._run, self._reference, self._tell = run, reference, tell
+        self._time, self._batches = time.monotonic(), 0  # of the newest point
+        self._point: Record = {}  # It is not told yet; its loss is a tensor.
+
+    def take(self, update: Update, sums: Sequence[Tensor], shares: Sequence[int]) -> None:
+        """Take an update; each batch so far has a sum of losses, another one, and its samples."""
+        now = time.monotonic()
+        if now - self._time < EVERY:
+            return
+        if self._point:
+            self._tell(self._point | {"minute/train/loss": self._point["minute/train/loss"].item()})
+        loss = torch.stack(sums[2 * self._batches :: 2]).sum() / sum(shares[self._batches :])
+        eta, size = update.learning_rate, update.batch_size
+        row = replace(self._run.plan.at(update.number).row, eta_m=eta, b_m=size)
+        self._point = {
+            "minute/updates": update.number,
+            "minute/train/loss": loss.to("cpu", non_blocking=True),
+            "minute/eta_m": eta,
+            "minute/b_m": size,
+            "minute/delta_m": planned_delta(self._run.config, row, self._reference),
+        }
+        self._time, self._batches = now, len(shares)
