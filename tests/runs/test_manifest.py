@@ -95,6 +95,7 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
 
 def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """They decide the bits, and the CPU's name does not tell."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     record = {"hardware": {"instructions": machine.instructions()}}
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     here = {"instructions": machine.instructions()}
