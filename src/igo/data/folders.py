@@ -180,7 +180,7 @@ def content(splits: Sequence[Images]) -> Iterator[bytes]:
     """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
     names = np.concatenate([images.names for images in splits])
     sizes = np.concatenate([images.stamps[:, 0] for images in splits])
-    # Sorted, because a file system lists its files in any order.
+    # They are sorted, because a file system lists its files in any order.
     for index in np.argsort(names):
         yield b"%b\0%d\n" % (names[index], sizes[index])
     for name in names[spread(names, MOST_READ)]:

@@ -130,7 +130,7 @@ def fits(value: Any, kind: Any) -> bool:
 @contextmanager
 def durable(path: Path) -> Iterator[IO[bytes]]:
     """Replace a file by what the body writes, once that is on the disk; or leave the old one."""
-    # In the same folder, because a rename is atomic only within one file system.
+    # It is in the same folder, because a rename is atomic only within one file system.
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)

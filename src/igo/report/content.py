@@ -14,7 +14,7 @@ from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.differences import differ_in_both, ratio, ratios
 from igo.report.draw import Figure
-from igo.report.grouping import names_in
+from igo.report.grouping import constants, names_in
 from igo.report.names import constant_noise, labels, shared
 from igo.report.results import Results, commands, mixed
 from igo.report.target import NEEDED, needed
@@ -86,17 +86,17 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     all_labels = labels(task)
     row_labels = {row["setting"]: all_labels[row["setting"]] for row in rows}
     task_names = [name for name in names_in(task) if name.startswith(TASK)]
-    constant_names = [name for name in names_in(task) if task[name].n_unique() == 1]
-    ground = ", ".join(shared(rows[0], [name for name in constant_names if name not in task_names]))
+    ground = ", ".join(shared(rows[0], [n for n in constants(task) if n not in task_names]))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
     # In a difference constant noise comes second, else the setting of lower mean.
-    constants = set(constant_noise(task)["setting"])
-    settings.sort(key=lambda setting: setting in constants)
+    without_decay = set(constant_noise(task)["setting"])
+    settings.sort(key=lambda setting: setting in without_decay)
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from constant noise are shown first.
-    accuracy.sort(key=lambda pair: pair.second not in constants)
-    columns = NEEDED.keys() & results.runs.columns  # There are some if there is a target.
+    accuracy.sort(key=lambda pair: pair.second not in without_decay)
+    # There are some if there is a target.
+    columns = [name for name in NEEDED if name in results.runs.columns]
     notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
     return Section(
         name=f"task-{number}",

@@ -34,8 +34,8 @@ METRICS = (
 
 def constants(settings: DataFrame) -> Record:
     """What all settings have in common, without null."""
-    columns = {name: settings[name].unique() for name in names_in(settings)}
-    return {name: v[0] for name, v in columns.items() if len(v) == 1 and v[0] is not None}
+    values = {name: settings[name].unique() for name in names_in(settings)}
+    return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
 
 
 def names_in(settings: DataFrame) -> list[str]:

@@ -26,7 +26,8 @@ def shared(row: Record, names: Collection[str]) -> list[str]:
     """What settings have in common, in words; ``row`` is one of them."""
     # How C² is measured changes no training.
     told_names = [name for name in names if name not in FACTS and not name.startswith("noise.")]
-    own_names = set(filter(of_schedule, row)) - set(names)  # Only this row has these values.
+    # What else this row's schedule has is its own, and must not name the schedule of all.
+    own_names = set(filter(of_schedule, row)) - set(names)
     values = {name: value for name, value in row.items() if name not in own_names}
     return words(values, told_names)
 

@@ -1,6 +1,5 @@
 """How many updates and images a run needs to reach a test accuracy, and what most runs need."""
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 from polars import DataFrame
+from scipy.special import bdtr
 
 from igo.ground.errors import require
 from igo.ground.numbers import BETWEEN, fault
@@ -21,8 +21,8 @@ NEVER = math.inf  # A run that never reaches its target comes after all that do.
 
 def check_target(target: float | None) -> None:
     """Raise a ConfigError unless a target is a share of 1, or None."""
-    wrong = target is not None and fault(target, BETWEEN)
-    require(not wrong, "target", target, f"{wrong}: 36 % of test accuracy is 0.36")
+    reason = target is not None and fault(target, BETWEEN)
+    require(not reason, "target", target, f"{reason}: 36 % of test accuracy is 0.36")
 
 
 def with_target(runs: DataFrame, folders: Sequence[Path], target: float | None) -> DataFrame:
@@ -43,9 +43,9 @@ def with_target(runs: DataFrame, folders: Sequence[Path], target: float | None) 
 def needed(runs: DataFrame, setting: int) -> dict[str, str]:
     """In words, how many runs of a setting reach the target, and the medians of NEEDED."""
     group = runs.filter("counted", setting=setting)
-    reached = int((group["target_updates"] < NEVER).sum())
+    hits = int((group["target_updates"] < NEVER).sum())
     medians = {words: median(group[name].to_list()) for name, words in NEEDED.items()}
-    return {"reached by": f"{reached} of {len(group)}", **medians}
+    return {"reached by": f"{hits} of {len(group)}", **medians}
 
 
 def median(values: Sequence[float]) -> str:
@@ -53,13 +53,14 @@ def median(values: Sequence[float]) -> str:
 
     The interval is Thompson's (1936), and needs six values.
     """
-    ordered, n = sorted(values), len(values)
-    tails = itertools.accumulate(math.comb(n, i) / 2**n for i in range(n))
-    outside = sum(2 * tail <= 1 - CONFIDENCE for tail in tails)
-    middle = _shown(statistics.median(ordered))
-    if not outside or ordered[outside - 1] == NEVER:
+    ranking, n = sorted(values), len(values)
+    # The interval goes from the value of this rank to that of the same rank from the end. Fewer
+    # than ``rank`` values are below the median with a chance of (1 − CONFIDENCE)/2 at most.
+    rank = int((2 * bdtr(range(n), n, 0.5) <= 1 - CONFIDENCE).sum())
+    middle = _shown(statistics.median(ranking))
+    if not rank or ranking[rank - 1] == NEVER:
         return middle
-    return f"{middle} [{_shown(ordered[outside - 1])}, {_shown(ordered[n - outside])}]"
+    return f"{middle} [{_shown(ranking[rank - 1])}, {_shown(ranking[n - rank])}]"
 
 
 def _shown(value: float) -> str:
