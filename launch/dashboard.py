@@ -59,11 +59,6 @@ class Settings:
     entity: str | None = None
 
 
-def default_project() -> str:
-    """The W&B project in which runs are by default."""
-    return str(OmegaConf.load(CONF / "tracking" / "wandb.yaml").project)  # It reads WANDB_PROJECT.
-
-
 def dashboard(project: str, entity: str) -> Workspace:
     """The dashboard."""
     import wandb_workspaces.reports.v2 as wr
@@ -142,7 +137,9 @@ def run(composed: DictConfig) -> None:
     """Save the dashboard."""
     settings, _ = split_off(composed, Settings)
     try:
-        workspace = dashboard(settings.project or default_project(), settings.entity or "")
+        # Runs have the project of this file by default; it reads WANDB_PROJECT.
+        project = settings.project or OmegaConf.load(CONF / "tracking" / "wandb.yaml").project
+        workspace = dashboard(project, settings.entity or "")
     except ImportError as error:
         raise UserError(f"{error}: {install('dashboard')} brings it") from None
     print(f"saved {save(workspace)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from typing import Any
@@ -50,23 +51,23 @@ class GridSweeper(BasicSweeper):
     def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
         """The words of each run: those of ``params``, a sweep's file, then the typed ones."""
         for name, value in self.params.items():
-            as_typed = isinstance(value, str | int | float)  # as Hydra's own schema has it
-            allowed = "it must be as typed, such as 0.1,0.5 or range(8)"
-            require(as_typed, f"hydra.sweeper.params.{name}", value, allowed)
+            as_typed = isinstance(value, str | int | float)  # Hydra's own schema allows these.
+            advice = "it must be as typed, such as 0.1,0.5 or range(8)"
+            require(as_typed, f"hydra.sweeper.params.{name}", value, advice)
         params = self._parse_config()
         # `sweep=NAME` chose the file of the params, which is read by now; no run has that setting.
         words = [*params, *(word for word in arguments if not word.startswith("sweep="))]
         overrides = parser.parse_overrides(words)
         names = [override.get_key_element().lstrip("+~") for override in overrides]
-        choices = []  # for each word, what stands in its place in the runs
+        choices = []  # For each word these are what stands in its place in the runs.
         for place, (word, override) in enumerate(zip(words, overrides, strict=True)):
-            several = override.is_sweep_override()
+            is_sweep = override.is_sweep_override()
             # The last of several words for one setting counts. One of the file or one with many
             # values must go, or the grid would have them too; Hydra itself decides among the rest.
             comes_again = names[place] in names[place + 1 :]
-            if comes_again and (several or place < len(params)):
+            if comes_again and (is_sweep or place < len(params)):
                 continue
-            if several:  # `p=0.1,0.5` is p=0.1 and p=0.5
+            if is_sweep:  # The word `p=0.1,0.5` stands for p=0.1 and p=0.5.
                 split = self.split_arguments([override], None)[0]
                 choices.append([line for (line,) in split])
             else:
@@ -80,8 +81,8 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         results = self.launcher.launch(self.lines(parser, arguments), initial_job_idx=0)
         for result in results:
-            with redirect_stderr(io.StringIO()):  # its line beside that of the error
-                _ = result.return_value  # raises the error of the run
+            with redirect_stderr(io.StringIO()):  # Hydra prints a line beside that of the error.
+                _ = result.return_value  # It raises the error of the run.
         return results
 
 
@@ -96,48 +97,48 @@ class SweepLauncher(Launcher):
     ) -> None:
         """Called by Hydra, before any run."""
         self._hydra = config.hydra
-        sweeper = get_class(config.hydra.sweeper._target_)
-        allowed = "it asks for each run's result, which igo's launchers do not return;"
-        allowed += " add hydra/launcher=basic"
-        chosen = config.hydra.runtime.choices["hydra/sweeper"]
-        require(issubclass(sweeper, BasicSweeper), "hydra/sweeper", chosen, allowed)
+        require(
+            issubclass(get_class(config.hydra.sweeper._target_), BasicSweeper),
+            "hydra/sweeper",
+            config.hydra.runtime.choices["hydra/sweeper"],
+            "it asks for each run's result, which igo's launchers do not return; add"
+            " hydra/launcher=basic",
+        )
 
-    def go(self, lines: Sequence[Sequence[str]], runner: Callable[..., None]) -> list[JobReturn]:
-        """Run these command lines by a function, see ``igo.sweep.launch.launch``.
-
-        Hydra gets no results: the sweep prints them itself.
-        """
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Called by Hydra, which gets no results: the sweep prints them itself."""
         from igo.sweep.launch import launch
 
-        launch(self._hydra, self._retry_failed, lines, runner)
+        launch(self._hydra, self._retry_failed, job_overrides, self.runner())
         return []
+
+    @abstractmethod
+    def runner(self) -> Callable[..., None]:
+        """What executes or submits the runs of a sweep."""
 
 
 class LocalLauncher(SweepLauncher):
     """Runs side by side on this machine, see igo.sweep.local."""
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Called by Hydra."""
+    def runner(self) -> Callable[..., None]:
+        """Check the settings."""
         from igo.config.load import split_off
         from igo.sweep.local import Local, run_all
 
         settings, _ = split_off(OmegaConf.create(self._settings), Local, "hydra.launcher.")
-        return self.go(job_overrides, lambda sweep: run_all(sweep, settings))
+        return lambda sweep: run_all(sweep, settings)
 
 
 class SlurmLauncher(SweepLauncher):
     """Runs as SLURM jobs, see igo.sweep.slurm."""
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Called by Hydra."""
+    def runner(self) -> Callable[..., None]:
+        """Check the settings; those that are not igo's go to submitit."""
         from igo.config.load import split_off
         from igo.sweep.slurm import Slurm, check, submit
 
-        settings, rest = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
-        others = {str(name): value for name, value in rest.items()}
+        settings, options = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
         check(settings)
-        return self.go(job_overrides, lambda sweep: submit(sweep, settings, others))
+        return lambda sweep: submit(sweep, settings, options)

@@ -23,7 +23,7 @@ from igo.ground.files import PACKAGE, Record, opened
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, path_of
 
-TRAIN = PACKAGE.parent / "train.py"  # in a clone
+TRAIN = PACKAGE.parent / "train.py"  # A clone has it.
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Job:
 
     overrides: tuple[str, ...]
     config: Config
-    label: str = ""  # the overrides that not all runs of its sweep have
+    label: str = ""  # It has the overrides that not all runs of the sweep have.
 
     @cached_property
     def folder(self) -> RunFolder:

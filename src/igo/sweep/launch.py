@@ -33,7 +33,7 @@ from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # A job of SLURM's queue, waiting or running, has the run.
 DAMAGED = "damaged"  # The run's files are not as it wrote them.
-QUEUE: Record = {**LISTED, "queue": OBJECT}  # the kind of what is read of a sweep's record
+QUEUE: Record = {**LISTED, "queue": OBJECT}  # A sweep's record has these entries.
 STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "new")
 
 
@@ -49,21 +49,11 @@ class Sweep:
         self.name = f"{choice}-{digest[:8]}"
         self.runs, self.console = runs, console
         fresh = " without fresh=true" if runs[0].config.fresh else ""
-        self.again = f"the same command{fresh}"  # for messages: it continues
+        self.again = f"the same command{fresh}"  # Messages say that it continues the sweep.
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
-        self.damaged: dict[str, str] = {}  # runs whose records cannot be read, and why
-        jobs: list[tuple[str, str]] = []  # the SLURM jobs of these runs, in all sweeps
-        files = self.folder.parent.glob(f"*/{LIST}")
-        # A run may be in several sweeps. The newest file is read last, and its job counts.
-        for file in sorted(files, key=lambda path: path.lstat().st_mtime):
-            with suppress(UserError):  # It is another sweep's, and cannot be read.
-                queue = read_json(file, QUEUE).get("queue") or {}
-                jobs += [(run, str(queue[run])) for run in names if run in queue]
-        job_ids = _jobs_in_queue() if jobs and shutil.which("squeue") else set()
-        # If a run has several jobs, the one that is still in the queue has the run.
-        queue = {run: job_id for run, job_id in jobs if job_id in job_ids}
-        self.queue, self.in_slurm = dict(jobs) | queue, set(queue)
+        self.damaged: dict[str, str] = {}  # It tells, by run, why a record cannot be read.
+        self.queue, self.in_slurm = _slurm_jobs(self.folder.parent, names)
 
     def write(self) -> None:
         """Write sweep.json."""
@@ -107,6 +97,20 @@ def why(folder: Path) -> str:
         return str(error)
     stopped = f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
     return str(status.get("error") or stopped)
+
+
+def _slurm_jobs(sweeps: Path, runs: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+    """The SLURM job of each run that has one, by all sweeps; and the runs that are in the queue."""
+    jobs: list[tuple[str, str]] = []
+    # A run may be in several sweeps. The newest file is read last, and its job counts.
+    for file in sorted(sweeps.glob(f"*/{LIST}"), key=lambda path: path.lstat().st_mtime):
+        with suppress(UserError):  # The record of another sweep may be damaged.
+            queue = read_json(file, QUEUE).get("queue") or {}
+            jobs += [(run, str(queue[run])) for run in runs if run in queue]
+    ids_in_queue = _jobs_in_queue() if jobs and shutil.which("squeue") else set()
+    # If a run has several jobs, the one that is still in the queue has the run.
+    jobs_in_queue = {run: job_id for run, job_id in jobs if job_id in ids_in_queue}
+    return dict(jobs) | jobs_in_queue, set(jobs_in_queue)
 
 
 def _jobs_in_queue() -> set[str]:
@@ -204,7 +208,8 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     With ``save_model`` the models of finished runs are written.
     """
     states, console = sweep.states(), sweep.console
-    counts_by_code: Counter[str] = Counter()  # finished runs, by what their code differs in
+    # It counts the finished runs by that in which their code differs.
+    counts_by_code: Counter[str] = Counter()
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # W&B has groups.
         if states[job.name] == "finished":

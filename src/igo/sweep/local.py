@@ -25,8 +25,8 @@ from igo.runs.stopping import STOPPING, handled
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, why
 
-LOOK_EVERY = 1.0  # seconds between two readings of the records of what runs
-LOST = 255  # multiprocessing's exit code of a process whose server was killed
+LOOK_EVERY = 1.0  # The records of what runs are read again after so many seconds.
+LOST = 255  # multiprocessing gives it to a process whose server was killed.
 
 
 @dataclass
@@ -51,9 +51,9 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     )
     queue = list(sweep.jobs)
     processes: dict[ForkServerProcess, tuple[Job, str | None]] = {}
-    signals: list[int] = []  # those that have arrived
-    passed_on = 0  # how many of them the runs have got, at most two
-    epochs: dict[str, int] = {}  # how many each run has done, by its name
+    signals: list[int] = []  # It has those that have arrived.
+    passed_on = 0  # The runs have got so many of them, at most two.
+    epochs: dict[str, int] = {}  # It has the epochs that each run has done.
     bar = Progress(
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )

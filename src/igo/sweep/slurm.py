@@ -46,7 +46,7 @@ class Slurm:
     array_parallelism: Annotated[int | None, AT_LEAST_ONE] = None
     array_size: Count = 1000
     max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
-    setup: Any = field(default_factory=list)  # one line or several
+    setup: Any = field(default_factory=list)  # It is one line, or a list of lines.
     additional: dict[str, Any] | None = None
 
 
@@ -69,7 +69,7 @@ def check(settings: Slurm) -> None:
             )
 
 
-def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[str, Any]) -> None:
+def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> None:
     """Submit the sweep's runs to SLURM; ``more_options`` go to submitit as they are."""
     options = {**asdict(settings), **more_options}
     per_job, array_size = settings.runs_per_job, settings.array_size
