@@ -100,14 +100,14 @@ def record_of(
     """The record of a finished epoch, without its seconds."""
     measurement, reference = _resolved(results.noise, run.data.n), progress.reference
     eta, beta = results.learning_rate, run.optimizer.param_groups[0].get("momentum")
-    means = replace(stage, eta_m=eta, b_m=results.batch_size)
-    delta = planned_delta(run.config, means, reference)
+    config, b = run.config, results.batch_size
+    delta = _delta(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
 
     def level(variance: float | None) -> float | None:
         if measurement is None or variance is None or math.isinf(variance):
             return None
         noise_of_end = replace(measurement, variance=variance)
-        delta_of_end = _delta(run.config, means, beta or 0.0, noise_of_end)
+        delta_of_end = _delta(config, eta, b, beta or 0.0, noise_of_end)
         # With δ_m = 0 a batch is all samples, which is gradient descent on f itself.
         return 0.0 if delta == 0 and delta_of_end is not None else delta_of_end
 
@@ -122,7 +122,7 @@ def record_of(
         **({"skipped": results.skipped} if run.engine.scaler.is_enabled() else {}),
         "samples": progress.samples,
         "eta_m": eta,
-        "b_m": results.batch_size,
+        "b_m": b,
         "beta_m": beta,
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
@@ -168,16 +168,18 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    return _delta(config, stage, config.optimizer.momentum, reference)
+    return _delta(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
 
 
-def _delta(config: Config, row: Row, momentum: float, measurement: Noise | None) -> float | None:
-    """δ of a row's η and b; None if no δ is known."""
+def _delta(
+    config: Config, eta: float, b: float, momentum: float, measurement: Noise | None
+) -> float | None:
+    """δ of η and b; None if it is not known."""
     if measurement is None or not config.optimizer.formula:
         return None
     return noise.noise_level(
-        row.eta_m,
-        row.b_m,
+        eta,
+        b,
         measurement.variance,
         optimizer=config.optimizer.name,
         momentum=momentum,
