@@ -44,16 +44,16 @@ def test_a_finished_run_does_not_answer_for_other_data(finished: Path, tmp_path:
     data = status(finished)["data"]
     assert (data["name"], data["n"]) == ("fashion_mnist", 120)
     message = start(finished, finished / "b").error()
-    both = str(finished / "a"), str(finished / "b")
-    for part in (*both, "data_dir", "fresh", data["fingerprint"]):
+    folders = str(finished / "a"), str(finished / "b")
+    for part in (*folders, "data_dir", "fresh", data["fingerprint"]):
         assert part in message
     shutil.copytree(finished / "runs", tmp_path / "runs")
     shutil.copytree(finished / "a", tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
     downloads = Death("torchvision.datasets.FashionMNIST.download")
     for name in ("moved", "missing"):  # the same data elsewhere, and none
-        again = start(tmp_path, tmp_path / name, downloads).good()
-        assert "finished before;" in again.stdout
-        assert not again.stderr
+        process = start(tmp_path, tmp_path / name, downloads).good()
+        assert "finished before;" in process.stdout
+        assert not process.stderr
 
 
 def other_versions(file: Path) -> None:
@@ -67,9 +67,9 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     shutil.copytree(finished / "runs", tmp_path / "runs")
     file = run_folder(tmp_path) / "status.json"
     other_versions(file)
-    ended = start(tmp_path, finished / "a").good()
-    assert "finished before under commit c0ffeec0ff, now " in ended.stdout
-    assert "torch 1.13, now 2." in ended.stdout
+    process = start(tmp_path, finished / "a").good()
+    assert "finished before under commit c0ffeec0ff, now " in process.stdout
+    assert "torch 1.13, now 2." in process.stdout
     edit(file, plan="0" * 10)
     assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
     shutil.rmtree(tmp_path / "runs")
@@ -86,11 +86,13 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning
     assert status(tmp_path)["versions"] == status(finished)["versions"]
-    (earlier,) = status(tmp_path)["earlier"]  # of the start that trained the first epoch
-    assert (earlier["code"], earlier["versions"]["torch"]) == ("0" * 10, "1.13")
+    (earlier_start,) = status(tmp_path)["earlier"]  # It trained the first epoch.
+    assert (earlier_start["code"], earlier_start["versions"]["torch"]) == ("0" * 10, "1.13")
     assert status(tmp_path)["after_epoch"] == 1
     assert "finished before under commit c0ffeec0ff" in start(tmp_path, finished / "a").stdout
-    assert manifest.earlier(status(tmp_path), 1) == [earlier], "the last start trained nothing"
+    assert manifest.earlier(status(tmp_path), 1) == [earlier_start], (
+        "the last start trained nothing"
+    )
 
 
 def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,10 +100,10 @@ def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     record = {"hardware": {"instructions": machine.instructions()}}
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    here = {"instructions": machine.instructions()}
+    hardware = {"instructions": machine.instructions()}
     assert re.fullmatch(
         r"instructions (\w+), now \1, oneDNN AVX2",
-        manifest.differences(record, configure(*TINY), here),
+        manifest.differences(record, configure(*TINY), hardware),
     )
 
 
@@ -111,12 +113,12 @@ def test_code_is_that_which_the_losses_depend_on(
     shutil.copytree(PACKAGE, tmp_path / "igo")
     monkeypatch.setattr(manifest, "PACKAGE", tmp_path / "igo")
     code = manifest.code.__wrapped__  # it is remembered
-    before = code()
+    first_code = code()
     for room, changes in (("report", False), ("runs", False), ("plans", True), ("train", True)):
         with (tmp_path / "igo" / room / "__init__.py").open("a") as file:
             file.write("# changed\n")
-        assert (code() != before) == changes, room
-        before = code()
+        assert (code() != first_code) == changes, room
+        first_code = code()
 
 
 def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +127,12 @@ def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     file, content = project / "model.py", b"width = 9  # \xe9\0\n"
 
     def git(*words: str) -> None:
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
-                       cwd=project, check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
+            cwd=project,
+            check=True,
+            capture_output=True,
+        )
 
     project.mkdir()
     file.write_bytes(b"width = 8\n")
@@ -146,9 +152,11 @@ def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def splits(**changes: Any) -> tuple[Split, Split]:
     arrays = {
-        "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1), "labels": np.array([0, 1, 0]),
-        "test": np.zeros((2, 4, 4, 1), dtype=np.uint8), **changes,
-    }  # fmt: skip
+        "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1),
+        "labels": np.array([0, 1, 0]),
+        "test": np.zeros((2, 4, 4, 1), dtype=np.uint8),
+        **changes,
+    }
     train = Split(arrays["train"], arrays["labels"])
     return train, Split(arrays["test"], np.array([1, 0]))
 
@@ -158,12 +166,17 @@ def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
     test[1, 3, 3, 0] = 1
     shape = np.arange(48, dtype=np.uint8).reshape(3, 2, 8, 1)
     changes: list[dict[str, Any]] = [
-        {}, {"test": test}, {"labels": np.array([0, 1, 1])}, {"train": shape},
+        {},
+        {"test": test},
+        {"labels": np.array([0, 1, 1])},
+        {"train": shape},
         {"labels": np.array([0, 1, 0], dtype=np.uint8)},
-    ]  # fmt: skip
-    first, *others = (identity.fingerprint(identity.content(splits(**c))) for c in changes)
-    assert len({first, *others[:3]}) == 4
-    assert others[3] == first, "the type of the labels does not matter"
+    ]
+    fingerprint, *other_fingerprints = (
+        identity.fingerprint(identity.content(splits(**c))) for c in changes
+    )
+    assert len({fingerprint, *other_fingerprints[:3]}) == 4
+    assert other_fingerprints[3] == fingerprint, "the type of the labels does not matter"
 
 
 def test_a_fingerprint_is_found_once_for_files_that_stay(
@@ -180,14 +193,18 @@ def test_a_fingerprint_is_found_once_for_files_that_stay(
 
     monkeypatch.setitem(readers.READERS, "made", reader)
     file.write_text("a")
-    first = identity.identify("made", Place(tmp_path))
-    (kept,) = (tmp_path / "cache").iterdir()
-    damage = (lambda: kept.write_text("{"), kept.unlink, lambda: os.utime(file, ns=(1, 1)))
-    for found, change in enumerate([lambda: None, *damage], start=1):
+    fingerprint = identity.identify("made", Place(tmp_path))
+    (cache_file,) = (tmp_path / "cache").iterdir()
+    damage = (
+        lambda: cache_file.write_text("{"),
+        cache_file.unlink,
+        lambda: os.utime(file, ns=(1, 1)),
+    )
+    for count, change in enumerate([lambda: None, *damage], start=1):
         change()
         for _ in range(2):
-            assert identity.identify("made", Place(tmp_path)) == first
-        assert len(reads) == found
+            assert identity.identify("made", Place(tmp_path)) == fingerprint
+        assert len(reads) == count
     shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").touch()  # nothing can be kept
-    assert identity.identify("made", Place(tmp_path)) == first
+    assert identity.identify("made", Place(tmp_path)) == fingerprint

@@ -32,10 +32,18 @@ from igo.train.engine import Engine
 APART, LOGGED = 1e-6, rounding.bound(10, 360)
 SILENT = "tracking=none"
 BASE = (  # 5 batches of 96, then 3: of two sizes, each in several parts
-    *TINY, SILENT, "epochs=4", "schedule.stages=2", "batch_size=20", "split=0",
-    "engine.precision=fp32", "engine.micro_batch_size=13", "optimizer=shb",
-    "learning_rate=0.02", "dataset.augment.crop=1",
-)  # fmt: skip
+    *TINY,
+    SILENT,
+    "epochs=4",
+    "schedule.stages=2",
+    "batch_size=20",
+    "split=0",
+    "engine.precision=fp32",
+    "engine.micro_batch_size=13",
+    "optimizer=shb",
+    "learning_rate=0.02",
+    "dataset.augment.crop=1",
+)
 
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
@@ -44,7 +52,7 @@ SRUN = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
 
 
 @pytest.mark.parametrize(
-    ("environment", "wanted"),
+    ("environment", "ranks"),
     [
         ({}, Ranks(0, 1, 0)),
         (TORCHRUN, Ranks(3, 8, 1)),
@@ -55,13 +63,13 @@ SRUN = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
     ],
 )
 def test_a_process_learns_who_it_is_from_what_started_it(
-    environment: dict[str, str], wanted: Ranks, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], ranks: Ranks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in TORCHRUN | SBATCH | SRUN:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert Ranks.of_environment() == wanted
+    assert Ranks.of_environment() == ranks
 
 
 def network(norm: type[nn.Module]) -> nn.Module:
@@ -125,81 +133,96 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
         rounding.assert_close(result["gradient"], total, terms)
         rounding.assert_close(result["mean"], means, terms)
         assert result["names"] == list(network(nn.BatchNorm2d).state_dict())
-    assert engine_of(Ranks(1, 2)).smallest_part([6, 17]) == 1  # of 3 samples in two parts
+    assert engine_of(Ranks(1, 2)).smallest_part([6, 17]) == 1  # 3 samples in two parts
 
 
 def test_an_overflow_on_one_rank_skips_the_step_on_all(steps: list[dict[str, Any]]) -> None:
     for result in steps:
-        first, scale, skipped, halved, good, kept = result["fp16"]
-        assert torch.equal(first, skipped)
-        assert halved == kept == scale / 2
-        assert not torch.equal(good, first)
+        (
+            parameters,
+            scale,
+            parameters_after_overflow,
+            scale_after_overflow,
+            parameters_after_step,
+            last_scale,
+        ) = result["fp16"]
+        assert torch.equal(parameters, parameters_after_overflow)
+        assert scale_after_overflow == last_scale == scale / 2
+        assert not torch.equal(parameters_after_step, parameters)
         assert all(torch.equal(a, b) for a, b in zip(result["fp16"], steps[0]["fp16"], strict=True))
 
 
-def codes(ended: Ended) -> list[int]:
-    return [ended.returncode, *(code for code, _, _ in ended.others)]
+def codes(process: Ended) -> list[int]:
+    return [process.returncode, *(code for code, _, _ in process.others)]
 
 
-def assert_same_run(place: Path, wanted: Path) -> None:
+def assert_same_run(place: Path, expected_place: Path) -> None:
     """Records and the whole state, to rounding; each epoch once."""
-    ours, theirs = (records(run_folder(p)) for p in (place, wanted))
-    assert [row["epoch"] for row in ours] == list(range(1, len(theirs) + 1))
-    for row, other in zip(ours, theirs, strict=True):
-        assert row.keys() == other.keys()
+    rows, expected_rows = (records(run_folder(p)) for p in (place, expected_place))
+    assert [row["epoch"] for row in rows] == list(range(1, len(expected_rows) + 1))
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert row.keys() == expected_row.keys()
         for name, value in row.items():
-            assert value == (other[name] and pytest.approx(other[name], rel=LOGGED)), name
+            expected = expected_row[name]
+            assert value == (expected and pytest.approx(expected, rel=LOGGED)), name
         for exact in ("b_m", "samples", "updates", "train/accuracy", "test/accuracy"):
-            assert row[exact] == other[exact]
-    name = run_folder(wanted).name
+            assert row[exact] == expected_row[exact]
+    name = run_folder(expected_place).name
     assert run_folder(place).name == name
-    state, other = (checkpoint.load(run_folder(p) / "checkpoint.pt", name) for p in (place, wanted))
+    state, expected_state = (
+        checkpoint.load(run_folder(p) / "checkpoint.pt", name) for p in (place, expected_place)
+    )
     for part in ("model", "optimizer"):
-        torch.testing.assert_close(state[part], other[part], rtol=APART, atol=APART)
+        torch.testing.assert_close(state[part], expected_state[part], rtol=APART, atol=APART)
 
 
-def train(place: Path, *arguments: str, **how: Any) -> Ended:
+def train(place: Path, *arguments: str, **settings: Any) -> Ended:
     """``forge.run`` with the network in float64."""
     line = (*arguments, f"runs_dir={place / 'runs'}")
-    return forge.run(place, *line, function="in_double.main", **how)
+    return forge.run(place, *line, function="in_double.main", **settings)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def single_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, nothing happens to it."""
     place = tmp_path_factory.mktemp("alone")
     train(place, *BASE).good()
     return place
 
 
-def test_two_ranks_train_what_one_process_trains(tmp_path: Path, alone: Path) -> None:
+def test_two_ranks_train_what_one_process_trains(tmp_path: Path, single_place: Path) -> None:
     """Momentum, augmentation, micro-batches, unequal shares, C² of all ranks' pieces."""
-    ended = train(tmp_path, *BASE, ranks=2)
-    assert codes(ended) == [0, 0]
-    assert (ended.stderr, *ended.others) == ("", (0, "", ""))  # rank 0 alone speaks
-    assert "on CPUs BatchNorm has the statistics of each process's share" in ended.stdout
-    assert_same_run(tmp_path, alone)
+    process = train(tmp_path, *BASE, ranks=2)
+    assert codes(process) == [0, 0]
+    assert (process.stderr, *process.others) == ("", (0, "", ""))  # rank 0 alone speaks
+    assert "on CPUs BatchNorm has the statistics of each process's share" in process.stdout
+    assert_same_run(tmp_path, single_place)
     assert {row["b_m"] for row in records(run_folder(tmp_path))} == {19.2, 32.0}
-    assert (status(tmp_path)["hardware"]["ranks"], status(alone)["hardware"]["ranks"]) == (2, 1)
-    again = train(tmp_path, *BASE, ranks=2)
-    assert codes(again) == [0, 0]
-    assert "finished before" in again.stdout
+    assert (status(tmp_path)["hardware"]["ranks"], status(single_place)["hardware"]["ranks"]) == (
+        2,
+        1,
+    )
+    second_process = train(tmp_path, *BASE, ranks=2)
+    assert codes(second_process) == [0, 0]
+    assert "finished before" in second_process.stdout
 
 
-def test_stopped_and_continued_by_other_numbers_of_ranks(tmp_path: Path, alone: Path) -> None:
+def test_stopped_and_continued_by_other_numbers_of_ranks(
+    tmp_path: Path, single_place: Path
+) -> None:
     """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
     stop = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
-    ended = train(tmp_path, *BASE, death=stop, ranks=2)
-    assert codes(ended) == [143, 143]
-    assert "stopped by SIGTERM" in ended.stdout
+    process = train(tmp_path, *BASE, death=stop, ranks=2)
+    assert codes(process) == [143, 143]
+    assert "stopped by SIGTERM" in process.stdout
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
     killed = train(tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
     assert killed.returncode == -signal.SIGKILL
-    ended = train(tmp_path, *BASE, ranks=3)
-    assert codes(ended) == [0] * 3
-    assert "continuing after epoch 2 of 4" in ended.stdout
-    assert_same_run(tmp_path, alone)
+    process = train(tmp_path, *BASE, ranks=3)
+    assert codes(process) == [0] * 3
+    assert "continuing after epoch 2 of 4" in process.stdout
+    assert_same_run(tmp_path, single_place)
 
 
 STEP = "igo.runs.terminal.ProgressBar.advance"
@@ -216,10 +239,10 @@ def test_a_rank_that_ends_ends_the_other(
     death: Death, code: int, line: str, tmp_path: Path
 ) -> None:
     """Each says one line. A run that has begun is interrupted: a sweep tries it again."""
-    ended = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=2)
-    assert codes(ended) == [2, code], ended
-    assert ended.error().startswith("error: another process of this run has ended")
-    assert ended.others[0][2] == (line and f"error: in process 1: {line}\n")
+    process = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=2)
+    assert codes(process) == [2, code], process
+    assert process.error().startswith("error: another process of this run has ended")
+    assert process.others[0][2] == (line and f"error: in process 1: {line}\n")
     if death.function == STEP:
         assert status(tmp_path)["state"] == "interrupted"
         assert codes(forge.run(tmp_path, *TINY, SILENT, ranks=2)) == [0, 0]
@@ -227,16 +250,16 @@ def test_a_rank_that_ends_ends_the_other(
 
 def test_ranks_without_a_sample_of_each_batch_are_refused(tmp_path: Path) -> None:
     line = (*BASE, "dataset.samples=21", "batch_size=2", "noise.batches=2", "data_dir=nowhere")
-    ended = train(tmp_path, *line, ranks=2)
-    assert codes(ended) == [2, 2], ended
-    assert "has 1 sample, fewer than the 2 processes" in ended.error()
+    process = train(tmp_path, *line, ranks=2)
+    assert codes(process) == [2, 2], process
+    assert "has 1 sample, fewer than the 2 processes" in process.error()
     assert not (tmp_path / "runs").exists()
 
 
 def test_ranks_told_otherwise_end_in_one_line(tmp_path: Path) -> None:
-    ended = forge.run(tmp_path, *TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
-    assert codes(ended) == [2, 2], ended
-    assert re.match("error: the processes of this run differ in settings or code", ended.error())
+    process = forge.run(tmp_path, *TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
+    assert codes(process) == [2, 2], process
+    assert re.match("error: the processes of this run differ in settings or code", process.error())
     assert not list(tmp_path.glob("runs/*"))
 
 
@@ -267,29 +290,36 @@ def test_a_signal_sent_twice_ends_the_ranks_at_the_next_update() -> None:
 def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            in_double.__file__, *arguments, f"runs_dir={place / 'runs'}",
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            in_double.__file__,
+            *arguments,
+            f"runs_dir={place / 'runs'}",
         ],
         cwd=place,
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow
-def test_torchrun_is_stopped_and_continues(tmp_path: Path, alone: Path) -> None:
+def test_torchrun_is_stopped_and_continues(tmp_path: Path, single_place: Path) -> None:
     """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
-    with torchrun(tmp_path, *BASE) as started:
-        next(line for line in started.stdout if re.match(r" *1 .*%", line))  # not of the plan
-        started.send_signal(signal.SIGTERM)
-        assert "stopped by SIGTERM" in started.stdout.read()
-        started.stderr.read()
-        assert started.wait() != 0
+    with torchrun(tmp_path, *BASE) as process:
+        next(line for line in process.stdout if re.match(r" *1 .*%", line))  # not of the plan
+        process.send_signal(signal.SIGTERM)
+        assert "stopped by SIGTERM" in process.stdout.read()
+        process.stderr.read()
+        assert process.wait() != 0
     assert status(tmp_path)["state"] == "interrupted"
-    with torchrun(tmp_path, *BASE) as again:
-        out, err = again.communicate()
-    assert again.returncode == 0, err
+    with torchrun(tmp_path, *BASE) as second_process:
+        out, err = second_process.communicate()
+    assert second_process.returncode == 0, err
     assert out.count("continuing after epoch") == 1
-    assert_same_run(tmp_path, alone)
+    assert_same_run(tmp_path, single_place)

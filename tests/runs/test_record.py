@@ -32,12 +32,27 @@ from igo.runs.manifest import plan_digest
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
-    "engine.device", "engine.deterministic",
-    "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
-    "tracking.group", "tracking.tags", "tracking.name", "data_dir", "runs_dir", "dry_run", "fresh",
-    "save_model", "checkpoint_seconds", "tracking.artifact", "dataset.root", "dataset.file",
-    "dataset.cache",  # of imagenet alone
-}  # fmt: skip
+    "engine.device",
+    "engine.deterministic",
+    "dataset.workers",
+    "tracking.tool",
+    "tracking.mode",
+    "tracking.project",
+    "tracking.entity",
+    "tracking.group",
+    "tracking.tags",
+    "tracking.name",
+    "data_dir",
+    "runs_dir",
+    "dry_run",
+    "fresh",
+    "save_model",
+    "checkpoint_seconds",
+    "tracking.artifact",
+    "dataset.root",
+    "dataset.file",
+    "dataset.cache",  # ImageNet alone has it.
+}
 
 
 def other(value: Any) -> Any:
@@ -53,16 +68,23 @@ def other(value: Any) -> Any:
 
 def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Path) -> None:
     """Against an enumeration of the updates; a stage's segment of one batch is not all samples."""
-    typed = ("schedule=cosine", "split=0", "epochs=2", "batch_size=8", "schedule.stages=12",
-             "schedule.warmup=0.4", "tracking=none")  # fmt: skip
-    told = forge.run(tmp_path, *TINY, *typed).good().stdout
-    assert " 2 epochs in 12 stages, " in told
-    assert "b reaches n" not in told
-    own: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
-    plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **own)
+    words = (
+        "schedule=cosine",
+        "split=0",
+        "epochs=2",
+        "batch_size=8",
+        "schedule.stages=12",
+        "schedule.warmup=0.4",
+        "tracking=none",
+    )
+    output = forge.run(tmp_path, *TINY, *words).good().stdout
+    assert " 2 epochs in 12 stages, " in output
+    assert "b reaches n" not in output
+    arguments: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
+    plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **arguments)
     assert any(row.batches == 1 for row in plan.rows)
-    other = replace(plan, warmup_samples=39)
-    assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(other)
+    other_plan = replace(plan, warmup_samples=39)
+    assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(other_plan)
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]
     for row in records(run_folder(tmp_path)):
         of_epoch = [update for update in updates if update.epoch == row["epoch"]]
@@ -70,21 +92,23 @@ def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Pat
         b = statistics.mean(update.batch_size for update in of_epoch)
         assert (row["eta_m"], row["b_m"]) == pytest.approx((eta, b), rel=1e-12)
         assert row["stage"] == of_epoch[-1].stage
-        for delta, variance in (("delta_m", "reference_variance"),
-                                ("delta_measured", "gradient_variance")):  # fmt: skip
+        for delta, variance in (
+            ("delta_m", "reference_variance"),
+            ("delta_measured", "gradient_variance"),
+        ):
             assert row[delta] == pytest.approx(eta * math.sqrt(row[variance] / b), rel=1e-12)
 
 
 def test_the_signature_differs_for_each_setting_that_changes_the_result() -> None:
     unchanged = configure()
-    before = signature(unchanged)
+    first_signature = signature(unchanged)
     changed = set()
     for setting in SETTINGS:
         config = copy.deepcopy(unchanged)
         *groups, name = setting.split(".")
         owner = reduce(getattr, groups, config)
         setattr(owner, name, other(getattr(owner, name)))
-        if signature(config) != before:
+        if signature(config) != first_signature:
             changed.add(setting)
     assert SETTINGS.keys() - changed == WITHOUT_EFFECT
 
@@ -117,9 +141,13 @@ def test_a_finished_folder_holds_what_is_promised() -> None:
     place, plan = finished(*RUN), make_plan(configure(*RUN))
     folder = run_folder(place)
     assert {path.name for path in folder.iterdir() if path.suffix != ".patch"} == {
-        "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
+        "config.yaml",
+        "plan.csv",
+        "metrics.jsonl",
+        "status.json",
+        "checkpoint.pt",
         ".lock",
-    }  # fmt: skip
+    }
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "wandb"}
     with (folder / "plan.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -129,12 +157,16 @@ def test_a_finished_folder_holds_what_is_promised() -> None:
             assert (cell == "") if value is None else (type(value)(cell) == value), column
     epochs = records(folder)
     assert [(row["epoch"], row["stage"], row["samples"]) for row in epochs] == [
-        (1, 1, 96), (2, 2, 192), (3, 2, 288), (4, 3, 384), (5, 3, 480),
-    ]  # fmt: skip
+        (1, 1, 96),
+        (2, 2, 192),
+        (3, 2, 288),
+        (4, 3, 384),
+        (5, 3, 480),
+    ]
     assert (epochs[-1]["b_m"], epochs[-1]["delta_m"]) == (96, 0)
-    found = status(place)
-    assert shlex.split(found["command"])[2:] == [f"runs_dir={place / 'runs'}", *RUN]
-    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    status_entries = status(place)
+    assert shlex.split(status_entries["command"])[2:] == [f"runs_dir={place / 'runs'}", *RUN]
+    assert status_entries["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_a_held_run_alone_knows_its_status(
@@ -203,11 +235,11 @@ def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
     forge.run(tmp_path, *arguments, "epochs=1").good()
     folder = run_folder(tmp_path)
     (folder / "status.json").unlink()
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    contents = {path: path.read_bytes() for path in folder.iterdir()}
     with (folder / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for fresh in ("fresh=false", "fresh=true"):
             line = forge.run(tmp_path, *arguments, "epochs=1", fresh).error()
             assert line == f"error: {folder} is being worked on by another process"
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
     forge.run(tmp_path, *arguments, "epochs=1").good()

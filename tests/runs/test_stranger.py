@@ -49,8 +49,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_record_names_is_neither_called_nor_resolved(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (old, new, reason), file = CONFIGS[kind], folder / "config.yaml"
-    file.write_text(file.read_text().replace(old, new))
+    (old_text, new_text, reason), file = CONFIGS[kind], folder / "config.yaml"
+    file.write_text(file.read_text().replace(old_text, new_text))
     edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
     for program in (table, report):
         program.run(OmegaConf.create({"runs": "runs", "output": "out"}))
@@ -58,16 +58,16 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     with pytest.raises(UserError, match=re.escape(reason)):
         igo.load_run(folder)
     assert not manifest.differences(read_status(folder), configure(*TINY))
-    shown = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
-    shown.append(capsys.readouterr().out)
-    assert not any("s3cret" in text or "\x1b[2J" in text for text in shown)
+    texts = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
+    texts.append(capsys.readouterr().out)
+    assert not any("s3cret" in text or "\x1b[2J" in text for text in texts)
     assert not Path("ran").exists()
     assert "evil" not in sys.modules
     if kind == "model":
         edit(folder / "status.json", wandb_id="theirs")
         with WandbServer() as server:
-            sent = forge.run(Path.cwd(), "project=null", command="sync", **server.online).good()
-        assert "3 epochs sent" in sent.stdout
+            process = forge.run(Path.cwd(), "project=null", command="sync", **server.online).good()
+        assert "3 epochs sent" in process.stdout
         assert not Path("ran").exists()
         config = read_config(file, trust=True)
         with pytest.raises(UserError, match="no Module"):
@@ -79,9 +79,9 @@ def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
     """Importing ``unittest.__main__`` runs the test files of the current folder."""
     Path("test_it.py").write_text(Path("evil.py").read_text())
     edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan="0")
-    told = forge.run(Path.cwd(), *TINY, "tracking=none").stderr
-    assert "another plan than this version of igo makes" in told
-    assert "unittest" not in told
+    output = forge.run(Path.cwd(), *TINY, "tracking=none").stderr
+    assert "another plan than this version of igo makes" in output
+    assert "unittest" not in output
     assert not Path("ran").exists()
 
 
@@ -90,39 +90,39 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
     Path("key").write_text("private")
     link, file = folder / "changes-x.patch", folder / "config.yaml"
     link.symlink_to(Path("key").resolve())
-    theirs = "project=theirs", "entity=them"
+    words_of_folder = "project=theirs", "entity=them"
 
-    def change(old: str, new: str) -> None:
-        file.write_text(file.read_text().replace(old, new))
+    def change(old_text: str, new_text: str) -> None:
+        file.write_text(file.read_text().replace(old_text, new_text))
 
     change("  project: null\n  entity: null\n", "  project: theirs\n  entity: them\n")
     edit(folder / "status.json", wandb_id="mine")
     with WandbServer() as server:
 
         def refused(*words: str) -> str:
-            ended = forge.run(Path.cwd(), *words, command="sync", **server.online)
-            assert ended.returncode == 1
-            return ended.stdout
+            process = forge.run(Path.cwd(), *words, command="sync", **server.online)
+            assert process.returncode == 1
+            return process.stdout
 
         assert "type project=theirs entity=them to send it there" in refused()
-        assert f"{link} cannot be read (changes-x.patch is no file)" in refused(*theirs)
+        assert f"{link} cannot be read (changes-x.patch is no file)" in refused(*words_of_folder)
         assert not server.runs
         link.unlink()
-        sent = forge.run(Path.cwd(), *theirs, command="sync", **server.online).good()
-        assert "3 epochs sent" in sent.stdout
+        process = forge.run(Path.cwd(), *words_of_folder, command="sync", **server.online).good()
+        assert "3 epochs sent" in process.stdout
         change("\nseed: 0\n", "\nseed: 1\n")
-        assert "W&B's run mine, of its wandb_id, has other settings" in refused(*theirs)
+        assert "W&B's run mine, of its wandb_id, has other settings" in refused(*words_of_folder)
 
 
 def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow knows a file by its content, and has Ghostscript draw PostScript."""
-    started: list[object] = []
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: started.append(given))
+    calls: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: calls.append(arguments))
     file = tmp_path / "0.png"
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(UserError, match="cannot be read"):
         image_in(file, "RGB")
-    assert not started
+    assert not calls
     for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (8, 8)).save(file, kind)
         assert image_in(file, "L").size == (8, 8)

@@ -25,8 +25,8 @@ from igo.runs.folder import RunFolder, read_records
 def test_notes_say_what_the_numbers_do_not() -> None:
     """That there is one stage; that a batch is all samples; and whose δ it is."""
 
-    def notes(*typed: str) -> str:
-        config = configure(*typed)
+    def notes(*words: str) -> str:
+        config = configure(*words)
         return "\n".join(terminal.plan_notes(config, make_plan(config)))
 
     assert notes("epochs=5", "batch_size=64") == ""
@@ -71,21 +71,21 @@ def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
         arguments, cwd=folder, env=environment, stdin=follower, stdout=follower, stderr=follower
     ) as process:
         os.close(follower)
-        written = b""
+        output = b""
         while True:
             try:
-                written += os.read(leader, 65536)
+                output += os.read(leader, 65536)
             except OSError:  # the program has ended
                 break
     os.close(leader)
-    assert process.returncode == 0, written.decode()
-    return written.decode()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
 @pytest.mark.slow
 def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
-    shown = in_terminal(80, command(tmp_path, *TINY, "tracking=none"), tmp_path)
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    output = in_terminal(80, command(tmp_path, *TINY, "tracking=none"), tmp_path)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     lines = [line for part in plain.split("\n") for line in part.split("\r") if line.strip()]
     epochs = [line for line in lines if re.match(r" +[123] +\d\.\d+ ", line)]
     assert [line.split()[0] for line in epochs] == ["1", "2", "3"]
@@ -95,16 +95,19 @@ def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
     assert max(map(len, [*epochs, *bars])) <= 80
 
 
-@pytest.mark.parametrize("typed", [["dry_run=true", "epochs=3000"], [*TINY], []])
-def test_a_closed_pipe_ends_quietly(typed: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["dry_run=true", "epochs=3000"], [*TINY], []])
+def test_a_closed_pipe_ends_quietly(words: list[str], tmp_path: Path) -> None:
     with subprocess.Popen(
-        command(tmp_path, *typed) if typed else [sys.executable, "-m", "igo", "--help"],
-        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        if typed == [*TINY]:
+        command(tmp_path, *words) if words else [sys.executable, "-m", "igo", "--help"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        if words == [*TINY]:
             next(line for line in process.stdout if b"images/s" in line)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (128 + signal.SIGPIPE, -signal.SIGPIPE)  # 141 in a shell
-    if typed == [*TINY]:
+    if words == [*TINY]:
         assert status(tmp_path)["error"] == "[Errno 32] Broken pipe"

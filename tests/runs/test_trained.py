@@ -25,9 +25,9 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(tmp_path: Path) 
     with pytest.raises(FileNotFoundError, match=r"is no run folder: .* no config\.yaml"):
         igo.load_run(tmp_path)
     shutil.copytree(run_folder(place), tmp_path / "elsewhere")
-    before = torch.get_rng_state()
+    random_state = torch.get_rng_state()
     run = igo.load_run(str(tmp_path / "elsewhere"))
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), random_state)
     assert not run.model.training
     assert run.config == configure(*RUN, f"runs_dir={place}/runs")
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
@@ -35,8 +35,8 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(tmp_path: Path) 
     for images, labels in open_data(run.config, torch.device("cpu")).test_batches():
         right += int((run.model(images).argmax(1) == labels).sum())
         total += len(labels)
-    recorded = records(run_folder(place))[-1]["test/accuracy"]
-    assert right / total == pytest.approx(recorded, rel=1e-6)
+    accuracy = records(run_folder(place))[-1]["test/accuracy"]
+    assert right / total == pytest.approx(accuracy, rel=1e-6)
     file = export(RunFolder(tmp_path / "elsewhere"), run.config)
     assert file.read_bytes() == (run_folder(place) / "model.pt").read_bytes()
     state = torch.load(file, weights_only=True)
@@ -50,17 +50,17 @@ def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     assert len(records(folder)) == 2
     assert [record["epoch"] for record in igo.load_run(folder).records] == [1]
-    older = (folder / "checkpoint.pt").read_bytes()
+    checkpoint_bytes = (folder / "checkpoint.pt").read_bytes()
     forge.run(tmp_path, *RUN).good()
     seconds = sum(record["seconds"] for record in records(folder, timings=True))
     assert status(folder)["seconds"] >= seconds, "those of the killed start are in it"
-    (folder / "checkpoint.pt").write_bytes(older)
+    (folder / "checkpoint.pt").write_bytes(checkpoint_bytes)
     reason = "checkpoint.pt is older than the finished run, of epoch 1"
     with pytest.raises(UserError, match=reason):
         igo.load_run(folder)
-    before = (folder / "model.pt").read_bytes()
+    model_bytes = (folder / "model.pt").read_bytes()
     assert reason in forge.run(tmp_path, *RUN).error()
-    assert (folder / "model.pt").read_bytes() == before
+    assert (folder / "model.pt").read_bytes() == model_bytes
 
 
 @pytest.mark.slow
@@ -70,6 +70,6 @@ def test_a_finished_run_brings_its_model_to_wandb(tmp_path: Path) -> None:
     (artifact,) = (entry for kind, entry in entries(folder) if kind == "artifact")
     assert artifact["type"] == "model"
     (content,) = artifact["manifest"]["contents"]
-    sent = Path(content["local_path"])
-    assert sent.read_bytes() == (run_folder(tmp_path) / "model.pt").read_bytes()
-    assert sent.is_relative_to(tmp_path / "runs" / "wandb")
+    file = Path(content["local_path"])
+    assert file.read_bytes() == (run_folder(tmp_path) / "model.pt").read_bytes()
+    assert file.is_relative_to(tmp_path / "runs" / "wandb")
