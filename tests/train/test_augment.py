@@ -31,41 +31,41 @@ def clear_angles(n: int, height: int, width: int, limit: float) -> Tensor:
 
     There the nearest one is a matter of the last bit, which no two programs need agree on.
     """
-    drawn = (torch.rand(4 * n, generator=generator(0, "angles")) * 2 - 1) * limit
-    turn = (drawn.double() * math.pi / 180).view(-1, 1, 1)
+    angles = (torch.rand(4 * n, generator=generator(0, "angles")) * 2 - 1) * limit
+    turn = (angles.double() * math.pi / 180).view(-1, 1, 1)
     y = torch.arange(height).view(-1, 1).double() - (height - 1) / 2
     x = torch.arange(width).double() - (width - 1) / 2
     source_x = turn.cos() * x - turn.sin() * y + (width - 1) / 2
     source_y = turn.sin() * x + turn.cos() * y + (height - 1) / 2
-    clear = torch.ones(len(drawn), dtype=torch.bool)
+    clear = torch.ones(len(angles), dtype=torch.bool)
     for source in (source_x, source_y):
         clear &= ((source % 1 - 0.5).abs() > 2e-5).flatten(1).all(dim=1)
     assert clear.sum() >= n
-    return drawn[clear][:n]
+    return angles[clear][:n]
 
 
 def some_moves(n: int, height: int, width: int, kind: str) -> Moves:
     draw, limit = generator(0, "moves"), 180.0 if kind == "rotation" else 15.0
-    every = {
+    parts = {
         "shift": torch.randint(-CROP, CROP + 1, (n, 2), generator=draw),
         "flip": torch.rand(n, generator=draw) < 0.5,
         "angle": clear_angles(n, height, width, limit),
     }
-    return Moves(*(every[name] if name in KINDS[kind] else None for name in every))
+    return Moves(*(parts[name] if name in KINDS[kind] else None for name in parts))
 
 
 def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
     """Zero-pad and crop, flip, rotate one (H, W, C) image, in the published order."""
-    moved = image.permute(2, 0, 1)
-    height, width = moved.shape[1:]
+    pixels = image.permute(2, 0, 1)
+    height, width = pixels.shape[1:]
     if moves.shift is not None:
         down, right = moves.shift[i].tolist()
-        moved = tv.crop(tv.pad(moved, [CROP]), CROP + down, CROP + right, height, width)
+        pixels = tv.crop(tv.pad(pixels, [CROP]), CROP + down, CROP + right, height, width)
     if moves.flip is not None and moves.flip[i]:
-        moved = tv.hflip(moved)
+        pixels = tv.hflip(pixels)
     if moves.angle is not None:
-        moved = tv.rotate(moved, float(moves.angle[i]), InterpolationMode.NEAREST, fill=[0])
-    return moved
+        pixels = tv.rotate(pixels, float(moves.angle[i]), InterpolationMode.NEAREST, fill=[0])
+    return pixels
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -80,12 +80,12 @@ def test_moves_equal_torchvision_bit_for_bit(
     images = torch.randint(1, 256, (n, *size, channels), generator=draw, dtype=torch.uint8)
     moves = some_moves(n, *size, kind)
     index = torch.randperm(n, generator=generator(0, "index"))[: n - 5]
-    drawn = (getattr(moves.of(index), part) for part in ("shift", "flip", "angle"))
-    there = Moves(*(None if part is None else part.to(device) for part in drawn))
-    got = gather(images.to(device), index.to(device), there)
-    wanted = torch.stack([by_torchvision(images[i], moves, int(i)) for i in index])
-    assert got.dtype == torch.uint8
-    assert torch.equal(got.cpu(), wanted)
+    parts = (getattr(moves.of(index), part) for part in ("shift", "flip", "angle"))
+    device_moves = Moves(*(None if part is None else part.to(device) for part in parts))
+    images_here = gather(images.to(device), index.to(device), device_moves)
+    expected_images = torch.stack([by_torchvision(images[i], moves, int(i)) for i in index])
+    assert images_here.dtype == torch.uint8
+    assert torch.equal(images_here.cpu(), expected_images)
 
 
 def test_moves_are_uniform_and_independent() -> None:

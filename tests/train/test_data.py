@@ -30,14 +30,14 @@ def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
     dataset = configure(f"dataset={name}").dataset
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = np.stack([np.roll(levels, c) for c in range(dataset.channels)], axis=-1)
-    theirs = transforms.Compose(
+    expected_image = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]
     )(image)
     batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-    ours = on_device.Normalise(dataset, torch.device(device))(batch)
-    assert ours.dtype == torch.float32
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(ours[0].cpu(), theirs, rtol=1e-6, atol=2e-6)
+    images = on_device.Normalise(dataset, torch.device(device))(batch)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(images[0].cpu(), expected_image, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
@@ -46,9 +46,9 @@ def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Pa
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     dataset = configure(f"dataset={name}").dataset
     train, test = readers.read(name, Place(tmp_path))
-    scaled = train.images.astype(np.float64) / 255
-    assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
-    assert dataset.std == [pytest.approx(scaled.std(), abs=5e-5)]
+    pixels = train.images.astype(np.float64) / 255
+    assert dataset.mean == [pytest.approx(pixels.mean(), abs=5e-5)]  # four decimals
+    assert dataset.std == [pytest.approx(pixels.std(), abs=5e-5)]
     assert dataset.samples == len(train.labels)
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
     assert train.images.shape[1:] == test.images.shape[1:] == shape
@@ -58,9 +58,16 @@ def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Pa
 def facts(samples: int = 40) -> DatasetConfig:
     """A data set whose normalisation is plain x/255."""
     return DatasetConfig(
-        name="made", classes=10, channels=3, image_size=12, samples=samples, mean=[0.0] * 3,
-        std=[1.0] * 3, augment=AugmentConfig(crop=3, flip=True, rotation=15), workers=0,
-    )  # fmt: skip
+        name="made",
+        classes=10,
+        channels=3,
+        image_size=12,
+        samples=samples,
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        augment=AugmentConfig(crop=3, flip=True, rotation=15),
+        workers=0,
+    )
 
 
 def tensor_data(n: int = 40, device: str = "cpu") -> TensorData:
@@ -85,12 +92,12 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("igo.train.on_device.MADE_AT_ONCE", at_once)
-    whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
-    parts, labels = by_index(
+    images, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
+    images_of_batches, labels = by_index(
         tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
     )
     # Places of up to 12 pixels, from two products and two sums; neighbours differ by 1 at most.
-    torch.testing.assert_close(parts, whole, rtol=0, atol=12 * rounding.bound(4))
+    torch.testing.assert_close(images_of_batches, images, rtol=0, atol=12 * rounding.bound(4))
     assert torch.equal(labels, torch.arange(40) % 10)
 
 
@@ -102,11 +109,11 @@ def test_images_are_as_they_are_in_evaluation_and_plain_batches(n: int, device: 
     data = TensorData(facts(n), split, split, torch.device(device))
     plain = list(data.plain_batches([torch.tensor(index), torch.arange(2)]))
     assert [len(labels) for _, labels in plain] == [5, 2]
-    for batches, wanted in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):
-        seen, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
-        images = torch.from_numpy(split.images[wanted]).permute(0, 3, 1, 2) / 255
-        torch.testing.assert_close(seen, images, rtol=0, atol=1e-6)
-        assert labels.tolist() == split.labels[wanted].tolist()
+    for batches, rows in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):
+        batch_images, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+        images = torch.from_numpy(split.images[rows]).permute(0, 3, 1, 2) / 255
+        torch.testing.assert_close(batch_images, images, rtol=0, atol=1e-6)
+        assert labels.tolist() == split.labels[rows].tolist()
 
 
 @pytest.mark.parametrize(

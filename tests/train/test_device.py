@@ -34,10 +34,17 @@ from igo.train.record import Progress
 
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 SEEN: Counter[str] = Counter()
-EPOCH = dict.fromkeys(  # where the host waits once an epoch
-    ("TensorData._order", "_means", "train_epoch", "Pairs._read", "_check_finite",
-     "Engine.evaluate"), 1,
-)  # fmt: skip
+EPOCH = dict.fromkeys(  # The host waits once an epoch in each.
+    (
+        "TensorData._order",
+        "_means",
+        "train_epoch",
+        "Pairs._read",
+        "_check_finite",
+        "Engine.evaluate",
+    ),
+    1,
+)
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -48,11 +55,11 @@ class OnDevice(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> Any:
-        form = held.size(), held.stride(), held.storage_offset()
-        made: Any = Tensor._make_wrapper_subclass(cls, *form, dtype=held.dtype, device=cls.on)
-        made.held = held
-        return made
+    def __new__(cls, tensor: Tensor) -> Any:
+        form = tensor.size(), tensor.stride(), tensor.storage_offset()
+        wrapper: Any = Tensor._make_wrapper_subclass(cls, *form, dtype=tensor.dtype, device=cls.on)
+        wrapper.held = tensor
+        return wrapper
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -65,29 +72,35 @@ class OnDevice(Tensor):
 class Pretended(TorchDispatchMode):
     """Computes on the CPU, refuses to mix devices, and counts copies and reads by function."""
 
-    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), named: Any = None) -> Any:
-        named = {**(named or {})}
-        tensors = [leaf for leaf in tree_leaves((args, named)) if isinstance(leaf, Tensor)]
-        there = [isinstance(tensor, OnDevice) for tensor in tensors]
-        onto = there[0] if function is COPIES[0] else any(there)
-        if named.get("device") is not None:
-            onto, named["device"] = torch.device(named["device"]).type == OnDevice.on.type, "cpu"
-        named.pop("pin_memory", None)
-        copies, pairs = function in COPIES, zip(tensors, there, strict=True)
-        apart = any(on != onto and (on or copies or tensor.dim()) for tensor, on in pairs)
-        assert copies or not apart, f"{function} mixes devices"  # but for a number of the CPU's
+    def __torch_dispatch__(
+        self, function: Any, _: Any, args: Any = (), keywords: Any = None
+    ) -> Any:
+        keywords = {**(keywords or {})}
+        tensors = [leaf for leaf in tree_leaves((args, keywords)) if isinstance(leaf, Tensor)]
+        places = [isinstance(tensor, OnDevice) for tensor in tensors]
+        onto = places[0] if function is COPIES[0] else any(places)
+        if keywords.get("device") is not None:
+            onto = torch.device(keywords["device"]).type == OnDevice.on.type
+            keywords["device"] = "cpu"
+        keywords.pop("pin_memory", None)
+        copies, pairs = function in COPIES, zip(tensors, places, strict=True)
+        is_apart = any(
+            is_there != onto and (is_there or copies or tensor.dim()) for tensor, is_there in pairs
+        )
+        # A number of the CPU's may be on another device.
+        assert copies or not is_apart, f"{function} mixes devices"
         by_number = function is torch.ops.aten.index.Tensor and tensors[-1].dtype == torch.int64
-        waits = apart and not named.get("non_blocking")
-        if waits or (any(there) and not by_number and READS & {*function.tags}):
+        waits = is_apart and not keywords.get("non_blocking")
+        if waits or (any(places) and not by_number and READS & {*function.tags}):
             frame: Any = sys._getframe()
             while not frame.f_globals["__name__"].startswith("igo."):
                 frame = frame.f_back
             SEEN[frame.f_code.co_qualname.split(".<")[0]] += 1
-        held = tree_map_only(OnDevice, lambda tensor: tensor.held, (args, named))
-        result = function(*held[0], **held[1])
+        arguments = tree_map_only(OnDevice, lambda tensor: tensor.held, (args, keywords))
+        result = function(*arguments[0], **arguments[1])
         if onto:
             result = tree_map_only(Tensor, OnDevice, result)
-            result = return_and_correct_aliasing(function, args, named, result)
+            result = return_and_correct_aliasing(function, args, keywords, result)
         return result
 
 
@@ -95,17 +108,18 @@ class Replayed(Engine):
     """Writes an update's gradient into the same memory, as a CUDA graph does that is replayed."""
 
     def backward(
-        self, network: nn.Module, images: Tensor, labels: Tensor, *more: Any
+        self, network: nn.Module, images: Tensor, labels: Tensor, *arguments: Any
     ) -> tuple[Tensor, ...]:
-        sums = super().backward(network, images, labels, *more)
-        _, parameters = more if len(more) == 2 else (None, ())  # A twin is outside of the graph.
+        sums = super().backward(network, images, labels, *arguments)
+        # A twin is outside of the graph.
+        parameters = arguments[1] if len(arguments) == 2 else ()
         for parameter in parameters:
             memory = MEMORY.setdefault(parameter, torch.empty_like(parameter))
             parameter.grad = memory.copy_(parameter.grad)
         return sums
 
 
-MEMORY: dict[Tensor, Tensor] = {}  # of the gradients of Replayed
+MEMORY: dict[Tensor, Tensor] = {}  # It holds the gradients of Replayed.
 
 
 def both(kind: str) -> Any:
@@ -118,49 +132,59 @@ def both(kind: str) -> Any:
     torch.__future__.set_swap_module_params_on_conversion(True)  # subclasses of tensors need it
     with pytest.raises(AssertionError, match="mixes devices"), Pretended():
         OnDevice(torch.ones(2)) + torch.ones(2)
-    records, seen = [], []
-    bar = mock.Mock(end_epoch=lambda _: seen.append({**SEEN}))
+    records, counts = [], []
+    bar = mock.Mock(end_epoch=lambda _: counts.append({**SEEN}))
     for device in ("cpu", "pretended"):
         scaler = torch.amp.GradScaler(device, enabled=kind == "fp16")
         replays = kind == "replayed" and device == "pretended"
-        on = (Replayed if replays else Engine)(torch.device(device), None, scaler, 20)
-        on = replace(on, reuses_gradients=replays)
-        with Pretended(), mock.patch("igo.train.machine.choose", return_value=on):
+        engine = (Replayed if replays else Engine)(torch.device(device), None, scaler, 20)
+        engine = replace(engine, reuses_gradients=replays)
+        with (
+            Pretended(),
+            mock.patch("igo.train.machine.choose", return_value=engine),
+            mock.patch("igo.train.minutes.EVERY", 0),  # Each update has a point.
+        ):
             # A CPU computes, without the detour of models.unstrided: width 16 needs none.
             run = prepared(configure(*TINY, *MOVED, "optimizer=shb", "model.width=16"))
             for group in run.optimizer.param_groups if replays else []:
                 group["lr"] = OnDevice(torch.tensor(group["lr"]))
             records.append(timeless(train(run, bar=bar).records))
-    return [*records, seen[3:]]
+    return [*records, counts[3:]]
 
 
 @pytest.mark.parametrize(("kind", "checks"), [("", 1), ("fp16", 2), ("replayed", 1)])
 def test_an_update_never_waits(kind: str, checks: int, tmp_path: Path) -> None:
-    ((wanted, records, seen),) = forge.results(tmp_path, 1, "test_device.both", kind)
-    torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
-    first, second, third = (Counter[str](counts) for counts in seen)
-    wanted = {**EPOCH, "draw_moves": 3, "_check_finite": checks}
-    assert third - second == second - first == wanted
+    ((expected_records, records, epoch_counts),) = forge.results(
+        tmp_path, 1, "test_device.both", kind
+    )
+    torch.testing.assert_close(records, expected_records, rtol=1e-5, atol=1e-5)
+    first_counts, second_counts, third_counts = (Counter[str](counts) for counts in epoch_counts)
+    expected_counts = {**EPOCH, "draw_moves": 3, "_check_finite": checks}
+    assert third_counts - second_counts == second_counts - first_counts == expected_counts
 
 
 def test_memory_grows_in_place_unless_the_user_has_settings() -> None:
-    for own, wanted in (("PYTORCH_ALLOC_CONF", 0), ("PYTORCH_CUDA_ALLOC_CONF", 0), ("OTHER", 1)):
+    for variable, count in (
+        ("PYTORCH_ALLOC_CONF", 0),
+        ("PYTORCH_CUDA_ALLOC_CONF", 0),
+        ("OTHER", 1),
+    ):
         with (
-            mock.patch.dict(os.environ, {own: "max_split_size_mb:64"}, clear=True),
+            mock.patch.dict(os.environ, {variable: "max_split_size_mb:64"}, clear=True),
             mock.patch.object(torch._C, "_accelerator_setAllocatorSettings", create=True) as called,
         ):
             machine._let_segments_grow()
-        assert called.call_args_list == [mock.call("expandable_segments:True")] * wanted
+        assert called.call_args_list == [mock.call("expandable_segments:True")] * count
 
 
 def test_a_batch_of_4096_on_eight_gpus_is_one_part_each() -> None:
     names = "_let_segments_grow", "_take_own_gpu"
     for on_gpu, parts in ((True, 1), (False, 4)):
-        chosen: dict[str, Any] = {
+        stubs: dict[str, Any] = {
             "_on_gpu": lambda *_, on_gpu=on_gpu: on_gpu,
             "_best_precision": lambda _: "fp32",
         }
-        with mock.patch.multiple(machine, **dict.fromkeys(names, mock.Mock()), **chosen):
+        with mock.patch.multiple(machine, **dict.fromkeys(names, mock.Mock()), **stubs):
             eight = machine.choose(EngineConfig(), ranks=Ranks(rank=3, size=8))
         assert eight.count_parts(4096) == parts
 
@@ -174,16 +198,16 @@ def test_a_quota_counts_in_whole_cores(tmp_path: Path, monkeypatch: pytest.Monke
         assert allowed_cores(quota) == cores
 
 
-@pytest.mark.parametrize(("typed", "threads"), [("", 4), ("2", 2), ("3,1", 3), ("8", 4), ("x", 4)])
+@pytest.mark.parametrize(("text", "threads"), [("", 4), ("2", 2), ("3,1", 3), ("8", 4), ("x", 4)])
 def test_the_environment_lowers_the_threads_of_large_images(
-    typed: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    text: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "ALL_THREADS", 4)
     monkeypatch.setattr(machine, "allowed_cores", lambda: 6)
-    monkeypatch.setenv("OMP_NUM_THREADS", typed)
-    for side, wanted in {8: 1, 15: 1, 16: threads}.items():
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    for side, number in {8: 1, 15: 1, 16: threads}.items():
         machine.choose(EngineConfig(device="cpu"), side)
-        assert torch.get_num_threads() == wanted
+        assert torch.get_num_threads() == number
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
@@ -191,14 +215,14 @@ def test_a_run_that_continues_keeps_its_number(monkeypatch: pytest.MonkeyPatch) 
     """As on two cores, whatever this machine has."""
     monkeypatch.setattr(machine, "allowed_threads", lambda: 2)
     heard: list[str] = []
-    for before, number in [(None, 1), (1, 1), (2, 2), (4, 2)]:
-        run, progress = prepared(configure(*TINY)), Progress(threads=before)
+    for earlier_number, number in [(None, 1), (1, 1), (2, 2), (4, 2)]:
+        run, progress = prepared(configure(*TINY)), Progress(threads=earlier_number)
         machine.keep_threads(run, progress, heard.append)
         assert progress.threads == torch.get_num_threads() == number
     assert heard == ["threads: 2 of 4 before: results differ by rounding"]
 
 
-CASES: dict[str, dict[str, int]] = {  # of whole trainings, and what differs from EPOCH in them
+CASES: dict[str, dict[str, int]] = {  # Each is a training, with its differences from EPOCH.
     "engine.precision=fp32 optimizer=shb dataset.augment.flip=true": {"draw_moves": 1},
     "engine.precision=bf16 engine.micro_batch_size=20 dataset.augment.crop=1": {"draw_moves": 1},
     "engine.precision=fp16 optimizer=nshb": {"_check_finite": 2},
@@ -218,20 +242,27 @@ def on_cuda() -> None:
     """
     torch.__future__.set_swap_module_params_on_conversion(True)
     answers: dict[str, Any] = {
-        "is_available": True, "device_count": 1, "current_device": 0, "_lazy_init": None,
-        "get_device_capability": (9, 0), "is_bf16_supported": True, "manual_seed_all": None,
-        "get_rng_state": torch.zeros(16, dtype=torch.uint8), "set_rng_state": None,
-        "max_memory_allocated": 1, "max_memory_reserved": 2,
-    }  # fmt: skip
+        "is_available": True,
+        "device_count": 1,
+        "current_device": 0,
+        "_lazy_init": None,
+        "get_device_capability": (9, 0),
+        "is_bf16_supported": True,
+        "manual_seed_all": None,
+        "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": None,
+        "max_memory_allocated": 1,
+        "max_memory_reserved": 2,
+    }
     fakes = {name: mock.Mock(return_value=answer) for name, answer in answers.items()}
     for settings in CASES:
-        seen: list[Counter[str]] = []
-        bar = mock.Mock(end_epoch=lambda _, seen=seen: seen.append(SEEN.copy()))
+        counts: list[Counter[str]] = []
+        bar = mock.Mock(end_epoch=lambda _, counts=counts: counts.append(SEEN.copy()))
         with mock.patch.multiple(torch.cuda, **fakes), Pretended():
             config = configure(*TINY, "model.width=16", *settings.split(), "engine.device=cuda")
             run = prepared(config)
             records = train(run, bar=bar).records
-        print(json.dumps([run.engine.device.type, records, seen[-1] - seen[-2]]))
+        print(json.dumps([run.engine.device.type, records, counts[-1] - counts[-2]]))
 
 
 @pytest.mark.slow
@@ -248,10 +279,12 @@ def test_whole_trainings_take_cudas_branches(tmp_path: Path) -> None:
     program = "import ctypes; ctypes.CDLL('./hooks.so', mode=ctypes.RTLD_GLOBAL)  # before PyTorch"
     path = os.pathsep.join(map(str, (ROOT / "tests", ROOT / "tests/train", ROOT / "src")))
     program += "\nimport test_device; test_device.on_cuda()"
-    ended = python(tmp_path, "-c", program, PYTHONPATH=path)
-    assert not ended.returncode, ended.stderr
-    for line, (settings, more) in zip(ended.stdout.splitlines(), CASES.items(), strict=True):
+    process = python(tmp_path, "-c", program, PYTHONPATH=path)
+    assert not process.returncode, process.stderr
+    for line, (settings, differences) in zip(
+        process.stdout.splitlines(), CASES.items(), strict=True
+    ):
         device, records, waits = json.loads(line)
         assert (device, records[-1]["max_memory_reserved"]) == ("cuda", 2), settings
-        assert Counter(waits) == Counter({**EPOCH, **more}), settings
+        assert Counter(waits) == Counter({**EPOCH, **differences}), settings
         assert records[-1]["train/loss"] < records[0]["train/loss"], settings

@@ -98,10 +98,10 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     totals = run.backward(network, *samples(23, device))
     run.update(optimizer)
     rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
-    wanted = loss, *_ = one_by_one(reference, images, labels)
-    assert [*map(float, totals)] == pytest.approx(wanted, rel=rounding.bound(*LOGITS, 23))
-    moved, *_ = one_by_one(network.cpu(), images, labels)
-    assert moved < loss
+    expected_totals = loss, *_ = one_by_one(reference, images, labels)
+    assert [*map(float, totals)] == pytest.approx(expected_totals, rel=rounding.bound(*LOGITS, 23))
+    last_loss, *_ = one_by_one(network.cpu(), images, labels)
+    assert last_loss < loss
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -120,19 +120,24 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     exact.backward(reference, *samples(64, device))
     run = build(device, precision, micro=40)
     network = run.prepare(plain_network())
-    seen: list[torch.dtype] = []
+    dtypes: list[torch.dtype] = []
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+            layer.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
     totals = run.backward(network, *samples(64, device))
     run.evaluate(network, batches_of(40, *samples(40, device)))
-    assert seen == [dtype] * 6
+    assert dtypes == [dtype] * 6
     assert {total.dtype for total in totals} == {torch.float32}
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in network.parameters())  # type: ignore[union-attr]
     assert run.scaler.is_enabled() == (precision == "fp16")
     assert machine.hardware(run)["precision"] == str(dtype).split(".")[1].replace("float32", "fp32")
-    ours, wanted = gradient(network) / run.scaler.get_scale(), gradient(reference)
-    assert (ours - wanted).norm() < 4 * SLACK[precision] * wanted.norm()
+    unscaled_gradient, expected_gradient = (
+        gradient(network) / run.scaler.get_scale(),
+        gradient(reference),
+    )
+    assert (unscaled_gradient - expected_gradient).norm() < 4 * SLACK[
+        precision
+    ] * expected_gradient.norm()
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -143,17 +148,19 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     run = build(device, "fp16")
     network = run.prepare(plain_network())
     optimizer = optimizers.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
-    before = [p.detach().clone() for p in network.parameters()]
+    first_parameters = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
     images, labels = samples(8, device)
     run.backward(network, images * 1e30, labels)
     run.update(optimizer)
     assert run.scaler.get_scale() == scale / 2
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.parameters(), first_parameters, strict=True)
+    )
     run.backward(network, images, labels)
     run.update(optimizer)
     assert all(torch.isfinite(p).all() for p in network.parameters())
-    assert not torch.equal(next(network.parameters()), before[0])
+    assert not torch.equal(next(network.parameters()), first_parameters[0])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -164,12 +171,12 @@ def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) 
     network = run.prepare(models.build(ModelConfig("resnet8", width=4), FACTS)).train()
     for _ in range(5):
         run.backward(network, *samples(32, device))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    first_state = {name: value.clone() for name, value in network.state_dict().items()}
     slope = gradient(network)
     results = [run.evaluate(network, batches_of(b, *samples(21, device))) for b in (1, 4, 21)]
     assert all(module.training for module in network.modules())
     assert torch.equal(gradient(network), slope)
-    assert_equal(dict(network.state_dict()), before)
+    assert_equal(dict(network.state_dict()), first_state)
     images, _ = samples(21, device)
     close = rounding.bound(rounding.terms(network.eval(), images, backward=False), 10)
     for loss, accuracy in results[1:]:
@@ -200,10 +207,10 @@ def compiled_on_ranks() -> dict[str, Any]:
     gradients = []
     with ranks.joined():
         for call in (None, machine.compiled(backend)):
-            chosen = machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks)
+            engine = machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks)
             torch.manual_seed(0)
-            network = chosen.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
-            run, network = distributed(replace(chosen, compiled=call), network)
+            network = engine.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
+            run, network = distributed(replace(engine, compiled=call), network)
             for b in sizes:
                 images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
                 run.backward(network.train(), images, labels, b)
@@ -217,5 +224,5 @@ def test_on_ranks_a_compiled_model_is_one_graph_for_all_batch_sizes(tmp_path: Pa
     for rank in forge.results(tmp_path, 2, "test_engine.compiled_on_ranks"):
         assert (rank["graphs"], rank["breaks"]) == (1, 0)
         plain, compiled = rank["gradients"][:6], rank["gradients"][6:]
-        for one, another in zip(plain, compiled, strict=True):
-            assert (one - another).norm() < 1e-5 * one.norm()
+        for plain_gradient, compiled_gradient in zip(plain, compiled, strict=True):
+            assert (plain_gradient - compiled_gradient).norm() < 1e-5 * plain_gradient.norm()

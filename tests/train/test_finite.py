@@ -24,27 +24,27 @@ AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ
 
 def spoil(network: nn.Module, number: int) -> list[Tensor]:
     """Make the images of one batch NaN, counted from 1; what all were. Two measure C² first."""
-    seen: list[Tensor] = []
+    batches: list[Tensor] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        if not module.training or len(inputs[0]) not in (16, 32):  # of one or of two ranks
+        if not module.training or len(inputs[0]) not in (16, 32):  # one rank, or two
             return None
-        seen.append(inputs[0])
-        return (inputs[0] * float("nan"),) if len(seen) == number else None
+        batches.append(inputs[0])
+        return (inputs[0] * float("nan"),) if len(batches) == number else None
 
     network.register_forward_pre_hook(look)
-    return seen
+    return batches
 
 
 def test_it_stops_at_that_update_and_says_all_that_is_needed() -> None:
     training, progress = prepared(configure(*PLAIN)), Progress()
-    seen = spoil(training.network, 2 + 8 + 3)  # three of them twins
+    batches = spoil(training.network, 2 + 8 + 3)  # three of them twins
     with pytest.raises(UserError) as stopped:
         train(training, progress)
     assert str(stopped.value).startswith(AT_8)
     assert str(stopped.value).endswith("The last good checkpoint is of epoch 2")
     assert [record["epoch"] for record in progress.records] == [1, 2]
-    assert len(seen) == 2 + 8 + 3
+    assert len(batches) == 2 + 8 + 3
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> None:
@@ -65,10 +65,10 @@ def test_updates_that_fp16_skips_are_counted(scale: float, skipped: int) -> None
     training = prepared(configure(*PLAIN, "engine.precision=fp16"))
     scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1)
     training = replace(training, engine=replace(training.engine, scaler=scaler))
-    before = [parameter.clone() for parameter in training.network.parameters()]
+    first_parameters = [parameter.clone() for parameter in training.network.parameters()]
     progress = train(training)
     assert [record["skipped"] for record in progress.records] == [skipped] * 3
-    assert all(map(torch.equal, training.network.parameters(), before)) is (skipped > 0)
+    assert all(map(torch.equal, training.network.parameters(), first_parameters)) is (skipped > 0)
 
 
 def bad_on_one_rank() -> str:
@@ -87,21 +87,21 @@ def bad_on_one_rank() -> str:
 
 
 def test_what_is_bad_on_one_rank_stops_all_with_the_same_line(tmp_path: Path) -> None:
-    first, second = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
-    assert first == second
-    assert first.startswith(AT_8)
+    line, other_line = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
+    assert line == other_line
+    assert line.startswith(AT_8)
 
 
 class Small(nn.Module):
     """A model whose forward pass fails beyond so many samples."""
 
-    def __init__(self, most: int, error: Exception) -> None:
+    def __init__(self, limit: int, error: Exception) -> None:
         super().__init__()
-        self.most, self.error = most, error
+        self.limit, self.error = limit, error
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
     def forward(self, images: Tensor) -> Tensor:
-        if len(images) > self.most:
+        if len(images) > self.limit:
             raise self.error
         output: Tensor = self.body(images)
         return output
@@ -114,9 +114,9 @@ ERRORS = [
 ]
 
 
-def trained(most: int, error: Exception, *overrides: str) -> Progress:
+def trained(limit: int, error: Exception, *overrides: str) -> Progress:
     """Train a model of one's own."""
-    config, network = configure(*TINY, *overrides), Small(most, error)
+    config, network = configure(*TINY, *overrides), Small(limit, error)
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
     return train(replace(prepared(config), network=network, optimizer=optimizer))
 
@@ -133,16 +133,21 @@ def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
 # a segmentation fault: PyTorch's do.
 BOUNDED: dict[str, Any] = {"room": 150, "settings": {"torch.backends.mkldnn.enabled": False}}
 FULL = (
-    "epochs=2", "schedule.stages=1", "batch_size=1024", "dataset.samples=1024",
+    "epochs=2",
+    "schedule.stages=1",
+    "batch_size=1024",
+    "dataset.samples=1024",
     "noise.batches=2",
-    "model.width=32", "tracking=none", "engine.precision=fp32",
-)  # fmt: skip
+    "model.width=32",
+    "tracking=none",
+    "engine.precision=fp32",
+)
 
 
 @pytest.mark.faults
 def test_really_out_of_memory_it_says_so_and_the_run_is_interrupted(tmp_path: Path) -> None:
     """Address space is bounded by the kernel."""
-    ended = forge.run(tmp_path, *FULL, **BOUNDED)
-    assert "engine.micro_batch_size=512" in ended.error()
+    process = forge.run(tmp_path, *FULL, **BOUNDED)
+    assert "engine.micro_batch_size=512" in process.error()
     assert status(tmp_path)["state"] == "interrupted"
     forge.run(tmp_path, *FULL, settings=BOUNDED["settings"]).good()

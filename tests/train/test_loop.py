@@ -50,14 +50,14 @@ class Watched:
         ("schedule=graduated", "split=0", "schedule.stages=2"),
         ("schedule=cosine", "split=1", "optimizer=shb"),
         ("schedule=graduated", "schedule.final_updates=2", "optimizer=nshb"),
-        ("schedule=linear", "schedule.stages=7"),  # which begin inside epochs
+        ("schedule=linear", "schedule.stages=7"),  # They begin inside epochs.
     ],
 )
 def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...]) -> None:
     config = configure(*TINY, "epochs=5", "batch_size=20", *overrides)
     training = prepared(config)
     watched, plan = Watched(training), training.plan
-    with mock.patch.object(measure, "ENOUGH", 0):  # without their forward passes
+    with mock.patch.object(measure, "ENOUGH", 0):  # Twins have forward passes.
         progress = train(training)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, stage.samples // stage.batches + (i < stage.samples % stage.batches))
@@ -66,14 +66,14 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
         for i in range(stage.batches)
     ]
     assert watched.rates == [eta for eta, _ in steps]
-    measured = config.noise.batches  # forward passes that measure C², before training
-    assert watched.batches[:measured] == [19] * measured
-    assert watched.batches[measured:] == [b for _, b in steps]
+    count = config.noise.batches  # forward passes that measure C², before training
+    assert watched.batches[:count] == [19] * count
+    assert watched.batches[count:] == [b for _, b in steps]
     for record in progress.records:
         rows = plan.rows_of_epoch(record["epoch"])
-        of_epoch, last = [row.eta_m for row in rows for _ in range(row.batches)], rows[-1]
+        of_epoch, last_row = [row.eta_m for row in rows for _ in range(row.batches)], rows[-1]
         for name in ("stage", "gamma_m", "kappa_m", "lambda_m"):
-            assert record[name] == getattr(last, name)
+            assert record[name] == getattr(last_row, name)
         assert record["b_m"] == 96 / len(of_epoch)
         assert record["eta_m"] == pytest.approx(sum(of_epoch) / len(of_epoch), rel=1e-14)
     assert progress.updates == plan.updates == len(watched.rates) == progress.records[-1]["updates"]
@@ -87,20 +87,20 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: float) -> No
     training = prepared(configure(*TINY, "epochs=4", "learning_rate=0.01", *settings))
     records, plan = train(training).records, training.plan
     for record in records:
-        applied = record["eta_m"], record["b_m"]
-        level = partial(igo.noise_level, *applied, optimizer=optimizer, momentum=record["beta_m"])
+        steps = record["eta_m"], record["b_m"]
+        level = partial(igo.noise_level, *steps, optimizer=optimizer, momentum=record["beta_m"])
         c2, norm = record["reference_variance"], record["reference_gradient_norm"]
         assert record["delta_m"] == pytest.approx(level(c2, gradient_norm=norm), rel=1e-12)
         c2, norm = record["gradient_variance"], record["gradient_norm"] or 0.0  # null below √(C²/n)
-        measured = level(c2, gradient_norm=norm)
-        assert record["delta_measured"] == pytest.approx(measured, rel=1e-12)
+        delta = level(c2, gradient_norm=norm)
+        assert record["delta_measured"] == pytest.approx(delta, rel=1e-12)
         ends = [record[f"delta_measured_{end}"] for end in ("low", "high")]
         if record["variance_pairs"] >= 8:
-            assert ends[0] < measured < ends[1]
+            assert ends[0] < delta < ends[1]
         else:
             assert ends == [None, None]
         assert record["variance_pairs"] == plan.batches_of_epoch(record["epoch"]) // 2
-    assert len({record["gradient_variance"] for record in records}) == 4  # its own
+    assert len({record["gradient_variance"] for record in records}) == 4  # Each epoch has its own.
     assert len({record["reference_variance"] for record in records}) == 1
 
 
@@ -120,13 +120,13 @@ def test_a_norm_that_n_samples_cannot_tell_from_0_has_an_upper_bound() -> None:
         (0.5, None, [None] * 6),  # fewer than 8 pairs
     ]
     of_c2 = 96, (48, 192)
-    measured = [Noise(*of_c2, square, 32, 8, "consecutive", ends) for square, ends, _ in cases]
-    with mock.patch.object(measure.Pairs, "noise", side_effect=[(noise, []) for noise in measured]):
-        found = train(prepared(configure(*TINY, "epochs=5", "schedule=constant"))).records
-    for record, (_, _, wanted) in zip(found, cases, strict=True):
+    noises = [Noise(*of_c2, square, 32, 8, "consecutive", ends) for square, ends, _ in cases]
+    with mock.patch.object(measure.Pairs, "noise", side_effect=[(noise, []) for noise in noises]):
+        records = train(prepared(configure(*TINY, "epochs=5", "schedule=constant"))).records
+    for record, (_, _, expected_numbers) in zip(records, cases, strict=True):
         assert (record["gradient_variance_low"], record["gradient_variance_high"]) == (48, 192)
-        shown = [x for name, x in record.items() if name.startswith(("gradient_n", "noise"))]
-        assert shown == wanted
+        numbers = [x for name, x in record.items() if name.startswith(("gradient_n", "noise"))]
+        assert numbers == expected_numbers
 
 
 def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
@@ -156,9 +156,15 @@ class Dropped(nn.Module):
 
 
 SEVEN = (
-    *TINY, "epochs=2", "batch_size=8", "seed=7", "engine.precision=fp32",
-    "dataset.augment.flip=true", "dataset.augment.crop=1", "optimizer=shb",
-)  # fmt: skip
+    *TINY,
+    "epochs=2",
+    "batch_size=8",
+    "seed=7",
+    "engine.precision=fp32",
+    "dataset.augment.flip=true",
+    "dataset.augment.crop=1",
+    "optimizer=shb",
+)
 PINNED = {2: (2.1428335507710776, 1.8768832736545138)}  # losses of training and test, by ``rule``
 
 
@@ -166,10 +172,10 @@ def test_two_epochs_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses that change for good raise ``rule``. Each update may be rounded otherwise."""
     monkeypatch.setattr(models, "build", lambda *_: in_double.network(Dropped()))
     config = configure(*SEVEN)
-    last = train(prepared(config)).records[-1]
-    close = last["updates"] * rounding.bound(10)
-    wanted = pytest.approx(PINNED[rule(config)], rel=close)
-    assert (last["train/loss"], last["test/loss"]) == wanted
+    record = train(prepared(config)).records[-1]
+    close = record["updates"] * rounding.bound(10)
+    losses = pytest.approx(PINNED[rule(config)], rel=close)
+    assert (record["train/loss"], record["test/loss"]) == losses
 
 
 def test_each_epoch_and_rank_has_its_own_augmentation_and_dropout(
@@ -178,23 +184,23 @@ def test_each_epoch_and_rank_has_its_own_augmentation_and_dropout(
     """Seeds are digits of a SHA-256 of the run's seed, the purpose, the epoch and the rank."""
 
     def seeds() -> list[tuple[int, int]]:
-        training, seen = prepared(configure(*SEVEN)), []
+        training, seed_pairs = prepared(configure(*SEVEN)), []
         batches = training.data.train_batches
 
-        def look(drawn: Sequence[Tensor], seed: int) -> Iterator[Any]:
-            seen.append((seed, torch.initial_seed()))
-            yield from batches(drawn, seed)
+        def look(index_batches: Sequence[Tensor], seed: int) -> Iterator[Any]:
+            seed_pairs.append((seed, torch.initial_seed()))
+            yield from batches(index_batches, seed)
 
         monkeypatch.setattr(training.data, "train_batches", look)
         train(training)
-        return seen
+        return seed_pairs
 
     def wanted(purpose: str) -> int:
         return int(hashlib.sha256(f"7/{purpose}".encode()).hexdigest()[:16], 16) >> 1
 
     of_c2, *of_epochs = seeds()
     assert of_epochs == [(wanted(f"epoch/{m}"), wanted(f"dropout/{m}")) for m in (1, 2)]
-    monkeypatch.setattr(Ranks, "seed_suffix", property(lambda _: (3,)))  # of rank 3
+    monkeypatch.setattr(Ranks, "seed_suffix", property(lambda _: (3,)))  # This is rank 3.
     of_c2_there, *of_epochs = seeds()
     assert of_epochs == [(wanted(f"epoch/{m}"), wanted(f"dropout/{m}/3")) for m in (1, 2)]
     assert of_c2_there[0] == of_c2[0]
@@ -208,23 +214,23 @@ def test_a_twin_has_the_dropout_of_the_next_update() -> None:
     still = torch.optim.SGD(network.parameters(), lr=1e-30)
     twins = train(replace(run, network=network, optimizer=still)).twins
     assert twins
-    assert {(log_change, lacking) for log_change, _, lacking in twins} == {(0.0, 0.0)}
+    assert {(log_change, lack) for log_change, _, lack in twins} == {(0.0, 0.0)}
 
 
-@pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 6]), (100, [6])])
+@pytest.mark.parametrize(("interval", "epochs"), [(2, [2, 4, 6]), (100, [6])])
 def test_evaluated_less_often_a_training_has_the_same_bits(
-    every: int, evaluated: list[int]
+    interval: int, epochs: list[int]
 ) -> None:
     run = (*TINY, "epochs=5", "dataset.validation=0.25", "schedule.final_updates=1")
-    often, seldom = (prepared(configure(*run, f"evaluate_every={n}")) for n in (1, every))
-    wanted, some = timeless(train(often).records), timeless(train(seldom).records)
+    often, seldom = (prepared(configure(*run, f"evaluate_every={n}")) for n in (1, interval))
+    expected_records, records = timeless(train(often).records), timeless(train(seldom).records)
     assert_equal(seldom.network.state_dict(), often.network.state_dict())
-    for record in wanted:
-        if record["epoch"] not in evaluated:
+    for record in expected_records:
+        if record["epoch"] not in epochs:
             record |= {
                 f"{part}/{n}": None for part in ("test", "validation") for n in ("loss", "accuracy")
             }
-    assert some == wanted
+    assert records == expected_records
 
 
 def test_ranks_average_their_running_statistics_before_each_evaluation() -> None:
@@ -236,7 +242,7 @@ def test_ranks_average_their_running_statistics_before_each_evaluation() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Guards may run slower")  # of Python 3.13.0
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # Python 3.13.0 says it.
 def test_a_compiled_model_trains_and_continues_as_it_is_to_rounding(tmp_path: Path) -> None:
     """Without PyTorch's code generator, which takes a minute. One graph has all batch sizes, and
     no other dimension that varies."""
@@ -259,17 +265,21 @@ def test_a_compiled_model_trains_and_continues_as_it_is_to_rounding(tmp_path: Pa
         run = prepared(small)
         return replace(run, engine=replace(run.engine, compiled=machine.compiled(backend)))
 
-    whole = training()
-    records = [train(whole).records]
-    assert len(whole.plan.batch_sizes) > 1
+    whole_run = training()
+    records = [train(whole_run).records]
+    assert len(whole_run.plan.batch_sizes) > 1
     assert [dimensions for dimensions in varying if dimensions] == [[0]]
-    killed, again = training(), training()
-    done = train(killed, until=1)
-    checkpoint.save(path, assemble.snapshot("one run", killed, done))
-    records.append(done.records + train(again, assemble.load(path, "one run", again, {})).records)
-    for found, name in itertools.product(records, ("train/loss", "test/loss", "gradient_variance")):
-        wanted = [record[name] for record in plain]
-        assert [record[name] for record in found] == pytest.approx(wanted, rel=1e-3)
+    killed_run, next_run = training(), training()
+    progress = train(killed_run, until=1)
+    checkpoint.save(path, assemble.snapshot("one run", killed_run, progress))
+    records.append(
+        progress.records + train(next_run, assemble.load(path, "one run", next_run, {})).records
+    )
+    for run_records, name in itertools.product(
+        records, ("train/loss", "test/loss", "gradient_variance")
+    ):
+        numbers = [record[name] for record in plain]
+        assert [record[name] for record in run_records] == pytest.approx(numbers, rel=1e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -278,7 +288,9 @@ def test_a_rate_in_a_tensor_trains_as_a_number_does(optimizer: str) -> None:
     numbers, tensors = (prepared(configure(*TINY, f"optimizer={optimizer}")) for _ in range(2))
     rate = torch.tensor(tensors.optimizer.param_groups[0]["lr"], dtype=torch.float64)
     tensors.optimizer.param_groups[0]["lr"] = rate
-    wanted, records = (timeless(train(run).records) for run in (numbers, tensors))
-    torch.testing.assert_close(records, wanted, rtol=1e-5, atol=1e-5)
-    assert [record["eta_m"] for record in records] == [record["eta_m"] for record in wanted]
+    expected_records, records = (timeless(train(run).records) for run in (numbers, tensors))
+    torch.testing.assert_close(records, expected_records, rtol=1e-5, atol=1e-5)
+    assert [record["eta_m"] for record in records] == [
+        record["eta_m"] for record in expected_records
+    ]
     assert rate == numbers.optimizer.param_groups[0]["lr"] != records[0]["eta_m"]

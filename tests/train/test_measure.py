@@ -39,9 +39,16 @@ def at_its_weights(training: Training, b: int) -> Noise:
         order = torch.randperm(n, generator=torch.manual_seed(epoch))[: n // b * b]
         batches += training.data.train_batches(order.split(b), epoch)
     return igo.measure_noise(
-        training.network.train(), None, batches, n=n, batches=len(batches),
-        sampling="independent", own_noise=False, loss_of=loss, batch_size=b,
-    )  # fmt: skip
+        training.network.train(),
+        None,
+        batches,
+        n=n,
+        batches=len(batches),
+        sampling="independent",
+        own_noise=False,
+        loss_of=loss,
+        batch_size=b,
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,12 +74,12 @@ def test_weights_that_stand_still_have_the_noise_of_whole_batches(
     )
     training = prepared(config)
     (record,) = train(training).records
-    whole = at_its_weights(training, config.batch_size)
+    noise = at_its_weights(training, config.batch_size)
     assert record["variance_pairs"] == -(-1437 // config.batch_size) // 2
-    assert whole.variance_interval[0] <= record["gradient_variance"] <= whole.variance_interval[1]
+    assert noise.variance_interval[0] <= record["gradient_variance"] <= noise.variance_interval[1]
     low, high = (record[f"gradient_variance_{end}"] for end in ("low", "high"))
-    assert low < whole.variance < high
-    assert record["gradient_norm"] == pytest.approx(whole.gradient_norm, rel=0.1)
+    assert low < noise.variance < high
+    assert record["gradient_norm"] == pytest.approx(noise.gradient_norm, rel=0.1)
 
 
 @pytest.mark.slow
@@ -80,8 +87,8 @@ def test_the_last_epoch_of_a_run_has_the_noise_of_its_batches_at_its_weights() -
     """δ within a factor of 2; with pieces of eight samples it was off by more than ten here."""
     training = prepared(configure("epochs=24", "engine.precision=fp32", "evaluate_every=24"))
     record = train(training).records[-1]
-    whole = at_its_weights(training, round(record["b_m"]))
-    assert 0.5 < math.sqrt(record["gradient_variance"] / whole.variance) < 2
+    noise = at_its_weights(training, round(record["b_m"]))
+    assert 0.5 < math.sqrt(record["gradient_variance"] / noise.variance) < 2
 
 
 class Stub(nn.Module):
@@ -109,13 +116,13 @@ def pairs_of(
     noises: Tensor,
     sizes: list[int],
     eta: float,
-    scaled: bool = False,
+    has_scaler: bool = False,
     slopes: Tensor | None = None,
     **epoch: Any,
 ) -> tuple[measure.Pairs, Tensor]:
     """An epoch of SGD on f, and its points; by default all samples have outputs of one slope."""
     model, points = Stub(noises.shape[1]), []
-    engine = Quadratic(torch.amp.GradScaler("cpu", enabled=scaled))
+    engine = Quadratic(torch.amp.GradScaler("cpu", enabled=has_scaler))
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
     updates = [SimpleNamespace(number=i, batch=i, batch_size=b) for i, b in enumerate(sizes, 1)]
     plan = SimpleNamespace(at=lambda number: updates[number - 1])
@@ -128,7 +135,7 @@ def pairs_of(
         engine.backward(model, *batch, update.batch_size)
         slope = slopes[i] * engine.scaler.scale(torch.ones(())) ** 2
         pairs.take(cast(Any, update), cast(Any, [*batches, None][i + 1]), slope)
-        if scaled:
+        if has_scaler:
             model.x.grad /= engine.scaler.get_scale()
         if model.x.grad.isfinite().all():
             optimizer.step()
@@ -144,7 +151,7 @@ def test_movement_has_no_share_in_c2(k: int) -> None:
     d, b, eta, c2, epochs = 200, 16, 0.5, 8.0, 8192 // k
     noises = torch.randn(epochs, k, d, generator=torch.manual_seed(0)) * math.sqrt(c2 / b / d)
     twins: list[Any] = []
-    found, squares = [], []
+    noise_list, squares = [], []
     for epoch in range(epochs):
         pairs, points = pairs_of(
             noises[epoch], [b] * k, eta, updates=epoch * k, earlier_twins=twins
@@ -152,18 +159,20 @@ def test_movement_has_no_share_in_c2(k: int) -> None:
         noise, twins = pairs.noise()
         assert (noise.batches, noise.sampling) == (min(k // 2, 32), "consecutive")
         assert len(twins) == 4
-        found.append(noise)
+        noise_list.append(noise)
         squares.append(float(points.square().sum(1).mean()))
-    assert np.mean([noise.variance for noise in found]) == pytest.approx(c2, rel=0.03)
-    inside = [noise.variance_interval[0] < c2 < noise.variance_interval[1] for noise in found]
-    assert np.mean(inside) > 0.85
-    assert np.mean([n.variance_interval[1] - n.variance_interval[0] for n in found]) < 0.5 * c2
-    assert np.mean([n.gradient_square for n in found]) == pytest.approx(np.mean(squares), rel=0.2)
+    assert np.mean([noise.variance for noise in noise_list]) == pytest.approx(c2, rel=0.03)
+    hits = [noise.variance_interval[0] < c2 < noise.variance_interval[1] for noise in noise_list]
+    assert np.mean(hits) > 0.85
+    assert np.mean([n.variance_interval[1] - n.variance_interval[0] for n in noise_list]) < 0.5 * c2
+    assert np.mean([n.gradient_square for n in noise_list]) == pytest.approx(
+        np.mean(squares), rel=0.2
+    )
 
 
-@pytest.mark.parametrize(("scaled", "steady"), [(False, 0), (True, 0), (False, 1)])
+@pytest.mark.parametrize(("has_scaler", "steady"), [(False, 0), (True, 0), (False, 1)])
 def test_pairs_and_twins_by_hand(
-    scaled: bool, steady: int, monkeypatch: pytest.MonkeyPatch
+    has_scaler: bool, steady: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of unequal batches; fp16's scaler skips an update whose gradient is not finite.
 
@@ -172,30 +181,33 @@ def test_pairs_and_twins_by_hand(
     noises = torch.tensor(
         [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
     )
-    sizes, eta, earlier = [4, 2, 8, 4, 1, 1, 1], 0.5, (9.0, -0.25, 0.125)
+    sizes, eta, earlier_twin = [4, 2, 8, 4, 1, 1, 1], 0.5, (9.0, -0.25, 0.125)
     if steady == 0:
-        earlier = (-0.25, 9.0, 0.125)
-    if scaled:
+        earlier_twin = (-0.25, 9.0, 0.125)
+    if has_scaler:
         noises[4, 0] = math.inf
     monkeypatch.setattr(measure, "ENOUGH", 2)  # one in the middle, and an earlier one
     pairs, points = pairs_of(
-        noises, sizes, eta, scaled, updates=14, earlier_twins=[earlier, (9.0,) * 3]
+        noises, sizes, eta, has_scaler, updates=14, earlier_twins=[earlier_twin, (9.0,) * 3]
     )
-    first, second = noises[:6:2] + points[:6:2], noises[1::2] + points[1::2]
-    twin, kept = noises[3] + points[2], 2 if scaled else 3
-    moved = (first - second).square().sum(1)[:kept]
-    products = (first * second).sum(1)[:kept]
-    lengths = (first.square() + second.square()).sum(1)[:kept]
-    factors = [float((first[1] - twin).square().sum() / of[1]) for of in (moved, lengths)]
-    share = float((first[1] @ twin - products[1]) / moved[1])
+    first_gradients, second_gradients = noises[:6:2] + points[:6:2], noises[1::2] + points[1::2]
+    twin, count = noises[3] + points[2], 2 if has_scaler else 3
+    changes = (first_gradients - second_gradients).square().sum(1)[:count]
+    products = (first_gradients * second_gradients).sum(1)[:count]
+    lengths = (first_gradients.square() + second_gradients.square()).sum(1)[:count]
+    factors = [
+        float((first_gradients[1] - twin).square().sum() / squares[1])
+        for squares in (changes, lengths)
+    ]
+    share = float((first_gradients[1] @ twin - products[1]) / changes[1])
     noise, twins = pairs.noise()
-    c2 = float(((moved, lengths)[steady] / torch.tensor([3 / 4, 3 / 8, 2.0])[:kept]).mean())
+    c2 = float(((changes, lengths)[steady] / torch.tensor([3 / 4, 3 / 8, 2.0])[:count]).mean())
     factor = math.sqrt(factors[steady] * math.exp(-0.25))
     assert noise.variance == pytest.approx(c2 * factor, rel=1e-5)
-    square = float(products.mean() + moved.mean() * (share + 0.125) / 2)
+    square = float(products.mean() + changes.mean() * (share + 0.125) / 2)
     assert noise.gradient_square == pytest.approx(square, rel=1e-5)
-    assert (noise.batches, noise.variance_interval, noise.square_interval) == (kept, None, None)
-    assert twins == [pytest.approx((*map(math.log, factors), share), rel=1e-5), earlier]
+    assert (noise.batches, noise.variance_interval, noise.square_interval) == (count, None, None)
+    assert twins == [pytest.approx((*map(math.log, factors), share), rel=1e-5), earlier_twin]
     assert pairs_of(noises[:1], [1], eta)[0].noise() == (None, [])
 
 
@@ -206,18 +218,28 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
     ten has one, later each at which 1.5 % of all updates pass a whole number. Twins of version
     1.0.0, of two numbers, count as none.
     """
-    noises, before = torch.randn(50, 3, generator=torch.manual_seed(0)), Twin(0.25, 0.5, 0.125)
-    for made, own in ((60, 4), (520, 1), (540, 0)):
-        pairs, points = pairs_of(noises, [1] * 50, 0.1, updates=made, earlier_twins=[before] * 4)
+    noises, earlier_twin = (
+        torch.randn(50, 3, generator=torch.manual_seed(0)),
+        Twin(0.25, 0.5, 0.125),
+    )
+    for updates, new_twins in ((60, 4), (520, 1), (540, 0)):
+        pairs, points = pairs_of(
+            noises, [1] * 50, 0.1, updates=updates, earlier_twins=[earlier_twin] * 4
+        )
         noise, twins = pairs.noise()
-        assert twins.count(before) == 4 - own
-        first, second = ((noises + points)[i::2].double().numpy() for i in (0, 1))
-        changes, products = np.square(first - second).sum(1), (first * second).sum(1)
+        assert twins.count(earlier_twin) == 4 - new_twins
+        first_gradients, second_gradients = (
+            (noises + points)[i::2].double().numpy() for i in (0, 1)
+        )
+        changes, products = (
+            np.square(first_gradients - second_gradients).sum(1),
+            (first_gradients * second_gradients).sum(1),
+        )
         factor, lengths_factor, share = np.std(twins, axis=0, ddof=1) / 2
-        measured = changes
+        spreads = changes
         if lengths_factor < factor:
-            measured, factor = changes + 2 * products, lengths_factor
-        logs = np.log(measured.sum() - measured)  # each pair left out
+            spreads, factor = changes + 2 * products, lengths_factor
+        logs = np.log(spreads.sum() - spreads)  # each pair left out
         jackknife = math.sqrt(24 / 25 * np.square(logs - logs.mean()).sum())
         of_pairs, of_twins = stats.t.ppf(0.975, 24), stats.t.ppf(0.975, 3)
         half = math.hypot(of_pairs * jackknife, of_twins * factor)
@@ -227,12 +249,18 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
         half = math.hypot(half, of_twins * share * changes.mean())
         ends = noise.gradient_square - half, noise.gradient_square + half
         assert noise.square_interval == pytest.approx(ends, rel=1e-5)
-    for epoch, own in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
-        of_short = pairs_of(noises[:4], [1] * 4, 0.1, updates=4 * epoch, earlier_twins=[before] * 4)
-        assert of_short[0].noise()[1].count(before) == 4 - own
-    for none in ([], [(0.25, 0.125)] * 4):
+    for epoch, new_twins in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
+        of_short = pairs_of(
+            noises[:4], [1] * 4, 0.1, updates=4 * epoch, earlier_twins=[earlier_twin] * 4
+        )
+        assert of_short[0].noise()[1].count(earlier_twin) == 4 - new_twins
+    for useless_twins in ([], [(0.25, 0.125)] * 4):
         assert (
-            len(pairs_of(noises[:4], [1] * 4, 0.1, updates=80, earlier_twins=none)[0].noise()[1])
+            len(
+                pairs_of(noises[:4], [1] * 4, 0.1, updates=80, earlier_twins=useless_twins)[
+                    0
+                ].noise()[1]
+            )
             == 2
         )
     monkeypatch.setattr(measure, "LONG", 8)
@@ -240,8 +268,8 @@ def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatc
     assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(scaled: bool) -> None:
+@pytest.mark.parametrize("has_scaler", [False, True])
+def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(has_scaler: bool) -> None:
     """C² of batches differs a thousandfold in an epoch of 300, of 16 and then of 32 samples.
 
     The points stand still. Each pair's own C² is enumerated, and the interval is a jackknife in
@@ -254,39 +282,43 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(scaled: 
     noises = (
         torch.randn(k, d, generator=random) * (levels / torch.tensor(sizes) / d).sqrt()[:, None]
     )
-    chance = (0.1 * torch.randn(k, generator=random)).exp()  # by which outputs do not tell C²
-    if scaled:
+    chance = (0.1 * torch.randn(k, generator=random)).exp()  # Outputs do not tell this part of C².
+    if has_scaler:
         noises[-6:, 0] = math.inf
     twins = [Twin(0.0, 9.0 * sign, 0.0) for sign in (1, -1, 1, -1)]
     slopes = 7 * levels / torch.tensor(sizes) * chance
-    pairs, _ = pairs_of(noises, sizes, 0.0, scaled, slopes, updates=3000 * k, earlier_twins=twins)
+    pairs, _ = pairs_of(
+        noises, sizes, 0.0, has_scaler, slopes, updates=3000 * k, earlier_twins=twins
+    )
     noise, _ = pairs.noise()
     inverse = (1 / np.array(sizes)).reshape(-1, 2).sum(1)
-    every = slopes.double().numpy().reshape(-1, 2).sum(1) / inverse
+    pair_slopes = slopes.double().numpy().reshape(-1, 2).sum(1) / inverse
     changes = (noises[::2] - noises[1::2]).square().sum(1).double().numpy() / inverse
-    measured = [i * 150 // 32 for i in range(32)]
-    if scaled:
-        measured = [number for number in measured if number < 147]
+    pair_numbers = [i * 150 // 32 for i in range(32)]
+    if has_scaler:
+        pair_numbers = [number for number in pair_numbers if number < 147]
 
     def estimate(left_out: int | None = None) -> float:
-        own = [number for number in measured if number != left_out]
+        pair_places = [number for number in pair_numbers if number != left_out]
         rest = [number for number in range(150) if number != left_out]
-        return float(changes[own].sum() / every[own].sum() * every[rest].mean())
+        return float(
+            changes[pair_places].sum() / pair_slopes[pair_places].sum() * pair_slopes[rest].mean()
+        )
 
     assert noise.variance == pytest.approx(estimate(), rel=1e-4)
     assert noise.variance == pytest.approx(float(levels.mean()), rel=0.05)
-    alone = changes[measured].mean()
-    assert abs(alone / float(levels.mean()) - 1) > 0.1
+    mean = changes[pair_numbers].mean()
+    assert abs(mean / float(levels.mean()) - 1) > 0.1
     logs = np.log([estimate(number) for number in range(150)])
     error = math.sqrt(149 / 150 * np.square(logs - logs.mean()).sum())
-    reach = stats.t.ppf(0.975, len(measured) - 1) * error
+    reach = stats.t.ppf(0.975, len(pair_numbers) - 1) * error
     ends = noise.variance * math.exp(-reach), noise.variance * math.exp(reach)
     assert noise.variance_interval == pytest.approx(ends, rel=1e-3)
-    assert noise.batch_size == round(np.mean([sizes[2 * number] for number in measured]))
+    assert noise.batch_size == round(np.mean([sizes[2 * number] for number in pair_numbers]))
     certain, _ = pairs_of(
-        noises, sizes, 0.0, scaled, 0 * slopes, updates=3000 * k, earlier_twins=twins
+        noises, sizes, 0.0, has_scaler, 0 * slopes, updates=3000 * k, earlier_twins=twins
     )
-    assert certain.noise()[0].variance == pytest.approx(alone, rel=1e-4)
+    assert certain.noise()[0].variance == pytest.approx(mean, rel=1e-4)
 
 
 def test_twins_leave_training_as_it_is() -> None:
@@ -296,15 +328,15 @@ def test_twins_leave_training_as_it_is() -> None:
     order: list[str] = []
 
     class Watched(measure.Pairs):
-        def __init__(self, run: Training, batches: int, made: int, earlier: Any) -> None:
-            super().__init__(run, batches, made, earlier)
-            epochs.append((batches, made, len(earlier)))
+        def __init__(self, run: Training, batches: int, updates: int, earlier_twins: Any) -> None:
+            super().__init__(run, batches, updates, earlier_twins)
+            epochs.append((batches, updates, len(earlier_twins)))
 
-        def take(self, *given: Any) -> None:
-            super().take(*given)
+        def take(self, *arguments: Any) -> None:
+            super().take(*arguments)
             order.append("gradient")
 
-    for most in (0, 8):
+    for most_twins in (0, 8):
         torch.manual_seed(0)
         network = nn.Sequential(
             nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 10)
@@ -312,11 +344,11 @@ def test_twins_leave_training_as_it_is() -> None:
         run = prepared(configure(*TINY, "dataset.augment.crop=1", "engine.precision=fp32"))
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         optimizer.register_step_pre_hook(lambda *_: order.append("update"))
-        with mock.patch.multiple(measure, ENOUGH=most, Pairs=Watched):
+        with mock.patch.multiple(measure, ENOUGH=most_twins, Pairs=Watched):
             progress = train(replace(run, network=network, optimizer=optimizer))
-        assert len(progress.twins) == min(most, 3)  # a pair an epoch
+        assert len(progress.twins) == min(most_twins, 3)  # a pair an epoch
         ends.append([*network.state_dict().values()])
     assert epochs == [(3, 0, 0), (3, 3, 0), (2, 6, 0), (3, 0, 0), (3, 3, 1), (2, 6, 2)]
     assert order == ["gradient", "update"] * 16
-    for without, with_twins in zip(*ends, strict=True):
-        assert torch.equal(without, with_twins)
+    for tensor, tensor_with_twins in zip(*ends, strict=True):
+        assert torch.equal(tensor, tensor_with_twins)

@@ -35,9 +35,9 @@ def test_points_are_of_their_batches_and_change_nothing(monkeypatch: pytest.Monk
     plan = training.plan
     ends = list(itertools.accumulate(map(plan.batches_of_epoch, (1, 2)), initial=0))
     # Each second update of an epoch has a point, which the next one's update tells.
-    told = [u for first, end in itertools.pairwise(ends) for u in range(first + 2, end - 1, 2)]
-    assert [point["minute/updates"] for point in points] == told
-    assert len(told) > 5
+    numbers = [u for start, end in itertools.pairwise(ends) for u in range(start + 2, end - 1, 2)]
+    assert [point["minute/updates"] for point in points] == numbers
+    assert len(numbers) > 5
     reference = progress.reference
     assert reference
     of_updates = batches[config.noise.batches :]

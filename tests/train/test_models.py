@@ -56,9 +56,11 @@ def test_stems_change_the_first_layers_alone(stem: str, name: str, channels: int
     assert isinstance(network.maxpool, nn.Identity) == (stem == "cifar")
     with torch.device("meta"):
         plain = getattr(torchvision.models, name)(num_classes=10)
-    ours, theirs = ({n: p.shape for n, p in each.named_parameters() if n != "conv1.weight"}
-                    for each in (network, plain))  # fmt: skip
-    assert ours == theirs
+    shapes, plain_shapes = (
+        {n: p.shape for n, p in module.named_parameters() if n != "conv1.weight"}
+        for module in (network, plain)
+    )
+    assert shapes == plain_shapes
 
 
 @pytest.mark.parametrize("data", DATASETS)
@@ -81,14 +83,14 @@ def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
             mean, var = t.mean((0, 2, 3), True), t.var((0, 2, 3), correction=0, keepdim=True)
             return ((t - mean) / (var + 1e-5).sqrt()).relu()
 
-        first = normed(x)
-        hidden = nn.functional.conv2d(first, block.conv1.weight, stride=stride, padding=1)
+        activation = normed(x)
+        hidden = nn.functional.conv2d(activation, block.conv1.weight, stride=stride, padding=1)
         hidden = nn.functional.conv2d(normed(hidden), block.conv2.weight, padding=1)
-        kept = x
+        shortcut = x
         if inputs != outputs:
-            kept = nn.functional.conv2d(first, block.shortcut.weight, stride=stride)
+            shortcut = nn.functional.conv2d(activation, block.shortcut.weight, stride=stride)
         terms = rounding.terms(block, x, backward=False)
-        rounding.assert_close(block(x).detach(), (hidden + kept).detach(), terms)
+        rounding.assert_close(block(x).detach(), (hidden + shortcut).detach(), terms)
 
 
 def test_a_model_that_does_not_fit_is_named() -> None:
@@ -100,9 +102,13 @@ def test_a_model_that_does_not_fit_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "part", "law"),
-    [("resnet8", {"width": 16}, "He"), ("resnet18", {"stem": "imagenet"}, "He"),
-     ("resnet18", {"stem": "cifar"}, "PyTorch"), ("resnet34", {"stem": "cifar"}, "PyTorch")],
-)  # fmt: skip
+    [
+        ("resnet8", {"width": 16}, "He"),
+        ("resnet18", {"stem": "imagenet"}, "He"),
+        ("resnet18", {"stem": "cifar"}, "PyTorch"),
+        ("resnet34", {"stem": "cifar"}, "PyTorch"),
+    ],
+)
 def test_convolutions_start_as_he_et_al_or_as_pytorch_and_norms_as_the_identity(
     name: str, part: dict[str, Any], law: str
 ) -> None:
@@ -112,8 +118,10 @@ def test_convolutions_start_as_he_et_al_or_as_pytorch_and_norms_as_the_identity(
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 1700:
             samples, kernel = module.weight.numel(), math.prod(module.kernel_size)
             a = 1 / math.sqrt(module.in_channels * kernel)
-            wanted = math.sqrt(2 / (module.out_channels * kernel) if law == "He" else a**2 / 3)
-            assert module.weight.std().item() == pytest.approx(wanted, rel=4 / math.sqrt(samples))
+            deviation = math.sqrt(2 / (module.out_channels * kernel) if law == "He" else a**2 / 3)
+            assert module.weight.std().item() == pytest.approx(
+                deviation, rel=4 / math.sqrt(samples)
+            )
             assert (module.weight.abs().max() < a * 1.000001) == (law == "PyTorch")
         if isinstance(module, nn.BatchNorm2d):
             assert torch.equal(module.weight, torch.ones_like(module.weight))

@@ -36,23 +36,30 @@ def nadamw(parameters: Parameters, rate: float) -> Optimizer:
 CASES: dict[str, tuple[tuple[str, ...], float, Callable[[Parameters, float], Optimizer]]] = {
     "sgd": (("optimizer=sgd",), 0.1, partial(SGD, fused=True)),
     "adamw": (
-        ("optimizer=adamw", "optimizer.beta2=0.99"), 0.003,
+        ("optimizer=adamw", "optimizer.beta2=0.99"),
+        0.003,
         partial(AdamW, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
     ),
     "timm's": (
-        ("optimizer=own", "optimizer._target_=timm.optim.NAdamW", "optimizer.betas=[0.8,0.9]",
-         "learning_rate=0.002"), 0.002, nadamw,
+        (
+            "optimizer=own",
+            "optimizer._target_=timm.optim.NAdamW",
+            "optimizer.betas=[0.8,0.9]",
+            "learning_rate=0.002",
+        ),
+        0.002,
+        nadamw,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     name: str, program: Program, tmp_path: Path
 ) -> None:
-    typed, rate, build = CASES[name]
-    program(*SMALL, *typed).good()
-    run = prepared(configure(*SMALL, *typed))
+    words, rate, build = CASES[name]
+    program(*SMALL, *words).good()
+    run = prepared(configure(*SMALL, *words))
     stages = list(csv.DictReader((run_folder(tmp_path) / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     network = run.network.train()
@@ -99,15 +106,15 @@ def eta(step: int) -> float:
 
 def by_formula(config: OptimizerConfig, device: str) -> list[Tensor]:
     """x ← x - η m with m ← β m + g (shb), β m + (1 - β) g (nshb) or g (sgd); g holds the decay."""
-    at = [p.detach().double() for p in small(device)]
-    momenta = [torch.zeros_like(x) for x in at]
+    points = [p.detach().double() for p in small(device)]
+    momenta = [torch.zeros_like(x) for x in points]
     share = 1 - config.momentum if config.name == "nshb" else 1.0
     for step in range(STEPS):
-        for i, raw in enumerate(gradients(step, at)):
-            gradient = raw.double() + config.weight_decay * at[i]
+        for i, raw in enumerate(gradients(step, points)):
+            gradient = raw.double() + config.weight_decay * points[i]
             momenta[i] = config.momentum * momenta[i] + share * gradient
-            at[i] = at[i] - eta(step) * momenta[i]
-    return at
+            points[i] = points[i] - eta(step) * momenta[i]
+    return points
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -119,16 +126,19 @@ def test_steps_follow_the_formula_while_eta_changes(
     """Written out in float64; where there is no momentum, all are SGD to the bit."""
     machine.choose(EngineConfig(device="cpu"))  # what was never written is NaN, as in a run
     config = OptimizerConfig(name, momentum, weight_decay)
-    ours, plain = small(device), small(device)
-    for parameters, each in ((ours, config), (plain, OptimizerConfig("sgd", 0.0, weight_decay))):
-        optimizer = optimizers.build(each, parameters, 0.3)
+    parameters_here, plain = small(device), small(device)
+    for parameters, settings in (
+        (parameters_here, config),
+        (plain, OptimizerConfig("sgd", 0.0, weight_decay)),
+    ):
+        optimizer = optimizers.build(settings, parameters, 0.3)
         for step in range(STEPS):
             for group in optimizer.param_groups:
                 group["lr"] = eta(step)
             stepped(optimizer, parameters, range(step, step + 1))
-    for mine, exact in zip(ours, by_formula(config, device), strict=True):
+    for mine, exact in zip(parameters_here, by_formula(config, device), strict=True):
         rounding.assert_close(mine.detach(), exact, 4 * STEPS)  # momentum and decay are terms, too
-    assert momentum or all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
+    assert momentum or all(torch.equal(*pair) for pair in zip(parameters_here, plain, strict=True))
 
 
 # They need second derivatives or other hardware, or compile, which takes long.
@@ -144,14 +154,18 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         config = OptimizerConfig(f"timm.optim.create_optimizer_v2(opt='{name}')")
         straight, broken = small(), small()
         stepped(optimizers.build(config, straight, 0.01), straight, range(8))
-        first = optimizers.build(config, broken, 0.01)
-        stepped(first, broken, range(5))
-        state = {"signature": name, "optimizer": first.state_dict(), "progress": asdict(Progress())}
+        optimizer = optimizers.build(config, broken, 0.01)
+        stepped(optimizer, broken, range(5))
+        state = {
+            "signature": name,
+            "optimizer": optimizer.state_dict(),
+            "progress": asdict(Progress()),
+        }
         checkpoint.save(tmp_path / name, state)
         saved = checkpoint.load(tmp_path / name, name)
-        second = optimizers.build(config, broken, 0.01)
-        second.load_state_dict(saved["optimizer"])
-        stepped(second, broken, range(5, 8))
+        loaded_optimizer = optimizers.build(config, broken, 0.01)
+        loaded_optimizer.load_state_dict(saved["optimizer"])
+        stepped(loaded_optimizer, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
 
 
@@ -159,8 +173,8 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
 def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training(
     rate: str, program: Program, tmp_path: Path
 ) -> None:
-    made = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
-    (tmp_path / "deaf.py").write_text(f"from torch.optim import SGD\nsgd = {made}\n")
+    code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
+    (tmp_path / "deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
     line = program(*SMALL, "optimizer._target_=deaf.sgd").error()
     assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
     assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line

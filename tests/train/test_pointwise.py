@@ -22,7 +22,7 @@ SIDE = 56
 @pytest.mark.parametrize(
     ("steps", "kernels"),
     [(200, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}), (50, {})],
-    ids=["AVX2", "this machine's"],  # with AVX512 nothing ever crashed
+    ids=["AVX2", "this machine's"],  # AVX512 never crashed.
 )
 def test_narrow_models_train_to_the_end_by_right_gradients(
     steps: int, kernels: dict[str, str], tmp_path: Path
@@ -35,8 +35,8 @@ def test_narrow_models_train_to_the_end_by_right_gradients(
         "PYTHONPATH": f"{Path(__file__).parent}:{ROOT / 'tests'}:{ROOT / 'src'}",
         "OMP_WAIT_POLICY": "passive",  # other tests want the cores
     }
-    ended = python(tmp_path, "-X", "faulthandler", "-c", code, **environment).good()
-    assert (ended.stdout, ended.stderr) == ("trained\n", "")
+    process = python(tmp_path, "-X", "faulthandler", "-c", code, **environment).good()
+    assert (process.stdout, process.stderr) == ("trained\n", "")
 
 
 @pytest.mark.parametrize("model", [ModelConfig("resnet8"), ModelConfig("resnet18", stem="cifar")])
@@ -44,9 +44,9 @@ def test_ordinary_models_are_left_as_they_are(model: ModelConfig) -> None:
     """Nothing to pay, and the same bits."""
     with torch.device("meta"):
         network = models.build(model, DatasetConfig("made", 10, 3, 32, 100, [0.5] * 3, [0.5] * 3))
-    before = repr(network)
+    description = repr(network)
     models.unstrided(network)
-    assert repr(network) == before
+    assert repr(network) == description
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
@@ -55,11 +55,17 @@ def train_narrow_models(steps: int) -> None:
     facts = DatasetConfig("made", 10, 1, SIDE, 100, [0.5], [0.5])
     narrow = [models.build(ModelConfig("resnet8", width=width), facts) for width in (4, 6, 8)]
     users = nn.Sequential(  # widths that fill no vector
-        nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 12, 1, stride=2),
-        nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 12, 1, stride=2, groups=4),
-        nn.Conv2d(12, 20, 1, stride=(2, 1), bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(1, 5, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(5, 12, 1, stride=2),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 12, 1, stride=2, groups=4),
+        nn.Conv2d(12, 20, 1, stride=(2, 1), bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
         nn.Linear(20, 10),
-    )  # fmt: skip
+    )
     for precision, network in product(("fp32", "auto"), [*narrow, users]):
         run = machine.choose(EngineConfig(device="cpu", precision=precision))
         prepared = run.prepare(network)
@@ -87,9 +93,12 @@ def compare_gradients() -> None:
         run.prepare(convolution)(inputs).backward(outward.to(memory_format=torch.channels_last))
         assert inputs.grad is not None
         assert convolution.weight.grad is not None
-        seen, inward = images[:, :, ::down, ::across].double(), torch.zeros_like(images).double()
+        pixels, inward = images[:, :, ::down, ::across].double(), torch.zeros_like(images).double()
         inward[:, :, ::down, ::across] = torch.einsum("bohw,oc->bchw", outward.double(), weight)
-        wanted = torch.einsum("bohw,bchw->oc", outward.double(), seen)
-        for ours, exact in ((convolution.weight.grad.flatten(1), wanted), (inputs.grad, inward)):
-            off = (ours.double() - exact).norm() / exact.norm()
+        weight_gradient = torch.einsum("bohw,bchw->oc", outward.double(), pixels)
+        for gradient, exact in (
+            (convolution.weight.grad.flatten(1), weight_gradient),
+            (inputs.grad, inward),
+        ):
+            off = (gradient.double() - exact).norm() / exact.norm()
             assert off < 1e-5, f"{channels} channels, strides {down}, {across}: {off:.1%}"

@@ -27,11 +27,11 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     labels = random.permutation([c for c, count in enumerate(counts) for _ in range(count)])
     n = len(labels)
     dataset = DatasetConfig("made", 10, 1, 8, n, [0.0], [1.0], validation=validation)
-    used, held = shares(labels, dataset)
-    assert len(held) == round(validation * n)
-    assert sorted([*used, *held]) == list(range(n))
-    assert held.tolist() == shares(labels, dataset)[1].tolist()
-    held_counts = np.bincount(labels[held], minlength=len(counts))
+    rows, held_rows = shares(labels, dataset)
+    assert len(held_rows) == round(validation * n)
+    assert sorted([*rows, *held_rows]) == list(range(n))
+    assert held_rows.tolist() == shares(labels, dataset)[1].tolist()
+    held_counts = np.bincount(labels[held_rows], minlength=len(counts))
     low = max((k - 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     high = min((k + 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     assert low <= high + 1e-12, "each class gives the same share, but for rounding"
@@ -41,29 +41,29 @@ def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:
     return [image.numpy().tobytes() for images, _ in batches for image in images]
 
 
-def some(*typed: str) -> Data:
-    return open_data(configure("dataset.samples=400", *typed), CPU)
+def some(*words: str) -> Data:
+    return open_data(configure("dataset.samples=400", *words), CPU)
 
 
 def test_redrawn_each_seed_trains_on_images_of_its_own() -> None:
     for redraw in (False, True):
         opened = [some(f"dataset.redraw={redraw}", f"seed={seed}") for seed in (1, 2)]
-        seen = [set(pixels(data.plain_batches([torch.arange(400)]))) for data in opened]
-        assert (seen[0] == seen[1]) is not redraw
+        image_sets = [set(pixels(data.plain_batches([torch.arange(400)]))) for data in opened]
+        assert (image_sets[0] == image_sets[1]) is not redraw
     labels = np.arange(100) % 10  # all of them are in use
     dataset = DatasetConfig("made", 10, 1, 8, 100, [0.0], [1.0], validation=0.2)
     assert {*shares(labels, dataset, 1)[1]} != {*shares(labels, dataset, 2)[1]}
 
 
 def test_training_and_validation_images_share_none_and_are_all() -> None:
-    whole, *opened = some(), *(some("dataset.validation=0.25", f"seed={s}") for s in (0, 1))
-    assert (whole.n, opened[0].n) == (400, 300)
-    everything = pixels(whole.plain_batches([torch.arange(400)]))
-    trained = pixels(opened[0].plain_batches([torch.arange(300)]))
-    held = pixels(opened[0].validation_batches())
-    assert sorted(trained + held) == sorted(everything)
-    assert held == pixels(opened[1].validation_batches()), "whatever the seed"
-    assert list(whole.validation_batches()) == []
+    all_data, *opened = some(), *(some("dataset.validation=0.25", f"seed={s}") for s in (0, 1))
+    assert (all_data.n, opened[0].n) == (400, 300)
+    everything = pixels(all_data.plain_batches([torch.arange(400)]))
+    training_images = pixels(opened[0].plain_batches([torch.arange(300)]))
+    held_images = pixels(opened[0].validation_batches())
+    assert sorted(training_images + held_images) == sorted(everything)
+    assert held_images == pixels(opened[1].validation_batches()), "whatever the seed"
+    assert list(all_data.validation_batches()) == []
 
 
 def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Points within an epoch, one each minute, for those who watch a long one."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from igo.ground.files import Record
 from igo.noise.noise import Noise
-from igo.plans.stages import Update
+from igo.plans.rows import Update
 from igo.train.record import Training, planned_delta
 
 EVERY = 60.0  # seconds
@@ -31,13 +31,13 @@ class Minutes:
         self, run: Training, reference: Noise | None, tell: Callable[[Record], None]
     ) -> None:
         self._run, self._reference, self._tell = run, reference, tell
-        self._time, self._batches = time.monotonic(), 0  # of the newest point
+        self._time, self._batches = time.monotonic(), 0  # The newest point has these.
         self._point: Record = {}  # It is not told yet; its loss is a tensor.
 
-    def take(self, update: Update, sums: Sequence[Tensor], shares: Sequence[int]) -> None:
+    def take(self, update: Update, sums: list[Tensor], shares: list[int]) -> None:
         """Take an update; each batch so far has a sum of losses, another one, and its samples."""
-        now = time.monotonic()
-        if now - self._time < EVERY:
+        seconds = time.monotonic()
+        if seconds - self._time < EVERY:
             return
         if self._point:
             self._tell(self._point | {"minute/train/loss": self._point["minute/train/loss"].item()})
@@ -51,4 +51,4 @@ class Minutes:
             "minute/b_m": size,
             "minute/delta_m": planned_delta(self._run.config, row, self._reference),
         }
-        self._time, self._batches = now, len(shares)
+        self._time, self._batches = seconds, len(shares)
