@@ -36,7 +36,7 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     assert name == "nw-igodashboard-v"
     assert (view["entityName"], view["projectName"]) == ("team", "igo")
     spec = json.loads(view["spec"])
-    settings = {"igo.train.minutes.EVERY": 0}
+    settings = {"igo.train.minutes.EVERY": 0.0}
     forge.run(tmp_path, *TINY, "epochs=1", settings=settings).good()
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
@@ -58,8 +58,8 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
         if panel["viewType"] == "Run History Line Plot":
             names = {*panel_config["metrics"], panel_config["xAxis"]}
             # A short run has no noise scale, and one without a GPU no memory of it.
-            missing = {"noise_scale", "noise_scale_low", "max_memory_reserved"}
-            assert names <= row.keys() | missing
+            names_of_others = {"noise_scale", "noise_scale_low", "max_memory_reserved"}
+            assert names <= row.keys() | names_of_others
             panel_names |= names
             continue
         columns = [column["accessor"] for column in panel_config.get("columns", [])]

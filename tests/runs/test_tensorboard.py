@@ -12,13 +12,15 @@ EPOCHS = [1, 2, 3]
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """(step, value) of each curve, in the order of the files."""
-    read = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
-    read.Reload()
-    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
 
 
 def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path: Path) -> None:
-    command, settings = (*TINY, "tracking=tensorboard"), {"igo.train.minutes.EVERY": 0}
+    command, settings = (*TINY, "tracking=tensorboard"), {"igo.train.minutes.EVERY": 0.0}
     death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(tmp_path, *command, death=death).returncode != 0
     forge.run(tmp_path, *command, settings=settings).good()

@@ -33,20 +33,20 @@ from wandb_server import (
 
 LONGER = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = "igo.runs.loggers.wandb.WandB.log"
-MINUTES = {"igo.train.minutes.EVERY": 0}  # Each update has a point, but the last of an epoch.
+MINUTES = {"igo.train.minutes.EVERY": 0.0}  # Each update has a point, but the last of an epoch.
 PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 
 
-def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **more: Any) -> Ended:
+def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **variables: Any) -> Ended:
     environment: dict[str, Any] = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
-    return forge.run(place, command="sync", **environment, **more)
+    return forge.run(place, command="sync", **environment, **variables)
 
 
 def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:
     """Train offline, or go on, until that many more rows are logged."""
-    ended = forge.run(place, *LONGER, death=Death(LOG, rows, "after", number))
-    assert ended.returncode in (128 + number, -number), ended.stderr
+    process = forge.run(place, *LONGER, death=Death(LOG, rows, "after", number))
+    assert process.returncode in (128 + number, -number), process.stderr
 
 
 def assert_whole(run: OnlineRun, folder: Path, epochs: int = 6) -> None:
@@ -87,24 +87,24 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     (folder,) = (offline / "runs" / "wandb").glob(f"offline-run-*-{run_id}")
     expected = records(folder_of(offline, 1), timings=True)
     assert_rows(history(folder), expected)
-    found = entries(folder)
-    (run,) = (entry for kind, entry in found if kind == "run")
+    entry_list = entries(folder)
+    (run,) = (entry for kind, entry in entry_list if kind == "run")
     assert run["display_name"].startswith("Method 4, seed 1, digits-resnet8-step-")
     assert (run["project"], run["run_group"]) == ("igo", "ours")
-    config, told = run["config"]["update"], status(folder_of(offline, 1))
+    config, status_entries = run["config"]["update"], status(folder_of(offline, 1))
     schedule = config["schedule"]
     assert (schedule["name"], run["tags"]) == ("Method 4", ["Method 4"])
     assert (schedule["kappa"], schedule["lam"]) == (pytest.approx(0.75**0.5), pytest.approx(1.5))
     assert config["plan"]["stage"][0] == 1
     plan = (folder_of(offline, 1) / "plan.csv").read_text()
     assert len(config["plan"]["eta_m"]) == len(plan.splitlines()) - 1
-    assert config["manifest"]["commit"] == told["commit"]
+    assert config["manifest"]["commit"] == status_entries["commit"]
     assert config["manifest"]["versions"]["torch"] == importlib.metadata.version("torch")
     assert config["manifest"]["hardware"]["device"] == "cpu"
-    assert run["git"]["commit"] == told["commit"].removesuffix("+changes")
-    assert run["git"].get("remote_url") == told["remote"]
+    assert run["git"]["commit"] == status_entries["commit"].removesuffix("+changes")
+    assert run["git"].get("remote_url") == status_entries["remote"]
     summary: dict[str, Any] = {}
-    for kind, entry in found:
+    for kind, entry in entry_list:
         summary |= entry["update"] if kind == "summary" else {}
     accuracies = [record["test/accuracy"] for record in expected]
     assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
@@ -150,18 +150,18 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
         online = {**server.online, **FAST}
-        ended = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
+        process = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
         thread.join()
-        assert ended.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
         online["HOME"] = "/proc/nowhere"
-        ended = forge.run(tmp_path, *LONGER, settings=MINUTES, **online).good()
-    assert ended.stderr == ""
+        process = forge.run(tmp_path, *LONGER, settings=MINUTES, **online).good()
+    assert process.stderr == ""
     ((run_id, same_run),) = server.runs.items()
     assert same_run is run
-    assert f"\nwandb {server.url}/team/igo/runs/{run_id}\n" in ended.stdout
-    last_line = next(line for line in ended.stdout.splitlines() if line.startswith("    6 "))
+    assert f"\nwandb {server.url}/team/igo/runs/{run_id}\n" in process.stdout
+    last_line = next(line for line in process.stdout.splitlines() if line.startswith("    6 "))
     assert any(last_line in line for line in run.output), "W&B has the lines of the terminal"
     expected = records(run_folder(tmp_path))
     assert_rows([row for row in run.rows if "epoch" in row], expected)
@@ -175,8 +175,8 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
 
 
 def test_a_logger_that_cannot_start_ends_no_training(tmp_path: Path) -> None:
-    ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
-    assert ended.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")
+    process = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
+    assert process.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")
     assert status(tmp_path)["state"] == "finished"
     assert status(tmp_path)["wandb_id"], "`make sync` looks for it"
 
@@ -186,26 +186,28 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
     line = sync(place, NOWHERE, key="").error()
     assert line.startswith("error: no W&B key is known here; run `wandb login`")
-    ended = sync(place, NOWHERE, settings={"igo.runs.loggers.wandb.INIT_TIMEOUT": 1})
-    assert ended.returncode == 1
-    assert ended.stdout.count("it is kept, start this again") == 2
+    process = sync(place, NOWHERE, settings={"igo.runs.loggers.wandb.INIT_TIMEOUT": 1})
+    assert process.returncode == 1
+    assert process.stdout.count("it is kept, start this again") == 2
 
     with WandbServer() as server:
-        ended = sync(place, server.url, mode="").good()  # an empty WANDB_MODE, too
-        assert ended.stderr == ""
-        sent = sorted(line.split(": ")[1] for line in ended.stdout.splitlines())
-        assert sent == ["3 epochs sent", "6 epochs sent"]
-        longer, other = folder_of(place, 0), folder_of(place, 1)
-        whole, short = (server.runs[status(folder)["wandb_id"]] for folder in (longer, other))
+        process = sync(place, server.url, mode="").good()  # an empty WANDB_MODE, too
+        assert process.stderr == ""
+        outcomes = sorted(line.split(": ")[1] for line in process.stdout.splitlines())
+        assert outcomes == ["3 epochs sent", "6 epochs sent"]
+        long_folder, short_folder = folder_of(place, 0), folder_of(place, 1)
+        long_run, short_run = (
+            server.runs[status(folder)["wandb_id"]] for folder in (long_folder, short_folder)
+        )
         assert len(server.runs) == 2
-        assert_whole(whole, longer)
-        assert_whole(short, other, 3)
+        assert_whole(long_run, long_folder)
+        assert_whole(short_run, short_folder, 3)
         assert [run.exit_code for run in server.runs.values()] == [0, 0]
-        assert sorted(whole.settings["tags"]) == ["graduated", "tagged"]
-        ended = sync(place, server.url).good()
-        there = sorted(line.split(": ")[1] for line in ended.stdout.splitlines())
-        assert there == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
-        assert_whole(whole, longer)
+        assert sorted(long_run.settings["tags"]) == ["graduated", "tagged"]
+        process = sync(place, server.url).good()
+        outcomes = sorted(line.split(": ")[1] for line in process.stdout.splitlines())
+        assert outcomes == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
+        assert_whole(long_run, long_folder)
     assert_key_is_nowhere(place)
 
 
@@ -216,24 +218,24 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: 
     (damaged / "metrics.jsonl").write_text("{\n")
     with WandbServer() as server, (running / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = sync(place, server.url)
+        process = sync(place, server.url)
         assert not server.runs
-    assert ended.returncode == 1
-    assert f"{running.name}: skipped: it is running" in ended.stdout
-    assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} is damaged" in ended.stdout
+    assert process.returncode == 1
+    assert f"{running.name}: skipped: it is running" in process.stdout
+    assert f"{damaged.name}: failed: {damaged / 'metrics.jsonl'} is damaged" in process.stdout
 
 
 def test_the_verdict_of_a_sweep_is_a_note_of_its_online_runs(tmp_path: Path) -> None:
-    typed = ("-m", *TINY, "epochs=5", "schedule=method1,method3", "seed=0,1")
+    words = ("-m", *TINY, "epochs=5", "schedule=method1,method3", "seed=0,1")
     for method in ("schedule=method1", "schedule=method3"):
         for folder in record_runs(tmp_path / "runs", method, "epochs=5", seeds=range(2)):
             edit(folder / "status.json", wandb_id=folder.name)
     with WandbServer() as server:
-        ended = forge.run(tmp_path, *typed, **server.online)
-        assert "warning: wandb did not take the verdict of the sweep" in ended.stderr
+        process = forge.run(tmp_path, *words, **server.online)
+        assert "warning: wandb did not take the verdict of the sweep" in process.stderr
         names = [file.parent.name for file in tmp_path.glob("runs/*/config.yaml")]
         server.runs |= {name: OnlineRun() for name in names}
-        ended = forge.run(tmp_path, *typed, **server.online).good()
+        process = forge.run(tmp_path, *words, **server.online).good()
         notes = [server.runs[name].settings["notes"] for name in names]
-    assert ended.stderr == ""
+    assert process.stderr == ""
     assert notes == ["No comparison can be decided: it needs 6 seeds that two settings share."] * 4
