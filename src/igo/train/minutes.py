@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from igo.ground.files import Record
 from igo.noise.noise import Noise
 from igo.plans.rows import Update
-from igo.train.record import Training, planned_delta
+from igo.train.record import Training, delta_of
 
 EVERY = 60.0  # seconds
 
@@ -43,12 +42,14 @@ class Minutes:
             self._tell(self._point | {"minute/train/loss": self._point["minute/train/loss"].item()})
         loss = torch.stack(sums[2 * self._batches :: 2]).sum() / sum(shares[self._batches :])
         eta, size = update.learning_rate, update.batch_size
-        row = replace(self._run.plan.at(update.number).row, eta_m=eta, b_m=size)
+        config = self._run.config
         self._point = {
             "minute/updates": update.number,
             "minute/train/loss": loss.to("cpu", non_blocking=True),
             "minute/eta_m": eta,
             "minute/b_m": size,
-            "minute/delta_m": planned_delta(self._run.config, row, self._reference),
+            "minute/delta_m": delta_of(
+                config, eta, size, config.optimizer.momentum, self._reference
+            ),
         }
         self._time, self._batches = seconds, len(shares)

@@ -101,13 +101,13 @@ def record_of(
     measurement, reference = _resolved(results.noise, run.data.n), progress.reference
     eta, beta = results.learning_rate, run.optimizer.param_groups[0].get("momentum")
     config, b = run.config, results.batch_size
-    delta = _delta(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
+    delta = delta_of(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
 
     def level(variance: float | None) -> float | None:
         if measurement is None or variance is None or math.isinf(variance):
             return None
         noise_of_end = replace(measurement, variance=variance)
-        delta_of_end = _delta(config, eta, b, beta or 0.0, noise_of_end)
+        delta_of_end = delta_of(config, eta, b, beta or 0.0, noise_of_end)
         # With δ_m = 0 a batch is all samples, which is gradient descent on f itself.
         return 0.0 if delta == 0 and delta_of_end is not None else delta_of_end
 
@@ -168,10 +168,10 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    return _delta(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
+    return delta_of(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
 
 
-def _delta(
+def delta_of(
     config: Config, eta: float, b: float, momentum: float, measurement: Noise | None
 ) -> float | None:
     """δ of η and b; None if it is not known."""
