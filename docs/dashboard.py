@@ -75,24 +75,25 @@ def main() -> None:
         section: [panel for panel in panels if {panel[1], panel[2][0]} <= logged]
         for section, panels in sections.items()
     }
-    rows = [-(-len(panels) // 3) for panels in shown.values()]
-    plt.rcParams |= {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
-    figure = plt.figure(figsize=(10, 1.9 * sum(rows) + 0.5), layout="constrained")
+    rows = [-(-len(panels) // 2) for panels in shown.values()]
+    plt.rcParams |= {"font.size": 7, "axes.spines.top": False, "axes.spines.right": False}
+    figure = plt.figure(figsize=(5.4, 1.7 * sum(rows)), layout="constrained")
     parts = figure.subfigures(len(rows), 1, height_ratios=rows)
     for part, (section, panels), count in zip(parts, shown.items(), rows, strict=True):
         part.suptitle(section, x=0.01, ha="left", fontweight="bold")
-        grid = part.subplots(count, 3, squeeze=False).flatten()
+        grid = part.subplots(count, 2, squeeze=False).flatten()
         for axes in grid[len(panels) :]:
             axes.axis("off")
         for axes, (title, x, names, is_log) in zip(grid, panels, strict=False):
             draw(axes, runs, x, names)
             axes.set_title(title, loc="left", fontsize=8)
             axes.set_xlabel(x)
+            axes.locator_params(axis="x", nbins=5)
             if is_log:
                 axes.set_yscale("log")
     handles, labels = parts[0].axes[0].get_legend_handles_labels()
     grid[-1].legend(handles, labels, loc="center", frameon=False, title="one line a setting")
-    figure.savefig(HERE / "dashboard.png", dpi=120, metadata={"Software": None})
+    figure.savefig(HERE / "dashboard.png", dpi=160, metadata={"Software": None})
 
 
 if __name__ == "__main__":
