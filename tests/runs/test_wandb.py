@@ -174,6 +174,15 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert_key_is_nowhere(tmp_path)
 
 
+def test_an_epoch_whose_checkpoint_waits_has_its_row(tmp_path: Path) -> None:
+    """No point of a later epoch comes before it: W&B's steps only rise."""
+    with WandbServer() as server:
+        seldom = (*TINY, "checkpoint_seconds=1000")
+        forge.run(tmp_path, *seldom, settings=MINUTES, **server.online, **FAST).good()
+    (run,) = server.runs.values()
+    assert_rows([row for row in run.rows if "epoch" in row], records(run_folder(tmp_path)))
+
+
 def test_a_logger_that_cannot_start_ends_no_training(tmp_path: Path) -> None:
     process = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
     assert process.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")

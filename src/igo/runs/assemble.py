@@ -211,8 +211,9 @@ class _Epochs:
             self._state = copy.deepcopy(self._state)  # The next update changes its tensors.
 
     def minute(self, point: Record) -> None:
-        """Take a point within an epoch."""
-        self.logger.log(point, point["minute/updates"])
+        """Take a point within an epoch, unless an epoch before it is not logged yet."""
+        if not self._state:
+            self.logger.log(point, point["minute/updates"])
 
     def write(self) -> None:
         """Write the epochs that are not written yet."""
