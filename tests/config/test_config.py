@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import igo
 from igo.config import rules
 from igo.config.load import make_plan, read_config
-from igo.config.names import schedule_name
+from igo.config.names import phrase, schedule_name
 from igo.config.own import with_options
 from igo.plans.profiles import parameters
 from igo.train import models
@@ -137,6 +137,7 @@ def test_a_control_is_that_of_the_library_and_is_named() -> None:
     plan = igo.plan("cosine", n=1437, epochs=10, learning_rate=0.1, batch_size=8)
     assert make_plan(config) == plan.control("rate")
     assert schedule_name(config) == "cosine, split ½, control = rate"
+    assert phrase({"control": None}, "control") == "no control"
 
 
 @pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])

@@ -102,5 +102,5 @@ def phrase(row: Record, name: str) -> str:
         case "split":
             text = FRACTIONS.get(value, f"{value:.4g}")
     if value is None or isinstance(value, bool):
-        return label if value else f"no {label}"
+        return label if value else f"no {label.removesuffix(' =')}"
     return f"{label} {text}"
