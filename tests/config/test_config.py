@@ -1,6 +1,5 @@
 """Configurations: what is derived from what, and every file in conf/ as it is composed."""
 
-import itertools
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, configure
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import igo
@@ -20,7 +18,7 @@ from igo.config.own import with_options
 from igo.plans.profiles import parameters
 from igo.train import models
 
-CONF, SWEEPS = ROOT / "conf", ROOT / "launch" / "sweep"
+CONF = ROOT / "conf"
 
 
 @pytest.mark.parametrize(
@@ -49,25 +47,6 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
         options = ("kappa", "lam") if path.stem == "step" else ()
         parameter_names = {*parameters(settings["profile"]), *options} - ({"p"} - {*settings})
         assert set(settings) - common_names == parameter_names, path
-
-
-@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.yaml")), ids=lambda p: p.stem)
-def test_each_file_of_a_sweep_has_plans(path: Path) -> None:
-    """The first run and the last one, and as many as its comment says."""
-    text = path.read_text()
-    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
-    words = [f"{name}={value}" for name, value in params.items()]
-    choices = [
-        [*override.sweep_string_iterator()] if override.is_sweep_override() else [str(value)]
-        for override, value in zip(
-            OverridesParser.create().parse_overrides(words), params.values(), strict=True
-        )
-    ]
-    runs = [*itertools.product(*choices)]
-    assert f" {len(runs)} runs" in text
-    for values in (runs[0], runs[-1]):
-        line = [f"{name}={value}" for name, value in zip(params, values, strict=True)]
-        assert make_plan(configure(*with_options(line))).updates > 0
 
 
 def test_settings_that_mean_the_same_are_the_same_run() -> None:
@@ -148,7 +127,7 @@ def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
     assert gamma**split == pytest.approx(kappa, rel=1e-12)
     assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
     assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # It is no -0.0.
-    other = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
-    for row, other_row in zip(make_plan(config).rows, make_plan(other).rows, strict=True):
-        assert row.b_m == other_row.b_m
-        assert row.eta_m == pytest.approx(other_row.eta_m, rel=1e-12)
+    by_gamma = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
+    for row, row_by_gamma in zip(make_plan(config).rows, make_plan(by_gamma).rows, strict=True):
+        assert row.b_m == row_by_gamma.b_m
+        assert row.eta_m == pytest.approx(row_by_gamma.eta_m, rel=1e-12)

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from recorded import edit
 from rich.console import Console
 
-from igo.config.load import load
+from igo.config.load import load, make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
@@ -427,12 +427,16 @@ NOT_JUDGED = "tuning"  # The best mean is taken, see results/cifar100.md.
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
 def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) -> None:
+    """Each has as many runs as its comment says, with plans."""
     check_file(composer, path.stem)
-    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    text = path.read_text()
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
     lines = lines_of(params, [])
+    assert f" {len(lines)} runs" in text
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
     lines_of_seed = [line for line in lines if not seeds or seeds[0] in line]
     jobs = distinct(map(composer.job, lines_of_seed))
+    assert all(make_plan(job.config).updates > 0 for job in jobs)
     if not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
     lines = lines_of(params, ["seed=4,5"])
