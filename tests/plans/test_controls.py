@@ -90,13 +90,13 @@ def test_another_plan_is_a_rate(name: str) -> None:
         "n": plan.arguments["n"],
         "samples": 2 * plan.samples,
     }
-    other = igo.plan(rate=plan, **arguments)
+    longer_plan = igo.plan(rate=plan, **arguments)
     rates = np.repeat(by_sample(plan)[0], 2)
-    np.testing.assert_array_equal(other.rates, at_starts(rates, other))
+    np.testing.assert_array_equal(longer_plan.rates, at_starts(rates, longer_plan))
     warmup = 2 * plan.warmup_samples
-    assert other.warmup_samples == warmup
-    named = igo.plan(rate="linear", warmup_samples=warmup, **arguments)
-    assert sizes_of(other) == sizes_of(named)
+    assert longer_plan.warmup_samples == warmup
+    linear_plan = igo.plan(rate="linear", warmup_samples=warmup, **arguments)
+    assert sizes_of(longer_plan) == sizes_of(linear_plan)
 
 
 @pytest.mark.parametrize(
