@@ -11,7 +11,7 @@ import polars as pl
 
 from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair
-from igo.report.draw import label_ends, plain_log
+from igo.report.draw import Looks, label_ends, plain_log
 from lab.figures import COLOURS, drawn
 from lab.study import cause, table
 from lab.study import judged as judgement
@@ -156,7 +156,7 @@ def stages(runs: Runs) -> str:
 def draw(runs: Runs, file: Path) -> None:
     """The differences, first those that are judged; δ and ‖w‖ by stage."""
     arms = STUDY.arms(runs)
-    looks = {
+    looks: Looks = {
         WORDS[name]: {"color": colour, "ls": style}
         for name, (style, colour) in zip(
             arms, itertools.product(("-", "--"), COLOURS), strict=False
@@ -176,8 +176,8 @@ def draw(runs: Runs, file: Path) -> None:
             lines = [
                 (WORDS[name], numbers, by_stage(records, column)) for name, records in arms.items()
             ]
-            for name, *points in lines:
-                axes.plot(*points, **looks[name])
+            for name, x, y in lines:
+                axes.plot(x, y, **looks[name])
             axes.set(xlabel="stage", xticks=numbers)
             label_ends(axes, lines, looks)
         plain_log(delta_axes.yaxis)
