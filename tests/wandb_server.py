@@ -236,7 +236,8 @@ class WandbServer:
         return {"project": {"run": run_fields}}
 
     def _show_keys(self, variables: dict[str, Any]) -> dict[str, Any]:
-        last_step = self.runs[variables["name"]].rows[-1]["_step"]
+        steps = [row["_step"] for row in self.runs[variables["name"]].rows]
+        last_step = max(steps, default=-1)
         return {"project": {"run": {"historyKeys": {"lastStep": last_step}}}}
 
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:

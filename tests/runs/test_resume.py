@@ -20,23 +20,25 @@ from igo.runs import assemble, checkpoint, stopping
 from igo.train.record import Progress
 
 
-@pytest.mark.parametrize(("how", "done"), [({}, 1), ({"signal": 15}, 3), ({"error": "fire"}, 3)])
+@pytest.mark.parametrize(
+    ("ending", "epoch"), [({}, 1), ({"signal": 15}, 3), ({"error": "fire"}, 3)]
+)
 def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
-    how: dict[str, Any], done: int, tmp_path: Path
+    ending: dict[str, Any], epoch: int, tmp_path: Path
 ) -> None:
     """In epoch 4, where only the first and the last epoch write a checkpoint in time.
 
     A crash is on record until the run goes on.
     """
-    typed = (*KINDS["W&B"], "checkpoint_seconds=1e6")
-    death = Death("igo.runs.terminal.ProgressBar.advance", 10, **how)
-    ended, folder = forge.run(tmp_path, *typed, death=death), run_folder(tmp_path)
-    assert [row["epoch"] for row in records(folder)] == [1, 2, 3][:done]
-    if "error" in how:
-        assert (ended.returncode, "RuntimeError: fire" in ended.stderr) == (1, True)
+    words = (*KINDS["W&B"], "checkpoint_seconds=1e6")
+    death = Death("igo.runs.terminal.ProgressBar.advance", 10, **ending)
+    process, folder = forge.run(tmp_path, *words, death=death), run_folder(tmp_path)
+    assert [row["epoch"] for row in records(folder)] == [1, 2, 3][:epoch]
+    if "error" in ending:
+        assert (process.returncode, "RuntimeError: fire" in process.stderr) == (1, True)
         assert (status(folder)["state"], status(folder)["error"]) == ("failed", "fire")
         assert (folder / "error.txt").read_text().endswith("RuntimeError: fire\n")
-    assert f"continuing after epoch {done} of 4" in forge.run(tmp_path, *typed).good().stdout
+    assert f"continuing after epoch {epoch} of 4" in forge.run(tmp_path, *words).good().stdout
     assert_whole(tmp_path, "W&B")
     assert "error" not in status(folder)
     assert not (folder / "error.txt").exists()
@@ -82,15 +84,15 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
         folder = run_folder(place)
         for name in names.split():
             damage(folder / name)
-        before = {path.name: path.read_bytes() for path in folder.iterdir()}
-        ended = start(place, "sgd")
-        known = damage is of_another_run and names in ("status.json", "checkpoint.pt")
-        if known or "metrics.jsonl" in names:
-            assert re.search(r"(is damaged|of another)", ended.error()), ended
-            assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+        process = start(place, "sgd")
+        is_noticed = damage is of_another_run and names in ("status.json", "checkpoint.pt")
+        if is_noticed or "metrics.jsonl" in names:
+            assert re.search(r"(is damaged|of another)", process.error()), process
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
             continue
-        assert bool(ended.stderr) == (names == "status.json"), ended
-        assert ("continuing after epoch 3 of 4" in ended.stdout) == (names != "checkpoint.pt")
+        assert bool(process.stderr) == (names == "status.json"), process
+        assert ("continuing after epoch 3 of 4" in process.stdout) == (names != "checkpoint.pt")
         assert_same(outcome(place), undisturbed("sgd"))
 
 
@@ -99,23 +101,23 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
 ) -> None:
     forge.run(tmp_path, *TINY, SILENT).good()
     folder = run_folder(tmp_path)
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    again = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1").good()
-    assert "finished before" in again.stdout
-    assert f"{records(folder)[-1]['test/accuracy']:.2%}" in again.stdout
-    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
+    contents = {path: path.read_bytes() for path in folder.iterdir()}
+    process = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1").good()
+    assert "finished before" in process.stdout
+    assert f"{records(folder)[-1]['test/accuracy']:.2%}" in process.stdout
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert "igo.runs.session" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
 
 
 def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(tmp_path: Path) -> None:
     start(tmp_path, "sgd").good()
     death = Death("pathlib.Path.unlink", 1, "after")
-    ended = forge.run(tmp_path, *KINDS["sgd"], "fresh=true", death=death)
-    assert ended.returncode == -signal.SIGKILL
-    ended = start(tmp_path, "sgd")
-    assert "finished before" not in ended.stdout
+    process = forge.run(tmp_path, *KINDS["sgd"], "fresh=true", death=death)
+    assert process.returncode == -signal.SIGKILL
+    process = start(tmp_path, "sgd")
+    assert "finished before" not in process.stdout
     assert_same(outcome(tmp_path), undisturbed("sgd"))
 
 
@@ -123,16 +125,16 @@ def test_control_c_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
     """As a KeyboardInterrupt it would get lost at some moments of composing, and training began."""
     for call in (1, 200):
         death = Death("omegaconf.base.Node._invalidate_flags_cache", call, signal=signal.SIGINT)
-        ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
-        assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+        process = forge.run(tmp_path, *TINY, "tracking=none", death=death)
+        assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGINT, "", "")
         assert not (tmp_path / "runs").exists()
 
 
 def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
     """SIGINT goes to the whole process group: to W&B's own process too."""
     death = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGINT, group=True)
-    ended = forge.run(tmp_path, *TINY, death=death)
-    assert (ended.returncode, ended.stderr) == (130, "")
+    process = forge.run(tmp_path, *TINY, death=death)
+    assert (process.returncode, process.stderr) == (130, "")
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGINT")
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     for rows in (records(run_folder(tmp_path)), history(folder)):
@@ -143,54 +145,54 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2", "SIGHUP"])
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back(name: str) -> None:
     number = signal.Signals[name]
-    own = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+    own_handler = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
     try:
-        before = signal.getsignal(number), signal.getsignal(signal.SIGINT)
+        handlers = signal.getsignal(number), signal.getsignal(signal.SIGINT)
         with suppress(stopping.Stopped), stopping.signals() as check_stop:
             check_stop()
             os.kill(os.getpid(), number)
-            with pytest.raises(stopping.Stopped) as first:
+            with pytest.raises(stopping.Stopped) as first_stop:
                 check_stop()
-            with pytest.raises(stopping.Stopped) as second:
+            with pytest.raises(stopping.Stopped) as second_stop:
                 os.kill(os.getpid(), signal.SIGINT)
-        assert (first.value.code, second.value.code) == (128 + number, 130)
-        assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == before
+        assert (first_stop.value.code, second_stop.value.code) == (128 + number, 130)
+        assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == handlers
     finally:
-        signal.signal(number, own)
+        signal.signal(number, own_handler)
 
 
 def test_a_hangup_that_was_ignored_stays_so() -> None:
     """As under nohup: the terminal goes, the run stays."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    own_handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        arrived: list[int] = []
-        handled = stopping.handled(stopping.STOPPING, lambda number, _: arrived.append(number))
-        with stopping.signals() as check_stop, handled:
+        numbers: list[int] = []
+        context = stopping.handled(stopping.STOPPING, lambda number, _: numbers.append(number))
+        with stopping.signals() as check_stop, context:
             os.kill(os.getpid(), signal.SIGHUP)
             check_stop()
-        assert arrived == []
+        assert numbers == []
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, own_handler)
 
 
 def test_told_to_stop_while_it_finishes_a_run_is_finished(tmp_path: Path) -> None:
     death = Death("igo.runs.loggers.Logger.close", signal=signal.SIGTERM)
-    ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
-    assert (ended.returncode, ended.stderr) == (143, "")
-    assert "stopped by SIGTERM\n" in ended.stdout
+    process = forge.run(tmp_path, *TINY, "tracking=none", death=death)
+    assert (process.returncode, process.stderr) == (143, "")
+    assert "stopped by SIGTERM\n" in process.stdout
     assert status(tmp_path)["state"] == "finished"
 
 
 def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> None:
     """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
     precisions = ("engine.precision=fp32", "engine.precision=fp16")
-    plain, scaled = (prepared(configure(*TINY, precision)) for precision in precisions)
-    fresh = scaled.engine.scaler.state_dict()
+    plain_run, scaled_run = (prepared(configure(*TINY, precision)) for precision in precisions)
+    scaler_state = scaled_run.engine.scaler.state_dict()
     path = tmp_path / "checkpoint.pt"
-    for first, second in ((plain, scaled), (scaled, plain)):
-        checkpoint.save(path, assemble.snapshot("one run", first, Progress()))
-        assert assemble.load(path, "one run", second, {}) is not None
-    assert scaled.engine.scaler.state_dict() == fresh
+    for saved_run, loaded_run in ((plain_run, scaled_run), (scaled_run, plain_run)):
+        checkpoint.save(path, assemble.snapshot("one run", saved_run, Progress()))
+        assert assemble.load(path, "one run", loaded_run, {}) is not None
+    assert scaled_run.engine.scaler.state_dict() == scaler_state
 
 
 def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
@@ -213,8 +215,8 @@ def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) 
     In fp16, whose scaler comes back as well.
     """
     kind = "fp16 with a scaler, nshb"
-    ended = start(tmp_path, kind, Death("igo.runs.checkpoint.save", 2, "after"))
-    assert ended.returncode == -signal.SIGKILL
+    process = start(tmp_path, kind, Death("igo.runs.checkpoint.save", 2, "after"))
+    assert process.returncode == -signal.SIGKILL
     interpreter(*KINDS[kind]).good()
     assert_same(outcome(tmp_path), undisturbed(kind))
     scaler, fresh = undisturbed(kind).state["scaler"], torch.amp.GradScaler("cpu").state_dict()

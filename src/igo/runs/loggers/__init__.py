@@ -26,7 +26,7 @@ Say = Callable[[str], None]  # shows a line to the user
 class Logger:
     """Takes the records of a run. This base class does nothing with them."""
 
-    address = ""  # where a person sees the run
+    address = ""  # A person sees the run there.
 
     def log(self, metrics: Record, step: int) -> None:
         """Take the record of an epoch, its step, or a point within one, whose step is an update."""

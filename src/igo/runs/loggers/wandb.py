@@ -1,8 +1,9 @@
-"""The logger `tracking=wandb`, and `igo sync`. A run has one row for each epoch, however often it
-was killed.
+"""The logger `tracking=wandb`, and `igo sync`. A run has one row for each epoch, and one for each
+minute of a long one, however often it was killed.
 
-An online start asks W&B how many rows it has, and sends only the others. An offline start writes
-the rows of its own epochs into a W&B folder of its own; `igo sync` sends a run from metrics.jsonl.
+An online start asks W&B for the updates of its last row, and sends only later rows. An offline
+start writes the rows of its own epochs into a W&B folder of its own; `igo sync` sends a run from
+metrics.jsonl.
 Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep gets the results.
 
 `wandb sync` is not enough (0.31). It stops at the file of a run that was killed in its first
@@ -87,11 +88,11 @@ def advice(config: Config, folder: RunFolder) -> str:
 
 def conclude(config: Config, folders: Sequence[RunFolder], text: str) -> None:
     """Make the text the note of each online run."""
-    if config.tracking.mode == "online":
-        for folder in folders:
-            run = _run_there(config, str(folder.status().get("wandb_id")))
-            run.notes = text
-            run.update()
+    ids = (folder.status().get("wandb_id") for folder in folders)
+    for run_id in filter(None, ids) if config.tracking.mode == "online" else ():
+        run = _run_there(config, run_id)
+        run.notes = text
+        run.update()
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
