@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_saved_comes_back_to_the_bit(path: Path) -> None:
     assert_state_of(2, checkpoint.load(path, OWNER))
-    assert_state_of(2, torch.load(path, weights_only=True))  # as other programs open it
+    assert_state_of(2, torch.load(path, weights_only=True))  # Other programs open it so.
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -100,11 +100,11 @@ def assert_refused(path: Path, content: bytes, reason: str) -> None:
 
 def test_no_damage_is_loaded(path: Path) -> None:
     """Any byte: parameters, tables of contents, padding, digest. torch.load looks at few."""
-    whole = path.read_bytes()
-    for length in [0, 1, *range(2, len(whole), 37), len(whole) - 1]:
-        assert_refused(path, whole[:length], "is damaged")
-    for position in range(len(whole)):
-        damaged = bytearray(whole)
+    content = path.read_bytes()
+    for length in [0, 1, *range(2, len(content), 37), len(content) - 1]:
+        assert_refused(path, content[:length], "is damaged")
+    for position in range(len(content)):
+        damaged = bytearray(content)
         damaged[position] ^= 1 << position % 8
         assert_refused(path, bytes(damaged), "is damaged")
 
@@ -113,8 +113,8 @@ def signed(path: Path, content: object, save: Callable[..., None] = torch.save) 
     """The bytes of a file with the digest that makes it pass as undamaged."""
     with path.open("wb") as file:
         save(content, file)
-    written = path.read_bytes()
-    return written + hashlib.sha256(written).digest()
+    file_bytes = path.read_bytes()
+    return file_bytes + hashlib.sha256(file_bytes).digest()
 
 
 OTHERS = {

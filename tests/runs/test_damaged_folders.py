@@ -51,11 +51,11 @@ def entry_of(name: str, entry: object) -> Damage:
     return damage
 
 
-def replaced(old: str, new: str) -> Damage:
+def replaced(old_text: str, new_text: str) -> Damage:
     def damage(file: Path) -> None:
         text = file.read_text()
-        assert old in text, (file, old)
-        file.write_text(text.replace(old, new, 1))
+        assert old_text in text, (file, old_text)
+        file.write_text(text.replace(old_text, new_text, 1))
 
     return damage
 
@@ -146,7 +146,7 @@ def sync(folder: Path) -> object:
     run = mock.Mock(starting_step=0, dir=".")
     with (
         mock.patch("wandb.init", return_value=run) as init,
-        mock.patch.object(wandb, "_rows_there", return_value=0),
+        mock.patch.object(wandb, "_updates_there", return_value=0),
     ):
         return wandb._send(folder, TrackingConfig()), run.log.mock_calls, init.mock_calls
 
@@ -185,8 +185,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if kind == "earlier":
             file = folder / "status.json"
             content = json.loads(file.read_text())
-            kept = content.keys() - {"seal", "seals", "epochs"}
-            file.write_text(json.dumps({key: content[key] for key in kept}))
+            names = content.keys() - {"seal", "seals", "epochs"}
+            file.write_text(json.dumps({key: content[key] for key in names}))
     return folders
 
 
@@ -213,7 +213,7 @@ def test_what_is_read_of_a_damaged_run_is_what_igo_wrote_or_a_line_that_names_th
     """Of a run that an earlier version recorded, what is still of its kinds is read."""
     source = sources[kind]
     folder = Path("runs").absolute() / source.name
-    wrong: list[object] = []
+    faults: list[object] = []
 
     def outcomes(file: str, name: str, damage: Damage) -> list[object]:
         """What each reader has of a damaged copy, or the line that it says."""
@@ -221,53 +221,55 @@ def test_what_is_read_of_a_damaged_run_is_what_igo_wrote_or_a_line_that_names_th
         shutil.copytree(source, folder)
         damage(folder / file)
         unreadable.update([folder / file] * (name == "unreadable"))
-        found: list[object] = []
+        results: list[object] = []
         for reader in readers:
             try:
-                found.append(reader(folder))
+                results.append(reader(folder))
             except (UserError, FileNotFoundError) as error:
-                found.append(str(error))
+                results.append(str(error))
             except Exception as error:
-                wrong.append((file, name, reader, repr(error)))
-                found.append(None)
+                faults.append((file, name, reader, repr(error)))
+                results.append(None)
         unreadable.clear()
-        return found
+        return results
 
-    whole = outcomes(".", "whole", lambda _: None)
-    assert whole[1]["epochs_done"] == (2 if kind == "stopped" else 3)  # type: ignore[index]
+    expected_outcomes = outcomes(".", "whole", lambda _: None)
+    assert expected_outcomes[1]["epochs_done"] == (2 if kind == "stopped" else 3)  # type: ignore[index]
     for file, name, damage in CASES:
         refusals = 0
         for reader, outcome, right in zip(
-            readers, outcomes(file, name, damage), whole, strict=True
+            readers, outcomes(file, name, damage), expected_outcomes, strict=True
         ):
             if isinstance(outcome, str) and outcome != right:
                 refusals += 1
                 if not re.search(f"{file}|no checkpoint|of another", outcome) or "\n" in outcome:
-                    wrong.append((file, name, reader, outcome))
+                    faults.append((file, name, reader, outcome))
             elif outcome != right and kind != "earlier" and name != "missing":
-                wrong.append((file, name, reader, outcome, right))
+                faults.append((file, name, reader, outcome, right))
         harmless = name in ("missing", "unreadable") or kind == "earlier"
         if not refusals and not harmless and (file, kind) != (".lock", "finished"):
-            wrong.append((file, name, "nobody refuses it"))
-    assert not wrong, "\n".join(map(str, wrong))
+            faults.append((file, name, "nobody refuses it"))
+    assert not faults, "\n".join(map(str, faults))
 
 
 def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
     sources: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(sources["finished"], os.fsdecode(b"many/caf\xe9"))  # of an old system
+    shutil.copytree(
+        sources["finished"], os.fsdecode(b"many/caf\xe9")
+    )  # Old systems wrote such names.
     shutil.copytree(sources["earlier"], "many/earlier")
-    named = {}
+    files_of_runs = {}
     for number, (file, _, damage) in enumerate(CASES):
         shutil.copytree(sources["finished"], place := Path("many").absolute() / f"{number:03}")
         damage(place / file)
         if "unreadable" in reading.read_run(place).values():
-            named[place.name] = file
-    assert set(named.values()) == {*list(OF)[:4]}
+            files_of_runs[place.name] = file
+    assert set(files_of_runs.values()) == {*list(OF)[:4]}
     for program in (table, report):
         program.run(OmegaConf.create({"runs": "many", "output": "out"}))
         lines = capsys.readouterr().out.splitlines()
-        for run, file in named.items():
+        for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
         assert f"{len(CASES) + 2} runs" in lines[0]
     runs, _ = grouping.by_setting(reading.read_runs(find(["many"])))
@@ -280,8 +282,8 @@ def test_runs_without_a_seal_are_said_once(
     warn_once.cache_clear()
     for kind, lines in (("finished", 0), ("earlier", 1), ("earlier", 0)):
         read_status(sources[kind])
-        said = capsys.readouterr().err
-        assert said.count("an earlier version of igo recorded some of these runs") == lines
+        output = capsys.readouterr().err
+        assert output.count("an earlier version of igo recorded some of these runs") == lines
 
 
 def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> None:
@@ -291,7 +293,7 @@ def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> 
     contents = [{"queue": entry, "runs": []} for entry in WRONG.values()]
     contents += [{"runs": [run]} for run in (*WRONG.values(), {"run": "/etc"}, {"run": 1})]
     contents += [{"runs": [{"run": "\0"}]}, {"runs": [], "seal": "0"}]
-    for damage in (*ANY.values(), *(written(json.dumps(each).encode()) for each in contents)):
+    for damage in (*ANY.values(), *(written(json.dumps(content).encode()) for content in contents)):
         if file.is_dir():
             file.rmdir()
         file.unlink(missing_ok=True)
@@ -310,9 +312,9 @@ def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, 
     replaced("classes: 10", "classes: null")(folder / "config.yaml")
 
     def readings() -> None:
-        for read in (load, sync):
+        for reader in (load, sync):
             with pytest.raises(UserError, match=r"dataset\.classes=null"):
-                read(folder)
+                reader(folder)
         reading.read_run(folder)
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -320,7 +322,7 @@ def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, 
             os.write(2, f"{event} {arguments}\n".encode())
             os._exit(1)
 
-    readings()  # which imports what it needs
+    readings()  # It imports what it needs.
     child = os.fork()
     if child == 0:
         sys.addaudithook(refuse)
