@@ -107,8 +107,8 @@ class Quadratic:
     ranks: Ranks = ALONE
     reuses_gradients: bool = False
 
-    def backward(self, model: Stub, noise: Tensor, of: int, size: int) -> None:
-        assert size == of
+    def backward(self, model: Stub, noise: Tensor, samples: int, size: int) -> None:
+        assert size == samples
         model.x.grad = self.scaler.scale(model.x.detach() + noise)
 
 
