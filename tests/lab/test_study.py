@@ -3,12 +3,14 @@
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from conftest import TINY, archived, run_folder
+from data_files import write_npz
 from forked import forge
 from PIL import Image
 from torch import nn
@@ -133,63 +135,93 @@ def test_cifar100_is_the_same_from_its_files_and_from_class_folders(
                 np.testing.assert_array_equal(arrays[name], array)
 
 
-def test_a_seed_is_whole_with_all_arms_and_the_reversed_one_differs_in_order_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A run's end is measured before and after the anneal; a second start trains nothing."""
-    monkeypatch.setattr(design, "RUNS", tmp_path)
-    monkeypatch.setattr("sys.argv", [""])
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    arrays: Any = {
-        "images": random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8),
-        "labels": np.arange(200) % 2,
-    }
-    (tmp_path / "data").mkdir()
-    np.savez("data/cifar100.npz", **arrays, **{f"test_{k}": v for k, v in arrays.items()})
-    monkeypatch.setattr(ends, "ANNEAL", 4)
-    monkeypatch.setattr(ends, "ANNEAL_SIZE", 32)
-    sizes: list[int] = []
-    tiny = {
-        "schedule": "method2",
-        "dataset.classes": 2,
-        "dataset.image_size": 8,
-        "dataset.samples": 96,
-        "model.width": 4,
-        "epochs": 10,
-        "batch_size": 16,
-        "noise.batches": 2,
-    }
-    row = {"experiment": "cifar100_many", "seeds": 1, "anneal": 0.01, "first": tiny}
-    rows.studies([{**row, "second": tiny}])["cifar100_many"].run()
+METHOD_2 = {
+    "schedule": "method2",
+    "dataset.classes": 3,
+    "dataset.image_size": 8,
+    "dataset.samples": 96,
+    "model.width": 4,
+    "epochs": 10,
+    "batch_size": 16,
+    "noise.batches": 2,
+}
+ROW = {
+    "experiment": "cifar100_many",
+    "seeds": 1,
+    "anneal": 0.01,
+    "first": METHOD_2,
+    "second": {**METHOD_2, "order": "reversed"},
+}
+
+
+class TinyStudy(NamedTuple):
+    """A study of one seed, all records that it reads, and the sizes of its batches in training."""
+
+    study: design.Study
+    runs: dict[str, Record]
+    sizes: list[int]
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {rows.title(job): records.name_of(job) for job in self.study.jobs({})}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
+    """The study was started twice."""
+    place, sizes = tmp_path_factory.mktemp("study"), list[int]()
     backward = Engine.backward
 
     def counted(*arguments: Any) -> Any:
         sizes.append(len(arguments[3]))
         return backward(*arguments)
 
-    monkeypatch.setattr(Engine, "backward", counted)
-    both_arms = {**row, "second": {**tiny, "order": "reversed"}}
-    study = rows.studies([both_arms])["cifar100_many"]
-    study.run()
-    study.run()
-    assert sizes == [16] * (2 + 60 + 14) + [32] * 4  # two measure C² before training, 14 are twins
-    runs = study.read()
-    names = {rows.title(job): records.name_of(job) for job in study.jobs({})}
-    falling, rising = (runs[names[arm]] for arm in ("Method 2", "Method 2 reversed"))
-    for name in ("eta_m", "stage", "updates", "reference_variance", "train/loss"):
-        numbers, other_numbers = ([e[name] for e in run["epochs"]] for run in (falling, rising))
-        is_same = name in ("stage", "updates", "reference_variance")
-        assert (numbers == other_numbers) is is_same, name
-    etas = [[e["eta_m"] for e in run["epochs"]] for run in (falling, rising)]
-    assert etas[0] == etas[1][::-1] == sorted(etas[0], reverse=True)
-    assert falling.keys() == rising.keys() >= {"anew_log_loss", "annealed_accuracy"}
-    assert falling.keys() >= {"commit", "changes", "time"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(design, "RUNS", place)
+        patched.setattr(ends, "ANNEAL", 4)
+        patched.setattr(ends, "ANNEAL_SIZE", 32)
+        patched.setattr(Engine, "backward", counted)
+        patched.setattr("sys.argv", [""])
+        patched.chdir(place)
+        (place / "data").mkdir()
+        write_npz(place / "data" / "cifar100.npz", n=200, shape=(8, 8, 3), test=200)
+        study = rows.studies([ROW])["cifar100_many"]
+        study.run()
+        study.run()
+        return TinyStudy(study, study.read(), sizes)
+
+
+def test_an_arm_is_trained_once_and_measured_before_and_after_the_anneal(tiny: TinyStudy) -> None:
+    # Two batches measure C² before training, and 14 of an arm are twins.
+    assert tiny.sizes == 2 * ([16] * (2 + 60 + 14) + [32] * 4)
+    columns = {"anew_log_loss", "annealed_accuracy", "commit", "changes", "time"}
+    for name in tiny.names.values():
+        assert tiny.runs[name].keys() >= columns
+
+
+def test_the_reversed_arm_differs_in_its_order_alone(tiny: TinyStudy) -> None:
+    falling, rising = (
+        pl.DataFrame(tiny.runs[tiny.names[arm]]["epochs"])
+        for arm in ("Method 2", "Method 2 reversed")
+    )
+    same_columns = ("stage", "updates", "reference_variance")
+    assert falling.select(same_columns).equals(rising.select(same_columns))
+    assert not falling["train/loss"].equals(rising["train/loss"])
+    etas, etas_of_reversed = falling["eta_m"].to_list(), rising["eta_m"].to_list()
+    assert etas == etas_of_reversed[::-1] == sorted(etas, reverse=True)
+    assert etas != etas_of_reversed
+
+
+def test_a_seed_with_all_arms_is_whole_and_is_judged(
+    tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command with other seeds, of which some are there."""
+    study, runs, _ = tiny
     assert len(study.whole_seeds(runs)[0]) == 2
-    assert not study.whole_seeds({names["Method 2"]: falling})
-    judged = {**both_arms, "endpoint": "anew_accuracy", "test": "compare"}
-    judged |= {"claim": "falls", "family": ""}
-    monkeypatch.setattr(rows, "read", lambda: [judged])
+    name = tiny.names["Method 2"]
+    assert not study.whole_seeds({name: runs[name]})
+    claim = {"endpoint": "anew_accuracy", "test": "compare", "claim": "falls", "family": ""}
+    monkeypatch.setattr(rows, "read", lambda: [ROW | claim])
     monkeypatch.setattr(design.Study, "run", lambda _: None)
     other_runs = {
         records.name_of({**job, "seed": seed}): runs[records.name_of(job)]
