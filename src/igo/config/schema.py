@@ -319,7 +319,10 @@ TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 
 
 def has_effect(name: str) -> bool:
-    """Whether the setting of this full name changes results; dataset.cache of imagenet alone."""
+    """Whether the setting of this full name changes results.
+
+    dataset.cache does so with ImageNet alone.
+    """
     return not f"{name}.".startswith(tuple(f"{group}." for group in NO_EFFECT))
 
 

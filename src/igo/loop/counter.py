@@ -101,6 +101,7 @@ class Counter:
 
     @property
     def _of_ranks(self) -> tuple[int, int]:
+        """This rank and the number of ranks: as given, else those of torch.distributed."""
         if self._place is None and dist.is_available() and dist.is_initialized():
             return dist.get_rank(self._group), dist.get_world_size(self._group)
         return self._place or (0, 1)

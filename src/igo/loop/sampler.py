@@ -82,7 +82,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
         self.sampler = SequentialSampler(range(plan.n))  # trainers look for one in batch samplers
-        self._pass_end = -1  # updates when a pass ended in which some were counted
+        self._pass_end = -1  # the updates when the newest pass ended, if some of it were counted
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -121,6 +121,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:
+                # The loop counted some updates of this pass, but not yet this one.
                 self._pass_end = self.updates if start < self.updates < update.number else -1
                 return
 

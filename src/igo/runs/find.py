@@ -60,6 +60,7 @@ def _paths(name: str) -> list[Path]:
 
 
 def _runs_of(path: Path) -> list[Path]:
+    """The runs in a folder, or the folder itself: it is a run, or the caller refuses it."""
     if is_run(path):
         return [path]
     if (path / LIST).is_file():  # Its runs may not be there yet.

@@ -174,8 +174,9 @@ class RunFolder:
         self._seals[name] = seal_of(text.encode())
 
     def status(self) -> Record:
-        """See ``read_status``; a run that goes on writes config.yaml and plan.csv anew.
+        """See ``read_status``; of the sealed files the records alone are checked.
 
+        A run that goes on writes config.yaml and plan.csv anew.
         While held it is read once. Another run's is Damaged.
         """
         if self._status is not None:
