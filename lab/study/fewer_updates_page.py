@@ -46,6 +46,8 @@ CALLED = {  # whether A and B hold
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
     (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
+    (("cosine, split ½", 80), ("cosine, 0.7 of the epochs", 20)),
+    (("cosine, split 0", 80), ("cosine, 0.7 of the epochs", 20)),
     (("Method 3", 80), ("cosine, 0.5 of the epochs", 80)),
     (("Method 3", 80), ("cosine, b = 32", 80)),
     (("Method 3", 80), ("Method 1", 80)),

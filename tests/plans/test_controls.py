@@ -20,6 +20,9 @@ PLANS = {
     "clock of updates": igo.plan(
         rate="linear", clock="updates", n=1000, epochs=10, batch_size={0: 10, 0.3: 20, 0.6: 40}
     ),
+    "stages of less than a batch": igo.plan(
+        rate="cosine", batch_size={0: 32, 0.25: 64}, samples=3000
+    ),
     "a part of an epoch": igo.plan("linear", n=1000, samples=7300, stages=4, batch_size=10),
 }
 
@@ -56,16 +59,25 @@ def test_a_control_keeps_one_curve_at_each_sample(name: str) -> None:
         assert control.warmup_samples == plan.warmup_samples
         assert abs(control.updates - updates) <= 1
         control_rates, control_b = by_sample(control)
-        if plan.rates:  # Each update has the η of its first sample.
-            np.testing.assert_allclose(control.rates, at_starts(kept_rates, control), rtol=1e-12)
-        else:
-            # η makes up for batches that are not quite b_1.
-            root = np.sqrt(control_b / control_b[0]) if kind == "noise" else 1.0
-            np.testing.assert_allclose(control_rates, kept_rates * root, rtol=1e-12)
+        # Each update has the η of its first sample, or of one just before it: a row's first
+        # batches are the larger ones. Without a clock of updates η makes up for batches that are
+        # not quite b_1.
+        keeps_noise = kind == "noise" and not plan.rates
+        roots = np.sqrt(control_b / control_b[0]) if keeps_noise else np.ones(len(control_b))
         unit = plan.arguments["batch_multiple"]
-        assert not any(size % unit for size in sizes_of(control))
+        expected = [
+            at_starts(np.concatenate([kept_rates[:1].repeat(shift), kept_rates]), control)
+            * at_starts(roots, control)
+            for shift in (0, 0 if plan.rates else unit)
+        ]
+        actual = at_starts(control_rates, control)
+        assert np.isclose(actual, expected, rtol=1e-12, atol=0).any(axis=0).all()
+        sizes = np.array(sizes_of(control))
+        assert not any(sizes % unit)
+        # Each epoch of a data set has a whole number of updates.
+        assert np.ptp(sizes) <= (2 if plan.n < plan.samples else unit)
         for end in accumulate(row.epochs * row.samples for row in plan.rows):
-            assert abs(control.after(end) - updates * end / plan.samples) <= 1
+            assert abs(control.after(end) - updates * end / plan.samples) <= 2
 
 
 @pytest.mark.parametrize("name", [name for name in PLANS if name != "a part of an epoch"])
@@ -103,6 +115,7 @@ def test_another_plan_is_a_rate(name: str) -> None:
     ("plan", "kind", "words"),
     [
         (PLANS["whole epochs"], "b", "control=b is not allowed: it must be one of rate, noise"),
+        (igo.plan("method2", **DATA), "rate", "the plan is its own control: its b is constant"),
         (PLANS["a part of an epoch"], "reversed", "the last epoch must be a whole one"),
         (
             igo.plan("linear", split=1, algorithm3={"final_updates": 2}, **DATA),

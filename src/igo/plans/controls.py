@@ -1,7 +1,10 @@
 """The rows of what a plan is compared with: one of its curves as it is, on the same samples."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, groupby, pairwise
+from operator import attrgetter
 
 from igo.plans import batches
 from igo.plans.rows import Row, linked, rated
@@ -35,33 +38,41 @@ def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:
 def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator[Row]:
     """Yield the rows in equal batches, ``updates`` of them in so many ``samples``.
 
-    Their sizes differ by what is rounded: the updates of a row, and the samples of a batch.
+    An epoch is cut as a whole, and a batch belongs to the row in which it begins. Sizes differ by
+    what is rounded: the updates of an epoch, and the samples of a batch.
     """
     samples_done = updates_done = 0
-    for row in rows:
-        samples_done += row.epochs * row.samples
+    for epoch, group in groupby(rows, attrgetter("first_epoch")):
+        parts = list(group)  # More than one row has a part of one epoch each.
+        epochs, length = parts[0].epochs, sum(row.samples for row in parts)
+        samples_done += epochs * length
         planned_updates = (2 * updates * samples_done + samples) // (2 * samples)  # This rounds.
-        row_updates = max(planned_updates - updates_done, row.epochs)
-        updates_done += row_updates
-        epoch = row.first_epoch
-        for k, epochs in batches.counts(row_updates, row.epochs).items():
-            start = row.start
-            for piece, count in _pieces(row.samples, k, unit):
-                yield replace(
-                    row,
-                    first_epoch=epoch,
-                    epochs=epochs,
-                    batches=count,
-                    start=start,
-                    samples=piece,
-                )
-                start += piece
-            epoch += epochs
+        epoch_updates = max(planned_updates - updates_done, epochs)
+        updates_done += epoch_updates
+        first_epoch = epoch
+        for k, count in batches.counts(epoch_updates, epochs).items():
+            for row in _parts_in(parts, length, k, unit):
+                yield replace(row, first_epoch=first_epoch, epochs=count)
+            first_epoch += count
 
 
-def _pieces(samples: int, k: int, unit: int) -> list[tuple[int, int]]:
-    """Samples and batches of each piece, of k batches in multiples of ``unit``."""
-    if unit == 1:
-        return [(samples, k)]
-    counts = batches.counts(samples // unit, k)
-    return [(unit * size * count, count) for size, count in counts.items()]
+def _parts_in(parts: Sequence[Row], length: int, k: int, unit: int) -> Iterator[Row]:
+    """Yield what the rows of an epoch have of its k batches, which are multiples of ``unit``."""
+
+    def start_of(index: int) -> int:
+        return unit * (length // unit * index // k)
+
+    first = parts[0].start
+    ends = accumulate(row.samples for row in parts)
+    indices = [0, *(bisect_left(range(k), end, key=start_of) for end in ends)]
+    for row, (index, next_index) in zip(parts, pairwise(indices), strict=True):
+        units = (start_of(next_index) - start_of(index)) // unit
+        sizes = batches.counts(units, next_index - index) if index < next_index else {}
+        start = first + start_of(index)
+        if unit == 1 and sizes:  # A row may have batches of two sizes.
+            yield replace(row, batches=next_index - index, start=start, samples=units)
+            continue
+        for size, count in sizes.items():
+            piece = unit * size * count
+            yield replace(row, batches=count, start=start, samples=piece)
+            start += piece

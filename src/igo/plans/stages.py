@@ -240,15 +240,17 @@ class Plan:
         Raises:
             PlanError: there is no such control, or this plan has none.
         """
+        # A data set need not be on the grid.
+        unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
+        is_constant = all(abs(row.b_m - self.rows[0].b_m) < unit for row in self.rows)
         for is_wrong, advice in (
             (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
             (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
             (kind == "reversed" and self.samples % self.n, "the last epoch must be a whole one"),
+            (kind != "reversed" and is_constant, "the plan is its own control: its b is constant"),
         ):
             if is_wrong:
                 raise PlanError("control", kind, advice)
-        # A data set need not be on the grid.
-        unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
         rows = rows_of(kind, self.rows, self.n, unit)
         arguments = {**self.arguments, "control": kind}
         plan = replace(self, rows=rows, rates=self.rates[::-1], arguments=arguments)

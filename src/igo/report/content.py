@@ -155,9 +155,14 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
 
 
 def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
-    """From which settings the best one of a ``ranking`` differs in both η and b."""
+    """From which settings the best one of a ``ranking`` differs in both η and b.
+
+    Controls are left out: each is there to be compared with its own schedule.
+    """
     opponents = []
     for row in ranking[1:]:
+        if row.get("control") or ranking[0].get("control"):
+            continue
         if differ_in_both(curves, ranking[0]["setting"], row["setting"]):
             largest, total = (ratio(name, ranking[0], row) for name in ("eta_max", "eta_sum"))
             eta = f"{largest} in largest η" if largest else f"{total} in Σ η"
