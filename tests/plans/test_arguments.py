@@ -62,7 +62,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"warmup_samples": 0.05}, "warmup_samples", "a whole number"),
     ("cosine", {"warmup_samples": 10}, "warmup_samples", "within the first batch, of 10"),
     ("exponential", {"decay": 0.9, "algorithm3": {"h": 0}}, "h", "other than exponential"),
-    (None, {}, "profile", "give the noise φ as profile, or η/η_1 as rate"),
+    (None, {}, "profile", 'give the noise φ as profile ("constant": η ∝ √b), or η/η_1 as rate'),
     ("cosine", {"rate": "linear"}, "rate", "keep two: profile and batch_size, or rate"),
     (
         "cosine",

@@ -205,7 +205,7 @@ def _check_curves(values: dict[str, Any]) -> None:
     profile, rate = values["profile"], values["rate"]
     has_curve_of_b = rate is not None or values["sizes"] is not None
     if profile is None and rate is None:
-        advice = "give the noise φ as profile, or η/η_1 as rate"
+        advice = 'give the noise φ as profile ("constant": η ∝ √b), or η/η_1 as rate'
         raise PlanError("profile", None, advice)
     if profile is not None and rate is not None:
         advice = (
