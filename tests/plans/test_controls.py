@@ -139,3 +139,10 @@ def test_a_plan_that_is_a_rate_has_its_own(extra: dict[str, Any]) -> None:
 def test_a_plan_says_to_what_its_rate_rises() -> None:
     assert str(PLANS["a stream on a grid"]).endswith("; η rises to 2 η_1")
     assert "rises" not in str(PLANS["whole epochs"])
+
+
+@pytest.mark.parametrize("split", [0.5, 1])
+def test_a_plan_whose_size_hardly_changes_is_printed(split: float) -> None:
+    """It has no control."""
+    plan = igo.plan("graduated", n=96, epochs=6, stages=2, batch_size=32, split=split, p=0.5)
+    assert "18 updates" in str(plan)

@@ -94,8 +94,10 @@ class Plan:
             total += f", {left_out:,} samples left out"
         if kind := self.arguments.get("control"):
             total += f", control={kind}"
-        elif self.rows[-1].phi_m and (at_b_1 := self.control("noise").updates) != self.updates:
-            total += f"; {at_b_1:,} with b constant"
+        elif self.rows[-1].phi_m:
+            rows_at_b_1 = rows_of("noise", self.rows, self.n, self._unit)
+            if (at_b_1 := sum(row.updates for row in rows_at_b_1)) != self.updates:
+                total += f"; {at_b_1:,} with b constant"
         if self.warmup_samples:
             total += f", η warms up over {self.warmup_samples:,} samples"
         highest = max(self.rates or [row.eta_m / self.learning_rate for row in self.rows])
@@ -240,9 +242,7 @@ class Plan:
         Raises:
             PlanError: there is no such control, or this plan has none.
         """
-        # A data set need not be on the grid.
-        unit = 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
-        is_constant = all(abs(row.b_m - self.rows[0].b_m) < unit for row in self.rows)
+        is_constant = all(abs(row.b_m - self.rows[0].b_m) < self._unit for row in self.rows)
         for is_wrong, advice in (
             (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
             (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
@@ -251,12 +251,17 @@ class Plan:
         ):
             if is_wrong:
                 raise PlanError("control", kind, advice)
-        rows = rows_of(kind, self.rows, self.n, unit)
+        rows = rows_of(kind, self.rows, self.n, self._unit)
         arguments = {**self.arguments, "control": kind}
         plan = replace(self, rows=rows, rates=self.rates[::-1], arguments=arguments)
         if kind == "reversed" or not self.rates:
             return plan
         return plan.with_rates(self.rates_in(plan, at_b_1=kind == "noise"))
+
+    @property
+    def _unit(self) -> int:
+        """What batches are multiples of; a data set need not be on the grid."""
+        return 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
 
     def with_rates(self, rates: Sequence[float]) -> Plan:
         """The plan with an η/η_1 for each update, of which a row has the mean."""
