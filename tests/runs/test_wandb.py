@@ -151,8 +151,8 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
         thread.start()
         online = {**server.online, **FAST}
         process = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
+        assert process.returncode == -signal.SIGKILL, process  # Else nothing ends the thread.
         thread.join()
-        assert process.returncode == -signal.SIGKILL
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
         online["HOME"] = "/proc/nowhere"
