@@ -43,7 +43,7 @@ def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator
     """
     samples_done = updates_done = 0
     for epoch, group in groupby(rows, attrgetter("first_epoch")):
-        parts = list(group)  # More than one row has a part of one epoch each.
+        parts = list(group)  # Several rows are parts of one epoch.
         epochs, length = parts[0].epochs, sum(row.samples for row in parts)
         samples_done += epochs * length
         planned_updates = (2 * updates * samples_done + samples) // (2 * samples)  # This rounds.
