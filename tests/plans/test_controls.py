@@ -115,7 +115,11 @@ def test_another_plan_is_a_rate(name: str) -> None:
     ("plan", "kind", "words"),
     [
         (PLANS["whole epochs"], "b", "control=b is not allowed: it must be one of rate, noise"),
-        (igo.plan("method2", **DATA), "rate", "the plan is its own control: its b is constant"),
+        (
+            igo.plan("method2", **DATA),
+            "rate",
+            "its b is constant, so it is its own control; leave it out",
+        ),
         (PLANS["a part of an epoch"], "reversed", "the last epoch must be a whole one"),
         (
             igo.plan("linear", split=1, algorithm3={"final_updates": 2}, **DATA),

@@ -247,7 +247,10 @@ class Plan:
             (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
             (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
             (kind == "reversed" and self.samples % self.n, "the last epoch must be a whole one"),
-            (kind != "reversed" and is_constant, "the plan is its own control: its b is constant"),
+            (
+                kind != "reversed" and is_constant,
+                "its b is constant, so it is its own control; leave it out",
+            ),
         ):
             if is_wrong:
                 raise PlanError("control", kind, advice)
