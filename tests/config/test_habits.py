@@ -92,7 +92,10 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "num_epochs": (planned(num_epochs=3), "Did you mean 'epochs'"),
     "total_steps": (planned(total_steps=9), "Did you mean 'samples'"),
     "T_max": (planned(T_max=9), "Did you mean 'samples'"),
+    "steps": (planned(steps=9), "Did you mean 'samples'"),
+    "updates": (planned(updates=9), "Did you mean 'samples'"),
     "warmup_steps": (planned(warmup_steps=5), "Did you mean 'warmup_samples'"),
+    "a list of batch sizes": (planned(batch_size=[2, 4]), "a table begins at 0, and goes on by"),
     "decay of wsd": (planned("wsd", decay=0.2), "Did you mean 'share'"),
     "a loader for a sampler": (
         lambda: igo.BatchSampler(PLAN, DataLoader(DATA)),  # type: ignore[arg-type]
@@ -105,6 +108,14 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a data set for a loader": (
         lambda: igo.measure_noise(MODEL, nn.functional.cross_entropy, DATA, n=8),  # type: ignore[arg-type]
         "a data set has no batches: give DataLoader(data, batch_size=32, shuffle=True)",
+    ),
+    "a function for a loader": (
+        lambda: igo.measure_noise(MODEL, nn.functional.cross_entropy, lambda: DATA.tensors, n=8),  # type: ignore[arg-type]
+        "loader is a function: give iter(function, None), which calls it for each batch",
+    ),
+    "a meter without parts": (
+        lambda: igo.NoiseMeter(MODEL, half_life=8).update(),
+        "no part of this batch is known: call part(samples) after each backward",
     ),
 }
 

@@ -154,6 +154,10 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
         isinstance(loader, Dataset) and not isinstance(loader, IterableDataset),
         "a data set has no batches: give DataLoader(data, batch_size=32, shuffle=True)",
     )
+    refuse(
+        callable(loader) and not isinstance(loader, Iterable),
+        "loader is a function: give iter(function, None), which calls it for each batch",
+    )
     sampler = getattr(loader, "batch_sampler", None)
     for source in (loader, sampler):  # One that trains says so.
         reason = getattr(source, "unmeasurable", "")

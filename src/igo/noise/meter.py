@@ -92,8 +92,8 @@ class NoiseMeter:
     def noise(self) -> Noise | None:
         """The averages; ``batch_size`` is the samples of a part, ``batches`` the updates averaged.
 
-        The interval assumes that C² is constant over the half-life. None before the first update;
-        there is no interval before the third.
+        The interval assumes that C² is constant over the half-life. None before the first batch of
+        two parts or more; there is no interval before the third.
         """
         weight, c2 = self._sums["weight"], self._sums["c2"]
         if not weight:
@@ -136,7 +136,14 @@ class NoiseMeter:
         Args:
             scale: of the loss at ``part``: ``scaler.get_scale()`` if a GradScaler scales it, also
                 after ``unscale_``.
+
+        Raises:
+            ValueError: there was no ``part``.
         """
+        refuse(
+            not self._parts,
+            "no part of this batch is known: call part(samples) after each backward",
+        )
         parts, own_samples, moment = self._ranks * self._parts, self._samples, self._moment
         self._begin()
         if parts < 2:

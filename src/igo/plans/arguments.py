@@ -58,7 +58,7 @@ HABITS = {  # What other programs call an argument.
     "batch_size": "bs",
     "max_batch_size": "b_max max_bs",
     "epochs": "num_epochs max_epochs",
-    "samples": "total_steps max_steps num_training_steps T_max",
+    "samples": "steps updates total_steps max_steps num_training_steps T_max",
     "warmup_samples": "warmup warmup_steps warmup_epochs num_warmup_steps",
     "floor": "min_lr eta_min",
     "share": "decay",
@@ -234,6 +234,8 @@ def _sizes(values: dict[str, Any]) -> Any:
     if callable(sizes):
         values["batch_size"] = sizes(Position(1, 1, 0.0))
         return sizes
+    if isinstance(sizes, list | tuple):
+        raise PlanError("batch_size", sizes, TABLE)
     if not isinstance(sizes, Mapping):
         return None
     table = table_of(sizes)
