@@ -13,8 +13,8 @@ import wandb.sdk.launch
 from conftest import TINY, configure
 
 import igo.__main__
-import igo.runs.loggers.wandb
 import igo.runs.session
+import igo.runs.sync
 from igo.config.load import make_plan
 from igo.runs.assemble import prepare
 from igo.sweep import local

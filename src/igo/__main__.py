@@ -37,7 +37,7 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
 
 # The other programs: the function ``run`` of a module, with a configuration of the same name.
 MODULES = {
-    "sync": "igo.runs.loggers.wandb",
+    "sync": "igo.runs.sync",
     "table": "igo.report.table",
     "report": "igo.report.report",
     "dashboard": "igo.launch.dashboard",

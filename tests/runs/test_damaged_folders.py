@@ -29,9 +29,9 @@ from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
 from igo.report import grouping, reading, report, table
 from igo.runs import assemble, session
+from igo.runs import sync as sync_program
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, read_status, state_of
-from igo.runs.loggers import wandb
 from igo.runs.terminal import Terminal
 from igo.sweep import jobs, launch
 from igo.sweep.jobs import Job
@@ -146,9 +146,9 @@ def sync(folder: Path) -> object:
     run = mock.Mock(starting_step=0, dir=".")
     with (
         mock.patch("wandb.init", return_value=run) as init,
-        mock.patch.object(wandb, "_updates_there", return_value=0),
+        mock.patch.object(sync_program, "_updates_there", return_value=0),
     ):
-        return wandb._send(folder, TrackingConfig()), run.log.mock_calls, init.mock_calls
+        return sync_program._send(folder, TrackingConfig()), run.log.mock_calls, init.mock_calls
 
 
 def goes_on(folder: Path) -> object:

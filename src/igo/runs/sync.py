@@ -1,0 +1,99 @@
+"""The command `igo sync`: it sends runs to W&B from their metrics.jsonl.
+
+`wandb sync` is not enough (0.31). It stops at the file of a run that was killed in its first
+second, and if it is interrupted, the next call sends every row again.
+"""
+
+import shlex
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from igo.config.load import read_config
+from igo.config.schema import Config, TrackingConfig
+from igo.ground.errors import UserError, counted, first_line, printable, told
+from igo.runs.find import find, named
+from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
+from igo.runs.loggers.wandb import WandB, destination, knows_key, prepare, run_there
+from igo.runs.terminal import Terminal
+
+
+def run(composed: DictConfig) -> None:
+    """Send every run that W&B does not have whole, whatever WANDB_MODE says.
+
+    A folder may be from somebody else. So a run that names another project or entity than those
+    asked for is not sent.
+
+    Raises:
+        SystemExit: 1 if a run could not be sent; the others were sent.
+    """
+    target = TrackingConfig(project=composed.project, entity=composed.entity)
+    terminal, failures = Terminal(), 0
+    folders = [folder.resolve() for folder in find(named(composed.runs))]
+    prepare(folders[0].parent)
+    folders = [folder for folder in folders if _is_tracked(folder)]
+    if folders and not knows_key():
+        raise UserError(
+            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
+            " again. Nothing was sent, and all runs are kept"
+        )
+    for number, folder in enumerate(folders, 1):
+        try:
+            outcome = _send(folder, target)
+        except Exception as error:  # W&B raises CommError, or any other after a strange answer.
+            reason = told(error) or first_line(error)
+            outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
+        terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
+    if not folders:
+        terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
+    if failures:
+        raise SystemExit(1)
+
+
+def _is_tracked(folder: Path) -> bool:
+    """Whether a run has a W&B run; of a damaged one ``_send`` says what is damaged."""
+    try:
+        return "wandb_id" in read_status(folder)
+    except UserError:
+        return True
+
+
+def _send(place: Path, target: TrackingConfig) -> str:
+    """Send one run to the project and entity that are asked for; return the outcome."""
+    status = read_status(place)
+    if state_of(place) == "running":
+        return "skipped: it is running"
+    config = read_config(place / "config.yaml", trust=True)  # Nothing that it names is called.
+    if (words := destination(config.tracking)) != destination(target):
+        raise UserError(
+            "its config.yaml names another project or entity than this command: type"
+            f" {shlex.join(words)} to send it there"
+        )
+    records = read_records(place, status.get("epochs"))
+    updates = _updates_there(config, status["wandb_id"])
+    rows = sum(record["updates"] <= updates for record in records)
+    if rows == len(records):
+        return f"W&B has all of its {counted(len(records), 'epoch')}"
+    logger = WandB("online", config, RunFolder(place), records, stats=False)
+    logger.close(int(status.get("state") != "finished"))
+    epochs = counted(len(records) - rows, "epoch")
+    return f"{epochs} sent{f', {rows} were there' if rows else ''}"
+
+
+def _updates_there(config: Config, run_id: str) -> int:
+    """The updates of a run's last row on the server; 0 without one, or without an answer.
+
+    Raises:
+        UserError: they are of another run than the configuration's.
+    """
+    try:
+        run = run_there(config, run_id)
+        updates, values = int(run.lastHistoryStep), run.config
+    except Exception:  # W&B raises its own, or any other after a strange answer.
+        return 0
+    if updates > 0 and (values.get("setting"), values.get("seed")) != (
+        setting_of(config),
+        config.seed,
+    ):
+        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
+    return updates
