@@ -369,6 +369,16 @@ def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
     assert in_one == [(label, constant) for label in ("Method 2", "Method 3")]
 
 
+def test_a_control_is_subtracted_from_its_schedule(tmp_path: Path) -> None:
+    schedule = (*METHODS["Method 4"], "dataset.samples=128", "batch_size=8")
+    record_runs(tmp_path, *schedule, seeds=range(2), accuracies=[0.7, 0.71])
+    record_runs(tmp_path, *schedule, "control=rate", seeds=range(2), accuracies=[0.8, 0.82])
+    section = section_of(tmp_path)
+    (difference,) = section.brief
+    assert "control" in section.labels[difference.second]
+    assert difference.difference == pytest.approx(0.705 - 0.81)
+
+
 def test_what_seeds_detect_is_the_median_over_pairs() -> None:
     pairs = {"test/accuracy": [Pair(6, detectable=x) for x in (0.08, 0.01, None, 0.02, 0.04)]}
     section = content.Section("", "", "", {}, {}, "", [], pairs, [], [], {})

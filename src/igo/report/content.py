@@ -89,12 +89,13 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     ground = ", ".join(shared(rows[0], [n for n in constants(task) if n not in task_names]))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
-    # In a difference constant noise comes second, else the setting of lower mean.
-    without_decay = set(constant_noise(task)["setting"])
-    settings.sort(key=lambda setting: setting in without_decay)
+    # In a difference a control and constant noise come second, else the setting of lower mean.
+    controls = {row["setting"] for row in best_rows if row.get("control")}
+    references = controls | {*constant_noise(task)["setting"]}
+    settings.sort(key=lambda setting: setting in references)
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
-    # Differences from constant noise are shown first.
-    accuracy.sort(key=lambda pair: pair.second not in without_decay)
+    # Differences from these are shown first.
+    accuracy.sort(key=lambda pair: pair.second not in references)
     # There are some if there is a target.
     columns = [name for name in NEEDED if name in results.runs.columns]
     notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
