@@ -82,7 +82,8 @@ def _check(group: str, target: str, arguments: Mapping[str, Any]) -> None:
         try:
             signature.bind(*positional[group], **arguments, **rate)
         except TypeError as error:
-            raise TypeError(f"{error}; it takes {', '.join(signature.parameters)}") from None
+            names = ", ".join(signature.parameters)
+            raise TypeError(f"{error}; it takes {names}, as {group}.NAME=VALUE") from None
 
 
 def _targets(value: object) -> Iterator[str]:
