@@ -191,7 +191,7 @@ def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Pat
 WRONG = {  # The words, and what the message says after the setting.
     "model._target_=mine.nett": r"no attribute 'nett'. Did you mean 'net'",
     "model._target_=min.net": r"No module named 'min'; neither installed nor in the current folder",
-    "model._target_=mine.power model.widht=3 model.t=1": r"'widht'; it takes t, exponent, as model\.NAME=VALUE",
+    "model._target_=mine.power model.widht=3 model.t=1": r"takes t, exponent, as model.NAME=VALUE",
     "model._target_=mine.number": r"it makes a int, and no Module",
     "model._target_=mine.number model.width={_target_:mine.nett}": r"no attribute 'nett'. Did you",
     "model._target_=mine.number model.width={_target_:mine.power}": r"TypeError: .* 't'",
