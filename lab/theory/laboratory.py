@@ -1,6 +1,7 @@
 """The list of studies, and the program that runs them and writes a results folder with its page."""
 
 import multiprocessing
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -74,30 +75,27 @@ def write_page(tables: Path, folder: Path) -> None:
         if {*study.frames} <= frames.keys():
             rows += [(name, source, look, look(frames)) for source, look in study.rows]
             for picture, draw in study.figures.items():
-                figures.append(f"\n![{_text(draw)}]({picture})")
+                figures.append(f"![{_text(draw)}]({picture})\n")
     rows.sort(key=lambda row: VERDICTS.index(row[-1].verdict))
-    table, notes, checks = [], [], []
+    entries, checks = {verdict: list[str]() for verdict in VERDICTS}, []
     for number, (study_name, source, look, result) in enumerate(rows, 1):
-        name, check = look.__name__, result.deciding
-        cells = [
-            f'<a id="{name}"></a>[{number}](../../lab/theory/studies/{study_name}.py)',
-            f"{_text(look)} ({source})",
-            f"**{result.verdict}**",
-            f"{check.quantity}: {check.number} ({check.asked})",
-        ]
-        table.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        statement = re.sub(r"([][*])", r"\\\1", _text(look))  # a link's text
+        check, ran = result.deciding, f"{result.ran[0].upper()}{result.ran[1:]}."
         note = f" {result.note}." if result.note else ""
-        notes.append(f"{number}. {result.ran[0].upper()}{result.ran[1:]}.{note}")
+        entries[result.verdict].append(
+            f"{number}. [{statement}](../../lab/theory/studies/{study_name}.py) ({source})\\\n"
+            f"   {check.quantity}: **{check.number}** ({check.asked}). {ran}{note}"
+        )
         for kind, of_kind in (("part", result.parts), ("control", result.controls)):
             for check in of_kind:
                 numbers = (check.quantity, check.number, check.asked, check.holds)
-                checks.append((number, name, result.verdict, kind, *numbers))
-    verdicts = [result.verdict for *_, result in rows]
-    counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
+                checks.append((number, look.__name__, result.verdict, kind, *numbers))
+    counts = ", ".join(f"{verdict} {len(found)}" for verdict, found in entries.items())
     head = HEAD.read_text().format(counts=f"{len(rows)} statements: {counts}.")
-    title = "## How each was run, and why it came out so"
-    lines = [head + "\n".join(table), "", title, "", *notes, *figures, ""]
-    write_atomically(folder / "README.md", "\n".join(lines))
+    lines = [head]
+    for verdict, found in entries.items():
+        lines += [f"## {verdict.capitalize()}", "", *found, ""] if found else []
+    write_atomically(folder / "README.md", "\n".join([*lines, *figures, ""]))
     columns = ["row", "name", "verdict", "kind", "number", "found", "asked", "holds"]
     write_atomically(folder / "checks.csv", pl.DataFrame(checks, columns, orient="row").write_csv())
 

@@ -114,8 +114,7 @@ def measure(seed: int) -> Sequence[Records]:
     return kinks, scales, variances, unseen, on_cifar100()
 
 
-RAN = f"digits, 64–32–10, {EPOCHS} epochs of SGD"
-SCALED = f"second layer scaled by up to {SCALES[-1]:g}, labels moved by one"
+SCALED = f"the second layer scaled by up to {SCALES[-1]:g}, labels moved by one"
 
 
 def _growth(
@@ -132,7 +131,7 @@ def smooth(frames: Frames) -> Seen:
     across = f"secant of ∇f across a kink, step {STEPS[-1]:g} over step {STEPS[0]:g}"
     far = f"secant of ∇f, second layer × {SCALES[-1]:g}, over now"
     return Seen(
-        f"{RAN}; ∇f at both sides of {PAIRS} kinks; {SCALED}",
+        f"digits: ∇f at both sides of {PAIRS} kinks; {SCALED}",
         [
             *(_growth(frames["kinks"], "secant", across, 10, name) for name in ("tanh", "ReLU")),
             _growth(frames["scaled"], "secant", far, 5),
@@ -147,7 +146,7 @@ def lipschitz(frames: Frames) -> Seen:
     quantity = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
     names = ("tanh", "ReLU")
     return Seen(
-        f"{RAN}; {SCALED}",
+        f"digits: {SCALED}",
         [_growth(frames["scaled"], "gradient_norm", quantity, 5, name) for name in names],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
         "On a bounded set, such as the points of a training, f is Lipschitz",
@@ -160,7 +159,7 @@ def unbiased(frames: Frames) -> Seen:
     bias = float(frames["variance_on_the_way"]["bias"].to_numpy().max())
     table = frames["unseen_samples"]
     return Seen(
-        f"{RAN}; mid-epoch, each sample once: G is of samples not yet used, {SEEDS} seeds",
+        f"digits, in mid-epoch: G is of samples not yet used, {SEEDS} seeds",
         [
             Check("independent draws: ‖E[G] − ∇f‖/‖∇f‖, worst", bias, high=1e-5),
             *(
@@ -189,7 +188,7 @@ def one_variance(frames: Frames) -> Seen:
     rises = frames["variance_cifar100"]["largest"].sort()
     quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: the same, largest"
     return Seen(
-        f"{RAN}, C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
+        "digits: C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
         [*bounds[: len(NETWORKS)], Check(quantity, rises[-1], high=1)],
         bounds[len(NETWORKS) :],
         f"On CIFAR-100 C² rises, to {rises[0]:.2f} to {rises[-1]:.2f} times its start",

@@ -121,10 +121,10 @@ def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
 
 
 RAN = (
-    f"Ripples with three minima, {CHAINS[1]:,} starts (d = 10: {CHAINS[10]}), M^p = {ACCURACY}, "
+    f"ripples with three minima, {CHAINS[1]:,} starts (d = 10: {CHAINS[10]}), M^p = {ACCURACY}, "
     "T_F ∝ 1/ε_m, δ_1 tuned"
 )
-AGAIN = "the same ripples, not new σ-nice"
+AGAIN = "the ripples of row 17, not new σ-nice"
 
 
 @STUDY.statement("定理 3.4, Algorithm 3")
@@ -135,8 +135,8 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
         RAN,
         [_success(frames, d, name) for name in names for d in CHAINS],
         [_success(frames, d, DESCENT) for d in CHAINS],
-        "f is not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels. So rows "
-        "with it are beyond the theorem",
+        "They are beyond the theorem: not new σ-nice, as in d = 1, p = ½, x*_δ moves too far at "
+        "97 of 399 levels",
     )
 
 

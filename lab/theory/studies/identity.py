@@ -86,7 +86,7 @@ def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
     return float(rows.select(expression.mean()).item())
 
 
-RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
+RAN = f"{len(GRID)} points on Rastrigin, {DRAWS:,} draws of ω"
 
 
 @STUDY.statement("SGDの確率的ノイズと平滑化")
@@ -124,7 +124,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
 def one_function_for_all_x(frames: Frames) -> Seen:
     """one f̂_δ for all x"""
     return Seen(
-        f"{RAN}, noise that grows with |x| (l_i = f + c_i x²/2)",
+        f"{RAN}, noise that grows with |x|",
         [_within(frames, "noise ∝ x, b = 1")],
         note="Such noise smooths by another kernel at every point",
     )

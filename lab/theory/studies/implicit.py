@@ -204,7 +204,7 @@ def rounds_against_error(frames: Frames) -> Seen:
         _slopes(table),
         [_fall(table, mode) for mode in ("constant noise", "no noise")],
         "f(x*_δ) falls as δ, the slowest that a Lipschitz function allows. At some levels x*_δ "
-        "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice: row 35 is",
+        "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice; row 35 is",
     )
 
 
@@ -215,7 +215,7 @@ def steps_against_error(frames: Frames) -> Seen:
         "the ripple, closed-form ∇f̂, Σ T_F of all rounds, T_F = H_4/ε_m",
         _slopes(frames["theorem_3_4"], "steps", ["exact"]),
         note="T_F grows as (M/(M − m + 1))^2p, so steps grow as 1/ε^max(2, 1/p) [derived]: p > 1/2 "
-        "saves rounds but no steps. As in row 33 the ripple is not quite new σ-nice",
+        "saves rounds but no steps. The ripple is not quite new σ-nice (row 33)",
     )
 
 
@@ -269,7 +269,7 @@ def rounds_inside_the_class(frames: Frames) -> Seen:
         "a nonconvex ripple with one minimum",
         [*_class(frames, "valley"), *_slopes(table)],
         [_fall(table, "constant noise")],
-        "It is inside for every M. In d = 1 no f with another minimum is: as f(x*_δ + δ) = "
+        "It is new σ-nice for every M. In d = 1 no f with another minimum is: as f(x*_δ + δ) = "
         "f(x*_δ − δ), (i) and (ii) for all δ let f rise only right of x* [derived]",
     )
 
@@ -286,5 +286,5 @@ def starts_inside_the_class(frames: Frames) -> Seen:
         f"a ripple with 87 other minima, δ_1 = 1, {CHAINS} chains",
         [*_class(frames, "narrow"), *arrive("sgd")],
         [*arrive("constant noise"), *arrive("no noise")],
-        "Hills as narrow as the steps of δ are inside",
+        "Hills as narrow as the steps of δ are allowed",
     )

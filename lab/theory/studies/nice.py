@@ -104,10 +104,10 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
     counts = [_broken(frames, f"σ-nice: rastrigin, {k.name}, d = {d}") for d, k in CASES]
     quantity = f"dented bowl, σ = {DENTED_SIGMA:g}: broken of {len(DENTED_LEVELS)} levels"
     return Seen(
-        "the σ-nice checker, δ = 2^8 … 2^−8, on x²/2 + a kink at 0 − 3·1[0.98 < |x| < 1.02] in f″",
+        "levels δ from 2^8 to 2^−8",
         [Check(quantity, _broken(frames, "σ-nice: dented"), low=1)],
         [Check("x²/2, convex and σ-nice", _broken(frames, "σ-nice: x²/2"), low=1)],
-        "One exists. Rastrigin breaks the definition at "
+        "So one exists. Rastrigin breaks the definition at "
         f"{min(counts)} to {max(counts)} of 7 levels",
     )
 
@@ -129,7 +129,7 @@ def cannot_be_defined(frames: Frames) -> Seen:
         ]
 
     return Seen(
-        "minimisers of ball-smoothed Rastrigin, d = 1, inside its bad band and below it",
+        "Rastrigin with the ball, in its band (row 7) and below it",
         checks("in the band"),
         checks("out of it"),
     )
@@ -151,12 +151,11 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
     speed = (moves["distance"] / moves["allowed"]).to_numpy().max()
     ball = Check("rastrigin, ball", _broken(frames, "new: rastrigin, ball, d = 1"), high=0)
     return Seen(
-        f"the checker, p = 1/2, d_m = 1; Gaussian Rastrigin, δ_1 = 2, σ = {SIGMA}; ripple, "
-        "δ_1 = 0.2, its own σ",
+        "the ripple, δ_1 = 0.2, and Rastrigin with Gaussian noise, δ_1 = 2; p = 1/2, d_m = 1",
         [*ripples, *rastrigins],
         [*twice, ball],
-        f"Rastrigin with M = {ROUNDS[0]} ends at δ = {end:.2g}, where f̂ is convex; more rounds "
-        f"lead through its band. The ripple's x*_δ moves by up to {speed:.4g} times the fall of δ",
+        f"The ripple's x*_δ moves by up to {speed:.4g} times the fall of δ. Rastrigin with M = "
+        f"{ROUNDS[0]} ends at δ = {end:.2g}, where f̂ is convex; more rounds lead through its band",
     )
 
 
@@ -166,7 +165,7 @@ def sequence_can_be_chosen(frames: Frames) -> Seen:
     names = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
     through = _broken(frames, "sequence: through the band")
     return Seen(
-        "Gaussian Rastrigin, d = 1, d_m = 1, along sequences that avoid its band of δ",
+        "Rastrigin with Gaussian noise, d_m = 1, along sequences that avoid its band (row 8)",
         [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in names],
         [Check("16 even steps through the band", through, high=0)],
     )

@@ -114,7 +114,7 @@ def _wins(frames: Frames, **case: object) -> tuple[int, int]:
     return row["in_global_basin"], row["chains"]
 
 
-RAN = f"{CHAINS:,} SGD chains on Rastrigin, d = 1, noise (C/√b)·u"
+RAN = f"{CHAINS:,} SGD chains on Rastrigin, noise (C/√b)·u"
 
 
 @STUDY.statement("SGDの挙動についての理論的洞察")

@@ -93,10 +93,7 @@ def ratio(frames: Frames, point: str, kernel: str, over: str = OWN, less: bool =
     return Check(quantity, value, low, high, (value - reach, value + reach))
 
 
-RAN = (
-    f"digits, 64–32–10, η = {RATE}, b = {BATCH}: the rise of the training loss under noise, "
-    f"{DRAWS:,} draws"
-)
+RAN = f"digits: the rise of the training loss under noise, {DRAWS:,} draws"
 
 
 @STUDY.statement("SGDの平滑化特性")

@@ -90,7 +90,7 @@ def noise_is_heavy_tailed(frames: Frames) -> Seen:
 
     first_share, *_, last_share = 100 * table.filter(noise=ONE)["share_of_largest_percent"]
     return Seen(
-        "digits, 64–32–10: Hill's index of the largest 5 % of ‖ω‖",
+        "digits: Hill's index of the largest 5 % of ‖ω‖",
         [*checks(ONE), *checks(MANY)],
         checks(NORMAL),
         f"One-sample gradients become heavy-tailed, mini-batches of {BATCH} do not. 1 % of the "
