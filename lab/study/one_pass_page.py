@@ -19,6 +19,7 @@ from lab.study.one_pass import (
     FRONTIER,
     JUDGED,
     LEAST,
+    MEASURED_ROOT,
     MIDDLE,
     STUDY,
     TUNED,
@@ -28,8 +29,23 @@ from lab.study.one_pass import (
 
 MARGIN, GAIN = 0.01, 0.1  # nats within which arms are equal; the share of updates that pays
 DIGITS = 3
+WORDS = {  # what the page and the figure call the families
+    "root": "b ∝ √t",
+    "early": "b ∝ t",
+    MEASURED_ROOT: "b ∝ √B",
+    "late": "late",
+    "even": "even",
+    "naive": "naive",
+}
+OF_CSV = {f"beside {words}" for words in WORDS.values()} - {"beside naive"}
 FIGURE = "![Loss by updates; the differences](one_pass.png)\n"
 Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
+
+
+def named(family: str) -> str:
+    """What the page calls a family, or the constants beside it."""
+    _, beside, rest = family.rpartition("beside ")
+    return f"{beside}{WORDS.get(rest, rest)}"
 
 
 def losses(records: Sequence[Record]) -> Array:
@@ -71,7 +87,7 @@ def claims(arms: Arms) -> list[Claim]:
     for family in JUDGED:
         pair = losses(arms[family, MIDDLE]) - losses(arms[f"beside {family}", MIDDLE])
         ends = {"D": above(arms, (family, MIDDLE)), "beside its constant": pair}
-        found.append(Claim(family, ends))
+        found.append(Claim(WORDS[family], ends))
     return found
 
 
@@ -98,48 +114,59 @@ def summary(runs: Runs) -> str | None:
     all_claims = claims(arms)
     tests = judged.tested(all_claims, MARGIN)
     called = [
-        verdict(test, saved(arms, (claim.name, MIDDLE)))
-        for claim, test in zip(all_claims, tests, strict=True)
+        verdict(test, saved(arms, (family, MIDDLE)))
+        for family, test in zip(JUDGED, tests, strict=True)
     ]
     lines = []
-    for (family, b), records in arms.items():
-        job, spans = records[0]["job"], [span for r in records for span in r["spans"]]
-        curve = job["rise"], job["fall"], job["start"]
-        rates = sum(span["rates"] for span in records[0]["spans"])
-        largest = job["peak"] * max(level(curve, share) for share in np.linspace(0, 1, 129))
-        if family == "naive":
-            largest *= (records[0]["largest"] / records[0]["b_1"]) ** 0.5
-        noise = sum(s.get("variances", 0) for s in spans) / sum(s.get("pairs", 0) for s in spans)
-        sizes = f"{records[0]['b_1']} → {records[0]['largest']}"
-        ramp = family != "constant"
-        lines.append(
-            [
-                family if ramp else f"constant, b = {b}",
-                sizes,
-                f"{records[0]['updates']:,}",
-                f"{largest:.2g}",
-                f"{job['beta2']:g}",
-                f"{rates:.3g}",
-                f"{noise:.2g}",
-                f"{losses(records).mean():.3f}",
-                table.mean_with_interval(above(arms, (family, b)), DIGITS) if ramp else "",
-                table.mean_with_interval(100 * saved(arms, (family, b)), 0) if ramp else "",
-            ]
-        )
-    head = [
-        "differs in",
-        "b",
-        "updates",
-        "largest η",
-        "β₂",
-        "Σ η",
-        "C²/b",
-        "loss, nats",
-        "D, 95 %",
-        "updates saved, %, 95 %",
-    ]
+    for line in arm_lines(arms):
+        if line["arm"] not in OF_CSV:
+            ramp = line["D"] is not None
+            sizes = f"{line['b_1']} → {line['b_end']}" if ramp else str(line["b_1"])
+            cells = [line["arm"], sizes, f"{line['updates']:,}", f"{line['largest_eta']:.2g}"]
+            cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
+            for name, factor, digits in (("D", 1, DIGITS), ("saved", 100, 0)):
+                ends = [line[column] for column in (name, f"{name}_low", f"{name}_high")]
+                scaled = [factor * number for number in ends] if ramp else []
+                cells.append(table.with_interval(*scaled, digits=digits) if ramp else "")
+            lines.append(cells)
+    head = ["arm", "b", "updates", "largest η", "β₂", "loss", "D, 95 %", "saved, %, 95 %"]
     shown = judged.shown(all_claims, tests, called, DIGITS)
     return "\n".join([shown, FIGURE, table.markdown(head, lines)])
+
+
+def arm_lines(arms: Arms) -> list[Record]:
+    """In what the arms differ, their loss, and what ramps have beside the frontier."""
+    lines = []
+    for (family, b), records in arms.items():
+        first, job = records[0], records[0]["job"]
+        curve = job["rise"], job["fall"], job["start"]
+        largest = job["peak"] * max(level(curve, share) for share in np.linspace(0, 1, 129))
+        if family == "naive":
+            largest *= (first["largest"] / first["b_1"]) ** 0.5
+        spans = [span for record in records for span in record["spans"]]
+        line = {
+            "arm": named(family),
+            "b_1": first["b_1"],
+            "b_end": first["largest"],
+            "updates": first["updates"],
+            "largest_eta": largest,
+            "beta2": job["beta2"],
+            "sum_eta": sum(span["rates"] for span in first["spans"]),
+            "C2/b": sum(span.get("variances", 0) for span in spans)
+            / sum(span.get("pairs", 0) for span in spans),
+            "loss": losses(records).mean(),
+        }
+        for name, compared in (("D", above), ("saved", saved)):
+            mean = None if family == "constant" else mean_of(compared(arms, (family, b)))
+            numbers = (mean.value, mean.low, mean.high) if mean else (None,) * 3
+            line |= zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True)
+        lines.append(line)
+    return lines
+
+
+def all_arms(runs: Runs) -> str:
+    """The arms as CSV, with Σ η, C²/b and the constants beside each ramp."""
+    return pl.DataFrame(arm_lines(STUDY.arms(runs))).write_csv(float_precision=5)
 
 
 def tuning(runs: Runs) -> str:
@@ -170,11 +197,11 @@ def draw(runs: Runs, file: Path) -> None:
                 for (name, _), records in arms.items()
                 if name == family
             ]
-            curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=family)
+            curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=WORDS[family])
         curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
         curve.legend()
         judged.forest(forest, claims(arms))
         forest.set_xlabel(f"nats a byte, 95 %, {len(constants[0])} seeds")
 
 
-TABLES = {"one_pass_tuning.csv": tuning}
+TABLES = {"one_pass_tuning.csv": tuning, "one_pass_arms.csv": all_arms}
