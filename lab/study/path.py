@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from operator import itemgetter
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from igo.ground.statistics import Array, mean_of
 from lab.figures import drawn, forests
@@ -55,19 +56,17 @@ AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, the
 )
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
-    "At 80 epochs, by running statistics. Positive: the first arm is higher. "
-    "p, of the sign-flip test, is adjusted (Holm); no p of equality is below 1. "
-    "Detectable: in points, with 80 % power at the first step of Holm.\n"
+    "At 80 epochs, by running statistics. p, of the sign-flip test, is adjusted (Holm); no p of "
+    "equality is below 1. Detectable: in points, with 80 % power at the first step of Holm.\n"
 )
 MEANS = (
-    "Means in %: train / running / fresh. Of 80 epochs, medians: δ of the last, updates, seconds.\n"
+    "Mean test accuracy in %; of 80 epochs also the train accuracy, and medians of the last δ, of "
+    "updates and of seconds. [A CSV](path_means.csv) has all of these for each length.\n"
 )
 ESTIMATES = (
-    "Estimates with 95 % intervals by running statistics, "
-    "without a verdict but for the six above:\n"
+    "Differences with 95 % intervals, without a verdict but for the six above; "
+    "[by fresh statistics and between lengths, too](path_differences.csv):\n"
 )
-AFTER = "Post hoc, between lengths:\n"
-TABLES: dict[str, Callable[[Runs], str]] = {}  # the page has no other files
 Arm = tuple[str, int]  # a name, and epochs
 Arms = Mapping[Arm, Sequence[Record]]  # the runs of each arm, seed by seed
 
@@ -95,7 +94,7 @@ def summary(runs: Runs) -> str:
     """The claims, the figure, the arms at each length, and all differences."""
     arms = STUDY.arms(runs)
     parts = [_claims(arms), NOTE, FIGURE, MEANS, _means(arms)]
-    return "\n".join([*parts, ESTIMATES, _estimates(arms), AFTER, _afterwards(arms)])
+    return "\n".join([*parts, ESTIMATES, _estimates(arms)])
 
 
 def _claims(arms: Arms) -> str:
@@ -117,47 +116,65 @@ def _claims(arms: Arms) -> str:
 
 
 def _estimates(arms: Arms) -> str:
-    """The differences at each length by running statistics, and of the longest by fresh ones."""
+    """The differences at each length."""
     lines = []
     for arm, rival in ESTIMATED:
         cells = [f"{WORDS[arm]} − {WORDS[rival]}"]
-        for epochs, end in (*product(LENGTHS, ["end_accuracy"]), (LONGEST, "anew_accuracy")):
-            mean = mean_of(difference(arms, (arm, epochs), (rival, epochs), end))
+        for epochs in LENGTHS:
+            mean = mean_of(difference(arms, (arm, epochs), (rival, epochs)))
             cells.append(table.with_interval(*map(rounded, (mean.value, mean.low, mean.high))))
         lines.append(cells)
-    lengths = [f"{epochs} epochs" for epochs in LENGTHS]
-    return table.markdown(["", *lengths, f"{lengths[-1]}, fresh"], lines)
-
-
-def _afterwards(arms: Arms) -> str:
-    """The differences that were chosen after the results were known."""
-    lines = []
-    for case, rival_case in AFTERWARDS:
-        cells = [" − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in (case, rival_case))]
-        for end in ENDPOINTS.values():
-            cells.append(table.mean_with_interval(difference(arms, case, rival_case, end)))
-        lines.append(cells)
-    return table.markdown(["arm in epochs", *ENDPOINTS], lines)
+    return table.markdown(["", *(f"{epochs} epochs" for epochs in LENGTHS)], lines)
 
 
 def _means(arms: Arms) -> str:
     """Where the arms end at each length, and what the longest cost."""
+    by_length = {(line["arm"], line["epochs"]): line for line in _ends(arms)}
     lines = []
-    for arm in ARMS:
-        cells = []
-        for epochs in LENGTHS:
-            columns = ("end_train_accuracy", *ENDPOINTS.values())
-            means = [ends(arms[arm, epochs], end).mean() for end in columns]
-            cells.append(" / ".join(f"{mean:.2f}" for mean in means))
-        costs = [
-            (run["epochs"][-1]["delta_measured"], run["epochs"][-1]["updates"], run["seconds"])
-            for run in arms[arm, LONGEST]
-        ]
-        level, updates, seconds = np.nanmedian(np.array(costs, dtype=float), axis=0)
-        lines.append([WORDS[arm], *cells, f"{level:.2g}", f"{updates:,.0f}", f"{seconds:.0f}"])
+    for name in WORDS.values():
+        longest = by_length[name, LONGEST]
+        cells = [f"{by_length[name, epochs]['running']:.2f}" for epochs in LENGTHS]
+        cells += [f"{longest['train']:.2f}", f"{longest['delta']:.2g}"]
+        lines.append([name, *cells, f"{longest['updates']:,.0f}", f"{longest['seconds']:.0f}"])
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
-    head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "δ", "updates", "seconds"]
+    head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "train", "δ", "updates", "seconds"]
     return table.markdown(head, lines)
+
+
+def _ends(arms: Arms) -> Iterator[Record]:
+    """By arm and length the mean accuracies, and the medians of δ, updates and seconds."""
+    for arm, epochs in product(ARMS, LENGTHS):
+        records = arms[arm, epochs]
+        last = [(run["epochs"][-1], run["seconds"]) for run in records]
+        costs = [(end["delta_measured"], end["updates"], seconds) for end, seconds in last]
+        medians = np.nanmedian(np.array(costs, dtype=float), axis=0)
+        columns = {"train": "end_train_accuracy", **ENDPOINTS}
+        yield {
+            "arm": WORDS[arm],
+            "epochs": epochs,
+            "n": len(records),
+            **{name: ends(records, end).mean() for name, end in columns.items()},
+            **dict(zip(("delta", "updates", "seconds"), medians.tolist(), strict=True)),
+        }
+
+
+def means(runs: Runs) -> str:
+    """Where the arms end and what they cost, at each length, in CSV."""
+    return pl.DataFrame(_ends(STUDY.arms(runs))).write_csv(float_precision=4)
+
+
+def differences(runs: Runs) -> str:
+    """All differences, by both statistics, in CSV."""
+    arms, lines = STUDY.arms(runs), []
+    at_length = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
+    for cases in (*at_length, *AFTERWARDS):
+        names = " − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in cases)
+        line: Record = {"difference, arm in epochs": names}
+        for name, end in ENDPOINTS.items():
+            mean = mean_of(difference(arms, *cases, end))
+            line |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+        lines.append(line)
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def draw(runs: Runs, file: Path) -> None:
@@ -177,3 +194,6 @@ def draw(runs: Runs, file: Path) -> None:
             }
             forests(ax, names, estimates)
             ax.set_xlabel(f"points of test accuracy, {n} seeds, {statistics} statistics")
+
+
+TABLES = {"path_means.csv": means, "path_differences.csv": differences}
