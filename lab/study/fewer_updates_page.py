@@ -54,7 +54,8 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
 )
 SECONDS = RECORDS / "fewer_updates_seconds.json"  # seconds of training, in rounds of all arms
 FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
-Arms = Mapping[tuple[str, int], Sequence[Record]]  # the runs by name and length, seed by seed
+Arm = tuple[str, int]  # a name and a length
+Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 
 
@@ -156,36 +157,63 @@ def _claims(claims: Sequence[Claim]) -> str:
 def _arms(arms: Arms, length: int) -> str:
     """The arms at a length: where they end and what they cost."""
     lines, seconds_of_arms = [], seconds()
+    accuracies = ends(arms, length)
     for name in ARMS:
+        above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
         cells = [name, f"{arms[name, length][0]['job']['rate']:g}"]
-        cells.append(f"{ends(arms, length)[name].mean():.2f}")
-        for endpoint in ENDPOINTS:
-            accuracies = ends(arms, length, endpoint)
-            above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
-            cells.append("" if name == REFERENCE else above)
+        cells += [f"{accuracies[name].mean():.2f}", "" if name == REFERENCE else above]
         cells.append(f"{updates(arms, name, length):,.0f}")
         cells += [f"{seconds_of_arms[name]:.2f}"] if length == LONGEST else []
         lines.append(cells)
-    head = [f"{length} epochs", "η₁", "%", "− cosine", "fresh", "updates"]
+    head = [f"{length} epochs", "η₁", "%", "− cosine", "updates"]
     return table.markdown(head + (["time"] if length == LONGEST else []), lines)
 
 
 def _afterwards(arms: Arms) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
-    for pair_of_arms in AFTERWARDS:
+    for names, case, rival_case in _pairs(arms)[-len(AFTERWARDS) :]:
+        lines.append([names, table.mean_with_interval(_difference(arms, case, rival_case))])
+    return table.markdown(["post hoc: arm in epochs", "difference, 95 %"], lines)
+
+
+def _pairs(arms: Arms) -> list[tuple[str, Arm, Arm]]:
+    """Each arm beside cosine, and what was chosen later: what it is called, and its two arms."""
+    pairs = [
+        ((name, length), (REFERENCE, length))
+        for length, name in itertools.product(LENGTHS, ARMS)
+        if name != REFERENCE
+    ]
+    found = []
+    for pair_of_arms in (*pairs, *AFTERWARDS):
         names = [
             f"{name.partition(', 0')[0]} in {settings(arms[name, length][0]['job'])['epochs']}"
             for name, length in pair_of_arms
         ]
-        cells = [" − ".join(names)]
+        found.append((" − ".join(names), *pair_of_arms))
+    return found
+
+
+def _difference(arms: Arms, case: Arm, rival_case: Arm, endpoint: str = "running") -> Array:
+    """An arm less another, seed by seed."""
+    accuracies, other_accuracies = (
+        ends(arms, length, endpoint)[name] for name, length in (case, rival_case)
+    )
+    return accuracies - other_accuracies
+
+
+def differences(runs: Runs) -> str:
+    """All differences, by both statistics, as CSV."""
+    arms, lines = STUDY.arms(runs), []
+    for names, case, rival_case in _pairs(arms):
+        line: Record = {"difference, arm in epochs": names}
         for endpoint in ENDPOINTS:
-            accuracies, other_accuracies = (
-                ends(arms, length, endpoint)[name] for name, length in pair_of_arms
-            )
-            cells.append(table.mean_with_interval(accuracies - other_accuracies))
-        lines.append(cells)
-    return table.markdown(["post hoc: arm in epochs", *ENDPOINTS], lines)
+            mean = mean_of(_difference(arms, case, rival_case, endpoint))
+            ends_of_mean = mean.value, mean.low, mean.high
+            columns = (endpoint, f"{endpoint}_low", f"{endpoint}_high")
+            line |= zip(columns, ends_of_mean, strict=True)
+        lines.append(line)
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def tuning(runs: Runs) -> str:
@@ -258,4 +286,4 @@ def draw(runs: Runs, file: Path) -> None:
         legend_above(axes[0])
 
 
-TABLES = {"fewer_updates_tuning.csv": tuning}
+TABLES = {"fewer_updates_tuning.csv": tuning, "fewer_updates_differences.csv": differences}
