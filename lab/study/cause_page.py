@@ -88,7 +88,7 @@ def summary(runs: Runs) -> str:
         accuracies = cause.tuning(arm, runs).values()
         lines.append([WORDS[arm], *(f"{np.mean(of_rate or np.nan):.2f}" for of_rate in accuracies)])
     tuning = table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
-    return "\n".join([judgement.shown(*judged(STUDY.arms(runs))), FIGURE, tuning])
+    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), full=False), FIGURE, tuning])
 
 
 def estimates(runs: Runs) -> str:

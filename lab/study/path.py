@@ -55,13 +55,10 @@ AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, the
     (("late", 20), ("2", 80)),
 )
 FIGURE = "![Differences by training length](path.png)\n"
-NOTE = (
-    "At 80 epochs, by running statistics. p, of the sign-flip test, is adjusted (Holm); no p of "
-    "equality is below 1. Detectable: in points, with 80 % power at the first step of Holm.\n"
-)
+NOTE = "At 80 epochs, in points, by running statistics. No p of equality is below 1.\n"
 MEANS = (
-    "Mean test accuracy in %; of 80 epochs also the train accuracy, and medians of the last δ, of "
-    "updates and of seconds. [A CSV](path_means.csv) has all of these for each length.\n"
+    "Mean test accuracy in %; the last δ and the updates of 80 epochs. [A CSV](path_means.csv) has "
+    "the train accuracy and the seconds, too.\n"
 )
 ESTIMATES = (
     "Differences with 95 % intervals, without a verdict but for the six above; "
@@ -112,7 +109,7 @@ def _claims(arms: Arms) -> str:
         if min(accuracies) < TRAINED:
             verdicts[-1] = "not judged: training has not ended"
             tests[number] = replace(tests[number], p_holm=None, detectable=None)
-    return judged.shown(claims, tests, verdicts, equality=False)
+    return judged.shown(claims, tests, verdicts, full=False)
 
 
 def _estimates(arms: Arms) -> str:
@@ -134,10 +131,9 @@ def _means(arms: Arms) -> str:
     for name in WORDS.values():
         longest = by_length[name, LONGEST]
         cells = [f"{by_length[name, epochs]['running']:.2f}" for epochs in LENGTHS]
-        cells += [f"{longest['train']:.2f}", f"{longest['delta']:.2g}"]
-        lines.append([name, *cells, f"{longest['updates']:,.0f}", f"{longest['seconds']:.0f}"])
+        lines.append([name, *cells, f"{longest['delta']:.2g}", f"{longest['updates']:,.0f}"])
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
-    head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "train", "δ", "updates", "seconds"]
+    head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "δ", "updates"]
     return table.markdown(head, lines)
 
 
