@@ -13,9 +13,9 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair
 from igo.report.draw import Looks, label_ends, plain_log
 from lab.figures import COLOURS, drawn
-from lab.study import cause, table
+from lab.study import cause
 from lab.study import judged as judgement
-from lab.study.cause import BEST, LEAST, LONG_STUDY, RATES, STAGES, STUDY, TRAINED, TUNED_ARMS
+from lab.study.cause import BEST, LEAST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
 from lab.study.design import Record, Runs
 from lab.study.judged import Claim, ends
 from lab.study.rows import MARGIN
@@ -82,13 +82,18 @@ def judged(arms: Arms) -> tuple[list[Claim], list[Pair], list[str]]:
 
 
 def summary(runs: Runs) -> str:
-    """The claims and the tuning."""
-    lines = []
-    for arm in TUNED_ARMS:
-        accuracies = cause.tuning(arm, runs).values()
-        lines.append([WORDS[arm], *(f"{np.mean(of_rate or np.nan):.2f}" for of_rate in accuracies)])
-    tuning = table.markdown(["tuning: η", *(f"{rate:g}" for rate in RATES)], lines)
-    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), full=False), FIGURE, tuning])
+    """The claims."""
+    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), full=False), FIGURE])
+
+
+def tuning(runs: Runs) -> str:
+    """The mean accuracy of the tuning by arm and η, in CSV."""
+    lines = [
+        {"arm": WORDS[arm], "learning_rate": rate, "fresh": np.mean(accuracies or np.nan)}
+        for arm in TUNED_ARMS
+        for rate, accuracies in cause.tuning(arm, runs).items()
+    ]
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def estimates(runs: Runs) -> str:
@@ -184,6 +189,7 @@ def draw(runs: Runs, file: Path) -> None:
 
 
 TABLES = {
+    "cause_tuning.csv": tuning,
     "cause_estimates.csv": estimates,
     "cause_means.csv": means,
     "cause_stages.csv": stages,

@@ -128,8 +128,7 @@ def summary(runs: Runs) -> str:
         f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
         for arm, name in outcomes(claims).items()
     ]
-    parts = [_claims(claims), "".join(called), FIGURE]
-    parts += [_arms(arms, length) for length in reversed(LENGTHS)]
+    parts = [_claims(claims), "".join(called), FIGURE, _arms(arms)]
     ends_of_study = {endpoint: ends(arms, LONGEST, endpoint) for endpoint in ENDPOINTS}
     post_hoc = afterwards.summary(afterwards.STUDY.archived(), ends_of_study)
     return "\n".join([*parts, _afterwards(arms)]) + post_hoc
@@ -154,19 +153,23 @@ def _claims(claims: Sequence[Claim]) -> str:
     return table.markdown(head, lines)
 
 
-def _arms(arms: Arms, length: int) -> str:
-    """The arms at a length: where they end and what they cost."""
+def _arms(arms: Arms) -> str:
+    """The arms of the longest runs: where they end, and what they cost; and the others' ends."""
     lines, seconds_of_arms = [], seconds()
-    accuracies = ends(arms, length)
+    means = {length: ends(arms, length) for length in LENGTHS}
     for name in ARMS:
-        above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
-        cells = [name, f"{arms[name, length][0]['job']['rate']:g}"]
-        cells += [f"{accuracies[name].mean():.2f}", "" if name == REFERENCE else above]
-        cells.append(f"{updates(arms, name, length):,.0f}")
-        cells += [f"{seconds_of_arms[name]:.2f}"] if length == LONGEST else []
+        above = {
+            length: ""
+            if name == REFERENCE
+            else table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
+            for length, accuracies in means.items()
+        }
+        cells = [name, f"{arms[name, LONGEST][0]['job']['rate']:g}"]
+        cells += [f"{means[LONGEST][name].mean():.2f}", above[LONGEST]]
+        cells += [f"{updates(arms, name):,.0f}", f"{seconds_of_arms[name]:.2f}", above[LENGTHS[0]]]
         lines.append(cells)
-    head = [f"{length} epochs", "η₁", "%", "− cosine", "updates"]
-    return table.markdown(head + (["time"] if length == LONGEST else []), lines)
+    head = [f"{LONGEST} epochs", "η₁", "%", "− cosine", "updates", "time"]
+    return table.markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
 
 def _afterwards(arms: Arms) -> str:
@@ -200,6 +203,23 @@ def _difference(arms: Arms, case: Arm, rival_case: Arm, endpoint: str = "running
         ends(arms, length, endpoint)[name] for name, length in (case, rival_case)
     )
     return accuracies - other_accuracies
+
+
+def all_arms(runs: Runs) -> str:
+    """Where all arms end, and their updates, as CSV."""
+    arms = STUDY.arms(runs)
+    lines = [
+        {
+            "length": length,
+            "arm": name,
+            "n": len(arms[name, length]),
+            "learning_rate": arms[name, length][0]["job"]["rate"],
+            **{end: ends(arms, length, end)[name].mean() for end in ENDPOINTS},
+            "updates": updates(arms, name, length),
+        }
+        for length, name in itertools.product(LENGTHS, ARMS)
+    ]
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def differences(runs: Runs) -> str:
@@ -286,4 +306,8 @@ def draw(runs: Runs, file: Path) -> None:
         legend_above(axes[0])
 
 
-TABLES = {"fewer_updates_tuning.csv": tuning, "fewer_updates_differences.csv": differences}
+TABLES = {
+    "fewer_updates_tuning.csv": tuning,
+    "fewer_updates_arms.csv": all_arms,
+    "fewer_updates_differences.csv": differences,
+}

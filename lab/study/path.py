@@ -17,7 +17,7 @@ from lab.figures import drawn, forests
 from lab.study import judged, records, table
 from lab.study.design import Job, Record, Runs
 from lab.study.judged import Claim, ends
-from lab.study.rows import MARGIN, rounded
+from lab.study.rows import MARGIN
 
 SEEDS = range(40)
 RATE = 0.8  # η_1, tuned
@@ -55,14 +55,13 @@ AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, the
     (("late", 20), ("2", 80)),
 )
 FIGURE = "![Differences by training length](path.png)\n"
-NOTE = "At 80 epochs, in points, by running statistics. No p of equality is below 1.\n"
+NOTE = (
+    "At 80 epochs, in points, by running statistics. No p of equality is below 1. The figure has "
+    "all lengths and both statistics, as has [a CSV](path_differences.csv).\n"
+)
 MEANS = (
     "Mean test accuracy in %; the last δ and the updates of 80 epochs. [A CSV](path_means.csv) has "
     "the train accuracy and the seconds, too.\n"
-)
-ESTIMATES = (
-    "Differences with 95 % intervals, without a verdict but for the six above; "
-    "[by fresh statistics and between lengths, too](path_differences.csv):\n"
 )
 Arm = tuple[str, int]  # a name, and epochs
 Arms = Mapping[Arm, Sequence[Record]]  # the runs of each arm, seed by seed
@@ -88,10 +87,9 @@ def difference(arms: Arms, arm: Arm, rival: Arm, endpoint: str = "end_accuracy")
 
 
 def summary(runs: Runs) -> str:
-    """The claims, the figure, the arms at each length, and all differences."""
+    """The claims, the figure, and the arms at each length."""
     arms = STUDY.arms(runs)
-    parts = [_claims(arms), NOTE, FIGURE, MEANS, _means(arms)]
-    return "\n".join([*parts, ESTIMATES, _estimates(arms)])
+    return "\n".join([_claims(arms), NOTE, FIGURE, MEANS, _means(arms)])
 
 
 def _claims(arms: Arms) -> str:
@@ -110,18 +108,6 @@ def _claims(arms: Arms) -> str:
             verdicts[-1] = "not judged: training has not ended"
             tests[number] = replace(tests[number], p_holm=None, detectable=None)
     return judged.shown(claims, tests, verdicts, full=False)
-
-
-def _estimates(arms: Arms) -> str:
-    """The differences at each length."""
-    lines = []
-    for arm, rival in ESTIMATED:
-        cells = [f"{WORDS[arm]} − {WORDS[rival]}"]
-        for epochs in LENGTHS:
-            mean = mean_of(difference(arms, (arm, epochs), (rival, epochs)))
-            cells.append(table.with_interval(*map(rounded, (mean.value, mean.low, mean.high))))
-        lines.append(cells)
-    return table.markdown(["", *(f"{epochs} epochs" for epochs in LENGTHS)], lines)
 
 
 def _means(arms: Arms) -> str:
