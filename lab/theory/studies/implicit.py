@@ -203,7 +203,7 @@ def rounds_against_error(frames: Frames) -> Seen:
         "the ripple (σ, L_f known), with closed-form ∇f̂ and with SGD, H_3 = 0",
         _slopes(table),
         [_fall(table, mode) for mode in ("constant noise", "no noise")],
-        "f(x*_δ) falls as δ, the slowest that a Lipschitz function allows. At some levels x*_δ "
+        "At some levels x*_δ "
         "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice; row 35 is",
     )
 
