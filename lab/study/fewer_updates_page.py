@@ -48,6 +48,8 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
     (("cosine, split ½", 80), ("cosine, 0.7 of the epochs", 20)),
     (("cosine, split 0", 80), ("cosine, 0.7 of the epochs", 20)),
+)
+MORE = (  # likewise, in the CSV alone
     (("Method 3", 80), ("cosine, 0.5 of the epochs", 80)),
     (("Method 3", 80), ("cosine, b = 32", 80)),
     (("Method 3", 80), ("Method 1", 80)),
@@ -175,20 +177,15 @@ def _arms(arms: Arms) -> str:
 def _afterwards(arms: Arms) -> str:
     """The differences that were chosen after the results were known."""
     lines = []
-    for names, case, rival_case in _pairs(arms)[-len(AFTERWARDS) :]:
+    for names, case, rival_case in _pairs(arms, AFTERWARDS):
         lines.append([names, table.mean_with_interval(_difference(arms, case, rival_case))])
     return table.markdown(["post hoc: arm in epochs", "difference, 95 %"], lines)
 
 
-def _pairs(arms: Arms) -> list[tuple[str, Arm, Arm]]:
-    """Each arm beside cosine, and what was chosen later: what it is called, and its two arms."""
-    pairs = [
-        ((name, length), (REFERENCE, length))
-        for length, name in itertools.product(LENGTHS, ARMS)
-        if name != REFERENCE
-    ]
+def _pairs(arms: Arms, pairs: Sequence[tuple[Arm, Arm]]) -> list[tuple[str, Arm, Arm]]:
+    """What the difference of two arms is called, and the two."""
     found = []
-    for pair_of_arms in (*pairs, *AFTERWARDS):
+    for pair_of_arms in pairs:
         names = [
             f"{name.partition(', 0')[0]} in {settings(arms[name, length][0]['job'])['epochs']}"
             for name, length in pair_of_arms
@@ -225,7 +222,12 @@ def all_arms(runs: Runs) -> str:
 def differences(runs: Runs) -> str:
     """All differences, by both statistics, as CSV."""
     arms, lines = STUDY.arms(runs), []
-    for names, case, rival_case in _pairs(arms):
+    beside_cosine = [
+        ((name, length), (REFERENCE, length))
+        for length, name in itertools.product(LENGTHS, ARMS)
+        if name != REFERENCE
+    ]
+    for names, case, rival_case in _pairs(arms, [*beside_cosine, *AFTERWARDS, *MORE]):
         line: Record = {"difference, arm in epochs": names}
         for endpoint in ENDPOINTS:
             mean = mean_of(_difference(arms, case, rival_case, endpoint))

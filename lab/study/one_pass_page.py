@@ -123,12 +123,9 @@ def summary(runs: Runs) -> str | None:
             sizes = f"{line['b_1']} → {line['b_end']}" if ramp else str(line["b_1"])
             cells = [line["arm"], sizes, f"{line['updates']:,}", f"{line['largest_eta']:.2g}"]
             cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
-            for name, factor, digits in (("D", 1, DIGITS), ("saved", 100, 0)):
-                ends = [line[column] for column in (name, f"{name}_low", f"{name}_high")]
-                scaled = [factor * number for number in ends] if ramp else []
-                cells.append(table.with_interval(*scaled, digits=digits) if ramp else "")
-            lines.append(cells)
-    head = ["arm", "b", "updates", "largest η", "β₂", "loss", "D, 95 %", "saved, %, 95 %"]
+            numbers = [line[column] for column in ("D", "D_low", "D_high")]
+            lines.append([*cells, table.with_interval(*numbers, digits=DIGITS) if ramp else ""])
+    head = ["arm", "b", "updates", "largest η", "β₂", "loss", "D, 95 %"]
     shown = judged.shown(all_claims, tests, called, DIGITS)
     return "\n".join([shown, FIGURE, table.markdown(head, lines)])
 
