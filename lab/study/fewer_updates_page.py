@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from igo.ground.statistics import LEVEL, Array, mean_of
-from igo.report.comparison import Pair, adjusted, p_value, pair
+from igo.report.comparison import Pair, adjusted, in_range, p_value, pair
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, fewer_updates, table
 from lab.study.design import RECORDS, Record, Runs
@@ -145,13 +145,14 @@ def _claims(claims: Sequence[Claim]) -> str:
             [
                 claim.family,
                 f"{claim.first} − {claim.second}",
-                str(claim.pair.n),
                 table.mean_with_interval(claim.differences),
                 p_value(p),
                 verdict if claim.holds else f"not shown {verdict}",
             ]
         )
-    head = ["", f"claim, {LONGEST} epochs", "n", "difference, 95 %", "p, Holm", "verdict"]
+    seeds = in_range([claim.pair.n for claim in claims])
+    claimed = f"claim, {LONGEST} epochs, {seeds} seeds"
+    head = ["", claimed, "difference, 95 %", "p, Holm", "verdict"]
     return table.markdown(head, lines)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair, adjusted, p_value, pair
+from igo.report.comparison import Pair, adjusted, in_range, p_value, pair
 from lab.figures import forests
 from lab.study import table
 from lab.study.design import Record
@@ -53,8 +53,9 @@ def shown(
             for differences in claim.differences.values()
         ]
         more = [p_value(test.p_equal_holm), table.power(test.detectable)] if full else []
-        lines.append([claim.name, str(test.n), *ends, p_value(test.p_holm), *more, verdict])
-    head = ["claim", "n", *(f"{end}, 95 %" for end in claims[0].differences)]
+        lines.append([claim.name, *ends, p_value(test.p_holm), *more, verdict])
+    head = [f"claim, {in_range([test.n for test in pairs])} seeds"]
+    head += [f"{end}, 95 %" for end in claims[0].differences]
     head += ["p, different", "p, equal", "detectable"] if full else ["p"]
     return table.markdown([*head, "verdict"], lines)
 

@@ -18,7 +18,7 @@ import yaml
 from igo.ground.errors import UserError
 from igo.ground.files import write_atomically
 from igo.report import comparison
-from igo.report.comparison import p_value
+from igo.report.comparison import in_range, p_value
 from lab.study import records
 from lab.study.design import ROOT, Job, Record, Runs, Study
 from lab.study.table import markdown, power, with_interval
@@ -148,17 +148,17 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         numbers = row["found"]
         if numbers is None:
-            lines.append([row["claim"], "–", "", "", "", "**not judged**"])
+            lines.append([row["claim"], "", "", "", "**not judged**"])
             continue
         lines.append(
             [
                 row["claim"],
-                str(numbers["n"]),
                 with_interval(*(numbers[name] for name in ("statistic", "low", "high"))),
                 p_value(numbers["p_adjusted"]),
                 power(numbers["detectable"]),
                 numbers["verdict"],
             ]
         )
-    head = ["claim", "n", "difference, 95 %", "p", "detectable", "verdict"]
+    seeds = in_range([row["found"]["n"] for row in rows if row["found"]] or [0])
+    head = [f"claim, {seeds} seeds", "difference, 95 %", "p", "detectable", "verdict"]
     return markdown(head, lines)

@@ -229,7 +229,7 @@ def test_a_seed_with_all_arms_is_whole_and_is_judged(
         for seed in (100, 101)
     }
     monkeypatch.setattr(design.Study, "read", lambda _: other_runs)
-    for n, start, cell in (("3", "100", "| falls | 2 |"), ("2", "102", "not judged")):
+    for n, start, cell in (("3", "100", "| claim, 2 seeds |"), ("2", "102", "not judged")):
         monkeypatch.setattr("sys.argv", ["study", "seeds", "cifar100_many", start, n])
         program.main()
         assert cell in capsys.readouterr().out
