@@ -83,7 +83,7 @@ def judged(arms: Arms) -> tuple[list[Claim], list[Pair], list[str]]:
 
 def summary(runs: Runs) -> str:
     """The claims."""
-    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), full=False), FIGURE])
+    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), equality=False), FIGURE])
 
 
 def tuning(runs: Runs) -> str:

@@ -43,21 +43,21 @@ def shown(
     pairs: Sequence[Pair],
     verdicts: Sequence[str],
     digits: int = 2,
-    full: bool = True,
+    equality: bool = True,
 ) -> str:
-    """The table of the claims; in full with the p of equality, and with what n seeds can detect."""
+    """The table of the claims, with the p of ``equality`` or without."""
     lines = []
     for claim, test, verdict in zip(claims, pairs, verdicts, strict=True):
         ends = [
             table.mean_with_interval(differences, digits)
             for differences in claim.differences.values()
         ]
-        more = [p_value(test.p_equal_holm), table.power(test.detectable)] if full else []
-        lines.append([claim.name, *ends, p_value(test.p_holm), *more, verdict])
+        p = [p_value(test.p_holm), *([p_value(test.p_equal_holm)] if equality else [])]
+        lines.append([claim.name, *ends, *p, table.power(test.detectable), verdict])
     head = [f"claim, {in_range([test.n for test in pairs])} seeds"]
     head += [f"{end}, 95 %" for end in claims[0].differences]
-    head += ["p, different", "p, equal", "detectable"] if full else ["p"]
-    return table.markdown([*head, "verdict"], lines)
+    head += ["p, different", "p, equal"] if equality else ["p"]
+    return table.markdown([*head, "detectable", "verdict"], lines)
 
 
 def forest(axes: Axes, claims: Sequence[Claim]) -> None:

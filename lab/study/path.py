@@ -107,7 +107,7 @@ def _claims(arms: Arms) -> str:
         if min(accuracies) < TRAINED:
             verdicts[-1] = "not judged: training has not ended"
             tests[number] = replace(tests[number], p_holm=None, detectable=None)
-    return judged.shown(claims, tests, verdicts, full=False)
+    return judged.shown(claims, tests, verdicts, equality=False)
 
 
 def _means(arms: Arms) -> str:
