@@ -48,11 +48,13 @@ class Job:
     dropout: bool = False
     device_samples: int | None = None
     tokens: bool = False
+    backwards: bool = False  # The stages have the reversed order, so later epochs are longer.
 
     @property
     def plan(self) -> Plan:
         profile: Any = {"stages": 2, "gamma": self.gamma, "split": 0.5}
-        return igo.plan("step", n=N, epochs=EPOCHS, learning_rate=RATE, batch_size=8, **profile)
+        plan = igo.plan("step", n=N, epochs=EPOCHS, learning_rate=RATE, batch_size=8, **profile)
+        return plan.control("reversed") if self.backwards else plan
 
 
 class Row(NamedTuple):
@@ -136,7 +138,10 @@ class Killed(Exception):
 def lightning(
     job: Job, saving: Any = None, loader: Any = None, automatic: bool = False, **settings: Any
 ) -> Run:
-    """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints."""
+    """The callback and its loader; ``settings`` of the trainer, ``saving`` of its checkpoints.
+
+    A DataModule makes the loader. With ``loader`` the trainer gets it, or what that makes of it.
+    """
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -210,6 +215,8 @@ def lightning(
         **{"max_epochs": EPOCHS, **quiet, **settings},
     )
     module: Any = Module()
+    if callable(loader):
+        loader = loader(graduated.loader(DATA))
     data = {"train_dataloaders": loader} if loader else {"datamodule": Data()}
     try:
         trainer.fit(module, **data, ckpt_path=str(job.folder / "last.ckpt") if job.resume else None)
@@ -302,6 +309,18 @@ def test_an_adapter_trains_the_plan(way: Way, tmp_path: Path) -> None:
     loop, run = plain(Job(tmp_path)), way(Job(tmp_path))
     assert (len(run.rows), run.rows) == (24, loop.rows)
     assert run.weights == pytest.approx(loop.weights, rel=1e-12)
+
+
+@pytest.mark.usefixtures("_trainers")
+@pytest.mark.parametrize("options", [{}, {"device_samples": 3}])
+def test_lightning_trains_epochs_that_are_longer(options: Any, tmp_path: Path) -> None:
+    """It asks a loader that it was given directly for the length of each epoch.
+
+    No checkpoint is saved at the end of an epoch, which would begin the next one.
+    """
+    job, saving = Job(tmp_path, backwards=True, **options), {"every_n_train_steps": 100}
+    loop = plain(replace(job, device_samples=None))
+    assert lightning(job, saving, loader=lambda loader: loader).rows == loop.rows
 
 
 @pytest.mark.examples

@@ -28,6 +28,11 @@ class Loader(DataLoader[Any]):
 
     batch_sampler: BatchSampler
 
+    def __len__(self) -> int:
+        # Lightning asks for the length of an epoch before it iterates, so the epoch begins here.
+        next(self.batch_sampler.epochs(), None)
+        return super().__len__()
+
     # Lightning learns by these two methods where in the epoch the loader is.
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,8 +84,6 @@ class Graduated(Callback):
             PlanError: the data set does not have n samples.
         """
         check_length(self.batches.plan, data)
-        # Lightning asks for the length of an epoch before it iterates, so the epoch begins here.
-        next(self.batches.epochs(), None)
         return Loader(data, batch_sampler=self.batches, **settings)
 
     def state_dict(self) -> dict[str, Any]:
