@@ -95,6 +95,23 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "steps": (planned(steps=9), "Did you mean 'samples'"),
     "updates": (planned(updates=9), "Did you mean 'samples'"),
     "warmup_steps": (planned(warmup_steps=5), "Did you mean 'warmup_samples'"),
+    "step by updates": (
+        lambda: igo.plan(rate="step", clock="updates", gamma=0.5, n=8, epochs=2, batch_size=4),
+        "clock=updates is not allowed: step counts stages",
+    ),
+    "a plan as profile": (planned(PLAN), "give it as rate"),  # type: ignore[arg-type]
+    "a plan with a floor": (
+        lambda: igo.plan(rate=PLAN, floor=0.1, n=8, epochs=2, batch_size=4),
+        "floor=0.1 is not allowed: a plan that is given as rate takes no more",
+    ),
+    "a list of rates": (
+        lambda: igo.plan(rate=[1, 0.5], n=8, epochs=2, batch_size=4),  # type: ignore[arg-type]
+        "rate=[1, 0.5] is not allowed: it must be one of",
+    ),
+    "a constant plan reversed": (
+        lambda: igo.plan("constant", n=8, epochs=2, batch_size=4).control("reversed"),
+        "its η and b are constant, so it is its own",
+    ),
     "a list of batch sizes": (planned(batch_size=[2, 4]), "a table begins at 0, and goes on by"),
     "decay of wsd": (planned("wsd", decay=0.2), "Did you mean 'share'"),
     "a loader for a sampler": (

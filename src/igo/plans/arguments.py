@@ -226,6 +226,10 @@ def _check_curves(values: dict[str, Any]) -> None:
     if values["clock"] == "updates" and (rate is None or values.get("final_updates")):
         advice = "b decides how many updates there are, so rate alone can count them"
         raise PlanError("clock", "updates", f"{advice}, without profile and final_updates")
+    if values["clock"] == "updates" and rate == "step":
+        raise PlanError(
+            "clock", "updates", "step counts stages, and an update is none; leave it out"
+        )
 
 
 def _sizes(values: dict[str, Any]) -> Any:
@@ -287,7 +291,7 @@ def _paper_method(values: dict[str, Any], profile_values: Named) -> dict[str, An
 
 
 def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         hint = nearest(str(value), choices)
         raise PlanError(name, value, f"it must be one of {', '.join(choices)}.{hint}")
 

@@ -126,6 +126,8 @@ def plan(
     Raises:
         PlanError: it names the argument, its value and which values are right.
     """
+    if isinstance(profile, Plan):
+        raise PlanError("profile", "a plan", "a plan has a curve of η: give it as rate")
     if isinstance(rate, Plan):
         result = _with_rate_of(rate, locals())
     else:
@@ -208,6 +210,8 @@ def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
         if values[name] != default:
             advice = "the plan that is given as rate has its own; leave it out"
             raise PlanError(name, values[name], advice)
+    for name, value in values["of_profile"].items():
+        raise PlanError(name, value, "a plan that is given as rate takes no more; leave it out")
     # Its stages are those of any curve of t, and each update gets its own η.
     args = arguments.checked(**{**values, "rate": "linear", "clock": "updates"})
     warmup = round(other.warmup_samples * args.total / other.samples)

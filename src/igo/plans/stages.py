@@ -88,7 +88,9 @@ class Plan:
         if self.rates:
             total += ", each with an η of its own, whose mean a row has"
         elif self._follows_roughly:
-            total += f", η in {self.rows[-1].stage} steps (clock='updates' sets it at each update)"
+            steps = len([*groupby(self.rows, key=attrgetter("eta_m"))])
+            total += f", η in {steps} steps" if steps > 1 else ", η stays η_1"
+            total += " (clock='updates', or schedule.clock=updates, gives each update its own)"
         left_out = (self.arguments.get("samples") or 0) - self.samples
         if left_out > 0:
             total += f", {left_out:,} samples left out"
@@ -243,6 +245,7 @@ class Plan:
             PlanError: there is no such control, or this plan has none.
         """
         is_constant = all(abs(row.b_m - self.rows[0].b_m) < self._unit for row in self.rows)
+        is_flat = not self.rates and len({row.phi_m for row in self.rows}) == 1
         for is_wrong, advice in (
             (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
             (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
@@ -251,6 +254,7 @@ class Plan:
                 kind != "reversed" and is_constant,
                 "its b is constant, so it is its own control; leave it out",
             ),
+            (is_constant and is_flat, "its η and b are constant, so it is its own; leave it out"),
         ):
             if is_wrong:
                 raise PlanError("control", kind, advice)
