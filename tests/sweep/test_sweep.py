@@ -36,6 +36,7 @@ from igo.config.load import load, make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
+from igo.runs import manifest
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, distinct
@@ -164,16 +165,21 @@ def test_a_run_that_was_stopped_from_outside_is_tried_again(
 
 @pytest.mark.slow
 def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -> None:
-    """All modules that runs use are broken once the first run trains."""
+    """All modules that runs use are broken once the first run trains.
+
+    The code is that of the program's own clone, and another one is installed.
+    """
     source = tmp_path / "src"
     ignored = shutil.ignore_patterns("__pycache__")
     for part in ("src", "conf", "launch"):
         shutil.copytree(ROOT / part, tmp_path / part, symlinks=True, ignore=ignored)
+    with (source / "igo" / "plans" / "rows.py").open("a") as module:
+        module.write("# another clone\n")
     sweep = ("-m", *LONG, "epochs=20", "seed=0,1", "hydra.launcher.parallel=1", "runs_dir=runs")
     with subprocess.Popen(
         [*command(tmp_path)[:1], str(source / "train.py"), *sweep],
         cwd=tmp_path,
-        env=clean_environment(PYTHONPATH=str(source)),
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -186,7 +192,7 @@ def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -
         process.communicate()
     runs = [status(folder) for folder in folders(tmp_path)]
     assert [run["state"] for run in runs] == ["finished", "finished"]
-    assert runs[0]["code"] == runs[1]["code"]
+    assert runs[0]["code"] == runs[1]["code"] != manifest.code()
     assert runs[0]["commit"] == runs[1]["commit"]
 
 

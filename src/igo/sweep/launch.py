@@ -5,8 +5,10 @@ Its record is RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 
 import hashlib
 import math
+import os
 import shutil
 import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
@@ -17,6 +19,7 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+import igo
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
@@ -166,10 +169,22 @@ def launch(
     _choose(sweep, skipped)
     sweep.write()
     if sweep.jobs:
+        _share_source()
         runner(sweep)
     # It is no failure that runs go on, here or in SLURM.
     if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
         raise SystemExit(1)
+
+
+def _share_source() -> None:
+    """Let the processes of the runs import igo from the clone whose src/train.py was started.
+
+    Another clone may be installed, and they would train its code.
+    """
+    folder = str(Path(igo.__file__).parents[1])
+    if sys.path[0] == folder:
+        folders = filter(None, (folder, os.environ.get("PYTHONPATH")))
+        os.environ["PYTHONPATH"] = os.pathsep.join(folders)
 
 
 def check_file(composer: Composer, name: str) -> None:
