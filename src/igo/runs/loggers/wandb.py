@@ -23,6 +23,7 @@ from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import first_line, require
 from igo.ground.files import Record, read_bytes
+from igo.runs.find import typed
 from igo.runs.folder import RunFolder, read_plan, setting_of
 from igo.runs.loggers import Logger, Say
 
@@ -73,7 +74,7 @@ def logs_again() -> bool:
 
 def advice(config: Config, folder: RunFolder) -> str:
     """How to send an offline run."""
-    words = ["igo", "sync", f"runs={folder.path}", *destination(config.tracking)]
+    words = ["igo", "sync", typed(folder.path), *destination(config.tracking)]
     offline = config.tracking.mode == "offline"
     return f"W&B is offline; to send it: {shlex.join(words)}" if offline else ""
 
