@@ -104,7 +104,7 @@ def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
         rates, delta = (np.mean([record[what] for record in ended]) for what in ("rates", "deltas"))
         accuracy, updates = found[named]["running"].mean(), ended[0]["updates"]
         costs = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
-        lines.append([named, *costs])
+        lines.append([named, str(len(of_arm)), *costs])
     cosines = ("cosine", "cosine, η₁ = 0.4", "cosine, η₁ = 0.8")
     n = len(found[cosines[1]]["running"])
     highest = max(cosines, key=lambda name: found[name]["running"][:n].mean())
@@ -122,7 +122,7 @@ def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
         [
             "",
             table.markdown([f"post hoc, later: {LENGTH} epochs", "n", *first], differences),
-            table.markdown(["differs in", "%", "updates", "Σ η", "mean δ"], lines),
+            table.markdown(["differs in", "n", "%", "updates", "Σ η", "mean δ"], lines),
         ]
     )
 
