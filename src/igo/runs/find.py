@@ -33,7 +33,7 @@ def named(runs: object) -> list[str]:
 def typed(folder: Path) -> str:
     """A folder as the setting ``runs`` of a command, in Hydra's quotes if it needs them."""
     text = str(folder)
-    return f"runs={text}" if re.fullmatch(r"[\w./-]+", text) else f'runs="{text}"'
+    return f"runs={text}" if re.fullmatch(r"[\w ./-]+", text) else f'runs="{text}"'
 
 
 def find(names: Sequence[str]) -> list[Path]:
