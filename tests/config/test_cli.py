@@ -81,6 +81,8 @@ BAD = {
     "p=0.5 p": r"NAME=VALUE",
     "+p=0.3": r"p is a setting already; leave the \+ out",
     "--p=0.9": r"no flag --p=0.9; settings are written NAME=VALUE",
+    "schedule.rate=cosin schedule.floor=0.1": r"schedule.rate=cosin .*Did you mean 'cosine'",
+    "-m schedule.rate=linear,cosin": r"schedule.rate=cosin .*Did you mean 'cosine'",
     "--help=modl": r"--help=modl.*Did you mean 'model'",
     "-m dataset=digits,null": r".*NoneType",
     "--config-dir=": r"no flag --config-dir=; settings",

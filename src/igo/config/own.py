@@ -20,10 +20,12 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from igo.ground.errors import ConfigError, UserError, first_line, nearest
+from igo.ground.errors import ConfigError, UserError, first_line, nearest, require
+from igo.plans.profiles import PROFILES
 
 # The settings that may be a target, by their groups.
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}
+CURVES = (*PROFILES, "own")  # What schedule.rate may be.
 
 
 def with_options(words: Sequence[str]) -> list[str]:
@@ -31,11 +33,17 @@ def with_options(words: Sequence[str]) -> list[str]:
 
     Hydra takes any setting of this option. ``schedule.rate=cosine`` chooses ``schedule=cosine``,
     whose settings are those of the curve.
+
+    Raises:
+        ConfigError: ``schedule.rate`` is no curve.
     """
     values = dict(word.split("=", 1) for word in words if "=" in word)
     options = {group: "own" for group in NAMES if f"{group}._target_" in values}
     rate = values.get("schedule.rate", "null")
     if rate != "null" and "," not in rate:  # The line of each run of a sweep comes here as well.
+        # Hydra would name the group of the option, which nobody typed.
+        advice = f"it must be one of {', '.join(CURVES)}.{nearest(rate, CURVES)}"
+        require(rate in CURVES, "schedule.rate", rate, advice)
         options.setdefault("schedule", rate)
     return [*words, *(f"{group}={name}" for group, name in options.items() if group not in values)]
 

@@ -187,7 +187,7 @@ class ScheduleConfig:
     warmup: Annotated[float, NOT_NEGATIVE, "warm-up"] = 0.0
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     batch_ratio: Annotated[float, RULES["batch_ratio"]] = 1.0
-    rate: Annotated[str | None, (*PROFILES, "own")] = None
+    rate: Annotated[str | None, own.CURVES] = None
     sizes: Annotated[dict[Any, Any] | None, "b"] = None
     clock: Annotated[str | None, CLOCKS] = None
     final_updates: Annotated[int, RULES["final_updates"]] = 0
