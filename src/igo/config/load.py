@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -243,20 +244,21 @@ def record_values(text: str) -> Record:
         raise ValueError(f"it has {problems[0]}")
     if not isinstance(values, dict):
         return {}
-    schedule = values.get("schedule")
-    if isinstance(schedule, dict) and (growth := schedule.get("growth")):  # It is b/b_1, as text.
+    groups = defaultdict(dict, {name: x for name, x in values.items() if isinstance(x, dict)})
+    if growth := groups["schedule"].get("growth"):  # It is b/b_1, as text.
         b_1, table = values["batch_size"], ast.literal_eval(growth)
-        schedule["sizes"] = {0: b_1, **{t: int(b_1 * factor) for t, factor in table.items()}}
-    for group, _, name in (setting.partition(".") for setting in GONE):
-        if isinstance(values.get(group), dict):
-            values[group].pop(name, None)
-    optimizer = values.get("optimizer")
-    if isinstance(optimizer, dict) and optimizer.pop("timm", False):  # This call does the same.
+        sizes = {0: b_1, **{t: int(b_1 * factor) for t, factor in table.items()}}
+        groups["schedule"]["sizes"] = sizes
+    for setting in GONE:
+        group, _, name = setting.partition(".")
+        groups[group].pop(name, None)
+    optimizer = groups["optimizer"]
+    if optimizer.pop("timm", False):  # This call does the same.
         optimizer["arguments"] = {"opt": optimizer.get("name")}
         optimizer["name"] = "timm.optim.create_optimizer_v2"
     for group, name in own.NAMES.items():  # Before 1.0 a call was one text.
-        settings = values.get(group)
-        if isinstance(settings, dict) and str(settings.get(name)).endswith(")"):
+        settings = groups[group]
+        if str(settings.get(name)).endswith(")"):
             settings[name], settings["arguments"] = own.read_call(settings[name])
     return values
 
