@@ -154,7 +154,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         # This is a launcher of Hydra's own, maybe in another process.
         overrides = _overrides(hydra_config)
         sys.argv = [script, *overrides, *config_dirs(hydra_config)]  # status.json has it.
-        return _in_launcher(lambda: program(settings, _names(overrides)), overrides)
+        return _in_launcher(lambda: program(settings, names_of(overrides)), overrides)
 
     try:
         main()
@@ -167,7 +167,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         hydra_config = HydraConfig.get()
         os.environ.update(hydra_config.job.env_set)
         _refuse_sweeps(hydra_config)
-        program(settings, _names(_overrides(hydra_config)))
+        program(settings, names_of(_overrides(hydra_config)))
 
 
 def _overrides(hydra_config: HydraConf) -> list[str]:
@@ -175,7 +175,8 @@ def _overrides(hydra_config: HydraConf) -> list[str]:
     return cast(list[str], OmegaConf.to_container(hydra_config.overrides.task))
 
 
-def _names(overrides: Sequence[str]) -> list[str]:
+def names_of(overrides: Sequence[str]) -> list[str]:
+    """The names of the settings in overrides."""
     return [line.split("=")[0].lstrip("+~") for line in overrides]
 
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config.cli import fail
+from igo.config.cli import fail, names_of
 from igo.config.load import load, make_plan
 from igo.config.schema import Config, value_of
 from igo.ground.errors import UserError, require, told
@@ -60,9 +60,8 @@ class Composer:
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
-        names = [line.partition("=")[0].lstrip("+~") for line in overrides]
         try:
-            config = load(self.compose(overrides), names)
+            config = load(self.compose(overrides), names_of(overrides))
             make_plan(config)
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from error
