@@ -153,9 +153,9 @@ def reported(group: str, target: str, arguments: Mapping[str, Any]) -> Iterator[
     """Turn an error of the user's own code into a line with the target and the place in it."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as raised:
-        if isinstance(raised, UserError):
-            raise
         # Hydra wraps what a `_target_` within the arguments raised.
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised

@@ -93,7 +93,7 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway.
     if schedule.profile == "step":
-        if schedule.kappa is not None or schedule.lam is not None:
+        if schedule.kappa or schedule.lam:
             _follow_kappa_lambda(config, typed_names)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
@@ -154,8 +154,7 @@ def _stages(config: Config) -> int:
 def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
     """Set γ and split from κ and λ: γ = κ/√λ, and split = ln κ/ln γ, the share of η."""
     schedule = config.schedule
-    kappa = 1.0 if schedule.kappa is None else schedule.kappa
-    lam = 1.0 if schedule.lam is None else schedule.lam
+    kappa, lam = schedule.kappa or 1.0, schedule.lam or 1.0
     gamma = kappa / math.sqrt(lam)
     pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
     if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # The noise is constant, and b grows.

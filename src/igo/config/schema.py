@@ -290,7 +290,7 @@ SETTINGS = dict(settings_of(Config))
 
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
-    "tracking",
+    "tracking.",
     "data_dir",
     "runs_dir",
     "dry_run",
@@ -323,7 +323,7 @@ def has_effect(name: str) -> bool:
 
     dataset.cache does so with ImageNet alone.
     """
-    return not f"{name}.".startswith(tuple(f"{group}." for group in NO_EFFECT))
+    return not name.startswith(NO_EFFECT)
 
 
 def place_of(config: Config, *, download: bool = True) -> Place:
