@@ -67,7 +67,8 @@ def site(mixed: Path) -> Path:
     output = mixed.parent / "report"
     with pytest.MonkeyPatch.context() as patched:  # The page has the command.
         patched.setattr("sys.argv", ["igo report", f"runs={mixed}", f"output={output}"])
-        report.run(OmegaConf.create({"runs": str(mixed), "output": str(output)}))
+        names = {"runs": str(mixed), "output": str(output), "margin": 0.5, "target": None}
+        report.run(OmegaConf.create(names))
     return output
 
 

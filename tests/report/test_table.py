@@ -270,8 +270,9 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
     line = "igo aaaaaaaaaa, bbbbbbbbbb; commits c0ffee1, c0ffee1+changes"
+    names = {"runs": str(root), "output": str(out), "margin": 0.5, "target": None}
     for program in (table, report):
-        program.run(OmegaConf.create({"runs": str(root), "output": str(out)}))
+        program.run(OmegaConf.create(names))
         assert f"{mixed}{line}" in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert f"T{mixed}{line}" in page.replace("\u00a0", " ")

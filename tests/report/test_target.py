@@ -107,7 +107,7 @@ def test_a_target_is_a_share(program: Any, methods: Path, tmp_path: Path) -> Non
 def test_the_table_and_the_report_say_it(
     methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"runs": str(methods), "output": str(tmp_path), "target": 0.36}
+    names = {"runs": str(methods), "output": str(tmp_path), "target": 0.36, "margin": 0.5}
     table.run(OmegaConf.create(names))
     assert "Method 3                  8 of 8" in capsys.readouterr().out
     (section,) = report.run(OmegaConf.create(names))

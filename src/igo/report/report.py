@@ -34,22 +34,24 @@ HERE = Path(__file__).parent
 PAGE = "index.html"
 
 
-def run(composed: DictConfig, results: Results | None = None) -> Sequence[Section]:
-    """Write the page, the figures and the tables of runs, or of what was read of them."""
+def run(composed: DictConfig) -> Sequence[Section]:
+    """Read the runs, and write their report."""
     output = output_folder(composed.output)
-    margin = composed.get("margin", content.MARGIN)
+    check_target(composed.target)
     require(
-        not fault(margin, POSITIVE),
+        not fault(composed.margin, POSITIVE),
         "margin",
-        margin,
+        composed.margin,
         "it must be points of test accuracy, above 0",
     )
-    target = composed.get("target")
-    check_target(target)
     folders = find(named(composed.runs))
     # A folder that cannot be written ends the command before it reads.
     write_output(output, {})
-    results = results or read(folders, target)
+    return write(read(folders, composed.target), output, composed.margin)
+
+
+def write(results: Results, output: Path, margin: float = content.MARGIN) -> Sequence[Section]:
+    """Write the page, the figures and the tables into a folder, and print what was found."""
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())

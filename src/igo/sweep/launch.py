@@ -305,9 +305,7 @@ def _show_results(sweep: Sweep) -> None:
     table.write(data.runs, data.settings, sweep.folder)
     table.show(data.runs, data.settings)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
-    output = str(sweep.folder / "report")
-    composed = OmegaConf.create({"runs": str(sweep.folder), "output": output})
-    sections = report.run(composed, data)
+    sections = report.write(data, sweep.folder / "report")
     for section in sections:
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
