@@ -66,13 +66,15 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
     """
     settings = results.settings.filter(pl.col("n") > 0)
     names = [name for name in names_in(settings) if name.startswith(TASK)]
-    tasks = settings.partition_by(names, maintain_order=True) if len(settings) else []
+    tasks = settings.partition_by(names, maintain_order=True)
     # False comes first: a task of one setting has nothing to compare.
     tasks.sort(key=lambda task: len(task) == 1)
-    return [_section(results, task, i, margin) for i, task in enumerate(tasks, 1)]
+    return [_section(results, task, names, i, margin) for i, task in enumerate(tasks, 1)]
 
 
-def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -> Section:
+def _section(
+    results: Results, task: pl.DataFrame, task_names: list[str], number: int, margin: float
+) -> Section:
     # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
     # compared.
     ranking = task.drop_nulls("test/accuracy_mean").sort(
@@ -85,7 +87,6 @@ def _section(results: Results, task: pl.DataFrame, number: int, margin: float) -
     rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
     all_labels = labels(task)
     row_labels = {row["setting"]: all_labels[row["setting"]] for row in rows}
-    task_names = [name for name in names_in(task) if name.startswith(TASK)]
     ground = ", ".join(shared(rows[0], [n for n in constants(task) if n not in task_names]))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
