@@ -8,9 +8,7 @@ import numpy as np
 import polars as pl
 
 from igo.ground import statistics
-from igo.ground.statistics import LEAST_SEEDS, LEVEL, Array
-
-SAME = 1e-12  # Values that differ by less are equal.
+from igo.ground.statistics import LEAST_SEEDS, LEVEL, NO_SPREAD, Array
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,9 @@ def pair(sample: Array, margin: float | None) -> Pair:
     if n < 2:
         return Pair(n, float(sample[0]) if n else None)
     # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
-    sample = np.where(np.abs(sample) < SAME, 0.0, sample)
+    sample = np.where(np.abs(sample) < NO_SPREAD, 0.0, sample)
     mean = statistics.mean_of(sample)
-    has_spread = float(np.ptp(sample)) >= SAME
+    has_spread = float(np.ptp(sample)) >= NO_SPREAD
     # With fewer seeds the t test of equality could decide, and the sign-flip test could not.
     return Pair(
         n,

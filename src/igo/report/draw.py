@@ -99,16 +99,14 @@ class Figure:
 
     def files(self) -> dict[str, bytes]:
         """The content of each file by suffix: the same bytes for the same data."""
-        files = {"csv": csv_of(self.table)}
         # No version and no date is written: the same data give the same bytes.
         undated: dict[str, Any] = {
             "png": {"Software": None},
             "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
             "svg": {"Creator": None, "Date": None},
         }
-        for kind, metadata in undated.items():
-            files[kind] = self._saved(kind, dpi=150, metadata=metadata)
-        return files
+        files = {kind: self._saved(kind, dpi=150, metadata=undated[kind]) for kind in undated}
+        return {"csv": csv_of(self.table), **files}
 
     def panels(self) -> list[str]:
         """Each panel as an element of the page, in the colours of the reader's screen."""

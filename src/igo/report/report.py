@@ -63,7 +63,13 @@ def write(results: Results, output: Path, margin: float = content.MARGIN) -> Seq
     for section in sections:
         if words := " ".join(filter(None, (section.headline, *section.notes))):
             print(f"{section.title}: {words}")
-    files = {f"{name}.csv": data for name, data in _tables(results).items()}
+    # A report may be published: names of machines and of folders are left out.
+    local_names = ["host", "folder", *(x for x in results.runs.columns if not has_effect(x))]
+    files = {
+        "runs.csv": csv_of(_sorted(results.runs).drop(local_names)),
+        "settings.csv": csv_of(results.settings),
+        "epochs.csv": csv_of(results.curves),
+    }
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
     html = render(sections, results, command(), output)
@@ -73,15 +79,8 @@ def write(results: Results, output: Path, margin: float = content.MARGIN) -> Seq
     return sections
 
 
-def _tables(results: Results) -> dict[str, bytes]:
-    """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
-    local_settings = filter(lambda name: not has_effect(name), results.runs.columns)
-    # A report may be published: names of machines and of folders are left out.
-    runs = results.runs.drop("host", "folder", *local_settings).sort(
-        "setting", "seed", "run", nulls_last=True
-    )
-    tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
-    return {name: csv_of(table) for name, table in tables.items()}
+def _sorted(runs: pl.DataFrame) -> pl.DataFrame:
+    return runs.sort("setting", "seed", "run", nulls_last=True)
 
 
 def render(
@@ -113,13 +112,12 @@ def render(
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
     }
     names = labels(results.settings)
-    runs = results.runs.sort("setting", "seed", "run", nulls_last=True).to_dicts()
+    runs = _sorted(results.runs).to_dicts()
     for row in runs:
         run_folder = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
         # The link is relative, so that page and runs can be moved together.
         row["link"] = f"{quote(os.path.relpath(run_folder, folder.resolve()))}/"
-    settings_of_all = constants(results.settings)
     return environment.get_template(template).render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
@@ -130,10 +128,7 @@ def render(
         target=results.target,
         needed=NEEDED,
         how=_how(results, command),
-        common={
-            name: f"{value:.6g}" if isinstance(value, float) else value
-            for name, value in settings_of_all.items()
-        },
+        common=constants(results.settings),
     )
 
 

@@ -91,15 +91,12 @@ def show_errors(runs: DataFrame) -> None:
 def show(runs: DataFrame, settings: DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
     console = Console(highlight=False)
-    if not console.is_terminal:  # Lines in a file may have any length.
-        console = Console(highlight=False, width=100_000)
+    if not console.is_terminal:
+        console.width = 100_000  # Lines in a file may have any length.
     print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
     if settings_of_all := constants(settings):
         text = ", ".join(shared(settings_of_all, settings_of_all))
-        console.print(
-            Text(f"all: {text}", style="dim"),
-            soft_wrap=not console.is_terminal,
-        )
+        console.print(Text(f"all: {text}", style="dim"))
     names = labels(settings)
     rows = settings.to_dicts()
     cells: list[tuple[str, ...]] = []
