@@ -7,7 +7,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -117,13 +117,11 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
         if parts < max(row.b_m for row in plan.rows):
             terminal.say(f"larger batches go through the model in parts of at most {parts}")
-        if ranks.first:
-            with folder.held():
-                _train_recorded(training, folder, terminal, check_stop)
-        else:  # This rank gets rank 0's state, and writes nothing.
-            progress = load(folder.checkpoint, folder.path.name, training, {})
-            with terminal.progress(plan) as bar:
-                loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
+        with (
+            _recorded(training, folder, terminal) as epochs,
+            terminal.progress(plan, epochs.progress.epoch) as bar,
+        ):
+            loop.train(training, epochs.progress, bar, epochs.done, check_stop, epochs.minute)
 
 
 def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progress:
@@ -160,51 +158,22 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     return progress
 
 
-def _train_recorded(
-    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
-) -> None:
-    """Train, and write into status.json and to the logger how it ended, whatever ended it."""
-    progress = _begin(training, folder, terminal)
-    seconds = sum(record.get("seconds") or 0.0 for record in progress.records)
-    start = time.perf_counter() - seconds
-    epochs = _Epochs(training, folder, progress)
-
-    def times() -> Record:
-        return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
-
-    try:
-        epochs.logger = loggers.start(training.config, folder, progress.records, terminal.warn)
-        if address := epochs.logger.address:
-            terminal.say(f"{training.config.tracking.tool} {address}")
-        with terminal.progress(training.plan, progress.epoch) as bar:
-            loop.train(training, progress, bar, epochs.done, check_stop, epochs.minute)
-        epochs.logger.close()  # A run that is called finished logs no more rows.
-    except BaseException as error:
-        code = int(error.code or 1) if isinstance(error, Stopped) else 1
-        fail = partial(folder.write_failure, error, **times())
-        # What took longest comes first: the trained epochs, then the reason, then the logger.
-        for step in (epochs.write, fail, partial(epochs.logger.close, code)):
-            with contextlib.suppress(Exception):  # The disk may be full, which may be the error.
-                step()
-        raise
-    with folder.writing():
-        folder.update_status(state="finished", **times())
-
-
 class _Epochs:
     """Brings a run's epochs into its folder and to its logger, at most every checkpoint_seconds."""
 
     def __init__(self, training: Training, folder: RunFolder, progress: Progress) -> None:
-        self._training, self._folder, self._progress = training, folder, progress
+        self.progress, self._training, self._folder = progress, training, folder
         self.logger = loggers.Logger()
         self._logged_epoch, self._write_time = progress.epoch, -math.inf
         self._state: Record = {}  # the checkpoint of the last epoch, until it is written
 
     def done(self, _: Record) -> None:
         """Take the epoch that the progress has reached. The first and the last are written."""
-        self._state = snapshot(self._folder.path.name, self._training, self._progress)
+        if not self._training.engine.ranks.first:
+            return
+        self._state = snapshot(self._folder.path.name, self._training, self.progress)
         seconds = time.monotonic() - self._write_time
-        is_last = self._progress.epoch == self._training.plan.epochs
+        is_last = self.progress.epoch == self._training.plan.epochs
         if is_last or seconds >= self._training.config.checkpoint_seconds:
             self.write()
         else:
@@ -220,9 +189,45 @@ class _Epochs:
         if not self._state:
             return
         with self._folder.writing():
-            self._folder.write_records(self._progress.records)
+            self._folder.write_records(self.progress.records)
             checkpoint.save(self._folder.checkpoint, self._state)
         self._state, self._write_time = {}, time.monotonic()
-        for record in self._progress.records[self._logged_epoch :]:
+        for record in self.progress.records[self._logged_epoch :]:
             self.logger.log(record, record["epoch"])
-        self._logged_epoch = self._progress.epoch
+        self._logged_epoch = self.progress.epoch
+
+
+@contextlib.contextmanager
+def _recorded(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[_Epochs]:
+    """Bring the run to its last complete epoch for the body, which trains the rest.
+
+    Whatever ends the body, status.json and the logger get to know how it ended.
+    """
+    if not training.engine.ranks.first:  # It gets rank 0's state, and writes nothing.
+        progress = load(folder.checkpoint, folder.path.name, training, {}) or Progress()
+        yield _Epochs(training, folder, progress)
+        return
+    with folder.held():
+        epochs = _Epochs(training, folder, _begin(training, folder, terminal))
+        records = epochs.progress.records
+        start = time.perf_counter() - sum(record.get("seconds") or 0.0 for record in records)
+
+        def times() -> Record:
+            return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
+
+        try:
+            epochs.logger = loggers.start(training.config, folder, records, terminal.warn)
+            if address := epochs.logger.address:
+                terminal.say(f"{training.config.tracking.tool} {address}")
+            yield epochs
+            epochs.logger.close()  # A run that is called finished logs no more rows.
+        except BaseException as error:
+            code = int(error.code or 1) if isinstance(error, Stopped) else 1
+            fail = partial(folder.write_failure, error, **times())
+            # What took longest comes first: the trained epochs, then the reason, then the logger.
+            for step in (epochs.write, fail, partial(epochs.logger.close, code)):
+                with contextlib.suppress(Exception):  # The disk may be full: it may be the error.
+                    step()
+            raise
+        with folder.writing():
+            folder.update_status(state="finished", **times())
