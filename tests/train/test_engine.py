@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import rounding
@@ -206,11 +208,12 @@ def compiled_on_ranks() -> dict[str, Any]:
 
     gradients = []
     with ranks.joined():
-        for call in (None, machine.compiled(backend)):
+        for compiles in (False, True):
             engine = machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks)
             torch.manual_seed(0)
             network = engine.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
-            run, network = distributed(replace(engine, compiled=call), network)
+            with mock.patch.object(torch, "compile", partial(torch.compile, backend=backend)):
+                run, network = distributed(replace(engine, compiles=compiles), network)
             for b in sizes:
                 images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
                 run.backward(network.train(), images, labels, b)

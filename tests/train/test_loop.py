@@ -22,7 +22,7 @@ from igo.config.schema import rule
 from igo.ground.ranks import Ranks
 from igo.noise.noise import Noise
 from igo.runs import assemble, checkpoint
-from igo.train import loop, machine, measure, models
+from igo.train import loop, measure, models
 from igo.train.record import Training
 
 
@@ -262,8 +262,9 @@ def test_a_compiled_model_trains_and_continues_as_it_is_to_rounding(tmp_path: Pa
         return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
 
     def training() -> Training:
-        run = prepared(small)
-        return replace(run, engine=replace(run.engine, compiled=machine.compiled(backend)))
+        compiles = partial(torch.compile, backend=backend)
+        with mock.patch.object(torch, "compile", compiles):
+            return prepared(replace(small, engine=replace(small.engine, compile=True)))
 
     whole_run = training()
     records = [train(whole_run).records]

@@ -4,7 +4,7 @@
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -26,8 +26,10 @@ class Engine:
 
     ``autocast`` is None for fp32. ``scaler`` scales the loss in fp16, and skips a step whose scaled
     gradient overflows. ``micro_batch_size`` is the most samples that go through the model at once,
-    over all ranks. ``reuses_gradients`` says that each update writes its gradient where the one
-    before it was, as a CUDA graph does that is replayed.
+    over all ranks. ``model`` is what training calls in place of the network: it is by torch.compile
+    (``compiles``), or with several ranks in DistributedDataParallel. ``reuses_gradients`` says that
+    each update writes its gradient where the one before it was, as a CUDA graph does that is
+    replayed.
     """
 
     device: torch.device
@@ -36,8 +38,8 @@ class Engine:
     micro_batch_size: int
     note: str = ""  # for the user, about the chosen device or precision
     ranks: Ranks = ALONE
-    parallel: DistributedDataParallel | None = None  # the model, with several ranks
-    compiled: Callable[[nn.Module, Tensor], Tensor] | None = None  # calls the model in training
+    compiles: bool = False
+    model: nn.Module | None = None
     reuses_gradients: bool = False
 
     def prepare(self, network: nn.Module) -> nn.Module:
@@ -83,7 +85,8 @@ class Engine:
         totals: tuple[Tensor, ...] = ()
         for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
             is_last = number == count
-            with nullcontext() if self.parallel is None or is_last else self.parallel.no_sync():
+            exchanges = is_last or not isinstance(self.model, DistributedDataParallel)
+            with nullcontext() if exchanges else self.model.no_sync():
                 loss, correct, logits = self._forward(network, part, answers)
                 logits.retain_grad()
                 loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
@@ -133,52 +136,36 @@ class Engine:
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         precision = self.autocast
+        model = self.model if self.model and torch.is_grad_enabled() else network
+        if self.compiles:  # One graph is for all batch sizes from 2, on a CPU two.
+            torch._dynamo.maybe_mark_dynamic(images, 0)  # The others are fixed, for fast layouts.
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
-            if not torch.is_grad_enabled():
-                logits = network(images)
-            elif self.parallel is not None:
-                logits = self.parallel(images)
-            else:
-                logits = self.compiled(network, images) if self.compiled else network(images)
+            logits = model(images)
         # In 16 bits a sum of losses would lose digits.
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32), logits
 
 
-class Compiled(nn.Module):
-    """A model that is called by torch.compile; DistributedDataParallel around it is not compiled.
-
-    Compiled together the two break into several graphs, which are made anew for each batch size.
-    """
-
-    def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.network, self._call = network, call
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(b, C, H, W) to logits (b, classes)."""
-        return self._call(self.network, images)
-
-
 def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
-    """The engine and the prepared model for several ranks; all get rank 0's parameters.
+    """The engine with what training calls, and the prepared model; all ranks get rank 0's.
 
     On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
     BatchNorm sees its own share of a batch.
     """
-    if engine.ranks.size == 1:
-        return engine, network
-    if engine.device.type == "cuda":
+    has_ranks = engine.ranks.size > 1
+    if has_ranks and engine.device.type == "cuda":
         import timm.layers  # PyTorch's own leaves out the activation of timm's layers
 
         network = cast(Any, timm.layers).convert_sync_batchnorm(network)
-    model = Compiled(network, engine.compiled) if engine.compiled else network
-    with warnings.catch_warnings():
-        # PyTorch 2.13 has another name for this argument, which earlier versions do not know.
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
-        parallel = DistributedDataParallel(model, broadcast_buffers=False)
-    return replace(engine, parallel=parallel), network
+    # DistributedDataParallel is not compiled: it would break the graph, for each batch size anew.
+    model = cast(nn.Module, torch.compile(network)) if engine.compiles else None
+    if has_ranks:
+        with warnings.catch_warnings():
+            # PyTorch 2.13 has another name for this argument, which earlier versions do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+            model = DistributedDataParallel(model or network, broadcast_buffers=False)
+    return replace(engine, model=model), network
 
 
 def average_statistics(network: nn.Module, ranks: Ranks) -> None:

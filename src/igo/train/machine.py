@@ -13,10 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
 from igo.ground.errors import ConfigError
@@ -64,8 +62,7 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
-    call = compiled() if config.compile else None
-    return Engine(device, autocast, scaler, size, note, ranks, compiled=call)
+    return Engine(device, autocast, scaler, size, note, ranks, compiles=config.compile)
 
 
 def _on_gpu(device: str, ranks: Ranks) -> bool:
@@ -135,17 +132,6 @@ def _set_options(precision: str, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def compiled(backend: str | Callable[..., Any] = "inductor") -> Callable[..., Tensor]:
-    """A call of the model by torch.compile: one graph for all batch sizes from 2, on a CPU two."""
-    forward = torch.compile(lambda network, images: network(images), backend=backend)
-
-    def call(network: nn.Module, images: Tensor) -> Tensor:
-        torch._dynamo.maybe_mark_dynamic(images, 0)  # The others are fixed, for fast layouts.
-        return cast(Tensor, forward(network, images))
-
-    return call
 
 
 def keep_freed_memory() -> None:
