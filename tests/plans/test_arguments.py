@@ -79,6 +79,8 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     *(("cosine", {"batch_size": sizes}, "batch_size", words) for sizes, words in WRONG_SIZES),
     ("cosine", {"batch_size": {0: 9, 0.5: 40}, "max_batch_size": 20}, "max_batch_size", "size=40"),
     ("cosine", {"batch_size": {0: 9}, "batch_ratio": 2}, "batch_ratio", "a table has all sizes"),
+    (None, {"rate": "cosine", "max_batch_size": 20}, "max_batch_size", "under a rate b stays"),
+    (None, {"rate": "cosine", "batch_ratio": 2}, "batch_ratio", "under a rate b stays"),
     ("cosine", {"batch_size": {0: 9}, "algorithm3": {"h": 0}}, "h", "a profile and a split"),
     ("cosine", {"clock": "updates"}, "clock", "so rate alone can count them"),
     (None, {"rate": "cosine", "clock": "update"}, "clock", "Did you mean 'updates'?"),

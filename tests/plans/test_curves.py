@@ -36,7 +36,10 @@ def random_arguments(dice: random.Random) -> dict[str, Any]:
     limit = dice.randint(b_1 if batch_size is not table else sizes[-1], 60)
     arguments |= {"max_batch_size": dice.choice([None, limit])}
     if dice.random() < 0.5:
-        return arguments | {"rate": dice.choice([*CURVES.values(), "cosine"])}
+        arguments |= {"rate": dice.choice([*CURVES.values(), "cosine"])}
+        # Under a rate a number stays, so a bound and a ratio of it are refused.
+        free: dict[str, Any] = {"max_batch_size": None, "batch_ratio": 1.0}
+        return arguments | (free if batch_size == b_1 else {})
     split = dice.choice([0, 0.5, 1]) if batch_size == b_1 else None
     return arguments | {
         "profile": CURVES[dice.choice(["cosine", "linear", "constant"])],

@@ -328,6 +328,8 @@ def _check_together(args: Arguments) -> None:
     b_1, b_max, stages = args.batch_size, args.max_batch_size, args.stages
     table, sizes = isinstance(args.sizes, Mapping), [*args.thresholds.values()]
     warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
+    b_stays, has_ratio = args.rate and not args.sizes, args.batch_ratio != 1
+    no_effect = f"under a rate b stays at batch_size={b_1}; leave it out"
     for argument, is_wrong, advice in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
         ("samples", epochs and samples, f"epochs={epochs} says that too; leave one out"),
@@ -353,7 +355,9 @@ def _check_together(args: Arguments) -> None:
             max(args.thresholds) >= total,
             f"a size begins after all {total:,} samples of the plan",
         ),
-        ("batch_ratio", table and args.batch_ratio != 1, "a table has all sizes; leave it out"),
+        ("batch_ratio", table and has_ratio, "a table has all sizes; leave it out"),
+        ("batch_ratio", b_stays and has_ratio, no_effect),
+        ("max_batch_size", b_stays and b_max, no_effect),
         (
             "max_batch_size",
             b_max and b_max < max(sizes),

@@ -111,7 +111,8 @@ def plan(
         warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends
             with sample s has η_1 s/W. The profile begins after the warm-up.
         max_batch_size: the largest batch size allowed; None is n. With n itself there is no warning
-            that b reaches it.
+            that b reaches it. Under a rate a number as ``batch_size`` has none, and no
+            ``batch_ratio``.
         batch_multiple: every batch of a stream is a multiple of it, and less than one batch is
             left out at the end. Of a data set, whose samples all come once an epoch, the larger
             batch size of a stage is a multiple of it if possible.
