@@ -35,8 +35,6 @@ TINY = (
     "checkpoint_seconds=0",
 )
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
 torch.set_num_threads(1)  # tests run side by side
 # The same examples in each run: no test depends on chance, and one that fails fails again.
 settings.register_profile("few", max_examples=25, deadline=None, derandomize=True)
@@ -185,6 +183,12 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where a test's tensors are."""
+    return str(request.param)
 
 
 def seed() -> None:

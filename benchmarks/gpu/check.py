@@ -82,7 +82,7 @@ def beside_cpu(part: Part, folder: Path) -> Result:
 def pytest(seconds: float, *arguments: str) -> Result:
     """Run the tests marked gpu, without pyproject.toml, whose settings need more packages."""
     texts = {str(file): file.read_text() for file in (ROOT / "tests").rglob("test_*.py")}
-    tests = [file for file, text in texts.items() if "DEVICES" in text or "mark.gpu" in text]
+    tests = [file for file, text in texts.items() if "device: str" in text or "mark.gpu" in text]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     command += ["-W", "ignore::pytest.PytestUnknownMarkWarning", "-c", os.devnull]
     command += [f"--rootdir={ROOT}", *arguments, *tests]

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, configure, epoch_batches, records, run_folder, status
+from conftest import configure, epoch_batches, records, run_folder, status
 from forked import Death, forge
 from PIL import Image
 from torch import Tensor
@@ -185,7 +185,6 @@ def test_a_signal_to_all_processes_of_a_run_is_one_signal(
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", name)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, device: str) -> None:
     """An image's crop depends on the epoch's seed and the image alone, whatever batch and worker.
 

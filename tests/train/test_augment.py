@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import DEVICES
 from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -68,7 +67,6 @@ def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
     return pixels
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import DEVICES, configure, epoch_batches
+from conftest import configure, epoch_batches
 from torch import Tensor
 from torchvision import transforms
 
@@ -23,7 +23,6 @@ CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", DATASETS)
 def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
     """ToTensor and Normalize, for every grey level in every channel."""
@@ -85,7 +84,6 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
     return images[back], labels[back]
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("at_once", [1, 17, 256])
 @pytest.mark.parametrize("b", [1, 7, 16, 40])
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
@@ -101,7 +99,6 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     assert torch.equal(labels, torch.arange(40) % 10)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [5, 1000, 2300])
 def test_images_are_as_they_are_in_evaluation_and_plain_batches(n: int, device: str) -> None:
     draw, index = np.random.default_rng(1), [4, 2, n - 1, 4, n // 2]

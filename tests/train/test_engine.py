@@ -11,7 +11,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import DEVICES, assert_equal
+from conftest import assert_equal
 from forked import forge
 from torch import Tensor, nn
 
@@ -72,7 +72,6 @@ def one_by_one(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[floa
     return loss, correct, slope
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("b", "micro"), [(1, 1024), (10, 3), (16, 8), (37, 1024)])
 def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, device: str) -> None:
     """37 samples: the last batch is ragged, and a mean of batch means would be another number."""
@@ -84,7 +83,6 @@ def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, dev
     assert accuracy == pytest.approx(correct / 37, rel=1e-6)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("micro", [1, 5, 7, 22, 23, 1024])
 def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     micro: int, device: str
@@ -106,7 +104,6 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     assert last_loss < loss
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
@@ -142,7 +139,6 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     ] * expected_gradient.norm()
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     momentum: float, device: str
@@ -165,7 +161,6 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     assert not torch.equal(next(network.parameters()), first_parameters[0])
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) -> None:
     """So batches do not matter; gradients and train mode are left alone as well."""
     run = build(device)

@@ -10,7 +10,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import DEVICES, TINY, Program, assert_equal, configure, epoch_batches, run_folder
+from conftest import TINY, Program, assert_equal, configure, epoch_batches, run_folder
 from resumed import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -117,7 +117,6 @@ def by_formula(config: OptimizerConfig, device: str) -> list[Tensor]:
     return points
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 @pytest.mark.parametrize(("name", "momentum"), MOMENTA)
 def test_steps_follow_the_formula_while_eta_changes(
