@@ -32,6 +32,8 @@ def test_equal_stages_are_one_printed_row() -> None:
         "linear", n=100, samples=200, batch_size=10, split=1, algorithm3={"final_updates": 3}
     )
     assert str(with_end).endswith("\n5 epochs of 100 samples: 23 updates")
+    warm = igo.plan("constant", n=100, epochs=2, batch_size=10, warmup_samples=50)
+    assert str(warm).endswith(": 20 updates, η warms up over 50 samples")
     halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
     assert len(str(halves).splitlines()) == 4  # Parts of an epoch stay apart.
     assert "samples" in str(halves).splitlines()[0]  # They begin there.
@@ -58,27 +60,6 @@ def test_exponential_decays_by_samples_after_the_warm_up() -> None:
     )
     phis = {row.stage: row.phi_m for row in plan.rows}
     assert [*phis.values()] == pytest.approx([0.5**e for e in (0, 0.3, 0.6, 0.9)], rel=1e-12)
-
-
-def test_wsd_is_flat_and_then_falls() -> None:
-    def levels(shape: str) -> list[float]:
-        plan = igo.plan(
-            "wsd",
-            share=0.4,
-            shape=shape,
-            samples=10_000,
-            stages=10,
-            learning_rate=1,
-            batch_size=10,
-            split=1,
-        )
-        return [stage.phi_m for stage in plan.rows]
-
-    u = [0, 0.25, 0.5, 0.75]
-    assert levels("linear") == pytest.approx([1] * 6 + [1 - x for x in u], rel=1e-9)
-    assert levels("sqrt") == pytest.approx([1] * 6 + [1 - math.sqrt(x) for x in u], rel=1e-7)
-    cosine = [(1 + math.cos(math.pi * x)) / 2 for x in u]
-    assert levels("cosine") == pytest.approx([1] * 6 + cosine, rel=1e-9)
 
 
 def test_a_function_is_a_profile() -> None:
@@ -159,7 +140,8 @@ def test_what_is_perhaps_not_meant_is_said() -> None:
     with pytest.warns(igo.PlanWarning, match="b reaches n = 64 in stage 4 of 4"):
         igo.plan("graduated", **arguments, epochs=4)
     igo.plan("graduated", **arguments, epochs=4, max_batch_size=64)
-    igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
+    for b in (8, 64):  # Batches of all samples from the start are meant.
+        igo.plan("constant", n=64, batch_size=b, epochs=1)
     igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # It goes up again.
 
 
@@ -204,13 +186,3 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
     arguments: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
     stages = igo.plan("graduated", **arguments, algorithm3={"epsilon": 0.125, "alpha_0": 2})
     assert stages == igo.plan("graduated", **arguments, stages=16)
-
-
-def test_a_printed_plan_says_how_long_it_warms_up() -> None:
-    plan = igo.plan("constant", n=100, epochs=2, batch_size=10, warmup_samples=50)
-    assert str(plan).endswith(": 20 updates, η warms up over 50 samples")
-
-
-def test_batches_of_all_samples_from_the_start_are_meant() -> None:
-    """A warning would be an error here."""
-    igo.plan("constant", n=64, epochs=2, batch_size=64)
