@@ -140,11 +140,6 @@ def test_a_plan_that_is_a_rate_has_its_own(extra: dict[str, Any]) -> None:
         igo.plan(rate=PLANS["warm-up"], **DATA, **extra)
 
 
-def test_a_plan_says_to_what_its_rate_rises() -> None:
-    assert str(PLANS["a stream on a grid"]).endswith("; η rises to 2 η_1")
-    assert "rises" not in str(PLANS["whole epochs"])
-
-
 @pytest.mark.parametrize("split", [0.5, 1])
 def test_a_plan_whose_size_hardly_changes_is_printed(split: float) -> None:
     """It has no control."""

@@ -3,11 +3,11 @@
 import math
 import pickle
 import random
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 
 import igo
 
@@ -110,30 +110,20 @@ def test_random_tables_have_the_batches_of(sizes: Callable[[Table], Sizes]) -> N
         assert sum(our_sizes[len(their_sizes) :]) < max(table.values())
 
 
-EPOCHS, INTERVAL, N = 300, 30, 50_000
+EPOCHS, N = 300, 50_000
 Rate = Callable[[int, int, int], float]  # η/η_1 of an epoch, a number of updates before, and all.
 
 
-def size_in(epoch: int, factor: float = 2.0, largest: int | None = None) -> int:
-    """b of Umeda and Iiduka from 8 on: ⌈8 · factor^k⌉, or a curve of that shape to ``largest``."""
-    k = epoch // INTERVAL
-    if largest is None:
-        return math.ceil(8 * factor**k)
-    a = (largest - 8) / (factor ** ((EPOCHS - INTERVAL) / INTERVAL) - 1)
-    return math.ceil(min(a * factor**k + 8 - a, largest))
+def grown(k: int, largest: float, factor: float | None = None) -> float:
+    """From 1 to ``largest`` in nine steps: by one factor, or by a curve of factor^k."""
+    if factor is None:
+        return float(largest ** (k / 9))
+    return 1 + (largest - 1) * (factor**k - 1) / (factor**9 - 1)
 
 
-def growing_rate(largest: float, factor: float | None = None) -> Callable[[int], float]:
-    """(iii): η/η_1 grows every 30 epochs to ``largest``, by the same factor or by such a curve."""
-
-    def rate(epoch: int) -> float:
-        k, steps = epoch // INTERVAL, EPOCHS // INTERVAL - 1
-        if factor is None:
-            return float(min(largest ** (k / steps), largest))
-        a = (largest - 1) / (factor**steps - 1)
-        return float(min(a * factor**k + 1 - a, largest))
-
-    return rate
+def growing_sizes(factor: float) -> dict[float, int]:
+    """b of Umeda and Iiduka grows every 30 epochs from 8 to 4096."""
+    return {k / 10: math.ceil(8 * grown(k, 512, factor)) for k in range(10)}
 
 
 def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
@@ -141,14 +131,14 @@ def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
 
     def rate(epoch: int) -> float:
         if epoch < 30:
-            return float(min(largest ** (epoch // 3 / 9), largest))
+            return grown(epoch // 3, largest)
         fall = (1 + math.cos(math.pi * (epoch - 30) / (EPOCHS - 30))) / 2
         return largest * (fall if cosine else 1)
 
     return rate
 
 
-DOUBLING = {k / 10: size_in(30 * k) for k in range(10)}
+DOUBLING = growing_sizes(2)
 NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
     "constant": (lambda epoch, k, total: 1.0, {}),
     "cosine": (lambda epoch, k, total: (1 + math.cos(math.pi * epoch / EPOCHS)) / 2, {}),
@@ -159,18 +149,15 @@ NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
     ),
     "diminishing": (lambda epoch, k, total: 1 / math.sqrt(k + 1), {"clock": "updates"}),
 }
-GROWING = {
-    **{f"(iii) {eta}": (growing_rate(eta), DOUBLING) for eta in (2, 5, 10)},
+# (iii): η/η_1 grows every 30 epochs.
+GROWING: dict[str, tuple[Callable[[int], float], dict[float, int]]] = {
+    **{
+        f"(iii) {eta}": (lambda epoch, x=eta: grown(epoch // 30, x), DOUBLING) for eta in (2, 5, 10)
+    },
     **{f"(iv) {eta}": (warm_rate(eta, cosine=False), DOUBLING) for eta in (2, 5, 10)},
     **{f"(iv) {eta} cosine": (warm_rate(eta, cosine=True), DOUBLING) for eta in (2, 5, 10)},
-    "(iii) b × 3": (
-        growing_rate(2, 1.5),
-        {k / 10: size_in(30 * k, 3, 4096) for k in range(10)},
-    ),
-    "(iii) b × 4": (
-        growing_rate(2, 1.9),
-        {k / 10: size_in(30 * k, 4, 4096) for k in range(10)},
-    ),
+    "(iii) b × 3": (lambda epoch: grown(epoch // 30, 2, 1.5), growing_sizes(3)),
+    "(iii) b × 4": (lambda epoch: grown(epoch // 30, 2, 1.9), growing_sizes(4)),
 }
 
 
@@ -198,7 +185,7 @@ def test_the_schedules_of_umeda_and_iiduka_are_theirs(name: str) -> None:
     batch_size = arguments["batch_size"]
     sizes = [batch_size] * EPOCHS
     if isinstance(batch_size, dict):
-        sizes = [batch_size[epoch // INTERVAL / 10] for epoch in range(EPOCHS)]
+        sizes = [batch_size[epoch // 30 / 10] for epoch in range(EPOCHS)]
     updates = [math.ceil(N / b) for b in sizes]
     plan = igo.plan(n=N, epochs=EPOCHS, **arguments)
     assert [plan.batches_of_epoch(epoch + 1) for epoch in range(EPOCHS)] == updates
@@ -212,30 +199,23 @@ def test_the_schedules_of_umeda_and_iiduka_are_theirs(name: str) -> None:
         made_updates += count
 
 
-@pytest.mark.parametrize("curve", ["cosine", "linear", "diminishing"])
-def test_a_clock_of_updates_is_that_of_pytorchs_schedulers(curve: str) -> None:
-    """Stepped after each update; those of a warm-up are not counted."""
-    arguments: dict[str, Any] = {"batch_size": {0: 10, 0.25: 20, 0.5: 40}, "samples": 4000}
-    plan = igo.plan(rate=curve, clock="updates", learning_rate=0.3, **arguments)
-    total = plan.updates
-    factor = {
-        "cosine": lambda k: (1 + math.cos(math.pi * k / total)) / 2,
-        "linear": lambda k: 1 - k / total,
-        "diminishing": lambda k: 1 / math.sqrt(k + 1),
-    }[curve]
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    for number in range(1, total + 1):
-        eta = optimizer.param_groups[0]["lr"]
-        assert plan.at(number).learning_rate == pytest.approx(eta, rel=1e-12)
-        optimizer.step()
-        scheduler.step()
-    warm = igo.plan(rate=curve, clock="updates", warmup_samples=105, **arguments)
-    rates = [warm.at(number).learning_rate for number in (1, 10, 11, 12)]
-    assert rates == pytest.approx([10 / 105, 100 / 105, 1, 1])  # The profile begins after it.
-    for row in plan.rows:
-        numbers = [n for n in range(1, total + 1) if plan.at(n).row == row]
-        mean = math.fsum(plan.at(number).learning_rate for number in numbers) / len(numbers)
+def test_a_clock_of_updates_begins_after_the_warm_up_and_a_row_has_its_mean() -> None:
+    """The curve is 1 in the 11 updates that begin before sample 105, over which η rises."""
+    plan = igo.plan(
+        rate="diminishing",
+        clock="updates",
+        warmup_samples=105,
+        learning_rate=0.3,
+        batch_size={0: 10, 0.25: 20, 0.5: 40},
+        samples=4000,
+    )
+    warming = [0.3 * 10 * number / 105 for number in range(1, 11)]
+    falling = [0.3 / math.sqrt(max(k, 0) + 1) for k in range(-1, plan.updates - 11)]
+    updates = [plan.at(number) for number in range(1, plan.updates + 1)]
+    rates = [update.learning_rate for update in updates]
+    assert rates == pytest.approx([*warming, *falling], rel=1e-12)
+    for row in plan.rows[1:]:
+        mean = statistics.fmean(update.learning_rate for update in updates if update.row == row)
         assert row.eta_m == pytest.approx(mean, rel=1e-12)
         assert row.phi_m == pytest.approx(mean / 0.3 / math.sqrt(row.b_m / 10), rel=1e-12)
 
