@@ -1,6 +1,5 @@
 """Plans of two curves on a grid, walked update by update, and what the field schedules."""
 
-import itertools
 import math
 import random
 from collections import Counter
@@ -157,12 +156,6 @@ def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
     assert refused < plans / 3
 
 
-def walked(plan: igo.Plan) -> list[tuple[int, float]]:
-    """b and η/η_1 of each update."""
-    updates = (plan.at(number) for number in range(1, plan.updates + 1))
-    return [(update.batch_size, update.learning_rate) for update in updates]
-
-
 @pytest.mark.parametrize(
     ("p", "stages", "epochs", "split", "h"),
     [
@@ -214,25 +207,3 @@ def test_many_short_stages_do_not_keep_the_batch_small() -> None:
     assert "801 updates; 1,536 with b constant" in str(plan)
     with pytest.raises(TypeError):
         plan.after(1.5)  # type: ignore[arg-type]
-
-
-def test_a_ramp_goes_on_from_every_update_on_any_number_of_ranks() -> None:
-    """Each batch is that of one uninterrupted process: its ranks' shares, one by one."""
-    plan = igo.plan("constant", batch_size={0: 6, 0.3: 12, 0.6: 24}, n=60, samples=150)
-
-    def batches_from(update: int, rank: int, ranks: int) -> list[list[int]]:
-        sampler = igo.BatchSampler(plan, range(60), seed=3, rank=rank, ranks=ranks)
-        sampler.updates, batches = update, []
-        for _ in sampler.epochs():
-            for batch in sampler:
-                sampler.advance()
-                batches.append(batch)
-        return batches
-
-    batches = batches_from(0, 0, 1)
-    assert [len(batch) for batch in batches] == [b for b, _ in walked(plan)]
-    for update in range(plan.updates):
-        for ranks in (1, 2, 3):
-            shares = zip(*(batches_from(update, rank, ranks) for rank in range(ranks)), strict=True)
-            joined_batches = [sorted(itertools.chain(*share)) for share in shares]
-            assert joined_batches == [sorted(batch) for batch in batches[update:]]
