@@ -154,7 +154,13 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         # This is a launcher of Hydra's own, maybe in another process.
         overrides = _overrides(hydra_config)
         sys.argv = [script, *overrides, *config_dirs(hydra_config)]  # status.json has it.
-        return _in_launcher(lambda: program(settings, names_of(overrides)), overrides)
+        try:
+            return program(settings, names_of(overrides))
+        except Exception as error:
+            if not told(error):  # It is a mistake of the program, and a pickle loses its traceback.
+                traceback.print_exc()
+            text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
+            raise UserError(text) from None  # The launcher can pickle it.
 
     try:
         main()
@@ -206,17 +212,6 @@ def _refuse_sweeps(hydra_config: HydraConf) -> None:
     for word in hydra_config.overrides.hydra:
         name, _, value = word.partition("=")
         require(name != "hydra/launcher", name, value, "a launcher starts a sweep; add -m")
-
-
-def _in_launcher(run: Callable[[], object], overrides: Sequence[str]) -> object:
-    """Call one run of a sweep; its error names the run, and can be pickled for the launcher."""
-    try:
-        return run()
-    except Exception as error:
-        if not told(error):  # It is a mistake of the program, and a pickle loses its traceback.
-            traceback.print_exc()
-        text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
-        raise UserError(text) from None
 
 
 def config_dirs(hydra_config: DictConfig | HydraConf) -> list[str]:
