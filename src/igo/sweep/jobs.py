@@ -56,7 +56,8 @@ class Composer:
         self._flags = flags  # Each run's command has them, see cli.config_dirs.
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
-        self._composed: dict[tuple[str, ...], bytes] = {}
+        # Unpickled it is a copy, in 0.2 ms.
+        self._composed = cache(lambda *groups: pickle.dumps(compose(config_name, [*groups])))
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
@@ -72,12 +73,10 @@ class Composer:
         if any(override[0] in "+~" for override in overrides):  # Hydra keeps the order of these.
             return compose(self._config_name, list(overrides))
         values = [override for override in overrides if self._is_value(override)]
-        groups = tuple(override for override in overrides if override not in values)
-        # Values come last, as in Hydra, so that they win over the files of the groups.
-        if groups not in self._composed:
-            self._composed[groups] = pickle.dumps(compose(self._config_name, list(groups)))
-        config: DictConfig = pickle.loads(self._composed[groups])  # It is a copy, in 0.2 ms.
+        groups = (override for override in overrides if override not in values)
+        config: DictConfig = pickle.loads(self._composed(*groups))
         try:
+            # Values come last, as in Hydra, so that they win over the files of the groups.
             for value in values:
                 override = self._parse(value)
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)

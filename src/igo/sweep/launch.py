@@ -63,16 +63,10 @@ class Sweep:
         runs = [
             {"run": job.name, "overrides": job.overrides, "label": job.label} for job in self.runs
         ]
-        content = {
-            "name": self.name,
-            "command": command(),
-            "started": now(),
-            "runs": runs,
-            "queue": self.queue,
-        }
+        head = {"name": self.name, "command": command(), "started": now()}
         with writing("runs_dir", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / LIST, content)
+            write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
@@ -84,11 +78,11 @@ class Sweep:
 
 def counts(states: Mapping[str, str]) -> str:
     """``12 finished, 2 running, …``, in the order of STATES, without states that no run has."""
-    values = list(states.values())
+    numbers = Counter(states.values())
     return ", ".join(
-        f"{values.count(state)} {'to go' if state == 'new' else state}"
+        f"{numbers[state]} {'to go' if state == 'new' else state}"
         for state in STATES
-        if state in values
+        if numbers[state]
     )
 
 
