@@ -320,5 +320,5 @@ def options(group: str) -> list[Path]:
 
 def group_names() -> list[str]:
     """All groups, in conf/ and launch/."""
-    parents = {(root, path.parent) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")}
-    return sorted(str(folder.relative_to(root)) for root, folder in parents)
+    files = [path.relative_to(root) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")]
+    return sorted({str(file.parent) for file in files})

@@ -1,7 +1,6 @@
 """Run folders as a table, a row for each."""
 
 import json
-import math
 import os
 import re
 import shlex
@@ -18,7 +17,7 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import Record, read_bytes
+from igo.ground.files import Record, fits, read_bytes
 from igo.runs.folder import read_records, read_status, state_of
 from igo.runs.manifest import COMPUTING
 
@@ -152,15 +151,14 @@ def _typed(name: str, value: Any) -> Any:
     """The value as its column has it; a ValueError if the column cannot hold it."""
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and abs(value) < 2**63
     # An argument of one's own model has no declared type.
-    kind: type = KINDS.get(name) or (type(value) if is_number else str)
+    kind: type = KINDS.get(name) or (type(value) if fits(value, (bool, int, float)) else str)
     if kind is str:
         text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
         text.encode()  # It raises a ValueError for half of a surrogate pair.
         return printable(text)
     number = kind(value)
-    if not math.isfinite(number) or (kind is int and abs(number) >= 2**63):
+    if not fits(number, (kind,)):
         raise ValueError(f"{name} is {number:g}")
     return number
 
