@@ -149,8 +149,7 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
     folders.append(make_run(tmp_path / "again", *grid[0]))  # Seed 0 runs twice.
     summary = table.summarise(grouping.by_setting(reading.read_runs(folders))[1])
     names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
-    assert summary.columns[:7] == [*names, "n", "unfinished", "repeated"]
-    assert sum(summary["repeated"]) == 1
+    assert summary.columns[:6] == [*names, "n", "unfinished"]
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
         *summary.select(names).rows()
     }

@@ -58,8 +58,8 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
         The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
         ``counted`` (finished, and the first run of its seed). The settings in the order of their
         values: ``setting``; each setting that changes a result; ``data``, the name of the user's
-        own file or folder; ``unfinished`` and ``repeated`` (finished runs with a seed that is
-        counted already); ``n`` and the statistics of METRICS over the counted runs.
+        own file or folder; ``unfinished``; ``n`` and the statistics of METRICS over the counted
+        runs.
     """
     runs, settings = _numbered(runs)
     finished = pl.col("state") == "finished"
@@ -75,7 +75,6 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
             .then(pl.lit("own data for each seed"))
             .otherwise(files.first()),
             unfinished=(~finished).sum().cast(pl.Int64),
-            repeated=(finished & ~pl.col("counted")).sum().cast(pl.Int64),
         )
     )
     statistics_of_settings = averaged(runs.filter("counted"), ["setting"], METRICS)

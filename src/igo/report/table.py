@@ -55,7 +55,7 @@ def summarise(settings: DataFrame) -> DataFrame:
     names = differing(settings)
     if FINGERPRINT in names:  # Beside the digests stand the names of the user's files.
         names = ["data", *names]
-    return settings.select(*names, "n", "unfinished", "repeated", *statistics_of(METRICS))
+    return settings.select(*names, "n", "unfinished", *statistics_of(METRICS))
 
 
 def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
