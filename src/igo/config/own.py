@@ -5,7 +5,6 @@
 """
 
 import ast
-import hashlib
 import inspect
 import math
 import pkgutil
@@ -21,6 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from igo.ground.errors import ConfigError, UserError, first_line, nearest, require
+from igo.ground.files import seal_of
 from igo.plans.profiles import PROFILES
 
 # The settings that may be a target, by their groups.
@@ -184,5 +184,5 @@ def digest(call: str) -> str | None:
     """
     with suppress(TypeError, OSError, ImportError, AttributeError):
         file = inspect.getsourcefile(inspect.unwrap(find(call.partition("(")[0])))
-        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()[:10]
+        return seal_of(Path(file or "").read_bytes())[:10]
     return None

@@ -158,10 +158,11 @@ def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
     gamma = kappa / math.sqrt(lam)
     pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
     if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # The noise is constant, and b grows.
-        b_1, n, count = config.batch_size, training_samples(config), schedule.stages or 1
-        largest = min(config.max_batch_size or n, n)
-        sizes = (min(int(b_1 * lam**m * (1 + CLOSE)), largest) for m in range(1, count))
-        schedule.sizes = {0: b_1, **{m / count: b for m, b in enumerate(sizes, 1)}}
+        largest, count = config.max_batch_size or training_samples(config), schedule.stages or 1
+        schedule.sizes = {0: config.batch_size}
+        for m in range(1, count):
+            b_m = int(config.batch_size * lam**m * (1 + CLOSE))
+            schedule.sizes[m / count] = min(b_m, largest)
         schedule.profile, schedule.kappa, schedule.lam = "constant", None, None
         return
     require(

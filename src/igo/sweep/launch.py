@@ -3,7 +3,6 @@
 Its record is RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 """
 
-import hashlib
 import math
 import os
 import shutil
@@ -24,7 +23,7 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
-from igo.ground.files import OBJECT, Record, read_json, write_json, writing
+from igo.ground.files import OBJECT, Record, read_json, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs import loggers
@@ -48,7 +47,7 @@ class Sweep:
 
     def __init__(self, choice: str, runs: Sequence[Job], console: Console) -> None:
         names = sorted(job.name for job in runs)
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        digest = seal_of("\n".join(names).encode())
         self.name = f"{choice}-{digest[:8]}"
         self.runs, self.console = runs, console
         fresh = " without fresh=true" if runs[0].config.fresh else ""
