@@ -260,9 +260,8 @@ def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Pat
 def test_the_table_for_latex_keeps_braces(tmp_path: Path) -> None:
     for sizes in ("16", "{0:16,0.5:32}"):
         record_runs(tmp_path, "schedule=constant", f"batch_size={sizes}", seeds=[0])
-    assert r"b \{0: 16, 0.5: 32\} & 1 &" in report.render(
-        [], read(tmp_path), "", tmp_path, "page.tex"
-    )
+    text = report.render([], read(tmp_path), tmp_path)["settings.tex"].decode()
+    assert r"b \{0: 16, 0.5: 32\} & 1 &" in text
 
 
 DRAWN = np.random.default_rng(0)

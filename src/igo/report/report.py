@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -52,6 +53,7 @@ def run(composed: DictConfig) -> Sequence[Section]:
 
 def write(results: Results, output: Path, margin: float = content.MARGIN) -> Sequence[Section]:
     """Write the page, the figures and the tables into a folder, and print what was found."""
+    results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
     sections = content.compared(results, margin)
     figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
@@ -66,31 +68,19 @@ def write(results: Results, output: Path, margin: float = content.MARGIN) -> Seq
     # A report may be published: names of machines and of folders are left out.
     local_names = ["host", "folder", *(x for x in results.runs.columns if not has_effect(x))]
     files = {
-        "runs.csv": csv_of(_sorted(results.runs).drop(local_names)),
+        "runs.csv": csv_of(results.runs.drop(local_names)),
         "settings.csv": csv_of(results.settings),
         "epochs.csv": csv_of(results.curves),
     }
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
-    html = render(sections, results, command(), output)
-    tex = render(sections, results, "", output, "page.tex")
-    write_output(output, files | {PAGE: html.encode(), "settings.tex": tex.encode()})
+    write_output(output, files | render(sections, results, output))
     print(f"wrote {output / PAGE}")
     return sections
 
 
-def _sorted(runs: pl.DataFrame) -> pl.DataFrame:
-    return runs.sort("setting", "seed", "run", nulls_last=True)
-
-
-def render(
-    sections: Sequence[Section],
-    results: Results,
-    command: str,
-    folder: Path,
-    template: str = "page.html",
-) -> str:
-    """The page; ``command`` makes it again, and run folders are linked from its ``folder``."""
+def render(sections: Sequence[Section], results: Results, folder: Path) -> dict[str, bytes]:
+    """The page and the table for LaTeX, by their names in ``folder``; the page links the runs."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         # A record may hold anything, also a stranger's HTML: only what is made here is Markup.
@@ -112,24 +102,29 @@ def render(
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
     }
     names = labels(results.settings)
-    runs = _sorted(results.runs).to_dicts()
+    runs = results.runs.to_dicts()
     for row in runs:
         run_folder = Path(row["folder"]).resolve()
         row["label"] = names.get(row["setting"], "–")
         # The link is relative, so that page and runs can be moved together.
         row["link"] = f"{quote(os.path.relpath(run_folder, folder.resolve()))}/"
-    return environment.get_template(template).render(
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        sections=sections,
-        settings=[(names[row["setting"]], row) for row in results.settings.to_dicts()],
-        runs=runs,
-        facts=_facts(results),
-        totals=TOTALS,
-        target=results.target,
-        needed=NEEDED,
-        how=_how(results, command),
-        common=constants(results.settings),
-    )
+    values = {
+        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "sections": sections,
+        "settings": [(names[row["setting"]], row) for row in results.settings.to_dicts()],
+        "runs": runs,
+        "facts": _facts(results),
+        "totals": TOTALS,
+        "target": results.target,
+        "needed": NEEDED,
+        "how": _how(results),
+        "common": constants(results.settings),
+    }
+    templates = {PAGE: "page.html", "settings.tex": "page.tex"}
+    return {
+        name: environment.get_template(template).render(values).encode()
+        for name, template in templates.items()
+    }
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:
@@ -161,11 +156,11 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
-def _how(results: Results, command: str) -> dict[str, str]:
+def _how(results: Results) -> dict[str, str]:
     """The rows of “How it was run”; values that differ have their number of runs."""
     runs = results.runs.filter("counted")
     days = runs["started"].drop_nulls().str.head(10).sort()
-    rows = {"This page": command, "Noise level": "; ".join(without_delta(results.settings))}
+    rows = {"This page": command(), "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):
         counts = Counter(runs[name].fill_null("unknown").sort()).most_common()
         texts = [f"{text} ({count} runs)" if len(counts) > 1 else text for text, count in counts]
