@@ -91,8 +91,7 @@ def hydra_program(program: Program, config: Path) -> None:
         sys.stdout.flush()  # Output that cannot be written raises here, not at the exit.
     except (BrokenPipeError, SystemExit) as error:
         # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
-        closed = isinstance(error, BrokenPipeError)
-        if not closed and not isinstance(error.__context__, BrokenPipeError):
+        if BrokenPipeError not in (type(error), type(error.__context__)):
             raise
         # Python flushes stdout once more at the exit, and would print an error about the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -216,9 +215,11 @@ def _refuse_sweeps(hydra_config: HydraConf) -> None:
 
 def config_dirs(hydra_config: DictConfig | HydraConf) -> list[str]:
     """The flags that a command needs to find the files of settings that this one found."""
-    sources = hydra_config.runtime.config_sources
-    typed_sources = (source for source in sources if source.provider == "command-line")
-    return [f"--config-dir={source.path}" for source in typed_sources]
+    return [
+        f"--config-dir={source.path}"
+        for source in hydra_config.runtime.config_sources
+        if source.provider == "command-line"
+    ]
 
 
 def _explained(error: Exception, config: Path) -> UserError:
