@@ -115,7 +115,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"algorithm3": {"H": 1}}, "algorithm3", "it has epsilon, alpha_0, h, final_updates"),
     ("cosine", {"batch_size": None}, "batch_size", "it must be a whole number"),
     ("cosine", {"algorithm3": {"final_updates": -1}}, "final_updates", "[0,"),
-    ("step", {"gamma": 1e-200}, "profile", "δ_3 = 0 δ_1 in stage 3 of 4, and"),
+    ("step", {"gamma": 1e-200}, "profile", "φ is 0 in stage 3 of 4 and must be in (0, 1]; use f"),
     ("graduated", {"p": 0.5, "algorithm3": {"epsilon": 0.1}}, "alpha_0", "with the other one"),
     ("graduated", {"p": 0.5, "algorithm3": {"alpha_0": 2}}, "epsilon", "with the other one"),
     ("graduated", {"p": 0.5, "algorithm3": rounds(0.1, 0.1)}, "epsilon", "= 10,000 stages"),

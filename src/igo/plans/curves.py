@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from igo.plans import batches
 from igo.plans.algorithm3 import lengths_of_stages
 from igo.plans.arguments import Arguments, PlanError
-from igo.plans.profiles import Position, Profile, function, name_of
+from igo.plans.profiles import Position, function, name_of
 from igo.plans.stages import Plan
 
 LEAST, MOST = 1e-300, 1e300  # η, φ or b_1/b outside these could underflow to 0, or overflow.
@@ -91,10 +91,10 @@ CURVES = {
 
 def _values(args: Arguments, argument: str, starts: Sequence[int]) -> list[float]:
     """A curve's value at the start of each stage; ``argument`` is its name in ``plan``."""
-    curve: Profile = function(args.profile)
-    name, parameters = name_of(args.profile), args.own
+    curve, parameters = function(args.profile), args.own
     if argument == "batch_size" and callable(args.sizes):
-        curve, name, parameters = args.sizes, name_of(args.sizes), {}
+        curve, parameters = args.sizes, {}
+    name = name_of(curve)
     n, warmup, values = args.per_epoch, args.warmup_samples, list[float]()
     by_epochs = not any(start % n for start in (*starts, args.total))  # stages of whole epochs
     for m, start in enumerate(starts, 1):
@@ -140,14 +140,8 @@ def _checked(
         fault = f"{symbol} is {value:g} {place} and must be 1; {cure}"
     elif lowest <= value <= highest:
         return value
-    elif argument == "profile":
-        cure = "use fewer stages or a slower decay"
-        if value > 1:
-            cure = "φ may not rise above φ(0) = 1"
-        fault = (
-            f"its noise level is δ_{position.m} = {value:g} δ_1 {place}, and δ_m/δ_1 must be in"
-            f" (0, 1]; {cure}"
-        )
     else:
         fault = f"{symbol} is {value:g} {place} and must be in {interval}"
+        if value < lowest < 1:
+            fault += "; use fewer stages or a slower decay"
     raise PlanError(argument, name, fault)
