@@ -72,9 +72,8 @@ def stages_of(
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
     if epsilon is None and alpha_0 is None:
-        if stages is None:
-            return max(min(RESOLVED, limit), 1) if depends_on_t and epochs == 1 else epochs
-        return stages
+        resolved = max(min(RESOLVED, limit), 1) if depends_on_t and epochs == 1 else epochs
+        return stages or resolved
     if epsilon is None or alpha_0 is None:
         advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)

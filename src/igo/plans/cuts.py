@@ -39,7 +39,9 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
     """
     starts = [stage.start for stage in stages]
     total, n = args.total, args.per_epoch
-    sizes = [_size_inside(args, stage.share) for stage in stages]
+    # b of a part of an epoch is a multiple where one is asked.
+    whole_sizes = [_size(args, stage.share) for stage in stages]
+    sizes = [size - size % args.batch_multiple or size for size in whole_sizes]
     of_epochs = _batches_of_epochs(args, stages)
     thresholds = args.thresholds
     on_grid = args.n is None and args.batch_multiple > 1  # The last piece, too, is whole batches.
@@ -88,12 +90,6 @@ def _size(args: Arguments, share: float) -> int:
     return int(min(args.batch_size / share * (1 + batches.CLOSE), args.largest))
 
 
-def _size_inside(args: Arguments, share: float) -> int:
-    """b of a stage inside an epoch, which is a multiple where one is asked."""
-    size = _size(args, share)
-    return size - size % args.batch_multiple or size
-
-
 def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
     """k of a whole epoch in each stage; k never grows.
 
@@ -109,9 +105,7 @@ def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
         if args.sizes:
             k = batches.count(n, _size(args, stage.share))
         k = min(max(k, least_k), previous_k)
-        if multiple > 1:
-            larger_ks = range(k, previous_k + 1)
-            k = next((j for j in larger_ks if batches.count(n, j) % multiple == 0), k)
-        ks.append(k)
-        previous_k = k
+        larger_ks = range(k, previous_k + 1)
+        previous_k = next((j for j in larger_ks if batches.count(n, j) % multiple == 0), k)
+        ks.append(previous_k)
     return ks

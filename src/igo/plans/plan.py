@@ -176,7 +176,10 @@ def _plan(args: Arguments) -> Plan:
         p=args.own.get("p"),
         limit=total // args.batch_size,
         epochs=batches.count(total, n) - args.warmup_samples // n,
-        depends_on_t=_depends_on_t(args),
+        # The stages of Algorithm 3 are its own.
+        depends_on_t=args.h is None
+        and not args.final_updates
+        and (callable(args.sizes) or args.profile not in CONSTANT),
     )
     stages = stages_of_curves(args, equal_starts(args, count))
     cut_rows = list(cut(args, stages))
@@ -219,12 +222,6 @@ def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
     plan = _plan(replace(args, warmup_samples=warmup))
     shown = {**plan.arguments, "profile": "another plan"}
     return replace(plan.with_rates(other.rates_in(plan)), arguments=shown)
-
-
-def _depends_on_t(args: Arguments) -> bool:
-    """Whether a curve may change within an epoch; the stages of Algorithm 3 are its own."""
-    is_algorithm_3 = args.h is not None or args.final_updates > 0
-    return not is_algorithm_3 and (callable(args.sizes) or args.profile not in CONSTANT)
 
 
 def _shown(args: Arguments) -> dict[str, Any]:
