@@ -10,11 +10,11 @@ import hashlib
 import math
 import operator
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import accumulate, count, groupby, pairwise, repeat, zip_longest
+from itertools import accumulate, count, groupby, repeat, zip_longest
 from operator import attrgetter, mul
 from typing import Any
 
@@ -159,8 +159,10 @@ class Plan:
         """
         if not 1 <= epoch <= self.epochs:
             raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        end = bisect_right(self.rows, epoch, key=lambda row: row.first_epoch)
-        return self.rows[self._epochs[end - 1][0] : end]
+        first_epoch = attrgetter("first_epoch")
+        end = bisect_right(self.rows, epoch, key=first_epoch)
+        first = bisect_left(self.rows, self.rows[end - 1].first_epoch, key=first_epoch)
+        return self.rows[first:end]
 
     def batches_of_epoch(self, epoch: int) -> int:
         """The number of batches of an epoch, counted from 1.
@@ -185,7 +187,7 @@ class Plan:
         updates_of_row = updates_before - (self._ends[index] - row.updates)
         epochs, batch = divmod(updates_of_row, row.batches)
         epoch = row.first_epoch + epochs
-        _, batches_before, total = self._epochs[index]
+        batches_before, total = self._epochs[index]
         low, high = batches.bounds(row.samples, row.batches, batch)
         rate = self.learning_rate * self.rates[updates_before] if self.rates else row.eta_m
         samples_after = (epoch - 1) * self.n + row.start + high
@@ -296,15 +298,12 @@ class Plan:
 
     # These are cached because each update asks for them.
     @cached_property
-    def _epochs(self) -> list[tuple[int, int, int]]:
-        """For each row: its epoch's first row, and the epoch's batches before it and in all."""
-        firsts = [index for index, row in enumerate(self.rows) if not row.start]
-        epochs: list[tuple[int, int, int]] = []
-        for start, end in pairwise([*firsts, len(self.rows)]):
-            batches_before = [0, *accumulate(row.batches for row in self.rows[start:end])]
-            epochs += [
-                (start, batches_done, batches_before[-1]) for batches_done in batches_before[:-1]
-            ]
+    def _epochs(self) -> list[tuple[int, int]]:
+        """For each row: its epoch's batches before it, and in all."""
+        epochs: list[tuple[int, int]] = []
+        for _, rows_of_epoch in groupby(self.rows, attrgetter("first_epoch")):
+            *batches_before, total = accumulate((row.batches for row in rows_of_epoch), initial=0)
+            epochs += [(batches_done, total) for batches_done in batches_before]
         return epochs
 
     @cached_property
