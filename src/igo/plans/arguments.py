@@ -190,11 +190,11 @@ def checked(algorithm3: Algorithm3 | None, of_profile: Named, **values: Any) -> 
     _check_names(profile, profile_values, [*values, *notes])
     plain = {name: _plain(name, value, RULES.get(name)) for name, value in values.items()}
     # An argument without a range is for your own profile as it is.
-    for name in profile_values.keys() & notes.keys():
+    for name, value in profile_values.items():
         if choices := notes[name].choices:
-            _check_choice(name, profile_values[name], choices)
+            _check_choice(name, value, choices)
         else:
-            profile_values[name] = _plain(name, profile_values[name], notes[name].rule)
+            profile_values[name] = _plain(name, value, notes[name].rule)
     arguments = Arguments(**plain, own=profile_values)
     _check_together(arguments)
     return arguments
@@ -328,7 +328,7 @@ def _check_together(args: Arguments) -> None:
     b_1, b_max, stages = args.batch_size, args.max_batch_size, args.stages
     table, sizes = isinstance(args.sizes, Mapping), [*args.thresholds.values()]
     warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
-    b_stays, has_ratio = args.rate and not args.sizes, args.batch_ratio != 1
+    is_constant, has_ratio = args.rate and not args.sizes, args.batch_ratio != 1
     no_effect = f"under a rate b stays at batch_size={b_1}; leave it out"
     for argument, is_wrong, advice in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
@@ -356,8 +356,8 @@ def _check_together(args: Arguments) -> None:
             f"a size begins after all {total:,} samples of the plan",
         ),
         ("batch_ratio", table and has_ratio, "a table has all sizes; leave it out"),
-        ("batch_ratio", b_stays and has_ratio, no_effect),
-        ("max_batch_size", b_stays and b_max, no_effect),
+        ("batch_ratio", is_constant and has_ratio, no_effect),
+        ("max_batch_size", is_constant and b_max, no_effect),
         (
             "max_batch_size",
             b_max and b_max < max(sizes),
