@@ -16,14 +16,14 @@ def rows_of(kind: str, rows: Sequence[Row], n: int, unit: int) -> tuple[Row, ...
     """The rows of one of CONTROLS, see ``Plan.control``; batches are multiples of ``unit``."""
     if kind == "reversed":
         return linked([*_reversed(rows, n)])
-    first_row = rows[0]
-    eta_1 = first_row.eta_m / first_row.phi_m
-    if kind == "noise":
-        cut_rows = [*_cut(rows, first_row.batches, first_row.samples, unit)]
-        return rated(cut_rows, [row.phi_m for row in cut_rows], eta_1, by_rate=False)
-    updates = sum(row.updates for row in rows)
-    cut_rows = [*_cut(rows, updates, sum(row.epochs * row.samples for row in rows), unit)]
-    return rated(cut_rows, [row.eta_m / eta_1 for row in cut_rows], eta_1, by_rate=True)
+    by_rate, eta_1 = kind == "rate", rows[0].eta_m / rows[0].phi_m
+    updates, samples = rows[0].batches, rows[0].samples
+    if by_rate:
+        updates = sum(row.updates for row in rows)
+        samples = sum(row.epochs * row.samples for row in rows)
+    cut_rows = [*_cut(rows, updates, samples, unit)]
+    levels = [row.eta_m / eta_1 if by_rate else row.phi_m for row in cut_rows]
+    return rated(cut_rows, levels, eta_1, by_rate=by_rate)
 
 
 def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:

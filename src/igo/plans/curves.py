@@ -54,7 +54,7 @@ def stages_of_curves(args: Arguments, starts: Sequence[int]) -> list[Stage]:
     shares = [_on_grid(args, share) for share in accumulate(shares, min)]
     if args.h is not None:
         starts = _lengthened(args, args.h, levels, shares)
-    return [Stage(*stage) for stage in zip(starts, levels, shares, strict=True)]
+    return list(map(Stage, starts, levels, shares))
 
 
 def _on_grid(args: Arguments, share: float) -> float:
@@ -62,9 +62,7 @@ def _on_grid(args: Arguments, share: float) -> float:
     ratio = args.batch_ratio
     if ratio == 1:
         return share
-    power, most = (
-        math.log(x) / math.log(ratio) for x in (1 / share, args.largest / args.batch_size)
-    )
+    power, most = math.log(1 / share, ratio), math.log(args.largest / args.batch_size, ratio)
     # A half is rounded up on every machine.
     return math.pow(ratio, -math.floor(min(power + 0.5, most) + batches.CLOSE))
 
