@@ -47,8 +47,8 @@ class Plan:
     n: int
     learning_rate: float = 1.0
     warmup_samples: int = 0
-    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    rates: Sequence[float] = field(default=(), repr=False, hash=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    rates: Sequence[float] = field(default=(), hash=False)
 
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
@@ -83,19 +83,30 @@ class Plan:
         if len(table) - 1 > MOST_ROWS:
             half = MOST_ROWS // 2
             table = [*table[: half + 1], ("…",) * len(table[0]), *table[-half:]]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in table
+        ]
+        return "\n".join([*lines, self._total()])
+
+    def _total(self) -> str:
+        """The epochs and updates in all, and what the rows do not say."""
+        names = ("profile", "rate", "control", "samples")
+        profile, rate, control, samples = map(self.arguments.get, names)
         epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
         total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
         if self.rates:
             total += ", each with an η of its own, whose mean a row has"
-        elif self._follows_roughly:
+        elif rate and profile not in CONSTANT and self.rows[-1].stage <= FEW_STAGES:
             steps = len([*groupby(self.rows, key=attrgetter("eta_m"))])
             total += f", η in {steps} steps" if steps > 1 else ", η stays η_1"
             total += " (clock='updates', or schedule.clock=updates, gives each update its own)"
-        left_out = (self.arguments.get("samples") or 0) - self.samples
+        left_out = (samples or 0) - self.samples
         if left_out > 0:
             total += f", {left_out:,} samples left out"
-        if kind := self.arguments.get("control"):
-            total += f", control={kind}"
+        if control:
+            total += f", control={control}"
         elif self.rows[-1].phi_m:
             rows_at_b_1 = rows_of("noise", self.rows, self.n, self._unit)
             if (at_b_1 := sum(row.updates for row in rows_at_b_1)) != self.updates:
@@ -105,19 +116,14 @@ class Plan:
         highest = max(self.rates or [row.eta_m / self.learning_rate for row in self.rows])
         if highest > 1 + SAME:
             total += f"; η rises to {highest:.5g} η_1"
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in table
-        ]
-        return "\n".join([*lines, total])
+        return total
 
     __repr__ = __str__  # A notebook shows the table, too.
 
     @property
     def epochs(self) -> int:
         """All epochs; a last part of an epoch, and each full-batch final update, count as one."""
-        return self.rows[-1].epoch_range[-1] if self.rows else 0
+        return self.rows[-1].epoch_range[-1]
 
     @property
     def samples(self) -> int:
@@ -127,13 +133,7 @@ class Plan:
     @property
     def updates(self) -> int:
         """Parameter updates in all."""
-        return self._ends[-1] if self.rows else 0
-
-    @property
-    def _follows_roughly(self) -> bool:
-        """Whether η follows a curve of t in steps that are large."""
-        profile, rate = (self.arguments.get(name) for name in ("profile", "rate"))
-        return bool(rate) and profile not in CONSTANT and self.rows[-1].stage <= FEW_STAGES
+        return self._ends[-1]
 
     @property
     def by_epochs(self) -> bool:
