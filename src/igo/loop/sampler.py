@@ -86,11 +86,11 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
-        length = 0
-        for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch):
-            for size, count in batches.counts(row.samples, row.batches).items():
-                length += count * batches.parts(size, self._micro, self.ranks)
-        return length
+        return sum(
+            count * batches.parts(size, self._micro, self.ranks)
+            for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch)
+            for size, count in batches.counts(row.samples, row.batches).items()
+        )
 
     def __iter__(self) -> Iterator[list[int]]:
         self._epoch, updates = self._next_epoch, self.updates

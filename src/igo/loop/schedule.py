@@ -124,9 +124,8 @@ class Schedule:
             raise TypeError(f"igo.Schedule(optimizer, batches) takes {takes}, not {kinds}")
         self.batches = batches
         self._update: Update | None = None
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                _made_with(group)
+        for group in self._groups:
+            _made_with(group)
         # optimizer.step() is the witness that what is counted is what is trained. The reference is
         # weak, because a schedule that nobody uses any more, such as one of a notebook's cell that
         # ran again, must not speak.
@@ -136,6 +135,10 @@ class Schedule:
         self._pass_end = -1  # updates at the end of the newest pass over schedule(loader)
         self._loaded = math.inf  # updates in a loaded state, until the loop trains
         self._signs: list[RemovableHandle] = []  # hooks that notice gradients
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
     def update(self) -> Update:
@@ -155,8 +158,7 @@ class Schedule:
 
     def get_last_lr(self) -> list[float]:
         """η of the newest update in each parameter group, as from a scheduler of PyTorch's."""
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        return [float(group["lr"]) for group in groups]
+        return [float(group["lr"]) for group in self._groups]
 
     @overload
     def __call__(self, loader: DataLoader[Batch]) -> View[Batch]: ...
@@ -272,8 +274,7 @@ class Schedule:
         # A loop that skips batches by itself would have them counted. Gradients are a sign, too,
         # because an overflow of fp16 leaves out optimizer.step().
         self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
-        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
-        parameters = (p for group in groups for p in group["params"] if p.requires_grad)
+        parameters = (p for group in self._groups for p in group["params"] if p.requires_grad)
         self._signs += [parameter.register_hook(trains) for parameter in parameters]
         # The optimizer's own state may lack these rates, because torch.distributed.checkpoint loads
         # only what a fresh optimizer has.
