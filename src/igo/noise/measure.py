@@ -198,8 +198,7 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     parameters = [*network.parameters()]
     gpus = {p.device.index for p in parameters if p.is_cuda}
     # A forward pass in train mode moves the running statistics of BatchNorm.
-    buffers = [torch.empty_like(buffer) for buffer in network.buffers()]
-    _copy(buffers, network.buffers())
+    buffers = [buffer.clone() for buffer in network.buffers()]
     gradients = [parameter.grad for parameter in parameters]
     random_states = torch.random.fork_rng(devices=[*gpus])
     with torch.inference_mode(mode=False), torch.enable_grad(), random_states, python_generators():
@@ -209,17 +208,10 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            _copy(network.buffers(), buffers)
+            for buffer, saved_buffer in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(saved_buffer)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
-
-
-def _copy(onto: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
-    """Copy into other tensors. Those of one dtype take a GPU one launch, of several one each."""
-    pairs = [*zip(onto, tensors, strict=True)]
-    for dtype in {target.dtype for target, _ in pairs}:
-        pairs_of_dtype = zip(*(pair for pair in pairs if pair[0].dtype is dtype), strict=True)
-        torch._foreach_copy_(*pairs_of_dtype)  # type: ignore[arg-type]
 
 
 def is_sharded(network: nn.Module) -> bool:
