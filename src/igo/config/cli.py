@@ -246,6 +246,11 @@ def _explained(error: Exception, config: Path) -> UserError:
         message = f"{match[2]} is a setting already; leave the + out"
     elif match:
         message = _unknown_setting(match[2], config)
+    elif match := re.search(r"Multiple values for (.+)\. To override", text):
+        message = (
+            f"{match[1]} is chosen already: leave the + out; a file's defaults have"
+            f" override /{match[1]}: OPTION"
+        )
     elif isinstance(error, OmegaConfBaseException):
         return explain(error)
     else:
