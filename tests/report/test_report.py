@@ -248,6 +248,15 @@ def test_constant_noise_lies_at_its_delta(tmp_path: Path) -> None:
         assert point == (pytest.approx(delta), pytest.approx(mean))
 
 
+def test_figures_of_heavy_ball_have_no_formula_of_sgd(tmp_path: Path) -> None:
+    """Its δ has a part from ‖∇f‖, and so another value for each split."""
+    for p, split in ((0.5, 0), (0.5, 1), (1, 1)):
+        record_runs(tmp_path, "optimizer=shb", f"p={p}", f"split={split}", seeds=[0])
+    captions = {name: figure_of(tmp_path, name).caption for name in ("grid", "noise")}
+    assert "√(C²/b" not in captions["noise"]
+    assert "along which η/√b is the same" in captions["grid"]
+
+
 def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Path) -> None:
     (folder,) = record_runs(tmp_path, seeds=[0])
     names = ("delta_measured", "gradient_variance", "gradient_norm", "noise_scale")

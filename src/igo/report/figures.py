@@ -25,7 +25,7 @@ APPLIED = {
     "b_m": "batch size bₘ",
 }
 NOISE = {
-    "delta_planned": "δ = η√(C²/b), C² before training",
+    "delta_planned": "δ planned, C² before training",
     "delta_measured": "δ measured in the last epoch",
     "eta": "learning rate η alone",
 }
@@ -82,8 +82,8 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
         draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
         ax.set(title=APPLIED[metric], xlabel="epoch")
     caption = (
-        f"{_means(table['n'])} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
-        " training; the measured δ takes C² of the gradients that train that epoch. ηₘ makes"
+        f"{_means(table['n'])} The planned δₘ takes C² from before training; the measured δ takes"
+        " C² of the gradients that train that epoch. ηₘ makes"
         " up for the whole number of batches in an epoch, so it varies also where the batch size"
         " carries the whole decay: the more, the fewer the batches."
     )
@@ -122,7 +122,7 @@ def grid(settings: DataFrame, name: str) -> Figure:
     table = table.sort("p", "split")
     caption = (
         f"Means over seeds (n = {in_range(table['n'])}) at the last epoch with 95 % intervals; a"
-        " line for each p, along which δₘ is the same. split = 1 lowers the learning rate alone,"
+        " line for each p, along which η/√b is the same. split = 1 lowers the learning rate alone,"
         " split = 0 raises the batch size alone."
     )
     axes = {"split": "split: share of the decay carried by η"}
