@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import archived
 from omegaconf import OmegaConf
+from recorded import record_runs
 from scipy import stats
 
 from igo.ground.errors import UserError
@@ -93,6 +94,15 @@ def test_the_interval_of_a_median_has_95_per_cent_by_the_order_of_values() -> No
         middle = f"{np.median(range(1, n + 1)):g}"
         interval = f" [{ranks[-1]}, {n + 1 - ranks[-1]}]" if ranks else ""
         assert target.median([*range(n, 0, -1)]) == middle + interval
+
+
+def test_runs_that_are_evaluated_at_other_epochs_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for every, warnings in ((1, 0), (2, 1)):
+        record_runs(tmp_path, "p=1", f"evaluate_every={every}", seeds=[every])
+        results_of(tmp_path, 0.5)
+        assert capsys.readouterr().err.count("differ in evaluate_every") == warnings
 
 
 @pytest.mark.parametrize("program", [report, table])

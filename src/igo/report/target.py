@@ -9,7 +9,7 @@ import polars as pl
 from polars import DataFrame
 from scipy.special import bdtr
 
-from igo.ground.errors import require
+from igo.ground.errors import require, warn
 from igo.ground.numbers import BETWEEN, fault
 from igo.ground.statistics import CONFIDENCE
 from igo.report.differences import number
@@ -29,6 +29,8 @@ def with_target(runs: DataFrame, folders: Sequence[Path], target: float | None) 
     """The runs with NEEDED, of the first evaluation whose test accuracy is ``target`` or higher."""
     if target is None:
         return runs
+    if runs.filter("counted")["evaluate_every"].n_unique() > 1:
+        warn("the runs differ in evaluate_every: who evaluates less often sees the target later")
     rows = []
     for folder, counts in zip(folders, runs["counted"], strict=True):
         hits = (
