@@ -232,7 +232,7 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """What only all epochs together tell; None where an epoch does not tell it."""
+    """What only all epochs together tell; δ is the mean over the epochs that have one."""
     updates, images, eta, b, delta = (
         np.array([record.get(name) for record in records], float)
         for name in ("updates", "samples", "eta_m", "b_m", "delta_measured")
