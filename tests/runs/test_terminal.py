@@ -37,6 +37,15 @@ def test_notes_say_what_the_numbers_do_not() -> None:
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
 
 
+@pytest.mark.parametrize("optimizer", ["shb", "adamw"])
+def test_a_plan_has_no_formula_of_another_optimizer(
+    optimizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(f"optimizer={optimizer}")
+    terminal.Terminal().show_plan(config, make_plan(config))
+    assert "√(C²/b)" not in capsys.readouterr().out
+
+
 def test_the_command_that_sends_a_run_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     (folder,) = record_runs(Path("my runs"), "tracking.mode=offline", seeds=[0])
     config = read_config(folder / "config.yaml")

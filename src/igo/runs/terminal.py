@@ -22,7 +22,7 @@ from igo.plans.plan import Plan, notes
 
 HEADING_EVERY = 20  # epochs: a heading shall be in sight
 RELATIVE = (
-    "φ_m is η/√b relative to its start, as planned; δ = η√(C²/b) also changes with C², as the model"
+    "φ_m is η/√b relative to its start, as planned; the noise also changes with C², as the model"
     " learns"
 )
 SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
