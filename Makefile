@@ -122,8 +122,8 @@ mutants: $(READY)-dev  ## mutation tests of plans, loop, noise, checkpoint and c
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
-study: setup  ## write results/rows.yaml, and the tables and figures of README.md and results/, from results/records
-	$(BIN)/python -m lab.study rows
+study: setup  ## write the tables and figures of README.md and results/ from results/records
+	$(BIN)/python -m lab.study pages
 
 docs: $(READY)-dev  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)

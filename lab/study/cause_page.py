@@ -17,8 +17,7 @@ from lab.study import cause
 from lab.study import judged as judgement
 from lab.study.cause import BEST, LEAST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
 from lab.study.design import Record, Runs
-from lab.study.judged import Claim, ends
-from lab.study.rows import MARGIN
+from lab.study.judged import MARGIN, Claim, ends
 
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (

@@ -17,7 +17,7 @@ from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, fewer_updates, table
 from lab.study.design import RECORDS, Record, Runs
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
-from lab.study.rows import MARGIN
+from lab.study.judged import MARGIN
 
 REFERENCE = "cosine"
 LONGEST = LENGTHS[-1]

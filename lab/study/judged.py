@@ -14,6 +14,8 @@ from lab.figures import forests
 from lab.study import table
 from lab.study.design import Record
 
+MARGIN = 0.5  # points of test accuracy, within which arms are equal
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -27,13 +29,40 @@ class Claim:
         """The differences of the first endpoint."""
         return next(iter(self.differences.values()))
 
+    @property
+    def columns(self) -> Record:
+        """The means with their intervals, as columns of a CSV."""
+        columns: Record = {}
+        for end, differences in self.differences.items():
+            mean = mean_of(differences)
+            columns |= {end: mean.value, f"{end}_low": mean.low, f"{end}_high": mean.high}
+        return columns
+
 
 def ends(records: Sequence[Record], endpoint: str) -> Array:
     """What the runs of an arm came to, seed by seed."""
     return np.array([record[endpoint] for record in records])
 
 
-def tested(claims: Sequence[Claim], margin: float) -> list[Pair]:
+def claim(
+    name: str,
+    records: Sequence[Record],
+    rival_records: Sequence[Record],
+    endpoints: Mapping[str, str],
+) -> Claim:
+    """An arm less another, over the seeds that both have: the first ones.
+
+    ``endpoints`` are fields of the records, by what a table calls them.
+    """
+    n = min(len(records), len(rival_records))
+    differences = {
+        end: ends(records[:n], field) - ends(rival_records[:n], field)
+        for end, field in endpoints.items()
+    }
+    return Claim(name, differences)
+
+
+def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
     """The tests, adjusted by Holm over all claims; equal is within ±margin."""
     return adjusted([pair(claim.judged, margin) for claim in claims])
 

@@ -16,8 +16,7 @@ from igo.ground.statistics import Array, mean_of
 from lab.figures import drawn, forests
 from lab.study import judged, records, table
 from lab.study.design import Job, Record, Runs
-from lab.study.judged import Claim, ends
-from lab.study.rows import MARGIN
+from lab.study.judged import MARGIN, Claim, ends
 
 SEEDS = range(40)
 RATE = 0.8  # η_1, tuned

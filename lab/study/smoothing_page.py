@@ -13,8 +13,7 @@ from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
 from lab.study.cause_page import WORDS
 from lab.study.design import Record, Runs
-from lab.study.judged import Claim, ends
-from lab.study.rows import MARGIN
+from lab.study.judged import MARGIN, Claim, ends
 from lab.study.smoothing import ABSOLUTE, BATCHES, LEAST, SMOOTHED, STUDY, UPDATES
 
 ENDPOINTS = ("fresh", "annealed")

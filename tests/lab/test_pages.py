@@ -24,14 +24,14 @@ MANY_RUNS = (path, fewer_updates_page)
 
 
 @pytest.mark.parametrize(
-    "page",
+    ("name", "page"),
     [
-        pytest.param(page, marks=[pytest.mark.slow] if page in MANY_RUNS else [])
-        for page in program.PAGES
+        pytest.param(name, page, marks=[pytest.mark.slow] if page in MANY_RUNS else [])
+        for name, page in program.PAGES.items()
     ],
 )
-def test_the_pages_show_the_archives(page: Any, tmp_path: Path) -> None:
-    records, name = page.STUDY.archived(), page.STUDY.name
+def test_the_pages_show_the_archives(name: str, page: Any, tmp_path: Path) -> None:
+    records = page.STUDY.archived()
     if text := page.summary(records):
         assert between((ROOT / "results" / f"{name}.md").read_text()) == text
         for file, table in page.TABLES.items():

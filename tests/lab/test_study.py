@@ -1,7 +1,9 @@
-"""The studies on CIFAR-100: their rows, their records, and how their seeds are trained."""
+"""The studies on CIFAR-100: their images, their records, and how their seeds are trained."""
 
 import json
 import pickle
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,60 +21,24 @@ from trained import loaded
 from igo.ground.seeds import derive_seed, generator
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import design, ends, methods, records, rows, table
-from lab.study.design import ROOT, Record
-
-Row = dict[str, Any]
+from lab.study import cifar100, design, ends, records
+from lab.study.design import Job, Record, Runs, Study
 
 
-@pytest.fixture(scope="module")
-def runs() -> dict[str, Record]:
-    return {**records.of_archive("cifar100_many"), **records.of_archive("cifar100_few")}
-
-
-@pytest.fixture(scope="module")
-def study() -> list[Row]:
-    return [row for row in rows.read() if row["found"]]
-
-
-@pytest.mark.slow
-def test_the_rows_are_what_the_records_come_to(runs: dict[str, Record]) -> None:
-    """Which `make study` would write."""
-    filled_rows = rows.read()
-    rows.fill(filled_rows, runs)
-    for row, expected in zip(rows.read(), filled_rows, strict=True):
-        assert (row["found"] or {}).keys() == (expected["found"] or {}).keys()
-        for name, value in (expected["found"] or {}).items():
-            if isinstance(value, float):
-                np.testing.assert_allclose(row["found"][name], value, rtol=1e-4, atol=1e-9)
-            else:
-                assert row["found"][name] == value, (row["row"], name)
-
-
-def test_the_page_shows_the_rows(runs: dict[str, Record]) -> None:
-    all_rows = rows.read()
-    page, means = (ROOT / "results" / name for name in ("cifar100.md", "cifar100_means.csv"))
-    assert table.between(page.read_text()) == methods.summary(all_rows)
-    assert means.read_text() == methods.means(all_rows, runs)
-
-
-def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: list[Row]) -> None:
+@pytest.mark.parametrize("study", [cifar100.STUDY, cifar100.FEW_STUDY])
+def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: Study) -> None:
     """By the files in the archives; the name of a run has its settings."""
-    for experiment, of_rows in rows.studies(study).items():
-        files = archived(experiment)
-        fingerprints: dict[int, set[str]] = {}
-        for job in of_rows.jobs({}):
-            name, seed = records.name_of(job), job["seed"]
-            if name in files:
-                status = json.loads(files[name]["status.json"])
-                epochs = [json.loads(line) for line in files[name]["metrics.jsonl"].splitlines()]
-                assert status["state"] == "finished"
-                assert epochs[-1]["epoch"] == len(epochs)
-                assert f"\nseed: {seed}\n" in files[name]["config.yaml"]
-                assert "\n  validation: 0.0\n" in files[name]["config.yaml"]
-                fingerprints.setdefault(seed, set()).add(status["data"]["fingerprint"])
-        assert len(fingerprints) == study[-1 if "few" in experiment else 0]["found"]["n"]
-        assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
+    files, fingerprints = archived(study.name), dict[int, set[str]]()
+    for job in study.jobs({}):
+        name, seed = study.key(job), job["seed"]
+        status = json.loads(files[name]["status.json"])
+        epochs = [json.loads(line) for line in files[name]["metrics.jsonl"].splitlines()]
+        assert status["state"] == "finished"
+        assert epochs[-1]["epoch"] == len(epochs)
+        assert f"\nseed: {seed}\n" in files[name]["config.yaml"]
+        assert "\n  validation: 0.0\n" in files[name]["config.yaml"]
+        fingerprints.setdefault(seed, set()).add(status["data"]["fingerprint"])
+    assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
 
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
@@ -145,25 +111,22 @@ METHOD_2 = {
     "batch_size": 16,
     "noise.batches": 2,
 }
-ROW = {
-    "experiment": "cifar100_many",
-    "seeds": 1,
-    "anneal": 0.01,
-    "first": METHOD_2,
-    "second": {**METHOD_2, "order": "reversed"},
-}
+ARMS = {"falling": METHOD_2, "rising": METHOD_2 | {"order": "reversed"}}
+
+
+def jobs(_: Runs) -> Iterator[Job]:
+    yield from ({"arm": arm, "seed": 0} for arm in ARMS)
+
+
+def settings(job: Job) -> dict[str, Any]:
+    return {"experiment": "cifar100_many", **ARMS[job["arm"]], "seed": job["seed"]}
 
 
 class TinyStudy(NamedTuple):
-    """A study of one seed, all records that it reads, and the sizes of its batches in training."""
+    """The runs of a study of one seed, and the sizes of its batches in training."""
 
-    study: design.Study
     runs: dict[str, Record]
     sizes: list[int]
-
-    @property
-    def names(self) -> dict[str, str]:
-        return {rows.title(job): records.name_of(job) for job in self.study.jobs({})}
 
 
 @pytest.fixture(scope="module")
@@ -185,51 +148,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
         patched.chdir(place)
         (place / "data").mkdir()
         write_npz(place / "data" / "cifar100.npz", n=200, shape=(8, 8, 3), test=200)
-        study = rows.studies([ROW])["cifar100_many"]
+        study = records.study("tiny", jobs, settings, [0], itemgetter("arm"), anneal=0.01)
         study.run()
         study.run()
-        return TinyStudy(study, study.read(), sizes)
+        arms = study.arms(study.read())
+    return TinyStudy({arm: run for arm, [run] in arms.items()}, sizes)
 
 
 def test_an_arm_is_trained_once_and_measured_before_and_after_the_anneal(tiny: TinyStudy) -> None:
     # Two batches measure C² before training, and 14 of an arm are twins.
     assert tiny.sizes == 2 * ([16] * (2 + 60 + 14) + [32] * 4)
     columns = {"anew_log_loss", "annealed_accuracy", "commit", "changes", "time"}
-    for name in tiny.names.values():
-        assert tiny.runs[name].keys() >= columns
+    assert all(tiny.runs[arm].keys() >= columns for arm in ARMS)
 
 
 def test_the_reversed_arm_differs_in_its_order_alone(tiny: TinyStudy) -> None:
-    falling, rising = (
-        pl.DataFrame(tiny.runs[tiny.names[arm]]["epochs"])
-        for arm in ("Method 2", "Method 2 reversed")
-    )
+    falling, rising = (pl.DataFrame(tiny.runs[arm]["epochs"]) for arm in ARMS)
     same_columns = ("stage", "updates", "reference_variance")
     assert falling.select(same_columns).equals(rising.select(same_columns))
     assert not falling["train/loss"].equals(rising["train/loss"])
     etas, etas_of_reversed = falling["eta_m"].to_list(), rising["eta_m"].to_list()
     assert etas == etas_of_reversed[::-1] == sorted(etas, reverse=True)
     assert etas != etas_of_reversed
-
-
-def test_a_seed_with_all_arms_is_whole_and_is_judged(
-    tiny: TinyStudy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """By the command with other seeds, of which some are there."""
-    study, runs, _ = tiny
-    assert len(study.whole_seeds(runs)[0]) == 2
-    name = tiny.names["Method 2"]
-    assert not study.whole_seeds({name: runs[name]})
-    claim = {"endpoint": "anew_accuracy", "test": "compare", "claim": "falls", "family": ""}
-    monkeypatch.setattr(rows, "read", lambda: [ROW | claim])
-    monkeypatch.setattr(design.Study, "run", lambda _: None)
-    other_runs = {
-        records.name_of({**job, "seed": seed}): runs[records.name_of(job)]
-        for job in study.jobs({})
-        for seed in (100, 101)
-    }
-    monkeypatch.setattr(design.Study, "read", lambda _: other_runs)
-    for n, start, cell in (("3", "100", "| claim, 2 seeds |"), ("2", "102", "not judged")):
-        monkeypatch.setattr("sys.argv", ["study", "seeds", "cifar100_many", start, n])
-        program.main()
-        assert cell in capsys.readouterr().out

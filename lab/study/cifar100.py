@@ -1,0 +1,155 @@
+"""The study of results/cifar100.md: Methods 1 to 4 in many passes over images, and in few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from igo.ground.statistics import reach
+from igo.report.comparison import Pair
+from igo.report.draw import plain_log
+from lab.figures import COLOURS, drawn
+from lab.study import judged, records
+from lab.study.design import Job, Record, Runs, Study
+from lab.study.judged import MARGIN, Claim, claim, ends
+
+RATE, ANNEAL = 0.8, 0.08  # η_1, tuned; η of the anneal
+ARMS: dict[str, dict[str, Any]] = {
+    **{f"Method {m}": {"schedule": f"method{m}", "learning_rate": RATE} for m in "1234"},
+    "Method 2 reversed": {"schedule": "method2", "order": "reversed", "learning_rate": RATE},
+}
+ENDPOINTS = {  # what the CSVs call them; a loss is 100 ln of the test loss
+    "running": "end_accuracy",
+    "augmented": "anew_augmented_accuracy",
+    "averaging": "averaging",
+    "plain": "anew_accuracy",
+    "augmented, annealed": "annealed_augmented_accuracy",
+    "plain, annealed": "annealed_accuracy",
+    "loss": "anew_log_loss",
+    "loss, annealed": "annealed_log_loss",
+    "train loss": "end_train_loss",
+}
+DRAWN = {
+    "running statistics": "end_accuracy",
+    "fresh, augmented images": "anew_augmented_accuracy",
+    "fresh, plain images": "anew_accuracy",
+}
+FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100.png)\n"
+Arms = Mapping[str, Sequence[Record]]  # seed by seed
+Family = tuple[str, tuple[tuple[str, str], ...]]  # an endpoint, and arms beside their rivals
+ABOVE = (
+    ("Method 2", "Method 1"),
+    ("Method 3", "Method 1"),
+    ("Method 4", "Method 1"),
+    ("Method 2", "Method 2 reversed"),
+)
+EQUAL = (("Method 3", "Method 2"), ("Method 4", "Method 2"))
+SHOWN: tuple[Family, ...] = (("plain", ABOVE), ("plain", EQUAL), ("plain, annealed", ABOVE))
+JUDGED = (*SHOWN, ("loss", ABOVE), ("loss, annealed", ABOVE))
+
+
+def study(name: str, n: int) -> Study:
+    """The study of an experiment: all arms of a seed, and then those of the next."""
+
+    def jobs(_: Runs) -> Iterator[Job]:
+        for seed, arm in product(range(n), ARMS):
+            yield {"arm": arm, "seed": seed}
+
+    def settings(job: Job) -> dict[str, Any]:
+        return {"experiment": name, **ARMS[job["arm"]], "seed": job["seed"]}
+
+    return records.study(name, jobs, settings, range(n), itemgetter("arm"), ANNEAL)
+
+
+STUDY, FEW_STUDY = study("cifar100_many", 8), study("cifar100_few", 3)
+
+
+def regimes(runs: Runs) -> dict[str, Arms]:
+    """The arms of both regimes."""
+    few_runs = FEW_STUDY.archived()
+    return {"many passes": STUDY.arms(runs), "few passes": FEW_STUDY.arms(few_runs)}
+
+
+def tested(arms: Arms, families: Iterable[Family]) -> list[tuple[Claim, Pair]]:
+    """Differences and what the seeds say of them; p is adjusted in each family."""
+    tests: list[tuple[Claim, Pair]] = []
+    for endpoint, pairs in families:
+        end = {"difference": ENDPOINTS[endpoint]}
+        claims = [
+            claim(f"{endpoint}: {arm} − {rival}", arms[arm], arms[rival], end)
+            for arm, rival in pairs
+        ]
+        margin = 1.0 if "loss" in endpoint else MARGIN
+        tests += zip(claims, judged.tested(claims, margin), strict=True)
+    return tests
+
+
+def means(runs: Runs) -> str:
+    """Means over the seeds, as CSV."""
+    lines = []
+    for regime, arms in regimes(runs).items():
+        for arm, of_arm in arms.items():
+            updates = of_arm[0]["epochs"][-1]["updates"]
+            line = {"regime": regime, "seeds": len(of_arm), "arm": arm, "updates": updates}
+            for endpoint, field in ENDPOINTS.items():
+                line[endpoint] = ends(of_arm, field).mean() if field in of_arm[0] else None
+            lines.append(line)
+    return pl.DataFrame(lines).write_csv(float_precision=2)
+
+
+def differences(runs: Runs) -> str:
+    """All differences, and the verdicts of those that are judged, as CSV."""
+    lines = []
+    for regime, arms in regimes(runs).items():
+        measured = [name for name, field in ENDPOINTS.items() if field in arms["Method 1"][0]]
+        for family in product(measured, (ABOVE, EQUAL)):
+            is_judged = regime == "many passes" and family in JUDGED
+            for difference, test in tested(arms, [family]):
+                line: Record = {"regime": regime, "claim": difference.name, **difference.columns}
+                line |= {"p": test.p_holm, "p_equal": test.p_equal_holm}
+                lines.append(line | {"verdict": test.verdict if is_judged else None})
+    return pl.DataFrame(lines).write_csv(float_precision=4)
+
+
+def summary(runs: Runs) -> str:
+    """The figure, and the claims by accuracy."""
+    claims, tests = zip(*tested(STUDY.arms(runs), SHOWN), strict=True)
+    verdicts = [test.verdict for test in tests]
+    return f"{FIGURE}\n{judged.shown(claims, tests, verdicts, equality=False)}"
+
+
+def draw(runs: Runs, path: Path) -> None:
+    """The differences by endpoint, and accuracy and η/√b by epoch, of many passes."""
+    arms = STUDY.arms(runs)
+    n = len(arms["Method 1"])
+    with drawn(path, 3.2, 2.8, 2.8) as (forest, accuracy, noise):
+        pairs = [(f"{arm} − {rival}", arms[arm], arms[rival]) for arm, rival in ABOVE]
+        judged.forest(forest, [claim(*pair, DRAWN) for pair in pairs])
+        forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
+        for (arm, of_arm), colour in zip(arms.items(), COLOURS, strict=False):
+            epochs = [
+                epoch["epoch"]
+                for epoch in of_arm[0]["epochs"]
+                if epoch["test/accuracy"] is not None
+            ]
+            y = 100 * np.array(
+                [[run["epochs"][i - 1]["test/accuracy"] for i in epochs] for run in of_arm]
+            )
+            mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
+            accuracy.plot(epochs, mean, color=colour, lw=1.3, label=arm)
+            accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+            levels = [epoch["eta_m"] / epoch["b_m"] ** 0.5 for epoch in of_arm[0]["epochs"]]
+            noise.step(range(1, len(levels) + 1), levels, color=colour, lw=1.3, where="mid")
+        accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
+        accuracy.legend()
+        noise.set(xlabel="epoch", ylabel="η/√b", yscale="log")
+        plain_log(noise.yaxis)
+
+
+TABLES = {"cifar100_means.csv": means, "cifar100_differences.csv": differences}
