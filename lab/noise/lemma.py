@@ -30,10 +30,11 @@ from igo.train.on_device import Batch
 from igo.train.record import Progress, Training
 
 Row = dict[str, Any]
+DRAWS = 1000  # mini-batches drawn for each b
 BATCHES = 48  # independent ones of each b, under BatchNorm in train mode
 
 
-def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
+def lemma(config: Config) -> tuple[int, dict[str, list[Row]]]:
     """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses.
 
     Returns n, and the tables by name.
@@ -44,7 +45,7 @@ def lemma(config: Config, draws: int) -> tuple[int, dict[str, list[Row]]]:
     gram = centred_gram(sample_gradients(training.network.eval(), batches))
     random = np.random.default_rng(config.seed)
     rows = [
-        lemma_row(gram, sampling, b, draws, random)
+        lemma_row(gram, sampling, b, random)
         for sampling in ("with_replacement", "independent")
         for b in batch_sizes(n)
     ]
@@ -131,19 +132,16 @@ def batch_sizes(n: int) -> list[int]:
     return sorted({round(2 ** (k / 2)) for k in steps} | {round(0.75 * n), round(0.9 * n), n})
 
 
-def lemma_row(
-    gram: Array, sampling: str, batch_size: int, draws: int, random: np.random.Generator
-) -> Row:
+def lemma_row(gram: Array, sampling: str, batch_size: int, random: np.random.Generator) -> Row:
     """One b: the mean over draws, and the value that the lemma gives."""
     n = len(gram)
     variance = float(np.trace(gram)) / n  # C²
-    counts = draw_counts(sampling, n, batch_size, draws, random)
+    counts = draw_counts(sampling, n, batch_size, DRAWS, random)
     mean = statistics.mean_of(squared_noise(gram, counts, batch_size))
     factor = 1.0 if sampling == "with_replacement" else finite_factor(batch_size, n)
     return {
         "sampling": sampling,
         "b": batch_size,
-        "draws": draws,
         "mean": mean.value,
         "low": mean.low,
         "high": mean.high,
@@ -214,7 +212,6 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     distance = statistics.mean_of(squares)
     return {
         "b": batch_size,
-        "batches": len(gradients),
         "c2": noise.variance,
         "c2_low": noise.variance_interval[0],
         "c2_high": noise.variance_interval[1],
@@ -222,7 +219,6 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
         "low": distance.low,
         "high": distance.high,
         "bias_square": max(squared_gap - variance_of_batch / len(gradients), 0.0),
-        "full_gradient_square": float(full.square().sum()),
     }
 
 
@@ -232,10 +228,6 @@ def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
     slopes = {
         "with replacement": slope([row for row in rows if row["sampling"] == "with_replacement"]),
         "without replacement, divided by (n - b)/(n - 1)": slope(without_replacement, n),
-        "without replacement": slope(without_replacement),
-        "without replacement, b <= n/20": slope(
-            [row for row in without_replacement if row["b"] <= n / 20]
-        ),
     }
     for smallest_b in (2, 32):
         rows_of_large_b = [row for row in batchnorm if row["b"] >= smallest_b]
