@@ -3,8 +3,7 @@
 A run stops after EPOCHS epochs. Then the next epoch is trained REPEATS times from there, each with
 other batches and augmentation, and every pair of its updates has a twin. The mean of C² in all
 twins is the truth. It is compared with C² of the recorded pairs alone, and with what the run would
-have recorded. ``repeats=`` and ``epochs=`` set the two numbers. With ``label_smoothing=`` the loss
-is no plain cross-entropy.
+have recorded. ``repeats=`` and ``epochs=`` set the two numbers.
 """
 
 from __future__ import annotations
@@ -36,13 +35,12 @@ SETTINGS = ("schedule=constant", "tracking=none")
 
 
 class Repeat(NamedTuple):
-    """A repetition of the epoch: C² and ‖∇f‖² of all twins, C² of the recorded pairs alone.
+    """A repetition of the epoch: C² of all twins, and of the recorded pairs alone.
 
     ``recorded`` is what the run would have recorded, with so many ``twins`` of its own.
     """
 
     variance: float
-    square: float
     alone: float
     recorded: Noise
     twins: int
@@ -64,14 +62,13 @@ class Checked(measure.Pairs):
         squares = np.square(norms).reshape(2, len(self._pairs), 3, -1).sum(axis=3)
         sizes = np.array(self._sizes[: 2 * len(self._pairs)], dtype=float).reshape(-1, 2)
         variances = squares[..., 2] / (1 / sizes).sum(axis=1)
-        square = (squares[1] @ [0.5, 0.5, -0.5]).mean()
         alone, truth = variances[0][self._recorded].mean(), variances[1].mean()
         self._pairs = [self._pairs[number] for number in self._recorded]
         self._twins = {self._recorded.index(number): self._twins[number] for number in self._due}
         self._numbers = self._recorded
         recorded, newest = super().noise()
         if recorded:
-            self._repeats.append(Repeat(truth, square, alone, recorded, len(self._due)))
+            self._repeats.append(Repeat(truth, alone, recorded, len(self._due)))
         return recorded, newest
 
 
@@ -108,50 +105,38 @@ def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
 
 
 def cells(repeats: list[Repeat]) -> dict[str, str]:
-    """The cells of a table, by their heads."""
-    truth, square, alone = np.array([repeat[:3] for repeat in repeats]).mean(axis=0)
-    records = [repeat.recorded for repeat in repeats]
-    variances = np.array([noise.variance for noise in records])
-    squares = np.array([noise.gradient_square for noise in records])
-    intervals = [noise.variance_interval for noise in records]
-    widths = [np.log(ends[1] / ends[0]) for ends in intervals if ends]
-    own = [np.log(repeat.recorded.variance / repeat.variance) for repeat in repeats]
-    return {
-        "pairs": f"{records[0].batches}",
-        "twins": f"{repeats[0].twins}",
-        "C²": f"{truth:.3g}",
-        "pairs alone": f"{alone / truth:.2f}",
-        "recorded": f"{variances.mean() / truth:.2f}",
-        "error of log C²": f"{_rms(np.log(variances / truth)):.3f}",
-        "beside its epoch's": f"{_rms(own):.3f}",
-        "width": f"{np.median(widths):.2f}",
-        "covered": covered(truth, intervals),
-        "‖∇f‖²": f"{square:.3g}",
-        "its error": f"{_rms(squares / square - 1):.2f}",
-        "its covered": covered(square, [noise.square_interval for noise in records]),
+    """The cells of a table, by their heads: means of C² over the truth, then errors of log C².
+
+    An error is the root mean square, beside all twins of the same epoch.
+    """
+    columns = {
+        "pairs alone": np.array([repeat.alone for repeat in repeats]),
+        "recorded": np.array([repeat.recorded.variance for repeat in repeats]),
     }
-
-
-def _rms(errors: Any) -> float:
-    return float(np.sqrt(np.square(errors).mean()))
-
-
-def covered(truth: float, intervals: list[tuple[float, float] | None]) -> str:
-    """How many intervals have the truth."""
-    pairs = [ends for ends in intervals if ends]
-    return f"{sum(low <= truth <= high for low, high in pairs)} of {len(pairs)}"
+    truths = np.array([repeat.variance for repeat in repeats])
+    truth = truths.mean()
+    intervals = [ends for repeat in repeats if (ends := repeat.recorded.variance_interval)]
+    covered = sum(low <= truth <= high for low, high in intervals)
+    errors = {name: np.square(np.log(numbers / truths)) for name, numbers in columns.items()}
+    return {
+        "pairs": f"{repeats[0].recorded.batches}",
+        "twins": f"{repeats[0].twins}",
+        **{name: f"{numbers.mean() / truth:.2f}" for name, numbers in columns.items()},
+        **{f"error, {name}": f"{squares.mean() ** 0.5:.2f}" for name, squares in errors.items()},
+        "intervals with the truth": f"{covered} of {len(intervals)}",
+    }
 
 
 def main(words: list[str]) -> None:
     """Print the table."""
-    numbers = {"repeats": float(REPEATS), "epochs": float(EPOCHS), "label_smoothing": 0.0}
-    given = dict(word.split("=", 1) for word in words)
-    settings = [word for word in words if word.split("=")[0] not in numbers]
-    numbers |= {name: float(given[name]) for name in numbers if name in given}
-    functional = torch.nn.functional
-    loss = partial(functional.cross_entropy, label_smoothing=numbers["label_smoothing"])
-    with mock.patch.object(functional, "cross_entropy", loss):
-        row = cells(measured(settings, int(numbers["repeats"]), int(numbers["epochs"])))
+    numbers, settings = {"repeats": REPEATS, "epochs": EPOCHS}, []
+    for word in words:
+        name, _, setting = word.partition("=")
+        if name in numbers:
+            numbers[name] = int(setting)
+        else:
+            settings.append(word)
+    row = cells(measured(settings, **numbers))
     for line in (row, ["---"] * len(row), row.values()):
         print(f"| {' | '.join(line)} |")
 
