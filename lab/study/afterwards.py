@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
@@ -12,9 +12,8 @@ import numpy as np
 
 import igo
 from igo.config.load import make_plan
-from igo.ground.statistics import Array
 from igo.plans.plan import Plan
-from lab.study import fewer_updates, images, records, table
+from lab.study import fewer_updates, images, judged, records, table
 from lab.study.design import RUNS, Job, Record, Runs, Study, best, search
 from lab.study.fewer_updates import LENGTHS, RATES, TUNED
 
@@ -24,6 +23,7 @@ LENGTH = LENGTHS[-1]
 CONTROL = "√cosine, b = 32"
 SPLIT, SPLIT_RATE = "cosine, split ½", 0.4  # The control has its curve of η.
 REPEATED = (("cosine", 0.2), (SPLIT, SPLIT_RATE))
+ENDPOINTS = {"running": "running", "fresh": "fresh"}
 PARTS = 5  # equal parts of the epochs, of which a record tells
 
 
@@ -87,44 +87,35 @@ def root_cosine(b: int, n: int) -> Plan:
     )
 
 
-def summary(runs: Runs, first: Mapping[str, Mapping[str, Array]]) -> str:
-    """The tables of the page; empty without whole seeds.
-
-    ``first`` has by endpoint and arm the accuracies that the study itself found, seed by seed.
-    """
+def summary(runs: Runs, arms_of_study: Mapping[str, Sequence[Record]]) -> str:
+    """The tables of the page, beside the longest runs of the study; empty without whole seeds."""
     arms = STUDY.arms(runs)
     if not arms:
         return ""
-    found = {name: {end: first[end][name] for end in first} for name in first["running"]}
-    lines = []
+    found, lines = {**arms_of_study}, []
     for (name, rate), of_arm in arms.items():
         named = name + (" again" if (name, rate) in REPEATED else f", η₁ = {rate:g}")
-        found[named] = {end: np.array([record[end] for record in of_arm]) for end in first}
+        found[named] = of_arm
         ended = [record for record in of_arm if "rates" in record]
         rates, delta = (np.mean([record[what] for record in ended]) for what in ("rates", "deltas"))
-        accuracy, updates = found[named]["running"].mean(), ended[0]["updates"]
+        accuracy, updates = judged.ends(of_arm, "running").mean(), ended[0]["updates"]
         costs = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
         lines.append([named, str(len(of_arm)), *costs])
     cosines = ("cosine", "cosine, η₁ = 0.4", "cosine, η₁ = 0.8")
-    n = len(found[cosines[1]]["running"])
-    highest = max(cosines, key=lambda name: found[name]["running"][:n].mean())
+    n = len(found[cosines[1]])
+    highest = max(cosines, key=lambda name: judged.ends(found[name][:n], "running").mean())
     pairs = [(f"{name} again", name) for name, _ in REPEATED]
     pairs += [*itertools.product(cosines[1:], cosines[:1]), (SPLIT, highest), ("Method 3", highest)]
     pairs += [(SPLIT, name) for name in found if name.startswith(CONTROL)]
     differences = []
     for one, other in pairs:
-        n = min(len(found[name]["running"]) for name in (one, other))
-        cells = [
-            table.mean_with_interval(found[one][end][:n] - found[other][end][:n]) for end in first
-        ]
-        differences.append([f"{one} − {other}", str(n), *cells])
-    return "\n".join(
-        [
-            "",
-            table.markdown([f"post hoc, later: {LENGTH} epochs", "n", *first], differences),
-            table.markdown(["differs in", "n", "%", "updates", "Σ η", "mean δ"], lines),
-        ]
-    )
+        difference = judged.claim(f"{one} − {other}", found[one], found[other], ENDPOINTS)
+        cells = [table.mean_with_interval(sample) for sample in difference.differences.values()]
+        differences.append([difference.name, str(len(difference.judged)), *cells])
+    head = [f"post hoc, later: {LENGTH} epochs", "n", *ENDPOINTS]
+    first_table = table.markdown(head, differences)
+    head = ["differs in", "n", "%", "updates", "Σ η", "mean δ"]
+    return f"{first_table}\n{table.markdown(head, lines)}"
 
 
 STUDY = Study("fewer_updates_afterwards", jobs, train, SEEDS, itemgetter("arm", "rate"))

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair
+from igo.ground.statistics import Array
 from igo.report.draw import Looks, label_ends, plain_log
 from lab.figures import COLOURS, drawn
-from lab.study import cause
-from lab.study import judged as judgement
+from lab.study import cause, judged
 from lab.study.cause import BEST, LEAST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
 from lab.study.design import Record, Runs
-from lab.study.judged import MARGIN, Claim, ends
+from lab.study.judged import MARGIN, Claim, claim, ends
 
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
@@ -34,7 +32,7 @@ ESTIMATES = (
     ("smoothed", BEST),
     (BEST, "even"),
 )
-COMPARED = ("fresh", "annealed")
+COMPARED = {"fresh": "fresh", "annealed": "annealed"}
 ENDPOINTS = ("train", "fresh", "running", "annealed")
 WORDS = {  # what the page and the figure call the arms
     "m1": "Method 1",
@@ -59,30 +57,24 @@ def lengths(runs: Runs) -> Iterator[tuple[int, Arms]]:
     yield cause.LONG, LONG_STUDY.arms(runs)
 
 
-def claim(arms: Arms, arm: str, rival: str) -> Claim:
-    """An arm less another, over the seeds that both have: the first ones."""
-    n = min(len(arms[arm]), len(arms[rival]))
-    differences = {end: ends(arms[arm][:n], end) - ends(arms[rival][:n], end) for end in COMPARED}
-    return Claim(f"{WORDS[arm]} − {WORDS[rival]}", differences)
-
-
-def judged(arms: Arms) -> tuple[list[Claim], list[Pair], list[str]]:
-    """The claims, what the seeds say, and the verdicts."""
-    claims = [claim(arms, *names) for names in CLAIMS]
-    tests, verdicts = judgement.tested(claims, MARGIN), []
-    for names, test in zip(CLAIMS, tests, strict=True):
-        verdict = test.verdict
-        if min(ends(arms[name], "train").mean() for name in names) < TRAINED:
-            verdict = "not judged: not trained to the end"
-        if len(arms[names[0]]) < LEAST:
-            verdict = "not judged: too few seeds"
-        verdicts.append(verdict)
-    return claims, tests, verdicts
+def compared(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[Claim]:
+    """Arms less others."""
+    return [
+        claim(f"{WORDS[arm]} − {WORDS[rival]}", arms[arm], arms[rival], COMPARED)
+        for arm, rival in pairs
+    ]
 
 
 def summary(runs: Runs) -> str:
     """The claims."""
-    return "\n".join([judgement.shown(*judged(STUDY.arms(runs)), equality=False), FIGURE])
+    arms = STUDY.arms(runs)
+    claims = compared(arms, CLAIMS)
+    tests = judged.tested(claims, MARGIN)
+    verdicts = [
+        judged.verdict(test, [arms[name] for name in names], LEAST, TRAINED)
+        for names, test in zip(CLAIMS, tests, strict=True)
+    ]
+    return "\n".join([judged.shown(claims, tests, verdicts, equality=False), FIGURE])
 
 
 def tuning(runs: Runs) -> str:
@@ -99,41 +91,26 @@ def estimates(runs: Runs) -> str:
     """All differences, with intervals of 95 %, in CSV."""
     lines = []
     for epochs, arms in lengths(runs):
-        for names in (*CLAIMS, *ESTIMATES):
-            if arms.keys() >= {*names}:
-                difference = claim(arms, *names)
-                line = {
-                    "epochs": epochs,
-                    "difference": difference.name,
-                    "n": len(difference.judged),
-                }
-                for end, mean in zip(
-                    COMPARED, map(mean_of, difference.differences.values()), strict=True
-                ):
-                    line |= {end: mean.value, f"{end}_low": mean.low, f"{end}_high": mean.high}
-                lines.append(line)
+        pairs = [names for names in (*CLAIMS, *ESTIMATES) if arms.keys() >= {*names}]
+        for difference in compared(arms, pairs):
+            line = {"epochs": epochs, "difference": difference.name, "n": len(difference.judged)}
+            lines.append(line | difference.columns)
     return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def means(runs: Runs) -> str:
-    """The mean of each endpoint in %, and when an arm passes 99.5 % in training, in CSV."""
-    lines = []
-    for epochs, arms in lengths(runs):
-        for name, records in arms.items():
-            finite = [record for record in records if record["finite"]]
-            updates = [record["passed"] for record in finite if record["passed"]]
-            lines.append(
-                {
-                    "epochs": epochs,
-                    "arm": WORDS[name],
-                    "n": len(records),
-                    **{end: round(ends(records, end).mean(), 2) for end in ENDPOINTS},
-                    "passed": np.median(updates) if updates else None,
-                    "runs_passed": len(updates),
-                    "not_finite": len(records) - len(finite),
-                }
-            )
-    return pl.DataFrame(lines).write_csv()
+    """The mean of each endpoint in %, in CSV."""
+    lines = [
+        {
+            "epochs": epochs,
+            "arm": WORDS[name],
+            "n": len(records),
+            **{end: ends(records, end).mean() for end in ENDPOINTS},
+        }
+        for epochs, arms in lengths(runs)
+        for name, records in arms.items()
+    ]
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def by_stage(records: Sequence[Record], column: str) -> Array:
@@ -171,7 +148,7 @@ def draw(runs: Runs, file: Path) -> None:
             (judged_axes, CLAIMS, "judged"),
             (estimated_axes, ESTIMATES, "estimates"),
         ):
-            judgement.forest(axes, [claim(arms, *pair) for pair in names])
+            judged.forest(axes, compared(arms, names))
             axes.set_xlabel(f"{kind}: points of test accuracy, 95 %")
         delta_axes.set(ylabel="δ of the step, at the end", yscale="log")
         norm_axes.set(ylabel="‖w‖ at the end")

@@ -13,7 +13,6 @@ import polars as pl
 
 from igo.ground.statistics import reach
 from igo.report.comparison import Pair
-from igo.report.draw import plain_log
 from lab.figures import COLOURS, drawn
 from lab.study import judged, records
 from lab.study.design import Job, Record, Runs, Study
@@ -40,7 +39,7 @@ DRAWN = {
     "fresh, augmented images": "anew_augmented_accuracy",
     "fresh, plain images": "anew_accuracy",
 }
-FIGURE = "![The differences by endpoint; accuracy and η/√b by epoch](cifar100.png)\n"
+FIGURE = "![The differences by endpoint; accuracy by epoch](cifar100.png)\n"
 Arms = Mapping[str, Sequence[Record]]  # seed by seed
 Family = tuple[str, tuple[tuple[str, str], ...]]  # an endpoint, and arms beside their rivals
 ABOVE = (
@@ -125,10 +124,10 @@ def summary(runs: Runs) -> str:
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """The differences by endpoint, and accuracy and η/√b by epoch, of many passes."""
+    """The differences by endpoint, and accuracy by epoch, of many passes."""
     arms = STUDY.arms(runs)
     n = len(arms["Method 1"])
-    with drawn(path, 3.2, 2.8, 2.8) as (forest, accuracy, noise):
+    with drawn(path, 3.2, 2.8) as (forest, accuracy):
         pairs = [(f"{arm} − {rival}", arms[arm], arms[rival]) for arm, rival in ABOVE]
         judged.forest(forest, [claim(*pair, DRAWN) for pair in pairs])
         forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
@@ -144,12 +143,8 @@ def draw(runs: Runs, path: Path) -> None:
             mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
             accuracy.plot(epochs, mean, color=colour, lw=1.3, label=arm)
             accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
-            levels = [epoch["eta_m"] / epoch["b_m"] ** 0.5 for epoch in of_arm[0]["epochs"]]
-            noise.step(range(1, len(levels) + 1), levels, color=colour, lw=1.3, where="mid")
         accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
         accuracy.legend()
-        noise.set(xlabel="epoch", ylabel="η/√b", yscale="log")
-        plain_log(noise.yaxis)
 
 
 TABLES = {"cifar100_means.csv": means, "cifar100_differences.csv": differences}

@@ -31,15 +31,14 @@ def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str,
     """Measure a finished run, with ``rate`` also after an anneal at this η; write after.json."""
     numbers = anew(run, "anew")
     if rate is not None:
-        anneal(run, rate)
+        anneal(run, rate, ANNEAL)
         numbers |= anew(run, "annealed")
     write_atomically(folder / FILE, json.dumps(numbers) + "\n")
     return numbers
 
 
-def anneal(run: Training, rate: float, updates: int | None = None) -> None:
-    """Make updates of plain SGD, by default ANNEAL. All arms of a seed have the same images."""
-    updates = ANNEAL if updates is None else updates
+def anneal(run: Training, rate: float, updates: int) -> None:
+    """Make updates of plain SGD. All arms of a seed have the same images."""
     n, seed = run.data.n, run.config.seed
     optimizer, updates_of_pass = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
     run.network.train()

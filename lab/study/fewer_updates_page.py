@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from igo.ground.statistics import LEVEL, Array, mean_of
-from igo.report.comparison import Pair, adjusted, in_range, p_value, pair
+from igo.ground.statistics import Array, mean_of
+from igo.report.comparison import Pair
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
-from lab.study import afterwards, fewer_updates, table
+from lab.study import afterwards, fewer_updates, judged, table
 from lab.study.design import RECORDS, Record, Runs
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
-from lab.study.judged import MARGIN
+from lab.study.judged import MARGIN, Claim
 
 REFERENCE = "cosine"
 LONGEST = LENGTHS[-1]
@@ -49,11 +49,6 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine, split ½", 80), ("cosine, 0.7 of the epochs", 20)),
     (("cosine, split 0", 80), ("cosine, 0.7 of the epochs", 20)),
 )
-MORE = (  # likewise, in the CSV alone
-    (("Method 3", 80), ("cosine, 0.5 of the epochs", 80)),
-    (("Method 3", 80), ("cosine, b = 32", 80)),
-    (("Method 3", 80), ("Method 1", 80)),
-)
 SECONDS = RECORDS / "fewer_updates_seconds.json"  # seconds of training, in rounds of all arms
 FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
 Arm = tuple[str, int]  # a name and a length
@@ -61,53 +56,40 @@ Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the protocol, family A or B, and what the seeds say."""
+def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[tuple[Claim, Pair]]:
+    """The claims, from the accuracies and the seconds relative to those of cosine.
 
-    family: str
-    first: str
-    second: str
-    differences: Array
-    pair: Pair
-
-    @property
-    def holds(self) -> bool:
-        """A: equal within the margin. B: the first is higher."""
-        if self.family == "A":
-            p = self.pair.p_equal_holm
-            return p is not None and p <= LEVEL
-        return self.pair.verdict == "higher"
-
-
-def judged(accuracies: Ends, ratios: Mapping[str, float]) -> list[Claim]:
-    """The four claims, from the accuracies and the seconds relative to those of cosine."""
-    families: dict[str, list[tuple[str, str]]] = {"A": [], "B": []}
-    for arm, rivals in GROWING.items():
-        nearest = min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
-        families["A"].append((arm, REFERENCE))
-        families["B"].append((arm, nearest))
-    claims = []
-    for family, arms in families.items():
-        margin = MARGIN if family == "A" else None
-        differences = [accuracies[arm] - accuracies[rival] for arm, rival in arms]
-        pairs = adjusted([pair(sample, margin) for sample in differences])
-        for names, sample, test in zip(arms, differences, pairs, strict=True):
-            claims.append(Claim(family, *names, sample, test))
-    return claims
+    A: a growing arm is equal to cosine. B: it is higher than what trains less.
+    """
+    nearest = {
+        arm: min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
+        for arm, rivals in GROWING.items()
+    }
+    tests: list[tuple[Claim, Pair]] = []
+    for family, rivals in (("A", dict.fromkeys(GROWING, REFERENCE)), ("B", nearest)):
+        family_claims = [
+            Claim(f"{family}: {arm} − {rival}", {"difference": accuracies[arm] - accuracies[rival]})
+            for arm, rival in rivals.items()
+        ]
+        pairs = judged.tested(family_claims, MARGIN if family == "A" else None)
+        if family == "A":  # It has no other test than that of equality.
+            pairs = [replace(pair, p_holm=None, detectable=None) for pair in pairs]
+        tests += zip(family_claims, pairs, strict=True)
+    return tests
 
 
-def outcomes(claims: Sequence[Claim]) -> dict[str, str]:
+def outcomes(tests: Sequence[tuple[Claim, Pair]]) -> dict[str, str]:
     """What the protocol calls the outcome of each growing arm."""
-    holds = {(claim.first, claim.family): claim.holds for claim in claims}
-    return {arm: CALLED[holds[arm, "A"], holds[arm, "B"]] for arm in GROWING}
+    verdicts = [test.verdict for _, test in tests]
+    pairs = zip(verdicts[: len(GROWING)], verdicts[len(GROWING) :], strict=True)
+    return {
+        arm: CALLED[a == "equal", b == "higher"] for arm, (a, b) in zip(GROWING, pairs, strict=True)
+    }
 
 
 def ends(arms: Arms, length: int, endpoint: str = "running") -> dict[str, Array]:
     """Accuracy in % by arm: (seeds,)."""
-    return {
-        name: np.array([run[ENDPOINTS[endpoint]] for run in arms[name, length]]) for name in ARMS
-    }
+    return {name: judged.ends(arms[name, length], ENDPOINTS[endpoint]) for name in ARMS}
 
 
 def updates(arms: Arms, name: str, length: int = LONGEST) -> float:
@@ -125,35 +107,37 @@ def seconds() -> dict[str, float]:
 def summary(runs: Runs) -> str:
     """The claims, what they are called, and the arms."""
     arms = STUDY.arms(runs)
-    claims = judged(ends(arms, LONGEST), seconds())
+    tests = claims(ends(arms, LONGEST), seconds())
+    pairs = [pair for _, pair in tests]
     called = [
         f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
-        for arm, name in outcomes(claims).items()
+        for arm, name in outcomes(tests).items()
     ]
-    parts = [_claims(claims), "".join(called), FIGURE, _arms(arms)]
-    ends_of_study = {endpoint: ends(arms, LONGEST, endpoint) for endpoint in ENDPOINTS}
-    post_hoc = afterwards.summary(afterwards.STUDY.archived(), ends_of_study)
-    return "\n".join([*parts, _afterwards(arms)]) + post_hoc
+    post_hoc = [
+        [difference.name, table.mean_with_interval(difference.judged)]
+        for difference in compared(arms, AFTERWARDS)
+    ]
+    longest = {
+        name: [{end: run[field] for end, field in ENDPOINTS.items()} for run in arms[name, LONGEST]]
+        for name in ARMS
+    }
+    return "\n".join(
+        [
+            judged.shown([claim for claim, _ in tests], pairs, [pair.verdict for pair in pairs]),
+            "".join(called),
+            FIGURE,
+            _arms(arms),
+            table.markdown(["post hoc: arm in epochs", "difference, 95 %"], post_hoc),
+            afterwards.summary(afterwards.STUDY.archived(), longest),
+        ]
+    )
 
 
-def _claims(claims: Sequence[Claim]) -> str:
-    lines = []
-    for claim in claims:
-        p = claim.pair.p_equal_holm if claim.family == "A" else claim.pair.p_holm
-        verdict = "equal" if claim.family == "A" else "higher"
-        lines.append(
-            [
-                claim.family,
-                f"{claim.first} − {claim.second}",
-                table.mean_with_interval(claim.differences),
-                p_value(p),
-                verdict if claim.holds else f"not shown {verdict}",
-            ]
-        )
-    seeds = in_range([claim.pair.n for claim in claims])
-    claimed = f"claim, {LONGEST} epochs, {seeds} seeds"
-    head = ["", claimed, "difference, 95 %", "p, Holm", "verdict"]
-    return table.markdown(head, lines)
+def beside_cosine(name: str, accuracies: Ends) -> str:
+    """An arm less cosine."""
+    if name == REFERENCE:
+        return ""
+    return table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
 
 
 def _arms(arms: Arms) -> str:
@@ -161,12 +145,7 @@ def _arms(arms: Arms) -> str:
     lines, seconds_of_arms = [], seconds()
     means = {length: ends(arms, length) for length in LENGTHS}
     for name in ARMS:
-        above = {
-            length: ""
-            if name == REFERENCE
-            else table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
-            for length, accuracies in means.items()
-        }
+        above = {length: beside_cosine(name, of_length) for length, of_length in means.items()}
         cells = [name, f"{arms[name, LONGEST][0]['job']['rate']:g}"]
         cells += [f"{means[LONGEST][name].mean():.2f}", above[LONGEST]]
         cells += [f"{updates(arms, name):,.0f}", f"{seconds_of_arms[name]:.2f}", above[LENGTHS[0]]]
@@ -175,32 +154,16 @@ def _arms(arms: Arms) -> str:
     return table.markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
 
-def _afterwards(arms: Arms) -> str:
-    """The differences that were chosen after the results were known."""
-    lines = []
-    for names, case, rival_case in _pairs(arms, AFTERWARDS):
-        lines.append([names, table.mean_with_interval(_difference(arms, case, rival_case))])
-    return table.markdown(["post hoc: arm in epochs", "difference, 95 %"], lines)
-
-
-def _pairs(arms: Arms, pairs: Sequence[tuple[Arm, Arm]]) -> list[tuple[str, Arm, Arm]]:
-    """What the difference of two arms is called, and the two."""
-    found = []
-    for pair_of_arms in pairs:
-        names = [
-            f"{name.partition(', 0')[0]} in {settings(arms[name, length][0]['job'])['epochs']}"
-            for name, length in pair_of_arms
-        ]
-        found.append((" − ".join(names), *pair_of_arms))
-    return found
-
-
-def _difference(arms: Arms, case: Arm, rival_case: Arm, endpoint: str = "running") -> Array:
-    """An arm less another, seed by seed."""
-    accuracies, other_accuracies = (
-        ends(arms, length, endpoint)[name] for name, length in (case, rival_case)
-    )
-    return accuracies - other_accuracies
+def compared(arms: Arms, pairs: Sequence[tuple[Arm, Arm]]) -> list[Claim]:
+    """Arms less others, by both statistics."""
+    names = {
+        arm: f"{arm[0].partition(', 0')[0]} in {settings(records[0]['job'])['epochs']}"
+        for arm, records in arms.items()
+    }
+    return [
+        judged.claim(f"{names[arm]} − {names[rival]}", arms[arm], arms[rival], ENDPOINTS)
+        for arm, rival in pairs
+    ]
 
 
 def all_arms(runs: Runs) -> str:
@@ -222,21 +185,12 @@ def all_arms(runs: Runs) -> str:
 
 def differences(runs: Runs) -> str:
     """All differences, by both statistics, as CSV."""
-    arms, lines = STUDY.arms(runs), []
-    beside_cosine = [
+    pairs = [
         ((name, length), (REFERENCE, length))
         for length, name in itertools.product(LENGTHS, ARMS)
         if name != REFERENCE
     ]
-    for names, case, rival_case in _pairs(arms, [*beside_cosine, *AFTERWARDS, *MORE]):
-        line: Record = {"difference, arm in epochs": names}
-        for endpoint in ENDPOINTS:
-            mean = mean_of(_difference(arms, case, rival_case, endpoint))
-            ends_of_mean = mean.value, mean.low, mean.high
-            columns = (endpoint, f"{endpoint}_low", f"{endpoint}_high")
-            line |= zip(columns, ends_of_mean, strict=True)
-        lines.append(line)
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    return judged.csv(compared(STUDY.arms(runs), [*pairs, *AFTERWARDS]))
 
 
 def tuning(runs: Runs) -> str:
@@ -260,14 +214,13 @@ def readme(runs: Runs) -> str:
     accuracies = ends(arms, LONGEST)
     lines = []
     for name, (eta, b) in README.items():
-        above = table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
         lines.append(
             [
                 name,
                 eta,
                 b,
                 f"{accuracies[name].mean():.1f} %",
-                "" if name == REFERENCE else above,
+                beside_cosine(name, accuracies),
                 f"{updates(arms, name):,.0f}",
                 f"{seconds()[name]:.2f}",
             ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
@@ -65,6 +66,26 @@ def claim(
 def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
     """The tests, adjusted by Holm over all claims; equal is within ±margin."""
     return adjusted([pair(claim.judged, margin) for claim in claims])
+
+
+def verdict(
+    test: Pair, arms: Sequence[Sequence[Record]], least: int, trained: float, train: str = "train"
+) -> str:
+    """The verdict, or why a claim has none: of so many seeds each arm is to fit its images.
+
+    ``trained`` is the least mean of the field ``train``, the train accuracy in %.
+    """
+    if test.n < least:
+        return "not judged: too few seeds"
+    if min(ends(records, train).mean() for records in arms) < trained:
+        return "not judged: not trained to the end"
+    return test.verdict
+
+
+def csv(claims: Sequence[Claim]) -> str:
+    """The differences with their intervals, as CSV."""
+    lines = [{"difference": claim.name, **claim.columns} for claim in claims]
+    return pl.DataFrame(lines).write_csv(float_precision=2)
 
 
 def shown(

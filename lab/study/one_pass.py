@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +11,6 @@ from operator import itemgetter
 import numpy as np
 
 import igo
-from igo.ground.files import write_atomically
-from igo.runs import manifest
 from lab.study import language
 from lab.study.design import Job, Record, Runs, Scores, Study, best, key, search
 from lab.study.language import SAMPLES
@@ -146,9 +143,9 @@ def scores(
     """The negative test losses of tuning seeds, by the peak of η."""
 
     def of_peak(peak: float) -> list[float] | None:
-        records = [runs.get(key(job_of(arm, curve, peak, beta2, seed))) for seed in seeds]
-        losses = [-record["test"] for record in records if record]
-        return losses if len(losses) == len(records) else None
+        jobs_of_peak = (job_of(arm, curve, peak, beta2, seed) for seed in seeds)
+        losses = STUDY.scores(jobs_of_peak, runs, "test")
+        return losses and [-loss for loss in losses]
 
     return of_peak
 
@@ -243,28 +240,8 @@ def _measuring(runs: Runs) -> list[Job]:
     curve = chosen_curve(runs)
     if curve is None:
         return []
-    write_curve(curve, runs)
     peak = best(curve_peaks(curve, MEASURED, runs)) or 0
     return [job_of(("measured", MEASURED), curve, peak, BETA2, seed) for seed in TUNED]
-
-
-def write_curve(curve: Curve, runs: Runs) -> None:
-    """Fix the curve of η in a file, before any ramp runs."""
-    file = STUDY.folder / "curve"
-    if file.is_file() or not STUDY.folder.is_dir():
-        return
-    rise, fall, start = curve
-    tuning = [[*each, score] for each, score in finalists(runs).items()]
-    content = {
-        "rise": rise,
-        "fall": fall,
-        "start": start,
-        "scores": tuning,
-        "runs": len(runs),
-        "commit": manifest.commit(),
-        "time": manifest.now(),
-    }
-    write_atomically(file, json.dumps(content, indent=1) + "\n")
 
 
 def train(job: Job, runs: Runs) -> Record:

@@ -119,11 +119,11 @@ def summary(runs: Runs) -> str | None:
     lines = []
     for line in arm_lines(arms):
         if "beside" not in line["arm"] and "naive" not in line["arm"]:
-            ramp = line["D"] is not None
+            ramp = "D" in line
             sizes = f"{line['b_1']} → {line['b_end']}" if ramp else str(line["b_1"])
             cells = [line["arm"], sizes, f"{line['updates']:,}", f"{line['largest_eta']:.2g}"]
             cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
-            numbers = [line[column] for column in ("D", "D_low", "D_high")]
+            numbers = [line[column] for column in ("D", "D_low", "D_high") if ramp]
             lines.append([*cells, table.with_interval(*numbers, digits=DIGITS) if ramp else ""])
     head = ["arm", "b", "updates", "largest η", "β₂", "loss", "D, 95 %"]
     shown = judged.shown(all_claims, tests, called, DIGITS)
@@ -140,7 +140,7 @@ def arm_lines(arms: Arms) -> list[Record]:
         if family == "naive":
             largest *= (first["largest"] / first["b_1"]) ** 0.5
         spans = [span for record in records for span in record["spans"]]
-        line = {
+        line: Record = {
             "arm": named(family),
             "b_1": first["b_1"],
             "b_end": first["largest"],
@@ -152,10 +152,9 @@ def arm_lines(arms: Arms) -> list[Record]:
             / sum(span.get("pairs", 0) for span in spans),
             "loss": losses(records).mean(),
         }
-        for name, compared in (("D", above), ("saved", saved)):
-            mean = None if family == "constant" else mean_of(compared(arms, (family, b)))
-            numbers = (mean.value, mean.low, mean.high) if mean else (None,) * 3
-            line |= zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True)
+        if family != "constant":
+            arm = family, b
+            line |= Claim("", {"D": above(arms, arm), "saved": saved(arms, arm)}).columns
         lines.append(line)
     return lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from igo.ground.statistics import Array, mean_of
+from igo.ground.statistics import mean_of
 from lab.figures import drawn, forests
 from lab.study import judged, records, table
 from lab.study.design import Job, Record, Runs
-from lab.study.judged import MARGIN, Claim, ends
+from lab.study.judged import MARGIN, claim, ends
 
-SEEDS = range(40)
+SEEDS, LEAST = range(40), 32  # LEAST are judged
 RATE = 0.8  # η_1, tuned
 LENGTHS = (5, 20, 40, 80)  # epochs
 LONGEST = LENGTHS[-1]
@@ -60,7 +59,7 @@ NOTE = (
 )
 MEANS = (
     "Mean test accuracy in %; the last δ and the updates of 80 epochs. [A CSV](path_means.csv) has "
-    "the train accuracy and the seconds, too.\n"
+    "the train accuracy, too.\n"
 )
 Arm = tuple[str, int]  # a name, and epochs
 Arms = Mapping[Arm, Sequence[Record]]  # the runs of each arm, seed by seed
@@ -80,11 +79,6 @@ def settings(job: Job) -> dict[str, Any]:
 STUDY = records.study("path", jobs, settings, SEEDS, itemgetter("arm", "epochs"))
 
 
-def difference(arms: Arms, arm: Arm, rival: Arm, endpoint: str = "end_accuracy") -> Array:
-    """An arm less another, seed by seed."""
-    return ends(arms[arm], endpoint) - ends(arms[rival], endpoint)
-
-
 def summary(runs: Runs) -> str:
     """The claims, the figure, and the arms at each length."""
     arms = STUDY.arms(runs)
@@ -92,21 +86,22 @@ def summary(runs: Runs) -> str:
 
 
 def _claims(arms: Arms) -> str:
+    endpoint = {"difference": ENDPOINTS["running"]}
+    pairs = [(arms[arm, LONGEST], arms[rival, LONGEST]) for arm, rival in JUDGED]
     claims = [
-        Claim(
-            f"{WORDS[arm]} − {WORDS[rival]}",
-            {"difference": difference(arms, (arm, LONGEST), (rival, LONGEST))},
-        )
-        for arm, rival in JUDGED
+        claim(named(*names), *pair, endpoint) for names, pair in zip(JUDGED, pairs, strict=True)
     ]
-    tests, verdicts = judged.tested(claims, MARGIN), []
-    for number, pair in enumerate(JUDGED):
-        accuracies = [ends(arms[arm, LONGEST], "end_train_accuracy").mean() for arm in pair]
-        verdicts.append(tests[number].verdict)
-        if min(accuracies) < TRAINED:
-            verdicts[-1] = "not judged: training has not ended"
-            tests[number] = replace(tests[number], p_holm=None, detectable=None)
+    tests = judged.tested(claims, MARGIN)
+    verdicts = [
+        judged.verdict(test, pair, LEAST, TRAINED, "end_train_accuracy")
+        for test, pair in zip(tests, pairs, strict=True)
+    ]
     return judged.shown(claims, tests, verdicts, equality=False)
+
+
+def named(arm: str, rival: str) -> str:
+    """What the page calls a difference."""
+    return f"{WORDS[arm]} − {WORDS[rival]}"
 
 
 def _means(arms: Arms) -> str:
@@ -123,19 +118,18 @@ def _means(arms: Arms) -> str:
 
 
 def _ends(arms: Arms) -> Iterator[Record]:
-    """By arm and length the mean accuracies, and the medians of δ, updates and seconds."""
+    """By arm and length the mean accuracies, and the medians of δ and updates."""
     for arm, epochs in product(ARMS, LENGTHS):
         records = arms[arm, epochs]
-        last = [(run["epochs"][-1], run["seconds"]) for run in records]
-        costs = [(end["delta_measured"], end["updates"], seconds) for end, seconds in last]
-        medians = np.nanmedian(np.array(costs, dtype=float), axis=0)
+        last = [run["epochs"][-1] for run in records]
         columns = {"train": "end_train_accuracy", **ENDPOINTS}
         yield {
             "arm": WORDS[arm],
             "epochs": epochs,
             "n": len(records),
             **{name: ends(records, end).mean() for name, end in columns.items()},
-            **dict(zip(("delta", "updates", "seconds"), medians.tolist(), strict=True)),
+            "delta": np.nanmedian(np.array([epoch["delta_measured"] for epoch in last], float)),
+            "updates": np.median([epoch["updates"] for epoch in last]),
         }
 
 
@@ -146,32 +140,29 @@ def means(runs: Runs) -> str:
 
 def differences(runs: Runs) -> str:
     """All differences, by both statistics, in CSV."""
-    arms, lines = STUDY.arms(runs), []
+    arms, claims = STUDY.arms(runs), []
     at_length = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
-    for cases in (*at_length, *AFTERWARDS):
-        names = " − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in cases)
-        line: Record = {"difference, arm in epochs": names}
-        for name, end in ENDPOINTS.items():
-            mean = mean_of(difference(arms, *cases, end))
-            line |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
-        lines.append(line)
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    for first, second in (*at_length, *AFTERWARDS):
+        name = " − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in (first, second))
+        claims.append(claim(name, arms[first], arms[second], ENDPOINTS))
+    return judged.csv(claims)
 
 
 def draw(runs: Runs, file: Path) -> None:
     """The differences by training length, by both statistics."""
     arms = STUDY.arms(runs)
-    names = [f"{WORDS[arm]} − {WORDS[rival]}" for arm, rival in ESTIMATED]
+    names = [named(*pair) for pair in ESTIMATED]
+    claims = {
+        epochs: [claim("", arms[a, epochs], arms[b, epochs], ENDPOINTS) for a, b in ESTIMATED]
+        for epochs in LENGTHS
+    }
     n = len(arms["1", LONGEST])
     with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
-        for ax, (statistics, end) in zip(axes, ENDPOINTS.items(), strict=True):
+        for ax, statistics in zip(axes, ENDPOINTS, strict=True):
             estimates = {
-                f"{epochs} epochs": [
-                    mean_of(difference(arms, (arm, epochs), (rival, epochs), end))
-                    for arm, rival in ESTIMATED
-                ]
-                for epochs in LENGTHS
+                f"{epochs} epochs": [mean_of(each.differences[statistics]) for each in of_length]
+                for epochs, of_length in claims.items()
             }
             forests(ax, names, estimates)
             ax.set_xlabel(f"points of test accuracy, {n} seeds, {statistics} statistics")

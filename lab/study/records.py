@@ -90,7 +90,6 @@ def record_of(files: Mapping[str, str]) -> Record:
     record: Record = {
         "cpu": f"{hardware['cpu']}, {hardware['instructions']}",
         "torch": status["versions"]["torch"],
-        "seconds": status.get("seconds"),
         "finite": status["state"] != "failed",
         "epochs": [json.loads(line) for line in lines],
     }

@@ -13,10 +13,11 @@ from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
 from lab.study.cause_page import WORDS
 from lab.study.design import Record, Runs
-from lab.study.judged import MARGIN, Claim, ends
+from lab.study.judged import MARGIN, Claim, claim, ends
 from lab.study.smoothing import ABSOLUTE, BATCHES, LEAST, SMOOTHED, STUDY, UPDATES
 
-ENDPOINTS = ("fresh", "annealed")
+ENDPOINTS = {"fresh": "fresh", "annealed": "annealed"}
+CONTROLS = tuple(name for name in BATCHES if name != SMOOTHED)
 NEAR, CHECKED = 0.1, 2  # how far a shared variance may differ, in each of the first stages
 TABLES: dict[str, Callable[[Runs], str]] = {}  # the page has no other files
 FIGURE = "![Differences; C² and the variance of the step by stage](smoothing.png)\n"
@@ -26,12 +27,8 @@ Arms = Mapping[str, Sequence[Record]]  # seed by seed
 def claims(arms: Arms) -> list[Claim]:
     """Smoothed less each of the others."""
     return [
-        Claim(
-            f"{WORDS[SMOOTHED]} − {other}",
-            {end: ends(arms[SMOOTHED], end) - ends(arms[other], end) for end in ENDPOINTS},
-        )
-        for other in BATCHES
-        if other != SMOOTHED
+        claim(f"{WORDS[SMOOTHED]} − {other}", arms[SMOOTHED], arms[other], ENDPOINTS)
+        for other in CONTROLS
     ]
 
 
@@ -51,19 +48,14 @@ def verdicts(arms: Arms) -> list[str]:
     """What each claim is judged, or why it is not."""
     found = []
     tests = judged.tested(claims(arms), MARGIN)
-    for other, test in zip([name for name in BATCHES if name != SMOOTHED], tests, strict=True):
+    for other, test in zip(CONTROLS, tests, strict=True):
         ratios = [
             drawn_variance(arms[other], stage, other != ABSOLUTE)
             / drawn_variance(arms[SMOOTHED], stage, other != ABSOLUTE)
             for stage in range(CHECKED)
         ]
-        trained = min(ends(arms[name], "train").mean() for name in (SMOOTHED, other))
-        verdict = test.verdict
-        if test.n < LEAST:
-            verdict = "not judged: too few seeds"
-        elif trained < TRAINED:
-            verdict = "not judged: not trained to the end"
-        elif max(abs(ratio - 1) for ratio in ratios) > NEAR:
+        verdict = judged.verdict(test, [arms[SMOOTHED], arms[other]], LEAST, TRAINED)
+        if verdict == test.verdict and max(abs(ratio - 1) for ratio in ratios) > NEAR:
             verdict = "not judged: steps of " + " and ".join(f"{r:.2f}" for r in ratios)
         found.append(verdict)
     return found

@@ -54,7 +54,8 @@ def test_the_table_compares_the_best_of_the_rates_and_the_control() -> None:
     assert sum(run["job"]["seed"] in TUNED for run in runs.values()) == 5 * len(TUNED)
     rates = {"cosine": 0.2, SPLIT: 0.4, "Method 3": 0.4}
     ends = {arm: accuracies(arm, rate) for arm, rate in rates.items()}
-    lines = afterwards.summary(runs, {"running": ends, "fresh": ends}).splitlines()
+    of_study = {arm: [{"running": x, "fresh": x} for x in of_arm] for arm, of_arm in ends.items()}
+    lines = afterwards.summary(runs, of_study).splitlines()
     cells = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[1:3] for line in lines}
     for arm, rival, rate in (("Method 3", "cosine", 0.4), (SPLIT, CONTROL, BEST)):
         gaps = ends[arm] - accuracies(rival, rate)
@@ -62,4 +63,4 @@ def test_the_table_compares_the_best_of_the_rates_and_the_control() -> None:
         interval = f"{gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
         assert cells[f"{arm} − {rival}, η₁ = {rate}"] == ["32", interval]
     assert cells["cosine again − cosine"] == [str(repeats), "+0.00 [+0.00, +0.00]"]
-    assert afterwards.summary({}, {"running": ends}) == ""
+    assert afterwards.summary({}, of_study) == ""

@@ -59,9 +59,10 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     random = np.random.default_rng(0)
     base = 60 + random.normal(size=N)
     ends = {name: base + mean + random.normal(0, 0.3, N) for name, mean in means.items()}
-    claims = fewer_updates_page.judged(ends, SECONDS)
-    assert [claim.second for claim in claims] == [REFERENCE, REFERENCE, BATCH, NEAREST]
-    assert list(fewer_updates_page.outcomes(claims).values()) == outcomes
+    tests = fewer_updates_page.claims(ends, SECONDS)
+    rivals = [claim.name.rpartition(" − ")[2] for claim, _ in tests]
+    assert rivals == [REFERENCE, REFERENCE, BATCH, NEAREST]
+    assert list(fewer_updates_page.outcomes(tests).values()) == outcomes
 
 
 def test_a_failed_run_counts_as_chance_and_has_no_updates() -> None:
