@@ -10,7 +10,6 @@ Each arm of a seed has the same images, initialisation and order of the images.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from igo.train import measure
 from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import ends, images, records
-from lab.study.design import RECORDS, Job, Record, Runs, Scores, Study, best, key
+from lab.study.design import Job, Record, Runs, Scores, Study, best
 
 SEEDS, LEAST, FEW = range(303, 343), 32, 10  # LEAST are judged; FEW have what is an estimate
 TUNED, RATES, TUNED_ARMS = range(900, 904), (0.2, 0.4, 0.8, 1.6), ("even", "flat")
@@ -43,7 +42,6 @@ ANNEAL, ANNEAL_RATE = 100, 0.1  # updates of 128 images, and their η
 # What a run counts whose loss is not finite: 10 %, chance
 CHANCE: Record = {"finite": False, "fresh": 10.0, "running": 10.0, "annealed": 10.0, "train": 10.0}
 BEST = "even at its best η"  # the tuning found another η than that of all arms: one more claim
-ARCHIVE = RECORDS / "cause.jsonl"
 
 
 @dataclass(frozen=True)
@@ -290,15 +288,5 @@ def named(job: Job) -> str:
     return str(job["arm"]) if job["rate"] == RATE else BEST
 
 
-def of_archive() -> Runs:
-    """The records of the archive, whose lines have the settings of their jobs among all else."""
-    runs = map(json.loads, ARCHIVE.read_text().splitlines())
-    return {
-        key(job_of(run["arm"], run["seed"], run["rate"], run["epochs"])): run
-        | {"cpu": f"{run['cpu']}, {run['instructions']}"}
-        for run in runs
-    }
-
-
-STUDY = Study("cause", jobs, train, SEEDS, named, old=of_archive)
-LONG_STUDY = Study("cause_long", long_jobs, train, SEEDS[:FEW], named, old=of_archive)
+STUDY = Study("cause", jobs, train, SEEDS, named)
+LONG_STUDY = Study("cause_long", long_jobs, train, SEEDS[:FEW], named)

@@ -54,7 +54,7 @@ Arms = Mapping[str, Sequence[Record]]  # the runs of each arm, seed by seed
 def lengths(runs: Runs) -> Iterator[tuple[int, Arms]]:
     """The arms of the claims, and those of more epochs."""
     yield cause.EPOCHS, STUDY.arms(runs)
-    yield cause.LONG, LONG_STUDY.arms(runs)
+    yield cause.LONG, LONG_STUDY.arms(LONG_STUDY.archived())
 
 
 def compared(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[Claim]:
