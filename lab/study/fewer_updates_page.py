@@ -43,6 +43,7 @@ CALLED = {  # whether A and B hold
     (False, True): "better than training less, but not shown equal to cosine",
     (False, False): "not shown equal to cosine, nor better than training less",
 }
+NOT_SHOWN = {"A": "not shown equal", "B": "not shown higher"}  # what the protocol asks
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
     (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
@@ -108,7 +109,10 @@ def summary(runs: Runs) -> str:
     """The claims, what they are called, and the arms."""
     arms = STUDY.arms(runs)
     tests = claims(ends(arms, LONGEST), seconds())
-    pairs = [pair for _, pair in tests]
+    claims_shown, pairs = zip(*tests, strict=True)
+    verdicts = [
+        test.verdict.replace("undecided", NOT_SHOWN[claim.name[0]]) for claim, test in tests
+    ]
     called = [
         f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
         for arm, name in outcomes(tests).items()
@@ -123,7 +127,7 @@ def summary(runs: Runs) -> str:
     }
     return "\n".join(
         [
-            judged.shown([claim for claim, _ in tests], pairs, [pair.verdict for pair in pairs]),
+            judged.shown(claims_shown, pairs, verdicts),
             "".join(called),
             FIGURE,
             _arms(arms),

@@ -126,6 +126,11 @@ def growing_sizes(factor: float) -> dict[float, int]:
     return {k / 10: math.ceil(8 * grown(k, 512, factor)) for k in range(10)}
 
 
+def growing_rate(largest: float, factor: float | None = None) -> Callable[[int], float]:
+    """(iii): η/η_1 grows every 30 epochs."""
+    return lambda epoch: grown(epoch // 30, largest, factor)
+
+
 def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
     """(iv): η/η_1 grows every 3 epochs for 30, and then stays or falls by a cosine."""
 
@@ -149,15 +154,12 @@ NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
     ),
     "diminishing": (lambda epoch, k, total: 1 / math.sqrt(k + 1), {"clock": "updates"}),
 }
-# (iii): η/η_1 grows every 30 epochs.
-GROWING: dict[str, tuple[Callable[[int], float], dict[float, int]]] = {
-    **{
-        f"(iii) {eta}": (lambda epoch, x=eta: grown(epoch // 30, x), DOUBLING) for eta in (2, 5, 10)
-    },
+GROWING = {
+    **{f"(iii) {eta}": (growing_rate(eta), DOUBLING) for eta in (2, 5, 10)},
     **{f"(iv) {eta}": (warm_rate(eta, cosine=False), DOUBLING) for eta in (2, 5, 10)},
     **{f"(iv) {eta} cosine": (warm_rate(eta, cosine=True), DOUBLING) for eta in (2, 5, 10)},
-    "(iii) b × 3": (lambda epoch: grown(epoch // 30, 2, 1.5), growing_sizes(3)),
-    "(iii) b × 4": (lambda epoch: grown(epoch // 30, 2, 1.9), growing_sizes(4)),
+    "(iii) b × 3": (growing_rate(2, 1.5), growing_sizes(3)),
+    "(iii) b × 4": (growing_rate(2, 1.9), growing_sizes(4)),
 }
 
 

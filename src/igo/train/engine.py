@@ -83,10 +83,10 @@ class Engine:
         size = size or len(labels)
         count = self.count_parts(size)
         totals: tuple[Tensor, ...] = ()
+        parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
         for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
             is_last = number == count
-            exchanges = is_last or not isinstance(self.model, DistributedDataParallel)
-            with nullcontext() if exchanges else self.model.no_sync():
+            with nullcontext() if parallel is None or is_last else parallel.no_sync():
                 loss, correct, logits = self._forward(network, part, answers)
                 logits.retain_grad()
                 loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
