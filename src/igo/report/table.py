@@ -23,7 +23,7 @@ from igo.report.target import NEEDED, check_target, needed, with_target
 from igo.runs.find import find, is_run, named
 
 LEGEND = (
-    "seeds: finished runs, (+k): k more did not finish; ± is the standard deviation over seeds",
+    "seeds: finished, each once; (+k): k did not finish; ± is the standard deviation over seeds",
     "[ ] is the 95 % interval of the mean, –: none, from one seed or one value in all seeds",
     "accuracy and loss are of the last epoch; summary.csv has all statistics",
 )
