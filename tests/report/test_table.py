@@ -329,6 +329,7 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     assert set(find([runs])) == {seed_0, seed_1, empty}
     assert find([str(seed_0)]) == [seed_0]
     assert set(find([f"{runs}/digits-*"])) == {seed_0, seed_1}
+    assert set(find([f"{runs}/*"])) == {seed_0, seed_1, empty}
     assert set(find([f"{tmp_path}/*/digits-*"])) == {seed_0, seed_1, elsewhere}
     assert set(find([f"{tmp_path}/*"])) == {seed_0, seed_1, empty, elsewhere}
     assert len(find([runs, str(seed_0), str(tmp_path / "more")])) == 4

@@ -67,7 +67,7 @@ def _paths(name: str) -> list[Path]:
 
 
 def _runs_of(path: Path) -> list[Path]:
-    """The runs in a folder, or the folder itself: it is a run, or the caller refuses it."""
+    """The runs in a folder, or the folder itself if it may be one."""
     if is_run(path):
         return [path]
     if (path / LIST).is_file():  # Its runs may not be there yet.
@@ -76,7 +76,9 @@ def _runs_of(path: Path) -> list[Path]:
             raise Damaged(f"{path / LIST} is damaged (NUL in the name of a run)")
         return [path.resolve().parent.parent / Path(entry["run"]).name for entry in runs]
     folders = [folder for folder in path.iterdir() if folder.is_dir() and _may_be_run(folder)]
-    return folders if any(map(is_run, folders)) else [path]
+    if any(map(is_run, folders)):
+        return folders
+    return [path] if _may_be_run(path) else []
 
 
 def _may_be_run(folder: Path) -> bool:
