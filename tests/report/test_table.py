@@ -321,7 +321,7 @@ def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys:
 def test_run_folders_are_found(tmp_path: Path) -> None:
     seed_0, seed_1 = record_runs(tmp_path / "runs", seeds=range(2))
     (elsewhere,) = record_runs(tmp_path / "more", seeds=[2])
-    for name in ("wandb", "sweeps", ".multirun", "empty"):
+    for name in ("wandb", "sweeps", "figures", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
     (tmp_path / "runs" / "report").mkdir()
     (tmp_path / "runs" / "report" / "index.html").touch()  # A report may have no figures.

@@ -13,7 +13,7 @@ from igo.ground.files import read_json
 LIST = "sweep.json"  # a list of runs: RUNS_DIR/FOLDER/NAME/sweep.json names runs in RUNS_DIR
 LISTED = {"runs": [{"run": (str,)}]}  # the kind of what is read of it
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
-NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
+NO_RUNS = ("wandb", "sweeps", "figures")  # folders in runs_dir that are no run folders
 MADE = ("table.csv", "index.html")  # in the folders of tables and reports
 
 
