@@ -1,7 +1,6 @@
 """The report's numbers: against SciPy, the standard library, closed forms, and brute force."""
 
 import itertools
-import json
 import math
 import random
 import re
@@ -56,14 +55,15 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
         label: record_runs(tmp_path, *overrides, "schedule.stages=3", seeds=range(2))
         for label, overrides in METHODS.items()
     }
-    for file in tmp_path.rglob("metrics.jsonl"):
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        factor = random.Random(f"{file.parent.name}0").uniform(1, 2)
+    for folder in itertools.chain(*folders.values()):
+        factor = random.Random(f"{folder.name}0").uniform(1, 2)
+        rows = records(folder, timings=True)
         for row in rows:
             row["train/loss"] = 10.0 ** -row["epoch"] * factor
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert list(section_of(tmp_path).labels.values()) == list(METHODS)
-    figure = figure_of(tmp_path, "training")
+        RunFolder(folder).write_records(rows)
+    (section,) = content.compared(read(tmp_path))
+    assert list(section.labels.values()) == list(METHODS)
+    figure, noise = section.figures
     assert len(figure.table) == 4 * 3
     for row in figure.table.iter_rows(named=True):
         own_rows = [records(folder)[row["epoch"] - 1] for folder in folders[row["label"]]]
@@ -82,7 +82,6 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     assert loss.get_yscale() == "log"
     low, high = loss.get_ylim()
     assert means.min() / 2 < low < means.min() < means.max() < high < 2 * means.max()
-    noise = figure_of(tmp_path, "noise")
     eta = noise.drawing.axes[2]
     assert (eta.get_title(loc="left"), eta.get_ylim()[0]) == ("learning rate ηₘ", 0)
     deltas = dict(noise.table.filter(epoch=3).select("label", "delta_m_mean").iter_rows())
@@ -130,8 +129,7 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     for folder in folders:
         rows = records(folder, timings=True)
         rows[0] |= {"test/accuracy": None, "test/loss": None}
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / "metrics.jsonl").write_text(text)
+        RunFolder(folder).write_records(rows)
     file = folders[0] / "config.yaml"
     file.write_text(file.read_text().replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
     results = runs.read(folders)
@@ -261,8 +259,7 @@ def test_of_one_run_the_curves_have_the_intervals_that_it_recorded(tmp_path: Pat
     (folder,) = record_runs(tmp_path, seeds=[0])
     names = ("delta_measured", "gradient_variance", "gradient_norm", "noise_scale")
     ends = {f"{name}_{end}": 10.0 * i for i, name in enumerate(names) for end in ("low", "high")}
-    rows = [json.dumps(row | ends) + "\n" for row in records(folder, timings=True)]
-    (folder / "metrics.jsonl").write_text("".join(rows))
+    RunFolder(folder).write_records([row | ends for row in records(folder, timings=True)])
     assert read(tmp_path).curves.select(*ends).rows(named=True) == [ends] * 3
 
 
