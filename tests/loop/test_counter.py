@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from operator import itemgetter
 from typing import Any
 
@@ -50,17 +50,15 @@ def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> No
 
 
 def test_a_stream_goes_on_after_a_resume() -> None:
-    plan, counter = stream_plan(), igo.Counter(stream_plan())
-    batches = counter.batches(range(10_000), collate=list)
-    samples = []
-    for _ in range(7):
-        samples += next(batches)
-        counter.advance()
-    resumed = igo.Counter(plan)
-    resumed.load_state_dict(counter.state_dict())
-    for batch in resumed.batches(range(len(samples), 10_000), collate=list):
-        resumed.advance()
-        samples += batch
+    state, samples = igo.Counter(stream_plan()).state_dict(), []
+    for stop in (7, None):
+        counter = igo.Counter(stream_plan())
+        counter.load_state_dict(state)
+        stream = range(len(samples), 10_000)
+        for batch in islice(counter.batches(stream, collate=list), stop):
+            counter.advance()
+            samples += batch
+        state = counter.state_dict()
     assert samples == list(range(300))
 
 

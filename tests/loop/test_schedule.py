@@ -96,18 +96,20 @@ def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(order: str, tmp_pa
     torch.save(schedule.state_dict(), tmp_path / "schedule.pt")
     rates = run(optimizer, schedule, 7)
 
-    model, schedule_again = training()
-    fresh: Any = get_optimizer_state_dict(model, schedule_again)
-    if order == "schedule":
-        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
-        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
-        fresh = get_optimizer_state_dict(model, schedule_again)
-    load({"optimizer": fresh}, checkpoint_id=tmp_path)
-    set_optimizer_state_dict(model, schedule_again, fresh)
+    new_model, new_optimizer = training()
+
+    def load_optimizer() -> None:
+        state: Any = get_optimizer_state_dict(new_model, new_optimizer)
+        load({"optimizer": state}, checkpoint_id=tmp_path)
+        set_optimizer_state_dict(new_model, new_optimizer, state)
+
     if order == "optimizer":
-        resumed = igo.Schedule(schedule_again, igo.Counter(plan()))
-        resumed.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
-    assert run(schedule_again, resumed, 7) == rates
+        load_optimizer()
+    new_schedule = igo.Schedule(new_optimizer, igo.Counter(plan()))
+    new_schedule.load_state_dict(torch.load(tmp_path / "schedule.pt", weights_only=True))
+    if order == "schedule":
+        load_optimizer()
+    assert run(new_optimizer, new_schedule, 7) == rates
 
 
 def test_timms_layer_decay_is_applied() -> None:
