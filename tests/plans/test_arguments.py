@@ -15,7 +15,21 @@ def rounds(epsilon: float, alpha_0: float, **options: float) -> dict[str, float]
     return {"epsilon": epsilon, "alpha_0": alpha_0, **options}
 
 
+PLAN = igo.plan("cosine", **GIVEN)
+HABITS = {  # What people type from other tools, and igo's word.
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "b_max": "max_batch_size",
+    "min_lr": "floor",
+    "num_epochs": "epochs",
+    "total_steps": "samples",
+    "T_max": "samples",
+    "steps": "samples",
+    "updates": "samples",
+    "warmup_steps": "warmup_samples",
+}
 WRONG_SIZES: list[tuple[Any, str]] = [
+    ([2, 4], "a table begins at 0, and goes on by shares of the schedule"),
     ({}, "a table begins at 0, and goes on by shares of the schedule"),
     ({0.5: 20}, "a table begins at 0"),
     ({0: 10, 1.0: 20}, "or by samples, {0: 256, 40_000: 512}"),
@@ -90,6 +104,12 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
         "rate",
         "η/η_1 is 0 in update 21 and must be in (0, ∞)",
     ),
+    (None, {"rate": "step", "clock": "updates", "gamma": 0.5}, "clock", "step counts stages"),
+    (None, {"rate": [1, 0.5]}, "rate", "=[1, 0.5] is not allowed: it must be one of"),
+    (PLAN, {}, "profile", "give it as rate"),
+    (None, {"rate": PLAN, "floor": 0.1}, "floor", "a plan that is given as rate takes no more"),
+    (None, {"rate": PLAN, "clock": "updates"}, "clock", "given as rate has its own; leave it out"),
+    (None, {"rate": PLAN, "warmup_samples": 10}, "warmup_samples", "has its own; leave it out"),
     ("cosine", {"batch_ratio": 0.5}, "batch_ratio", "1 or more"),
     (
         "cosine",
@@ -111,6 +131,8 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
         "final_updates",
         "whole epochs of a data set",
     ),
+    *(("cosine", {word: 9}, word, f"Did you mean '{name}'") for word, name in HABITS.items()),
+    ("wsd", {"decay": 0.2}, "decay", "Did you mean 'share'"),
     ("wsd", {"share": 0}, "share", "(0, 1]"),
     ("wsd", {"shape": "lin"}, "shape", "Did you mean 'linear'?"),
     (lambda t: 1.1 - t, {}, "profile", "divide φ by its value at t = 0"),

@@ -120,6 +120,7 @@ def test_another_plan_is_a_rate(name: str) -> None:
             "rate",
             "its b is constant, so it is its own control; leave it out",
         ),
+        (igo.plan("constant", **DATA), "reversed", "its η and b are constant, so it is its own"),
         (PLANS["a part of an epoch"], "reversed", "the last epoch must be a whole one"),
         (
             igo.plan("linear", split=1, algorithm3={"final_updates": 2}, **DATA),
@@ -131,13 +132,6 @@ def test_another_plan_is_a_rate(name: str) -> None:
 def test_a_plan_without_a_control_says_why(plan: igo.Plan, kind: str, words: str) -> None:
     with pytest.raises(igo.PlanError, match=words):
         plan.control(kind)
-
-
-@pytest.mark.parametrize("extra", [{"clock": "updates"}, {"warmup_samples": 100}])
-def test_a_plan_that_is_a_rate_has_its_own(extra: dict[str, Any]) -> None:
-    (name,) = extra
-    with pytest.raises(igo.PlanError, match=f"{name}=.*given as rate has its own; leave it out"):
-        igo.plan(rate=PLANS["warm-up"], **DATA, **extra)
 
 
 @pytest.mark.parametrize("split", [0.5, 1])
