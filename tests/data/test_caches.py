@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -66,14 +68,16 @@ def assert_made_again(file: Path, damages: dict[str, Damage], reader: Any, error
 def test_facts_and_fingerprints(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = Place(tmp_path / "data", file=write_npz(tmp_path / "mine.npz"))
+    """They are found once for a file that stays, and always where nothing can be kept."""
+    file_of_data = write_npz(tmp_path / "mine.npz")
+    place = Place(tmp_path / "data", file=file_of_data)
     reader: Any = {"facts": identity.find_facts, "fingerprint": identity.identify}[name]
 
     def content() -> object:
         facts = reader("arrays", place)
         return {**facts, "seal": None} if name == "facts" else facts
 
-    content()
+    expected = content()
     (file,) = place.cache.iterdir()
     damages = {
         **ANY,
@@ -81,8 +85,15 @@ def test_facts_and_fingerprints(
         "unsealed": lambda file: file.write_text(json.dumps({"n": 5, "fingerprint": "x"})),
         "other entries": other_entries,
     }
-
-    assert_made_again(file, damages, content, lambda: capsys.readouterr().err)
+    with mock.patch.object(np, "load", wraps=np.load) as load:
+        assert_made_again(file, damages, content, lambda: capsys.readouterr().err)
+        assert load.call_count == len(damages) + 1  # one more with a folder in the file's place
+        os.utime(file_of_data, ns=(1, 1))
+        content()
+        assert load.call_count == len(damages) + 2
+    shutil.rmtree(place.cache)
+    place.cache.touch()
+    assert content() == expected
 
 
 @pytest.mark.parametrize("name", [PIXELS, SHAPES, SEAL])

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from data_files import write_fashion
 from forked import Death, forge
 from recorded import edit
 
-from igo.data import identity, readers
-from igo.data.readers import Place, Source, Split
+import igo
+from igo.data import identity
+from igo.data.readers import Split
 from igo.ground.files import PACKAGE
 from igo.runs import manifest
 from igo.train import machine
@@ -150,61 +152,25 @@ def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     assert manifest.changes.__wrapped__() == b"", "it is too long"
 
 
-def splits(**changes: Any) -> tuple[Split, Split]:
-    arrays = {
-        "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1),
-        "labels": np.array([0, 1, 0]),
-        "test": np.zeros((2, 4, 4, 1), dtype=np.uint8),
-        **changes,
-    }
-    train = Split(arrays["train"], arrays["labels"])
-    return train, Split(arrays["test"], np.array([1, 0]))
+def test_a_plans_digest_is_of_its_warm_up_too() -> None:
+    plan = igo.plan("cosine", n=96, epochs=2, batch_size=8, learning_rate=0.1, warmup_samples=38)
+    assert manifest.plan_digest(plan) != manifest.plan_digest(replace(plan, warmup_samples=39))
 
 
 def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
-    test = np.zeros((2, 4, 4, 1), dtype=np.uint8)
-    test[1, 3, 3, 0] = 1
-    shape = np.arange(48, dtype=np.uint8).reshape(3, 2, 8, 1)
-    changes: list[dict[str, Any]] = [
-        {},
-        {"test": test},
-        {"labels": np.array([0, 1, 1])},
-        {"train": shape},
-        {"labels": np.array([0, 1, 0], dtype=np.uint8)},
+    images, labels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1), np.array([0, 1, 0])
+    other_images = images.copy()
+    other_images[1, 3, 3, 0] = 0
+    splits = Split(images, labels), Split(images[:2], labels[:2])
+    fingerprints = [
+        identity.fingerprint(identity.content(parts))
+        for parts in (
+            splits,
+            (splits[0], Split(other_images[:2], labels[:2])),
+            (Split(images, np.array([0, 1, 1])), splits[1]),
+            (Split(images.reshape(3, 2, 8, 1), labels), splits[1]),
+            (Split(images, labels.astype(np.uint8)), splits[1]),
+        )
     ]
-    fingerprint, *other_fingerprints = (
-        identity.fingerprint(identity.content(splits(**c))) for c in changes
-    )
-    assert len({fingerprint, *other_fingerprints[:3]}) == 4
-    assert other_fingerprints[3] == fingerprint, "the type of the labels does not matter"
-
-
-def test_a_fingerprint_is_found_once_for_files_that_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, reads = tmp_path / "file", []
-
-    def read() -> tuple[Split, Split]:
-        reads.append(1)
-        return splits()
-
-    def reader(_: Place) -> Source:
-        return Source(str(file), (file,), read)
-
-    monkeypatch.setitem(readers.READERS, "made", reader)
-    file.write_text("a")
-    fingerprint = identity.identify("made", Place(tmp_path))
-    (cache_file,) = (tmp_path / "cache").iterdir()
-    damage = (
-        lambda: cache_file.write_text("{"),
-        cache_file.unlink,
-        lambda: os.utime(file, ns=(1, 1)),
-    )
-    for count, change in enumerate([lambda: None, *damage], start=1):
-        change()
-        for _ in range(2):
-            assert identity.identify("made", Place(tmp_path)) == fingerprint
-        assert len(reads) == count
-    shutil.rmtree(tmp_path / "cache")
-    (tmp_path / "cache").touch()  # nothing can be kept
-    assert identity.identify("made", Place(tmp_path)) == fingerprint
+    assert len({*fingerprints[:4]}) == 4
+    assert fingerprints[4] == fingerprints[0], "the type of the labels does not matter"
