@@ -5,13 +5,10 @@ import csv
 import errno
 import fcntl
 import importlib.metadata
-import math
 import multiprocessing
 import os
 import shlex
-import statistics
 import time
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,11 @@ import pytest
 from conftest import TINY, configure, records, run_folder, status
 from forked import finished, forge
 
-import igo
 from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.ground import files
 from igo.ground.errors import Outside, UserError
 from igo.runs.folder import RunFolder, path_of, signature
-from igo.runs.manifest import plan_digest
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.
@@ -64,39 +59,6 @@ def other(value: Any) -> Any:
     if isinstance(value, list):
         return [*value, "x"]
     return value + ("x" if isinstance(value, str) else 1)
-
-
-def test_of_several_stages_or_a_warm_up_an_epoch_records_the_means(tmp_path: Path) -> None:
-    """Against an enumeration of the updates; a stage's segment of one batch is not all samples."""
-    words = (
-        "schedule=cosine",
-        "split=0",
-        "epochs=2",
-        "batch_size=8",
-        "schedule.stages=12",
-        "schedule.warmup=0.4",
-        "tracking=none",
-    )
-    output = forge.run(tmp_path, *TINY, *words).good().stdout
-    assert " 2 epochs in 12 stages, " in output
-    assert "b reaches n" not in output
-    arguments: dict[str, Any] = {"n": 96, "epochs": 2, "batch_size": 8, "split": 0, "stages": 12}
-    plan = igo.plan("cosine", warmup_samples=38, learning_rate=0.1, **arguments)
-    assert any(row.batches == 1 for row in plan.rows)
-    other_plan = replace(plan, warmup_samples=39)
-    assert plan_digest(plan) == status(tmp_path)["plan"] != plan_digest(other_plan)
-    updates = [plan.at(number) for number in range(1, plan.updates + 1)]
-    for row in records(run_folder(tmp_path)):
-        of_epoch = [update for update in updates if update.epoch == row["epoch"]]
-        eta = statistics.mean(update.learning_rate for update in of_epoch)
-        b = statistics.mean(update.batch_size for update in of_epoch)
-        assert (row["eta_m"], row["b_m"]) == pytest.approx((eta, b), rel=1e-12)
-        assert row["stage"] == of_epoch[-1].stage
-        for delta, variance in (
-            ("delta_m", "reference_variance"),
-            ("delta_measured", "gradient_variance"),
-        ):
-            assert row[delta] == pytest.approx(eta * math.sqrt(row[variance] / b), rel=1e-12)
 
 
 def test_the_signature_differs_for_each_setting_that_changes_the_result() -> None:

@@ -1,13 +1,11 @@
 """What a person sees, in a terminal of 80 columns and through a pipe that closes."""
 
-import fcntl
 import math
 import os
 import pty
 import re
 import shlex
 import signal
-import struct
 import subprocess
 import sys
 import termios
@@ -46,18 +44,23 @@ def test_a_plan_has_no_formula_of_another_optimizer(
     assert "√(C²/b)" not in capsys.readouterr().out
 
 
-def test_the_command_that_sends_a_run_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    (folder,) = record_runs(Path("my runs"), "tracking.mode=offline", seeds=[0])
-    config = read_config(folder / "config.yaml")
-    session._conclude(config, RunFolder(folder), terminal.Terminal(), "finished")
-    command = capsys.readouterr().out.split("to send it: ")[1].splitlines()[0]
-    assert shlex.split(command) == ["igo", "sync", f"runs={folder}", "project=igo"]
+def test_a_plan_with_more_stages_than_epochs_says_both(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage's segment of one batch is not all samples."""
+    words = "epochs=2", "dataset.samples=96", "batch_size=8", "split=0", "schedule.stages=12"
+    config = configure("schedule=cosine", *words)
+    plan = make_plan(config)
+    terminal.Terminal().show_plan(config, plan)
+    output = capsys.readouterr().out
+    assert " 2 epochs in 12 stages, " in output
+    assert any(row.batches == 1 for row in plan.rows)
+    assert "b reaches n" not in output
 
 
-def test_a_run_ends_with_its_best_accuracy_and_a_loss_that_is_no_number(
+def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (place,) = record_runs(Path("runs"), seeds=[0], accuracies=[0.25])
+    """A loss that is no number is said, and the command that sends the run can be typed."""
+    (place,) = record_runs(Path("my runs"), "tracking.mode=offline", seeds=[0], accuracies=[0.25])
     rows = read_records(place)
     rows[-1]["test/loss"] = math.nan
     RunFolder(place).write_records(rows)
@@ -67,17 +70,19 @@ def test_a_run_ends_with_its_best_accuracy_and_a_loss_that_is_no_number(
     best = max(row["test/accuracy"] for row in rows)
     assert f"finished: test accuracy 25.00%, best {best:.2%}\n" in printed.out
     assert printed.err.startswith("warning: the test loss is not a number")
+    command = printed.out.split("to send it: ")[1].splitlines()[0]
+    assert shlex.split(command) == ["igo", "sync", f"runs={place}", "project=igo"]
 
 
-def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
-    """What a program writes to a real terminal of this width."""
+def in_terminal(*arguments: str) -> str:
+    """What a program writes to a real terminal of 80 columns."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    termios.tcsetwinsize(follower, (24, 80))
     environment = clean_environment(TERM="xterm-256color")
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     with subprocess.Popen(
-        arguments, cwd=folder, env=environment, stdin=follower, stdout=follower, stderr=follower
+        arguments, env=environment, stdin=follower, stdout=follower, stderr=follower
     ) as process:
         os.close(follower)
         output = b""
@@ -93,7 +98,7 @@ def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
 
 @pytest.mark.slow
 def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
-    output = in_terminal(80, command(tmp_path, *TINY, "tracking=none"), tmp_path)
+    output = in_terminal(*command(tmp_path, *TINY, "tracking=none"))
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     lines = [line for part in plain.split("\n") for line in part.split("\r") if line.strip()]
     epochs = [line for line in lines if re.match(r" +[123] +\d\.\d+ ", line)]
@@ -108,7 +113,6 @@ def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
 def test_a_closed_pipe_ends_quietly(words: list[str], tmp_path: Path) -> None:
     with subprocess.Popen(
         command(tmp_path, *words) if words else [sys.executable, "-m", "igo", "--help"],
-        cwd=tmp_path,
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Program, assert_equal, configure, epoch_batches, run_folder
+from conftest import TINY, Program, assert_equal, configure, epoch_batches, records, run_folder
 from resumed import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -22,8 +22,8 @@ from igo.train import machine, optimizers
 from igo.train.record import Progress
 
 Parameters = list[nn.Parameter]
-# Three epochs of 3, 3 and 2 batches on 96 digits.
-SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
+# Three epochs of 4 and then 3 batches, which are unequal.
+SMALL = (*TINY, "tracking=none", "engine.precision=fp32", "dataset.samples=97")
 
 
 def nadamw(parameters: Parameters, rate: float) -> Optimizer:
@@ -64,15 +64,21 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     network = run.network.train()
     optimizer = build(list(network.parameters()), rate)
-    for row in stages:
+    for row, record in zip(stages, records(run_folder(tmp_path)), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = float(row["eta_m"])
-        indices = epoch_batches(96, int(row["batches"]), run.config.seed, int(row["first_epoch"]))
+        indices = epoch_batches(97, int(row["batches"]), run.config.seed, int(row["first_epoch"]))
+        losses = correct = 0.0
         for images, labels in run.data.train_batches(indices, 0):  # nothing is augmented here
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(images), labels, reduction="sum")
+            logits = network(images)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
             (loss / len(labels)).backward()
             optimizer.step()
+            losses += loss.item()
+            correct += (logits.argmax(dim=1) == labels).sum().item()
+        means = losses / 97, correct / 97
+        assert (record["train/loss"], record["train/accuracy"]) == pytest.approx(means, rel=1e-5)
     assert_equal(dict(outcome(tmp_path).state["model"]), dict(network.state_dict()))
 
 
