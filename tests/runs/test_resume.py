@@ -12,12 +12,14 @@ import pytest
 import torch
 from conftest import TINY, Program, configure, records, run_folder, status
 from forked import Death, finished, forge
-from resumed import KINDS, SILENT, assert_same, assert_whole, outcome, start, undisturbed
+from resumed import KINDS, assert_same, assert_whole, outcome, start, undisturbed
 from trained import prepared
 from wandb_server import exit_codes, history
 
 from igo.runs import assemble, checkpoint, stopping
 from igo.train.record import Progress
+
+STEP = "igo.runs.terminal.ProgressBar.advance"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
     A crash is on record until the run goes on.
     """
     words = (*KINDS["W&B"], "checkpoint_seconds=1e6")
-    death = Death("igo.runs.terminal.ProgressBar.advance", 10, **ending)
+    death = Death(STEP, 10, **ending)
     process, folder = forge.run(tmp_path, *words, death=death), run_folder(tmp_path)
     assert [row["epoch"] for row in records(folder)] == [1, 2, 3][:epoch]
     if "error" in ending:
@@ -44,20 +46,14 @@ def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
     assert not (folder / "error.txt").exists()
 
 
-def test_a_file_without_all_of_a_checkpoint_stops_the_run(tmp_path: Path) -> None:
-    start(tmp_path, "sgd", Death("igo.runs.checkpoint.save", 2, "after"))
-    path = run_folder(tmp_path) / "checkpoint.pt"
-    state = checkpoint.load(path, path.parent.name)
-    del state["optimizer"]
-    checkpoint.save(path, state)
-    content = path.read_bytes()
-    message = rf"error: {path} does not fit this program \('optimizer'\)"
-    assert re.match(message, start(tmp_path, "sgd").error())
-    assert path.read_bytes() == content
-
-
 def of_another_run(file: Path) -> None:
     shutil.copyfile(run_folder(finished(*KINDS["adamw"])) / file.name, file)
+
+
+def without_optimizer(file: Path) -> None:
+    state = checkpoint.load(file, file.parent.name)
+    del state["optimizer"]
+    checkpoint.save(file, state)
 
 
 def halve(file: Path) -> None:
@@ -74,6 +70,7 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
         ("config.yaml plan.csv", of_another_run),
         ("status.json", of_another_run),
         ("checkpoint.pt", of_another_run),
+        ("checkpoint.pt", without_optimizer),
         ("status.json", Path.unlink),
         ("checkpoint.pt", Path.unlink),
         ("metrics.jsonl", halve),
@@ -87,28 +84,14 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
         contents = {path.name: path.read_bytes() for path in folder.iterdir()}
         process = start(place, "sgd")
         is_noticed = damage is of_another_run and names in ("status.json", "checkpoint.pt")
-        if is_noticed or "metrics.jsonl" in names:
-            assert re.search(r"(is damaged|of another)", process.error()), process
+        if is_noticed or damage is without_optimizer or "metrics.jsonl" in names:
+            reason = r"is damaged|of another|does not fit this program \('optimizer'\)"
+            assert re.search(reason, process.error()), process
             assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
             continue
         assert bool(process.stderr) == (names == "status.json"), process
         assert ("continuing after epoch 3 of 4" in process.stdout) == (names != "checkpoint.pt")
         assert_same(outcome(place), undisturbed("sgd"))
-
-
-def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
-    tmp_path: Path, interpreter: Program
-) -> None:
-    forge.run(tmp_path, *TINY, SILENT).good()
-    folder = run_folder(tmp_path)
-    contents = {path: path.read_bytes() for path in folder.iterdir()}
-    process = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1").good()
-    assert "finished before" in process.stdout
-    assert f"{records(folder)[-1]['test/accuracy']:.2%}" in process.stdout
-    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
-    assert "igo.runs.session" in imported
-    assert not imported & {"torch", "timm", "wandb", "sklearn"}
-    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
 
 
 def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(tmp_path: Path) -> None:
@@ -130,16 +113,32 @@ def test_control_c_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
         assert not (tmp_path / "runs").exists()
 
 
-def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
-    """SIGINT goes to the whole process group: to W&B's own process too."""
-    death = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGINT, group=True)
+CLOSE = "igo.runs.loggers.wandb.WandB.close"
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "line", "epochs"),
+    [
+        # In a terminal SIGINT goes to the whole process group: to W&B's own process, too.
+        (Death(STEP, 7, signal=signal.SIGINT, group=True), 130, "SIGINT; the same command", 2),
+        # The status is written when the run begins, with its seals, with the id of the W&B run,
+        # after each of three epochs, and at the end.
+        (Death("igo.runs.folder.RunFolder.update_status", 7, "after"), -signal.SIGKILL, "", 3),
+        (Death(CLOSE, signal=signal.SIGTERM), 143, "SIGTERM\n", 3),
+    ],
+)
+def test_what_ends_a_run_is_on_record_in_wandb_too(
+    death: Death, code: int, line: str, epochs: int, tmp_path: Path
+) -> None:
+    """What is called finished is whole there: no later start would bring what is missing."""
     process = forge.run(tmp_path, *TINY, death=death)
-    assert (process.returncode, process.stderr) == (130, "")
-    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGINT")
+    assert (process.returncode, process.stderr) == (code, "")
+    assert process.stdout.partition("stopped by ")[2].startswith(line)
+    assert status(tmp_path)["state"] == ("finished" if epochs == 3 else "interrupted")
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     for rows in (records(run_folder(tmp_path)), history(folder)):
-        assert [row["epoch"] for row in rows] == [1, 2]
-    assert exit_codes(folder) == [130]
+        assert [row["epoch"] for row in rows] == [*range(1, epochs + 1)]
+    assert exit_codes(folder) == [0 if epochs == 3 else code]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2", "SIGHUP"])
@@ -175,14 +174,6 @@ def test_a_hangup_that_was_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, own_handler)
 
 
-def test_told_to_stop_while_it_finishes_a_run_is_finished(tmp_path: Path) -> None:
-    death = Death("igo.runs.loggers.Logger.close", signal=signal.SIGTERM)
-    process = forge.run(tmp_path, *TINY, "tracking=none", death=death)
-    assert (process.returncode, process.stderr) == (143, "")
-    assert "stopped by SIGTERM\n" in process.stdout
-    assert status(tmp_path)["state"] == "finished"
-
-
 def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> None:
     """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
     precisions = ("engine.precision=fp32", "engine.precision=fp16")
@@ -195,24 +186,10 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     assert scaled_run.engine.scaler.state_dict() == scaler_state
 
 
-def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
-    """No later start would bring what is missing: finished runs are skipped.
-
-    The status is written when the run begins, with its seals, with the id of the W&B run, after
-    each of three epochs, and at the end.
-    """
-    finished = Death("igo.runs.folder.RunFolder.update_status", 7, "after")
-    assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
-    assert status(tmp_path)["state"] == "finished"
-    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
-    assert [row["epoch"] for row in history(folder)] == [1, 2, 3]
-    assert exit_codes(folder) == [0]
-
-
 def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it.
 
-    In fp16, whose scaler comes back as well.
+    In fp16, whose scaler comes back as well. A finished run is told without loading torch.
     """
     kind = "fp16 with a scaler, nshb"
     process = start(tmp_path, kind, Death("igo.runs.checkpoint.save", 2, "after"))
@@ -222,3 +199,12 @@ def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) 
     scaler, fresh = undisturbed(kind).state["scaler"], torch.amp.GradScaler("cpu").state_dict()
     assert scaler.keys() == fresh.keys()
     assert scaler != fresh
+    folder = run_folder(tmp_path)
+    contents = {path: path.read_bytes() for path in folder.iterdir()}
+    process = interpreter(*KINDS[kind], PYTHONPROFILEIMPORTTIME="1").good()
+    assert "finished before" in process.stdout
+    assert f"{records(folder)[-1]['test/accuracy']:.2%}" in process.stdout
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+    assert "igo.runs.session" in imported
+    assert not imported & {"torch", "timm", "wandb", "sklearn"}
+    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
