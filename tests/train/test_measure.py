@@ -211,61 +211,23 @@ def test_pairs_and_twins_by_hand(
     assert pairs_of(noises[:1], [1], eta)[0].noise() == (None, [])
 
 
-def test_pairs_and_twins_are_spread_over_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pairs of four have the mean size; 1.5 % of updates are twins, in the first two epochs 4.
+def test_twins_are_spread_over_the_epochs() -> None:
+    """1.5 % of updates are twins, in the first two epochs 4, or one for each pair.
 
     Of updates 541 to 590 they are int(8.85) - int(8.1). Of epochs of 4 updates each of the first
     ten has one, later each at which 1.5 % of all updates pass a whole number. Twins of version
     1.0.0, of two numbers, count as none.
     """
-    noises, earlier_twin = (
-        torch.randn(50, 3, generator=torch.manual_seed(0)),
-        Twin(0.25, 0.5, 0.125),
-    )
-    for updates, new_twins in ((60, 4), (520, 1), (540, 0)):
-        pairs, points = pairs_of(
-            noises, [1] * 50, 0.1, updates=updates, earlier_twins=[earlier_twin] * 4
-        )
-        noise, twins = pairs.noise()
-        assert twins.count(earlier_twin) == 4 - new_twins
-        first_gradients, second_gradients = (
-            (noises + points)[i::2].double().numpy() for i in (0, 1)
-        )
-        changes, products = (
-            np.square(first_gradients - second_gradients).sum(1),
-            (first_gradients * second_gradients).sum(1),
-        )
-        factor, lengths_factor, share = np.std(twins, axis=0, ddof=1) / 2
-        spreads = changes
-        if lengths_factor < factor:
-            spreads, factor = changes + 2 * products, lengths_factor
-        logs = np.log(spreads.sum() - spreads)  # each pair left out
-        jackknife = math.sqrt(24 / 25 * np.square(logs - logs.mean()).sum())
-        of_pairs, of_twins = stats.t.ppf(0.975, 24), stats.t.ppf(0.975, 3)
-        half = math.hypot(of_pairs * jackknife, of_twins * factor)
-        ends = noise.variance * math.exp(-half), noise.variance * math.exp(half)
-        assert noise.variance_interval == pytest.approx(ends, rel=1e-5)
-        half = of_pairs * products.std(ddof=1) / 5
-        half = math.hypot(half, of_twins * share * changes.mean())
-        ends = noise.gradient_square - half, noise.gradient_square + half
-        assert noise.square_interval == pytest.approx(ends, rel=1e-5)
-    for epoch, new_twins in ((0, 2), (1, 2), (2, 1), (9, 1), (10, 0), (15, 0), (16, 1), (17, 0)):
-        of_short = pairs_of(
-            noises[:4], [1] * 4, 0.1, updates=4 * epoch, earlier_twins=[earlier_twin] * 4
-        )
-        assert of_short[0].noise()[1].count(earlier_twin) == 4 - new_twins
+    noises, earlier_twin = torch.randn(50, 3), Twin(0.25, 0.5, 0.125)
+    cases = [(50, 60, 4), (50, 520, 1), (50, 540, 0)]
+    new_twins = {0: 2, 1: 2, 2: 1, 9: 1, 10: 0, 15: 0, 16: 1, 17: 0}
+    for k, updates, count in [*cases, *((4, 4 * epoch, n) for epoch, n in new_twins.items())]:
+        twins = [earlier_twin] * 4
+        pairs, _ = pairs_of(noises[:k], [1] * k, 0.1, updates=updates, earlier_twins=twins)
+        assert pairs.noise()[1].count(earlier_twin) == 4 - count
     for useless_twins in ([], [(0.25, 0.125)] * 4):
-        assert (
-            len(
-                pairs_of(noises[:4], [1] * 4, 0.1, updates=80, earlier_twins=useless_twins)[
-                    0
-                ].noise()[1]
-            )
-            == 2
-        )
-    monkeypatch.setattr(measure, "LONG", 8)
-    monkeypatch.setattr(measure, "PAIRS", 2)
-    assert pairs_of(noises[:8], [1] * 4 + [3] * 4, 0.1)[0].noise()[0].batch_size == 2
+        pairs, _ = pairs_of(noises[:4], [1] * 4, 0.1, updates=80, earlier_twins=useless_twins)
+        assert len(pairs.noise()[1]) == 2
 
 
 @pytest.mark.parametrize("has_scaler", [False, True])
@@ -273,8 +235,8 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(has_scal
     """C² of batches differs a thousandfold in an epoch of 300, of 16 and then of 32 samples.
 
     The points stand still. Each pair's own C² is enumerated, and the interval is a jackknife in
-    which each of the 150 pairs is left out by a loop. The last batches are skipped by fp16's
-    scaler, which changes the scale.
+    which each of the 150 pairs is left out by a loop, and the error of twins whose mean is 0. The
+    last batches are skipped by fp16's scaler, which changes the scale.
     """
     k, d, random = 300, 400, torch.Generator().manual_seed(3)
     levels = torch.logspace(0, -3, k)[torch.randperm(k, generator=random)]
@@ -285,7 +247,7 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(has_scal
     chance = (0.1 * torch.randn(k, generator=random)).exp()  # Outputs do not tell this part of C².
     if has_scaler:
         noises[-6:, 0] = math.inf
-    twins = [Twin(0.0, 9.0 * sign, 0.0) for sign in (1, -1, 1, -1)]
+    twins = [Twin(0.1 * sign, 9.0 * sign, 0.2 * sign) for sign in (1, -1, 1, -1)]
     slopes = 7 * levels / torch.tensor(sizes) * chance
     pairs, _ = pairs_of(
         noises, sizes, 0.0, has_scaler, slopes, updates=3000 * k, earlier_twins=twins
@@ -311,9 +273,16 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(has_scal
     assert abs(mean / float(levels.mean()) - 1) > 0.1
     logs = np.log([estimate(number) for number in range(150)])
     error = math.sqrt(149 / 150 * np.square(logs - logs.mean()).sum())
-    reach = stats.t.ppf(0.975, len(pair_numbers) - 1) * error
+    of_pairs, of_twins = stats.t.ppf(0.975, [len(pair_numbers) - 1, 3])
+    of_twins *= stats.sem([0, 0, 1, -1])  # The epoch's own two say that nothing moves.
+    reach = math.hypot(of_pairs * error, of_twins * 0.1)
     ends = noise.variance * math.exp(-reach), noise.variance * math.exp(reach)
     assert noise.variance_interval == pytest.approx(ends, rel=1e-3)
+    products = (noises[::2] * noises[1::2]).sum(1).double().numpy()[pair_numbers]
+    missing_products = of_twins * 0.2 * (changes * inverse)[pair_numbers].mean()
+    half = math.hypot(of_pairs * stats.sem(products), missing_products)
+    ends = products.mean() - half, products.mean() + half
+    assert noise.square_interval == pytest.approx(ends, rel=1e-3)
     assert noise.batch_size == round(np.mean([sizes[2 * number] for number in pair_numbers]))
     certain, _ = pairs_of(
         noises, sizes, 0.0, has_scaler, 0 * slopes, updates=3000 * k, earlier_twins=twins
@@ -323,18 +292,11 @@ def test_few_pairs_stand_for_all_batches_by_the_slopes_of_their_outputs(has_scal
 
 def test_twins_leave_training_as_it_is() -> None:
     """To the bit, with BatchNorm, augmentation and dropout; each comes before its update."""
-    ends = []
-    epochs: list[tuple[int, ...]] = []
-    order: list[str] = []
+    ends, order, take = [], list[str](), measure.Pairs.take
 
-    class Watched(measure.Pairs):
-        def __init__(self, run: Training, batches: int, updates: int, earlier_twins: Any) -> None:
-            super().__init__(run, batches, updates, earlier_twins)
-            epochs.append((batches, updates, len(earlier_twins)))
-
-        def take(self, *arguments: Any) -> None:
-            super().take(*arguments)
-            order.append("gradient")
+    def noted(pairs: measure.Pairs, *arguments: Any) -> None:
+        take(pairs, *arguments)
+        order.append("gradient")
 
     for most_twins in (0, 8):
         torch.manual_seed(0)
@@ -344,11 +306,15 @@ def test_twins_leave_training_as_it_is() -> None:
         run = prepared(configure(*TINY, "dataset.augment.crop=1", "engine.precision=fp32"))
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         optimizer.register_step_pre_hook(lambda *_: order.append("update"))
-        with mock.patch.multiple(measure, ENOUGH=most_twins, Pairs=Watched):
+        with (
+            mock.patch.object(measure, "ENOUGH", most_twins),
+            mock.patch.object(measure.Pairs, "take", noted),
+            mock.patch.object(measure, "Pairs", wraps=measure.Pairs) as epochs,
+        ):
             progress = train(replace(run, network=network, optimizer=optimizer))
+        assert [call.args[1:3] for call in epochs.call_args_list] == [(3, 0), (3, 3), (2, 6)]
         assert len(progress.twins) == min(most_twins, 3)  # a pair an epoch
         ends.append([*network.state_dict().values()])
-    assert epochs == [(3, 0, 0), (3, 3, 0), (2, 6, 0), (3, 0, 0), (3, 3, 1), (2, 6, 2)]
     assert order == ["gradient", "update"] * 16
     for tensor, tensor_with_twins in zip(*ends, strict=True):
         assert torch.equal(tensor, tensor_with_twins)
