@@ -117,9 +117,14 @@ class Ended:
     others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
     cpu: float = 0.0  # seconds that the process computed, where it was not killed
 
+    @property
+    def codes(self) -> list[int]:
+        """The exit code of each rank."""
+        return [self.returncode, *(code for code, _, _ in self.others)]
+
     def good(self) -> Self:
-        """This, once it is checked that the program succeeded."""
-        assert self.returncode == 0, self
+        """This, once it is checked that the program succeeded, on each rank."""
+        assert not any(self.codes), self
         return self
 
     def error(self) -> str:

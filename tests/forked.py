@@ -172,10 +172,7 @@ class Forge:
         self, folder: Path, ranks: int, function: str, *arguments: str, **environment: Any
     ) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
-        process = self.run(folder, *arguments, ranks=ranks, function=function, **environment)
-        codes = [process.returncode, *(code for code, _, _ in process.others)]
-        if any(codes):
-            raise RuntimeError(f"{codes}: {process}")
+        self.run(folder, *arguments, ranks=ranks, function=function, **environment).good()
         return [torch.load(folder / f"result-{rank}.pt") for rank in range(ranks)]
 
 

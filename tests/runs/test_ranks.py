@@ -16,7 +16,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Ended, clean_environment, records, run_folder, status
+from conftest import TINY, Ended, assert_equal, clean_environment, records, run_folder, status
 from forked import Death, forge
 from test_engine import gradient, samples
 from torch import nn
@@ -107,8 +107,8 @@ def steps_on_ranks() -> dict[str, Any]:
             images = images * (factor if ranks.rank == ranks.size - 1 else 1)
             run.backward(model, images, labels, 9)
             run.update(optimizer)
-            parameters = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-            results["fp16"] += [parameters, torch.tensor(run.scaler.get_scale())]
+            parameters = nn.utils.parameters_to_vector(model.parameters()).detach()
+            results["fp16"].append([parameters, run.scaler.get_scale()])
     return results
 
 
@@ -139,21 +139,14 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
 def test_an_overflow_on_one_rank_skips_the_step_on_all(steps: list[dict[str, Any]]) -> None:
     for result in steps:
         (
-            parameters,
-            scale,
-            parameters_after_overflow,
-            scale_after_overflow,
-            parameters_after_step,
-            last_scale,
+            (parameters, scale),
+            (parameters_after_overflow, scale_after_overflow),
+            (parameters_after_step, last_scale),
         ) = result["fp16"]
         assert torch.equal(parameters, parameters_after_overflow)
         assert scale_after_overflow == last_scale == scale / 2
         assert not torch.equal(parameters_after_step, parameters)
-        assert all(torch.equal(a, b) for a, b in zip(result["fp16"], steps[0]["fp16"], strict=True))
-
-
-def codes(process: Ended) -> list[int]:
-    return [process.returncode, *(code for code, _, _ in process.others)]
+        assert_equal(result["fp16"], steps[0]["fp16"])
 
 
 def assert_same_run(place: Path, expected_place: Path) -> None:
@@ -161,10 +154,9 @@ def assert_same_run(place: Path, expected_place: Path) -> None:
     rows, expected_rows = (records(run_folder(p)) for p in (place, expected_place))
     assert [row["epoch"] for row in rows] == list(range(1, len(expected_rows) + 1))
     for row, expected_row in zip(rows, expected_rows, strict=True):
-        assert row.keys() == expected_row.keys()
-        for name, value in row.items():
-            expected = expected_row[name]
-            assert value == (expected and pytest.approx(expected, rel=LOGGED)), name
+        assert row == {
+            name: value and pytest.approx(value, rel=LOGGED) for name, value in expected_row.items()
+        }
         for exact in ("b_m", "samples", "updates", "train/accuracy", "test/accuracy"):
             assert row[exact] == expected_row[exact]
     name = run_folder(expected_place).name
@@ -192,8 +184,7 @@ def single_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_ranks_train_what_one_process_trains(tmp_path: Path, single_place: Path) -> None:
     """Momentum, augmentation, micro-batches, unequal shares, C² of all ranks' pieces."""
-    process = train(tmp_path, *BASE, ranks=2)
-    assert codes(process) == [0, 0]
+    process = train(tmp_path, *BASE, ranks=2).good()
     assert (process.stderr, *process.others) == ("", (0, "", ""))  # rank 0 alone speaks
     assert "on CPUs BatchNorm has the statistics of each process's share" in process.stdout
     assert_same_run(tmp_path, single_place)
@@ -202,9 +193,7 @@ def test_two_ranks_train_what_one_process_trains(tmp_path: Path, single_place: P
         2,
         1,
     )
-    second_process = train(tmp_path, *BASE, ranks=2)
-    assert codes(second_process) == [0, 0]
-    assert "finished before" in second_process.stdout
+    assert "finished before" in train(tmp_path, *BASE, ranks=2).good().stdout
 
 
 def test_stopped_and_continued_by_other_numbers_of_ranks(
@@ -213,14 +202,13 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
     stop = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
     process = train(tmp_path, *BASE, death=stop, ranks=2)
-    assert codes(process) == [143, 143]
+    assert process.codes == [143, 143]
     assert "stopped by SIGTERM" in process.stdout
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
     killed = train(tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
     assert killed.returncode == -signal.SIGKILL
-    process = train(tmp_path, *BASE, ranks=3)
-    assert codes(process) == [0] * 3
+    process = train(tmp_path, *BASE, ranks=3).good()
     assert "continuing after epoch 2 of 4" in process.stdout
     assert_same_run(tmp_path, single_place)
 
@@ -240,25 +228,25 @@ def test_a_rank_that_ends_ends_the_other(
 ) -> None:
     """Each says one line. A run that has begun is interrupted: a sweep tries it again."""
     process = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=2)
-    assert codes(process) == [2, code], process
+    assert process.codes == [2, code], process
     assert process.error().startswith("error: another process of this run has ended")
     assert process.others[0][2] == (line and f"error: in process 1: {line}\n")
     if death.function == STEP:
         assert status(tmp_path)["state"] == "interrupted"
-        assert codes(forge.run(tmp_path, *TINY, SILENT, ranks=2)) == [0, 0]
+        forge.run(tmp_path, *TINY, SILENT, ranks=2).good()
 
 
 def test_ranks_without_a_sample_of_each_batch_are_refused(tmp_path: Path) -> None:
     line = (*BASE, "dataset.samples=21", "batch_size=2", "noise.batches=2", "data_dir=nowhere")
     process = train(tmp_path, *line, ranks=2)
-    assert codes(process) == [2, 2], process
+    assert process.codes == [2, 2], process
     assert "has 1 sample, fewer than the 2 processes" in process.error()
     assert not (tmp_path / "runs").exists()
 
 
 def test_ranks_told_otherwise_end_in_one_line(tmp_path: Path) -> None:
     process = forge.run(tmp_path, *TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
-    assert codes(process) == [2, 2], process
+    assert process.codes == [2, 2], process
     assert re.match("error: the processes of this run differ in settings or code", process.error())
     assert not list(tmp_path.glob("runs/*"))
 
@@ -300,7 +288,6 @@ def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
             *arguments,
             f"runs_dir={place / 'runs'}",
         ],
-        cwd=place,
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
