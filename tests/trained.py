@@ -6,11 +6,17 @@ from typing import Any
 from unittest.mock import Mock
 
 from igo.config.load import make_plan, read_config
-from igo.config.schema import Config
+from igo.config.schema import Config, DatasetConfig
 from igo.ground.files import Record
 from igo.runs import assemble, checkpoint
 from igo.train import loop
 from igo.train.record import Progress, Training
+
+
+def dataset(classes: int = 10, channels: int = 3, size: int = 32, **facts: Any) -> DatasetConfig:
+    """Facts of a data set; its normalisation is plain x/255."""
+    facts = {"samples": 100, "mean": [0.0] * channels, "std": [1.0] * channels, **facts}
+    return DatasetConfig("made", classes, channels, size, **facts)
 
 
 class _Enough(Exception):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -31,14 +32,12 @@ def clear_angles(n: int, height: int, width: int, limit: float) -> Tensor:
     There the nearest one is a matter of the last bit, which no two programs need agree on.
     """
     angles = (torch.rand(4 * n, generator=generator(0, "angles")) * 2 - 1) * limit
-    turn = (angles.double() * math.pi / 180).view(-1, 1, 1)
-    y = torch.arange(height).view(-1, 1).double() - (height - 1) / 2
-    x = torch.arange(width).double() - (width - 1) / 2
-    source_x = turn.cos() * x - turn.sin() * y + (width - 1) / 2
-    source_y = turn.sin() * x + turn.cos() * y + (height - 1) / 2
-    clear = torch.ones(len(angles), dtype=torch.bool)
-    for source in (source_x, source_y):
-        clear &= ((source % 1 - 0.5).abs() > 2e-5).flatten(1).all(dim=1)
+    turns = np.exp(1j * np.radians(angles.double().numpy()))[:, None, None]
+    y, x = np.ogrid[:height, :width]
+    centre = (width - 1) / 2 + (height - 1) / 2 * 1j
+    sources = turns * (x + y * 1j - centre) + centre
+    parts = torch.from_numpy(np.stack([sources.real, sources.imag]))
+    clear = ((parts % 1 - 0.5).abs() > 2e-5).all(dim=(0, 2, 3))
     assert clear.sum() >= n
     return angles[clear][:n]
 

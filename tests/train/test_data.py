@@ -9,8 +9,9 @@ import torch
 from conftest import configure, epoch_batches
 from torch import Tensor
 from torchvision import transforms
+from trained import dataset
 
-from igo.config.schema import AugmentConfig, DatasetConfig
+from igo.config.schema import AugmentConfig
 from igo.data import readers
 from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
@@ -26,14 +27,14 @@ DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 @pytest.mark.parametrize("name", DATASETS)
 def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
     """ToTensor and Normalize, for every grey level in every channel."""
-    dataset = configure(f"dataset={name}").dataset
+    facts = configure(f"dataset={name}").dataset
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    image = np.stack([np.roll(levels, c) for c in range(dataset.channels)], axis=-1)
+    image = np.stack([np.roll(levels, c) for c in range(facts.channels)], axis=-1)
     expected_image = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]
+        [transforms.ToTensor(), transforms.Normalize(facts.mean, facts.std)]
     )(image)
     batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-    images = on_device.Normalise(dataset, torch.device(device))(batch)
+    images = on_device.Normalise(facts, torch.device(device))(batch)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(images[0].cpu(), expected_image, rtol=1e-6, atol=2e-6)
@@ -43,36 +44,25 @@ def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
 def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Path) -> None:
     if name == "fashion_mnist" and not readers.DEBIAN_FASHION_MNIST.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
-    dataset = configure(f"dataset={name}").dataset
+    facts = configure(f"dataset={name}").dataset
     train, test = readers.read(name, Place(tmp_path))
     pixels = train.images.astype(np.float64) / 255
-    assert dataset.mean == [pytest.approx(pixels.mean(), abs=5e-5)]  # four decimals
-    assert dataset.std == [pytest.approx(pixels.std(), abs=5e-5)]
-    assert dataset.samples == len(train.labels)
-    shape = (dataset.image_size, dataset.image_size, dataset.channels)
+    assert facts.mean == [pytest.approx(pixels.mean(), abs=5e-5)]  # four decimals
+    assert facts.std == [pytest.approx(pixels.std(), abs=5e-5)]
+    assert facts.samples == len(train.labels)
+    shape = (facts.image_size, facts.image_size, facts.channels)
     assert train.images.shape[1:] == test.images.shape[1:] == shape
-    assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(dataset.classes))
+    assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(facts.classes))
 
 
-def facts(samples: int = 40) -> DatasetConfig:
-    """A data set whose normalisation is plain x/255."""
-    return DatasetConfig(
-        name="made",
-        classes=10,
-        channels=3,
-        image_size=12,
-        samples=samples,
-        mean=[0.0] * 3,
-        std=[1.0] * 3,
-        augment=AugmentConfig(crop=3, flip=True, rotation=15),
-        workers=0,
-    )
+MOVED = AugmentConfig(crop=3, flip=True, rotation=15)
 
 
-def tensor_data(n: int = 40, device: str = "cpu") -> TensorData:
+def tensor_data(n: int, device: str) -> tuple[TensorData, Split]:
+    """A data set that is used to train and to test."""
     images = np.random.default_rng(0).integers(1, 256, (n, 12, 12, 3), dtype=np.uint8)
-    split = Split(images, np.arange(n) % 10)
-    return TensorData(facts(n), split, split, torch.device(device))
+    split, facts = Split(images, np.arange(n) % 10), dataset(size=12, samples=n, augment=MOVED)
+    return TensorData(facts, split, split, torch.device(device)), split
 
 
 def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:
@@ -90,10 +80,9 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("igo.train.on_device.MADE_AT_ONCE", at_once)
-    images, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
-    images_of_batches, labels = by_index(
-        tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
-    )
+    images, _ = by_index(tensor_data(40, "cpu")[0], epoch_batches(40, 1, 3, 1), seed=5)
+    batches = epoch_batches(40, equal.count(40, b), 0, 2)
+    images_of_batches, labels = by_index(tensor_data(40, device)[0], batches, seed=5)
     # Places of up to 12 pixels, from two products and two sums; neighbours differ by 1 at most.
     torch.testing.assert_close(images_of_batches, images, rtol=0, atol=12 * rounding.bound(4))
     assert torch.equal(labels, torch.arange(40) % 10)
@@ -101,9 +90,7 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
 
 @pytest.mark.parametrize("n", [5, 1000, 2300])
 def test_images_are_as_they_are_in_evaluation_and_plain_batches(n: int, device: str) -> None:
-    draw, index = np.random.default_rng(1), [4, 2, n - 1, 4, n // 2]
-    split = Split(draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8), draw.integers(0, 10, n))
-    data = TensorData(facts(n), split, split, torch.device(device))
+    (data, split), index = tensor_data(n, device), [4, 2, n - 1, 4, n // 2]
     plain = list(data.plain_batches([torch.tensor(index), torch.arange(2)]))
     assert [len(labels) for _, labels in plain] == [5, 2]
     for batches, rows in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):

@@ -10,9 +10,8 @@ import torch
 from conftest import TINY, configure, records, run_folder
 from forked import forge
 from torch import Tensor
-from trained import loaded
+from trained import dataset, loaded
 
-from igo.config.schema import DatasetConfig
 from igo.train.datasets import Data, open_data, shares
 
 CPU = torch.device("cpu")
@@ -26,11 +25,11 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     validation = float(random.uniform(0, 0.9))
     labels = random.permutation([c for c, count in enumerate(counts) for _ in range(count)])
     n = len(labels)
-    dataset = DatasetConfig("made", 10, 1, 8, n, [0.0], [1.0], validation=validation)
-    rows, held_rows = shares(labels, dataset)
+    facts = dataset(samples=n, validation=validation)
+    rows, held_rows = shares(labels, facts)
     assert len(held_rows) == round(validation * n)
     assert sorted([*rows, *held_rows]) == list(range(n))
-    assert held_rows.tolist() == shares(labels, dataset)[1].tolist()
+    assert held_rows.tolist() == shares(labels, facts)[1].tolist()
     held_counts = np.bincount(labels[held_rows], minlength=len(counts))
     low = max((k - 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     high = min((k + 0.5) / c for k, c in zip(held_counts, counts, strict=True))
@@ -51,8 +50,8 @@ def test_redrawn_each_seed_trains_on_images_of_its_own() -> None:
         image_sets = [set(pixels(data.plain_batches([torch.arange(400)]))) for data in opened]
         assert (image_sets[0] == image_sets[1]) is not redraw
     labels = np.arange(100) % 10  # all of them are in use
-    dataset = DatasetConfig("made", 10, 1, 8, 100, [0.0], [1.0], validation=0.2)
-    assert {*shares(labels, dataset, 1)[1]} != {*shares(labels, dataset, 2)[1]}
+    facts = dataset(validation=0.2)
+    assert {*shares(labels, facts, 1)[1]} != {*shares(labels, facts, 2)[1]}
 
 
 def test_training_and_validation_images_share_none_and_are_all() -> None:
