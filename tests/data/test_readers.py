@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damages import ANY, Damage, written
 from data_files import TEST, TRAIN, clothes, pixels, write_cifar, write_fashion, write_idx
 from torchvision.datasets import CIFAR10, FashionMNIST
 
@@ -21,6 +22,13 @@ from igo.data.readers import Missing, Place, Splits
 from igo.ground.errors import Outside, UserError
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+DAMAGES: dict[str, Damage] = {
+    **ANY,
+    "changed": lambda file: file.write_bytes(file.read_bytes()[::-1]),
+    "header": written(b"\0\0\x08\x03\0\0"),
+    "longer": lambda file: file.write_bytes(file.read_bytes() + b"x"),
+    "labels": lambda file: write_idx(file, np.arange(TRAIN) % 10),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -52,28 +60,15 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("data_batch_3", "truncated"), ("test_batch", "changed"), ("batches.meta", "missing")],
+    [("data_batch_3", "torn"), ("test_batch", "changed"), ("batches.meta", "missing")],
 )
 def test_damaged_cifar_files_are_noticed(
     name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_cifar(tmp_path, 10, monkeypatch)
-    harm(folder / name, damage)
+    DAMAGES[damage](folder / name)
     with pytest.raises(UserError, match=rf"{folder}.*missing or damaged.*cifar-10-python.tar.gz"):
         readers.read("cifar10", Place(tmp_path))
-
-
-def harm(path: Path, damage: str) -> None:
-    content = path.read_bytes()
-    middle = len(content) // 2
-    contents = {
-        "empty": b"",
-        "truncated": content[:middle],
-        "header": content[:6],
-        "longer": content + b"x",
-        "changed": content[:middle] + bytes(255 - b for b in content[middle:]),
-    }
-    path.unlink() if damage == "missing" else path.write_bytes(contents[damage])
 
 
 def check_fashion(splits: Splits) -> None:
@@ -123,16 +118,13 @@ def test_of_readers_that_start_at_once_one_downloads(
     assert downloads == [str(tmp_path)]
 
 
-@pytest.mark.parametrize("damage", ["empty", "header", "truncated", "longer", "labels"])
+@pytest.mark.parametrize("damage", ["empty", "header", "torn", "longer", "labels"])
 def test_damaged_idx_files_are_noticed(damage: str, tmp_path: Path) -> None:
     """Changed values cannot be: there is no checksum."""
     folder = tmp_path / "FashionMNIST" / "raw"
     write_fashion(folder)
     check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
-    if damage == "labels":
-        write_idx(folder / IDX[0], np.arange(TRAIN) % 10)
-    else:
-        harm(folder / IDX[0], damage)
+    DAMAGES[damage](folder / IDX[0])
     with pytest.raises(Missing, match=rf"{folder} is missing or damaged.*delete it") as caught:
         readers.read("fashion_mnist", Place(tmp_path))
     assert "\n" not in str(caught.value)
