@@ -26,7 +26,7 @@ import yaml
 Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef" * 2 + "01234567"  # in two parts: a run keeps the changes of this file
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
-FAST: dict[str, Any] = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
+TRANSMIT_INTERVAL = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"  # seconds between two uploads
 
 
 @dataclass
@@ -37,7 +37,7 @@ class OnlineRun:
     received: list[int] = field(default_factory=list)  # epochs, in the order of their arrival
     events: list[str] = field(default_factory=list)  # what W&B measures of the machine
     output: list[str] = field(default_factory=list)  # lines of the tab of logs
-    files: dict[str, Any] = field(default_factory=dict)
+    summary: str = "{}"
     settings: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
     sweep: str | None = None  # the sweep that it was made for
@@ -130,7 +130,8 @@ class WandbServer:
     @property
     def online(self) -> dict[str, Any]:
         """The environment of a run that is tracked here."""
-        return {"WANDB_MODE": "online", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+        place = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+        return {"WANDB_MODE": "online", TRANSMIT_INTERVAL: "1", **place}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -192,48 +193,17 @@ class WandbServer:
             elif file == "output.log":
                 run.output += content["content"]
             elif file == "wandb-summary.json":
-                run.files[file] = json.loads(content["content"][-1])
+                run.summary = content["content"][-1]
         if body.get("complete"):
             run.exit_code = body.get("exitcode")
         if self.rows_wanted and len(run.history) >= self.rows_wanted:
             self.enough_rows.set()
 
     def _resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(variables["name"])
-        if run is None:
-            return {"model": {"id": "p", "name": "igo", "bucket": None}}
-        bucket = {
-            **self._bucket(variables["name"]),
-            "historyLineCount": len(run.history),
-            "eventsLineCount": 0,
-            "logLineCount": 0,
-            "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
-            "eventsTail": "[]",
-            "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
-            "config": run.settings.get("config") or "{}",
-            "tags": run.settings.get("tags") or [],
-            "wandbConfig": '{"t": 1}',
-        }
-        return {"model": {"id": "p", "name": "igo", "bucket": bucket}}
+        return {"model": {"id": "p", "name": "igo", "bucket": self._bucket(variables["name"])}}
 
     def _show_run(self, variables: dict[str, Any]) -> dict[str, Any]:
-        run = self.runs.get(variables["name"])
-        if run is None:
-            return {"project": {"run": None}}
-        run_fields = {
-            **self._bucket(variables["name"]),
-            "projectId": "1",
-            "state": "running" if run.exit_code is None else "finished",
-            "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
-            "systemMetrics": "{}",
-            "config": run.settings.get("config") or "{}",
-            "tags": run.settings.get("tags") or [],
-            "user": {"name": "somebody", "username": "somebody"},
-            "historyKeys": None,
-            "group": run.settings.get("groupName"),
-            "jobType": run.settings.get("jobType"),
-        }
-        return {"project": {"run": run_fields}}
+        return {"project": {"run": self._bucket(variables["name"])}}
 
     def _show_keys(self, variables: dict[str, Any]) -> dict[str, Any]:
         steps = [row["_step"] for row in self.runs[variables["name"]].rows]
@@ -247,16 +217,34 @@ class WandbServer:
         settings.update({key: value for key, value in variables.items() if value is not None})
         return {"upsertBucket": {"bucket": self._bucket(name), "inserted": inserted}}
 
-    def _bucket(self, name: str) -> dict[str, Any]:
+    def _bucket(self, name: str) -> dict[str, Any] | None:
+        """All that any question asks of a run; None where there is none."""
+        run = self.runs.get(name)
+        if run is None:
+            return None
         return {
             "id": name,
             "name": name,
             "displayName": name,
             "description": "",
-            "config": "{}",
-            "sweepName": self.runs[name].sweep,
-            "historyLineCount": len(self.runs[name].history),
+            "projectId": "1",
             "project": {"id": "p", "name": "igo", "entity": {"id": "e", "name": "team"}},
+            "user": {"name": "somebody", "username": "somebody"},
+            "state": "running" if run.exit_code is None else "finished",
+            "config": run.settings.get("config") or "{}",
+            "tags": run.settings.get("tags") or [],
+            "group": run.settings.get("groupName"),
+            "jobType": run.settings.get("jobType"),
+            "sweepName": run.sweep,
+            "summaryMetrics": run.summary,
+            "systemMetrics": "{}",
+            "wandbConfig": '{"t": 1}',
+            "historyKeys": None,
+            "historyLineCount": len(run.history),
+            "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
+            "eventsLineCount": 0,
+            "eventsTail": "[]",
+            "logLineCount": 0,
         }
 
     def _create_files(self, variables: dict[str, Any]) -> dict[str, Any]:

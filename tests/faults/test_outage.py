@@ -14,7 +14,7 @@ import pytest
 from conftest import records, run_folder, status
 from forked import forge
 from resumed import assert_same, outcome
-from wandb_server import FAST, KEY, NOWHERE, WandbServer, assert_rows
+from wandb_server import NOWHERE, WandbServer, assert_rows
 
 pytestmark = pytest.mark.faults
 
@@ -47,7 +47,6 @@ def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows
     offline_place, online_place = (tmp_path / name for name in ("without", "within"))
     start(offline_place, "tracking=none")
     with WandbServer() as server:
-        url = NOWHERE if trouble == "refuse" else server.url
 
         def cause() -> None:
             server.enough_rows.wait()
@@ -58,8 +57,8 @@ def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows
             threading.Thread(target=cause, daemon=True).start()
         else:
             server.trouble = trouble
-        online = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, **FAST}
-        start(online_place, **online)
+        refused = {"WANDB_BASE_URL": NOWHERE} if trouble == "refuse" else {}
+        start(online_place, **server.online | refused)
         assert server.troubled or trouble == "refuse", "there was an outage"
         assert_same(outcome(online_place), outcome(offline_place))
         server.trouble, server.rows_wanted = "", 0
@@ -89,7 +88,7 @@ def test_wandbs_service_dies(tmp_path: Path, mode: str) -> None:
     thread.start()
     with WandbServer() as server:
         try:
-            start(tmp_path, WANDB_MODE=mode, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST)
+            start(tmp_path, **server.online | {"WANDB_MODE": mode})
         finally:
             over.set()
             thread.join()
@@ -112,8 +111,7 @@ def services(place: Path) -> list[int]:
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what the run folder has to the server; the one run's rows there."""
-    keys: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, **FAST}
-    assert forge.run(place, command="sync", **keys).good().stderr == ""
+    assert forge.run(place, command="sync", **server.online).good().stderr == ""
     identity = status(place)["wandb_id"]
     assert list(server.runs) == [identity], "it is one run"
     assert len(server.runs[identity].received) == len(server.runs[identity].rows), "each once"

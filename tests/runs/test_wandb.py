@@ -4,7 +4,6 @@ The real client, and a server on 127.0.0.1.
 """
 
 import fcntl
-import importlib.metadata
 import json
 import os
 import shutil
@@ -20,7 +19,6 @@ from conftest import TINY, Ended, records, run_folder, status
 from forked import Death, forge
 from recorded import edit, record_runs
 from wandb_server import (
-    FAST,
     KEY,
     NOWHERE,
     OnlineRun,
@@ -98,9 +96,8 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     assert config["plan"]["stage"][0] == 1
     plan = (folder_of(offline, 1) / "plan.csv").read_text()
     assert len(config["plan"]["eta_m"]) == len(plan.splitlines()) - 1
-    assert config["manifest"]["commit"] == status_entries["commit"]
-    assert config["manifest"]["versions"]["torch"] == importlib.metadata.version("torch")
-    assert config["manifest"]["hardware"]["device"] == "cpu"
+    assert config["manifest"].items() <= status_entries.items()
+    assert {"commit", "versions", "hardware"} <= config["manifest"].keys()
     assert run["git"]["commit"] == status_entries["commit"].removesuffix("+changes")
     assert run["git"].get("remote_url") == status_entries["remote"]
     summary: dict[str, Any] = {}
@@ -149,7 +146,7 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
         server.rows_wanted = 3
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
-        online = {**server.online, **FAST}
+        online = server.online
         process = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
         assert process.returncode == -signal.SIGKILL, process  # Else nothing ends the thread.
         thread.join()
@@ -178,7 +175,7 @@ def test_an_epoch_whose_checkpoint_waits_has_its_row(tmp_path: Path) -> None:
     """No point of a later epoch comes before it: W&B's steps only rise."""
     with WandbServer() as server:
         seldom = (*TINY, "checkpoint_seconds=1000")
-        forge.run(tmp_path, *seldom, settings=MINUTES, **server.online, **FAST).good()
+        forge.run(tmp_path, *seldom, settings=MINUTES, **server.online).good()
     (run,) = server.runs.values()
     assert_rows([row for row in run.rows if "epoch" in row], records(run_folder(tmp_path)))
 
