@@ -84,6 +84,13 @@ def imagenet(data_dir: Path, *settings: str, device: str = "cpu") -> DiskData:
     return data
 
 
+def reference(*moves: Any) -> transforms.Compose:
+    """torchvision's first-generation transforms of an image file."""
+    facts = configure(*SMALL).dataset
+    scale = transforms.ToTensor(), transforms.Normalize(facts.mean, facts.std)
+    return transforms.Compose([Image.open, lambda image: image.convert("RGB"), *moves, *scale])
+
+
 def splits_of(data_dir: Path, size: int = 28) -> tuple[folders.Images, folders.Images]:
     folders._listed.cache_clear()  # A new process has listed nothing.
     return folders.splits("imagenet", Place(data_dir, image_size=size, channels=3))
@@ -190,14 +197,11 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, devi
 
     The flips are splits_of by comparing.
     """
-    config = configure(*SMALL, f"data_dir={data_dir}").dataset
     data_without_workers, data_with_workers = (
         imagenet(data_dir, f"dataset.workers={workers}", device=device) for workers in (0, 2)
     )
     random_states = []
-    crop = transforms.RandomResizedCrop(28, antialias=True)
-    normalise = transforms.Normalize(config.mean, config.std)
-    to_tensor = transforms.Compose([transforms.ToTensor(), normalise])
+    cropped = reference(transforms.RandomResizedCrop(28, antialias=True))
     files, flips = sorted(data_dir.glob("imagenet/train/*/*.JPEG")), 0
     for seed in range(10):
         order = epoch_batches(21, 1 + seed % 4, 0, seed)
@@ -208,7 +212,7 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, devi
         images = shuffled[torch.cat(order).argsort()]
         for index, (file, image) in enumerate(zip(files, images, strict=True)):
             torch.manual_seed((derive_seed(seed, "crop") + index) % 2**63)
-            expected = to_tensor(crop(Image.open(file).convert("RGB")))
+            expected = cropped(file)
             mirror_image = expected.flip(-1)
             if (image - mirror_image).abs().max() < (image - expected).abs().max():
                 expected = mirror_image
@@ -223,19 +227,15 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, devi
 def test_images_are_tested_with_resize_and_centre_crop(
     cache: bool, data_dir: Path, tmp_path: Path
 ) -> None:
-    """8/7 of 28 is 32; torchvision's first-generation transforms as the reference."""
+    """8/7 of 28 is 32."""
     (tmp_path / "imagenet").symlink_to(data_dir / "imagenet")
     settings = "dataset.workers=0", "dataset.validation=0.3", f"dataset.cache={cache}"
-    config = configure(*SMALL, *settings, f"data_dir={tmp_path}").dataset
     data = imagenet(tmp_path, *settings)
-    cut = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28)])
-    scale = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize(config.mean, config.std)]
-    )
+    cut = reference(transforms.Resize(32), transforms.CenterCrop(28))
 
     def expected(part: str) -> Tensor:
         files = sorted((data_dir / "imagenet" / part).glob("*/*.JPEG"))
-        return torch.stack([scale(cut(Image.open(file).convert("RGB"))) for file in files])
+        return torch.stack([cut(file) for file in files])
 
     test_images = torch.cat([images for images, _ in data.test_batches()])
     torch.testing.assert_close(test_images, expected("val"), rtol=1e-5, atol=1e-5)

@@ -14,6 +14,7 @@ from conftest import configure, records, run_folder, status
 from data_files import write_images, write_npz
 from forked import Death, forge
 from PIL import Image
+from resumed import MOVED
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import folders, identity, readers
@@ -119,7 +120,6 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
     workers: int, cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_images(tmp_path / "mine", val=4, size=(14, 13))
-    augment = {"crop": 2, "flip": "true", "rotation": 10}
     config = configure(
         "dataset=folder",
         f"dataset.root={root}",
@@ -129,7 +129,7 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
         "dataset.validation=0.2",
         f"dataset.workers={workers}",
         f"dataset.cache={cache}",
-        *(f"dataset.augment.{name}={setting}" for name, setting in augment.items()),
+        *MOVED,
     )
     in_memory = open_data(replace(config, dataset=replace(config.dataset, cache=True)), CPU)
     monkeypatch.setattr(datasets, "MOST_BYTES", 0)
