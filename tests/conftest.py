@@ -156,7 +156,7 @@ def ran(folder: Path, *words: str | Path, **environment: str) -> Ended:
     return Ended(process.returncode, process.stdout, process.stderr)
 
 
-def status(place: Path) -> dict[str, Any]:
+def status(place: Path = Path()) -> dict[str, Any]:
     """status.json of a run folder, or of the only one under place/runs."""
     folder = place if (place / "status.json").exists() else run_folder(place)
     return dict(json.loads((folder / "status.json").read_text()))
@@ -230,7 +230,7 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program
 
     def start(*arguments: str, **settings: Any) -> Ended:
         outputs = tmp_path_factory.mktemp("outputs")
-        return forge.run(tmp_path, *arguments, outputs=outputs, **settings)
+        return forge.run(*arguments, folder=tmp_path, outputs=outputs, **settings)
 
     return start
 
@@ -255,15 +255,19 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return {**environment, "OMP_NUM_THREADS": "1", **changes}
 
 
-def run_folder(tmp_path: Path) -> Path:
-    """The one run folder under tmp_path/runs."""
-    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/plan.csv"))
+def run_folder(place: Path = Path()) -> Path:
+    """The one run folder under place/runs, a test's own place by default."""
+    (folder,) = (path.parent for path in (place.absolute() / "runs").glob("*/plan.csv"))
     return folder
 
 
-def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
-    """metrics.jsonl as a list, without timings and a GPU's memory unless they are wanted."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+def records(folder: Path | None = None, *, timings: bool = False) -> list[dict[str, Any]]:
+    """metrics.jsonl as a list, without timings and a GPU's memory unless they are wanted.
+
+    It is that of a run folder, or of the only one in a test's own place.
+    """
+    file = (folder or run_folder()) / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
     return rows if timings else timeless(rows)
 
 

@@ -100,8 +100,8 @@ class Forge:
 
     def run(
         self,
-        folder: Path,
         *arguments: str,
+        folder: Path | None = None,
         death: Death | None = None,
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
@@ -117,8 +117,9 @@ class Forge:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
 
         Args:
-            folder: the working directory; it is made if it is not there.
             arguments: what a user would type.
+            folder: the working directory, made if it is not there; None = this process's, which is
+                a test's own.
             death: what happens to the run on the way.
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
                 never. Not of time: a busy machine would shift the moments.
@@ -132,6 +133,7 @@ class Forge:
             outputs: the folder where the outputs are kept; None = the working directory.
             environment: variables to set.
         """
+        folder = folder or Path.cwd()
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
         # Flags come before or after all settings.
         begins_with_flag = arguments[:1] and arguments[0].startswith("-")
@@ -168,11 +170,10 @@ class Forge:
         ]
         return Ended(*outcomes[0], others=tuple(outcomes[1:]), cpu=cpu[0])
 
-    def results(
-        self, folder: Path, ranks: int, function: str, *arguments: str, **environment: Any
-    ) -> list[Any]:
+    def results(self, ranks: int, function: str, *arguments: str, **environment: Any) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
-        self.run(folder, *arguments, ranks=ranks, function=function, **environment).good()
+        self.run(*arguments, ranks=ranks, function=function, **environment).good()
+        folder = environment.get("folder") or Path.cwd()
         return [torch.load(folder / f"result-{rank}.pt") for rank in range(ranks)]
 
 
@@ -184,7 +185,7 @@ def finished(*arguments: str) -> Path:
     """Where this run was started and has finished; no test changes it."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    process = forge.run(Path(folder.name), *arguments)
+    process = forge.run(*arguments, folder=Path(folder.name))
     assert (process.returncode, process.stderr) == (0, ""), process
     return Path(folder.name)
 

@@ -38,7 +38,7 @@ class Outcome:
     state: dict[str, Any]
 
 
-def outcome(place: Path) -> Outcome:
+def outcome(place: Path = Path()) -> Outcome:
     """What a run folder, or the one run in a place, has; it must have finished."""
     folder = place if (place / "status.json").exists() else run_folder(place)
     assert status(folder)["state"] == "finished"
@@ -58,7 +58,7 @@ def start(
     place: Path, kind: str, death: Death | None = None, alarm: float = 0.0, number: int = 9
 ) -> Ended:
     """Start, or continue, the run of a kind in a place, and wait for its end."""
-    return forge.run(place, *KINDS[kind], death=death, alarm=alarm, alarm_signal=number)
+    return forge.run(*KINDS[kind], folder=place, death=death, alarm=alarm, alarm_signal=number)
 
 
 @cache

@@ -371,7 +371,7 @@ def test_a_resume_in_mid_epoch_has_the_same_bits(
 def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
     torchrun = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}
     words = way, str(folder), *arguments
-    return forge.results(folder, 2, "test_trainers.of_a_rank", *words, **torchrun)
+    return forge.results(2, "test_trainers.of_a_rank", *words, folder=folder, **torchrun)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from conftest import configure, epoch_batches, records, run_folder, status
+from conftest import configure, epoch_batches, records, status
 from forked import Death, forge
 from PIL import Image
 from torch import Tensor
@@ -182,14 +182,14 @@ def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) ->
     [("igo.train.engine.Engine.update", "SIGHUP"), ("igo.runs.checkpoint.save", "SIGUSR2")],
 )
 def test_a_signal_to_all_processes_of_a_run_is_one_signal(
-    moment: str, name: str, data_dir: Path, tmp_path: Path
+    moment: str, name: str, data_dir: Path
 ) -> None:
     """As a terminal and SLURM send it: the record is closed, and the exit code is the signal's."""
     death = Death(moment, signal=signal.Signals[name], group=True)
     settings = (*SHORT, "dataset.workers=2", f"data_dir={data_dir}")
-    process = forge.run(tmp_path, *settings, death=death)
+    process = forge.run(*settings, death=death)
     assert (process.returncode, process.stderr) == (128 + signal.Signals[name], "")
-    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", name)
+    assert (status()["state"], status()["signal"]) == ("interrupted", name)
 
 
 def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, device: str) -> None:
@@ -228,7 +228,7 @@ def test_images_are_tested_with_resize_and_centre_crop(
     cache: bool, data_dir: Path, tmp_path: Path
 ) -> None:
     """8/7 of 28 is 32."""
-    (tmp_path / "imagenet").symlink_to(data_dir / "imagenet")
+    Path("imagenet").symlink_to(data_dir / "imagenet")
     settings = "dataset.workers=0", "dataset.validation=0.3", f"dataset.cache={cache}"
     data = imagenet(tmp_path, *settings)
     cut = reference(transforms.Resize(32), transforms.CenterCrop(28))
@@ -249,17 +249,15 @@ def test_images_are_tested_with_resize_and_centre_crop(
 
 
 @pytest.mark.slow
-def test_two_ranks_share_the_images_and_make_the_cache_once(
-    data_copy: Path, tmp_path: Path
-) -> None:
+def test_two_ranks_share_the_images_and_make_the_cache_once(data_copy: Path) -> None:
     settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}", "dataset.workers=1")
     # There are 21 + 9 = 30 images.
     death = Death("igo.data.folders.image_in", 31, error="opened again")
-    forge.run(tmp_path, *settings, ranks=2, death=death).good()
+    forge.run(*settings, ranks=2, death=death).good()
     assert cache_names(data_copy) == ["imagenet-test", "imagenet-train"]
     death_of_rank_1 = Death("igo.data.folders.image_in", error="opened again", rank=1)
-    forge.run(tmp_path, *settings, "fresh=true", ranks=2, death=death_of_rank_1).good()
-    for record in records(run_folder(tmp_path)):
+    forge.run(*settings, "fresh=true", ranks=2, death=death_of_rank_1).good()
+    for record in records():
         assert record["samples"] == 21 * record["epoch"]
 
 
@@ -283,22 +281,20 @@ def test_images_are_cached_once_for_the_same_files_and_size(
     assert len(cache_names(data_copy)) == 5
 
 
-def test_a_process_killed_meanwhile_leaves_no_cache(data_copy: Path, tmp_path: Path) -> None:
+def test_a_process_killed_meanwhile_leaves_no_cache(data_copy: Path) -> None:
     """At the fsync of the pixels, with half of them on the disk."""
     settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}")
     death = Death("os.fsync", 1, "torn")
-    assert forge.run(tmp_path, *settings, death=death).returncode == -signal.SIGKILL
+    assert forge.run(*settings, death=death).returncode == -signal.SIGKILL
     assert [name[0] for name in cache_names(data_copy)] == ["."]
     caches_of(data_copy)
     assert cache_names(data_copy) == ["imagenet-test", "imagenet-train"]
 
 
-def test_where_the_cache_cannot_be_written_one_line_says_so(
-    data_copy: Path, tmp_path: Path
-) -> None:
+def test_where_the_cache_cannot_be_written_one_line_says_so(data_copy: Path) -> None:
     settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}")
-    line = forge.run(tmp_path, *settings, death=Death("os.fsync", errno=errno.ENOSPC)).error()
+    line = forge.run(*settings, death=Death("os.fsync", errno=errno.ENOSPC)).error()
     assert line.startswith(f"error: dataset.cache=true: {data_copy}/cache/imagenet-train-")
     assert "dataset.cache=false" in line
     assert not cache_names(data_copy)
-    assert not (tmp_path / "runs").exists()
+    assert not Path("runs").exists()

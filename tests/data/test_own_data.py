@@ -43,13 +43,13 @@ def assert_recorded(place: Path, channels: int, size: int, pixels: np.ndarray) -
 def test_arrays_train_and_their_facts_are_recorded(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "mine.npz", shape=(8, 8, 3), test=15)
     settings = (*SHORT, "dataset=arrays", f"dataset.file={file}")
-    assert "n = 60" in forge.run(tmp_path, *settings, "dry_run=true").stdout
-    assert not (tmp_path / "runs").exists()
-    forge.run(tmp_path, *settings).good()
+    assert "n = 60" in forge.run(*settings, "dry_run=true").stdout
+    assert not Path("runs").exists()
+    forge.run(*settings).good()
     assert_recorded(tmp_path, 3, 8, np.load(file)["images"])
-    assert status(tmp_path)["data"]["read_from"] == str(file)
-    assert records(run_folder(tmp_path))[-1]["samples"] == 120
-    assert "finished before" in forge.run(tmp_path, *settings).good().stdout
+    assert status()["data"]["read_from"] == str(file)
+    assert records()[-1]["samples"] == 120
+    assert "finished before" in forge.run(*settings).good().stdout
 
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
@@ -66,17 +66,17 @@ def test_images_in_folders_train_and_the_name_of_a_run_does_not_say_where(tmp_pa
     root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
     settings, count = (*SHORT, "dataset=folder"), 3 * (20 + 4)
     death = Death("igo.data.folders.stamp", count + 1, error="listed again")
-    forge.run(tmp_path, *settings, f"dataset.root={root}", death=death).good()
+    forge.run(*settings, f"dataset.root={root}", death=death).good()
     files = sorted(root.glob("train/*/*.png"))
     assert_recorded(tmp_path, 3, 12, np.stack([np.asarray(Image.open(file)) for file in files]))
     shutil.copytree(root, copy)
-    process = forge.run(tmp_path, *settings, f"dataset.root={copy}").good()
+    process = forge.run(*settings, f"dataset.root={copy}").good()
     assert "finished before" in process.stdout
     shutil.copy(root / "val/cat/000.png", copy / "val" / "cow" / "000.png")
-    line = forge.run(tmp_path, *settings, f"dataset.root={copy}").error()
+    line = forge.run(*settings, f"dataset.root={copy}").error()
     assert str(root) in line
     assert str(copy) in line
-    assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
+    assert len(list(Path("runs").glob("folder-*"))) == 1
 
 
 def test_the_test_set_is_in_val_or_else_in_test(tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
         death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        contents = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
+        contents = {path: path.read_bytes() for path in run_folder().iterdir()}
         process = start(tmp_path, "sgd")
         assert_says_so(process, "Read-only file system")
         assert "epoch 3" not in process.stdout
-        assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == contents
+        assert {path: path.read_bytes() for path in run_folder().iterdir()} == contents
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert_continues(tmp_path, "sgd")
 
@@ -80,7 +80,7 @@ def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> 
         place = tmp_path / str(kib)
         place.mkdir()
         with small_disk(place, kib):
-            *lines, error = forge.run(place, *TINY).stderr.splitlines()
+            *lines, error = forge.run(*TINY, folder=place).stderr.splitlines()
         assert error.startswith("error: ")
         warnings += lines
     assert warnings, "W&B's log was the first to be cut off on some disk"

@@ -33,7 +33,7 @@ SOON = dict.fromkeys(
 
 
 def start(place: Path, *arguments: str, **environment: Any) -> None:
-    process = forge.run(place, *RUN, *arguments, settings=SOON, **environment).good()
+    process = forge.run(*RUN, *arguments, folder=place, settings=SOON, **environment).good()
     assert "Traceback" not in process.stderr
 
 
@@ -93,7 +93,7 @@ def test_wandbs_service_dies(tmp_path: Path, mode: str) -> None:
             over.set()
             thread.join()
         assert killed, "its service was there to be killed"
-        assert [row["epoch"] for row in records(run_folder(tmp_path))] == [*range(1, EPOCHS + 1)]
+        assert [row["epoch"] for row in records()] == [*range(1, EPOCHS + 1)]
         rows_there = sync(tmp_path, server)
     assert [row["epoch"] for row in rows_there] == list(range(1, EPOCHS + 1))
 
@@ -111,7 +111,7 @@ def services(place: Path) -> list[int]:
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what the run folder has to the server; the one run's rows there."""
-    assert forge.run(place, command="sync", **server.online).good().stderr == ""
+    assert forge.run(command="sync", folder=place, **server.online).good().stderr == ""
     identity = status(place)["wandb_id"]
     assert list(server.runs) == [identity], "it is one run"
     assert len(server.runs[identity].received) == len(server.runs[identity].rows), "each once"

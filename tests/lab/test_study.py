@@ -41,11 +41,11 @@ def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: Study) -> 
     assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
 
 
-def test_statistics_are_new_and_the_run_is_left_as_it_was(tmp_path: Path) -> None:
+def test_statistics_are_new_and_the_run_is_left_as_it_was() -> None:
     """By an evaluation of its own, on all training images as one batch, then on augmented ones."""
     settings = ("tracking=none", "engine.precision=fp32", "dataset.augment.crop=2")
-    forge.run(tmp_path, *TINY, *settings).good()
-    folder = run_folder(tmp_path)
+    forge.run(*TINY, *settings).good()
+    folder = run_folder()
     checkpoint = (folder / "checkpoint.pt").read_bytes()
     numbers = ends.measure(folder, loaded(folder))
     assert (folder / "checkpoint.pt").read_bytes() == checkpoint

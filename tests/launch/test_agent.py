@@ -74,7 +74,7 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")} == times
 
 
-def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) -> None:
+def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep() -> None:
     """By the words that W&B's agents make of launch/wandb_sweep.yaml, in their environment.
 
     Another run of the sweep with the same settings gets the record of the finished one.
@@ -92,17 +92,17 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
     with WandbServer() as server:
         of_agent |= server.online
         killed = Death("igo.runs.loggers.Guarded.log", 2, "after", signal.SIGTERM)
-        process = forge.run(tmp_path, *overrides, death=killed, **server.online)
+        process = forge.run(*overrides, death=killed, **server.online)
         assert process.returncode == 128 + signal.SIGTERM
         (run,) = server.runs
         assert server.runs[run].received == [1, 2]
-        folder = run_folder(tmp_path)
+        folder = run_folder()
         for name, variables, words_of_igo in (
             ("theirs", names, "continuing after epoch 2"),
             ("again", {}, "finished before"),
         ):
             environment: dict[str, Any] = {**of_agent, **variables, "WANDB_RUN_ID": name}
-            process = forge.run(tmp_path, *overrides, **environment).good()
+            process = forge.run(*overrides, **environment).good()
             assert process.stderr == ""
             assert words_of_igo in process.stdout
             assert server.runs[name].received == [1, 2, 3]

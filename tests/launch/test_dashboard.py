@@ -27,17 +27,17 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     with WandbServer() as server:
         online: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for _ in range(2):
-            process = dashboard(tmp_path, **online).good()
+            process = dashboard(**online).good()
             assert process.stderr == ""
             assert process.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
-        line = dashboard(tmp_path, "project=other", **online).error()
+        line = dashboard("project=other", **online).error()
         assert "Project `team/other` not found" in line
         ((name, view),) = server.views.items()
     assert name == "nw-igodashboard-v"
     assert (view["entityName"], view["projectName"]) == ("team", "igo")
     spec = json.loads(view["spec"])
     settings = {"igo.train.minutes.EVERY": 0.0}
-    forge.run(tmp_path, *TINY, "epochs=1", settings=settings).good()
+    forge.run(*TINY, "epochs=1", settings=settings).good()
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
     summary: dict[str, Any] = {}
@@ -91,6 +91,6 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     assert name.startswith("graduated, p = 0.5, split ½, 1 epoch, η₁ 0.1, b₁ 32 (")
 
 
-def test_without_a_key_it_says_how_to_log_in(tmp_path: Path) -> None:
-    line = dashboard(tmp_path).error()
+def test_without_a_key_it_says_how_to_log_in() -> None:
+    line = dashboard().error()
     assert "no W&B key is known here; run `wandb login`" in line

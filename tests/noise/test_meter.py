@@ -198,8 +198,8 @@ def moments_of_rank() -> list[tuple[float, float]]:
     return moments
 
 
-def test_parts_on_two_ranks_are_those_of_one_batch(tmp_path: Path) -> None:
-    moments_of_ranks = forge.results(tmp_path, 2, "test_meter.moments_of_rank")
+def test_parts_on_two_ranks_are_those_of_one_batch() -> None:
+    moments_of_ranks = forge.results(2, "test_meter.moments_of_rank")
     assert moments_of_ranks[0] == moments_of_ranks[1]
     x, y = samples()
     for number, shares in enumerate(ON_RANKS):

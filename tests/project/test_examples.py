@@ -60,7 +60,7 @@ def test_pretraining_goes_on_after_kills_and_on_any_number_of_ranks(tmp_path: Pa
         group: Any = {**rank, "MASTER_PORT": "0"} if ranks == 1 else {}
         words = f"--folder={tmp_path / name}"
         function = "test_examples.pretrain"
-        run = forge.run(tmp_path, words, ranks=ranks, death=death, function=function, **group)
+        run = forge.run(words, ranks=ranks, death=death, function=function, **group)
         assert any(run.codes) == bool(death), run
         rows = [] if death else (tmp_path / name / "loss.csv").read_text().split()[1:]
         return [[float(cell) for cell in row.split(",")] for row in rows]

@@ -173,9 +173,10 @@ STOPPED: tuple[Reader, ...] = (load, row, again, sweep, sync, log, goes_on)  # t
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run; one that was killed while it recorded its third epoch; an earlier igo's."""
     places = {kind: tmp_path_factory.mktemp(kind) for kind in ("finished", "stopped", "earlier")}
-    forge.run(places["finished"], *RUN, bare=True).good()
+    forge.run(*RUN, folder=places["finished"], bare=True).good()
     killed = Death("igo.runs.folder.RunFolder.update_status", 5)
-    assert forge.run(places["stopped"], *RUN, bare=True, death=killed).returncode == -9
+    stopped = forge.run(*RUN, folder=places["stopped"], bare=True, death=killed)
+    assert stopped.returncode == -9
     shutil.copytree(places["finished"] / "runs", places["earlier"] / "runs")
     folders = {kind: run_folder(place) for kind, place in places.items()}
     for kind, folder in folders.items():

@@ -29,7 +29,7 @@ KILLED = Death("igo.runs.checkpoint.save", 1, "after")
 
 def start(place: Path, data_dir: Path, death: Death | None = None) -> Ended:
     settings = ("dataset=fashion_mnist", "tracking=none", f"data_dir={data_dir}")
-    return forge.run(place, *TINY, *settings, death=death)
+    return forge.run(*TINY, *settings, folder=place, death=death)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def other_versions(file: Path) -> None:
 def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: Path) -> None:
     """Of a killed run before it goes on; of a finished one where it is reported."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
-    file = run_folder(tmp_path) / "status.json"
+    file = run_folder() / "status.json"
     other_versions(file)
     process = start(tmp_path, finished / "a").good()
     assert "finished before under commit c0ffeec0ff, now " in process.stdout
@@ -77,24 +77,22 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     shutil.rmtree(tmp_path / "runs")
 
     assert start(tmp_path, finished / "a", death=KILLED).returncode == -signal.SIGKILL
-    plan = status(tmp_path)["plan"]
+    plan = status()["plan"]
     other_data = start(tmp_path, finished / "b").error()
     assert f"was trained on other data: {status(finished)['data']['name']}" in other_data
     edit(file, plan="0" * 10)
     assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
-    edit(file, plan=plan, hardware={**status(tmp_path)["hardware"], "cpu": "Another CPU"})
+    edit(file, plan=plan, hardware={**status()["hardware"], "cpu": "Another CPU"})
     other_versions(file)
     (warning,) = start(tmp_path, finished / "a").good().stderr.splitlines()
     for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning
-    assert status(tmp_path)["versions"] == status(finished)["versions"]
-    (earlier_start,) = status(tmp_path)["earlier"]  # It trained the first epoch.
+    assert status()["versions"] == status(finished)["versions"]
+    (earlier_start,) = status()["earlier"]  # It trained the first epoch.
     assert (earlier_start["code"], earlier_start["versions"]["torch"]) == ("0" * 10, "1.13")
-    assert status(tmp_path)["after_epoch"] == 1
+    assert status()["after_epoch"] == 1
     assert "finished before under commit c0ffeec0ff" in start(tmp_path, finished / "a").stdout
-    assert manifest.earlier(status(tmp_path), 1) == [earlier_start], (
-        "the last start trained nothing"
-    )
+    assert manifest.earlier(status(), 1) == [earlier_start], "the last start trained nothing"
 
 
 def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +140,7 @@ def test_uncommitted_changes_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
         git(*line.split())
     file.write_bytes(content)
     settings: Any = {"igo.runs.manifest.PACKAGE": project}
-    forge.run(place, *TINY, "tracking=none", "epochs=1", settings=settings).good()
+    forge.run(*TINY, "tracking=none", "epochs=1", folder=place, settings=settings).good()
     git("checkout", ".")
     git("apply", str(run_folder(place) / f"changes-{status(place)['code']}.patch"))
     assert file.read_bytes() == content

@@ -115,7 +115,8 @@ def steps_on_ranks() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The steps of three ranks."""
-    return forge.results(tmp_path_factory.mktemp("steps"), 3, "test_ranks.steps_on_ranks")
+    place = tmp_path_factory.mktemp("steps")
+    return forge.results(3, "test_ranks.steps_on_ranks", folder=place)
 
 
 def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -> None:
@@ -171,7 +172,7 @@ def assert_same_run(place: Path, expected_place: Path) -> None:
 def train(place: Path, *arguments: str, **settings: Any) -> Ended:
     """``forge.run`` with the network in float64."""
     line = (*arguments, f"runs_dir={place / 'runs'}")
-    return forge.run(place, *line, function="in_double.main", **settings)
+    return forge.run(*line, folder=place, function="in_double.main", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +189,8 @@ def test_two_ranks_train_what_one_process_trains(tmp_path: Path, single_place: P
     assert (process.stderr, *process.others) == ("", (0, "", ""))  # rank 0 alone speaks
     assert "on CPUs BatchNorm has the statistics of each process's share" in process.stdout
     assert_same_run(tmp_path, single_place)
-    assert {row["b_m"] for row in records(run_folder(tmp_path))} == {19.2, 32.0}
-    assert (status(tmp_path)["hardware"]["ranks"], status(single_place)["hardware"]["ranks"]) == (
+    assert {row["b_m"] for row in records()} == {19.2, 32.0}
+    assert (status()["hardware"]["ranks"], status(single_place)["hardware"]["ranks"]) == (
         2,
         1,
     )
@@ -204,8 +205,8 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     process = train(tmp_path, *BASE, death=stop, ranks=2)
     assert process.codes == [143, 143]
     assert "stopped by SIGTERM" in process.stdout
-    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
-    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
+    assert (status()["state"], status()["signal"]) == ("interrupted", "SIGTERM")
+    assert [row["epoch"] for row in records()] == [1]
     killed = train(tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
     assert killed.returncode == -signal.SIGKILL
     process = train(tmp_path, *BASE, ranks=3).good()
@@ -223,17 +224,15 @@ STEP = "igo.runs.terminal.ProgressBar.advance"
         (Death("igo.train.datasets.open_data", error="no data", cure=True, rank=1), 2, "no data"),
     ],
 )
-def test_a_rank_that_ends_ends_the_other(
-    death: Death, code: int, line: str, tmp_path: Path
-) -> None:
+def test_a_rank_that_ends_ends_the_other(death: Death, code: int, line: str) -> None:
     """Each says one line. A run that has begun is interrupted: a sweep tries it again."""
-    process = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=2)
+    process = forge.run(*TINY, SILENT, death=death, ranks=2)
     assert process.codes == [2, code], process
     assert process.error().startswith("error: another process of this run has ended")
     assert process.others[0][2] == (line and f"error: in process 1: {line}\n")
     if death.function == STEP:
-        assert status(tmp_path)["state"] == "interrupted"
-        forge.run(tmp_path, *TINY, SILENT, ranks=2).good()
+        assert status()["state"] == "interrupted"
+        forge.run(*TINY, SILENT, ranks=2).good()
 
 
 def test_ranks_without_a_sample_of_each_batch_are_refused(tmp_path: Path) -> None:
@@ -241,11 +240,11 @@ def test_ranks_without_a_sample_of_each_batch_are_refused(tmp_path: Path) -> Non
     process = train(tmp_path, *line, ranks=2)
     assert process.codes == [2, 2], process
     assert "has 1 sample, fewer than the 2 processes" in process.error()
-    assert not (tmp_path / "runs").exists()
+    assert not Path("runs").exists()
 
 
 def test_ranks_told_otherwise_end_in_one_line(tmp_path: Path) -> None:
-    process = forge.run(tmp_path, *TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
+    process = forge.run(*TINY, SILENT, "seed=${oc.env:RANK}", ranks=2)
     assert process.codes == [2, 2], process
     assert re.match("error: the processes of this run differ in settings or code", process.error())
     assert not list(tmp_path.glob("runs/*"))
@@ -304,7 +303,7 @@ def test_torchrun_is_stopped_and_continues(tmp_path: Path, single_place: Path) -
         assert "stopped by SIGTERM" in process.stdout.read()
         process.stderr.read()
         assert process.wait() != 0
-    assert status(tmp_path)["state"] == "interrupted"
+    assert status()["state"] == "interrupted"
     with torchrun(tmp_path, *BASE) as second_process:
         out, err = second_process.communicate()
     assert second_process.returncode == 0, err

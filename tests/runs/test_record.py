@@ -158,12 +158,12 @@ def test_a_held_run_alone_knows_its_status(
 
 
 def test_fresh_removes_nothing_that_a_link_leads_to(folder: RunFolder, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "file").touch()
+    Path("elsewhere").mkdir()
+    Path("elsewhere/file").touch()
     folder.path.symlink_to(tmp_path / "elsewhere")
     with folder.held(), pytest.raises(UserError, match=r"is a link, .* remove the link first"):
         folder.start_over()
-    assert (tmp_path / "elsewhere" / "file").exists()
+    assert Path("elsewhere/file").exists()
 
 
 def test_a_lack_of_memory_is_tried_again_by_a_sweep(folder: RunFolder) -> None:
@@ -192,16 +192,16 @@ def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -
     worker.join()
 
 
-def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_held_by_another_process_is_left_alone() -> None:
     arguments = (*TINY, "tracking=none")
-    forge.run(tmp_path, *arguments, "epochs=1").good()
-    folder = run_folder(tmp_path)
+    forge.run(*arguments, "epochs=1").good()
+    folder = run_folder()
     (folder / "status.json").unlink()
     contents = {path: path.read_bytes() for path in folder.iterdir()}
     with (folder / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for fresh in ("fresh=false", "fresh=true"):
-            line = forge.run(tmp_path, *arguments, "epochs=1", fresh).error()
+            line = forge.run(*arguments, "epochs=1", fresh).error()
             assert line == f"error: {folder} is being worked on by another process"
     assert {path: path.read_bytes() for path in folder.iterdir()} == contents
-    forge.run(tmp_path, *arguments, "epochs=1").good()
+    forge.run(*arguments, "epochs=1").good()

@@ -34,13 +34,13 @@ def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
     """
     words = (*KINDS["W&B"], "checkpoint_seconds=1e6")
     death = Death(STEP, 10, **ending)
-    process, folder = forge.run(tmp_path, *words, death=death), run_folder(tmp_path)
+    process, folder = forge.run(*words, death=death), run_folder()
     assert [row["epoch"] for row in records(folder)] == [1, 2, 3][:epoch]
     if "error" in ending:
         assert (process.returncode, "RuntimeError: fire" in process.stderr) == (1, True)
         assert (status(folder)["state"], status(folder)["error"]) == ("failed", "fire")
         assert (folder / "error.txt").read_text().endswith("RuntimeError: fire\n")
-    assert f"continuing after epoch {epoch} of 4" in forge.run(tmp_path, *words).good().stdout
+    assert f"continuing after epoch {epoch} of 4" in forge.run(*words).good().stdout
     assert_whole(tmp_path, "W&B")
     assert "error" not in status(folder)
     assert not (folder / "error.txt").exists()
@@ -97,20 +97,20 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
 def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(tmp_path: Path) -> None:
     start(tmp_path, "sgd").good()
     death = Death("pathlib.Path.unlink", 1, "after")
-    process = forge.run(tmp_path, *KINDS["sgd"], "fresh=true", death=death)
+    process = forge.run(*KINDS["sgd"], "fresh=true", death=death)
     assert process.returncode == -signal.SIGKILL
     process = start(tmp_path, "sgd")
     assert "finished before" not in process.stdout
-    assert_same(outcome(tmp_path), undisturbed("sgd"))
+    assert_same(outcome(), undisturbed("sgd"))
 
 
-def test_control_c_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
+def test_control_c_before_the_run_ends_it_at_once() -> None:
     """As a KeyboardInterrupt it would get lost at some moments of composing, and training began."""
     for call in (1, 200):
         death = Death("omegaconf.base.Node._invalidate_flags_cache", call, signal=signal.SIGINT)
-        process = forge.run(tmp_path, *TINY, "tracking=none", death=death)
+        process = forge.run(*TINY, "tracking=none", death=death)
         assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGINT, "", "")
-        assert not (tmp_path / "runs").exists()
+        assert not Path("runs").exists()
 
 
 CLOSE = "igo.runs.loggers.wandb.WandB.close"
@@ -128,15 +128,15 @@ CLOSE = "igo.runs.loggers.wandb.WandB.close"
     ],
 )
 def test_what_ends_a_run_is_on_record_in_wandb_too(
-    death: Death, code: int, line: str, epochs: int, tmp_path: Path
+    death: Death, code: int, line: str, epochs: int
 ) -> None:
     """What is called finished is whole there: no later start would bring what is missing."""
-    process = forge.run(tmp_path, *TINY, death=death)
+    process = forge.run(*TINY, death=death)
     assert (process.returncode, process.stderr) == (code, "")
     assert process.stdout.partition("stopped by ")[2].startswith(line)
-    assert status(tmp_path)["state"] == ("finished" if epochs == 3 else "interrupted")
-    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
-    for rows in (records(run_folder(tmp_path)), history(folder)):
+    assert status()["state"] == ("finished" if epochs == 3 else "interrupted")
+    (folder,) = Path("runs/wandb").glob("offline-run-*")
+    for rows in (records(), history(folder)):
         assert [row["epoch"] for row in rows] == [*range(1, epochs + 1)]
     assert exit_codes(folder) == [0 if epochs == 3 else code]
 
@@ -195,11 +195,11 @@ def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) 
     process = start(tmp_path, kind, Death("igo.runs.checkpoint.save", 2, "after"))
     assert process.returncode == -signal.SIGKILL
     interpreter(*KINDS[kind]).good()
-    assert_same(outcome(tmp_path), undisturbed(kind))
+    assert_same(outcome(), undisturbed(kind))
     scaler, fresh = undisturbed(kind).state["scaler"], torch.amp.GradScaler("cpu").state_dict()
     assert scaler.keys() == fresh.keys()
     assert scaler != fresh
-    folder = run_folder(tmp_path)
+    folder = run_folder()
     contents = {path: path.read_bytes() for path in folder.iterdir()}
     process = interpreter(*KINDS[kind], PYTHONPROFILEIMPORTTIME="1").good()
     assert "finished before" in process.stdout

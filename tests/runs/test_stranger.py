@@ -39,10 +39,10 @@ CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a run, beside code that proves that it was run."""
     shutil.copytree(finished(*TINY, "tracking=none") / "runs", tmp_path / "runs")
-    edit(run_folder(tmp_path) / "status.json", seals=None)  # a stranger makes his own
-    (tmp_path / "evil.py").write_text("import os\nos.mkdir('ran')\n")
+    edit(run_folder() / "status.json", seals=None)  # a stranger makes his own
+    Path("evil.py").write_text("import os\nos.mkdir('ran')\n")
     monkeypatch.setenv("SECRET", "s3cret")
-    return run_folder(tmp_path)
+    return run_folder()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -66,7 +66,7 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     if kind == "model":
         edit(folder / "status.json", wandb_id="theirs")
         with WandbServer() as server:
-            process = forge.run(Path.cwd(), "project=null", command="sync", **server.online).good()
+            process = forge.run("project=null", command="sync", **server.online).good()
         assert "3 epochs sent" in process.stdout
         assert not Path("ran").exists()
         config = read_config(file, trust=True)
@@ -79,7 +79,7 @@ def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
     """Importing ``unittest.__main__`` runs the test files of the current folder."""
     Path("test_it.py").write_text(Path("evil.py").read_text())
     edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan="0")
-    output = forge.run(Path.cwd(), *TINY, "tracking=none").stderr
+    output = forge.run(*TINY, "tracking=none").stderr
     assert "another plan than this version of igo makes" in output
     assert "unittest" not in output
     assert not Path("ran").exists()
@@ -100,7 +100,7 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
     with WandbServer() as server:
 
         def refused(*words: str) -> str:
-            process = forge.run(Path.cwd(), *words, command="sync", **server.online)
+            process = forge.run(*words, command="sync", **server.online)
             assert process.returncode == 1
             return process.stdout
 
@@ -108,7 +108,7 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
         assert f"{link} cannot be read (changes-x.patch is no file)" in refused(*words_of_folder)
         assert not server.runs
         link.unlink()
-        process = forge.run(Path.cwd(), *words_of_folder, command="sync", **server.online).good()
+        process = forge.run(*words_of_folder, command="sync", **server.online).good()
         assert "3 epochs sent" in process.stdout
         change("\nseed: 0\n", "\nseed: 1\n")
         assert "W&B's run mine, of its wandb_id, has other settings" in refused(*words_of_folder)

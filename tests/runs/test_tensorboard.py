@@ -19,12 +19,12 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path: Path) -> None:
+def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run() -> None:
     command, settings = (*TINY, "tracking=tensorboard"), {"igo.train.minutes.EVERY": 0.0}
     death = Death("igo.runs.checkpoint.save", 2, "after")
-    assert forge.run(tmp_path, *command, death=death).returncode != 0
-    forge.run(tmp_path, *command, settings=settings).good()
-    folder = run_folder(tmp_path)
+    assert forge.run(*command, death=death).returncode != 0
+    forge.run(*command, settings=settings).good()
+    folder = run_folder()
     rows = records(folder, timings=True)
     curves = points(folder)
     for name in ("delta_m", "eta_m", "b_m", "train/loss", "test/accuracy", "updates"):
@@ -41,10 +41,10 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
 
 def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
     """And what a link leads to stays as it is."""
-    forge.run(tmp_path, *TINY, "tracking=none").good()
-    (tmp_path / "elsewhere").mkdir()
-    (run_folder(tmp_path) / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    forge.run(*TINY, "tracking=none").good()
+    Path("elsewhere").mkdir()
+    (run_folder() / "tensorboard").symlink_to(tmp_path / "elsewhere")
     for _ in range(2):
-        forge.run(tmp_path, *TINY, "tracking=tensorboard").good()
-        assert [step for step, _ in points(run_folder(tmp_path))["delta_m"]] == EPOCHS
-    assert not list((tmp_path / "elsewhere").iterdir())
+        forge.run(*TINY, "tracking=tensorboard").good()
+        assert [step for step, _ in points(run_folder())["delta_m"]] == EPOCHS
+    assert not list(Path("elsewhere").iterdir())

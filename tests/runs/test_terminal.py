@@ -123,4 +123,4 @@ def test_a_closed_pipe_ends_quietly(words: list[str], tmp_path: Path) -> None:
         assert process.stderr.read() == b""
     assert process.returncode in (128 + signal.SIGPIPE, -signal.SIGPIPE)  # 141 in a shell
     if words == [*TINY]:
-        assert status(tmp_path)["error"] == "[Errno 32] Broken pipe"
+        assert status()["error"] == "[Errno 32] Broken pipe"

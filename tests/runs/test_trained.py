@@ -43,15 +43,15 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(tmp_path: Path) 
     assert_equal(dict(state), dict(run.model.state_dict()))
 
 
-def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
+def test_model_and_records_are_of_one_epoch() -> None:
     """Of a run that was killed between the two files, and of one with an older checkpoint."""
     killed = Death("igo.runs.checkpoint.save", 2, "before")
-    assert forge.run(tmp_path, *RUN, death=killed).returncode == -signal.SIGKILL
-    folder = run_folder(tmp_path)
+    assert forge.run(*RUN, death=killed).returncode == -signal.SIGKILL
+    folder = run_folder()
     assert len(records(folder)) == 2
     assert [record["epoch"] for record in igo.load_run(folder).records] == [1]
     checkpoint_bytes = (folder / "checkpoint.pt").read_bytes()
-    forge.run(tmp_path, *RUN).good()
+    forge.run(*RUN).good()
     seconds = sum(record["seconds"] for record in records(folder, timings=True))
     assert status(folder)["seconds"] >= seconds, "those of the killed start are in it"
     (folder / "checkpoint.pt").write_bytes(checkpoint_bytes)
@@ -59,17 +59,17 @@ def test_model_and_records_are_of_one_epoch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=reason):
         igo.load_run(folder)
     model_bytes = (folder / "model.pt").read_bytes()
-    assert reason in forge.run(tmp_path, *RUN).error()
+    assert reason in forge.run(*RUN).error()
     assert (folder / "model.pt").read_bytes() == model_bytes
 
 
 @pytest.mark.slow
 def test_a_finished_run_brings_its_model_to_wandb(tmp_path: Path) -> None:
-    forge.run(tmp_path, *TINY, "tracking.mode=offline", "tracking.artifact=true").good()
-    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
+    forge.run(*TINY, "tracking.mode=offline", "tracking.artifact=true").good()
+    (folder,) = Path("runs/wandb").glob("offline-run-*")
     (artifact,) = (entry for kind, entry in entries(folder) if kind == "artifact")
     assert artifact["type"] == "model"
     (content,) = artifact["manifest"]["contents"]
     file = Path(content["local_path"])
-    assert file.read_bytes() == (run_folder(tmp_path) / "model.pt").read_bytes()
+    assert file.read_bytes() == (run_folder() / "model.pt").read_bytes()
     assert file.is_relative_to(tmp_path / "runs" / "wandb")

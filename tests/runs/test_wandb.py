@@ -38,12 +38,12 @@ PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **variables: Any) -> Ended:
     environment: dict[str, Any] = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
-    return forge.run(place, command="sync", **environment, **variables)
+    return forge.run(command="sync", folder=place, **environment, **variables)
 
 
 def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:
     """Train offline, or go on, until that many more rows are logged."""
-    process = forge.run(place, *LONGER, death=Death(LOG, rows, "after", number))
+    process = forge.run(*LONGER, folder=place, death=Death(LOG, rows, "after", number))
     assert process.returncode in (128 + number, -number), process.stderr
 
 
@@ -69,9 +69,10 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("offline")
     stopped(place, 1, signal.SIGKILL)
     stopped(place, 2)
-    forge.run(place, *LONGER, "tracking.tags=[tagged]").good()
+    forge.run(*LONGER, "tracking.tags=[tagged]", folder=place).good()
     method = ("schedule=method4", "schedule.stages=3")
-    forge.run(place, *TINY, "seed=1", *method, "tracking.group=ours", WANDB_API_KEY=KEY).good()
+    words = (*TINY, "seed=1", *method, "tracking.group=ours")
+    forge.run(*words, folder=place, WANDB_API_KEY=KEY).good()
     return place
 
 
@@ -118,16 +119,16 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
         ((), "disabled"),
     ],
 )
-def test_when_off_it_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], mode: str) -> None:
-    forge.run(tmp_path, *TINY, "epochs=1", *arguments, WANDB_MODE=mode).good()
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_folder(tmp_path).name]
-    assert "wandb_id" not in status(tmp_path)
+def test_when_off_it_writes_nothing(arguments: tuple[str, ...], mode: str) -> None:
+    forge.run(*TINY, "epochs=1", *arguments, WANDB_MODE=mode).good()
+    assert [path.name for path in Path("runs").iterdir()] == [run_folder().name]
+    assert "wandb_id" not in status()
 
 
-def test_online_without_a_key_is_an_error_before_any_compute(tmp_path: Path) -> None:
-    line = forge.run(tmp_path, *TINY, WANDB_MODE="online").error()
+def test_online_without_a_key_is_an_error_before_any_compute() -> None:
+    line = forge.run(*TINY, WANDB_MODE="online").error()
     assert line.startswith("error: tracking.mode=online is not allowed: no W&B key")
-    assert not (tmp_path / "runs").exists()
+    assert not Path("runs").exists()
 
 
 def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     def kill() -> None:
         """The process that stands still at PAUSE, once the server has three rows."""
         server.enough_rows.wait()
-        pid = status(tmp_path)["pid"]
+        pid = status()["pid"]
         ps = ["ps", "-o", "state=", "-p", str(pid)]
         while not subprocess.check_output(ps, text=True).strip().startswith("T"):
             time.sleep(0.01)
@@ -147,20 +148,20 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
         online = server.online
-        process = forge.run(tmp_path, *LONGER, death=PAUSE, settings=MINUTES, **online)
+        process = forge.run(*LONGER, death=PAUSE, settings=MINUTES, **online)
         assert process.returncode == -signal.SIGKILL, process  # Else nothing ends the thread.
         thread.join()
         (run,) = server.runs.values()
         assert 3 <= len(run.history) <= 4
         online["HOME"] = "/proc/nowhere"
-        process = forge.run(tmp_path, *LONGER, settings=MINUTES, **online).good()
+        process = forge.run(*LONGER, settings=MINUTES, **online).good()
     assert process.stderr == ""
     ((run_id, same_run),) = server.runs.items()
     assert same_run is run
     assert f"\nwandb {server.url}/team/igo/runs/{run_id}\n" in process.stdout
     last_line = next(line for line in process.stdout.splitlines() if line.startswith("    6 "))
     assert any(last_line in line for line in run.output), "W&B has the lines of the terminal"
-    expected = records(run_folder(tmp_path))
+    expected = records()
     assert_rows([row for row in run.rows if "epoch" in row], expected)
     ends = [record["updates"] for record in expected]
     points = [row["minute/updates"] for row in run.rows if "epoch" not in row]
@@ -171,20 +172,20 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert_key_is_nowhere(tmp_path)
 
 
-def test_an_epoch_whose_checkpoint_waits_has_its_row(tmp_path: Path) -> None:
+def test_an_epoch_whose_checkpoint_waits_has_its_row() -> None:
     """No point of a later epoch comes before it: W&B's steps only rise."""
     with WandbServer() as server:
         seldom = (*TINY, "checkpoint_seconds=1000")
-        forge.run(tmp_path, *seldom, settings=MINUTES, **server.online).good()
+        forge.run(*seldom, settings=MINUTES, **server.online).good()
     (run,) = server.runs.values()
-    assert_rows([row for row in run.rows if "epoch" in row], records(run_folder(tmp_path)))
+    assert_rows([row for row in run.rows if "epoch" in row], records())
 
 
-def test_a_logger_that_cannot_start_ends_no_training(tmp_path: Path) -> None:
-    process = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
+def test_a_logger_that_cannot_start_ends_no_training() -> None:
+    process = forge.run(*TINY, death=Death("wandb.init", 1, error="no room")).good()
     assert process.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")
-    assert status(tmp_path)["state"] == "finished"
-    assert status(tmp_path)["wandb_id"], "`make sync` looks for it"
+    assert status()["state"] == "finished"
+    assert status()["wandb_id"], "`make sync` looks for it"
 
 
 def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
@@ -237,11 +238,11 @@ def test_the_verdict_of_a_sweep_is_a_note_of_its_online_runs(tmp_path: Path) -> 
         for folder in record_runs(tmp_path / "runs", method, "epochs=5", seeds=range(2)):
             edit(folder / "status.json", wandb_id=folder.name)
     with WandbServer() as server:
-        process = forge.run(tmp_path, *words, **server.online)
+        process = forge.run(*words, **server.online)
         assert "warning: wandb did not take the verdict of the sweep" in process.stderr
         names = [file.parent.name for file in tmp_path.glob("runs/*/config.yaml")]
         server.runs |= {name: OnlineRun() for name in names}
-        process = forge.run(tmp_path, *words, **server.online).good()
+        process = forge.run(*words, **server.online).good()
         notes = [server.runs[name].settings["notes"] for name in names]
     assert process.stderr == ""
     assert notes == ["No comparison can be decided: it needs 6 seeds that two settings share."] * 4

@@ -153,10 +153,8 @@ def both(kind: str) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "checks"), [("", 1), ("fp16", 2), ("replayed", 1)])
-def test_an_update_never_waits(kind: str, checks: int, tmp_path: Path) -> None:
-    ((expected_records, records, epoch_counts),) = forge.results(
-        tmp_path, 1, "test_device.both", kind
-    )
+def test_an_update_never_waits(kind: str, checks: int) -> None:
+    ((expected_records, records, epoch_counts),) = forge.results(1, "test_device.both", kind)
     torch.testing.assert_close(records, expected_records, rtol=1e-5, atol=1e-5)
     first_counts, second_counts, third_counts = (Counter[str](counts) for counts in epoch_counts)
     expected_counts = {**EPOCH, "draw_moves": 3, "_check_finite": checks}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -220,8 +219,8 @@ def compiled_on_ranks() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_on_ranks_a_compiled_model_is_one_graph_for_all_batch_sizes(tmp_path: Path) -> None:
-    for rank in forge.results(tmp_path, 2, "test_engine.compiled_on_ranks"):
+def test_on_ranks_a_compiled_model_is_one_graph_for_all_batch_sizes() -> None:
+    for rank in forge.results(2, "test_engine.compiled_on_ranks"):
         assert (rank["graphs"], rank["breaks"]) == (1, 0)
         plain, compiled = rank["gradients"][:6], rank["gradients"][6:]
         for plain_gradient, compiled_gradient in zip(plain, compiled, strict=True):

@@ -1,7 +1,6 @@
 """Numbers that are not finite, or too little memory, end a training with one line."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,8 +85,8 @@ def bad_on_one_rank() -> str:
     return "not noticed"
 
 
-def test_what_is_bad_on_one_rank_stops_all_with_the_same_line(tmp_path: Path) -> None:
-    line, other_line = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
+def test_what_is_bad_on_one_rank_stops_all_with_the_same_line() -> None:
+    line, other_line = forge.results(2, "test_finite.bad_on_one_rank")
     assert line == other_line
     assert line.startswith(AT_8)
 
@@ -145,9 +144,9 @@ FULL = (
 
 
 @pytest.mark.faults
-def test_really_out_of_memory_it_says_so_and_the_run_is_interrupted(tmp_path: Path) -> None:
+def test_really_out_of_memory_it_says_so_and_the_run_is_interrupted() -> None:
     """Address space is bounded by the kernel."""
-    process = forge.run(tmp_path, *FULL, **BOUNDED)
+    process = forge.run(*FULL, **BOUNDED)
     assert "engine.micro_batch_size=512" in process.error()
-    assert status(tmp_path)["state"] == "interrupted"
-    forge.run(tmp_path, *FULL, settings=BOUNDED["settings"]).good()
+    assert status()["state"] == "interrupted"
+    forge.run(*FULL, settings=BOUNDED["settings"]).good()

@@ -54,17 +54,15 @@ CASES: dict[str, tuple[tuple[str, ...], float, Callable[[Parameters, float], Opt
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
-    name: str, program: Program, tmp_path: Path
-) -> None:
+def test_the_program_trains_as_a_plain_loop_does_to_the_bit(name: str, program: Program) -> None:
     words, rate, build = CASES[name]
     program(*SMALL, *words).good()
     run = prepared(configure(*SMALL, *words))
-    stages = list(csv.DictReader((run_folder(tmp_path) / "plan.csv").read_text().splitlines()))
+    stages = list(csv.DictReader((run_folder() / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     network = run.network.train()
     optimizer = build(list(network.parameters()), rate)
-    for row, record in zip(stages, records(run_folder(tmp_path)), strict=True):
+    for row, record in zip(stages, records(), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = float(row["eta_m"])
         indices = epoch_batches(97, int(row["batches"]), run.config.seed, int(row["first_epoch"]))
@@ -79,7 +77,7 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
             correct += (logits.argmax(dim=1) == labels).sum().item()
         means = losses / 97, correct / 97
         assert (record["train/loss"], record["train/accuracy"]) == pytest.approx(means, rel=1e-5)
-    assert_equal(dict(outcome(tmp_path).state["model"]), dict(network.state_dict()))
+    assert_equal(dict(outcome().state["model"]), dict(network.state_dict()))
 
 
 def small(device: str = "cpu") -> Parameters:
@@ -176,11 +174,11 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
 
 @pytest.mark.parametrize("rate", ["0.01", "None"])
 def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training(
-    rate: str, program: Program, tmp_path: Path
+    rate: str, program: Program
 ) -> None:
     code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
-    (tmp_path / "deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
+    Path("deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
     line = program(*SMALL, "optimizer._target_=deaf.sgd").error()
     assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
     assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line
-    assert not (tmp_path / "runs").exists()
+    assert not Path("runs").exists()

@@ -66,7 +66,7 @@ def test_training_and_validation_images_share_none_and_are_all() -> None:
 
 
 def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:
-    place, output = tmp_path, forge.run(tmp_path, *VALIDATED).good().stdout
+    place, output = tmp_path, forge.run(*VALIDATED).good().stdout
     rows = records(run_folder(place))
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
     training = loaded(run_folder(place))
