@@ -26,23 +26,6 @@ from igo.train import loop, measure, models
 from igo.train.record import Training
 
 
-class Watched:
-    """Records the batch of each training forward pass and the learning rate of each step."""
-
-    def __init__(self, training: Any) -> None:
-        self.batches: list[int] = []
-        self.rates: list[float] = []
-        training.network.register_forward_pre_hook(self._forward)
-        training.optimizer.register_step_pre_hook(self._step)
-
-    def _forward(self, module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        if module.training:
-            self.batches.append(len(inputs[0]))
-
-    def _step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        self.rates.append(optimizer.param_groups[0]["lr"])
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -57,14 +40,20 @@ class Watched:
 def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...]) -> None:
     config = configure(*TINY, "epochs=5", "batch_size=20", *overrides)
     training = prepared(config)
-    watched, plan = Watched(training), training.plan
+    batches, rates, plan = list[int](), list[float](), training.plan
+    training.network.register_forward_pre_hook(
+        lambda module, inputs: batches.extend([len(inputs[0])] * module.training)
+    )
+    training.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"])
+    )
     with mock.patch.object(measure, "ENOUGH", 0):  # Twins have forward passes.
         progress = train(training)
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]
-    assert watched.rates == [update.learning_rate for update in updates]
+    assert rates == [update.learning_rate for update in updates]
     count = config.noise.batches  # forward passes that measure C², before training
-    assert watched.batches[:count] == [96 // -(-96 // config.batch_size)] * count
-    assert watched.batches[count:] == [update.batch_size for update in updates]
+    assert batches[:count] == [96 // -(-96 // config.batch_size)] * count
+    assert batches[count:] == [update.batch_size for update in updates]
     for record in progress.records:
         of_epoch = [update for update in updates if update.epoch == record["epoch"]]
         for name in ("stage", "gamma_m", "kappa_m", "lambda_m"):
@@ -72,7 +61,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
         assert record["b_m"] == 96 / len(of_epoch)
         rate = statistics.mean(update.learning_rate for update in of_epoch)
         assert record["eta_m"] == pytest.approx(rate, rel=1e-14)
-    assert progress.updates == plan.updates == len(watched.rates) == progress.records[-1]["updates"]
+    assert progress.updates == plan.updates == len(rates) == progress.records[-1]["updates"]
     assert progress.samples == 96 * plan.epochs
 
 

@@ -91,25 +91,17 @@ def test_the_last_epoch_of_a_run_has_the_noise_of_its_batches_at_its_weights() -
     assert 0.5 < math.sqrt(record["gradient_variance"] / noise.variance) < 2
 
 
-class Stub(nn.Module):
-    """A model of one parameter vector, whose gradient on a "batch" is the vector plus the batch."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.x = nn.Parameter(torch.zeros(d))
-
-
 @dataclass
 class Quadratic:
-    """An engine of f = ‖x‖²/2."""
+    """An engine of f = ‖x‖²/2, whose gradient on a "batch" is x plus the batch."""
 
     scaler: torch.amp.GradScaler
     ranks: Ranks = ALONE
     reuses_gradients: bool = False
 
-    def backward(self, model: Stub, noise: Tensor, samples: int, size: int) -> None:
+    def backward(self, model: nn.ParameterList, noise: Tensor, samples: int, size: int) -> None:
         assert size == samples
-        model.x.grad = self.scaler.scale(model.x.detach() + noise)
+        model[0].grad = self.scaler.scale(model[0].detach() + noise)
 
 
 def pairs_of(
@@ -121,7 +113,7 @@ def pairs_of(
     **epoch: Any,
 ) -> tuple[measure.Pairs, Tensor]:
     """An epoch of SGD on f, and its points; by default all samples have outputs of one slope."""
-    model, points = Stub(noises.shape[1]), []
+    model, points = nn.ParameterList([torch.zeros(noises.shape[1])]), []
     engine = Quadratic(torch.amp.GradScaler("cpu", enabled=has_scaler))
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
     updates = [SimpleNamespace(number=i, batch=i, batch_size=b) for i, b in enumerate(sizes, 1)]
@@ -131,13 +123,13 @@ def pairs_of(
     batches = [*zip(noises, sizes, strict=True)]
     slopes = 1 / torch.tensor(sizes) if slopes is None else slopes
     for i, (update, batch) in enumerate(zip(updates, batches, strict=True)):
-        points.append(model.x.detach().clone())
+        points.append(model[0].detach().clone())
         engine.backward(model, *batch, update.batch_size)
         slope = slopes[i] * engine.scaler.scale(torch.ones(())) ** 2
         pairs.take(cast(Any, update), cast(Any, [*batches, None][i + 1]), slope)
         if has_scaler:
-            model.x.grad /= engine.scaler.get_scale()
-        if model.x.grad.isfinite().all():
+            model[0].grad /= engine.scaler.get_scale()
+        if model[0].grad.isfinite().all():
             optimizer.step()
     return pairs, torch.stack(points)
 
