@@ -78,10 +78,7 @@ class WandbServer:
                 if not self._in_trouble():
                     self._reply(server.answer(urlsplit(self.path).path, body))
 
-            def do_PUT(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if not self._in_trouble():
-                    self._reply({})
+            do_PUT = do_POST
 
             def _in_trouble(self) -> bool:
                 """Whether the request was left without the answer that it wants."""
@@ -149,12 +146,12 @@ class WandbServer:
             self._http.server_close()
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
-        """Answer one POST."""
+        """Answer one request."""
         if path.endswith("/file_stream"):
             self._take_rows(path.split("/")[-2], json.loads(body))
-            return {}
-        if path != "/graphql":
+        elif path not in ("/graphql", "/upload"):
             self.reports.append(path)
+        if path != "/graphql":
             return {}
         question = json.loads(body)
         operation = re.findall(r"(?:query|mutation) (\w+)", question["query"])[0]
