@@ -274,19 +274,10 @@ def test_a_signal_sent_twice_ends_the_ranks_at_the_next_update() -> None:
     assert updates == [1]
 
 
-def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
+def torchrun() -> subprocess.Popen[str]:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            in_double.__file__,
-            *arguments,
-            f"runs_dir={place / 'runs'}",
-        ],
+        [sys.executable, *words, in_double.__file__, *BASE, "runs_dir=runs"],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -297,14 +288,14 @@ def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_torchrun_is_stopped_and_continues(tmp_path: Path, single_place: Path) -> None:
     """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
-    with torchrun(tmp_path, *BASE) as process:
+    with torchrun() as process:
         next(line for line in process.stdout if re.match(r" *1 .*%", line))  # not of the plan
         process.send_signal(signal.SIGTERM)
         assert "stopped by SIGTERM" in process.stdout.read()
         process.stderr.read()
         assert process.wait() != 0
     assert status()["state"] == "interrupted"
-    with torchrun(tmp_path, *BASE) as second_process:
+    with torchrun() as second_process:
         out, err = second_process.communicate()
     assert second_process.returncode == 0, err
     assert out.count("continuing after epoch") == 1
