@@ -261,6 +261,11 @@ def run_folder(place: Path = Path()) -> Path:
     return folder
 
 
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """The files of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def records(folder: Path | None = None, *, timings: bool = False) -> list[dict[str, Any]]:
     """metrics.jsonl as a list, without timings and a GPU's memory unless they are wanted.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Ended, run_folder
+from conftest import TINY, Ended, contents_of, run_folder
 from forked import Death, forge
 from resumed import assert_continues, assert_whole, start
 
@@ -64,11 +64,11 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
         death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        contents = {path: path.read_bytes() for path in run_folder().iterdir()}
+        contents = contents_of(run_folder())
         process = start(tmp_path, "sgd")
         assert_says_so(process, "Read-only file system")
         assert "epoch 3" not in process.stdout
-        assert {path: path.read_bytes() for path in run_folder().iterdir()} == contents
+        assert contents_of(run_folder()) == contents
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         assert_continues(tmp_path, "sgd")
 

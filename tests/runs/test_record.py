@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from conftest import TINY, configure, records, run_folder, status
+from conftest import TINY, configure, contents_of, records, run_folder, status
 from forked import finished, forge
 
 from igo.config.load import make_plan
@@ -197,11 +197,11 @@ def test_a_folder_held_by_another_process_is_left_alone() -> None:
     forge.run(*arguments, "epochs=1").good()
     folder = run_folder()
     (folder / "status.json").unlink()
-    contents = {path: path.read_bytes() for path in folder.iterdir()}
+    contents = contents_of(folder)
     with (folder / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for fresh in ("fresh=false", "fresh=true"):
             line = forge.run(*arguments, "epochs=1", fresh).error()
             assert line == f"error: {folder} is being worked on by another process"
-    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
+    assert contents_of(folder) == contents
     forge.run(*arguments, "epochs=1").good()

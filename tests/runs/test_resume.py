@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Program, configure, records, run_folder, status
+from conftest import TINY, Program, configure, contents_of, records, run_folder, status
 from forked import Death, finished, forge
 from resumed import KINDS, assert_same, assert_whole, outcome, start, undisturbed
 from trained import prepared
@@ -81,13 +81,13 @@ def test_what_a_killed_run_lacks_is_made_again_but_records_that_are_lost_stop_it
         folder = run_folder(place)
         for name in names.split():
             damage(folder / name)
-        contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+        contents = contents_of(folder)
         process = start(place, "sgd")
         is_noticed = damage is of_another_run and names in ("status.json", "checkpoint.pt")
         if is_noticed or damage is without_optimizer or "metrics.jsonl" in names:
             reason = r"is damaged|of another|does not fit this program \('optimizer'\)"
             assert re.search(reason, process.error()), process
-            assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+            assert contents_of(folder) == contents
             continue
         assert bool(process.stderr) == (names == "status.json"), process
         assert ("continuing after epoch 3 of 4" in process.stdout) == (names != "checkpoint.pt")
@@ -200,11 +200,11 @@ def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) 
     assert scaler.keys() == fresh.keys()
     assert scaler != fresh
     folder = run_folder()
-    contents = {path: path.read_bytes() for path in folder.iterdir()}
+    contents = contents_of(folder)
     process = interpreter(*KINDS[kind], PYTHONPROFILEIMPORTTIME="1").good()
     assert "finished before" in process.stdout
     assert f"{records(folder)[-1]['test/accuracy']:.2%}" in process.stdout
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert "igo.runs.session" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
-    assert {path: path.read_bytes() for path in folder.iterdir()} == contents
+    assert contents_of(folder) == contents
