@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +19,7 @@ from conftest import ROOT, TINY, configure, python, timeless
 from data_files import write_images
 from forked import forge
 from resumed import MOVED
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -104,28 +103,10 @@ class Pretended(TorchDispatchMode):
         return result
 
 
-class Replayed(Engine):
-    """Writes an update's gradient into the same memory, as a CUDA graph does that is replayed."""
-
-    def backward(
-        self, network: nn.Module, images: Tensor, labels: Tensor, *arguments: Any
-    ) -> tuple[Tensor, ...]:
-        sums = super().backward(network, images, labels, *arguments)
-        # A twin is outside of the graph.
-        parameters = arguments[1] if len(arguments) == 2 else ()
-        for parameter in parameters:
-            memory = MEMORY.setdefault(parameter, torch.empty_like(parameter))
-            parameter.grad = memory.copy_(parameter.grad)
-        return sums
-
-
-MEMORY: dict[Tensor, Tensor] = {}  # It holds the gradients of Replayed.
-
-
 def both(kind: str) -> Any:
     """Records on the CPU and on the device, and what was seen there up to each epoch's end.
 
-    ``kind`` is "fp16", or "replayed": with η in a tensor on the device, as a CUDA graph needs it.
+    ``kind`` is "fp16", or "tensor": η is in one on the device, as a CUDA graph needs it.
     """
     backend_registration._setup_privateuseone_for_python_backend("pretended")
     OnDevice.on = torch.device("pretended:0")
@@ -136,23 +117,21 @@ def both(kind: str) -> Any:
     bar = mock.Mock(end_epoch=lambda _: counts.append({**SEEN}))
     for device in ("cpu", "pretended"):
         scaler = torch.amp.GradScaler(device, enabled=kind == "fp16")
-        replays = kind == "replayed" and device == "pretended"
-        engine = (Replayed if replays else Engine)(torch.device(device), None, scaler, 20)
-        engine = replace(engine, reuses_gradients=replays)
+        engine = Engine(torch.device(device), None, scaler, 20)
         with (
             Pretended(),
             mock.patch("igo.train.machine.choose", return_value=engine),
-            mock.patch("igo.train.minutes.EVERY", 0),  # Each update has a point.
         ):
             # A CPU computes, without the detour of models.unstrided: width 16 needs none.
             run = prepared(configure(*TINY, *MOVED, "optimizer=shb", "model.width=16"))
-            for group in run.optimizer.param_groups if replays else []:
+            is_tensor = kind == "tensor" and device == "pretended"
+            for group in run.optimizer.param_groups if is_tensor else []:
                 group["lr"] = OnDevice(torch.tensor(group["lr"]))
             records.append(timeless(train(run, bar=bar).records))
     return [*records, counts[3:]]
 
 
-@pytest.mark.parametrize(("kind", "checks"), [("", 1), ("fp16", 2), ("replayed", 1)])
+@pytest.mark.parametrize(("kind", "checks"), [("", 1), ("fp16", 2), ("tensor", 1)])
 def test_an_update_never_waits(kind: str, checks: int) -> None:
     ((expected_records, records, epoch_counts),) = forge.results(1, "test_device.both", kind)
     torch.testing.assert_close(records, expected_records, rtol=1e-5, atol=1e-5)

@@ -97,7 +97,6 @@ class Quadratic:
 
     scaler: torch.amp.GradScaler
     ranks: Ranks = ALONE
-    reuses_gradients: bool = False
 
     def backward(self, model: nn.ParameterList, noise: Tensor, samples: int, size: int) -> None:
         assert size == samples

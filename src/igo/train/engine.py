@@ -27,9 +27,7 @@ class Engine:
     ``autocast`` is None for fp32. ``scaler`` scales the loss in fp16, and skips a step whose scaled
     gradient overflows. ``micro_batch_size`` is the most samples that go through the model at once,
     over all ranks. ``model`` is what training calls in place of the network: it is by torch.compile
-    (``compiles``), or with several ranks in DistributedDataParallel. ``reuses_gradients`` says that
-    each update writes its gradient where the one before it was, as a CUDA graph does that is
-    replayed.
+    (``compiles``), or with several ranks in DistributedDataParallel.
     """
 
     device: torch.device
@@ -40,15 +38,14 @@ class Engine:
     ranks: Ranks = ALONE
     compiles: bool = False
     model: nn.Module | None = None
-    reuses_gradients: bool = False
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory."""
-        model: Any = network.to(self.device)  # PyTorch's types of `to` differ by version
-        model = model.to(memory_format=torch.channels_last)
+        # PyTorch's types of `to` differ by version.
+        cast(Any, network).to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            models.unstrided(model)
-        return cast(nn.Module, model)
+            models.unstrided(network)
+        return network
 
     def backward(
         self,

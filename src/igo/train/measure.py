@@ -92,8 +92,7 @@ class Pairs:
         self._earlier = [Twin(*twin) for twin in earlier_twins if len(twin) == 3]
         self._parameters = [p for p in run.network.parameters() if p.requires_grad]
         from_torch = type(run.optimizer).__module__.startswith("torch.optim.")
-        scales, reuses = run.engine.scaler.is_enabled(), run.engine.reuses_gradients
-        self._copies = scales or reuses or not from_torch
+        self._copies = run.engine.scaler.is_enabled() or not from_torch
         # Pair p of all that the epoch could have, counted from 0, is of the batches 2p + 1 and
         # 2p + 2. The pairs that are measured are spread evenly.
         possible = batches // 2
@@ -131,7 +130,7 @@ class Pairs:
         self._slopes.append(slope)
         if self._first:
             second = self._gradient()
-            assert second[0] is not self._first[0], "Engine.reuses_gradients is not set"
+            assert second[0] is not self._first[0], "each update has new memory for its gradient"
             self._pairs.append(_norms(self._first, second))
             self._first = []
         elif place < len(self._numbers) and update.batch == 2 * self._numbers[place] + 1:
