@@ -36,21 +36,21 @@ class Images:
 
     Args:
         root: the folder that has ``train``.
-        names: (n,) bytes, paths under the root; forked workers share an array.
-        labels: (n,) int64, the classes in the order of their names.
-        stamps: (n, 4) int64, of each file.
         size: pixels, height and width; 0 if it is not known yet.
         channels: 1 or 3; 0 likewise.
         square: False for ImageNet, whose images a transform crops.
+        names: (n,) bytes, paths under the root; forked workers share an array.
+        stamps: (n, 4) int64, of each file.
+        labels: (n,) int64, the classes in the order of their names.
     """
 
     root: Path
-    names: np.ndarray
-    labels: np.ndarray
-    stamps: np.ndarray
     size: int
     channels: int
     square: bool
+    names: np.ndarray
+    stamps: np.ndarray
+    labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
@@ -98,19 +98,16 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
         "images of folders have 1 (grey) or 3 (colour)",
     )
     imagenet = name == "imagenet"
-    root = place.data_dir / name if imagenet else place.root or place.data_dir
+    root = (place.data_dir / name if imagenet else place.root or place.data_dir).absolute()
     size, channels = place.image_size or 0, place.channels or 0
-    form: dict[str, Any] = {"size": size, "channels": channels, "square": not imagenet}
-    classes, train = _listed(root.absolute(), "train")
-    train = replace(train, **form)
+    images = functools.partial(Images, root, size, channels, not imagenet)
+    classes, *arrays = _listed(root, "train")
     tests = ["val"] if imagenet else [p for p in ("val", "test") if (root / p).is_dir()]
     if not tests:
-        train, test = (
-            replace(train, names=train.names[i], labels=train.labels[i], stamps=train.stamps[i])
-            for i in train_and_test(train.labels)
-        )
+        labels = arrays[-1]
+        train, test = (images(*(array[i] for array in arrays)) for i in train_and_test(labels))
         return train, test
-    test_classes, test = _listed(root.absolute(), tests[0])
+    test_classes, *test_arrays = _listed(root, tests[0])
     # The number of a class is its place in the sorted folders: with other folders, a number would
     # mean another class in the test set.
     if differences := {*classes} ^ {*test_classes}:
@@ -118,12 +115,12 @@ def splits(name: str, place: Place) -> tuple[Images, Images]:
             f"{root / 'train'} and {root / tests[0]} must hold the same class folders;"
             f" {min(differences)} is in one of them only"
         )
-    return train, replace(test, **form)
+    return images(*arrays), images(*test_arrays)
 
 
 @functools.cache  # A start asks four times, and on a network's disk a listing takes minutes.
-def _listed(root: Path, part: str) -> tuple[list[str], Images]:
-    """Classes of a split, and its images in whatever form, listed once a process."""
+def _listed(root: Path, part: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Classes of a split, and names, stamps and labels of its images, listed once a process."""
     folder = root / part
 
     def refuse(error: OSError) -> None:
@@ -154,7 +151,7 @@ def _listed(root: Path, part: str) -> tuple[list[str], Images]:
     # writes into its pages. An array of bytes is shared.
     names = np.array([os.fsencode(path[len(str(root)) + 1 :]) for path, _ in dataset.samples])
     labels = np.array(dataset.targets, dtype=np.int64)
-    return dataset.classes, Images(root, names, labels, stamps, 0, 0, square=True)
+    return dataset.classes, names, stamps, labels
 
 
 def with_form(images: Images) -> Images:

@@ -95,30 +95,24 @@ def find_facts(name: str, place: Place) -> Record:
         arrays = (array for images in splits for array in (images.names, images.stamps))
         sources: tuple[object, ...] = (str(splits[0].root.resolve()), *form, *arrays)
 
-        def find() -> Record:
+        def find() -> tuple[object, ...]:
             images = folders.with_form(splits[0])
             sample = folders.spread(images.names, folders.MOST_SAMPLED).tolist()
             classes, pixels = int(images.labels.max()) + 1, images.resized(sample)
-            return _facts(classes, images.channels, images.size, len(images), pixels)
+            return classes, images.channels, images.size, len(images), *moments(pixels)
     else:
         source = readers.READERS[name](place)
         sources = source.parts
 
-        def find() -> Record:
+        def find() -> tuple[object, ...]:
             train, test = source.read()
             classes = int(max(train.labels.max(), test.labels.max())) + 1
             n, size, _, channels = train.images.shape
             pixels = np.array_split(train.images, n // AT_ONCE + 1)
-            return _facts(classes, channels, size, n, pixels)
+            return classes, channels, size, n, *moments(pixels)
 
-    return remembered(place.cache / f"{name}-facts-{digest(*sources)}.json", find)
-
-
-def _facts(
-    classes: int, channels: int, size: int, samples: int, pixels: Iterable[np.ndarray]
-) -> Record:
-    """The FACTS by name; mean and std are of the pixels."""
-    return dict(zip(FACTS, (classes, channels, size, samples, *moments(pixels)), strict=True))
+    file = place.cache / f"{name}-facts-{digest(*sources)}.json"
+    return remembered(file, lambda: dict(zip(FACTS, find(), strict=True)))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
