@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import IO, Any
 
-from igo.ground.errors import Damaged, Outside, first_line
+from igo.ground.errors import Damaged, Outside
 
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
@@ -92,12 +92,13 @@ def read_json(path: Path, kind: Record) -> Record:
 
 
 @contextmanager
-def damaged(path: Path) -> Iterator[None]:
+def damaged(path: Path, fault: str = "is damaged") -> Iterator[None]:
     """Turn what a parser raises in the body, which reads a file, into one line."""
     try:
         yield
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise Damaged(f"{path} is damaged ({first_line(error)})") from None
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines.
+        raise Damaged(f"{path} {fault} ({reason or type(error).__name__})") from None
 
 
 def parsed(text: bytes, kind: Record, other_kind: Any = None) -> Record:

@@ -3,11 +3,10 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import torch
@@ -16,19 +15,15 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import Damaged, UserError, first_line
-from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
+from igo.ground.files import Record, damaged, durable, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
 VERSION = 2  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
-PROGRESS: Record = {  # the kinds of the entries of a checkpoint's progress
-    **dict.fromkeys(("epoch", "updates", "samples"), (int,)),
-    "threads": (int, NoneType),
-    "reference": OBJECT,
-    "twins": [(tuple,)],
-}
+# What takes up the state of a checkpoint runs in this context.
+fitting = partial(damaged, fault="does not fit this program")
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -75,20 +70,7 @@ def load(path: Path, signature: str) -> Record | None:
     owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
     if owner != (VERSION, signature):
         raise Damaged(f"{path} is of another version or run, {owner}")
-    with fitting(path):
-        if not fits(state["progress"], PROGRESS):
-            raise ValueError("its progress is of a wrong kind")
     return dict(state)
-
-
-@contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Turn an error of the body, which takes up a checkpoint's state, into one line."""
-    try:
-        yield
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines
-        raise Damaged(f"{path} does not fit this program ({reason})") from None
 
 
 @dataclass(frozen=True)
@@ -153,8 +135,8 @@ def _trained(
     state = load(path, path_of(config).name)
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    epoch = state["progress"]["epoch"]
     with fitting(path):
+        epoch = state["progress"]["epoch"]
         # Training has them in channels_last memory, which another program need not expect.
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     if status.get("state") == "finished" and epoch < total_epochs(config):
