@@ -297,15 +297,11 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
     with damaged(file):
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
-        records = [_record(line) for line in lines[:until]]
+        records = [parsed(line, {"epoch": (int,)}, NUMBER) for line in lines[:until]]
     last_epoch = len(records) if until is None else until
     if [record["epoch"] for record in records] != list(range(1, last_epoch + 1)):
         raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last_epoch}")
     return records
-
-
-def _record(line: bytes) -> Record:
-    return parsed(line, {"epoch": (int,)}, NUMBER)
 
 
 def read_plan(folder: Path) -> list[dict[str, float | None]]:

@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from igo.config.schema import Config
 from igo.ground.errors import require
@@ -11,19 +10,18 @@ from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import Logger, Say
 
-FOLDER = "tensorboard"  # in the run's folder
-
 
 class TensorBoard(Logger):
     """A folder of event files. Each start writes them anew, so that no epoch is there twice."""
 
-    def __init__(self, folder: Path, records: Sequence[Record]) -> None:
+    def __init__(self, _: Config, folder: RunFolder, records: Sequence[Record], _warn: Say) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        if folder.is_symlink():  # What it leads to is no part of the run.
-            folder.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder))
+        place = folder.path / "tensorboard"
+        if place.is_symlink():  # What it leads to is no part of the run.
+            place.unlink()
+        shutil.rmtree(place, ignore_errors=True)
+        self._writer = SummaryWriter(str(place))
         for record in records:
             self.log(record, record["epoch"])
 
@@ -49,11 +47,4 @@ def check(config: Config) -> None:
     )
 
 
-def start(
-    config: Config,  # noqa: ARG001
-    folder: RunFolder,
-    records: Sequence[Record],
-    warn: Say,  # noqa: ARG001
-) -> Logger:
-    """Open the run's event files, see ``loggers``."""
-    return TensorBoard(folder.path / FOLDER, records)
+start = TensorBoard
