@@ -142,7 +142,7 @@ def train_epoch(
         scales.append(engine.scaler.scale(unit))
         shares.append(len(labels))
         bar.advance(update.batch_size)
-        if minutes:
+        if minutes and next_batch:  # The last update is the epoch's record.
             minutes.take(update, losses, shares)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.

@@ -17,8 +17,7 @@ EVERY = 60.0  # seconds
 class Minutes:
     """Tells, each minute of an epoch, the mean loss since the minute before, and η, b and δ.
 
-    A point is told a minute late: by then its loss has been copied from the device, and the host
-    has not waited. Of several ranks' losses it has this rank's.
+    A point is read from the device. Of several ranks' losses it has this rank's.
 
     Args:
         run: the training.
@@ -31,25 +30,22 @@ class Minutes:
     ) -> None:
         self._run, self._reference, self._tell = run, reference, tell
         self._time, self._batches = time.monotonic(), 0  # The newest point has these.
-        self._point: Record = {}  # It is not told yet; its loss is a tensor.
 
     def take(self, update: Update, sums: list[Tensor], shares: list[int]) -> None:
         """Take an update; each batch so far has a sum of losses, another one, and its samples."""
         seconds = time.monotonic()
         if seconds - self._time < EVERY:
             return
-        if self._point:
-            self._tell(self._point | {"minute/train/loss": self._point["minute/train/loss"].item()})
         loss = torch.stack(sums[2 * self._batches :: 2]).sum() / sum(shares[self._batches :])
-        eta, size = update.learning_rate, update.batch_size
-        config = self._run.config
-        self._point = {
-            "minute/updates": update.number,
-            "minute/train/loss": loss.to("cpu", non_blocking=True),
-            "minute/eta_m": eta,
-            "minute/b_m": size,
-            "minute/delta_m": delta_of(
-                config, eta, size, config.optimizer.momentum, self._reference
-            ),
-        }
+        eta, size, config = update.learning_rate, update.batch_size, self._run.config
+        delta = delta_of(config, eta, size, config.optimizer.momentum, self._reference)
+        self._tell(
+            {
+                "minute/updates": update.number,
+                "minute/train/loss": loss.item(),
+                "minute/eta_m": eta,
+                "minute/b_m": size,
+                "minute/delta_m": delta,
+            }
+        )
         self._time, self._batches = seconds, len(shares)
