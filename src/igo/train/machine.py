@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from igo.config.schema import EngineConfig
-from igo.ground.errors import ConfigError
+from igo.ground.errors import require
+from igo.ground.files import Record
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.train.engine import Engine
 from igo.train.record import Progress, Training
@@ -29,7 +30,6 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # These numbers are those of <malloc.h>.
 # cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
 PLANS = "1000"
-DRIVER = Path("/proc/driver/nvidia/version")
 NOT_IN_JOB = (
     "this SLURM job has no GPU: the run trains on the CPU. Ask for one (sbatch"
     " --gpus-per-node=1, or hydra.launcher.gpus_per_node=1), or type engine=cpu"
@@ -71,9 +71,8 @@ def _on_gpu(device: str, ranks: Ranks) -> bool:
         return False
     # Processes may be on machines of which not all have a GPU.
     has_gpu = all(ranks.gather(torch.cuda.is_available()))
-    if device == "cuda" and not has_gpu:
-        advice = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
-        raise ConfigError("engine.device", device, advice)
+    advice = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+    require(has_gpu or device == "auto", "engine.device", device, advice)
     return has_gpu
 
 
@@ -96,12 +95,13 @@ def _take_own_gpu(ranks: Ranks) -> None:
     torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
     identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
     gpu, processes = Counter(ranks.gather(f"{socket.gethostname()} {identity}")).most_common(1)[0]
-    if processes > 1:
-        advice = (
-            f"{processes} processes on {gpu.split()[0]} would share one GPU; start at most as many"
-            f" as there are GPUs ({count}), or use engine=cpu"
-        )
-        raise ConfigError("engine.device", "cuda", advice)
+    require(
+        processes == 1,
+        "engine.device",
+        "cuda",
+        f"{processes} processes on {gpu.split()[0]} would share one GPU; start at most as many"
+        f" as there are GPUs ({count}), or use engine=cpu",
+    )
 
 
 def _best_precision(device: torch.device) -> str:
@@ -180,13 +180,19 @@ def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) 
     progress.threads = torch.get_num_threads()
 
 
-def hardware(engine: Engine) -> dict[str, str | int]:
+def hardware(engine: Engine) -> Record:
     """The facts about the machine for the record."""
-    precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
-    facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
+    gpu: Record = {}
     if engine.device.type == "cuda":
-        facts |= _gpu()
-    facts |= {
+        gpu = {
+            "gpu": torch.cuda.get_device_name(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return {
+        "device": engine.device.type,
+        "precision": str(engine.autocast or "fp32").removeprefix("torch."),
+        **gpu,
         "cpu": cpu_name(),
         "instructions": instructions(),
         "cores": os.cpu_count() or 1,
@@ -194,21 +200,6 @@ def hardware(engine: Engine) -> dict[str, str | int]:
         "micro_batch_size": engine.micro_batch_size,
         "ranks": engine.ranks.size,
     }
-    if engine.ranks.size > 1:
-        facts["batchnorm"] = "synced" if engine.device.type == "cuda" else "local"
-    return facts
-
-
-def _gpu() -> dict[str, str | int]:
-    """The GPU, and the versions of its driver and libraries."""
-    driver = re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()) if DRIVER.exists() else None
-    facts = {
-        "gpu": torch.cuda.get_device_name(),
-        "driver": driver and driver.group(),
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-    }
-    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def instructions() -> str:
