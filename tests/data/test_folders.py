@@ -241,7 +241,7 @@ def test_images_are_tested_with_resize_and_centre_crop(
     torch.testing.assert_close(test_images, expected("val"), rtol=1e-5, atol=1e-5)
     labels = torch.cat([answers for _, answers in data.test_batches()])
     assert torch.equal(labels, torch.arange(3).repeat_interleave(PER_CLASS["val"]))
-    batches = [*data.plain_batches([torch.arange(data.n)]), *data.validation_batches()]
+    batches = [*data.plain_batches([torch.arange(data.n)]), *data.test_batches(part="validation")]
     images, expected_images = torch.cat([images for images, _ in batches]), expected("train")
     assert len(images) == len(expected_images)
     distances = torch.cdist(images.flatten(1), expected_images.flatten(1))

@@ -142,7 +142,7 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
         lambda data: data.train_batches(order, 3),
         lambda data: data.plain_batches(order),
         lambda data: data.test_batches(),
-        lambda data: data.validation_batches(),
+        lambda data: data.test_batches(part="validation"),
     ):
         pairs = zip(batches_of(in_memory), batches_of(on_disk), strict=True)
         for (images, labels), (images_of_disk, labels_of_disk) in pairs:

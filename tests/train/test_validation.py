@@ -59,10 +59,9 @@ def test_training_and_validation_images_share_none_and_are_all() -> None:
     assert (all_data.n, opened[0].n) == (400, 300)
     everything = pixels(all_data.plain_batches([torch.arange(400)]))
     training_images = pixels(opened[0].plain_batches([torch.arange(300)]))
-    held_images = pixels(opened[0].validation_batches())
+    held_images = pixels(opened[0].test_batches(part="validation"))
     assert sorted(training_images + held_images) == sorted(everything)
-    assert held_images == pixels(opened[1].validation_batches()), "whatever the seed"
-    assert list(all_data.validation_batches()) == []
+    assert held_images == pixels(opened[1].test_batches(part="validation")), "whatever the seed"
 
 
 def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:
@@ -70,7 +69,7 @@ def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> No
     rows = records(run_folder(place))
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
     training = loaded(run_folder(place))
-    images, labels = next(iter(training.data.validation_batches()))
+    images, labels = next(iter(training.data.test_batches(part="validation")))
     assert len(labels) == 24
     network = training.network.eval()
     logits = network(images).double()

@@ -17,7 +17,7 @@ from torch import Tensor
 from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
 from igo.data import readers
 from igo.data.readers import Split, subset
-from igo.ground.errors import ConfigError
+from igo.ground.errors import require
 from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batches, TensorData
 
@@ -43,11 +43,11 @@ class Data(Protocol):
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """Yield training batches like ``train_batches``, not augmented."""
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
-        """Yield a rank's share of the test set, not augmented, in its own order."""
+    def test_batches(self, ranks: Ranks = ALONE, part: str = "test") -> Batches:
+        """Yield a rank's share of the test set, not augmented, in its own order.
 
-    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
-        """Yield a rank's share of the held-out training images, like ``test_batches``."""
+        With ``part="validation"`` it is that of the held-out training images.
+        """
 
 
 def resize_once(config: Config, watch: Watch) -> None:
@@ -101,21 +101,18 @@ def open_data(config: Config, device: torch.device) -> Data:
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
     """Indices of the samples to train on and of those held out, both stratified."""
-    if dataset.samples > len(labels):
-        advice = f"{dataset.name} has {len(labels)}"
-        raise ConfigError("dataset.samples", dataset.samples, advice)
+    advice = f"{dataset.name} has {len(labels)}"
+    require(dataset.samples <= len(labels), "dataset.samples", dataset.samples, advice)
     rows = subset(labels, dataset.samples, draw)
     held_rows = subset(labels[rows], held_out(dataset), draw)
     return np.delete(rows, held_rows), rows[held_rows]
 
 
 def _check_facts(dataset: DatasetConfig, labels: Sequence[np.ndarray], *images: Any) -> None:
-    classes = max(int(part.max()) for part in labels) + 1
-    if dataset.classes != classes:
-        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
-    shape_of_settings = (dataset.image_size, dataset.image_size, dataset.channels)
+    classes, size = max(int(part.max()) for part in labels) + 1, dataset.image_size
+    advice = f"the files hold {classes}"
+    require(dataset.classes == classes, "dataset.classes", dataset.classes, advice)
     for shape in (part.shape[1:] for part in images):
-        if shape != shape_of_settings:
-            size = "x".join(map(str, shape))
-            advice = f"the files hold images of {size} (height x width x channels)"
-            raise ConfigError("dataset.image_size", dataset.image_size, advice)
+        numbers = "x".join(map(str, shape))
+        advice = f"the files hold images of {numbers} (height x width x channels)"
+        require(shape == (size, size, dataset.channels), "dataset.image_size", size, advice)

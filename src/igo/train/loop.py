@@ -186,15 +186,13 @@ def _evaluate(run: Training, epoch: int) -> Record:
     Both are None in an epoch that is not evaluated. The last epoch always is.
     """
     is_due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
-    splits = {"test": run.data.test_batches}
-    if run.config.dataset.validation:
-        splits["validation"] = run.data.validation_batches
     values: Record = {}
-    for name, stream in splits.items():
+    for part in ("test", "validation") if run.config.dataset.validation else ("test",):
         loss, accuracy = None, None
         if is_due:
-            loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
-        values |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+            stream = run.data.test_batches(run.engine.ranks, part)
+            loss, accuracy = run.engine.evaluate(run.network, stream)
+        values |= {f"{part}/loss": loss, f"{part}/accuracy": accuracy}
     return values
 
 

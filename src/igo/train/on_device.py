@@ -60,10 +60,11 @@ class TensorData:
 
         self.n = len(train.labels)
         self._augment, self._device = dataset.augment, device
-        self._train, self._test = resident(train), resident(test)
-        self._validation = resident(validation) if validation else None
+        self._train, self._tests = resident(train), {"test": resident(test)}
+        if validation:
+            self._tests["validation"] = resident(validation)
         self._normalise = Normalise(dataset, device)
-        on_gpu = PIXELS_AT_ONCE // dataset.image_size**2
+        on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
@@ -73,31 +74,20 @@ class TensorData:
         # Moves are by image and not by batch, so that an image moves alike at any batch size and on
         # any number of ranks.
         moves = augment.draw_moves(self._augment, self.n, random, self._device)
-        for group in self._grouped(self._order(index_batches)):
+        batches = self._order(index_batches)
+        # So many batches are made by one call.
+        count = -(-self._at_once // max(1, *map(len, batches)))
+        for start in range(0, len(batches), count):
+            group = batches[start : start + count]
             index = torch.cat(group)
             augmented = self._normalise(augment.gather(images, index, moves.of(index)))
             sizes = [len(batch) for batch in group]
             yield from zip(augmented.split(sizes), labels[index].split(sizes), strict=True)
 
-    def _order(self, index_batches: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _order(self, index_batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The same batches on the device, in one copy."""
-        if self._device.type == "cpu" or not index_batches:
-            return index_batches
-        indices = torch.cat(list(index_batches)).to(self._device)
+        indices = torch.cat([*index_batches]).to(self._device)
         return torch.split(indices, [len(batch) for batch in index_batches])
-
-    def _grouped(self, index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-        """Yield groups of consecutive batches, for fewer and larger calls."""
-        group: list[Tensor] = []
-        images = 0
-        for index in index_batches:
-            group.append(index)
-            images += len(index)
-            if images >= self._at_once:
-                yield group
-                group, images = [], 0
-        if group:
-            yield group
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """See Data."""
@@ -105,15 +95,8 @@ class TensorData:
         for index in self._order(index_batches):
             yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
+    def test_batches(self, ranks: Ranks = ALONE, part: str = "test") -> Batches:
         """See Data."""
-        return self._evaluated(self._test, ranks)
-
-    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
-        """See Data."""
-        return self._evaluated(self._validation, ranks) if self._validation else iter(())
-
-    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Batches:
-        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._tests[part])
         for images, labels in zip(*share, strict=True):
             yield self._normalise(images.permute(0, 3, 1, 2)), labels

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from igo.config.schema import DatasetConfig
 from igo.data.folders import Images, shorter_side
 from igo.data.resized import Stored
-from igo.ground.errors import ConfigError, Outside, UserError, first_line
+from igo.ground.errors import Outside, UserError, first_line, require
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment
@@ -108,12 +108,13 @@ def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
     """Each worker keeps two pieces in /dev/shm. Where one does not fit, it would wait for ever."""
     needed_bytes = workers * 2 * PIECE * math.prod(shape)
     free_bytes = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed_bytes
-    if free_bytes < needed_bytes:
-        advice = (
-            f"{SHARED} has {free_bytes / 2**20:.0f} MiB free, and they need"
-            f" {needed_bytes / 2**20:.0f}; make it larger (docker run --shm-size=1g), or take fewer"
-        )
-        raise ConfigError("dataset.workers", workers, advice)
+    require(
+        free_bytes >= needed_bytes,
+        "dataset.workers",
+        workers,
+        f"{SHARED} has {free_bytes / 2**20:.0f} MiB free, and they need"
+        f" {needed_bytes / 2**20:.0f}; make it larger (docker run --shm-size=1g), or take fewer",
+    )
 
 
 class OnHost:
@@ -147,8 +148,8 @@ class DiskData:
         parts: tuple[np.ndarray, np.ndarray],
         device: torch.device,
     ) -> None:
-        self._labels, self._test_labels = map(torch.from_numpy, labels)
-        self._keep, self._held = map(torch.from_numpy, parts)
+        self._labels, test_labels = map(torch.from_numpy, labels)
+        self._keep, held = map(torch.from_numpy, parts)
         self.n = len(self._keep)
         self._augment, self._device = dataset.augment, device
         self._normalise = Normalise(dataset, device)
@@ -167,7 +168,11 @@ class DiskData:
             Reader(Transformed(images, transform), shape, workers, device.type == "cuda")
             for images, transform in zip([splits[0], *splits], [random, plain, plain], strict=True)
         ]
-        self._random, self._plain, self._test = readers
+        self._random, self._plain, test = readers
+        self._tests = {
+            "test": (test, test_labels, torch.arange(len(test_labels))),
+            "validation": (self._plain, self._labels, held),
+        }
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. Each image's crop, moves and flip depend on the seed and the image alone."""
@@ -192,15 +197,11 @@ class DiskData:
         kept_indices = [self._keep[index] for index in index_batches]
         return self._not_augmented(self._plain, self._labels, kept_indices)
 
-    def test_batches(self, ranks: Ranks = ALONE) -> Batches:
-        """See Data."""
-        share = torch.arange(len(self._test_labels))[ranks.rank :: ranks.size]
-        return self._not_augmented(self._test, self._test_labels, share.split(TEST_BATCH))
-
-    def validation_batches(self, ranks: Ranks = ALONE) -> Batches:
-        """See Data. Images are transformed like test images."""
-        share = self._held[ranks.rank :: ranks.size]
-        return self._not_augmented(self._plain, self._labels, share.split(TEST_BATCH))
+    def test_batches(self, ranks: Ranks = ALONE, part: str = "test") -> Batches:
+        """See Data. Images for validation are transformed like test images."""
+        reader, labels, indices = self._tests[part]
+        share = indices[ranks.rank :: ranks.size]
+        return self._not_augmented(reader, labels, share.split(TEST_BATCH))
 
     def _not_augmented(
         self, reader: Reader, labels: Tensor, index_batches: Sequence[Tensor]
