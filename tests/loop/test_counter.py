@@ -50,7 +50,7 @@ def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> No
 
 
 def test_a_stream_goes_on_after_a_resume() -> None:
-    state, samples = igo.Counter(stream_plan()).state_dict(), []
+    state, samples = igo.Counter(stream_plan()).state_dict(), list[int]()
     for stop in (7, None):
         counter = igo.Counter(stream_plan())
         counter.load_state_dict(state)

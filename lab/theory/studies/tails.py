@@ -3,16 +3,17 @@
 These statements are of version 7 of the paper (arXiv 2311.08745, January 2026), not of the slides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
 from lab.theory.row import Check, Frames, Records, Seen, Study
 from lab.theory.smoothing import PUBLISHED, Array, wave_left
-from lab.theory.studies.own_noise import BATCH, OWN, OWN_GAUSSIAN, RATE, noise
+from lab.theory.studies.own_noise import BATCH, RATE
 
 STUDY = Study("published_kernels", "tail_index")
 SMALL, LEVEL = 0.01, 0.5  # δ; the authors' is 0.5
@@ -28,6 +29,19 @@ def hill(sizes: Array) -> tuple[float, float]:
     return index, index / k**0.5
 
 
+def noises(gradients: Tensor, count: int, random: torch.Generator) -> Iterator[Tensor]:
+    """Draw mini-batches' ω, and Gaussian ω of their covariance; each are `count` of C²/b.
+
+    `gradients` (n, P) are the one-sample gradients minus their mean.
+    """
+    n, weights = len(gradients), torch.zeros(count, len(gradients), dtype=gradients.dtype)
+    rows = torch.randint(n, (count, BATCH), generator=random)
+    weights.scatter_add_(1, rows, torch.full((count, BATCH), 1 / BATCH, dtype=gradients.dtype))
+    yield weights @ gradients
+    normal = torch.randn(count, n, generator=random, dtype=gradients.dtype)
+    yield normal @ gradients / (n * BATCH) ** 0.5
+
+
 def measure(seed: int) -> Sequence[Records]:
     """Take the published kernels apart; train, and measure the tails of the noise on the way."""
     kernels, tails = [], []
@@ -41,8 +55,8 @@ def measure(seed: int) -> Sequence[Records]:
         gradients = NETWORK.sample_gradients(x, data)
         gradients -= gradients.mean(0)
         random, n = torch.Generator().manual_seed(seed), len(gradients)
-        means = (noise(kernel, gradients, n, random) for kernel in (OWN, OWN_GAUSSIAN))
-        for name, omega in zip((ONE, MANY, NORMAL), (gradients, *means), strict=True):
+        omegas = gradients, *noises(gradients, n, random)
+        for name, omega in zip((ONE, MANY, NORMAL), omegas, strict=True):
             squares = omega.square().sum(1).sort().values.numpy()
             index, error = hill(squares**0.5)
             percent = float(squares[-(n // 100) :].sum() / squares.sum())
