@@ -55,13 +55,17 @@ class GridSweeper(BasicSweeper):
             advice = "it must be as typed, such as 0.1,0.5 or range(8)"
             require(as_typed, f"hydra.sweeper.params.{name}", value, advice)
         params = self._parse_config()
-        # `sweep=NAME` chose the file of the params, which is read by now; no run has that setting.
-        words = [*params, *(word for word in arguments if not word.startswith("sweep="))]
+        words = [*params, *arguments]
         overrides = parser.parse_overrides(words)
         names = [override.get_key_element().lstrip("+~") for override in overrides]
         choices = []  # For each word these are what stands in its place in the runs.
         for place, (word, override) in enumerate(zip(words, overrides, strict=True)):
             is_sweep = override.is_sweep_override()
+            # `sweep=NAME` chose the file of the params, which is read by now; no run has it.
+            if names[place] == "sweep":
+                advice = "a sweep has one file; type a command for each"
+                require(not is_sweep, "sweep", word.partition("=")[2], advice)
+                continue
             # The last of several words for one setting counts. One of the file or one with many
             # values must go, or the grid would have them too; Hydra itself decides among the rest.
             comes_again = names[place] in names[place + 1 :]

@@ -86,6 +86,7 @@ BAD = {
     "-m schedule.rate=linear,cosin": r"schedule.rate=cosin .*Did you mean 'cosine'",
     "--help=modl": r"--help=modl.*Did you mean 'model'",
     "-m dataset=digits,null": r".*NoneType",
+    "-m sweep=methods,p_split": r"sweep=methods,p_split .*a command for each",
     "--config-dir=": r"no flag --config-dir=; settings",
     "model={x:1}": r"model is a group of settings: type model=OPTION or model\.SETTING=VALUE",
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
