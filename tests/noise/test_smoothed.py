@@ -1,6 +1,5 @@
-"""``igo.smoothed_loss``: a quadratic's closed form, enumeration, and what it leaves alone."""
+"""``igo.smoothed_loss``: a quadratic's closed form, and what it leaves alone."""
 
-import itertools
 import math
 from typing import Any
 
@@ -27,7 +26,13 @@ def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() ->
     model = nn.Linear(3, 1).double()
     loader = loader_of(x, y, 6)
     smoothed = igo.smoothed_loss(
-        model, mse_loss, loader, [(x, y)], n=48, learning_rate=RATE, draws=4000
+        model,
+        mse_loss,
+        loader,
+        [(x[:40], y[:40]), (x[40:], y[40:])],
+        n=48,
+        learning_rate=RATE,
+        draws=1000,
     )
     inputs = torch.cat([x, torch.ones(48, 1)], 1)
     hessian = 2 * inputs.T @ inputs / 48
@@ -38,44 +43,10 @@ def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() ->
     rise_of_ball = smoothed.delta**2 * float(hessian.trace()) / (4 + 2) / 2
     assert smoothed.loss == pytest.approx(mse_loss(model(x), y).item())
     assert abs(smoothed.own - rise) < 3 * smoothed.own_error < rise / 5
-    assert abs(smoothed.ball - rise_of_ball) < 3 * smoothed.ball_error < rise_of_ball / 5
+    # With one sign of each draw the part that is linear in it would triple this error.
+    assert abs(smoothed.ball - rise_of_ball) < 3 * smoothed.ball_error < rise_of_ball / 20
     noise = igo.measure_noise(model, mse_loss, loader, n=48, seed=0)
     assert smoothed.delta == pytest.approx(RATE * math.sqrt(noise.variance / 6))
-
-
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    layers = nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 3)
-    return nn.Sequential(*layers).double()
-
-
-def test_own_noise_is_that_of_all_batches() -> None:
-    """All 20 batches of 3 of 6 samples, of a loss that is not quadratic."""
-    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = torch.tensor([0, 1, 2, 0, 1, 2])
-    model, halves = network(), [(x[:4], y[:4]), (x[4:], y[4:])]
-    smoothed = igo.smoothed_loss(
-        model, cross_entropy, loader_of(x, y, 3), halves, n=6, learning_rate=2.0, draws=2000
-    )
-
-    def gradient(rows: tuple[int, ...]) -> list[Tensor]:
-        with torch.enable_grad():
-            value = cross_entropy(model(x[[*rows]]), y[[*rows]])
-        return [*torch.autograd.grad(value, [*model.parameters()])]
-
-    mean = gradient(tuple(range(6)))
-    point = [parameter.detach().clone() for parameter in model.parameters()]
-    rises = []
-    for rows, sign in itertools.product(itertools.combinations(range(6), 3), (1, -1)):
-        with torch.no_grad():
-            parts = zip(model.parameters(), point, gradient(rows), mean, strict=True)
-            for parameter, place, part, center in parts:
-                parameter.copy_(place - sign * 2.0 * (part - center))
-            rises.append(cross_entropy(model(x), y).item() - smoothed.loss)
-            for parameter, place in zip(model.parameters(), point, strict=True):
-                parameter.copy_(place)
-    expected = sum(rises) / len(rises)
-    assert abs(smoothed.own - expected) < 3 * smoothed.own_error < expected / 5
 
 
 def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
@@ -110,4 +81,6 @@ def test_a_wrong_argument_is_named(arguments: dict[str, float], words: str) -> N
     x, y = torch.zeros(8, 2, dtype=torch.float64), torch.zeros(8, dtype=torch.long)
     numbers: dict[str, Any] = {"n": 8, "learning_rate": 0.1} | arguments
     with pytest.raises(ValueError, match=words):
-        igo.smoothed_loss(network(), cross_entropy, loader_of(x, y, 4), [(x, y)], **numbers)
+        igo.smoothed_loss(
+            nn.Linear(2, 3).double(), cross_entropy, loader_of(x, y, 4), [(x, y)], **numbers
+        )

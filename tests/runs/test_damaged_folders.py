@@ -268,7 +268,8 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
             files_of_runs[place.name] = file
     assert set(files_of_runs.values()) == {*list(OF)[:4]}
     for program in (table, report):
-        program.run(OmegaConf.create({"runs": "many", "output": "out"}))
+        settings = {"runs": "many", "output": "out", "target": None, "margin": 1}
+        program.run(OmegaConf.create(settings))
         lines = capsys.readouterr().out.splitlines()
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
