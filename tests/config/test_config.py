@@ -127,7 +127,3 @@ def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
     assert gamma**split == pytest.approx(kappa, rel=1e-12)
     assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
     assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # It is no -0.0.
-    by_gamma = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
-    for row, row_by_gamma in zip(make_plan(config).rows, make_plan(by_gamma).rows, strict=True):
-        assert row.b_m == row_by_gamma.b_m
-        assert row.eta_m == pytest.approx(row_by_gamma.eta_m, rel=1e-12)
