@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import TINY, configure
+from omegaconf import DictConfig, OmegaConf
 
 from igo.config.load import make_plan
 from igo.config.schema import Config
@@ -101,6 +102,12 @@ def _records(
             }
         )
     return rows
+
+
+def words_of(runs: Path, output: Path | None = None, target: float | None = None) -> DictConfig:
+    """What ``igo table`` and ``igo report`` are told: runs=RUNS output=OUTPUT target=TARGET."""
+    names = {"runs": str(runs), "output": output and str(output)}
+    return OmegaConf.create(names | {"target": target, "margin": 0.5})
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import python
 from jinja2 import Environment, FileSystemLoader
-from omegaconf import OmegaConf
 from PIL import Image
 from polars import DataFrame
-from recorded import METHODS, edit, record_runs
+from recorded import METHODS, edit, record_runs, words_of
 
 from igo.report import report
 from igo.report.output import csv_of
@@ -67,8 +66,7 @@ def site(mixed: Path) -> Path:
     output = mixed.parent / "report"
     with pytest.MonkeyPatch.context() as patched:  # The page has the command.
         patched.setattr("sys.argv", ["igo report", f"runs={mixed}", f"output={output}"])
-        names = {"runs": str(mixed), "output": str(output), "margin": 0.5, "target": None}
-        report.run(OmegaConf.create(names))
+        report.run(words_of(mixed, output))
     return output
 
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, python
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from recorded import edit, record_runs
+from recorded import edit, record_runs, words_of
 from scipy import stats
 
 from igo.config.load import read_config
@@ -269,16 +269,15 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
         edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
     mixed = "he runs of p = 0.5 are of different code: "
     line = "igo aaaaaaaaaa, bbbbbbbbbb; commits c0ffee1, c0ffee1+changes"
-    names = {"runs": str(root), "output": str(out), "margin": 0.5, "target": None}
     for program in (table, report):
-        program.run(OmegaConf.create(names))
+        program.run(words_of(root, out))
         assert f"{mixed}{line}" in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert f"T{mixed}{line}" in page.replace("\u00a0", " ")
     assert "<code>c0ffee1+changes</code>" in page
     start = {"commit": "decade5", "code": "d" * 10, **torch}
     edit(plain[2] / "status.json", earlier=[start], code="a" * 10, commit="c0ffee1")
-    table.run(OmegaConf.create({"runs": str(root), "output": None}))
+    table.run(words_of(root))
     line = "igo aaaaaaaaaa, dddddddddd then aaaaaaaaaa; commits c0ffee1, decade5 then c0ffee1"
     assert f"{mixed}{line}" in capsys.readouterr().out
     entries = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
@@ -287,7 +286,7 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
         if folder == plain[1]:  # What one run alone has is no difference.
             own_code["my.curve()"] = "z"
         edit(folder / "status.json", own_code=own_code, **entries)
-    table.run(OmegaConf.create({"runs": str(root), "output": None}))
+    table.run(words_of(root))
     line = "my.net x, y; commits c0ffee1"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
 
@@ -312,9 +311,8 @@ def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys:
     """As of another user's runs."""
     record_runs(tmp_path / "runs", seeds=[0])
     (tmp_path / "file").touch()
-    names = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "file" / "tables")}
     with pytest.raises(UserError, match=r"^output: .* cannot be written"):
-        table.run(OmegaConf.create(names))
+        table.run(words_of(tmp_path / "runs", tmp_path / "file" / "tables"))
     assert capsys.readouterr().out.startswith("1 run (1 finished), 1 setting\n")
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import archived
-from omegaconf import OmegaConf
-from recorded import record_runs
+from recorded import record_runs, words_of
 from scipy import stats
 
 from igo.ground.errors import UserError
@@ -107,20 +106,17 @@ def test_runs_that_are_evaluated_at_other_epochs_are_warned_of(
 
 @pytest.mark.parametrize("program", [report, table])
 def test_a_target_is_a_share(program: Any, methods: Path, tmp_path: Path) -> None:
-    composed = OmegaConf.create(
-        {"runs": str(methods), "output": str(tmp_path / "out"), "target": 36}
-    )
     with pytest.raises(UserError, match=r"^target=36 is not allowed: .* 36 % .* is 0\.36"):
-        program.run(composed)
+        program.run(words_of(methods, tmp_path, target=36))
 
 
 def test_the_table_and_the_report_say_it(
     methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"runs": str(methods), "output": str(tmp_path), "target": 0.36, "margin": 0.5}
-    table.run(OmegaConf.create(names))
+    words = words_of(methods, tmp_path, target=0.36)
+    table.run(words)
     assert "Method 3                  8 of 8" in capsys.readouterr().out
-    (section,) = report.run(OmegaConf.create(names))
+    (section,) = report.run(words)
     assert {pair.verdict for pair in section.pairs["target_updates"]} == {"lower", "higher"}
     assert "undecided" in {pair.verdict for pair in section.pairs["target_images"]}
     page = (tmp_path / "index.html").read_text()

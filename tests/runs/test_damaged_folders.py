@@ -16,8 +16,7 @@ import pytest
 from conftest import TINY, configure, run_folder
 from damages import ANY, Damage, written
 from forked import Death, forge
-from omegaconf import OmegaConf
-from recorded import edit
+from recorded import edit, words_of
 from rich.console import Console
 from trained import prepared
 
@@ -268,8 +267,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
             files_of_runs[place.name] = file
     assert set(files_of_runs.values()) == {*list(OF)[:4]}
     for program in (table, report):
-        settings = {"runs": "many", "output": "out", "target": None, "margin": 1}
-        program.run(OmegaConf.create(settings))
+        program.run(words_of(Path("many"), Path("out")))
         lines = capsys.readouterr().out.splitlines()
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
