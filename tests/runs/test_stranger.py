@@ -52,8 +52,9 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     (old_text, new_text, reason), file = CONFIGS[kind], folder / "config.yaml"
     file.write_text(file.read_text().replace(old_text, new_text))
     edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
+    settings = {"runs": "runs", "output": "out", "target": None, "margin": 0.5}
     for program in (table, report):
-        program.run(OmegaConf.create({"runs": "runs", "output": "out"}))
+        program.run(OmegaConf.create(settings))
     edit(folder / "status.json", state="finished")
     with pytest.raises(UserError, match=re.escape(reason)):
         igo.load_run(folder)
