@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, configure, run_folder
 from forked import finished, forge
-from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
-from recorded import edit
+from recorded import edit, words_of
 from wandb_server import WandbServer
 
 import igo
@@ -52,9 +51,8 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     (old_text, new_text, reason), file = CONFIGS[kind], folder / "config.yaml"
     file.write_text(file.read_text().replace(old_text, new_text))
     edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
-    settings = {"runs": "runs", "output": "out", "target": None, "margin": 0.5}
     for program in (table, report):
-        program.run(OmegaConf.create(settings))
+        program.run(words_of(Path("runs"), Path("out")))
     edit(folder / "status.json", state="finished")
     with pytest.raises(UserError, match=re.escape(reason)):
         igo.load_run(folder)
