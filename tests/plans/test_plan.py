@@ -179,10 +179,3 @@ def test_alpha_0_is_the_printed_minimum() -> None:
     assert curved == pytest.approx(math.sqrt(9) / (math.sqrt(2 * 8) * 0.2 * 2))
     with pytest.raises(ValueError, match="sigma=0"):
         alpha_0(**constants, lipschitz=1, width=1, sigma=0)
-
-
-def test_a_plan_has_the_stages_that_epsilon_asks_for() -> None:
-    """α_0 ε = 1/4 and p = 1/2: M = 16; the same plan as with stages=16."""
-    arguments: dict[str, Any] = {**THOUSAND, "epochs": 40, "p": 0.5}
-    stages = igo.plan("graduated", **arguments, algorithm3={"epsilon": 0.125, "alpha_0": 2})
-    assert stages == igo.plan("graduated", **arguments, stages=16)
