@@ -118,13 +118,6 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
         "it must be a multiple of batch_multiple=4",
     ),
     ("graduated", {"p": 0.5, "stages": 40, "algorithm3": {"h": 0}}, "stages", "0.069 updates by"),
-    ("cosine", {"stages": 9, "algorithm3": {"final_updates": 2}}, "final_updates", "more stages"),
-    (
-        "linear",
-        {"stages": 2, "algorithm3": {"h": 0, "final_updates": 2}},
-        "final_updates",
-        "not Algorithm 3's lengths",
-    ),
     (
         "cosine",
         {"n": None, "epochs": None, "samples": 100, "algorithm3": {"final_updates": 2}},

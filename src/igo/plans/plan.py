@@ -188,11 +188,8 @@ def _plan(args: Arguments) -> Plan:
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = args.n or rows[-1].start + rows[-1].samples
     if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
-        if not args.n or any(start % n for start in (total, *(s.start for s in stages))):
-            advice = (
-                "full batches must follow stages of whole epochs of a data set: not Algorithm 3's"
-                " lengths, nor more stages than epochs"
-            )
+        if not args.n or total % n:
+            advice = "full batches must follow whole epochs of a data set of n samples"
             raise PlanError("final_updates", args.final_updates, advice)
         final_row = replace(
             rows[-1],
