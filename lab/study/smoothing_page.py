@@ -62,9 +62,9 @@ def verdicts(arms: Arms) -> list[str]:
 
 
 def summary(runs: Runs) -> str | None:
-    """The claims, and in what the arms differ; None without two whole seeds."""
+    """The claims, and in what the arms differ; None before the last seed: no result is seen."""
     arms = STUDY.arms(runs)
-    if not arms or len(arms[SMOOTHED]) < 2:
+    if not arms or len(arms[SMOOTHED]) < LEAST:
         return None
     all_claims, lines = claims(arms), []
     for name, records in arms.items():
