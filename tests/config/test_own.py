@@ -201,7 +201,7 @@ WRONG = {  # The words, and what the message says after the setting.
     "optimizer._target_=torch.optim.RMSprop optimizer.lr=1": r"multiple values for .*'lr'",
     "optimizer._target_=torch.optim.RMSprop optimizer.alpha=-1": r"Invalid alpha value: -1",
     "schedule._target_=mine.power schedule.exponent=a": r"TypeError: .* \(mine.py, line 22\)",
-    "schedule._target_=mine.power schedule.exponent=-1": r"φ is 1.5 .* must be in \(0, 1\]",
+    "schedule._target_=mine.power schedule.exponent=-1": r"φ is 1.5 .*; it may not rise",
     "schedule._target_=mine.number": r"φ is 0 in stage 1",
     "schedule._target_=mine.number schedule.p=1": r"'p'; it takes width",
 }

@@ -177,6 +177,11 @@ def _npz(file: Path) -> Splits:
         test = _npz_split(file, entries, "test_")
     else:
         parts = train_and_test(train.labels)
+        if not len(parts[1]):
+            raise UserError(
+                f"{file}: a fifth of {len(train.labels)} images is no test set; add test_images and"
+                " test_labels"
+            )
         train, test = (Split(train.images[i], train.labels[i]) for i in parts)
     classes = {*train.labels.tolist()}
     lowest = min(train.labels.min(), test.labels.min())
@@ -209,11 +214,10 @@ def _npz_split(file: Path, entries: dict[str, np.ndarray], prefix: str) -> Split
             " H, H) for grey or (n, H, H, C) for colour images"
         )
     is_whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
-    # A fifth of two images is no test set.
-    if not is_whole or len(pixels) < 3 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
+    if not is_whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
         raise UserError(
             f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
-            f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, three at least"
+            f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
         )
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
 

@@ -142,4 +142,6 @@ def _checked(
         fault = f"{symbol} is {value:g} {place} and must be in {interval}"
         if value < lowest < 1:
             fault += "; use fewer stages or a slower decay"
+        elif argument == "profile":
+            fault += "; it may not rise above its start"
     raise PlanError(argument, name, fault)
