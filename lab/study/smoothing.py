@@ -25,8 +25,11 @@ from lab.study.design import Job, Record, Runs, Study, key
 
 SEEDS, LEAST = range(400, 460), 32
 SMOOTHED, RELATIVE, BALL, ABSOLUTE = "smoothed", "same relative noise", "ball", "same noise"
-BATCHES = {SMOOTHED: 8, RELATIVE: 8, BALL: 8, ABSOLUTE: 16}  # k of each arm
-STEP = (0.172, 0.259, 1 / 8, 1 / 8, 1 / 8)  # v of smoothed's step by stage, from a pilot
+CORRECTED = "same relative noise, corrected"
+BATCHES = {SMOOTHED: 8, RELATIVE: 8, BALL: 8, ABSOLUTE: 16, CORRECTED: 8}  # k of each arm
+# v of smoothed's step by stage: from a pilot, and as 19 of the seeds have it.
+PILOT, MEASURED = (0.172, 0.259, 1 / 8, 1 / 8, 1 / 8), (0.171, 0.213, 1 / 8, 1 / 8, 1 / 8)
+STEP = dict.fromkeys(BATCHES, PILOT) | {CORRECTED: MEASURED}
 UPDATES = cause.STAGE * EPOCHS  # A stage has so many.
 EVERY, LOOKS = 5, 20  # ball measures its own noise at each fifth update; its last so many count
 WINDOW = 25  # updates whose mean C² counts
@@ -79,7 +82,7 @@ class Steps(cause.Steps):
 
     def squares(self, stage: int, update: int) -> float:
         """Σ w² of an update, by which its step has the variance that the arm is to have."""
-        v, (plain, beside) = STEP[stage], np.mean(self.recent, axis=0).tolist()
+        v, (plain, beside) = STEP[self.name][stage], np.mean(self.recent, axis=0).tolist()
         if self.name == SMOOTHED:
             v = 0.0
         elif self.name == BALL:

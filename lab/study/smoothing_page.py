@@ -116,6 +116,7 @@ def draw(runs: Runs, file: Path) -> None:
             plain.plot(stages, by_stage(finite, "plain"), color=colour, label=WORDS.get(name, name))
             noise = by_stage(finite, "beside") * by_stage(finite, "squares")
             step.plot(stages, noise, color=colour)
-        plain.set(xlabel="stage", ylabel="C²/16 at the point", yscale="log")
-        step.set(xlabel="stage", ylabel="variance of the step", yscale="log")
+        ticks = {"xlabel": "stage", "xticks": stages, "yscale": "log"}
+        plain.set(ylabel="C²/16 at the point", **ticks)
+        step.set(ylabel="variance of the step", **ticks)
         plain.legend()

@@ -15,7 +15,7 @@ from igo.train.on_device import Batch
 from igo.train.record import Training
 from lab.study import cause, smoothing, smoothing_page
 from lab.study.design import Record, key
-from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, RELATIVE, SMOOTHED, Steps
+from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, CORRECTED, RELATIVE, SMOOTHED, Steps
 
 
 def prepared() -> Training:
@@ -29,12 +29,14 @@ def point(run: Training) -> Tensor:
     return torch.cat([p.detach().reshape(-1).clone() for p in run.network.parameters()])
 
 
-@pytest.mark.parametrize(("name", "arm_of_cause"), [(SMOOTHED, "smoothed"), (RELATIVE, "k8")])
+@pytest.mark.parametrize(
+    ("name", "arm_of_cause"), [(SMOOTHED, "smoothed"), (RELATIVE, "k8"), (CORRECTED, "k8")]
+)
 def test_an_arm_is_that_of_the_study_on_the_cause_to_the_bit(
     monkeypatch: pytest.MonkeyPatch, name: str, arm_of_cause: str
 ) -> None:
     """Where its step has k8's variance; and to draw steps changes nothing."""
-    monkeypatch.setattr(smoothing, "STEP", (1 / 8,) * 5)
+    monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (1 / 8,) * 5))
     monkeypatch.setattr(smoothing, "DRAWN", (1,))
     run, run_of_cause = prepared(), prepared()
     steps = Steps(run, name, [])
@@ -59,7 +61,7 @@ def test_a_step_of_each_arm_has_the_variance_that_it_is_to_have(
 ) -> None:
     """Over all pairs of three batches, each as often, E‖step − E[step]‖² is exact."""
     monkeypatch.setattr(smoothing, "BATCHES", dict.fromkeys(BATCHES, 2))
-    monkeypatch.setattr(smoothing, "STEP", (0.8,) * 5)
+    monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (0.8,) * 5))
     run = prepared()
     target = 3.0
     for name in (RELATIVE, ABSOLUTE):
