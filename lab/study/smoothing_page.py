@@ -95,7 +95,8 @@ def summary(runs: Runs) -> str | None:
     head = ["differs in", *(f"{pair}, stage {stage}" for pair in pairs for stage in (1, 2))]
     head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %", "not finite"]
     shown = judged.shown(all_claims, judged.tested(all_claims, MARGIN), verdicts(arms))
-    return "\n".join([shown, FIGURE, table.markdown(head, lines)])
+    arms_beside, *quantities = zip(head, *lines, strict=True)
+    return "\n".join([shown, FIGURE, table.markdown(arms_beside, quantities)])
 
 
 def by_stage(records: Sequence[Record], column: str) -> Array:
