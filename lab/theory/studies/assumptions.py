@@ -114,7 +114,7 @@ def measure(seed: int) -> Sequence[Records]:
     return kinks, scales, variances, unseen, on_cifar100()
 
 
-SCALED = f"the second layer scaled by up to {SCALES[-1]:g}, labels moved by one"
+SCALED = f"the second layer scaled by up to {SCALES[-1]:g}, labels moved to the next class"
 
 
 def _growth(
@@ -136,7 +136,7 @@ def smooth(frames: Frames) -> Seen:
             *(_growth(frames["kinks"], "secant", across, 10, name) for name in ("tanh", "ReLU")),
             _growth(frames["scaled"], "secant", far, 5),
         ],
-        note="With ReLU ∇f jumps where a unit switches for a sample",
+        note="With ReLU ∇f jumps where a unit switches on or off for a sample",
     )
 
 
@@ -186,7 +186,7 @@ def one_variance(frames: Frames) -> Seen:
             quantity = f"{name}: largest C² of the run over that {text} training"
             bounds.append(Check(quantity, c2.max() / c2[place], high=1))
     rises = frames["variance_cifar100"]["largest"].sort()
-    quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: the same, largest"
+    quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: largest C² over that before training"
     return Seen(
         "digits: C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
         [*bounds[: len(NETWORKS)], Check(quantity, rises[-1], high=1)],

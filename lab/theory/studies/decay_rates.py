@@ -100,7 +100,7 @@ def powers_are_allowed(frames: Frames) -> Seen:
 
     def check(p: float) -> Check:
         largest = props.largest_a(smallest[f"p = {p:g}"]).item()
-        return Check(f"p = {p:g}: a_m must be > √2 and below", largest, 2**0.5 + ROUNDING)
+        return Check(f"largest a_m that allows p = {p:g}", largest, 2**0.5 + ROUNDING)
 
     half = -np.log2(1 - 1 / 2**0.5)  # 2^{−p} = (a − 1)/a at a = √2
     return Seen(

@@ -115,7 +115,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
             _within(frames, "mini-batch, b = 16"),
         ],
         [_within(frames, "b = 16 against N(0, δ²)")],
-        "The size is right; the kernel is the law of −ηω itself. The ball has "
+        "The size is right, but the kernel is the law of −ηω itself, no ball. A ball has "
         "E‖ω‖² = (C²/b)·d/(d + 2) [derived]",
     )
 

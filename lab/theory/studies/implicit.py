@@ -204,7 +204,7 @@ def rounds_against_error(frames: Frames) -> Seen:
         _slopes(table),
         [_fall(table, mode) for mode in ("constant noise", "no noise")],
         "At some levels x*_δ "
-        "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice; row 35 is",
+        "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice; row 35's is",
     )
 
 
@@ -238,7 +238,7 @@ def epsilon_is_reached(frames: Frames) -> Seen:
         f"α_0 = {HILLY.alpha_0:.3g}",
         checks("sgd"),
         checks("no noise"),
-        f"α_0 is safe and dear: the mean error is at most {worst:.2g} of ε",
+        f"α_0 makes more rounds than needed: the mean error is at most {worst:.2g} of ε",
     )
 
 
@@ -286,5 +286,5 @@ def starts_inside_the_class(frames: Frames) -> Seen:
         f"a ripple with 87 other minima, δ_1 = 1, {CHAINS} chains",
         [*_class(frames, "narrow"), *arrive("sgd")],
         [*arrive("constant noise"), *arrive("no noise")],
-        "Hills as narrow as the steps of δ are allowed",
+        "Other minima are allowed between hills as narrow as the steps of δ",
     )

@@ -165,5 +165,5 @@ def stages_start_inside(frames: Frames) -> Seen:
         ],
         [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(is_outside)), high=0)],
         "(i) down to δ = 0 gives ‖x*(δ_m) − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]: γ_m > 1/d_{m+1} "
-        "is sufficient; for all such f together it is necessary",
+        "is sufficient. It is necessary only if it is to hold for all such f",
     )

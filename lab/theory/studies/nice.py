@@ -93,7 +93,7 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
         "Rastrigin: bands of δ in (0, 2.5] where the curvature of f̂_δ at its minimiser is negative",
         parts,
         [Check("bands, gaussian, d = 1, all of N(0; 3δ)", near, high=0)],
-        "With the ball f̂_δ''(0) = 2 + 40π² sin(2πδ)/(2πδ): the minimum is a maximum for δ from "
+        "With the ball f̂_δ''(0) = 2 + 40π² sin(2πδ)/(2πδ): f̂_δ has a maximum at 0 for δ from "
         f"{low:.3g} to {high:.3g}",
     )
 
@@ -155,7 +155,7 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
         [*ripples, *rastrigins],
         [*twice, ball],
         f"The ripple's x*_δ moves by up to {speed:.4g} times the fall of δ. Rastrigin with M = "
-        f"{ROUNDS[0]} ends at δ = {end:.2g}, where f̂ is convex; more rounds lead through its band",
+        f"{ROUNDS[0]} ends at δ = {end:.2g}, where f̂ is convex; larger M pass where it is not",
     )
 
 

@@ -134,7 +134,7 @@ def falling_noise_is_better(frames: Frames) -> Seen:
     wins = {name: _wins(frames, schedule=name, chosen="tuned") for name in (*SPLITS, GROWING)}
     rival = _wins(frames, schedule=CONSTANT, chosen="tuned")
     return Seen(
-        f"{RAN}; b_1 and γ tuned alike on others",
+        f"{RAN}; b_1 and γ tuned alike on other chains",
         [rate_gap(f"success of {name} less constant", wins[name], rival) for name in SPLITS],
         [rate_gap("the same with growing noise", wins[GROWING], rival)],
     )

@@ -78,7 +78,7 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
         RAN,
         [ratio(frames, point, "ball", FULL) for point in POINTS],
         [ratio(frames, point, "own", LARGE) for point in POINTS],
-        "The rise is η²·tr(HΣ)/2b [derived], and noise lies in the steep directions",
+        "The rise is η²·tr(HΣ)/2b [derived]: noise lies in steep directions of the Hessian H",
     )
 
 
@@ -90,6 +90,6 @@ def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
         RAN,
         [ratio(frames, p, "own", name, high=1) for name in (SLOW, LARGE) for p in POINTS],
         [ratio(frames, point, "own", FULL, LARGE, high=1) for point in POINTS],
-        f"η/2 gives {', '.join(ratios)} of the rise of 4b; of batches without replacement it gives "
-        "(n − b)/(n − 4b) = 1.07 of it [derived]",
+        f"η/2 gives {', '.join(ratios)} times the rise of 4b; without replacement it is to give "
+        "(n − b)/(n − 4b) = 1.07 times that [derived]",
     )
