@@ -114,7 +114,7 @@ def measure(seed: int) -> Sequence[Records]:
     return kinks, scales, variances, unseen, on_cifar100()
 
 
-SCALED = f"the second layer scaled by up to {SCALES[-1]:g}, labels moved to the next class"
+SCALED = f"the second layer scaled by up to {SCALES[-1]:g}"
 
 
 def _growth(
@@ -188,8 +188,8 @@ def one_variance(frames: Frames) -> Seen:
     rises = frames["variance_cifar100"]["largest"].sort()
     quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: largest C² over that before training"
     return Seen(
-        "digits: C² of all samples; C² of epochs in the records of [CIFAR-100](../cifar100.md)",
+        "digits; the epochs in the records of [CIFAR-100](../cifar100.md)",
         [*bounds[: len(NETWORKS)], Check(quantity, rises[-1], high=1)],
         bounds[len(NETWORKS) :],
-        f"On CIFAR-100 C² rises, to {rises[0]:.2f} to {rises[-1]:.2f} times its start",
+        f"On CIFAR-100 C² rises to {rises[0]:.2f} to {rises[-1]:.2f} times its start",
     )

@@ -158,8 +158,7 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
         return Check(f"r = {r:g}{text}", rows.item(), low=1)
 
     return Seen(
-        "Rastrigin, ball: pairs of a_m in [1.45, 4] and |δ⁻| over its range, σ at "
-        f"{SHARE} of its largest",
+        f"Rastrigin, ball, a_m in [1.45, 4], |δ⁻| over its range, σ at {SHARE} of its largest",
         [
             check(RADII[-1], 1.0, ", σ at its largest: share that is σ-strongly convex"),
             *(check(r, SHARE, ": share that is σ-strongly convex") for r in RADII),

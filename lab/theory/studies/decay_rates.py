@@ -130,7 +130,7 @@ def later_stages_are_longer(frames: Frames) -> Seen:
         equal = EPOCHS * np.abs(rows["equal"].to_numpy() - shares).max()
     return Seen(
         f"M = {LENGTHENED}, decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), and plans "
-        f"with `schedule.lengths=algorithm3`, {EPOCHS:,} epochs",
+        "with `schedule.lengths=algorithm3`",
         parts,
         [Check("equal lengths less formula, in epochs", equal, high=1.5)],
     )

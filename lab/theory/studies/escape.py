@@ -135,8 +135,7 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
         RAN,
         [_success(frames, d, name) for name in names for d in CHAINS],
         [_success(frames, d, DESCENT) for d in CHAINS],
-        "They are beyond the theorem: not new σ-nice, as in d = 1, p = ½, x*_δ moves too far at "
-        "97 of 399 levels",
+        "They are not new σ-nice: in d = 1, p = ½, x*_δ moves too far at 97 of 399 levels",
     )
 
 

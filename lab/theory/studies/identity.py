@@ -86,7 +86,7 @@ def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
     return float(rows.select(expression.mean()).item())
 
 
-RAN = f"{len(GRID)} points on Rastrigin, {DRAWS:,} draws of ω"
+RAN = f"{len(GRID)} points on Rastrigin"
 
 
 @STUDY.statement("SGDの確率的ノイズと平滑化")

@@ -68,7 +68,7 @@ def ratio(
     return Check(quantity, value, low, high, (value - reach, value + reach))
 
 
-RAN = f"digits: the rise of the training loss under noise, {DRAWS:,} draws"
+RAN = "digits: the rise of the training loss under noise"
 
 
 @STUDY.statement("SGDの平滑化特性")
