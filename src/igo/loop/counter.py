@@ -85,7 +85,7 @@ class Counter:
         self._delivers = False
         # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
         self._delivered: dict[tuple[int, int], Update] = {}
-        self._resumed_epoch = 0  # the one in progress when a state was loaded
+        self._resumed_epoch = 0  # the one in progress when a state was loaded, until a view counts
         # All batches after so many updates are known to have a sample for each rank.
         self._ranks_fit_after = plan.updates
 

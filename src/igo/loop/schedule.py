@@ -56,6 +56,7 @@ class Batches:
                 " loop over the loader that it was made with"
             )
         counter = self.schedule.batches
+        counter._resumed_epoch = 0  # A view counts each batch, so it skips none after a resume.
         # A loader draws its workers' seed. It depends on the epoch, and no number of the loop's own
         # stream is used up, because after a resume in mid-epoch there is a pass more.
         with torch.random.fork_rng(devices=[]):
