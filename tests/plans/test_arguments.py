@@ -40,6 +40,7 @@ WRONG_SIZES: list[tuple[Any, str]] = [
     ({0: 10, 0.5: 40, 0.7: 20}, "b never shrinks"),
     ({0: 10, 0.5: 101}, "it must be in [1, 100], the training samples"),
     ({0: 10, 400: 20}, "a size begins after all 400 samples"),
+    ({0: 10, 4: 20}, "its places are samples, of which an epoch has 100, or shares below 1"),
     (lambda t: 20 - 10 * t, "b is 17.5 in stage 2 of 4, after 20; it never shrinks"),
     (lambda t: 10.5, "a whole number"),
     (lambda t: 10 if t == 0 else None, "at t = 0.25 it returned None; b is a number in [1, ∞)"),

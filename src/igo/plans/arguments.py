@@ -326,7 +326,8 @@ def _check_together(args: Arguments) -> None:
     """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
     n, epochs, samples, total = args.n, args.epochs, args.samples, args.total
     b_1, b_max, stages = args.batch_size, args.max_batch_size, args.stages
-    table, sizes = isinstance(args.sizes, Mapping), [*args.thresholds.values()]
+    table = args.sizes if isinstance(args.sizes, Mapping) else {}
+    sizes = [*args.thresholds.values()]
     warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
     is_constant, has_ratio = args.rate and not args.sizes, args.batch_ratio != 1
     no_effect = f"under a rate b stays at batch_size={b_1}; leave it out"
@@ -355,6 +356,11 @@ def _check_together(args: Arguments) -> None:
             max(args.thresholds) >= total,
             f"a size begins after all {total:,} samples of the plan",
         ),
+        (
+            "batch_size",
+            any(1 <= t <= min(epochs or 0, most_samples) for t in table),
+            f"its places are samples, of which an epoch has {n}, or shares below 1",
+        ),
         ("batch_ratio", table and has_ratio, "a table has all sizes; leave it out"),
         ("batch_ratio", is_constant and has_ratio, no_effect),
         ("max_batch_size", is_constant and b_max, no_effect),
@@ -376,5 +382,5 @@ def _check_together(args: Arguments) -> None:
         ),
     ):
         if is_wrong:
-            value = args.sizes if table and argument == "batch_size" else getattr(args, argument)
+            value = table if table and argument == "batch_size" else getattr(args, argument)
             raise PlanError(argument, value, advice)
