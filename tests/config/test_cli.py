@@ -55,7 +55,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: P
     words = ("experiment=cifar100", "schedule=method3")
     plan = make_plan(configure(*words))
     assert plan.updates == 121_200
-    assert f"\n{plan}\n" in program(*words, "dry_run=true").good().stdout
+    assert f"\n{plan}\n" in program("debug=null", *words, "dry_run=true").good().stdout
     assert not (tmp_path / "runs").exists()
 
 

@@ -428,6 +428,11 @@ def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None
     assert [job.label for job in distinct(map(composer.job, lines))] == ["p=0.1", "p=0.5"]
 
 
+def test_null_chooses_no_experiment() -> None:
+    lines = lines_of({"experiment": "cifar100", "seed": "1"}, ["experiment=null,path"])
+    assert lines == [["seed=1"], ["seed=1", "experiment=path"]]
+
+
 NOT_JUDGED = "tuning"  # The best mean is taken, see results/cifar100.md.
 
 

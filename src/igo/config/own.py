@@ -26,18 +26,21 @@ from igo.plans.profiles import PROFILES
 # The settings that may be a target, by their groups.
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}
 CURVES = (*PROFILES, "own")  # What schedule.rate may be.
+MAY_BE_NULL = ("experiment", "sweep", "debug")  # These groups have no option unless one is typed.
 
 
 def with_options(words: Sequence[str]) -> list[str]:
     """A command line that chooses GROUP=own where ``GROUP._target_`` is typed and no option is.
 
     Hydra takes any setting of this option. ``schedule.rate=cosine`` chooses ``schedule=cosine``,
-    whose settings are those of the curve.
+    whose settings are those of the curve. ``experiment=null`` is left out: Hydra refuses it.
 
     Raises:
         ConfigError: ``schedule.rate`` is no curve.
     """
     values = dict(word.split("=", 1) for word in words if "=" in word)
+    without = [group for group in MAY_BE_NULL if values.get(group) == "null"]
+    words = [word for word in words if word.partition("=")[0] not in without]
     options = {group: "own" for group in NAMES if f"{group}._target_" in values}
     rate = values.get("schedule.rate", "null")
     if rate != "null" and "," not in rate:  # The line of each run of a sweep comes here as well.
