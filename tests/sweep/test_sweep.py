@@ -420,10 +420,11 @@ def test_a_sweep_of_one_is_the_single_run(words_of_file: list[str], words: list[
         assert single(*job.overrides) == config  # status.json has the overrides.
 
 
-def test_equal_jobs_are_one_unless_their_data_differ(composer: Composer) -> None:
-    jobs = [composer.job([f"data_dir={folder}"]) for folder in ("a", "b")]
-    with pytest.raises(ConfigError, match=r"data_dir=b is not allowed: .* its own runs_dir"):
-        distinct(jobs)
+def test_jobs_of_one_name_are_one_unless_other_settings_differ(composer: Composer) -> None:
+    for setting in ("data_dir", "runs_dir"):
+        jobs = [composer.job([f"{setting}={folder}"]) for folder in ("a", "b")]
+        with pytest.raises(ConfigError, match=rf"{setting}=b is not allowed: .* its own runs_dir"):
+            distinct(jobs)
     lines = [["p=0.1", "seed=1"], ["p=0.5", "seed=1"], ["p=0.5", "seed=1"]]
     assert [job.label for job in distinct(map(composer.job, lines))] == ["p=0.1", "p=0.5"]
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import fail, names_of
 from igo.config.load import load, make_plan
-from igo.config.schema import Config, value_of
+from igo.config.schema import SETTINGS, Config, value_of
 from igo.ground.errors import UserError, require, told
 from igo.ground.files import PACKAGE, Record, opened
 from igo.ground.ranks import Ranks
@@ -93,19 +93,19 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     """The first job of each configuration, in order, with labels.
 
     Raises:
-        ConfigError: jobs of one run folder read different data.
+        ConfigError: jobs of one run folder differ in a setting that is not in its name.
     """
     by_name: dict[str, Job] = {}
     for job in jobs:
         twin = by_name.setdefault(job.name, job)
-        for setting in ("dataset.file", "dataset.root", "data_dir"):
+        for setting in SETTINGS:
             value = value_of(job.config, setting)
             require(
                 value == value_of(twin.config, setting),
                 setting,
                 value,
-                "it is not part of a run folder's name, so two runs would share a folder;"
-                " run a sweep for each value, with its own runs_dir",
+                "it is not part of a run's name, so one run would stand for several values;"
+                " start a sweep for each, with its own runs_dir",
             )
     runs = list(by_name.values())
     lines = [set(job.overrides) for job in runs]
