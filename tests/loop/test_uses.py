@@ -65,6 +65,10 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
         lambda x: igo.Schedule(x.optimizer, igo.Counter(plan(learning_rate=0.3))).step(),
         "learning_rate=0.3 .* was made with 0.1",
     ),
+    (
+        lambda x: igo.Schedule(x.optimizer, igo.Counter(PLAN))(DataLoader(DATA, 8)),
+        r"batch_size=8 .* the plan has batches of 8 to 16 samples; .*counter\.batches\(loader\)",
+    ),
     (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders its data"),
     (lambda _: igo.Schedule([], sampler()), "one of torch.optim or several, .* not BatchSampler$"),
     (lambda _: WRONGLY.Schedule(sampler(), SGD), "not BatchSampler, SGD$"),

@@ -176,15 +176,25 @@ class Schedule:
 
         Raises:
             TypeError: the loader has another batch sampler, or is such a view.
-            PlanError: its data set has another length than the plan's.
+            PlanError: its data set has another length than the plan's; or, beside a ``Counter``, it
+                has a batch size of its own, and the plan's differ.
             RuntimeError: in a loop, as ``step``; or gradients are off.
         """
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
         sampler = getattr(loader, "batch_sampler", None)
-        if isinstance(self.batches, BatchSampler) and sampler not in (None, self.batches):
-            kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
-            raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
+        size, sizes = getattr(loader, "batch_size", None), self.batches.plan.batch_sizes
+        if isinstance(self.batches, BatchSampler):
+            if sampler not in (None, self.batches):
+                kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
+                raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
+        elif size and sizes != [size * self.batches.ranks]:
+            advice = (
+                f"the loader has it, and the plan has batches of {sizes[-1]} to {sizes[0]} samples;"
+                " for a data set take igo.BatchSampler, for a stream batch_size=None and"
+                " schedule(counter.batches(loader)), or schedule(counter.parts(loader))"
+            )
+            raise PlanError("batch_size", size, advice)
         data = getattr(loader, "dataset", None)
         if sampler is not None and isinstance(data, Sized):
             check_length(self.batches.plan, data)
