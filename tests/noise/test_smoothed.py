@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ChainDataset, DataLoader, TensorDataset
 
 import igo
 
@@ -75,12 +75,13 @@ def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
         ({"learning_rate": 0.0}, r"learning_rate=0\.0: it must be above 0"),
         ({"draws": 1}, "draws=1: it must be 2 or more"),
         ({"n": 0}, "n=0: it must be 1 or more"),
+        ({"evaluation": iter([1])}, "evaluation: it is passed over again and again"),
+        ({"loader": DataLoader(ChainDataset([]))}, "loader: it is passed over .* with a length"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments: dict[str, float], words: str) -> None:
+def test_a_wrong_argument_is_named(arguments: dict[str, Any], words: str) -> None:
     x, y = torch.zeros(8, 2, dtype=torch.float64), torch.zeros(8, dtype=torch.long)
-    numbers: dict[str, Any] = {"n": 8, "learning_rate": 0.1} | arguments
+    numbers: dict[str, Any] = {"loader": loader_of(x, y, 4), "evaluation": [(x, y)], "n": 8}
+    numbers |= {"learning_rate": 0.1} | arguments
     with pytest.raises(ValueError, match=words):
-        igo.smoothed_loss(
-            nn.Linear(2, 3).double(), cross_entropy, loader_of(x, y, 4), [(x, y)], **numbers
-        )
+        igo.smoothed_loss(nn.Linear(2, 3).double(), cross_entropy, **numbers)

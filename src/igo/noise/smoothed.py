@@ -5,14 +5,16 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from igo.ground.numbers import POSITIVE, at_least, check
 from igo.noise.measure import Loss, measure_noise, untouched
-from igo.noise.noise import noise_level
+from igo.noise.noise import noise_level, refuse
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,20 @@ def smoothed_loss(
         seed: of the draws, the loader's shuffle, dropout and augmentation.
 
     Raises:
-        ValueError: as ``igo.measure_noise``; η is not above 0, or there are fewer than 2 draws.
+        ValueError: as ``igo.measure_noise``; η is not above 0, there are fewer than 2 draws, or
+            batches have no length.
     """
     check(POSITIVE, learning_rate=learning_rate)
     check(at_least(2), whole=True, draws=draws)
+    for name, batches in (("loader", loader), ("evaluation", evaluation)):
+        is_used_up = isinstance(batches, Iterator) or not length_hint(batches)
+        cure = "it is passed over again and again: give a DataLoader or a list, with a length"
+        refuse(is_used_up, f"{name}: {cure}")
     noise = measure_noise(network, loss, loader, n=n, seed=seed)
     delta = noise_level(learning_rate, noise.batch_size, noise.variance)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     sizes = [parameter.numel() for parameter in parameters]
-    x = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    x = parameters_to_vector(parameters).detach()
 
     @torch.no_grad()
     def put(point: Tensor) -> None:
@@ -95,10 +102,8 @@ def smoothed_loss(
 
     def gradient(batch: Any) -> Tensor:
         put(x)
-        network.zero_grad()
         inputs, targets = batch
-        loss(network(inputs), targets).backward()
-        return torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
+        return parameters_to_vector(torch.autograd.grad(loss(network(inputs), targets), parameters))
 
     def steps_of_ball() -> Iterator[Tensor]:
         for _ in range(draws):
