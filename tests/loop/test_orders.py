@@ -89,6 +89,7 @@ def with_a_bar(loop: Loop) -> Iterator[Tensor]:
     """One view, wrapped before the loop, again and again."""
     view = loop.schedule(loop.loader)
     assert (view.dataset is DATA, len(view)) == (True, len(view.loader))
+    assert loop.batches.updates or measured(loop, view.loader)
     batches = chain.from_iterable(tqdm(view, disable=True) for _ in repeat(None))
     return islice(batches, PLAN.updates - loop.batches.updates)
 

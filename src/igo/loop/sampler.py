@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 
 from igo.ground.seeds import generator
 from igo.loop.counter import Counter
@@ -81,7 +81,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         )
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
-        self.sampler = SequentialSampler(range(plan.n))  # trainers look for one in batch samplers
+        self.sampler = range(plan.n)  # Trainers look for one in batch samplers.
         self._pass_end = -1  # the updates when the newest pass ended, if some of it were counted
 
     def __len__(self) -> int:
