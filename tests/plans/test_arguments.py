@@ -30,7 +30,6 @@ HABITS = {  # What people type from other tools, and igo's word.
 }
 WRONG_SIZES: list[tuple[Any, str]] = [
     ([2, 4], "a table begins at 0, and goes on by shares of the schedule"),
-    ({}, "a table begins at 0, and goes on by shares of the schedule"),
     ({0.5: 20}, "a table begins at 0"),
     ({0: 10, 1.0: 20}, "or by samples, {0: 256, 40_000: 512}"),
     ({0: 10, -0.5: 20}, "a table begins at 0"),

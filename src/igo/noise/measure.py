@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils.data import Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import SequentialSampler
 
 from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.ground.seeds import derive_seed, python_generators, seed_python
@@ -151,12 +151,9 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     has_hook = any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters())
     refuse(has_hook, "a parameter has a post_accumulate_grad hook: backward would train it")
     refuse(
-        isinstance(loader, Dataset) and not isinstance(loader, IterableDataset),
-        "a data set has no batches: give DataLoader(data, batch_size=32, shuffle=True)",
-    )
-    refuse(
-        callable(loader) and not isinstance(loader, Iterable),
-        "loader is a function: give iter(function, None), which calls it for each batch",
+        not isinstance(loader, Iterable),
+        f"loader is a {type(loader).__name__}, which gives no batches: give DataLoader(data,"
+        " batch_size=32, shuffle=True), or of a function iter(function, None)",
     )
     sampler = getattr(loader, "batch_sampler", None)
     for source in (loader, sampler):  # One that trains says so.

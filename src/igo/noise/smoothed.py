@@ -112,13 +112,10 @@ def smoothed_loss(
             yield direction * (delta * radius / direction.norm())
 
     def steps_of_sgd() -> Iterator[Tensor]:
-        total, count = torch.zeros_like(x), 0
-        for batch in loader:
-            total += gradient(batch)
-            count += 1
+        mean = sum(map(gradient, loader), torch.zeros_like(x)) / length_hint(loader)
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         for batch in itertools.islice(batches, draws):
-            yield learning_rate * (gradient(batch) - total / count)
+            yield learning_rate * (gradient(batch) - mean)
 
     def rise(steps: Iterator[Tensor]) -> tuple[float, float]:
         rises = [(loss_at(x + step) + loss_at(x - step)) / 2 - level for step in steps]
