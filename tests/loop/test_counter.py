@@ -64,7 +64,7 @@ def test_a_stream_goes_on_after_a_resume() -> None:
 
 def test_a_stream_that_ends_early_is_an_error() -> None:
     counter = igo.Counter(stream_plan())
-    with pytest.raises(RuntimeError, match=r"ended in update 16 of 27, before all 300 samples"):
+    with pytest.raises(RuntimeError, match=r"ended in update 16 of 27, .* 300 .*fewer samples="):
         list(counter.batches(range(100)))
     for _ in range(15):  # The stream gave so many.
         counter.advance()

@@ -284,7 +284,8 @@ class Counter:
             if len(items) < number:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
-                    f" all {self.plan.samples:,} samples of the plan"
+                    f" all {self.plan.samples:,} samples of the plan; give igo.plan fewer samples=,"
+                    " or a stream that goes on"
                 )
             self._delivered[update.number, update.part] = update
             yield items

@@ -148,7 +148,8 @@ def notes(plan: Plan) -> list[str]:
     if flat and not is_constant and "control" not in plan.arguments:
         texts.append(
             f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
-            " nothing; more stages may change them"
+            " nothing; they get t, the finished share of the training, no epoch; more stages may"
+            " change them"
         )
     left_out = (plan.arguments.get("samples") or 0) - plan.samples
     if left_out > noisy[-1].b_m:
