@@ -212,12 +212,12 @@ class Schedule:
         Raises:
             PlanError: at the first update, if the plan has a learning rate that no group has.
             RuntimeError: all updates of the plan are made, the sampler gave no batch for it, or
-                the loop did not train in the first update after ``load_state_dict``.
+                the loop did not train in the first two updates after ``load_state_dict``.
         """
         updates_before, plan = self.batches.updates, self.batches.plan
-        if updates_before > self._loaded:
+        if updates_before > self._loaded + 1:  # A loss that is not finite may leave out one.
             raise RuntimeError(
-                "the first update after load_state_dict had neither a gradient nor an"
+                "the first two updates after load_state_dict had neither a gradient nor an"
                 " optimizer.step(): leave out what skips batches in the loop; the sampler goes on"
                 " with the batch after those that were trained on"
             )
