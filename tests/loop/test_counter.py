@@ -215,8 +215,14 @@ def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None
         assert len(list(counter.batches([sample] * 8))) == 2
     with pytest.raises(igo.PlanError, match=r"DataLoader is not allowed: .*batch_size=None"):
         next(counter.batches(DataLoader(Stream(), batch_size=3)))
-    schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
-    assert len([*schedule(DataLoader(NUMBERS[:8], batch_size=4))]) == 2  # It is the plan's b.
+
+
+def test_a_loader_with_the_batch_size_of_the_plan_needs_no_other() -> None:
+    """Its last batch may be smaller, where the plan's share what is left."""
+    for samples in (8, 11):
+        counter = igo.Counter(igo.plan("constant", samples=samples, batch_size=4))
+        schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
+        assert len([*schedule(DataLoader(NUMBERS[:samples], batch_size=4))]) == counter.plan.updates
 
 
 def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part() -> None:

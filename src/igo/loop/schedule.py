@@ -183,12 +183,13 @@ class Schedule:
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
         sampler = getattr(loader, "batch_sampler", None)
-        size, sizes = getattr(loader, "batch_size", None), self.batches.plan.batch_sizes
+        size, sizes = getattr(loader, "batch_size", None) or 0, self.batches.plan.batch_sizes
         if isinstance(self.batches, BatchSampler):
             if sampler not in (None, self.batches):
                 kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
                 raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
-        elif size and sizes != [size * self.batches.ranks]:
+        # Batches of one size that share the samples of an epoch may differ by one.
+        elif size and not sizes[0] == size * self.batches.ranks <= sizes[-1] + 1:
             advice = (
                 f"the loader has it, and the plan has batches of {sizes[-1]} to {sizes[0]} samples;"
                 " for a data set take igo.BatchSampler, for a stream batch_size=None and"
