@@ -1,4 +1,4 @@
-"""Plugins that Hydra finds by itself: the grid sweeper, two launchers, and the folders of settings.
+"""Plugins that Hydra finds by itself: the grid sweeper and two launchers.
 
 Hydra imports this module at every start, so the module imports little; igo.sweep does the work.
 """
@@ -13,33 +13,15 @@ from contextlib import redirect_stderr
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config.own import with_options
 from igo.ground.errors import require
-from igo.ground.files import CONF, LAUNCH
-
-# What GROUP=own begins with: settings that may have any name.
-ConfigStore.instance().store(name="free", node=DictConfig({}, flags={"struct": False}))
-
-
-class GroupFolders(SearchPathPlugin):
-    """Makes the groups of conf/ and launch/ known, wherever a program's file is."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add conf/, unless it is the first folder already, and launch/."""
-        folders = {entry.path for entry in search_path.get_path()}
-        for folder in (CONF, LAUNCH):
-            if f"file://{folder}" not in folders:
-                search_path.append("igo", f"file://{folder}")
 
 
 class GridSweeper(BasicSweeper):
@@ -78,8 +60,8 @@ class GridSweeper(BasicSweeper):
                 choices.append([word])
         return [with_options(line) for line in itertools.product(*choices)]
 
-    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Called by Hydra: launch every combination."""
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Called by Hydra: launch every combination, in one batch."""
         assert self.hydra_context
         assert self.launcher
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -87,7 +69,7 @@ class GridSweeper(BasicSweeper):
         for result in results:
             with redirect_stderr(io.StringIO()):  # Hydra prints a line beside that of the error.
                 _ = result.return_value  # It raises the error of the run.
-        return results
+        return [results]
 
 
 class SweepLauncher(Launcher):

@@ -175,3 +175,27 @@ def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:
         assert line.split(maxsplit=1) == [word, summary.removeprefix("# ")]
     error = python(tmp_path, "-m", "igo", "tabel", **folder).error()
     assert "no command 'tabel'. Did you mean 'table'?" in error
+
+
+ANOTHER_PROGRAM = """\
+import hydra
+@hydra.main(version_base="1.3", config_path="settings", config_name="ours")
+def main(settings): print(settings)
+main()
+"""
+
+
+def test_another_hydra_program_has_its_own_groups_alone(tmp_path: Path) -> None:
+    """Hydra asks the plugins of all installed packages, also igo's."""
+    (tmp_path / "app.py").write_text(ANOTHER_PROGRAM)
+    for name, text in (("ours", "defaults: [{model: mlp}]"), ("model/mlp", "width: 8")):
+        file = tmp_path / "settings" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert python(tmp_path, "app.py").good().stdout == "{'model': {'width': 8}}\n"
+    page = python(tmp_path, "app.py", "--help").good().stdout
+    groups = page.partition("Compose your configuration from those groups")[2].partition("==")[0]
+    assert re.findall(r"^(\S+): ", groups, re.MULTILINE) == ["model"]
+    refusal = python(tmp_path, "app.py", "model=resnet18")
+    assert refusal.returncode == 1
+    assert "Could not find 'model/resnet18'" in refusal.stderr

@@ -14,8 +14,11 @@ from typing import NoReturn, cast
 import hydra
 import yaml
 from hydra.conf import HydraConf
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -70,6 +73,20 @@ CONTINUES = re.compile("resum|continu|restart|checkpoint$|ckpt")
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
 Program = Callable[[DictConfig, list[str]], object]  # hydra_program says what it takes.
+
+
+class GroupFolders(SearchPathPlugin):
+    """Makes the groups of conf/ and launch/ known, wherever a program's file is.
+
+    It is not in hydra_plugins, where Hydra would find it for every program of the environment.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add conf/, unless it is the first folder already, and launch/."""
+        folders = {entry.path for entry in search_path.get_path()}
+        for folder in (CONF, LAUNCH):
+            if f"file://{folder}" not in folders:
+                search_path.append("igo", f"file://{folder}")
 
 
 def hydra_program(program: Program, config: Path) -> None:
@@ -142,6 +159,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     help_flags = {"--hydra-help"} & {*words}  # Beside it Hydra knows no settings.
     sys.argv[1:] = help_flags or _flags_last(words)
     script = sys.argv[0]
+    Plugins.instance().register(GroupFolders)
     single_runs: list[tuple[DictConfig, HydraConf | None]] = []
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)

@@ -16,13 +16,17 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from igo.ground.errors import ConfigError, UserError, first_line, nearest, require
 from igo.ground.files import seal_of
 from igo.plans.profiles import PROFILES
 
+# What GROUP=own begins with: settings that may have any name.
+ConfigStore.instance().store(name="free", node=DictConfig({}, flags={"struct": False}))
 # The settings that may be a target, by their groups.
 NAMES = {"model": "name", "optimizer": "name", "schedule": "profile"}
 CURVES = (*PROFILES, "own")  # What schedule.rate may be.
