@@ -76,9 +76,31 @@ def test_a_record_is_read_as_the_configuration_that_it_is(words: str, tmp_path: 
     assert read_config(file) == config
 
 
-def test_epsilon_chooses_the_stages_of_a_run() -> None:
-    config = configure("epochs=20", "p=0.5", "schedule.epsilon=0.125", "schedule.alpha_0=2")
-    assert config.schedule.stages == 16  # (1/(α_0 ε))^(1/p)
+@pytest.mark.parametrize(
+    ("words", "p", "alpha_0_epsilon", "h", "final_updates"),
+    [
+        ("", 0.5, 0.2, 0.0, 10),
+        ("schedule.h=0.03", 0.5, 0.2, 0.03, 10),
+        ("p=1 schedule.epsilon=0.125 schedule.alpha_0=2 schedule.h=0.05", 1, 0.25, 0.05, 10),
+        ("p=0.7 schedule.final_updates=3 epochs=50", 0.7, 0.2, 0.0, 3),
+    ],
+)
+def test_algorithm_3_is_the_printed_one(
+    words: str, p: float, alpha_0_epsilon: float, h: float, final_updates: int
+) -> None:
+    """M^p = 1/(α_0 ε), T_F ∝ 1/(φ_m² - h η_m/η_1) updates a stage, and stage M + 1 with δ = 0."""
+    plan = make_plan(configure("schedule=algorithm3", *words.split()))
+    *rows, final_row = plan.rows
+    stages = next(m for m in range(1, 1000) if m**p * alpha_0_epsilon >= 1 - 1e-12)
+    phis = [(1 - m / stages) ** p for m in range(stages)]
+    assert [*{row.stage: row.phi_m for row in rows}.values()] == pytest.approx(phis, rel=1e-12)
+    shape = [1 / (phi**2 - h * phi**0.5) for phi in phis]  # The split is 1/2.
+    scale = sum(row.updates for row in rows) / sum(shape)
+    for m, share in enumerate(shape, 1):
+        updates = sum(row.updates for row in rows if row.stage == m)
+        assert abs(updates - scale * share) < 2 + 0.07 * scale * share
+    assert (final_row.stage, final_row.phi_m) == (stages + 1, 0)
+    assert (final_row.b_m, final_row.updates) == (1437, final_updates)
 
 
 def test_curves_and_grid_are_those_of_the_library() -> None:
