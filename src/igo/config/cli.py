@@ -89,6 +89,9 @@ class GroupFolders(SearchPathPlugin):
                 search_path.append("igo", f"file://{folder}")
 
 
+Plugins.instance().register(GroupFolders)  # Whoever imports this module composes igo's settings.
+
+
 def hydra_program(program: Program, config: Path) -> None:
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
@@ -159,7 +162,6 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
     help_flags = {"--hydra-help"} & {*words}  # Beside it Hydra knows no settings.
     sys.argv[1:] = help_flags or _flags_last(words)
     script = sys.argv[0]
-    Plugins.instance().register(GroupFolders)
     single_runs: list[tuple[DictConfig, HydraConf | None]] = []
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
