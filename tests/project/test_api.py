@@ -20,6 +20,7 @@ absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision
 
 sys.modules |= dict.fromkeys(absent)  # as if these were not installed: importing one fails
 import torch
+from torch.utils.data import DataLoader
 
 torch.manual_seed(0)
 x = torch.randn(600, 3)
@@ -48,9 +49,10 @@ def output_of(code: str) -> str:
 
 
 def test_the_loop_of_the_readme_needs_torch_numpy_and_scipy_alone() -> None:
-    loop = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert loop
-    code = BEFORE + loop[1].replace("...", STEP) + AFTER
+    block = re.search(r"^```diff\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert block
+    loop = "".join(re.findall(r"^[+ ] (.*\n)", block[1], re.M))
+    code = BEFORE + loop.replace("...", STEP) + AFTER
     assert output_of(code) == "True True True\n"
 
 
