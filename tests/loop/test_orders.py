@@ -5,6 +5,8 @@ With the lines of igo it trains the plan's batches at its rates, or it is refuse
 
 import copy
 import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -143,6 +145,7 @@ def trained(use: Use, loop: Loop, stop: int | None = None) -> list[tuple[list[fl
     """The samples and the rate of each update; after ``stop`` of them the program is killed."""
     updates = []
     for batch in islice(use(loop), stop):
+        loop.model(batch).sum().backward()
         loop.optimizer.step()
         loop.optimizer.step()  # A critic may be stepped twice a batch.
         updates.append((batch.flatten().tolist(), loop.optimizer.param_groups[0]["lr"]))
@@ -187,6 +190,41 @@ def repeating(loop: Loop) -> Iterator[Tensor]:
         yield batch
 
 
+def all_batches(loop: Loop) -> Iterator[Tensor]:
+    """The page's line for trainers that call next()."""
+    loader = loop.schedule(loop.loader)
+    return (batch for _ in loop.batches.epochs() for batch in loader)
+
+
+def fetching_before_the_step(loop: Loop) -> Iterator[Tensor]:
+    """As nanoGPT does, after the backward pass."""
+    for batch, _ in pairwise(chain(all_batches(loop), [None])):
+        yield batch
+
+
+def with_a_rate_of_its_own(loop: Loop) -> Iterator[Tensor]:
+    """litgpt's ``get_lr``, left in."""
+    for number, batch in enumerate(all_batches(loop)):
+        loop.optimizer.param_groups[0]["lr"] = RATE * (1 - number / 36)
+        yield batch
+
+
+def left_before_the_step(loop: Loop) -> Iterator[Tensor]:
+    for _ in loop.batches.epochs():
+        for number, batch in enumerate(loop.schedule(loop.loader)):
+            if number == 5:
+                break
+            yield batch
+
+
+def looked_at(loop: Loop) -> Iterator[Tensor]:
+    loader = loop.schedule(loop.loader)
+    assert next(iter(loader)) is not None
+    yield from loader
+
+
+LEFT = r"was left before the optimizer\.step\(\) of update 6, .*zip as the last"
+AHEAD = r"1 of the first updates had no gradient .*inside, schedule\(prefetcher\)"
 LOUD: list[tuple[Use, dict[str, Any], str]] = [
     (
         partial(composer, spins=True),
@@ -200,17 +238,29 @@ LOUD: list[tuple[Use, dict[str, Any], str]] = [
     ),
     (repeating, {"workers": 2}, r"DataLoader, which does not repeat"),
     (lambda x: cycle(x.schedule(x.loader)), {}, r"in place of itertools\.cycle"),
+    (fetching_before_the_step, {}, AHEAD),
+    (looked_at, {}, AHEAD),
     (
-        lambda x: (b for b, _ in pairwise(chain(x.schedule(x.loader), [None]))),
+        lambda x: islice(all_batches(x), 3, None, 4),
         {},
-        r"inside, schedule\(prefetcher\)",
+        r"3 of the first updates had no gradient",
+    ),
+    (with_a_rate_of_its_own, {}, r"of update 2 has the learning rate 0\.0972.*schedule set 0\.1:"),
+    (left_before_the_step, {}, LEFT),
+    (
+        lambda x: (
+            b
+            for _ in x.batches.epochs()
+            for b, _ in zip(x.schedule(x.loader), range(5), strict=False)
+        ),
+        {},
+        LEFT,
     ),
     (
-        lambda x: islice(chain.from_iterable(x.schedule(x.loader) for _ in count()), 3, None, 4),
+        lambda x: chain.from_iterable(x.schedule(x.loader) for _ in range(EPOCHS + 1)),
         {},
-        r"of 32 updates 8 had an optimizer\.step.*micro_batch_size=",
+        "all 36 updates of the plan are done",
     ),
-    (imagenet, {"micro_batch_size": 4}, r"part 1 of 2 of update 1: step if .*is_last_part"),
 ]
 
 
@@ -222,8 +272,15 @@ def test_what_would_train_something_else_is_loud(
         start = Loop()
         trained(composer, start, STOP)
         options = {"saved": start.schedule.state_dict()}
-    with pytest.raises((RuntimeError, igo.PlanWarning), match=words):
-        trained(use, Loop(**options))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", igo.PlanWarning)
+        trained(use, Loop(**options), PLAN.updates + 1)
+    assert any(re.search(words, str(warning.message)) for warning in said)
+
+
+def test_parts_are_not_stepped_by_themselves() -> None:
+    with pytest.raises(RuntimeError, match=r"part 1 of 2 of update 1: step if .*is_last_part"):
+        trained(imagenet, Loop(micro_batch_size=4))
 
 
 @pytest.mark.parametrize("steps", [0, 23, 24])

@@ -1,6 +1,8 @@
 """What ``Schedule`` writes into optimizers."""
 
 import copy
+import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +178,12 @@ def test_a_group_that_comes_later_has_the_rate_of_that_moment_or_of_the_optimize
         assert rates == pytest.approx([eta, eta], rel=1e-12)
 
 
-@pytest.mark.parametrize("loop", ["skips", "steps", "overflows", "has no backward"])
-def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str) -> None:
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+@pytest.mark.parametrize("loop", ["steps", "overflows", "has no backward"])
+def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str, skipped: int) -> None:
     """Not one whose first updates overflow in fp16, which has gradients and no step.
 
-    Nor one that leaves out its first update, because the loss is not finite.
+    One that leaves out its first update, because the loss is not finite, warns.
     """
     batches_before = igo.Schedule(torch.optim.SGD([parameter()], lr=0.1), igo.Counter(plan()))
     for _ in range(2):
@@ -190,22 +193,109 @@ def test_a_loop_that_skips_batches_after_a_resume_is_refused(loop: str) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     schedule = igo.Schedule(optimizer, igo.Counter(plan()))
     schedule.load_state_dict(batches_before.state_dict())
-    for _ in range(2):
-        schedule.step()
-    if loop == "skips":
-        with pytest.raises(RuntimeError, match="leave out what skips batches"):
+
+    def train() -> None:
+        for number in range(3):
             schedule.step()
-        return
-    for _ in range(3):
-        if loop == "has no backward":
-            weight.grad = torch.ones(1)
-            optimizer.step()
-        else:
-            factor = 2.0**120 if loop == "overflows" else 1.0
-            scaler.scale((weight * factor).sum()).backward()
-            scaler.step(optimizer)
-            scaler.update()
-        optimizer.zero_grad()
+            if loop == "has no backward":
+                weight.grad = torch.ones(1)
+                optimizer.step()
+            else:
+                factor = 2.0**120 if loop == "overflows" and number < 2 else 1.0
+                scaler.scale((weight * factor).sum()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            optimizer.zero_grad()
+
+    for _ in range(skipped):
         schedule.step()
-    assert (weight.item() == 1) == (loop == "overflows")
+    words = f"{skipped} of the first updates .*leave out what skips batches"
+    if skipped == 2:
+        with pytest.raises(RuntimeError, match=words):
+            train()
+        return
+    with pytest.warns(igo.PlanWarning, match=words) if skipped else nullcontext():
+        train()
     assert not weight._backward_hooks, "it costs nothing later"
+
+
+def copied(thing: Any, by: str) -> Any:
+    """By ``copy``, ``pickle``, ``cloudpickle`` or ``torch.save``."""
+    module = pytest.importorskip(by)
+    if by == "copy":
+        return copy.deepcopy(thing)
+    if by != "torch":
+        return module.loads(module.dumps(thing))
+    file = io.BytesIO()
+    torch.save(thing, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+@pytest.mark.parametrize("by", ["copy", "pickle", "cloudpickle", "torch"])
+@pytest.mark.parametrize("when", ["new", "running", "loaded"])
+def test_a_copy_of_a_schedule_goes_on_by_itself_and_is_a_witness(by: str, when: str) -> None:
+    optimizer = torch.optim.SGD([parameter()], lr=0.1)
+    schedule = igo.Schedule(optimizer, igo.BatchSampler(plan(), range(12)))
+    sampler: Any = schedule.batches
+    view = schedule(sampler)
+    if when == "running":
+        for _ in view:
+            optimizer.step()
+            break
+    if when == "loaded":
+        schedule.load_state_dict(schedule.state_dict())
+    other_view = copied(view, by)
+    other = other_view.schedule
+    if when != "running":
+        with pytest.raises(RuntimeError, match="came before the schedule's first update"):
+            other.optimizers[0].step()
+    rates = []
+    for batch in other_view:
+        other.optimizers[0].step()
+        rates.append((batch, other.learning_rate))
+    assert len(rates) == 3 - (when == "running")
+    assert other.batches.updates == 3
+    originals = [(batch, schedule.learning_rate) for batch in view if optimizer.step() is None]
+    assert rates == originals
+
+
+def test_a_state_is_of_these_groups_and_of_this_plan() -> None:
+    first, second = ({"params": [parameter()], "lr": rate} for rate in (0.1, 0.2))
+    schedule = igo.Schedule(torch.optim.SGD([first, second]), igo.BatchSampler(plan(), range(12)))
+    state = schedule.state_dict()
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"base_lrs": [[0.1]]}, r"have \[2\] parameter groups"),
+        ({"base_lrs": [[0.1, 0.2], [0.1]]}, r"have \[2\] parameter groups"),
+        ({"base_lrs": None}, "base_lrs=None .* damaged"),
+        ({"base_lrs": [["0.1", 0.2]]}, "base_lrs=.* damaged"),
+        ({"updates": 16}, "updates=16 .* the plan has 15"),
+        ({"updates": -3}, "updates=-3 .* the plan has 15"),
+        *(({"updates": updates}, "updates=.* damaged") for updates in ("x", None, 2.5, True)),
+        ({"seed": "0"}, "seed='0' .* damaged"),
+        ({"rates": None}, "rates=None .* damaged"),
+        ({"rates": ["a"]}, "rates=.* damaged"),
+        ({"arguments": []}, "arguments=.* damaged"),
+    ]
+    for changed, words in cases:
+        with pytest.raises(igo.PlanError, match=words):
+            schedule.load_state_dict({**state, **changed})
+        assert schedule.state_dict() == state
+    schedule.load_state_dict({**state, "updates": 15})
+    assert schedule.batches.done
+
+
+class Container(torch.optim.Optimizer):
+    """Torchtitan's: an optimizer in name, whose own groups lack a rate."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        super().__init__([p for o in optimizers for g in o.param_groups for p in g["params"]], {})
+        self.optimizers = optimizers
+
+
+def test_a_container_has_the_optimizers_inside() -> None:
+    optimizers: list[Any] = [torch.optim.SGD([parameter()], lr=rate) for rate in (0.1, 0.2)]
+    for container in (Container(optimizers), [Container(optimizers)]):
+        schedule = igo.Schedule(container, igo.Counter(plan()))
+        assert schedule.optimizers == optimizers
+    with pytest.raises(igo.PlanError, match="lr is missing: the optimizer chooses its"):
+        igo.Schedule(torch.optim.Optimizer([parameter()], {}), igo.Counter(plan()))

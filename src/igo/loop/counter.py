@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from operator import index
+from types import NoneType
 from typing import Any
 
 import torch.distributed as dist
 from torch.utils.data import DataLoader, default_collate
 
+from igo.ground.files import Record, fits
 from igo.plans import batches
 from igo.plans.arguments import PlanError
 from igo.plans.plan import Plan
@@ -27,6 +29,14 @@ NOT_GIVEN = (
     " once, by schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
     " micro_batch_size="
 )
+KINDS: Record = {  # the entries of a state: a counter's, a sampler's, a schedule's
+    "updates": (int,),
+    "plan": (str,),
+    "rates": [(float, int)],
+    "arguments": {},
+    "seed": (int,),
+    "base_lrs": [[(float, NoneType)]],
+}
 
 
 class Counter:
@@ -298,8 +308,9 @@ class Counter:
         """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: the state is of another plan, or of no sampler.
+            PlanError: the state is of another plan, of no sampler, or damaged.
         """
+        check_state(state)
         if "rates" not in state:
             keys = ", ".join(map(str, state)) or "nothing"
             advice = f"the state has {keys}; give what state_dict() returned"
@@ -315,9 +326,19 @@ class Counter:
             saved_plan = f"a plan with {', '.join(differences)}" if differences else "another plan"
             advice = f"the checkpoint is of {saved_plan}; give igo.plan the same arguments"
             raise PlanError("plan", "…", advice)
+        if not 0 <= state["updates"] <= self.plan.updates:
+            raise PlanError("updates", state["updates"], f"the plan has {self.plan.updates:,}")
         self.updates, self._parts_made = state["updates"], 0
         self._epoch, self._delivered = 0, {}
         self._resumed_epoch = self._next_epoch
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Raise a PlanError if an entry of a state is of another kind than ``state_dict`` writes."""
+    for name, kind in KINDS.items():
+        value = state.get(name)
+        if name in state and (value is None or not fits(value, kind)):
+            raise PlanError(name, repr(value), "the state is damaged; load another checkpoint")
 
 
 def _possible_sizes(batch: Any) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
@@ -12,12 +13,13 @@ from weakref import ref
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import register_multi_grad_hook
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
-from igo.loop.counter import GIVE, Counter
+from igo.loop.counter import GIVE, Counter, check_state
 from igo.loop.sampler import BatchSampler, check_length
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update
@@ -56,6 +58,14 @@ class Batches:
                 " loop over the loader that it was made with"
             )
         counter = self.schedule.batches
+        if counter.done:  # A trainer that asked for the length of an epoch once goes on for more.
+            warnings.warn(
+                f"all {counter.plan.updates:,} updates of the plan are done, so this loop has no"
+                " batches",
+                PlanWarning,
+                stacklevel=2,
+            )
+            return
         counter._resumed_epoch = 0  # A view counts each batch, so it skips none after a resume.
         # A loader draws its workers' seed. It depends on the epoch, and no number of the loop's own
         # stream is used up, because after a resume in mid-epoch there is a pass more.
@@ -65,7 +75,13 @@ class Batches:
             batches = iter(self.loader)
         for batch in batches:
             self.schedule.step()
-            yield batch
+            try:
+                yield batch
+            except GeneratorExit:
+                self.schedule._check_left()
+                raise
+            if counter.done and not counter._delivers:
+                break  # The loader is your own, and may have more.
         self.schedule._pass_end = counter.updates
 
     def __len__(self) -> int:
@@ -111,13 +127,13 @@ class Schedule:
     Raises:
         PlanError: a group has no learning rate.
         TypeError: there is no optimizer of torch.optim, or ``batches`` is no sampler or counter.
-        RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before, or the
-            update has parts left.
+        RuntimeError: in ``optimizer.step()``, if the schedule has counted no update before, the
+            update has parts left, or the loop skipped batches after ``load_state_dict``.
     """
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
         sequence = optimizers if isinstance(optimizers, Sequence) else [optimizers]
-        self.optimizers = [_bare(optimizer) for optimizer in sequence]
+        self.optimizers = [bare for optimizer in sequence for bare in _bare(optimizer)]
         are_optimizers = all(isinstance(optimizer, Optimizer) for optimizer in self.optimizers)
         if not (sequence and are_optimizers and isinstance(batches, Counter)):
             kinds = ", ".join(type(argument).__name__ for argument in (*self.optimizers, batches))
@@ -127,15 +143,35 @@ class Schedule:
         self._update: Update | None = None
         for group in self._groups:
             _made_with(group)
-        # optimizer.step() is the witness that what is counted is what is trained. The reference is
-        # weak, because a schedule that nobody uses any more, such as one of a notebook's cell that
-        # ran again, must not speak.
-        for optimizer in self.optimizers:
-            optimizer.register_step_pre_hook(partial(_witness, ref(self)))
+        self._rates: list[list[float]] = [[] for _ in self.optimizers]  # as set, until a step
+        self._says_rates = True  # that another sets them, once
         self._steps: list[bool] = []  # whether each update of a window had one
         self._pass_end = -1  # updates at the end of the newest pass over schedule(loader)
-        self._loaded = math.inf  # updates in a loaded state, until the loop trains
-        self._signs: list[RemovableHandle] = []  # hooks that notice gradients
+        self._is_resumed, self._begun = False, -1  # updates before the loop's first one
+        self._gradients: list[int] | None = []  # updates that had one, until the first step
+        self._watch()
+
+    def _watch(self) -> None:
+        """Let ``optimizer.step()`` be the witness that what is counted is what is trained."""
+        # The references are weak, because a schedule that nobody uses any more, such as one of a
+        # notebook's cell that ran again, must not speak.
+        for number, optimizer in enumerate(self.optimizers):
+            optimizer.register_step_pre_hook(partial(_witness, ref(self), number))
+        self._sign: RemovableHandle | None = None
+        self._look_for_gradients()
+
+    def _look_for_gradients(self) -> None:
+        """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
+        parameters = [p for group in self._groups for p in group["params"] if p.requires_grad]
+        if parameters and self._gradients is not None and self._sign is None:
+            self._sign = register_multi_grad_hook(parameters, partial(_note, ref(self)), mode="any")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sign": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._watch()  # A copy of an optimizer has no hooks.
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
@@ -212,26 +248,18 @@ class Schedule:
 
         Raises:
             PlanError: at the first update, if the plan has a learning rate that no group has.
-            RuntimeError: all updates of the plan are made, the sampler gave no batch for it, or
-                the loop did not train in the first two updates after ``load_state_dict``.
+            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
         """
         updates_before, plan = self.batches.updates, self.batches.plan
-        if updates_before > self._loaded + 1:  # A loss that is not finite may leave out one.
-            raise RuntimeError(
-                "the first two updates after load_state_dict had neither a gradient nor an"
-                " optimizer.step(): leave out what skips batches in the loop; the sampler goes on"
-                " with the batch after those that were trained on"
-            )
-        if self._loaded == math.inf:
-            while self._signs:
-                self._signs.pop().remove()
         update = self.batches.advance()
+        if self._begun < 0:
+            self._begun = updates_before
         if update.part == 1:
             self._check_steps()
             self._steps.append(False)
         eta_1, eta = plan.learning_rate, update.learning_rate
         initials, rates = [], []
-        for optimizer in self.optimizers:
+        for number, optimizer in enumerate(self.optimizers):
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
                 if type(initial) is not float:
@@ -246,6 +274,7 @@ class Schedule:
                     group["lr"] = rate
                 initials.append(initial)
                 rates.append(rate)
+            self._rates[number] = rates[-len(optimizer.param_groups) :]
         is_first = self._update is None and eta_1 != 1
         if is_first and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
             advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
@@ -260,14 +289,49 @@ class Schedule:
         """
         if len(self._steps) == WINDOW:
             if 0 < sum(self._steps) < 3 / 4 * WINDOW:
-                warnings.warn(
+                _warn(
                     f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
-                    " gradients give the sampler micro_batch_size=, put what fetches ahead inside,"
-                    " schedule(prefetcher), and leave out what skips batches",
-                    PlanWarning,
-                    stacklevel=3,
+                    " gradients give the sampler micro_batch_size=, and leave out what skips"
+                    " batches; a GradScaler that begins too high skips steps, too",
+                    4,
                 )
             self._steps.clear()
+
+    def _check_left(self) -> None:
+        """Warn if a loop was left after a batch that had no ``optimizer.step()``, and others had.
+
+        A part that is not the last has none, and the next loop goes on after it.
+        """
+        had_step = self._gradients is not None or self._steps[-1]
+        if not (had_step or sys.is_finalizing()) and self.update.is_last_part:
+            _warn(
+                f"the loop was left before the optimizer.step() of update {self.update.number:,},"
+                " whose batch counts as trained: leave at the end of the body, look at"
+                " next(iter(loader.loader)), and give schedule(loader) to zip as the last",
+                4,
+            )
+
+    def _check_beginning(self) -> None:
+        """At the first step, warn if earlier updates had neither a gradient nor a step.
+
+        So too if the newest gradient was that of an earlier update. After a resume refuse two.
+        """
+        number, gradients = self.update.number, self._gradients or [self.update.number]
+        lost = max(gradients[0] - 1 - self._begun, number - gradients[-1])
+        words = (
+            f"{lost} of the first updates had no gradient before the next batch was counted: put"
+            " what fetches ahead inside, schedule(prefetcher), look at next(iter(loader.loader)),"
+            " and leave out what skips batches in the loop, as the sampler goes on with the batch"
+            " after those that were trained on"
+        )
+        if self._is_resumed and lost > 1:  # A loss that is not finite may leave out one.
+            raise RuntimeError(words)
+        if lost:
+            _warn(words, 5)
+        self._gradients = None
+        if self._sign:
+            self._sign.remove()
+            self._sign = None
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state, and the rates that parameter groups were made with."""
@@ -278,29 +342,39 @@ class Schedule:
         """Continue where ``state_dict`` was called; load the optimizer's state before or after.
 
         Raises:
-            PlanError: it is of another plan, or of no schedule.
+            PlanError: it is of another plan, of no schedule, or of other parameter groups.
         """
         if "rates" in state and "base_lrs" not in state:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
+        numbers = [len(optimizer.param_groups) for optimizer in self.optimizers]
+        base_lrs = state.get("base_lrs", [])
+        check_state(state)
+        if base_lrs and [len(rates or ()) for rates in base_lrs] != numbers:
+            advice = f"the optimizers have {numbers} parameter groups; make them as they were"
+            raise PlanError("base_lrs", base_lrs, advice)
         self.batches.load_state_dict(state)
-        # A loop that skips batches by itself would have them counted. Gradients are a sign, too,
-        # because an overflow of fp16 leaves out optimizer.step().
-        self._loaded, trains = self.batches.updates, partial(_trains, ref(self))
-        parameters = (p for group in self._groups for p in group["params"] if p.requires_grad)
-        self._signs += [parameter.register_hook(trains) for parameter in parameters]
         # The optimizer's own state may lack these rates, because torch.distributed.checkpoint loads
         # only what a fresh optimizer has.
-        for optimizer, base_lrs in zip(self.optimizers, state["base_lrs"], strict=False):
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=False):
-                group["initial_lr"] = base_lr
+        for optimizer, rates in zip(self.optimizers, base_lrs, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["initial_lr"] = rate
+        self._is_resumed, self._begun, self._gradients = True, -1, []
+        self._steps.clear()
+        self._look_for_gradients()
 
 
-def _trains(schedule: ref[Schedule], *_: Any) -> None:
-    if resumed := schedule():
-        resumed._loaded = math.inf
+def _warn(words: str, stacklevel: int) -> None:
+    warnings.warn(words, PlanWarning, stacklevel)
 
 
-def _witness(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
+def _note(schedule: ref[Schedule], *_: Any) -> None:
+    """Note the update that has a gradient."""
+    living = schedule()
+    if living and living._gradients is not None and living._begun >= 0:
+        living._gradients.append(living.update.number)
+
+
+def _witness(schedule: ref[Schedule], place: int, optimizer: Optimizer, *_: Any) -> None:
     """Refuse a step that is none of the plan's, and note the update that has one."""
     living = schedule()
     if living is None:
@@ -320,24 +394,35 @@ def _witness(schedule: ref[Schedule], optimizer: Optimizer, *_: Any) -> None:
             f"optimizer.step() came after part {update.part} of {update.parts} of update"
             f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
         )
+    if living._gradients is not None and living._begun >= 0:
+        living._check_beginning()
     if living._pass_end == update.number < living.batches.plan.updates:
         living._pass_end = -1
-        warnings.warn(
+        _warn(
             "optimizer.step() came after a pass over schedule(loader), for a batch that was not"
-            " counted then: put what fetches ahead inside, schedule(prefetcher), and in place of"
-            " itertools.cycle write (batch for _ in batches.epochs() for batch in loader)",
-            PlanWarning,
-            stacklevel=3,
+            " counted then: in place of itertools.cycle write"
+            " (batch for _ in batches.epochs() for batch in loader)",
+            4,
         )
+    rates, living._rates[place] = living._rates[place], []
+    for group, rate in zip(optimizer.param_groups, rates, strict=False):
+        # A rate that is a tensor is not read, as on a GPU that would wait for the device.
+        if group["lr"] != rate and living._says_rates and not isinstance(group["lr"], Tensor):
+            living._says_rates = False
+            _warn(
+                f"optimizer.step() of update {update.number:,} has the learning rate"
+                f" {group['lr']:g}, and the schedule set {rate:g}: leave out what sets it after the"
+                " schedule; a warm-up is warmup_samples=",
+                4,
+            )
     living._steps[-1] = True
-    living._loaded = math.inf
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
     """The rate that a group was made with, which it keeps. A new one's is now ``factor`` of it."""
     rate = group.get("initial_lr")  # PyTorch's schedulers leave a tensor where the rate is one
     if rate is None:
-        rate = group["lr"]
+        rate = group.get("lr")
         if rate is None:
             advice = "the optimizer chooses its rate by itself; make it with a number"
             raise PlanError("lr", None, advice)
@@ -347,9 +432,9 @@ def _made_with(group: dict[str, Any], default: float | None = None, factor: floa
     return float(rate)
 
 
-def _bare(optimizer: Any) -> Optimizer:
-    """The optimizer inside a wrapper such as Accelerate's."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    bare: Optimizer = optimizer
-    return bare
+def _bare(optimizer: Any) -> list[Any]:
+    """The optimizers inside a wrapper such as Accelerate's, or a container such as torchtitan's."""
+    inner = getattr(optimizer, "optimizers", None) or [getattr(optimizer, "optimizer", None)]
+    if isinstance(inner, Sequence) and all(isinstance(bare, Optimizer) for bare in inner):
+        return [bare for nested in inner for bare in _bare(nested)]
+    return [optimizer]
