@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from damages import ANY, Damage, written
 from data_files import write_images, write_npz
+from recorded import edit
 
 from igo.data import folders, identity, resized
 from igo.data.readers import Place
 from igo.data.resized import PIXELS, SEAL, SHAPES
+from igo.ground.files import write_json
 
 
 def of_numpy(array: np.ndarray) -> Damage:
@@ -75,7 +77,7 @@ def test_facts_and_fingerprints(
 
     def content() -> object:
         facts = reader("arrays", place)
-        return {**facts, "seal": None} if name == "facts" else facts
+        return [facts[fact] for fact in identity.FACTS] if name == "facts" else facts
 
     expected = content()
     (file,) = place.cache.iterdir()
@@ -84,6 +86,8 @@ def test_facts_and_fingerprints(
         "5": written(b"5"),
         "unsealed": lambda file: file.write_text(json.dumps({"n": 5, "fingerprint": "x"})),
         "other entries": other_entries,
+        "of other data": lambda file: edit(file, of=file.name.replace("a", "b")),
+        "sealed": lambda file: write_json(file, {}),
     }
     with mock.patch.object(np, "load", wraps=np.load) as load:
         assert_made_again(file, damages, content, lambda: capsys.readouterr().err)

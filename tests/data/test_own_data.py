@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ NEGATIVE_AS_INT64 = np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": None}, "has no labels; it has images"),
+        ({"labels": None}, "has no array labels; it has images"),
         ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
         ({"images": grey(60, 8, 9)}, r"shape \(60, 8, 9\)"),
         ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
@@ -205,7 +206,7 @@ NEGATIVE_AS_INT64 = np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]
         ({"images": grey(60, 8, 8, 0)}, "it must be uint8"),
         ({"images": grey(2), "labels": np.arange(2)}, "a fifth of 2 images is no test set"),
         ({"labels": np.array([None] * 60)}, "cannot be read"),
-        ({"test_images": grey(3)}, "has no test_labels"),
+        ({"test_images": grey(3)}, "has no array test_labels"),
         ({"test_images": grey(3), "test_labels": np.arange(3) + 1}, "test_labels has 3, a class"),
         ({"labels": HUGE}, "a class from 0 to"),
         ({"labels": NEGATIVE_AS_INT64}, "a class from 0 to"),
@@ -218,6 +219,23 @@ def test_wrong_arrays_are_refused(changes: dict[str, Any], message: str, tmp_pat
     with pytest.raises(UserError, match=message) as caught:
         readers.read("arrays", Place(tmp_path, file=file))
     assert "\n" not in str(caught.value)
+
+
+def test_of_an_npz_its_four_arrays_are_read_alone(tmp_path: Path) -> None:
+    """Others, which may be large or pickled, are not; a zip may hold any file under their names."""
+    file = write_npz(tmp_path / "mine.npz")
+    arrays = {**np.load(file), "names": np.array([None])}
+    np.savez(file, **arrays)
+    assert len(readers.read("arrays", Place(tmp_path, file=file))[0].labels) == 48
+    for name in ("images.npy", "test_labels.npy"):
+        write_npz(file)
+        with zipfile.ZipFile(file) as source:
+            contents = {entry: source.read(entry) for entry in source.namelist()}
+        with zipfile.ZipFile(file, "w") as target:
+            for entry, content in {**contents, name: b"no array"}.items():
+                target.writestr(entry, content)
+        with pytest.raises(UserError, match="has no array"):
+            readers.read("arrays", Place(tmp_path, file=file))
 
 
 def test_own_data_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:

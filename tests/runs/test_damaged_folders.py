@@ -286,13 +286,30 @@ def test_runs_without_a_seal_are_said_once(
         assert output.count("an earlier version of igo recorded some of these runs") == lines
 
 
+@pytest.mark.parametrize("kind", ["finished", "earlier"])
+def test_files_of_another_run_are_refused_by_name(kind: str, sources: dict[str, Path]) -> None:
+    """A copy, such as a backup, may have any name but another run's."""
+    source = sources[kind]
+    backup, other = (Path(f"runs/{name}").absolute() for name in ("backup", "digits-0123456789"))
+    for folder in (backup, other):
+        shutil.copytree(source, folder)
+    for reader in (load, row, sync):
+        assert reader(backup)
+        with pytest.raises(UserError, match=f"status.json is of another run, {source.name}"):
+            reader(other)
+    assert (state_of(backup), state_of(other)) == ("finished", "damaged")
+
+
 def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> None:
     shutil.copytree(sources["finished"].parent, "runs")
+    for folder in ("runs", "."):  # A name may lead there, where no runs are.
+        Path(folder, "plan.csv").touch()
     file = Path("runs/sweeps/other/sweep.json")
     file.parent.mkdir(parents=True)
     contents = [{"queue": entry, "runs": []} for entry in WRONG.values()]
     contents += [{"runs": [run]} for run in (*WRONG.values(), {"run": "/etc"}, {"run": 1})]
-    contents += [{"runs": [{"run": "\0"}]}, {"runs": [], "seal": "0"}]
+    contents += [{"runs": [{"run": name}]} for name in ("\0", "..", "a/..", ".", "")]
+    contents += [{"runs": [], "seal": "0"}]
     for damage in (*ANY.values(), *(written(json.dumps(content).encode()) for content in contents)):
         if file.is_dir():
             file.rmdir()

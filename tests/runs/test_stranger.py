@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, configure, run_folder
 from forked import finished, forge
+from omegaconf import OmegaConf
 from PIL import EpsImagePlugin, Image
 from recorded import edit, words_of
 from wandb_server import WandbServer
@@ -17,7 +18,7 @@ from igo.config.load import read_config
 from igo.data.folders import image_in
 from igo.ground.errors import UserError
 from igo.report import report, table
-from igo.runs import manifest
+from igo.runs import manifest, sync
 from igo.runs.folder import read_status
 from igo.train import models
 
@@ -111,6 +112,19 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
         assert "3 epochs sent" in process.stdout
         change("\nseed: 0\n", "\nseed: 1\n")
         assert "W&B's run mine, of its wandb_id, has other settings" in refused(*words_of_folder)
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_link_leads_what_is_written_elsewhere() -> None:
+    elsewhere = Path("elsewhere").absolute()
+    (elsewhere / "figures").mkdir(parents=True)
+    for link, program in ((Path("runs/wandb"), sync), (Path("out/figures"), report)):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(elsewhere / "figures")
+        words = {**words_of(Path("runs"), Path("out")), "project": "igo", "entity": None}
+        with pytest.raises(UserError, match=f"{link}.*is a link"):
+            program.run(OmegaConf.create(words))
+    assert not list(elsewhere.glob("*/*"))
 
 
 def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

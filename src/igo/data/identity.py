@@ -139,11 +139,12 @@ def remembered(file: Path, find: Callable[[], Record]) -> Record:
     record: Record | None = None
     with suppress(UserError):
         record = read_json(file, {})
-    if record and "seal" in record:
+    # Every record of igo's has a seal. One of other sources has the name of another file.
+    if record and "seal" in record and record.get("of") == file.name:
         return record
     if record != {}:
         warn(f"{file} is not what igo wrote, so it is made again")
-    record = find()
+    record = {"of": file.name, **find()}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, record)

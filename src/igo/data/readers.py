@@ -21,6 +21,7 @@ from igo.ground.files import opened, replace_all
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 # A model has an output for each class up to the largest label: one of 10^9 would take all memory.
 MOST_CLASSES = 2**20
+ARRAYS = ("images", "labels", "test_images", "test_labels")  # An .npz has these; others are left.
 TEST_SHARE = 0.2  # The user's data may come without a test set.
 
 
@@ -167,7 +168,7 @@ def arrays(place: Place) -> Source:
 def _npz(file: Path) -> Splits:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            entries = dict(arrays)
+            entries = {name: arrays[name] if name in ARRAYS else None for name in arrays}
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds.
         raise reading(error)(
             f"{file} cannot be read as an .npz, as np.savez writes it ({first_line(error)})"
@@ -201,11 +202,11 @@ def _npz(file: Path) -> Splits:
     return train, test
 
 
-def _npz_split(file: Path, entries: dict[str, np.ndarray], prefix: str) -> Split:
+def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
     images, labels = f"{prefix}images", f"{prefix}labels"
     for name in (images, labels):
-        if name not in entries:
-            raise UserError(f"{file} has no {name}; it has {', '.join(entries) or 'nothing'}")
+        if not isinstance(entries.get(name), np.ndarray):  # A zip may hold any file.
+            raise UserError(f"{file} has no array {name}; it has {', '.join(entries) or 'nothing'}")
     pixels, classes = entries[images], entries[labels]
     square = pixels.ndim in (3, 4) and pixels.shape[1] == pixels.shape[2]
     if pixels.dtype != np.uint8 or not square or not all(pixels.shape[1:]):

@@ -1,6 +1,7 @@
 """The folder that a table or a report is written into."""
 
 from collections.abc import Mapping
+from errno import ENOTDIR
 from pathlib import Path
 
 from polars import DataFrame, String, col
@@ -27,4 +28,6 @@ def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     with writing("output", folder):
         for place in {folder, *((folder / name).parent for name in contents)}:
             place.mkdir(parents=True, exist_ok=True)
+            if place != folder and place.is_symlink():
+                raise OSError(ENOTDIR, "is a link", str(place))
         replace_all({folder / name: data for name, data in contents.items()})

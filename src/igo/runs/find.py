@@ -72,9 +72,10 @@ def _runs_of(path: Path) -> list[Path]:
         return [path]
     if (path / LIST).is_file():  # Its runs may not be there yet.
         runs = read_json(path / LIST, LISTED).get("runs") or []
-        if any("\0" in entry["run"] for entry in runs):
-            raise Damaged(f"{path / LIST} is damaged (NUL in the name of a run)")
-        return [path.resolve().parent.parent / Path(entry["run"]).name for entry in runs]
+        names = [Path(entry["run"]).name for entry in runs]
+        if any("\0" in name or name in ("", "..") for name in names):
+            raise Damaged(f"{path / LIST} is damaged (a run has no name)")
+        return [path.resolve().parent.parent / name for name in names]
     folders = [folder for folder in path.iterdir() if folder.is_dir() and _may_be_run(folder)]
     if any(map(is_run, folders)):
         return folders

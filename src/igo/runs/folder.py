@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import time
 import traceback
@@ -176,14 +177,11 @@ class RunFolder:
     def status(self) -> Record:
         """See ``read_status``; of the sealed files the records alone are checked.
 
-        A run that goes on writes config.yaml and plan.csv anew.
-        While held it is read once. Another run's is Damaged.
+        A run that goes on writes config.yaml and plan.csv anew. While held it is read once.
         """
         if self._status is not None:
             return self._status
         status = read_status(self.path, RECORDS)
-        if (run := status.get("run")) not in (None, "", self.path.name):
-            raise Damaged(f"{self._status_file} is of another run, {run}")
         if self._held:
             self._status = status
         return status
@@ -238,20 +236,23 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
 
     Whoever reads a run begins here: its files of these names must be as it wrote them. Of
     metrics.jsonl that holds for the first ``epochs`` lines. One can do without config.yaml and
-    plan.csv. An earlier version sealed a finished run's files alone, or nothing.
+    plan.csv. An earlier version sealed a finished run's files alone, or nothing. A copy of a run's
+    folder, such as a backup, may have any name but another run's.
 
     Raises:
-        Damaged: an entry is of a wrong kind, or a file is not as sealed.
+        Damaged: an entry is of a wrong kind, a file is not as sealed, or all are another run's.
     """
     status = read_json(folder / "status.json", STATUS)
     if status and "seal" not in status:
         warn_once(EARLIER)
+    run = status.get("run") or folder.name
+    if run != folder.name and re.search("-[0-9a-f]{10}$", folder.name):
+        raise Damaged(f"{folder / 'status.json'} is of another run, {run}")
     seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
     for name in filter(seals.get, names):
         file, is_needed = folder / name, name in RECORDS
         content = b"".join(_lines_of(file)[: status.get("epochs") if is_needed else None])
         if seal_of(content) != seals[name] and (is_needed or file.exists()):
-            run = status.get("run") or "the run"
             raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote")
     return status
 

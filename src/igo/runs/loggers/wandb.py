@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
-from igo.ground.errors import first_line, require
+from igo.ground.errors import UserError, first_line, require
 from igo.ground.files import Record, read_bytes
 from igo.runs.find import typed
 from igo.runs.folder import RunFolder, read_plan, setting_of
@@ -46,6 +46,8 @@ def knows_key() -> bool:
 
 def prepare(root: Path) -> None:
     """Before W&B starts: it writes into root/wandb, as a node's home may be read-only."""
+    if (root / "wandb").is_symlink():
+        raise UserError(f"{root / 'wandb'} is a link, through which W&B would write: remove it")
     os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # artifacts before they are sent
     os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
     # No reports about itself: if their server is slow, the process could not end.
