@@ -1,8 +1,8 @@
 """`python -m lab.study COMMAND`, for the studies of results/.
 
 NAME              tunes and trains the seeds of a study: path, fewer_updates,
-                  fewer_updates_afterwards, cause, cause_long, one_pass, smoothing,
-                  cifar100_many or cifar100_few; start it once for each core
+                  fewer_updates_afterwards, cause, cause_long, one_pass, few_updates,
+                  smoothing, cifar100_many or cifar100_few; start it once for each core
 archive NAME…     writes the tuning and the whole seeds of studies into results/records
 pages             writes the tables and figures of README.md and results/, from the archives
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
@@ -20,6 +20,7 @@ from lab.study import (
     cause,
     cause_page,
     cifar100,
+    few_updates,
     fewer_updates,
     fewer_updates_page,
     images,
@@ -39,7 +40,7 @@ PAGES = {
     "one_pass": one_pass_page,
     "smoothing": smoothing_page,
 }
-MORE_STUDIES = (cifar100.FEW_STUDY, afterwards.STUDY, cause.LONG_STUDY)
+MORE_STUDIES = (few_updates.STUDY, cifar100.FEW_STUDY, afterwards.STUDY, cause.LONG_STUDY)
 STUDIES: dict[str, Study] = {
     study.name: study for study in (*(page.STUDY for page in PAGES.values()), *MORE_STUDIES)
 }

@@ -84,12 +84,15 @@ def almost_constant(updates: int) -> tuple[int, Sizes]:
 
 def measured_root(runs: Runs) -> Sizes | None:
     """√(B/B_0), which never falls, at each stage; None until it is measured."""
-    records = [runs.get(key(job)) for job in _measuring(runs)]
-    if not records or None in records:
-        return None
+    records = [runs[key(job)] for job in _measuring(runs) if key(job) in runs]
+    return root_of(records) if len(records) == len(TUNED) else None
+
+
+def root_of(records: Sequence[Record]) -> Sizes:
+    """√(B/B_0), which never falls, at each stage, from runs that measured B."""
     logs: dict[float, list[float]] = {}
     for record in records:
-        for share, scale in (record or {})["noise_scales"]:
+        for share, scale in record["noise_scales"]:
             if scale:
                 logs.setdefault(round(share, 2), []).append(math.log(scale))
     shares = sorted(logs)

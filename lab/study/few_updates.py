@@ -1,0 +1,214 @@
+"""The study of results/few_updates.md: a growing batch beside a constant one, both tuned alike.
+
+The model, its text and the single pass are those of ``lab.study.one_pass``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+
+import numpy as np
+
+import igo
+from lab.study import language, one_pass
+from lab.study.design import Job, Record, Runs, Study, key
+from lab.study.language import SAMPLES
+from lab.study.one_pass import FAMILIES, MOST, POINTS, STAGES, Sizes
+
+SEEDS, TUNED = range(300, 324), range(900, 903)
+CONSTANT, ROOT, LINEAR, MEASURED_ROOT = "constant", "√t", "t", "√B"
+OWN, SWAPPED, MEASURED = "own η of ", "√t at the constant's η", "measured"
+B, LARGE, SMALL = 44, 88, 32  # A ramp has the updates of B or LARGE.
+Arm = tuple[str, int]  # a family, and b or, of a ramp, the constant b that has its updates
+RAMPS: list[Arm] = [(ROOT, B), (LINEAR, B), (MEASURED_ROOT, B), (ROOT, LARGE)]
+TUNED_ARMS: list[Arm] = [(CONSTANT, B), *RAMPS, (CONSTANT, LARGE), (CONSTANT, SMALL)]
+Steps = tuple[int, ...]  # of each of SETTINGS, from its start
+SETTINGS = {  # where the search starts, and its factor
+    "peak": (0.016, 2**0.5),  # the largest η
+    "rise": (1.0, 2.0),  # η ∝ t^rise, t the share of the samples,
+    "fall": (0.2, 2.0),  # times a linear fall to 0 over this last share
+    "forgetting": (0.04, 2.0),  # 1 − β_2
+}
+START: Steps = (0,) * len(SETTINGS)
+
+
+def settings_of(steps: Steps) -> dict[str, float]:
+    """What the search moves."""
+    return {
+        name: float(f"{start * factor**step:.4g}")
+        for (name, (start, factor)), step in zip(SETTINGS.items(), steps, strict=True)
+    }
+
+
+def levels(rise: float, fall: float) -> list[float]:
+    """η over its largest, at the middle of each stage."""
+    middles = (np.arange(STAGES) + 0.5) / STAGES
+    curve = middles**rise * np.minimum(1, (1 - middles) / fall)
+    return [float(level) for level in curve / curve.max()]
+
+
+def plan_of(rise: float, fall: float, sizes: Sizes) -> igo.Plan:
+    """The plan of a curve of η, with these sizes by the share at which each begins."""
+    by_stage = levels(rise, fall)
+    table = {share: round(size) for share, size in sizes.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", igo.PlanWarning)  # It warns where batches are few.
+        return igo.plan(
+            rate=lambda t: by_stage[round(t * STAGES)] / by_stage[0],
+            batch_size=table if len(table) > 1 else table[0.0],
+            samples=SAMPLES,
+            stages=STAGES,
+        )
+
+
+@cache
+def sizes_like(b: int, growth: tuple[tuple[float, float], ...]) -> dict[float, int]:
+    """The sizes of a ramp, whole numbers, that make as many updates as a constant b."""
+
+    def sizes(first: float) -> dict[float, int]:
+        table = {0.0: 1.0, **dict(growth)}
+        return {share: min(MOST, round(first * grown)) for share, grown in table.items()}
+
+    def fewer(first: float) -> int:
+        return -plan_of(1, 1, sizes(first)).updates
+
+    grid = [number / 20 for number in range(20, 20 * b)]
+    return sizes(grid[bisect_left(grid, fewer_of(b), key=fewer)])
+
+
+def fewer_of(b: int) -> int:
+    """The updates of a constant b, with a minus."""
+    return -plan_of(1, 1, {0.0: b}).updates
+
+
+def sizes_of(arm: Arm, runs: Runs) -> dict[float, int]:
+    """The batch sizes of an arm by the share of the samples at which they begin."""
+    family, b = arm
+    if family in (CONSTANT, MEASURED):
+        return {0.0: b}
+    growth: Mapping[str, Sizes | None] = {
+        ROOT: FAMILIES["root"],
+        SWAPPED: FAMILIES["root"],
+        LINEAR: FAMILIES["early"],
+        MEASURED_ROOT: measured_root(runs) if family == MEASURED_ROOT else None,
+    }
+    return sizes_like(b, tuple((growth[family] or {}).items()))
+
+
+def job_of(arm: Arm, steps: Steps, seed: int) -> Job:
+    """The settings of a run, plain."""
+    return {"arm": arm[0], "b": arm[1], **settings_of(steps), "seed": seed}
+
+
+def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Steps], Steps | None]:
+    """Search one setting after another, until each neighbour of the best is worse than it.
+
+    A setting moves by steps while the loss falls. It returns what was tried, and the best; None
+    while a loss is missing.
+    """
+    tried, here, inside = {start: None}, start, 0
+    for place in itertools.cycle(range(len(start))):
+        while True:
+            around = [here, *(_moved(here, place, step) for step in (-1, 1))]
+            tried |= dict.fromkeys(around)
+            losses = [loss(steps) for steps in around]
+            if None in losses:
+                return [*tried], None
+            best = around[int(np.argmin(np.array(losses, float)))]
+            if best == here:
+                break
+            here, inside = best, 0
+        inside += 1
+        if inside == len(start):
+            return [*tried], here
+    raise AssertionError  # The cycle has no end.
+
+
+def _moved(steps: Steps, place: int, by: int) -> Steps:
+    return (*steps[:place], steps[place] + by, *steps[place + 1 :])
+
+
+def tuning(arm: Arm, runs: Runs) -> tuple[list[Job], Steps | None]:
+    """The jobs of an arm's tuning, and what it chose: the first seed alone, then all three."""
+    jobs: list[Job] = []
+    best: Steps | None = START
+    for seeds in (TUNED[:1], TUNED):
+        if best is not None:
+            tried, best = walk(best, _mean_loss(arm, seeds, runs))
+            jobs += [job_of(arm, steps, seed) for steps in tried for seed in seeds]
+    return jobs, best
+
+
+def _mean_loss(arm: Arm, seeds: Sequence[int], runs: Runs) -> Callable[[Steps], float | None]:
+    def loss(steps: Steps) -> float | None:
+        losses = STUDY.scores((job_of(arm, steps, seed) for seed in seeds), runs, "test")
+        return float(np.mean(losses)) if losses else None
+
+    return loss
+
+
+def measuring(runs: Runs) -> list[Job]:
+    """The runs of the tuned constant b that measure B; none before it is tuned."""
+    steps = tuning((CONSTANT, B), runs)[1]
+    return [] if steps is None else [job_of((MEASURED, B), steps, seed) for seed in TUNED]
+
+
+def measured_root(runs: Runs) -> Sizes | None:
+    """The growth of √B, which never falls; None until it is measured."""
+    records = [runs[key(job)] for job in measuring(runs) if key(job) in runs]
+    return one_pass.root_of(records) if len(records) == len(TUNED) else None
+
+
+def arms(chosen: Mapping[Arm, Steps]) -> dict[Arm, Steps]:
+    """All arms: those that are tuned, each ramp's η at a constant b, and the constant's η."""
+    own = {(OWN + family, b): chosen[family, b] for family, b in RAMPS}
+    return {**chosen, **own, (SWAPPED, B): chosen[CONSTANT, B]}
+
+
+def jobs(runs: Runs) -> Iterator[Job]:
+    """The tuning of each arm, the measurement of B, and then the seeds."""
+    yield from measuring(runs)
+    found: dict[Arm, Steps] = {}
+    for arm in TUNED_ARMS:
+        if arm[0] == MEASURED_ROOT and measured_root(runs) is None:
+            continue
+        of_arm, steps = tuning(arm, runs)
+        yield from of_arm
+        if steps is not None:
+            found[arm] = steps
+    if len(found) == len(TUNED_ARMS):
+        for seed, (arm, steps) in itertools.product(SEEDS, arms(found).items()):
+            yield job_of(arm, steps, seed)
+
+
+def plan_of_job(job: Job, runs: Runs) -> igo.Plan:
+    """The plan of a run; that of a ramp's own η is its control."""
+    family = job["arm"].removeprefix(OWN)
+    plan = plan_of(job["rise"], job["fall"], sizes_of((family, job["b"]), runs))
+    return plan if family == job["arm"] else plan.control("rate")
+
+
+def train(job: Job, runs: Runs) -> Record:
+    """One run of the language model, and what its plan was."""
+    plan = plan_of_job(job, runs)
+    rate = job["peak"] * levels(job["rise"], job["fall"])[0]
+    points = POINTS if job["arm"] == MEASURED else 0
+    ended = language.trained(plan, job["seed"], rate, 1 - job["forgetting"], points)
+    samples = np.array([row.samples for row in plan.rows])
+    etas = rate * np.array([row.eta_m for row in plan.rows])
+    sizes = np.array([row.b_m for row in plan.rows])
+    return {
+        **ended,
+        "smallest": int(sizes[0].round()),
+        "largest_eta": float(etas.max()),
+        "sum_eta": float(etas @ (samples / sizes)),
+        "eta_over_sqrt_b": float(etas / np.sqrt(sizes) @ samples / samples.sum()),
+    }
+
+
+STUDY = Study("few_updates", jobs, train, SEEDS, itemgetter("arm", "b"))
