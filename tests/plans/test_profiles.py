@@ -1,4 +1,4 @@
-"""The plan: the paper's golden values, and PyTorch's own schedulers."""
+"""The profiles: PyTorch's own schedulers, and the names of the paper's methods."""
 
 import math
 from collections.abc import Callable
@@ -68,36 +68,11 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
     assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 
 
-GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
-    "method1": ([1563] * 5, [0.1] * 5, 312_600),
-    "method2": ([1563] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 312_600),
-    "method3": ([1563, 782, 391, 196, 98], [0.1] * 5, 121_200),
-    "method4": (  # 1563 (2/3)^m = 1563, 1042, 694.7, 463.1, 308.7, counted by hand
-        [1563, 1042, 695, 464, 309],
-        [0.1 * (math.sqrt(3) / 2) ** m for m in range(5)],
-        162_920,
-    ),
-}
-
-
-@pytest.mark.parametrize("method", GOLDEN)
-def test_published_methods_have_their_published_numbers(method: str) -> None:
+@pytest.mark.parametrize("method", ["method1", "method2", "method3", "method4"])
+def test_a_method_is_named_and_is_that_of_the_library(method: str) -> None:
     """By κ and λ of conf/schedule, and by ``igo.plan`` of the name."""
     config = configure("experiment=cifar100", f"schedule={method}")
     plan = make_plan(config)
-    batches, rates, updates = GOLDEN[method]
-    assert [stage.batches for stage in plan.rows] == batches
-    assert [stage.b_m for stage in plan.rows] == [50_000 / k for k in batches]
-    etas = [stage.eta_m for stage in plan.rows]
-    assert etas == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
-    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(etas, rates, strict=True))
-    assert plan.updates == updates
-    if method != "method1":  # the others have one noise curve
-        curve = [2 ** (-m / 2) for m in range(5)]
-        assert [stage.phi_m for stage in plan.rows] == pytest.approx(curve, rel=1e-12)
-    assert [(stage.first_epoch, stage.epochs) for stage in plan.rows] == [
-        (epoch, 40) for epoch in (1, 41, 81, 121, 161)
-    ]
     name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
     assert str(name).startswith(f"Method {method[-1]}")
     for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.

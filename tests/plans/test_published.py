@@ -1,4 +1,7 @@
-"""Published schedules, update by update, by formulas of their own: tables of b, and rates."""
+"""Published tables of b, update by update, and the clock of updates.
+
+The papers' schedules are in tests/project/test_reproduce.py.
+"""
 
 import math
 import pickle
@@ -108,97 +111,6 @@ def test_random_tables_have_the_batches_of(sizes: Callable[[Table], Sizes]) -> N
         their_sizes = list(whole(sizes(table), samples))
         assert our_sizes[: len(their_sizes)] == their_sizes
         assert sum(our_sizes[len(their_sizes) :]) < max(table.values())
-
-
-EPOCHS, N = 300, 50_000
-Rate = Callable[[int, int, int], float]  # η/η_1 of an epoch, a number of updates before, and all.
-
-
-def grown(k: int, largest: float, factor: float | None = None) -> float:
-    """From 1 to ``largest`` in nine steps: by one factor, or by a curve of factor^k."""
-    if factor is None:
-        return float(largest ** (k / 9))
-    return 1 + (largest - 1) * (factor**k - 1) / (factor**9 - 1)
-
-
-def growing_sizes(factor: float) -> dict[float, int]:
-    """b of Umeda and Iiduka grows every 30 epochs from 8 to 4096."""
-    return {k / 10: math.ceil(8 * grown(k, 512, factor)) for k in range(10)}
-
-
-def growing_rate(largest: float, factor: float | None = None) -> Callable[[int], float]:
-    """(iii): η/η_1 grows every 30 epochs."""
-    return lambda epoch: grown(epoch // 30, largest, factor)
-
-
-def warm_rate(largest: float, *, cosine: bool) -> Callable[[int], float]:
-    """(iv): η/η_1 grows every 3 epochs for 30, and then stays or falls by a cosine."""
-
-    def rate(epoch: int) -> float:
-        if epoch < 30:
-            return grown(epoch // 3, largest)
-        fall = (1 + math.cos(math.pi * (epoch - 30) / (EPOCHS - 30))) / 2
-        return largest * (fall if cosine else 1)
-
-    return rate
-
-
-DOUBLING = growing_sizes(2)
-NAMED: dict[str, tuple[Rate, dict[str, Any]]] = {
-    "constant": (lambda epoch, k, total: 1.0, {}),
-    "cosine": (lambda epoch, k, total: (1 + math.cos(math.pi * epoch / EPOCHS)) / 2, {}),
-    "linear": (lambda epoch, k, total: 1 - k / total, {"clock": "updates"}),
-    "polynomial": (
-        lambda epoch, k, total: (1 - k / total) ** 2,
-        {"clock": "updates", "p": 2},
-    ),
-    "diminishing": (lambda epoch, k, total: 1 / math.sqrt(k + 1), {"clock": "updates"}),
-}
-GROWING = {
-    **{f"(iii) {eta}": (growing_rate(eta), DOUBLING) for eta in (2, 5, 10)},
-    **{f"(iv) {eta}": (warm_rate(eta, cosine=False), DOUBLING) for eta in (2, 5, 10)},
-    **{f"(iv) {eta} cosine": (warm_rate(eta, cosine=True), DOUBLING) for eta in (2, 5, 10)},
-    "(iii) b × 3": (growing_rate(2, 1.5), growing_sizes(3)),
-    "(iii) b × 4": (growing_rate(2, 1.9), growing_sizes(4)),
-}
-
-
-def by_epoch(rate: Callable[[int], float]) -> Callable[[float], float]:
-    return lambda t: rate(round(float(t) * EPOCHS))
-
-
-SETTINGS: dict[str, tuple[Rate, dict[str, Any]]] = {
-    **{f"(i) {x}": (rate, {"rate": x, "batch_size": 128, **k}) for x, (rate, k) in NAMED.items()},
-    **{
-        f"(ii) {x}": (rate, {"rate": x, "batch_size": DOUBLING, **k})
-        for x, (rate, k) in NAMED.items()
-    },
-    **{
-        x: (lambda epoch, *_, rate=rate: rate(epoch), {"rate": by_epoch(rate), "batch_size": sizes})
-        for x, (rate, sizes) in GROWING.items()
-    },
-}
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_the_schedules_of_umeda_and_iiduka_are_theirs(name: str) -> None:
-    """The 21 of TMLR 2025: b and updates in each of 300 epochs, and η of their updates."""
-    rate, arguments = SETTINGS[name]
-    batch_size = arguments["batch_size"]
-    sizes = [batch_size] * EPOCHS
-    if isinstance(batch_size, dict):
-        sizes = [batch_size[epoch // 30 / 10] for epoch in range(EPOCHS)]
-    updates = [math.ceil(N / b) for b in sizes]
-    plan = igo.plan(n=N, epochs=EPOCHS, **arguments)
-    assert [plan.batches_of_epoch(epoch + 1) for epoch in range(EPOCHS)] == updates
-    made_updates = 0
-    for epoch, count in enumerate(updates):
-        for number in {0, count // 2, count - 1}:
-            expected = rate(epoch, made_updates + number, sum(updates))
-            update = plan.at(made_updates + number + 1)
-            assert update.learning_rate == pytest.approx(expected, rel=1e-9), epoch
-            assert update.batch_size <= sizes[epoch]
-        made_updates += count
 
 
 def test_a_clock_of_updates_begins_after_the_warm_up_and_a_row_has_its_mean() -> None:

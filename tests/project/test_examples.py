@@ -25,7 +25,7 @@ EXAMPLES = {
     "stream.py": ("torch", (), 75.0),
     "language_model.py": ("torch", (), 33.0),  # the most common byte is some 25 %
 }
-OTHERS = {"digits.py", "pretrain.py"}  # a module, and one that has its own test
+OTHERS = {"digits.py", "published.py", "pretrain.py"}  # modules, and one that has its own test
 SCRIPTS = {path.name for path in (ROOT / "examples").glob("*.py")} - OTHERS
 
 

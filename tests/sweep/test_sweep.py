@@ -449,7 +449,7 @@ def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) 
     lines_of_seed = [line for line in lines if not seeds or seeds[0] in line]
     jobs = distinct(map(composer.job, lines_of_seed))
     assert all(make_plan(job.config).updates > 0 for job in jobs)
-    if not path.stem.endswith(NOT_JUDGED):
+    if len(jobs) > 1 and not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
     lines = lines_of(params, ["seed=4,5"])
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
