@@ -103,7 +103,7 @@ class Forge:
         *arguments: str,
         folder: Path | None = None,
         death: Death | None = None,
-        settings: dict[str, float] | None = None,
+        settings: dict[str, Any] | None = None,
         alarm: float = 0.0,
         alarm_signal: int = signal.SIGKILL,
         room: float = 0.0,
@@ -221,7 +221,7 @@ def _run(
 
 
 def _disturb(
-    settings: dict[str, float],
+    settings: dict[str, Any],
     death: Death | None,
     room: float,
     alarm: float,

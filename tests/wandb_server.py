@@ -66,7 +66,7 @@ class WandbServer:
         self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        self.trouble = ""  # "hang", "cut" (no answer), "nonsense" (200), "drip"
+        self.trouble = ""  # "hang", "cut" (no answer), "nonsense", "half", "drip", "late", "401", …
         self.reports: list[str] = []  # W&B's reports about itself
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
@@ -86,10 +86,15 @@ class WandbServer:
                 server.troubled += bool(trouble)
                 if trouble == "hang":
                     server.well_again.wait(300)
-                elif trouble == "nonsense":  # A proxy or a broken server may say this.
-                    self._reply({"data": None})
+                elif trouble == "late":
+                    server.well_again.wait(3)
+                    return False
                 elif trouble == "drip":
                     self._drip()
+                elif trouble.isdigit():
+                    self._reply({"errors": [{"message": "not now"}]}, status=int(trouble))
+                elif trouble in ("nonsense", "half"):  # A proxy or a broken server may say this.
+                    self._reply({"data": None}, missing=9 * (trouble == "half"))
                 self.close_connection = bool(trouble)
                 return bool(trouble)
 
@@ -101,11 +106,12 @@ class WandbServer:
                     while not server.well_again.wait(1):
                         self.wfile.write(b" ")
 
-            def _reply(self, answer: dict[str, Any]) -> None:
+            def _reply(self, answer: dict[str, Any], status: int = 200, missing: int = 0) -> None:
+                """Answer, but for the last bytes."""
                 content = json.dumps(answer).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(content) + missing))
                 self.end_headers()
                 self.wfile.write(content)
 

@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 from forked import Death
-from resumed import KINDS, assert_continues, assert_whole, start, undisturbed
+from resumed import KINDS, WRITES, assert_continues, assert_whole, start, undisturbed
 
 pytestmark = pytest.mark.faults
 
 MOST = 60  # calls of a function in a run; fewer are made
-
-# The wrong moments inside each file write: half of it is on the disk, all of it is under another
-# name, all of it is in place.
-WRITES = [
-    ("os.fsync", "torn"),
-    ("pathlib.Path.replace", "before"),
-    ("pathlib.Path.replace", "after"),
-]
 
 
 @pytest.mark.parametrize(("function", "moment"), WRITES)

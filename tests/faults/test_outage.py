@@ -39,8 +39,11 @@ def start(place: Path, *arguments: str, **environment: Any) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "rows"),
-    [(trouble, 0) for trouble in ("refuse", "hang", "nonsense", "drip")]
-    + [(trouble, 3) for trouble in ("hang", "cut", "drip")],
+    [
+        (trouble, 0)
+        for trouble in ("refuse", "hang", "nonsense", "half", "drip", "late", "401", "500")
+    ]
+    + [(trouble, 3) for trouble in ("hang", "cut", "drip", "500")],
 )
 def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows: int) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""

@@ -7,6 +7,7 @@ import math
 import random
 import re
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from igo.config.load import read_config
 from igo.config.schema import SETTINGS
 from igo.ground.errors import UserError
 from igo.report import grouping, reading, report, table
+from igo.report.output import write_output
 from igo.runs.find import find, typed
 from igo.runs.folder import RunFolder
 
@@ -314,6 +316,12 @@ def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys:
     with pytest.raises(UserError, match=r"^output: .* cannot be written"):
         table.run(words_of(tmp_path / "runs", tmp_path / "file" / "tables"))
     assert capsys.readouterr().out.startswith("1 run (1 finished), 1 setting\n")
+
+
+def test_two_that_write_into_one_folder_take_turns(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write_output(tmp_path, {"a": b"1", "b/c": b"2"}), range(50)))
+    assert len(list(tmp_path.rglob("*"))) == 3
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:

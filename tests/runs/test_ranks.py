@@ -3,6 +3,7 @@
 Processes are forks of one (see forked), joined by gloo; torchrun is tried at the end.
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -275,9 +276,17 @@ def test_a_signal_sent_twice_ends_the_ranks_at_the_next_update() -> None:
 
 
 def torchrun() -> subprocess.Popen[str]:
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    flags = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     return subprocess.Popen(
-        [sys.executable, *words, in_double.__file__, *BASE, "runs_dir=runs"],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            *flags,
+            in_double.__file__,
+            *BASE,
+            "runs_dir=runs",
+        ],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -287,7 +296,7 @@ def torchrun() -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_torchrun_is_stopped_and_continues(tmp_path: Path, single_place: Path) -> None:
-    """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
+    """SIGTERM to torchrun, as a queue sends it; then a rank is killed, and it starts both again."""
     with torchrun() as process:
         next(line for line in process.stdout if re.match(r" *1 .*%", line))  # not of the plan
         process.send_signal(signal.SIGTERM)
@@ -295,8 +304,11 @@ def test_torchrun_is_stopped_and_continues(tmp_path: Path, single_place: Path) -
         process.stderr.read()
         assert process.wait() != 0
     assert status()["state"] == "interrupted"
-    with torchrun() as second_process:
-        out, err = second_process.communicate()
-    assert second_process.returncode == 0, err
+    with torchrun() as process:
+        next(line for line in process.stdout if "continuing after epoch" in line)
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        out, err = process.communicate()
+    assert process.returncode == 0, err
     assert out.count("continuing after epoch") == 1
     assert_same_run(tmp_path, single_place)

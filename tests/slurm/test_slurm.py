@@ -174,15 +174,33 @@ def test_a_run_that_is_warned_while_it_starts_is_no_failed_one(tmp_path: Path) -
     assert states(tmp_path, *runs) == ["finished"]
 
 
-def test_preempted_runs_end_the_same(tmp_path: Path) -> None:
-    """A job of a more urgent partition takes the whole node, and gives it back."""
+@pytest.mark.parametrize("reason", ["urgent job", "time limit", "lost node"])
+def test_runs_that_slurm_ends_end_the_same(reason: str, tmp_path: Path) -> None:
+    """A job of a more urgent partition takes the whole node, and gives it back.
+
+    SLURM looks twice a minute at time limits, so that run is paused until it is warned.
+    """
     runs = (*LONG, "seed=4")
     assert sweep(tmp_path, *SLURM, *runs).returncode == 0
     ((label, job),) = queue(tmp_path).items()
     run = folder(tmp_path, label)
-    assert wait(lambda: in_the_middle(run), 60)
-    slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
-    assert wait(lambda: in_queue().get(job) == "PENDING", 60)
+    assert wait(lambda: in_the_middle(run), patience=500)
+    update, node = ("scontrol", "update"), slurm("sinfo", "-hN", "-o", "nodename=%N")
+    if reason == "urgent job":
+        slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    elif reason == "time limit":
+        process = Path(f"/proc/{status(run)['pid']}")
+        os.kill(int(process.name), signal.SIGSTOP)
+        slurm(*update, f"jobid={job}", "timelimit=1")
+        assert wait(lambda: "ShdPnd:\t0000000000000800" in (process / "status").read_text(), 500)
+        os.kill(int(process.name), signal.SIGCONT)
+    else:
+        os.kill(status(run)["pid"], signal.SIGKILL)
+        slurm(*update, node, "state=down", "reason=lost")
+    assert wait(lambda: in_queue().get(job) == "PENDING", 500)
+    slurm(*update, f"jobid={job}", "timelimit=60")
+    if reason == "lost node":
+        slurm(*update, node, "state=resume")
     assert states(tmp_path, *SLURM, *runs) == ["in SLURM"]
     expected = undisturbed(tmp_path / "undisturbed", *runs)
     until_the_queue_is_empty()

@@ -230,30 +230,26 @@ def pid(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "tell"),
-    # coreutils' timeout tells the sweep, systemd its group. With None a run is killed.
-    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg), (signal.SIGKILL, None)],
+    # coreutils' timeout tells the sweep, systemd its group.
+    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)],
 )
-def test_what_is_killed_or_told_to_stop_continues_with_the_same_bits(
+def test_what_is_told_to_stop_continues_with_the_same_bits(
     number: int,
-    tell: Callable[[int, int], None] | None,
+    tell: Callable[[int, int], None],
     paused_sweep: subprocess.Popen[str],
     program: Program,
     tmp_path: Path,
 ) -> None:
     runs = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in (0, 1)]
-    if tell:
-        tell(paused_sweep.pid, number)
-    else:
-        os.kill(pid(runs[0]), number)
-    for run in map(pid, runs if tell else runs[1:]):
-        while tell and re.search(r"ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
+    tell(paused_sweep.pid, number)
+    for run in map(pid, runs):
+        while re.search(r"ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
             time.sleep(0.05)  # The sweep has not told its run yet.
         os.kill(run, signal.SIGCONT)
     output, _ = paused_sweep.communicate()
-    assert paused_sweep.returncode == (128 + number if tell else 1)
-    reason = "stopped by SIGTERM (" if tell else "killed by SIGKILL"
-    assert f"interrupted seed=0: {reason}" in output
-    assert [state_of(run) for run in runs] == ["interrupted", "interrupted" if tell else "finished"]
+    assert paused_sweep.returncode == 128 + number
+    assert "interrupted seed=0: stopped by SIGTERM (" in output
+    assert [state_of(run) for run in runs] == ["interrupted", "interrupted"]
     program("-m", *LONG, "seed=0,1").good()
     for seed, folder in enumerate(runs):
         assert records(folder) == records_alone(*LONG, f"seed={seed}")

@@ -4,6 +4,7 @@ conf/ and launch/ are at the top of a clone, and inside an installed package: in
 the package lead to them; a wheel has the folders in place of the links.
 """
 
+import fcntl
 import hashlib
 import json
 import math
@@ -152,6 +153,21 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content: readers see the old content or the new one, never a part."""
     with durable(path) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time write into a folder, on a disk that has locks.
+
+    Two would take each other's partial files away.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from polars import DataFrame, String, col
 
 from igo.ground.errors import require
-from igo.ground.files import replace_all, writing
+from igo.ground.files import alone, replace_all, writing
 
 
 def output_folder(output: object) -> Path:
@@ -30,4 +30,5 @@ def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
             place.mkdir(parents=True, exist_ok=True)
             if place != folder and place.is_symlink():
                 raise OSError(ENOTDIR, "is a link", str(place))
-        replace_all({folder / name: data for name, data in contents.items()})
+        with alone(folder):
+            replace_all({folder / name: data for name, data in contents.items()})

@@ -23,7 +23,7 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
-from igo.ground.files import OBJECT, Record, read_json, seal_of, write_json, writing
+from igo.ground.files import OBJECT, Record, alone, read_json, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs import loggers
@@ -65,7 +65,8 @@ class Sweep:
         head = {"name": self.name, "command": command(), "started": now()}
         with writing("runs_dir", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
+            with alone(self.folder):
+                write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""

@@ -136,6 +136,8 @@ def _outcome(job: Job, exit_code: int) -> str:
         part = "validation" if "validation/accuracy" in record else "test"
         seconds = read_status(folder).get("seconds", 0)
         reason = f"{part} accuracy {record[f'{part}/accuracy']:.2%} ({seconds:.0f} s)"
+    elif state == "running":
+        reason = f"another process has it ({folder})"
     elif exit_code < 0:
         memory = " (out of memory?)" if exit_code == -signal.SIGKILL else ""
         reason = f"killed by {signal.Signals(-exit_code).name}{memory} ({folder})"

@@ -1,0 +1,151 @@
+"""Sweeps, `igo sync`, report, table and archive: killed, started twice, and beside a training."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import Ended, records, status
+from forked import Death, finished, forge
+from recorded import record_runs
+from resumed import BASE, SILENT, WRITES, assert_same, outcome
+from wandb_server import WandbServer, assert_rows
+
+from igo.runs.folder import state_of
+from lab.study import smoothing
+
+pytestmark = pytest.mark.faults
+
+SWEEP = ("-m", *BASE, "seed=0,1,2", "hydra.launcher.parallel=2")
+LOOK, WANDB = "igo.sweep.local.epochs_done", "igo.runs.loggers.wandb.WandB"
+
+
+def runs_of(place: Path) -> list[Path]:
+    return sorted(file.parent for file in place.glob("runs/*/plan.csv"))
+
+
+def assert_all_same(place: Path, expected_place: Path) -> None:
+    for folder, expected_folder in zip(runs_of(place), runs_of(expected_place), strict=True):
+        assert folder.name == expected_folder.name
+        assert_same(outcome(folder), outcome(expected_folder))
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("function", [LOOK, "os.fsync"])
+def test_a_sweep_of_two_jobs_is_killed(function: str, call: int, tmp_path: Path) -> None:
+    """Every other time its runs are killed, too. fsync is called by them and by the sweep."""
+    process = forge.run(*SWEEP, SILENT, folder=tmp_path, death=Death(function, call))
+    run_is_killed = function != LOOK and call > 1
+    assert process.returncode == (1 if run_is_killed else -signal.SIGKILL)
+    assert ("killed by SIGKILL" in process.stdout) == run_is_killed
+    for run in runs_of(tmp_path) if call % 2 else ():
+        if state_of(run) == "running":
+            os.kill(status(run)["pid"], signal.SIGKILL)
+    forge.run(*SWEEP, SILENT, folder=tmp_path).good()
+    assert_all_same(tmp_path, finished(*SWEEP, SILENT))
+    assert not list(tmp_path.rglob(".*.partial"))
+
+
+def test_a_sweep_beside_itself_and_what_reads_its_runs_meanwhile(tmp_path: Path) -> None:
+    def start(name: str, *words: str, command: str = "", bare: bool = False) -> Ended:
+        outputs = tmp_path / name
+        outputs.mkdir(exist_ok=True)
+        return forge.run(*words, command=command, bare=bare, folder=tmp_path, outputs=outputs)
+
+    with ThreadPoolExecutor() as pool:
+        sweeps = [pool.submit(start, name, *SWEEP, SILENT) for name in ("first", "second")]
+        while not runs_of(tmp_path):
+            time.sleep(0.05)
+        while not all(sweep.done() for sweep in sweeps):
+            for command in ("table", "report"):
+                start("read", "runs=runs", f"output={command}", command=command, bare=True).good()
+        for sweep in sweeps:
+            assert sweep.result().good().stderr == ""
+    assert_all_same(tmp_path, finished(*SWEEP, SILENT))
+
+
+def sync(place: Path, server: WandbServer, outputs: Path, death: Death | None = None) -> Ended:
+    outputs.mkdir(exist_ok=True)
+    return forge.run(command="sync", folder=place, outputs=outputs, death=death, **server.online)
+
+
+def assert_synced(place: Path, server: WandbServer) -> None:
+    for run in runs_of(place):
+        assert_rows(server.runs[status(run)["wandb_id"]].rows, records(run))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("function", "call"), [("log", 1), ("log", 3), ("log", 6), ("log", 8), ("close", 1)]
+)
+def test_sync_is_killed(function: str, call: int, moment: str, tmp_path: Path) -> None:
+    """In odd calls W&B's service is killed with it."""
+    place = Path(shutil.copytree(finished(*SWEEP), tmp_path / "copy", symlinks=True))
+    death = Death(f"{WANDB}.{function}", call, moment, group=call % 2 == 1)
+    with WandbServer() as server:
+        assert sync(place, server, tmp_path / "out", death).returncode == -signal.SIGKILL
+        assert sync(place, server, tmp_path / "out").good().stderr == ""
+        assert_synced(place, server)
+        for run in server.runs.values():
+            assert len(run.received) == len(run.rows), "each once"
+
+
+def test_two_syncs_at_once(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(finished(*SWEEP), tmp_path / "copy", symlinks=True))
+    with WandbServer() as server, ThreadPoolExecutor() as pool:
+        outputs = tmp_path / "1", tmp_path / "2"
+        for process in pool.map(lambda output: sync(place, server, output), outputs):
+            assert process.good().stderr == ""
+        assert_synced(place, server)
+
+
+def assert_written_after_kills(
+    folder: Path, write: Callable[[Death | None], Ended], calls: list[int]
+) -> None:
+    """What the same command writes after each kill is what it writes undisturbed."""
+
+    def contents() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    write(None).good()
+    expected = contents()
+    for call in calls:
+        for function, moment in WRITES:
+            shutil.rmtree(folder)
+            folder.mkdir()
+            assert write(Death(function, call, moment)).returncode == -signal.SIGKILL
+            write(None).good()
+            assert contents() == expected
+
+
+def test_a_report_is_killed(tmp_path: Path) -> None:
+    for method in ("method1", "method3"):
+        record_runs(tmp_path / "runs", f"schedule={method}", seeds=range(2))
+    words = ("runs=runs", "output=out")
+    assert_written_after_kills(
+        tmp_path / "out",
+        lambda death: forge.run(*words, command="report", bare=True, folder=tmp_path, death=death),
+        [1, 9],
+    )
+
+
+def test_a_studys_archive_is_killed(tmp_path: Path) -> None:
+    records_of_study = smoothing.STUDY.archived()
+    runs, archives = tmp_path / "runs", tmp_path / "records"
+    (runs / "smoothing").mkdir(parents=True)
+    archives.mkdir()
+    for name, record in records_of_study.items():
+        (runs / "smoothing" / f"{name}.json").write_text(json.dumps(record))
+    places = {"lab.study.design.RUNS": runs, "lab.study.design.RECORDS": archives}
+    assert_written_after_kills(
+        archives,
+        lambda death: forge.run(
+            "archive", "smoothing", command="lab.study", settings=places, death=death
+        ),
+        [1],
+    )
