@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,9 @@ def assert_all_same(place: Path, expected_place: Path) -> None:
         assert_same(outcome(folder), outcome(expected_folder))
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
-@pytest.mark.parametrize("function", [LOOK, "os.fsync"])
+@pytest.mark.parametrize(
+    ("function", "call"), [(LOOK, 1), (LOOK, 2), ("os.fsync", 2), ("os.fsync", 3)]
+)
 def test_a_sweep_of_two_jobs_is_killed(function: str, call: int, tmp_path: Path) -> None:
     """Every other time its runs are killed, too. fsync is called by them and by the sweep."""
     process = forge.run(*SWEEP, SILENT, folder=tmp_path, death=Death(function, call))
@@ -45,7 +47,8 @@ def test_a_sweep_of_two_jobs_is_killed(function: str, call: int, tmp_path: Path)
     assert ("killed by SIGKILL" in process.stdout) == run_is_killed
     for run in runs_of(tmp_path) if call % 2 else ():
         if state_of(run) == "running":
-            os.kill(status(run)["pid"], signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(status(run)["pid"], signal.SIGKILL)
     forge.run(*SWEEP, SILENT, folder=tmp_path).good()
     assert_all_same(tmp_path, finished(*SWEEP, SILENT))
     assert not list(tmp_path.rglob(".*.partial"))
@@ -79,9 +82,15 @@ def assert_synced(place: Path, server: WandbServer) -> None:
         assert_rows(server.runs[status(run)["wandb_id"]].rows, records(run))
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
-    ("function", "call"), [("log", 1), ("log", 3), ("log", 6), ("log", 8), ("close", 1)]
+    ("function", "call", "moment"),
+    [
+        ("log", 1, "before"),
+        ("log", 3, "after"),
+        ("log", 6, "after"),
+        ("log", 8, "before"),
+        ("close", 1, "before"),
+    ],
 )
 def test_sync_is_killed(function: str, call: int, moment: str, tmp_path: Path) -> None:
     """In odd calls W&B's service is killed with it."""
@@ -130,7 +139,7 @@ def test_a_report_is_killed(tmp_path: Path) -> None:
     assert_written_after_kills(
         tmp_path / "out",
         lambda death: forge.run(*words, command="report", bare=True, folder=tmp_path, death=death),
-        [1, 9],
+        [9],
     )
 
 

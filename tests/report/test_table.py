@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+import shutil
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -327,18 +328,16 @@ def test_two_that_write_into_one_folder_take_turns(tmp_path: Path) -> None:
 def test_run_folders_are_found(tmp_path: Path) -> None:
     seed_0, seed_1 = record_runs(tmp_path / "runs", seeds=range(2))
     (elsewhere,) = record_runs(tmp_path / "more", seeds=[2])
-    for name in ("wandb", "sweeps", "figures", ".multirun", "empty"):
-        (tmp_path / "runs" / name).mkdir()
+    shutil.copytree(seed_0, tmp_path / "runs" / ".hidden")
     (tmp_path / "runs" / "report").mkdir()
-    (tmp_path / "runs" / "report" / "index.html").touch()  # A report may have no figures.
-    empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
-    assert set(find([runs])) == {seed_0, seed_1, empty}
+    runs = str(tmp_path / "runs")
+    assert set(find([runs])) == {seed_0, seed_1}
     assert find([str(seed_0)]) == [seed_0]
     assert set(find([f"{runs}/digits-*"])) == {seed_0, seed_1}
-    assert set(find([f"{runs}/*"])) == {seed_0, seed_1, empty}
+    assert set(find([f"{runs}/*"])) == {seed_0, seed_1}
     assert set(find([f"{tmp_path}/*/digits-*"])) == {seed_0, seed_1, elsewhere}
-    assert set(find([f"{tmp_path}/*"])) == {seed_0, seed_1, empty, elsewhere}
-    assert len(find([runs, str(seed_0), str(tmp_path / "more")])) == 4
+    assert set(find([f"{tmp_path}/*"])) == {seed_0, seed_1, elsewhere}
+    assert len(find([runs, str(seed_0), str(tmp_path / "more")])) == 3
     for name, fault in (("report", "it holds no runs"), ("nowhere", "there is no such folder")):
         with pytest.raises(UserError, match=f"{name} is not allowed: {fault}"):
             find([f"{runs}/{name}"])

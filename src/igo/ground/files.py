@@ -157,10 +157,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time write into a folder, on a disk that has locks.
+    """Make a folder, and let one process at a time write into it, on a disk that has locks.
 
     Two would take each other's partial files away.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

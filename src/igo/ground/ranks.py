@@ -68,6 +68,8 @@ class Ranks:
             return
         import torch
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
 
         if not dist.is_initialized():  # A sweep trains several runs in these processes.
             if "MASTER_ADDR" not in os.environ:
@@ -75,7 +77,10 @@ class Ranks:
                 os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
             # Gradients on GPUs go by NCCL; what the hosts tell each other goes by gloo.
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.size)
+            store, rank, size = next(rendezvous("env://", self.rank, self.size))
+            # torchrun's store outlives a restart, with addresses of processes that have ended.
+            store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""), store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
             atexit.register(dist.destroy_process_group)
         try:
             yield

@@ -25,10 +25,9 @@ def csv_of(table: DataFrame) -> bytes:
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files of a report or a table, or none; make their folders."""
-    with writing("output", folder):
-        for place in {folder, *((folder / name).parent for name in contents)}:
-            place.mkdir(parents=True, exist_ok=True)
-            if place != folder and place.is_symlink():
+    with writing("output", folder), alone(folder):
+        for place in {(folder / name).parent for name in contents} - {folder}:
+            place.mkdir(exist_ok=True)
+            if place.is_symlink():
                 raise OSError(ENOTDIR, "is a link", str(place))
-        with alone(folder):
-            replace_all({folder / name: data for name, data in contents.items()})
+        replace_all({folder / name: data for name, data in contents.items()})

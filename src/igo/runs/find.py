@@ -13,8 +13,6 @@ from igo.ground.files import read_json
 LIST = "sweep.json"  # a list of runs: RUNS_DIR/FOLDER/NAME/sweep.json names runs in RUNS_DIR
 LISTED = {"runs": [{"run": (str,)}]}  # the kind of what is read of it
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
-NO_RUNS = ("wandb", "sweeps", "figures")  # folders in runs_dir that are no run folders
-MADE = ("table.csv", "index.html")  # in the folders of tables and reports
 
 
 def named(runs: object) -> list[str]:
@@ -39,9 +37,8 @@ def typed(folder: Path) -> str:
 def find(names: Sequence[str]) -> list[Path]:
     """The run folders that folders and globs stand for, each once, sorted.
 
-    A folder with a run's files is a run, and a folder with a list stands for the runs in it. Any
-    other folder must hold a run. It stands for all of its folders except NO_RUNS and hidden ones:
-    those without a run's files may be damaged runs.
+    A folder with any of a run's files is a run, and a folder with a list stands for the runs in it.
+    Any other folder stands for the runs in it, except hidden ones.
     """
     unique: dict[Path, Path] = {}
     for name in names:
@@ -67,7 +64,7 @@ def _paths(name: str) -> list[Path]:
 
 
 def _runs_of(path: Path) -> list[Path]:
-    """The runs in a folder, or the folder itself if it may be one."""
+    """The runs in a folder, or the folder itself if it is one."""
     if is_run(path):
         return [path]
     if (path / LIST).is_file():  # Its runs may not be there yet.
@@ -76,16 +73,7 @@ def _runs_of(path: Path) -> list[Path]:
         if any("\0" in name or name in ("", "..") for name in names):
             raise Damaged(f"{path / LIST} is damaged (a run has no name)")
         return [path.resolve().parent.parent / name for name in names]
-    folders = [folder for folder in path.iterdir() if folder.is_dir() and _may_be_run(folder)]
-    if any(map(is_run, folders)):
-        return folders
-    return [path] if _may_be_run(path) else []
-
-
-def _may_be_run(folder: Path) -> bool:
-    if folder.name in NO_RUNS or folder.name.startswith("."):
-        return False
-    return is_run(folder) or not any((folder / name).exists() for name in MADE)
+    return [*filter(is_run, path.glob("[!.]*"))]
 
 
 def is_run(folder: Path) -> bool:

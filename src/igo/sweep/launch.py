@@ -63,10 +63,8 @@ class Sweep:
             {"run": job.name, "overrides": job.overrides, "label": job.label} for job in self.runs
         ]
         head = {"name": self.name, "command": command(), "started": now()}
-        with writing("runs_dir", self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with alone(self.folder):
-                write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
+        with writing("runs_dir", self.folder), alone(self.folder):
+            write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
