@@ -98,7 +98,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert output.splitlines()[-1].endswith("5 finished, 1 damaged")
     (runs[0] / "status.json").write_text((runs[1] / "status.json").read_text())
     output = program(*sweep, "split=0,1,0.5").stdout
-    line = f"^damaged: .*: {runs[0]}/config.yaml is damaged .* {runs[1].name}"
+    line = f"^damaged: .*: {runs[0]}/status.json is of another run, {runs[1].name}"
     assert re.search(line, output, re.M)
     edit(runs[2] / "status.json", plan="0" * 10)
     assert "another plan than this version of igo makes" in program(*sweep).error()
