@@ -1,12 +1,11 @@
 """The folder that a table or a report is written into."""
 
 from collections.abc import Mapping
-from errno import ENOTDIR
 from pathlib import Path
 
 from polars import DataFrame, String, col
 
-from igo.ground.errors import require
+from igo.ground.errors import UserError, require
 from igo.ground.files import alone, replace_all, writing
 
 
@@ -29,5 +28,5 @@ def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
         for place in {(folder / name).parent for name in contents} - {folder}:
             place.mkdir(exist_ok=True)
             if place.is_symlink():
-                raise OSError(ENOTDIR, "is a link", str(place))
+                raise UserError(f"{place} is a link: remove it")
         replace_all({folder / name: data for name, data in contents.items()})

@@ -42,25 +42,16 @@ def find(names: Sequence[str]) -> list[Path]:
     """
     unique: dict[Path, Path] = {}
     for name in names:
-        folders = [folder for path in _paths(name) for folder in _runs_of(path)]
-        require(
-            any(map(is_run, folders)),
-            "runs",
-            name,
-            "it holds no runs (folders with a config.yaml)",
+        # A folder's name may have brackets. Path.glob takes no absolute pattern.
+        paths = [name] if Path(name).is_dir() else glob.glob(name)  # noqa: PTH207
+        folders = [folder for path in paths for folder in _runs_of(Path(path))]
+        fault = (
+            "it holds no runs (folders with a config.yaml)" if paths else "there is no such folder"
         )
+        require(any(map(is_run, folders)), "runs", name, fault)
         # A glob and a list may name the same run.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
-
-
-def _paths(name: str) -> list[Path]:
-    if Path(name).is_dir():
-        return [Path(name)]
-    matches = map(Path, glob.glob(name))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    folders = [match for match in matches if match.is_dir()]
-    require(bool(folders), "runs", name, "there is no such folder")
-    return folders
 
 
 def _runs_of(path: Path) -> list[Path]:

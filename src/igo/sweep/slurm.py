@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,6 @@ from submitit.helpers import Checkpointable
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count
 from igo.ground.ranks import Ranks
-from igo.runs.find import typed
 from igo.runs.stopping import Stopped, handled, stop
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep
@@ -92,7 +90,6 @@ def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> No
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(len(works), 'SLURM job')}",
         f"state   {sweep.again} prints what runs, what failed and why, and the results",
-        f"table   {shlex.join(['igo', 'table', typed(sweep.folder)])}",
         f"queue   squeue -j {','.join(array_ids)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(array_ids)}",
