@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A machine that has little, or tells the wrong time: tests/faults/machine.sh FOLDER, as root, with Debian's
-# faketime and gcc. It prints the last line of each run; runs that a fault disturbs end as the others.
+# A machine that has little, or tells the wrong time: tests/faults/machine.sh FOLDER, a new one, as root, with
+# Debian's faketime and gcc. It prints the last line of each run; runs that a fault disturbs end as the others.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd) && place=$(realpath "$1") && mkdir -p "$place" && cd "$place" || exit
 python=$root/.venv/bin/python
