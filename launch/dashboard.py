@@ -114,8 +114,8 @@ def save(workspace: Workspace) -> str:
 
     if not knows_key():
         raise UserError(
-            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
-            " again. `igo report` needs no account"
+            "no valid W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start"
+            " this again. `igo report` needs no account"
         )
     try:
         workspace.entity = workspace.entity or str(wandb.Api().default_entity or "")

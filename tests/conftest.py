@@ -251,7 +251,8 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """The environment without the user's own W&B settings, one thread."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    hidden = ("WANDB", "NETRC")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
     return {**environment, "OMP_NUM_THREADS": "1", **changes}
 
 

@@ -133,8 +133,7 @@ class WandbServer:
     @property
     def online(self) -> dict[str, Any]:
         """The environment of a run that is tracked here."""
-        place = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
-        return {"WANDB_MODE": "online", TRANSMIT_INTERVAL: "1", **place}
+        return {TRANSMIT_INTERVAL: "1", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -93,4 +93,4 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
 
 def test_without_a_key_it_says_how_to_log_in() -> None:
     line = dashboard().error()
-    assert "no W&B key is known here; run `wandb login`" in line
+    assert "no valid W&B key is known here; run `wandb login`" in line

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import TINY, Ended, records, run_folder, status
@@ -72,7 +73,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     forge.run(*LONGER, "tracking.tags=[tagged]", folder=place).good()
     method = ("schedule=method4", "schedule.stages=3")
     words = (*TINY, "seed=1", *method, "tracking.group=ours")
-    forge.run(*words, folder=place, WANDB_API_KEY=KEY).good()
+    forge.run(*words, folder=place, WANDB_API_KEY=KEY, WANDB_MODE="offline").good()
     return place
 
 
@@ -125,14 +126,41 @@ def test_when_off_it_writes_nothing(arguments: tuple[str, ...], mode: str) -> No
     assert "wandb_id" not in status()
 
 
+@pytest.mark.parametrize(
+    ("key", "file", "online_runs"),
+    [
+        ("", "machine {host} login user password {key}", 1),
+        ("", "machine elsewhere login user password {key}", 0),
+        ("no key", "", 0),
+    ],
+)
+def test_a_run_is_online_where_wandb_finds_a_key(
+    tmp_path: Path, key: str, file: str, online_runs: int
+) -> None:
+    """Whatever the run before it in the same process was."""
+    words = ("-m", *TINY, "epochs=1", "hydra/launcher=basic", "seed=0,1")
+    with WandbServer() as server:
+        place = urlsplit(server.url).netloc
+        (tmp_path / "netrc").write_text(file.format(host=place, key=KEY))
+        environment = server.online | {"WANDB_API_KEY": key, "NETRC": str(tmp_path / "netrc")}
+        process = forge.run(*words, **environment).good()
+    assert len(server.runs) == 2 * online_runs
+    assert process.stderr == ""
+    reason = "W&B is offline, as no key is known (`wandb login`); to send it: igo sync"
+    assert process.stdout.count(reason) == 2 - len(server.runs)
+
+
 def test_online_without_a_key_is_an_error_before_any_compute() -> None:
     line = forge.run(*TINY, WANDB_MODE="online").error()
-    assert line.startswith("error: tracking.mode=online is not allowed: no W&B key")
+    assert line.startswith("error: tracking.mode=online is not allowed: no valid W&B key")
     assert not Path("runs").exists()
 
 
-def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
-    """Of a run that is killed, and goes on without a home that can be written."""
+def test_with_a_key_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
+    """Of a run that is killed, and goes on without a home that can be written.
+
+    No setting and no variable says that it is online.
+    """
 
     def kill() -> None:
         """The process that stands still at PAUSE, once the server has three rows."""
@@ -192,7 +220,7 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
     """Without a key or a server nothing happens to them; then once; then not again."""
     place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
     line = sync(place, NOWHERE, key="").error()
-    assert line.startswith("error: no W&B key is known here; run `wandb login`")
+    assert line.startswith("error: no valid W&B key is known here; run `wandb login`")
     process = sync(place, NOWHERE, settings={"igo.runs.loggers.wandb.INIT_TIMEOUT": 1})
     assert process.returncode == 1
     assert process.stdout.count("it is kept, start this again") == 2

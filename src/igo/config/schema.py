@@ -248,7 +248,7 @@ class TrackingConfig:
     """Where records go beside the run folder."""
 
     tool: Annotated[str, (*LOGGERS, "none")] = "wandb"
-    mode: Annotated[str, ("offline", "online", "disabled")] = "offline"
+    mode: Annotated[str, ("auto", "online", "offline", "disabled")] = "auto"
     project: str | None = None  # conf/tracking/wandb.yaml has the default.
     entity: str | None = None
     group: str | None = None

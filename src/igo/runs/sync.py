@@ -34,8 +34,8 @@ def run(composed: DictConfig) -> None:
     folders = [folder for folder in folders if _is_tracked(folder)]
     if folders and not knows_key():
         raise UserError(
-            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
-            " again. Nothing was sent, and all runs are kept"
+            "no valid W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start"
+            " this again. Nothing was sent, and all runs are kept"
         )
     for number, folder in enumerate(folders, 1):
         try:

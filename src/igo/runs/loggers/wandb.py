@@ -38,10 +38,24 @@ def knows_key() -> bool:
     """Whether there is a key to log in with; no server is asked."""
     import wandb
 
-    os.environ["WANDB_MODE"] = "online"  # Offline wandb.login does not look for a key.
     os.environ["WANDB_SILENT"] = "true"  # It would advise `wandb sync`, which sends rows twice.
-    with redirect_stderr(io.StringIO()):
-        return bool(wandb.login(prompt=False, verify=False))
+    mode = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = "online"  # Offline wandb.login does not look for a key.
+    try:
+        with redirect_stderr(io.StringIO()):
+            return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.AuthenticationError:  # It has not the form of a key.
+        return False
+    finally:  # The next run of this process reads it.
+        del os.environ["WANDB_MODE"]
+        os.environ |= {"WANDB_MODE": mode} if mode is not None else {}
+
+
+def mode_of(tracking: TrackingConfig) -> str:
+    """``online``, ``offline`` or ``disabled``: ``auto`` is one of the first two."""
+    if tracking.mode != "auto":
+        return tracking.mode
+    return "online" if knows_key() else "offline"
 
 
 def prepare(root: Path) -> None:
@@ -64,7 +78,7 @@ def check(config: Config) -> None:
         config.tracking.mode != "online" or knows_key(),
         "tracking.mode",
         "online",
-        "no W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
+        "no valid W&B key is known here; run `wandb login`, set WANDB_API_KEY, or use"
         " tracking.mode=offline and `igo sync` later",
     )
 
@@ -76,15 +90,17 @@ def logs_again() -> bool:
 
 def advice(config: Config, folder: RunFolder) -> str:
     """How to send an offline run."""
+    if mode_of(config.tracking) != "offline":
+        return ""
     words = ["igo", "sync", typed(folder.path), *destination(config.tracking)]
-    offline = config.tracking.mode == "offline"
-    return f"W&B is offline; to send it: {shlex.join(words)}" if offline else ""
+    reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
+    return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
 
 
 def conclude(config: Config, folders: Sequence[RunFolder], text: str) -> None:
     """Make the text the note of each online run."""
     ids = (folder.status().get("wandb_id") for folder in folders)
-    for run_id in filter(None, ids) if config.tracking.mode == "online" else ():
+    for run_id in filter(None, ids) if mode_of(config.tracking) == "online" else ():
         run = run_there(config, run_id)
         run.notes = text
         run.update()
@@ -92,7 +108,8 @@ def conclude(config: Config, folders: Sequence[RunFolder], text: str) -> None:
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
-    if config.tracking.mode == "disabled":
+    mode = mode_of(config.tracking)
+    if mode == "disabled":
         return Logger()
     own_id = folder.status().get("wandb_id")
     agent_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
@@ -100,7 +117,7 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
     run_id = agent_id or own_id or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
     if run_id != own_id:
         folder.update_status(wandb_id=run_id)
-    if config.tracking.mode == "online":
+    if mode == "online":
         try:
             return WandB("online", config, folder, records)
         except Exception as error:  # W&B raises CommError, or any other after a strange answer.
