@@ -29,7 +29,6 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Training loss by epoch", "epoch", ["train/loss"], True),
         ("Training loss by updates", "updates", ["train/loss"], True),
         ("Test loss by epoch", "epoch", ["test/loss"], True),
-        ("Training loss by the minute", "minute/updates", ["minute/train/loss"], True),
         ("Training accuracy by epoch", "epoch", ["train/accuracy"], False),
     ],
     "Noise": [

@@ -43,7 +43,6 @@ OPTIONS = {
     "schedule=cosine_annealing": "Did you mean 'cosine'",
     "schedule=poly": "Did you mean 'polynomial'",
     "dataset=mnist": "Did you mean 'fashion_mnist'",
-    "tracking=tb": "Did you mean 'tensorboard'",
     "model=resnet50": "model=timm model.name=resnet50",
     "dataset.augment=true": "type dataset.augment.crop=VALUE or dataset.augment.flip=VALUE or",
     "schedule=wsd schedule.decay=0.2": "schedule=exponential; that of wsd is schedule.share",

@@ -1,6 +1,5 @@
-"""A cache is what igo wrote, or is made again, with a line: facts, fingerprints and pixels."""
+"""A cache is what igo wrote, or is made again, with a line: facts and fingerprints."""
 
-import io
 import json
 import os
 import shutil
@@ -11,19 +10,12 @@ from unittest import mock
 import numpy as np
 import pytest
 from damages import ANY, Damage, written
-from data_files import write_images, write_npz
+from data_files import write_npz
 from recorded import edit
 
-from igo.data import folders, identity, resized
+from igo.data import identity
 from igo.data.readers import Place
-from igo.data.resized import PIXELS, SEAL, SHAPES
 from igo.ground.files import write_json
-
-
-def of_numpy(array: np.ndarray) -> Damage:
-    file = io.BytesIO()
-    np.save(file, array)
-    return written(file.getvalue())
 
 
 def other_entries(file: Path) -> None:
@@ -32,18 +24,6 @@ def other_entries(file: Path) -> None:
     for name, entry in content.items():
         content[name] = [0.25 for _ in entry] if isinstance(entry, list) else type(entry)(7)
     file.write_text(json.dumps(content))
-
-
-SQUARE = np.full((6, 3), [12, 12, 3])
-DAMAGES_OF_SHAPES: dict[str, Damage] = {
-    "floats": of_numpy(SQUARE * 1.0),
-    "none": of_numpy(SQUARE[:0]),
-    "fewer": of_numpy(SQUARE[:5]),
-    "negative": of_numpy(-SQUARE),
-    "grey": of_numpy(SQUARE * [1, 3, 0] + [0, 0, 1]),
-    "flat": of_numpy(SQUARE.ravel()),
-    "oblong": of_numpy(SQUARE * [2, 1, 1] // [1, 2, 1]),
-}
 
 
 def assert_made_again(file: Path, damages: dict[str, Damage], reader: Any, errors: Any) -> None:
@@ -98,22 +78,3 @@ def test_facts_and_fingerprints(
     shutil.rmtree(place.cache)
     place.cache.touch()
     assert content() == expected
-
-
-@pytest.mark.parametrize("name", [PIXELS, SHAPES, SEAL])
-def test_resized_images(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = Place(tmp_path / "data", write_images(tmp_path / "mine", val=2), image_size=12)
-    images = folders.with_form(folders.splits("folder", place)[1])
-    assert len(images) == len(SQUARE)
-    folder = tmp_path / "data" / "cache"
-    resized.kept(folder, "folder", images)
-    (cache,) = (path for path in folder.iterdir() if path.is_dir())
-    damages = {**ANY, "longer": written(b"0" * 2000)}
-    if name == SHAPES:
-        damages = {**ANY, **DAMAGES_OF_SHAPES}
-    assert_made_again(
-        cache / name,
-        damages,
-        lambda: resized.kept(folder, "folder", images).together().tobytes(),
-        lambda: capsys.readouterr().err,
-    )

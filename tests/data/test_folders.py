@@ -12,13 +12,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from conftest import configure, epoch_batches, records, status
+from conftest import configure, epoch_batches, status
 from forked import Death, forge
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms
 
-from igo.data import folders, resized
+from igo.data import folders
 from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.ground.seeds import derive_seed
@@ -94,11 +94,6 @@ def reference(*moves: Any) -> transforms.Compose:
 def splits_of(data_dir: Path, size: int = 28) -> tuple[folders.Images, folders.Images]:
     folders._listed.cache_clear()  # A new process has listed nothing.
     return folders.splits("imagenet", Place(data_dir, image_size=size, channels=3))
-
-
-def caches_of(data_dir: Path, size: int = 28) -> list[resized.Stored]:
-    splits = zip(("train", "test"), splits_of(data_dir, size), strict=True)
-    return [resized.kept(data_dir / "cache", f"imagenet-{part}", split) for part, split in splits]
 
 
 def test_what_is_missing_too_much_or_closed_is_named(
@@ -223,13 +218,10 @@ def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path, devi
     assert all(torch.equal(state, random_states[0]) for state in random_states)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_images_are_tested_with_resize_and_centre_crop(
-    cache: bool, data_dir: Path, tmp_path: Path
-) -> None:
+def test_images_are_tested_with_resize_and_centre_crop(data_dir: Path, tmp_path: Path) -> None:
     """8/7 of 28 is 32."""
     Path("imagenet").symlink_to(data_dir / "imagenet")
-    settings = "dataset.workers=0", "dataset.validation=0.3", f"dataset.cache={cache}"
+    settings = "dataset.workers=0", "dataset.validation=0.3"
     data = imagenet(tmp_path, *settings)
     cut = reference(transforms.Resize(32), transforms.CenterCrop(28))
 
@@ -246,55 +238,3 @@ def test_images_are_tested_with_resize_and_centre_crop(
     assert len(images) == len(expected_images)
     distances = torch.cdist(images.flatten(1), expected_images.flatten(1))
     assert distances.min(dim=0).values.max() < 1e-3
-
-
-@pytest.mark.slow
-def test_two_ranks_share_the_images_and_make_the_cache_once(data_copy: Path) -> None:
-    settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}", "dataset.workers=1")
-    # There are 21 + 9 = 30 images.
-    death = Death("igo.data.folders.image_in", 31, error="opened again")
-    forge.run(*settings, ranks=2, death=death).good()
-    assert cache_names(data_copy) == ["imagenet-test", "imagenet-train"]
-    death_of_rank_1 = Death("igo.data.folders.image_in", error="opened again", rank=1)
-    forge.run(*settings, "fresh=true", ranks=2, death=death_of_rank_1).good()
-    for record in records():
-        assert record["samples"] == 21 * record["epoch"]
-
-
-def cache_names(data_dir: Path) -> list[str]:
-    caches = (folder for folder in data_dir.glob("cache/*") if folder.is_dir())
-    return sorted(folder.name.rpartition("-")[0] for folder in caches)
-
-
-def test_images_are_cached_once_for_the_same_files_and_size(
-    data_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caches_of(data_copy)
-    _, files = splits_of(data_copy)
-    with monkeypatch.context() as patched:
-        patched.setattr(folders, "image_in", lambda *_: pytest.fail("opened again"))
-        caches_of(data_copy)
-    Image.new("RGB", (40, 40), "white").save(files.path(0))
-    assert np.asarray(caches_of(data_copy)[1][0]).min() == 255
-    assert cache_names(data_copy) == [*["imagenet-test"] * 2, "imagenet-train"]
-    caches_of(data_copy, size=14)
-    assert len(cache_names(data_copy)) == 5
-
-
-def test_a_process_killed_meanwhile_leaves_no_cache(data_copy: Path) -> None:
-    """At the fsync of the pixels, with half of them on the disk."""
-    settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}")
-    death = Death("os.fsync", 1, "torn")
-    assert forge.run(*settings, death=death).returncode == -signal.SIGKILL
-    assert [name[0] for name in cache_names(data_copy)] == ["."]
-    caches_of(data_copy)
-    assert cache_names(data_copy) == ["imagenet-test", "imagenet-train"]
-
-
-def test_where_the_cache_cannot_be_written_one_line_says_so(data_copy: Path) -> None:
-    settings = (*SHORT, "dataset.cache=true", f"data_dir={data_copy}")
-    line = forge.run(*settings, death=Death("os.fsync", errno=errno.ENOSPC)).error()
-    assert line.startswith(f"error: dataset.cache=true: {data_copy}/cache/imagenet-train-")
-    assert "dataset.cache=false" in line
-    assert not cache_names(data_copy)
-    assert not Path("runs").exists()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +115,9 @@ def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(tmp_path
     assert np.abs(image - expected).max() <= 2
 
 
-@pytest.mark.parametrize(("cache", "workers"), [(True, 2), (False, 0)])
+@pytest.mark.parametrize("workers", [2, 0])
 def test_images_that_do_not_fit_in_memory_give_the_same_batches(
-    workers: int, cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_images(tmp_path / "mine", val=4, size=(14, 13))
     config = configure(
@@ -129,10 +128,9 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
         "dataset.image_size=10",
         "dataset.validation=0.2",
         f"dataset.workers={workers}",
-        f"dataset.cache={cache}",
         *MOVED,
     )
-    in_memory = open_data(replace(config, dataset=replace(config.dataset, cache=True)), CPU)
+    in_memory = open_data(config, CPU)
     monkeypatch.setattr(datasets, "MOST_BYTES", 0)
     on_disk = open_data(config, CPU)
     assert isinstance(in_memory, TensorData)

@@ -36,8 +36,7 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     assert name == "nw-igodashboard-v"
     assert (view["entityName"], view["projectName"]) == ("team", "igo")
     spec = json.loads(view["spec"])
-    settings = {"igo.train.minutes.EVERY": 0.0}
-    forge.run(*TINY, "epochs=1", settings=settings).good()
+    forge.run(*TINY, "epochs=1").good()
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
     summary: dict[str, Any] = {}

@@ -46,7 +46,6 @@ WITHOUT_EFFECT = {
     "tracking.artifact",
     "dataset.root",
     "dataset.file",
-    "dataset.cache",  # ImageNet alone has it.
 }
 
 

@@ -20,10 +20,10 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run() -> None:
-    command, settings = (*TINY, "tracking=tensorboard"), {"igo.train.minutes.EVERY": 0.0}
+    command = (*TINY, "tracking=tensorboard")
     death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(*command, death=death).returncode != 0
-    forge.run(*command, settings=settings).good()
+    forge.run(*command).good()
     folder = run_folder()
     rows = records(folder, timings=True)
     curves = points(folder)
@@ -32,19 +32,11 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run() -> Non
         values = [value for _, value in curves[name]]
         assert values == pytest.approx([row[name] for row in rows], rel=1e-6)  # float32
     numbers = {name for row in rows for name, value in row.items() if value is not None}
-    minutes = {name for name in curves if name.startswith("minute/")}
-    assert set(curves) - minutes == numbers - {"epoch"}
-    # The third epoch, of two updates, has a point within it.
-    assert {step for name in minutes for step, _ in curves[name]} == {rows[2]["updates"] - 1}
-    assert len(minutes) == 5
+    assert set(curves) == numbers
 
 
-def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
-    """And what a link leads to stays as it is."""
+def test_a_run_that_finished_without_it_is_shown_too() -> None:
     forge.run(*TINY, "tracking=none").good()
-    Path("elsewhere").mkdir()
-    (run_folder() / "tensorboard").symlink_to(tmp_path / "elsewhere")
     for _ in range(2):
         forge.run(*TINY, "tracking=tensorboard").good()
         assert [step for step, _ in points(run_folder())["delta_m"]] == EPOCHS
-    assert not list(Path("elsewhere").iterdir())

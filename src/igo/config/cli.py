@@ -63,7 +63,6 @@ HABITS = {  # What other programs call settings and, in the last lines, options.
     "cosine": "cosine_annealing",
     "exponential": "exp",
     "polynomial": "poly",
-    "tensorboard": "tb",
     "fashion_mnist": "mnist",
 }
 ALIASES = {word: name for name, words in HABITS.items() for word in words.split()}

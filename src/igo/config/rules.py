@@ -235,7 +235,7 @@ def check_combinations(config: Config, typed_names: Collection[str]) -> None:
 
 
 def _check_dataset(dataset: DatasetConfig) -> None:
-    owners = {"root": ("folder",), "file": ("arrays",), "cache": ("folder", "imagenet")}
+    owners = {"root": ("folder",), "file": ("arrays",)}
     for name, datasets in owners.items():
         value = getattr(dataset, name)
         require(

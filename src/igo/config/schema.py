@@ -106,8 +106,7 @@ class DatasetConfig:
     ``samples`` counts the training images in use, with those held out for validation.
     ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed draws
     its own images, if not all are used. ``workers`` is the number of DataLoader processes for
-    images on disk. With ``cache`` these images are resized once and kept. Only dataset=folder has
-    a ``root``, and only dataset=arrays a ``file``.
+    images on disk. Only dataset=folder has a ``root``, and only dataset=arrays a ``file``.
     """
 
     name: Annotated[str, readers.NAMES, "data"]
@@ -119,7 +118,6 @@ class DatasetConfig:
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: Annotated[int | None, within(0, 1024)] = None
-    cache: bool = False
     validation: Annotated[float, BELOW_ONE] = 0.0
     redraw: bool = False
     root: str | None = None
@@ -310,6 +308,7 @@ GONE = (
     "engine.memory",
     "engine.threads",
     "schedule.growth",
+    "dataset.cache",
 )
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
@@ -319,10 +318,7 @@ TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 
 
 def has_effect(name: str) -> bool:
-    """Whether the setting of this full name changes results.
-
-    dataset.cache does so with ImageNet alone.
-    """
+    """Whether the setting of this full name changes results."""
     return not name.startswith(NO_EFFECT)
 
 
@@ -388,6 +384,4 @@ def result_settings(config: Config) -> dict[str, Any]:
     for group, key in own.NAMES.items():
         name = f"{group}.{key}"
         values[name] = own.as_call(values[name], value_of(config, f"{group}.arguments"))
-    if config.dataset.name != "imagenet":  # Its random crops are of the resized images.
-        del values["dataset.cache"]
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}

@@ -1,6 +1,6 @@
 """Images in class folders, ROOT/{train,val}/CLASS/*, as torchvision's ImageFolder finds them.
 
-An image is decoded when it is asked for; igo.data.resized keeps decoded ones. Importing this
+An image is decoded when it is asked for. Importing this
 imports torchvision, and so torch.
 """
 

@@ -93,9 +93,7 @@ def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     ]
     if FINGERPRINT in names and _has_data_of_its_own(runs):
         names.remove(FINGERPRINT)
-    # The cache is null where it has no effect, see schema.result_settings.
-    cache = pl.when(pl.col("dataset.name") == "imagenet").then("dataset.cache")
-    values = runs.select(names).with_columns(cache.alias("dataset.cache"))
+    values = runs.select(names)
     # The profile is null where config.yaml cannot be read.
     rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
     settings = rows.with_row_index("setting").cast({"setting": pl.Int64})

@@ -103,7 +103,6 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
     Raises:
         Stopped: a signal stopped the run.
     """
-    datasets.resize_once(config, terminal.counting)  # Signals end it at once, as it takes long.
     with signals(ranks) as check_stop:
         if ranks.first:
             loggers.check(config)
@@ -121,7 +120,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
             _recorded(training, folder, terminal) as epochs,
             terminal.progress(plan, epochs.progress.epoch) as bar,
         ):
-            loop.train(training, epochs.progress, bar, epochs.done, check_stop, epochs.minute)
+            loop.train(training, epochs.progress, bar, epochs.done, check_stop)
 
 
 def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progress:
@@ -178,11 +177,6 @@ class _Epochs:
             self.write()
         else:
             self._state = copy.deepcopy(self._state)  # The next update changes its tensors.
-
-    def minute(self, point: Record) -> None:
-        """Take a point within an epoch, unless an epoch before it is not logged yet."""
-        if not self._state:
-            self.logger.log(point, point["minute/updates"])
 
     def write(self) -> None:
         """Write the epochs that are not written yet."""

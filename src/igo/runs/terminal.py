@@ -6,9 +6,8 @@ A terminal and a pipe get the same lines, of at most 80 characters but for paths
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -78,14 +77,6 @@ class Terminal:
         with self._progress() as bar:
             task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
             yield ProgressBar(self, bar, task, plan)
-
-    @contextmanager
-    def counting(self, text: str, images: int) -> Iterator[Callable[[], None]]:
-        """A line, and in a terminal a bar over ``images``. Each call advances it by one."""
-        self.say(text)
-        with self._progress() as bar:
-            task = bar.add_task("", total=images)
-            yield partial(bar.advance, task)
 
     def _progress(self) -> Progress:
         return Progress(

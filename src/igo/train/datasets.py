@@ -23,7 +23,6 @@ from igo.train.on_device import Batches, TensorData
 
 if TYPE_CHECKING:  # They import torchvision, which takes a second.
     from igo.data.folders import Images
-    from igo.data.resized import Stored, Watch
 
 MOST_BYTES = 2 * 2**30  # Decoded images of more bytes are not kept on the device.
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
@@ -50,12 +49,6 @@ class Data(Protocol):
         """
 
 
-def resize_once(config: Config, watch: Watch) -> None:
-    """Make the cache of resized images, if the data set needs one and has none."""
-    if config.dataset.cache:  # Only images of folders have it.
-        _stored(config, _images(config)[0], watch)
-
-
 def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
     """The images of folders, checked, and their parts."""
     from igo.data import folders
@@ -63,14 +56,6 @@ def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
     images = folders.splits(config.dataset.name, place_of(config))
     _check_facts(config.dataset, [split.labels for split in images])
     return images, shares(images[0].labels, config.dataset, draw_of(config))
-
-
-def _stored(config: Config, images: tuple[Images, Images], *watch: Watch) -> list[Stored]:
-    from igo.data import resized
-
-    name, cache = config.dataset.name, place_of(config).cache
-    parts = zip(("train", "test"), images, strict=True)
-    return [resized.kept(cache, f"{name}-{part}", split, *watch) for part, split in parts]
 
 
 def open_data(config: Config, device: torch.device) -> Data:
@@ -81,11 +66,10 @@ def open_data(config: Config, device: torch.device) -> Data:
 
         images, (rows, held_rows) = _images(config)
         labels = [split.labels for split in images]
-        stored_splits = _stored(config, images) if dataset.cache else None
         fits = sum(split.least_bytes for split in images) <= MOST_BYTES
-        if not (stored_splits and fits and dataset.name == "folder"):
-            return DiskData(dataset, stored_splits or images, labels, (rows, held_rows), device)
-        pixels = (split.together() for split in stored_splits)
+        if not (fits and dataset.name == "folder"):
+            return DiskData(dataset, images, labels, (rows, held_rows), device)
+        pixels = (np.stack([*split.resized(range(len(split)))]) for split in images)
         train, test = (Split(*parts) for parts in zip(pixels, labels, strict=True))
     else:
         train, test = readers.read(dataset.name, place_of(config))

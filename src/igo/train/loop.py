@@ -19,7 +19,6 @@ from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
-from igo.train.minutes import Minutes
 from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 # The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
@@ -48,12 +47,10 @@ def train(
     bar: Watcher,
     epoch_done: Callable[[Record], None],
     check_stop: Callable[[], None],
-    tell_minute: Callable[[Record], None] = lambda _: None,
 ) -> None:
     """Train from ``progress`` to the end of the plan, and update ``progress``.
 
-    ``check_stop`` is called before each update and may raise to end the run; ``tell_minute`` gets
-    the points of ``Minutes``.
+    ``check_stop`` is called before each update and may raise to end the run.
     """
     config, plan, ranks = run.config, run.plan, run.engine.ranks
     run.network.train()
@@ -70,8 +67,7 @@ def train(
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
             first_row = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
-            minutes, twins = Minutes(run, progress.reference, tell_minute), progress.twins
-            results = train_epoch(run, sampler, schedule, bar, check_stop, twins, minutes)
+            results = train_epoch(run, sampler, schedule, bar, check_stop, progress.twins)
             _check_finite(run, results, progress.reference)
             average_statistics(run.network, ranks)
             evaluation = _evaluate(run, epoch)
@@ -107,7 +103,6 @@ def train_epoch(
     bar: Watcher,
     check_stop: Callable[[], None],
     twins: Sequence[tuple[float, ...]] = (),
-    minutes: Minutes | None = None,
 ) -> Epoch:
     """Make the updates of the sampler's next epoch; ``twins`` are those of the epochs before.
 
@@ -142,8 +137,6 @@ def train_epoch(
         scales.append(engine.scaler.scale(unit))
         shares.append(len(labels))
         bar.advance(update.batch_size)
-        if minutes and next_batch:  # The last update is the epoch's record.
-            minutes.take(update, losses, shares)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
     samples = int(engine.ranks.sum_(torch.tensor(shares)).sum())

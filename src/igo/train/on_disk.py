@@ -16,7 +16,6 @@ from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
 from igo.data.folders import Images, shorter_side
-from igo.data.resized import Stored
 from igo.ground.errors import Outside, UserError, first_line, require
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.ground.seeds import derive_seed, generator
@@ -42,7 +41,7 @@ dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 class Transformed(Dataset[Tensor | UserError]):
     """Transformed images, all of one size, in pieces of a batch."""
 
-    def __init__(self, images: Images | Stored, transform: Callable[[Any], Any]) -> None:
+    def __init__(self, images: Images, transform: Callable[[Any], Any]) -> None:
         self._images, self._transform = images, transform
 
     def __getitem__(self, piece: tuple[list[int], int]) -> Tensor | UserError:
@@ -143,7 +142,7 @@ class DiskData:
     def __init__(
         self,
         dataset: DatasetConfig,
-        splits: Sequence[Images | Stored],
+        splits: Sequence[Images],
         labels: Sequence[np.ndarray],
         parts: tuple[np.ndarray, np.ndarray],
         device: torch.device,

@@ -29,7 +29,7 @@ class Logger:
     address = ""  # A person sees the run there.
 
     def log(self, metrics: Record, step: int) -> None:
-        """Take the record of an epoch, its step, or a point within one, whose step is an update."""
+        """Take the record of an epoch, which is its step."""
 
     def close(self, exit_code: int = 0) -> None:
         """Close the run; 0 means that it is finished."""

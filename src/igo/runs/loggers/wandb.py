@@ -1,5 +1,4 @@
-"""The logger `tracking=wandb`. A run has one row for each epoch, and one for each minute of a long
-one, however often it was killed.
+"""The logger `tracking=wandb`. A run has one row for each epoch, however often it was killed.
 
 An online start asks W&B for the updates of its last row, and sends only later rows. An offline
 start writes the rows of its own epochs into a W&B folder of its own; `igo sync` (``runs.sync``)
@@ -203,9 +202,6 @@ class WandB(Logger):
                 file.write_bytes(patch)
                 self._run.save(str(file), base_path=self._run.dir, policy="now")
         self.address = self._run.url or "" if mode == "online" else ""
-        self._run.define_metric("minute/updates")
-        for name in ("train/loss", "eta_m", "b_m", "delta_m"):
-            self._run.define_metric(f"minute/{name}", step_metric="minute/updates")
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
         over_epochs("updates", summary="last")
@@ -219,9 +215,9 @@ class WandB(Logger):
         for record in records:
             self.log(record, record["epoch"])
 
-    def log(self, metrics: Record, step: int) -> None:
+    def log(self, metrics: Record, step: int) -> None:  # noqa: ARG002
         """See Logger. What has its row is skipped, even if it was trained again."""
-        updates = metrics.get("updates", step)
+        updates = metrics["updates"]
         if updates <= self._updates:
             return
         self._updates = updates
