@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 from recorded import edit, record_runs, words_of
 from scipy import stats
 
-from igo.config.load import read_config
 from igo.config.schema import SETTINGS
 from igo.ground.errors import UserError
 from igo.report import grouping, reading, report, table
@@ -292,22 +291,6 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     table.run(words_of(root))
     line = "my.net x, y; commits c0ffee1"
     assert f"{mixed}{line}\n" in capsys.readouterr().out
-
-
-def test_settings_that_are_no_more_are_left_out_of_records(tmp_path: Path) -> None:
-    (folder,) = record_runs(tmp_path, seeds=[0])
-    file = folder / "config.yaml"
-    content = reading.read_run(folder), read_config(file)
-    for group, gone in (("engine", "memory: 4"), ("noise", "online: true")):
-        file.write_text(file.read_text().replace(f"\n{group}:\n", f"\n{group}:\n  {gone}\n"))
-    assert "memory: 4" in file.read_text()
-    assert (reading.read_run(folder), read_config(file)) == content
-    text = file.read_text().replace("  name: sgd\n", "  name: lion\n  timm: true\n")
-    file.write_text(text.replace("\nengine:\n", "\nengine:\n  threads: auto\n"))
-    call = "timm.optim.create_optimizer_v2(opt='lion')"
-    optimizer = {"optimizer.name": call.partition("(")[0], "optimizer.arguments.opt": "lion"}
-    assert reading.read_run(folder) == content[0] | optimizer
-    assert read_config(file, trust=True).optimizer.typed == call
 
 
 def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys: Any) -> None:

@@ -22,11 +22,11 @@ from igo.runs import manifest, sync
 from igo.runs.folder import read_status
 from igo.train import models
 
-CALL = "os.mkdir(path='ran')"
 CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
-    "model": ("  name: resnet8", f"  name: {CALL}", "names code"),
-    "optimizer": ("  name: sgd", f"  name: {CALL}", "names code"),
-    "schedule": ("  profile: graduated", f"  profile: {CALL}", "names code"),
+    "model": ("  name: resnet8", "  name: os.mkdir", "names code"),
+    "optimizer": ("  name: sgd", "  name: os.mkdir", "names code"),
+    "schedule": ("  profile: graduated", "  profile: os.mkdir", "names code"),
+    "growth": ("  profile: graduated", "  profile: graduated\n  growth: '{'", "no setting"),
     "target": ("model:\n", "model:\n  _target_: evil.f\n", "no setting 'model._target_'"),
     "variable": ("data_dir: data", "data_dir: ${oc.env:SECRET}", "it has ${"),
     "escaped": ("data_dir: data", 'data_dir: "\\u0024{oc.env:SECRET}"', "it has ${"),
@@ -50,7 +50,12 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (old_text, new_text, reason), file = CONFIGS[kind], folder / "config.yaml"
-    file.write_text(file.read_text().replace(old_text, new_text))
+    text = file.read_text().replace(old_text, new_text)
+    if reason == "names code":
+        before, after = text.split(new_text)
+        after = after.replace("arguments: null", "arguments: {path: ran}", 1)
+        text = before + new_text + after
+    file.write_text(text)
     edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
     for program in (table, report):
         program.run(words_of(Path("runs"), Path("out")))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import warnings
-from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -24,7 +22,6 @@ from omegaconf.errors import (
 from igo.config import own, rules
 from igo.config.names import leaves
 from igo.config.schema import (
-    GONE,
     OF_SCHEDULES,
     SETTINGS,
     Config,
@@ -228,7 +225,7 @@ def read_config(path: Path, trust: bool = False) -> Config:
 
 
 def record_values(text: str) -> Record:
-    """The settings in a run's config.yaml, or in a part of it, without those that are no more.
+    """The settings in a run's config.yaml, or in a part of it.
 
     Raises:
         ValueError: the text is not plain YAML: an alias can make it endless, and ``${…}`` would
@@ -242,25 +239,7 @@ def record_values(text: str) -> Record:
         raise ValueError(getattr(error, "problem", None) or first_line(error)) from None
     if problems := [name for name, is_there in names.items() if is_there]:
         raise ValueError(f"it has {problems[0]}")
-    if not isinstance(values, dict):
-        return {}
-    groups = defaultdict(dict, {name: x for name, x in values.items() if isinstance(x, dict)})
-    if growth := groups["schedule"].get("growth"):  # It is b/b_1, as text.
-        b_1, table = values["batch_size"], ast.literal_eval(growth)
-        sizes = {0: b_1, **{t: int(b_1 * factor) for t, factor in table.items()}}
-        groups["schedule"]["sizes"] = sizes
-    for setting in GONE:
-        group, _, name = setting.partition(".")
-        groups[group].pop(name, None)
-    optimizer = groups["optimizer"]
-    if optimizer.pop("timm", False):  # This call does the same.
-        optimizer["arguments"] = {"opt": optimizer.get("name")}
-        optimizer["name"] = "timm.optim.create_optimizer_v2"
-    for group, name in own.NAMES.items():  # Before 1.0 a call was one text.
-        settings = groups[group]
-        if str(settings.get(name)).endswith(")"):
-            settings[name], settings["arguments"] = own.read_call(settings[name])
-    return values
+    return values if isinstance(values, dict) else {}
 
 
 def explain(error: OmegaConfBaseException, group: str = "") -> UserError:

@@ -4,9 +4,7 @@
 ``arguments: {width: 8}``. Hydra makes what has a ``_target_`` within the arguments.
 """
 
-import ast
 import inspect
-import math
 import pkgutil
 import sys
 import traceback
@@ -138,21 +136,6 @@ def find(target: str) -> Any:
     if folder not in sys.path:
         sys.path.append(folder)  # It comes last: a file here hides no installed package.
     return pkgutil.resolve_name(target)
-
-
-def read_call(call: str) -> tuple[str, dict[str, Any]]:
-    """Target and arguments of a call, which records of before 1.0 have; reading runs no code."""
-    target, _, text = call.partition("(")
-    # Only the arguments are parsed: `_` stands in the place of the target.
-    tree: Any = _Infinity().visit(ast.parse(f"_({text}", mode="eval")).body
-    return target, {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}
-
-
-class _Infinity(ast.NodeTransformer):
-    """Python writes infinity as a name, which is no literal."""
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(math.inf) if node.id == "inf" else node
 
 
 @contextmanager

@@ -301,15 +301,6 @@ NO_EFFECT = (
     "dataset.root",
     "dataset.file",
 )
-# Records of earlier versions may have these settings.
-GONE = (
-    "noise.batch_size",
-    "noise.online",
-    "engine.memory",
-    "engine.threads",
-    "schedule.growth",
-    "dataset.cache",
-)
 # Runs that differ in these alone are repetitions of one setting.
 # evaluate_every changes what is recorded, and no training.
 REPEATED = ("seed", "evaluate_every")
