@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Collection
 from dataclasses import fields, is_dataclass
@@ -123,12 +122,21 @@ def _find_facts(dataset: DictConfig, data_dir: object) -> None:
         dataset.update({name: facts[name] for name in missing_facts})
 
 
-def _as_it_is(kind: Any, value: Any) -> Any:
-    """The value, with dictionaries as dataclasses; an error if it is not of its type already."""
+def _as_it_is(kind: Any, value: Any, prefix: str = "") -> Any:
+    """The value, with dictionaries as dataclasses; an error if it is not of its type already.
+
+    ``prefix`` begins the names of the settings in it, such as ``dataset.augment.``.
+    """
     if is_dataclass(kind):
+        if not isinstance(value, dict):
+            settings = [f"{name}=VALUE" for name in SETTINGS if name.startswith(prefix)]
+            group = prefix.removesuffix(".")
+            raise UserError(f"{group} is a group of settings: type {' or '.join(settings)}")
         owner: Any = kind
         kinds = _kinds(owner)
-        return owner(**{name: _as_it_is(kinds[name], inner) for name, inner in value.items()})
+        return owner(
+            **{name: _as_it_is(kinds[name], x, f"{prefix}{name}.") for name, x in value.items()}
+        )
     if get_origin(kind) is list and type(value) is list:
         return [_as_it_is(get_args(kind)[0], inner) for inner in value]
     types = get_args(kind) if get_origin(kind) is UnionType else (kind,)
@@ -179,7 +187,7 @@ def make_plan(config: Config) -> Plan:
         if setting == "h" and schedule.h == 0:  # Nobody typed h, but its lengths.
             setting, value = "lengths", schedule.lengths
         elif setting == "warmup_samples":
-            advice = f"{value} samples; {advice.removeprefix('it is in samples; ')}"
+            advice = f"{value} samples; {advice}"
             setting, value = "warmup", schedule.warmup
         elif setting == "profile":
             setting = "" if schedule.arguments is None else "_target_"
@@ -249,10 +257,6 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         if name in ("experiment", "debug", "sweep"):
             return UserError(f"the file of {name}=… must begin with the line # @package _global_")
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
-    if group_class := re.search(r"not a subclass of (\w+)Config", str(error)):
-        part = f"{group_class[1].lower()}."
-        settings = (f"{setting}=VALUE" for setting in SETTINGS if part in setting)
-        return UserError(f"{part[:-1]} is a group of settings: type {' or '.join(settings)}")
     kind = KINDS.get(type(error.child_node).__name__)
     if isinstance(error, ValidationError) and kind:
         return ConfigError(name, error.value, f"it must be {kind}")

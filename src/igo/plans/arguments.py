@@ -378,7 +378,7 @@ def _check_together(args: Arguments) -> None:
         (
             "warmup_samples",
             0 < warmup <= b_1,
-            f"it is in samples; it ends within the first batch, of {b_1}, and does nothing",
+            f"it ends within the first batch, of {b_1} samples, and does nothing",
         ),
     ):
         if is_wrong:
