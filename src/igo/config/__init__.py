@@ -1,4 +1,4 @@
 """The settings of a run: their types and rules, composing them with Hydra, and --help.
 
-Imports method, data and ground.
+Imports plans, data and ground.
 """
