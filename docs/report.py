@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from igo.ground.files import CONF
 from igo.report import report
 
 HERE = Path(__file__).parent
@@ -41,7 +42,8 @@ def make(place: Path) -> Path:
                 (runs / run).mkdir(parents=True, exist_ok=True)
                 (runs / run / name).write_bytes(content)
     output = place / "report"
-    report.run(OmegaConf.create({"runs": str(runs), "output": str(output)}))
+    settings = OmegaConf.load(CONF / "report.yaml")
+    report.run(OmegaConf.merge(settings, {"runs": str(runs), "output": str(output)}))
     return output / "index.html"
 
 
