@@ -15,8 +15,6 @@ from rich.console import Console
 from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
-from igo.loop.sampler import BatchSampler
-from igo.loop.schedule import Schedule
 from igo.runs.terminal import Terminal
 from igo.train import loop
 from igo.train.record import Epoch, Training, Twin
@@ -79,16 +77,14 @@ def _cell_config(part: Part, folder: Path, model: str, b: int, *settings: str) -
 def epochs(training: Training, before_update: Callable[[], None] = lambda: None) -> Iterator[Epoch]:
     """Make epochs of the loop, each when it is asked for, with a bar as in a terminal."""
     training.network.train()
-    sampler = BatchSampler(training.plan, range(training.data.n), seed=training.config.seed)
-    schedule = Schedule(training.optimizer, sampler)
     twins: list[Twin] = []
     with (
         Path(os.devnull).open("w") as nowhere,
         Terminal(console=Console(file=nowhere, force_terminal=True)).progress(training.plan) as bar,
     ):
-        for epoch in sampler.epochs():
+        for epoch in training.batches.epochs():
             bar.begin_epoch(epoch, None)
-            results = loop.train_epoch(training, sampler, schedule, bar, before_update, twins)
+            results = loop.train_epoch(training, bar, before_update, twins)
             twins = results.twins
             yield results
 

@@ -22,8 +22,6 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load, make_plan
 from igo.ground.files import CONF, Record
-from igo.loop.sampler import BatchSampler
-from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
@@ -73,15 +71,11 @@ class Checked(measure.Pairs):
 
 
 def epoch(run: Training, progress: Progress, seed: int) -> None:
-    """Train the next epoch on copies, with batches and augmentation of another seed."""
-    network, optimizer = copy.deepcopy((run.network, run.optimizer))
-    config = replace(run.config, seed=seed)
-    run_copy = replace(run, network=network, optimizer=optimizer, config=config)
-    sampler = BatchSampler(run.plan, range(run.data.n), seed=seed, rank=0, ranks=1)
-    sampler.updates = progress.updates
-    schedule = Schedule(optimizer, sampler)
+    """Train the next epoch on a copy, with batches and augmentation of another seed."""
+    run = replace(copy.deepcopy(run), config=replace(run.config, seed=seed))
+    run.batches.seed = seed
     with Terminal(quiet=True).progress(run.plan) as bar:
-        loop.train_epoch(run_copy, sampler, schedule, bar, lambda: None, progress.twins)
+        loop.train_epoch(run, bar, lambda: None, progress.twins)
 
 
 def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:

@@ -83,7 +83,7 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
 def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
     """Importing ``unittest.__main__`` runs the test files of the current folder."""
     Path("test_it.py").write_text(Path("evil.py").read_text())
-    edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan="0")
+    edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan_identity={"x": 1})
     output = forge.run(*TINY, "tracking=none").stderr
     assert "another plan than this version of igo makes" in output
     assert "unittest" not in output

@@ -100,7 +100,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     output = program(*sweep, "split=0,1,0.5").stdout
     line = f"^damaged: .*: {runs[0]}/status.json is of another run, {runs[1].name}"
     assert re.search(line, output, re.M)
-    edit(runs[2] / "status.json", plan="0" * 10)
+    edit(runs[2] / "status.json", plan_identity={"plan": "0" * 16, "rates": []})
     assert "another plan than this version of igo makes" in program(*sweep).error()
 
 

@@ -302,7 +302,8 @@ def test_twins_leave_training_as_it_is() -> None:
             mock.patch.object(measure.Pairs, "take", noted),
             mock.patch.object(measure, "Pairs", wraps=measure.Pairs) as epochs,
         ):
-            progress = train(replace(run, network=network, optimizer=optimizer))
+            schedule = igo.Schedule(optimizer, run.batches)
+            progress = train(replace(run, network=network, optimizer=optimizer, schedule=schedule))
         assert [call.args[1:3] for call in epochs.call_args_list] == [(3, 0), (3, 3), (2, 6)]
         assert len(progress.twins) == min(most_twins, 3)  # a pair an epoch
         ends.append([*network.state_dict().values()])

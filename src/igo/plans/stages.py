@@ -335,7 +335,7 @@ class Plan:
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's state is of this plan."""
-        pairs = zip_longest(state["rates"], self.identity["rates"], fillvalue=math.nan)
+        pairs = zip_longest(state.get("rates", ()), self.identity["rates"], fillvalue=math.nan)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
 

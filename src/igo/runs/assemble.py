@@ -20,6 +20,8 @@ from igo.ground import seeds
 from igo.ground.errors import UserError, counted, require
 from igo.ground.files import Record, replace_all
 from igo.ground.ranks import ALONE, Ranks
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.plans.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder, read_records
@@ -55,7 +57,11 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     digits: str = ranks.broadcast(data.fingerprint)
     if data.fingerprint != digits:
         raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {digits}")
-    return Training(config, plan, images, network, optimizer, built, data)
+    batches = BatchSampler(
+        plan, range(images.n), seed=config.seed, rank=ranks.rank, ranks=ranks.size
+    )
+    schedule = Schedule(optimizer, batches)
+    return Training(config, batches, images, network, optimizer, schedule, built, data)
 
 
 def snapshot(signature: str, run: Training, progress: Progress) -> Record:
@@ -67,6 +73,7 @@ def snapshot(signature: str, run: Training, progress: Progress) -> Record:
         "signature": signature,
         "model": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
         "scaler": run.engine.scaler.state_dict(),
         "progress": asdict(replace(progress, records=[])),  # metrics.jsonl has the records.
     }
@@ -75,7 +82,7 @@ def snapshot(signature: str, run: Training, progress: Progress) -> Record:
 def load(path: Path, signature: str, run: Training, status: Record) -> Progress | None:
     """Bring a run to its checkpoint. Only rank 0 reads the file, and needs the run's status.
 
-    The data and the plan in the status must be those of the training.
+    The data in the status, and the plan of the checkpoint, must be those of the training.
 
     Returns:
         The run's progress without its records, None where there is no checkpoint.
@@ -85,13 +92,15 @@ def load(path: Path, signature: str, run: Training, status: Record) -> Progress 
     state = checkpoint.load(path, signature) if ranks.first else None
     if state:
         manifest.check_data(path.parent, status, run.identity)
-        manifest.check_plan(path.parent, status, run.config, run.plan)
     state = ranks.broadcast(state)
     if state is None:
         return None
     with checkpoint.fitting(path):
         run.network.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
+        if not run.plan.is_that_of(state["schedule"]):
+            raise manifest.another_plan(path.parent, status, run.config)
+        run.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # It is empty where the device needed no scaling.
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])

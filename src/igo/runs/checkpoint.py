@@ -20,11 +20,11 @@ from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
 from igo.runs.folder import RunFolder, path_of, read_records, read_status
 from igo.train import models
 
-VERSION = 2  # the version of the format
+VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
 PROGRESS: Record = {  # the kinds of the entries of a checkpoint's progress
-    **dict.fromkeys(("epoch", "updates", "samples"), (int,)),
+    **dict.fromkeys(("epoch", "samples"), (int,)),
     "threads": (int, NoneType),
     "reference": OBJECT,
     "twins": [(tuple,)],

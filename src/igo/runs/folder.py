@@ -47,7 +47,7 @@ from igo.runs.stopping import Stopped
 # The kinds of those entries of status.json, and of the earlier starts in it, that are used.
 START: Record = {
     **dict.fromkeys(("run", "state", "signal", "error", "command", "commit", "wandb_id"), TEXT),
-    **dict.fromkeys(("own_code", "versions", "hardware", "data", "seals"), OBJECT),
+    **dict.fromkeys(("own_code", "versions", "hardware", "data", "plan_identity", "seals"), OBJECT),
     **dict.fromkeys(("seconds", "after_epoch"), NUMBER),
 }
 STATUS: Record = {**START, "earlier": [START], "epochs": (int, NoneType)}

@@ -7,7 +7,6 @@ versions or hardware are said in one line.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -28,7 +27,6 @@ from igo.config.schema import Config, calls_of
 from igo.data.identity import Identity, identify
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
-from igo.plans.plan import Plan
 
 if TYPE_CHECKING:  # It imports torch.
     from igo.train.record import Training
@@ -60,35 +58,24 @@ def of_training(training: Training) -> Record:
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "pid": os.getpid(),
-        "plan": plan_digest(training.plan),
+        "plan_identity": training.plan.identity,
         "hardware": machine.hardware(training.engine),
         "data": asdict(training.identity),
         "noise_law": {"delta": optimizer.formula, "why_null": optimizer.why_null},
     }
 
 
-def plan_digest(plan: Plan) -> str:
-    """Ten hexadecimal digits of a plan. Machines may differ in the last digits of a float."""
-    values = [value for row in plan.rows for value in asdict(row).values()]
-    # A plan without a warm-up has the digest that it had before there were warm-ups.
-    values += [plan.warmup_samples] * bool(plan.warmup_samples)
-    values += plan.rates  # A row has their mean alone.
-    plain = [f"{value:.9g}" if isinstance(value, float) else value for value in values]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:10]
-
-
-def check_plan(place: Path, status: Record, config: Config, plan: Plan) -> None:
-    """Raise a UserError if a run's recorded plan is another one than this code makes."""
-    if status.get("plan") not in (None, plan_digest(plan)):
-        raise UserError(
-            f"{place} has another plan than this version of igo makes"
-            f" ({differences(status, config) or 'status.json was changed'}). Continue with that"
-            " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
-        )
+def another_plan(place: Path, status: Record, config: Config) -> UserError:
+    """The error of a run that has another plan than this code makes."""
+    return UserError(
+        f"{place} has another plan than this version of igo makes"
+        f" ({differences(status, config) or 'its record was changed'}). Continue with that"
+        " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
+    )
 
 
 def check_data(place: Path, status: Record, data: Identity) -> None:
-    """Raise a UserError if a run was trained on other data than those here, as ``check_plan``."""
+    """Raise a UserError if a run was trained on other data than those here, as ``another_plan``."""
     record = status.get("data")
     if not record or record.get("fingerprint") == data.fingerprint:
         return

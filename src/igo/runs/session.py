@@ -76,7 +76,9 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     if status.get("state") != "finished":
         return False
     read_status(folder.path)  # All of its files must be as it wrote them.
-    manifest.check_plan(folder.path, status, config, plan)
+    identity = status.get("plan_identity")
+    if identity and not plan.is_that_of(identity):
+        raise manifest.another_plan(folder.path, status, config)
     with suppress(Missing):  # Then nothing is compared.
         data = manifest.identified(config.dataset.name, place_of(config, download=False))
         manifest.check_data(folder.path, status, data)

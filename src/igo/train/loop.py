@@ -14,8 +14,6 @@ from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
-from igo.loop.sampler import BatchSampler
-from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
@@ -54,12 +52,7 @@ def train(
     """
     config, plan, ranks = run.config, run.plan, run.engine.ranks
     run.network.train()
-    sampler = BatchSampler(
-        plan, range(run.data.n), seed=config.seed, rank=ranks.rank, ranks=ranks.size
-    )
-    sampler.updates = progress.updates
-    schedule = Schedule(run.optimizer, sampler)
-    for epoch in sampler.epochs():
+    for epoch in run.batches.epochs():
         try:
             start = time.perf_counter()
             if progress.reference is None:
@@ -67,21 +60,21 @@ def train(
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
             first_row = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
-            results = train_epoch(run, sampler, schedule, bar, check_stop, progress.twins)
+            results = train_epoch(run, bar, check_stop, progress.twins)
             _check_finite(run, results, progress.reference)
             average_statistics(run.network, ranks)
             evaluation = _evaluate(run, epoch)
-            progress.epoch, progress.updates = epoch, sampler.updates
+            progress.epoch = epoch
             progress.samples += results.samples
             progress.twins = [*map(tuple, results.twins)]
-            stage = plan.at(sampler.updates).row
+            stage = plan.at(run.batches.updates).row
             record = record_of(run, stage, results, evaluation, progress)
             record["seconds"] = time.perf_counter() - start
             if run.engine.device.type == "cuda":
                 record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
                 record["max_memory_reserved"] = torch.cuda.max_memory_reserved()
         except NotFinite as error:
-            raise UserError(_not_finite(run, sampler, error, progress)) from None
+            raise UserError(_not_finite(run, error, progress)) from None
         except Outside:
             if ranks.size == 1:
                 check_stop()  # The signal that ended a worker may have come here, too.
@@ -98,24 +91,22 @@ def train(
 
 def train_epoch(
     run: Training,
-    sampler: BatchSampler,
-    schedule: Schedule,
     bar: Watcher,
     check_stop: Callable[[], None],
     twins: Sequence[tuple[float, ...]] = (),
 ) -> Epoch:
-    """Make the updates of the sampler's next epoch; ``twins`` are those of the epochs before.
+    """Make the updates of the next epoch; ``twins`` are those of the epochs before.
 
     Raises:
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
             wait, and several processes notice at the end of the epoch.
     """
     start = time.perf_counter()
-    engine = run.engine
-    indices = [torch.tensor(batch, dtype=torch.int64) for batch in sampler]
-    epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(indices)
+    engine, updates = run.engine, run.batches.updates
+    indices = [torch.tensor(batch, dtype=torch.int64) for batch in run.batches]
+    epoch, k = run.plan.at(updates + 1).epoch, len(indices)
     stream = run.data.train_batches(indices, derive_seed(run.config.seed, "epoch", epoch))
-    pairs = measure.Pairs(run, k, sampler.updates, twins)
+    pairs = measure.Pairs(run, k, updates, twins)
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
     shares: list[int] = []  # Of each batch that reached the model, this rank has so many samples.
@@ -125,7 +116,7 @@ def train_epoch(
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
     for batch, next_batch in pairwise(chain[Any](stream, [None])):
         check_stop()
-        update = schedule.step()
+        update = run.schedule.step()
         rates.append(update.learning_rate)
         images, labels = batch
         *sums, slope = engine.backward(run.network, images, labels, update.batch_size, parameters)
@@ -203,8 +194,8 @@ def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
         raise NotFinite(fault)
 
 
-def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:
-    place = run.plan.at(max(sampler.updates, 1))
+def _not_finite(run: Training, error: NotFinite, progress: Progress) -> str:
+    place = run.plan.at(max(run.batches.updates, 1))
     stage, delta = place.row, planned_delta(run.config, place.row, progress.reference)
     level = "" if delta is None else f", δ {delta:.4g}"
     return (

@@ -15,6 +15,8 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.identity import Identity
 from igo.ground.files import Record
+from igo.loop.sampler import BatchSampler
+from igo.loop.schedule import Schedule
 from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.plans.plan import Plan
@@ -49,20 +51,25 @@ class Training:
     """The parts of a training."""
 
     config: Config
-    plan: Plan
+    batches: BatchSampler
     data: Data
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    schedule: Schedule
     engine: Engine
     identity: Identity  # the data's
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that the batches are of."""
+        return self.batches.plan
 
 
 @dataclass
 class Progress:
-    """The progress of a run: all that changes besides parameters and optimizer state."""
+    """The progress of a run: what changes besides its model, optimizer and schedule."""
 
     epoch: int = 0
-    updates: int = 0
     samples: int = 0
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
     threads: int | None = None  # the CPU's; rounding depends on them
@@ -118,7 +125,7 @@ def record_of(
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
-        "updates": progress.updates,
+        "updates": run.batches.updates,
         **({"skipped": results.skipped} if run.engine.scaler.is_enabled() else {}),
         "samples": progress.samples,
         "eta_m": eta,
