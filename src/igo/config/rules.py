@@ -26,7 +26,7 @@ from igo.ground.numbers import fault
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import PlanError
 from igo.plans.batches import CLOSE
-from igo.plans.profiles import CONSTANT, GAMMA, Declared, parameters
+from igo.plans.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
@@ -141,11 +141,13 @@ def _stages(config: Config) -> int:
             schedule.alpha_0,
             profile=schedule.profile,
             p=config.p,
-            limit=config.epochs * n // config.batch_size,
-            epochs=max(config.epochs - warmup_samples(config) // n, 1),
-            depends_on_t=schedule.profile not in CONSTANT
-            and schedule.lengths == "equal"
-            and not schedule.final_updates,
+            sizes=schedule.sizes,
+            h=None if schedule.lengths == "equal" else schedule.h,
+            final_updates=schedule.final_updates,
+            batch_size=config.batch_size,
+            warmup_samples=warmup_samples(config),
+            total=config.epochs * n,
+            per_epoch=n,
         )
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None

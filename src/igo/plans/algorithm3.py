@@ -6,7 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from igo.ground.numbers import POSITIVE, check
+from igo.plans import batches
 from igo.plans.arguments import PlanError
+from igo.plans.profiles import CONSTANT
 
 RESOLVED = 100  # A curve of t has as many stages where it would have one.
 
@@ -59,21 +61,31 @@ def stages_of(
     *,
     profile: object,
     p: Any,
-    limit: int,
-    epochs: int,
-    depends_on_t: bool,
+    sizes: object,
+    h: float | None,
+    final_updates: int,
+    batch_size: int,
+    warmup_samples: int,
+    total: int,
+    per_epoch: int,
 ) -> int:
-    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most ``limit``.
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most one for each batch.
 
-    If neither is given, each of the ``epochs`` after the warm-up is a stage. A curve that depends
-    on t would stay where it begins in a single stage, so it has RESOLVED ones there.
+    If neither is given, each epoch after the warm-up is a stage. A curve that depends on t would
+    stay where it begins in a single stage, so it has RESOLVED ones there.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
+    limit = total // batch_size
     if epsilon is None and alpha_0 is None:
-        resolved = max(min(RESOLVED, limit), 1) if depends_on_t and epochs == 1 else epochs
-        return stages or resolved
+        epochs = max(batches.count(total, per_epoch) - warmup_samples // per_epoch, 1)
+        # The stages of Algorithm 3 are its own.
+        is_algorithm3 = h is not None or final_updates
+        depends_on_t = callable(sizes) or profile not in CONSTANT
+        if epochs == 1 and depends_on_t and not is_algorithm3:
+            epochs = max(min(RESOLVED, limit), 1)
+        return stages or epochs
     if epsilon is None or alpha_0 is None:
         advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)

@@ -9,12 +9,12 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from igo.plans import arguments, batches
+from igo.plans import arguments
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.plans.curves import rates_of_updates, stages_of_curves
 from igo.plans.cuts import cut, equal_starts
-from igo.plans.profiles import CONSTANT, BatchSize, Profile, name_of
+from igo.plans.profiles import BatchSize, Profile, name_of
 from igo.plans.rows import linked, rated
 from igo.plans.stages import Plan
 
@@ -175,12 +175,13 @@ def _plan(args: Arguments) -> Plan:
         args.alpha_0,
         profile=args.profile,
         p=args.own.get("p"),
-        limit=total // args.batch_size,
-        epochs=batches.count(total, n) - args.warmup_samples // n,
-        # The stages of Algorithm 3 are its own.
-        depends_on_t=args.h is None
-        and not args.final_updates
-        and (callable(args.sizes) or args.profile not in CONSTANT),
+        sizes=args.sizes,
+        h=args.h,
+        final_updates=args.final_updates,
+        batch_size=args.batch_size,
+        warmup_samples=args.warmup_samples,
+        total=total,
+        per_epoch=n,
     )
     stages = stages_of_curves(args, equal_starts(args, count))
     cut_rows = list(cut(args, stages))
