@@ -46,7 +46,7 @@ class Form:
         parameters = [*network.parameters()]
 
         def update() -> Tensor:
-            loss, *_ = self.engine.backward(network, images, labels, len(labels), parameters)
+            loss, *_ = self.engine.backward(network, [(images, labels)], len(labels), parameters)
             self.engine.update(optimizer)
             return loss / len(labels)
 

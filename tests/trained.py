@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+from torch import Tensor
+
 from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, DatasetConfig
 from igo.ground.files import Record
+from igo.plans import batches
 from igo.runs import assemble, checkpoint
 from igo.train import loop
+from igo.train.engine import Engine
+from igo.train.on_device import Batch
 from igo.train.record import Progress, Training
 
 
@@ -25,6 +30,15 @@ class _Enough(Exception):
 
 def prepared(config: Config) -> Training:
     return assemble.prepare(config, make_plan(config))
+
+
+def in_parts(
+    engine: Engine, images: Tensor, labels: Tensor, size: int | None = None
+) -> tuple[list[Batch], int]:
+    """A rank's share of a batch as ``Engine.backward`` takes it: its parts, and all samples."""
+    size = size or len(labels)
+    count = batches.parts(size, engine.micro_batch_size, engine.ranks.size)
+    return [*zip(images.tensor_split(count), labels.tensor_split(count), strict=True)], size
 
 
 def loaded(folder: Path) -> Training:

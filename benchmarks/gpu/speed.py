@@ -123,7 +123,7 @@ def bare_update(
     parameters = [*network.parameters()]
 
     def update() -> None:
-        engine.backward(network, *batch, len(batch[1]), parameters)
+        engine.backward(network, [batch], len(batch[1]), parameters)
         engine.update(optimizer)
 
     return update

@@ -177,7 +177,7 @@ def batchnorm_rows(training: Training, seed: int) -> list[Row]:
     engine = replace(training.engine, autocast=None, micro_batch_size=data.n)
     (batch,) = data.plain_batches([torch.arange(data.n)])
     with untouched(network):
-        full = _flat(measure.training_gradient(engine, network, *batch)).double()
+        full = _flat(measure.training_gradient(engine, network, [batch], data.n)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= data.n // 2]:
         random = generator(derive_seed(seed, "lemma", b), "pieces")
@@ -185,7 +185,7 @@ def batchnorm_rows(training: Training, seed: int) -> list[Row]:
         with untouched(network):
             gradients = torch.stack(
                 [
-                    _flat(measure.training_gradient(engine, network, *batch))
+                    _flat(measure.training_gradient(engine, network, [batch], b))
                     for batch in data.plain_batches(index_batches)
                 ]
             )

@@ -117,7 +117,7 @@ class Steps:
     def _gradient(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         self.passes += 1
         network, size = self.run.network, len(batch[1])
-        sums = self.run.engine.backward(network, *batch, size, self.parameters)
+        sums = self.run.engine.backward(network, [batch], size, self.parameters)
         return [p.grad for p in self.parameters if p.grad is not None], sums
 
     def _own_noise(self, v: float) -> list[list[Tensor]]:
@@ -184,7 +184,7 @@ class Steps:
         with untouched(run.network):
             spread = Spread(self.parameters)
             for batch in run.data.train_batches(rows, derive_seed(seed, "noise", stage)):
-                spread.add(measure.training_gradient(run.engine, run.network, *batch))
+                spread.add(measure.training_gradient(run.engine, run.network, [batch], BATCH))
         c2 = spread.noise(batch_size=BATCH, n=run.data.n).variance
         k, v = self.arm.batches[stage], self.arm.variance
         eta = self.rate * self.arm.rates[stage]

@@ -46,7 +46,7 @@ def anneal(run: Training, rate: float, updates: int) -> None:
         order = torch.randperm(n, generator=generator(seed, "anneal", number))
         parts = order.split(ANNEAL_SIZE)[: min(updates_of_pass, updates - number * updates_of_pass)]
         for batch in run.data.train_batches(parts, derive_seed(seed, "anneal", number)):
-            run.engine.backward(run.network, *batch)
+            run.engine.backward(run.network, [batch], ANNEAL_SIZE)
             run.engine.update(optimizer)
 
 

@@ -21,6 +21,7 @@ from conftest import TINY, Ended, assert_equal, clean_environment, records, run_
 from forked import Death, forge
 from test_engine import gradient, samples
 from torch import nn
+from trained import in_parts
 
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
@@ -95,7 +96,7 @@ def steps_on_ranks() -> dict[str, Any]:
         run = engine_of(ranks)
         run, model = engine.distributed(run, run.prepare(network(nn.BatchNorm2d)))
         images, labels = (t[ranks.rank :: ranks.size] for t in samples(17))
-        run.backward(model.train(), images, labels, 17)
+        run.backward(model.train(), *in_parts(run, images, labels, 17))
         engine.average_statistics(model, ranks)
         results["gradient"], results["mean"] = gradient(model), next(iter(model.buffers()))
         results["names"] = list(model.state_dict())
@@ -106,7 +107,7 @@ def steps_on_ranks() -> dict[str, Any]:
         for factor in (1.0, 1e30, 1.0):
             images, labels = (t[ranks.rank :: ranks.size] for t in samples(9))
             images = images * (factor if ranks.rank == ranks.size - 1 else 1)
-            run.backward(model, images, labels, 9)
+            run.backward(model, *in_parts(run, images, labels, 9))
             run.update(optimizer)
             parameters = nn.utils.parameters_to_vector(model.parameters()).detach()
             results["fp16"].append([parameters, run.scaler.get_scale()])

@@ -27,6 +27,7 @@ from trained import prepared, train
 
 from igo.config.schema import EngineConfig
 from igo.ground.ranks import Ranks, allowed_cores
+from igo.plans import batches
 from igo.train import machine
 from igo.train.engine import Engine
 from igo.train.record import Progress
@@ -163,7 +164,7 @@ def test_a_batch_of_4096_on_eight_gpus_is_one_part_each() -> None:
         }
         with mock.patch.multiple(machine, **dict.fromkeys(names, mock.Mock()), **stubs):
             eight = machine.choose(EngineConfig(), ranks=Ranks(rank=3, size=8))
-        assert eight.count_parts(4096) == parts
+        assert batches.parts(4096, eight.micro_batch_size, 8) == parts
 
 
 def test_a_quota_counts_in_whole_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

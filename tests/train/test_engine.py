@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from conftest import assert_equal
 from forked import forge
 from torch import Tensor, nn
-from trained import dataset
+from trained import dataset, in_parts
 
 from igo.config.schema import EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
@@ -90,8 +90,8 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
     optimizer = optimizers.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
-    run.backward(network, *samples(23, device))
-    totals = run.backward(network, *samples(23, device))
+    run.backward(network, *in_parts(run, *samples(23, device)))
+    totals = run.backward(network, *in_parts(run, *samples(23, device)))
     run.update(optimizer)
     rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
     expected_totals = loss, *_ = one_by_one(reference, images, labels)
@@ -112,14 +112,14 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
     reference = exact.prepare(plain_network())
-    exact.backward(reference, *samples(64, device))
+    exact.backward(reference, *in_parts(exact, *samples(64, device)))
     run = build(device, precision, micro=40)
     network = run.prepare(plain_network())
     dtypes: list[torch.dtype] = []
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
-    totals = run.backward(network, *samples(64, device))
+    totals = run.backward(network, *in_parts(run, *samples(64, device)))
     run.evaluate(network, batches_of(40, *samples(40, device)))
     assert dtypes == [dtype] * 6
     assert {total.dtype for total in totals} == {torch.float32}
@@ -148,11 +148,11 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 
     first_parameters, scale = parameters(), run.scaler.get_scale()
     images, labels = samples(8, device)
-    run.backward(network, images * 1e30, labels)
+    run.backward(network, *in_parts(run, images * 1e30, labels))
     run.update(optimizer)
     assert run.scaler.get_scale() == scale / 2
     assert torch.equal(parameters(), first_parameters)
-    run.backward(network, images, labels)
+    run.backward(network, *in_parts(run, images, labels))
     run.update(optimizer)
     assert parameters().isfinite().all()
     assert not torch.equal(parameters(), first_parameters)
@@ -164,7 +164,7 @@ def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) 
     torch.manual_seed(0)
     network = run.prepare(models.build(ModelConfig("resnet8", width=4), FACTS)).train()
     for _ in range(5):
-        run.backward(network, *samples(32, device))
+        run.backward(network, *in_parts(run, *samples(32, device)))
     first_state = {name: value.clone() for name, value in network.state_dict().items()}
     slope = gradient(network)
     results = [run.evaluate(network, batches_of(b, *samples(21, device))) for b in (1, 4, 21)]
@@ -208,7 +208,7 @@ def compiled_on_ranks() -> dict[str, Any]:
                 run, network = distributed(replace(engine, compiles=compiles), network)
             for b in sizes:
                 images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
-                run.backward(network.train(), images, labels, b)
+                run.backward(network.train(), *in_parts(run, images, labels, b))
                 gradients.append(gradient(network))
     breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
     return {"gradients": gradients, "graphs": len(graphs), "breaks": breaks}

@@ -98,7 +98,8 @@ class Quadratic:
     scaler: torch.amp.GradScaler
     ranks: Ranks = ALONE
 
-    def backward(self, model: nn.ParameterList, noise: Tensor, samples: int, size: int) -> None:
+    def backward(self, model: nn.ParameterList, parts: list[tuple[Tensor, int]], size: int) -> None:
+        ((noise, samples),) = parts
         assert size == samples
         model[0].grad = self.scaler.scale(model[0].detach() + noise)
 
@@ -115,17 +116,22 @@ def pairs_of(
     model, points = nn.ParameterList([torch.zeros(noises.shape[1])]), []
     engine = Quadratic(torch.amp.GradScaler("cpu", enabled=has_scaler))
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)
-    updates = [SimpleNamespace(number=i, batch=i, batch_size=b) for i, b in enumerate(sizes, 1)]
+    updates = [
+        SimpleNamespace(number=i, batch=i, batches=len(sizes), batch_size=b)
+        for i, b in enumerate(sizes, 1)
+    ]
     plan = SimpleNamespace(at=lambda number: updates[number - 1])
     run: Any = SimpleNamespace(network=model, optimizer=optimizer, engine=engine, plan=plan)
+    run.batches = SimpleNamespace(parts_of=lambda _: 1)
     pairs = measure.Pairs(run, len(sizes), **epoch)
     batches = [*zip(noises, sizes, strict=True)]
     slopes = 1 / torch.tensor(sizes) if slopes is None else slopes
     for i, (update, batch) in enumerate(zip(updates, batches, strict=True)):
         points.append(model[0].detach().clone())
-        engine.backward(model, *batch, update.batch_size)
+        engine.backward(model, [batch], update.batch_size)
         slope = slopes[i] * engine.scaler.scale(torch.ones(())) ** 2
-        pairs.take(cast(Any, update), cast(Any, [*batches, None][i + 1]), slope)
+        stream: Any = SimpleNamespace(ahead=lambda _, i=i: [batches[i + 1]])
+        pairs.take(cast(Any, update), slope, stream)
         if has_scaler:
             model[0].grad /= engine.scaler.get_scale()
         if model[0].grad.isfinite().all():

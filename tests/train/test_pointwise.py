@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT, python
 from torch import nn
-from trained import dataset
+from trained import dataset, in_parts
 
 from igo.config.schema import EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
@@ -74,7 +74,7 @@ def train_narrow_models(steps: int) -> None:
         optimizer = optimizers.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
-            loss, *_ = run.backward(prepared, images, torch.randint(10, (2,)))
+            loss, *_ = run.backward(prepared, *in_parts(run, images, torch.randint(10, (2,))))
             run.update(optimizer)
             assert loss.isfinite(), f"{network} in {precision}"
     print("trained")

@@ -158,6 +158,10 @@ class Counter:
         self._parts_made = 0 if update.is_last_part else update.part
         return update
 
+    def parts_of(self, batch_size: int) -> int:
+        """How many parts a batch of so many samples over all ranks has."""
+        return batches.parts(batch_size, self._micro, self.ranks)
+
     def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
         """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
         rank, ranks = self._of_ranks

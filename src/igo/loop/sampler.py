@@ -87,7 +87,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
         return sum(
-            count * batches.parts(size, self._micro, self.ranks)
+            count * self.parts_of(size)
             for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch)
             for size, count in batches.counts(row.samples, row.batches).items()
         )

@@ -58,7 +58,12 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     if data.fingerprint != digits:
         raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {digits}")
     batches = BatchSampler(
-        plan, range(images.n), seed=config.seed, rank=ranks.rank, ranks=ranks.size
+        plan,
+        range(images.n),
+        seed=config.seed,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        micro_batch_size=built.micro_batch_size,
     )
     schedule = Schedule(optimizer, batches)
     return Training(config, batches, images, network, optimizer, schedule, built, data)

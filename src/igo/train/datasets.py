@@ -36,7 +36,7 @@ class Data(Protocol):
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
-        b may be 0, in a rank's share of a small batch. Images on disk are an OnHost: slice them.
+        b may be 0, in a rank's share of a small batch.
         """
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:

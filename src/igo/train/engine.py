@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import torch
@@ -17,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from igo.ground.ranks import ALONE, Ranks
 from igo.plans import batches
 from igo.train import models
-from igo.train.on_device import Batches
+from igo.train.on_device import Batch, Batches
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,8 @@ class Engine:
     def backward(
         self,
         network: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        size: int | None = None,
+        parts: Iterable[Batch],
+        size: int,
         parameters: Iterable[nn.Parameter] | None = None,
     ) -> tuple[Tensor, ...]:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
@@ -63,9 +64,8 @@ class Engine:
 
         Args:
             network: the model.
-            images: this rank's share of the batch, at least one.
-            labels: of these images.
-            size: samples of the whole batch; None with one rank.
+            parts: of this rank's share of the batch, at least one.
+            size: samples of the whole batch.
             parameters: a list of the model's, for a loop: to find them takes as long as a layer.
 
         Returns:
@@ -77,14 +77,11 @@ class Engine:
             # They are not set to zeros: what the loss does not reach is then left alone, also by
             # momentum and decay.
             parameter.grad = None
-        size = size or len(labels)
-        count = self.count_parts(size)
         totals: tuple[Tensor, ...] = ()
         parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
-        for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
-            is_last = number == count
-            with nullcontext() if parallel is None or is_last else parallel.no_sync():
-                loss, correct, logits = self._forward(network, part, answers)
+        for part, next_part in pairwise(chain[Any](parts, [None])):
+            with nullcontext() if parallel is None or not next_part else parallel.no_sync():
+                loss, correct, logits = self._forward(network, *part)
                 logits.retain_grad()
                 loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
             slope = cast(Tensor, logits.grad).flatten()
@@ -100,20 +97,13 @@ class Engine:
         self.scaler.step(optimizer)
         self.scaler.update()
 
-    def count_parts(self, size: int) -> int:
-        """The number of parts of a batch of ``size`` samples over all ranks."""
-        return batches.parts(size, self.micro_batch_size, self.ranks.size)
-
-    def parts(self, images: Tensor, labels: Tensor, count: int) -> Batches:
-        """Split a rank's share of a batch into nearly equal parts."""
-        for index in range(count):
-            start, end = batches.bounds(len(labels), count, index)
-            yield images[start:end], labels[start:end]
-
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
         """The fewest samples that BatchNorm sees at once in batches of these sizes."""
         shares = self.ranks.size if self.device.type == "cpu" else 1
-        return min(size // shares // self.count_parts(size) for size in batch_sizes)
+        parts = partial(
+            batches.parts, micro_batch_size=self.micro_batch_size, ranks=self.ranks.size
+        )
+        return min(size // shares // parts(size) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:
@@ -123,8 +113,8 @@ class Engine:
         totals, samples = torch.zeros(2, device=self.device), 0
         for images, labels in stream:
             count = batches.count(len(labels), self.micro_batch_size)
-            for part, answers in self.parts(images, labels, count):
-                totals += torch.stack(self._forward(network, part, answers)[:2])
+            for part in zip(images.tensor_split(count), labels.tensor_split(count), strict=True):
+                totals += torch.stack(self._forward(network, *part)[:2])
             samples += len(labels)
         network.train()
         samples = int(self.ranks.sum_(torch.tensor(samples)))

@@ -2,9 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import chain, pairwise
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,9 +12,11 @@ from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
+from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
+from igo.train.on_device import Batch
 from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 # The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
@@ -103,34 +103,34 @@ def train_epoch(
     """
     start = time.perf_counter()
     engine, updates = run.engine, run.batches.updates
-    indices = [torch.tensor(batch, dtype=torch.int64) for batch in run.batches]
-    epoch, k = run.plan.at(updates + 1).epoch, len(indices)
-    stream = run.data.train_batches(indices, derive_seed(run.config.seed, "epoch", epoch))
+    indices = [torch.tensor(part, dtype=torch.int64) for part in run.batches]
+    epoch = run.plan.at(updates + 1).epoch
+    k = run.plan.batches_of_epoch(epoch)
+    seed = derive_seed(run.config.seed, "epoch", epoch)
+    stream = measure.Stream(run.data.train_batches(indices, seed))
     pairs = measure.Pairs(run, k, updates, twins)
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
-    shares: list[int] = []  # Of each batch that reached the model, this rank has so many samples.
     rates: list[float] = []
     reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
-    for batch, next_batch in pairwise(chain[Any](stream, [None])):
+    for number in range(updates + 1, updates + k + 1):
         check_stop()
-        update = run.schedule.step()
+        size = run.plan.at(number).batch_size
+        *sums, slope = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
+        update = run.schedule.update
         rates.append(update.learning_rate)
-        images, labels = batch
-        *sums, slope = engine.backward(run.network, images, labels, update.batch_size, parameters)
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
             break  # _means will raise.
-        pairs.take(update, next_batch, slope)
+        pairs.take(update, slope, stream)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(unit))
-        shares.append(len(labels))
         bar.advance(update.batch_size)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
-    samples = int(engine.ranks.sum_(torch.tensor(shares)).sum())
+    samples = int(engine.ranks.sum_(torch.tensor(stream.samples)))
     loss, accuracy = _means(losses, samples, engine.ranks)
     noise, newest_twins = pairs.noise()
     # The mean of equal rates would be rounded.
@@ -146,6 +146,14 @@ def train_epoch(
         noise=noise,
         twins=newest_twins,
     )
+
+
+def _parts(schedule: Schedule, stream: Iterator[Batch]) -> Iterator[Batch]:
+    """Count each part of the next update, and yield it."""
+    is_last = False
+    while not is_last:
+        is_last = schedule.step().is_last_part
+        yield next(stream)
 
 
 def _means(losses: list[Tensor], samples: int, ranks: Ranks) -> tuple[float, float]:

@@ -5,8 +5,10 @@ dropout, on samples that the parameters have not met in this epoch. Two in a row
 noise and by an update, so their difference measures C² (docs/noise.md).
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -49,13 +51,36 @@ def at_start(run: Training) -> Noise:
     batch_size, seed = size_at_start(config), derive_seed(config.seed, "noise", 1)
     order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
     pieces = order[: config.noise.batches * batch_size].split(batch_size)
-    shares = [piece[ranks.rank :: ranks.size] for piece in pieces]
+    count = run.batches.parts_of(batch_size)
+    shares = [p for piece in pieces for p in piece[ranks.rank :: ranks.size].tensor_split(count)]
     stream = run.data.train_batches(shares, derive_seed(seed, "augmentation"))
     with untouched(run.network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
         spread = Spread(run.network.parameters())
-        for batch in stream:
-            spread.add(training_gradient(engine, run.network, *batch, batch_size))
+        for _ in pieces:
+            parts = islice(stream, count)
+            spread.add(training_gradient(engine, run.network, parts, batch_size))
     return spread.noise(batch_size=batch_size, n=run.data.n, sampling="disjoint")
+
+
+class Stream(Iterator[Batch]):
+    """The parts of an epoch's batches, of which a twin sees those of the next batch ahead.
+
+    ``samples`` are those of the parts that were taken.
+    """
+
+    def __init__(self, parts: Iterator[Batch]) -> None:
+        self._parts, self._ahead = parts, deque[Batch]()
+        self.samples = 0
+
+    def __next__(self) -> Batch:
+        images, labels = self._ahead.popleft() if self._ahead else next(self._parts)
+        self.samples += len(labels)
+        return images, labels
+
+    def ahead(self, count: int) -> list[Batch]:
+        """The next so many parts, which are still to come."""
+        self._ahead.extend(islice(self._parts, count - len(self._ahead)))
+        return [*self._ahead]
 
 
 class Pairs:
@@ -117,11 +142,11 @@ class Pairs:
         self._pairs: list[Tensor] = []
         self._twins: dict[int, Tensor] = {}
 
-    def take(self, update: Update, next_batch: Batch | None, slope: Tensor) -> None:
+    def take(self, update: Update, slope: Tensor, stream: Stream) -> None:
         """Take in the gradient of an update of the epoch, before the optimizer makes it.
 
-        ``next_batch`` is this rank's share of it, None after the epoch's last. ``slope`` is the
-        squared norm of the gradient by the outputs, as ``Engine.backward`` has it.
+        ``slope`` is the squared norm of the gradient by the outputs, as ``Engine.backward`` has it.
+        ``stream`` has what comes next: a twin holds all parts of the next batch.
         """
         place = len(self._pairs)
         self._sizes.append(update.batch_size)
@@ -135,10 +160,11 @@ class Pairs:
             self._first = []
         elif place < len(self._numbers) and update.batch == 2 * self._numbers[place] + 1:
             self._first = self._gradient()
-            if place in self._twinned and next_batch is not None:
+            if place in self._twinned and update.batch < update.batches:
                 run, size = self._run, self._run.plan.at(update.number + 1).batch_size
+                parts = stream.ahead(run.batches.parts_of(size))
                 with untouched(run.network):  # Dropout is then that of the next update.
-                    run.engine.backward(run.network, *next_batch, size)
+                    run.engine.backward(run.network, parts, size)
                     self._twins[place] = _norms(self._gradient(), self._first)
 
     def _gradient(self) -> list[Tensor]:
@@ -255,7 +281,7 @@ def _error(values: Rows) -> tuple[float, int]:
 
 
 def training_gradient(
-    engine: Engine, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
+    engine: Engine, network: nn.Module, parts: Iterable[Batch], size: int
 ) -> list[Tensor | None]:
     """The gradient of a batch's mean loss as in training, by parameter; see ``Engine.backward``.
 
@@ -264,5 +290,5 @@ def training_gradient(
     if engine.scaler.is_enabled():
         no_scaler = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=no_scaler)
-    engine.backward(network, images, labels, size)
+    engine.backward(network, parts, size)
     return [parameter.grad for parameter in network.parameters()]

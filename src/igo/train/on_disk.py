@@ -3,9 +3,8 @@
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,22 +115,6 @@ def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
     )
 
 
-class OnHost:
-    """A batch on the host: a slice of it is made on the device, so that a large one is in parts.
-
-    ``make`` makes images (b', C, H, W) float32 on the device from some pixels and their slice.
-    """
-
-    def __init__(self, pixels: Tensor, make: Callable[[Tensor, slice], Tensor]) -> None:
-        self._pixels, self._make = pixels, make
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    def __getitem__(self, part: slice) -> Tensor:
-        return self._make(self._pixels[part], part)
-
-
 class DiskData:
     """Images of dataset=folder or dataset=imagenet that do not fit in memory; see Data.
 
@@ -181,15 +164,11 @@ class DiskData:
         batches = self._random.read(kept_indices, derive_seed(seed, "crop"))
         for index, pixels in zip(index_batches, batches, strict=True):
             batch_moves = moves.of(index.to(self._device, non_blocking=True))
-            images = cast(Tensor, OnHost(pixels, partial(self._made, batch_moves)))
+            indices = torch.arange(len(pixels), device=self._device)
+            on_device = pixels.to(self._device, non_blocking=True)
+            images = self._normalise(augment.gather(on_device, indices, batch_moves))
             labels = self._labels[self._keep[index]]
             yield images, labels.to(self._device, non_blocking=True)
-
-    def _made(self, moves: augment.Moves, pixels: Tensor, part: slice) -> Tensor:
-        """Moved and normalised images (b', C, H, W) of a part of a batch."""
-        indices = torch.arange(len(pixels), device=self._device)
-        pixels = pixels.to(self._device, non_blocking=True)
-        return self._normalise(augment.gather(pixels, indices, moves.of(part)))
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
         """See Data. Images are transformed like test images."""
