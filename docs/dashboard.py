@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from igo.ground.files import LAUNCH
+from igo.report.draw import plain_log
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -51,9 +52,9 @@ def settings() -> Settings:
 
 
 def draw(axes: Axes, runs: Settings, x: str, names: list[str]) -> None:
-    """The mean of each setting, and the standard deviation of its runs."""
+    """The mean of each setting, and the standard deviation of its runs; a second name is dashed."""
     for colour, (setting, of_seeds) in zip(plt.cm.tab10.colors, runs.items(), strict=False):
-        for name in names:
+        for name, dashes in zip(names, ("-", "--"), strict=False):
             rows = [[row.get(name) for row in run] for run in of_seeds]
             values = np.array(rows, dtype=float)
             there = np.isfinite(values).all(axis=0)
@@ -61,7 +62,7 @@ def draw(axes: Axes, runs: Settings, x: str, names: list[str]) -> None:
                 continue
             places = np.array([row[x] for row in of_seeds[0]])[there]
             mean, sd = values[:, there].mean(axis=0), values[:, there].std(axis=0, ddof=1)
-            axes.plot(places, mean, color=colour, lw=1.3, label=setting)
+            axes.plot(places, mean, color=colour, lw=1.3, ls=dashes, label=setting)
             axes.fill_between(places, mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
 
 
@@ -91,6 +92,7 @@ def main() -> None:
             axes.locator_params(axis="x", nbins=5)
             if is_log:
                 axes.set_yscale("log")
+                plain_log(axes.yaxis)
     handles, labels = parts[0].axes[0].get_legend_handles_labels()
     grid[-1].legend(handles, labels, loc="center", frameon=False, title="one line a setting")
     figure.savefig(HERE / "dashboard.png", dpi=160, metadata={"Software": None})

@@ -32,11 +32,16 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Training accuracy by epoch", "epoch", ["train/accuracy"], False),
     ],
     "Noise": [
-        ("δ_m, planned with C² before training", "epoch", ["delta_m"], True),
-        ("δ of the gradients that train", "epoch", ["delta_measured"], True),
+        (
+            "δ_m planned, and δ measured",
+            "epoch",
+            ["delta_m", "delta_measured"],
+            True,
+        ),
         ("Gradient variance C²", "epoch", ["gradient_variance"], True),
         ("Learning rate η_m", "epoch", ["eta_m"], True),
         ("Batch size b_m", "epoch", ["b_m"], True),
+        ("‖∇f‖, upper bound and value", "epoch", ["gradient_norm_high", "gradient_norm"], True),
         ("Noise scale C²/‖∇f‖², lower bound", "epoch", ["noise_scale", "noise_scale_low"], True),
     ],
     "Speed": [

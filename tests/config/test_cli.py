@@ -83,6 +83,7 @@ BAD = {
     "--config-dir=": r"no flag --config-dir=; settings",
     "model={x:1}": r"model is a group of settings: type model=OPTION or model\.SETTING=VALUE",
     "hydra/launcher=slurm": r"hydra/launcher=slurm .*add -m",
+    "data_dir=~/x": r"data_dir=~/x .*type \$HOME",
     "hydra.run.dir=x": r"hydra.run.dir=x .*in runs_dir",
     "dataset._target_=a.b": r"no dataset._target_: .*dataset=folder or dataset=arrays",
     "-p 0.1": r"-p is a flag of --cfg; the exponent is written p=0.1",

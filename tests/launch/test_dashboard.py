@@ -58,6 +58,7 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
             names = {*panel_config["metrics"], panel_config["xAxis"]}
             # A short run has no noise scale, and one without a GPU no memory of it.
             names_of_others = {"noise_scale", "noise_scale_low", "max_memory_reserved"}
+            names_of_others |= {"gradient_norm", "gradient_norm_high"}
             assert names <= row.keys() | names_of_others
             panel_names |= names
             continue
@@ -87,7 +88,10 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
     assert grouped == {"config:setting_name.value"} <= logged
     name = config["setting_name"]["value"]
-    assert name.startswith("graduated, p = 0.5, split ½, 1 epoch, η₁ 0.1, b₁ 32 (")
+    assert name.isascii()
+    assert name.startswith("graduated, p = 0.5, split 0.5, 1 epoch, eta_1 0.1, b_1 32, digits, ")
+    assert ", 96 images, " in name
+    assert ", sgd (" in name
 
 
 def test_without_a_key_it_says_how_to_log_in() -> None:

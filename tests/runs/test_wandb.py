@@ -191,7 +191,7 @@ def test_with_a_key_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Pat
     expected = records()
     assert_rows([row for row in run.rows if "epoch" in row], expected)
     assert (len(expected), run.exit_code, run.settings["jobType"]) == (6, 0, "train")
-    assert run.settings["groupName"] == "digits, resnet8, graduated, p = 0.5, split ½"
+    assert run.settings["groupName"] == "digits, resnet8, 6 epochs, graduated, p = 0.5, split 0.5"
     assert "system" in json.dumps(run.events), "W&B measures the machine"
     assert_key_is_nowhere(tmp_path)
 

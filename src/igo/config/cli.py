@@ -39,7 +39,7 @@ HABITS = {  # What other programs call settings and, in the last lines, options.
     "learning_rate": "lr",
     "batch_size": "bs train_batch_size per_device_train_batch_size",
     "max_batch_size": "b_max max_bs",
-    "epochs": "max_epochs num_train_epochs total_steps max_steps num_steps iters T_max",
+    "epochs": "max_epochs num_train_epochs total_steps max_steps num_steps steps max_iters T_max",
     "seed": "random_seed manual_seed",
     "data_dir": "data_root data_path",
     "runs_dir": "output_dir out_dir save_dir log_dir logdir",
@@ -216,6 +216,7 @@ def _flags_last(words: Sequence[str]) -> list[str]:
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
         advice = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, advice)
+        require(not value.startswith("~"), name, value, "type $HOME in place of ~")
         is_value = previous_word in VALUED and "=" not in word
         (flags if word.startswith("-") or is_value else settings).append(word)
     return settings + flags
@@ -270,6 +271,8 @@ def _explained(error: Exception, config: Path) -> UserError:
             f"{match[1]} is chosen already: leave the + out; a file's defaults have"
             f" override /{match[1]}: OPTION"
         )
+    elif match := re.search(r"Ambiguous value for argument '([^'=]+)", text):
+        message = f"{match[1]} has several values, and each is a run: add -m"
     elif isinstance(error, OmegaConfBaseException):
         return explain(error)
     else:

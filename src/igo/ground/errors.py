@@ -90,8 +90,9 @@ warn_once = cache(warn)  # A process says the same once.
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` with the one of the names closest to ``name``; empty if none is."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    spellings = {other.lower(): other for other in names}
+    matches = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
+    return f" Did you mean '{spellings[matches[0]]}'?" if matches else ""
 
 
 def install(extras: str) -> str:

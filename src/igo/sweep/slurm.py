@@ -131,7 +131,8 @@ def _submit_array(sweep: Sweep, settings: Mapping[str, Any], array: Sequence[Wor
         with redirect_stderr(io.StringIO()):  # The error has the same text.
             return [job.job_id for job in executor.submit_array(array)]
     except (AssertionError, TypeError, ValueError, FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"hydra.launcher: submitit says: {first_line(error)}") from None
+        cure = "; engine=cpu asks for no GPU" if "(gres)" in str(error) and on_gpu else ""
+        raise UserError(f"hydra.launcher: submitit says: {first_line(error)}{cure}") from None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
-from igo.ground.errors import UserError, first_line, require
+from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import Record, read_bytes
 from igo.runs.find import typed
 from igo.runs.folder import RunFolder, read_plan, setting_of
@@ -29,6 +29,18 @@ from igo.runs.loggers import Logger, Say
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters that W&B takes
+# Runs of all tasks may be in one project, so a line of the dashboard is named by these.
+NAMED = (
+    *(*ALWAYS, "dataset.name", "dataset.samples", "model.name", "model.width"),
+    *("optimizer.name", "optimizer.momentum", "optimizer.weight_decay"),
+)
+LETTERS = str.maketrans(
+    {  # A filter of W&B is typed on a keyboard.
+        **{"η": "eta", "β": "beta", "γ": "gamma", "δ": "delta", "φ": "phi", "κ": "kappa"},
+        **{"λ": "lambda", "ε": "epsilon", "α": "alpha", "σ": "sigma", "₀": "_0", "₁": "_1"},
+        **{"¼": "0.25", "½": "0.5", "¾": "0.75"},
+    }
+)
 CURE = "; `igo sync` sends the rows later"  # said where W&B fails
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
@@ -150,7 +162,9 @@ class WandB(Logger):
         values, schedule = asdict(config), schedule_name(config)
         title = f"{schedule}, seed {config.seed}, {name}"
         row, setting = dict(leaves(values)), setting_of(config)
-        task = f"{data_set(row)}, {values['model']['name']}, {schedule}"
+        epochs = counted(config.epochs, "epoch")
+        task = typeable(f"{data_set(row)}, {config.model.name}, {epochs}, {schedule}")
+        setting_words = [schedule, *words(row, NAMED), config.optimizer.name]
         values["schedule"]["name"] = schedule
         gamma = config.schedule.gamma
         if gamma is not None and not config.control:  # It stands for κ/√λ.
@@ -185,13 +199,13 @@ class WandB(Logger):
                 entity=tracking.entity,
                 job_type="train",
                 group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task[:LONGEST_NAME],
-                tags=[*filter(None, tags), schedule.partition(",")[0][:LONGEST_TAG]],
-                name=(tracking.name or title)[:LONGEST_NAME],
+                tags=[*filter(None, tags), typeable(schedule.partition(",")[0])[:LONGEST_TAG]],
+                name=(tracking.name or typeable(title))[:LONGEST_NAME],
                 id=status["wandb_id"],
                 config={
                     **values,
                     "setting": setting,
-                    "setting_name": f"{schedule}, {', '.join(words(row, ALWAYS))} ({setting[:4]})",
+                    "setting_name": typeable(f"{', '.join(setting_words)} ({setting[:4]})"),
                     "plan": {key: [row[key] for row in plan] for key in plan[0]},
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
@@ -253,6 +267,11 @@ def _or_teardown() -> Iterator[None]:
 
         wandb.teardown()
         raise
+
+
+def typeable(text: str) -> str:
+    """A text in letters of ASCII, but for what the user wrote."""
+    return text.translate(LETTERS)
 
 
 def destination(tracking: TrackingConfig) -> list[str]:
