@@ -23,6 +23,7 @@ APPLIED = {
     "delta_measured": "δ measured",
     "eta_m": "learning rate ηₘ",
     "b_m": "batch size bₘ",
+    "gradient_norm": "‖∇f‖, where it was resolved",
 }
 NOISE = {
     "delta_planned": "δ planned, C² before training",
