@@ -68,7 +68,7 @@ def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
 # One word of each kind of mistake, and what the message must name. test_habits.py has more words.
 BAD = {
     "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*polynomial",
-    "p=0.1,0.5": r"p=0.1,0.5' .*add --multirun",
+    "p=0.1,0.5": r"p has several values, and each is a run: add -m",
     f"learning_rate={'9' * 309}": r"a number has 308 digits at most",
     "epochs=abc": r"epochs=abc .*it must be a whole number",
     "p=0.5 p": r"NAME=VALUE",

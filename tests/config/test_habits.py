@@ -43,7 +43,6 @@ OPTIONS = {
     "schedule=cosine_annealing": "Did you mean 'cosine'",
     "schedule=poly": "Did you mean 'polynomial'",
     "dataset=CIFAR100": "Did you mean 'cifar100'",
-    "p=0.1,0.5": "p has several values, and each is a run: add -m",
     "dataset=mnist": "Did you mean 'fashion_mnist'",
     "model=resnet50": "model=timm model.name=resnet50",
     "dataset.augment=true": "type dataset.augment.crop=VALUE or dataset.augment.flip=VALUE or",
