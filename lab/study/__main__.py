@@ -20,7 +20,7 @@ from lab.study import (
     cause,
     cause_page,
     cifar100,
-    few_updates,
+    few_updates_page,
     fewer_updates,
     fewer_updates_page,
     images,
@@ -38,9 +38,10 @@ PAGES = {
     "fewer_updates": fewer_updates_page,
     "cause": cause_page,
     "one_pass": one_pass_page,
+    "few_updates": few_updates_page,
     "smoothing": smoothing_page,
 }
-MORE_STUDIES = (few_updates.STUDY, cifar100.FEW_STUDY, afterwards.STUDY, cause.LONG_STUDY)
+MORE_STUDIES = (cifar100.FEW_STUDY, afterwards.STUDY, cause.LONG_STUDY)
 STUDIES: dict[str, Study] = {
     study.name: study for study in (*(page.STUDY for page in PAGES.values()), *MORE_STUDIES)
 }

@@ -54,7 +54,8 @@ def losses(records: Sequence[Record]) -> Array:
 
 def frontiers(arms: Arms) -> list[PchipInterpolator]:
     """Of each seed the loss of constant batches, by log2 of the updates."""
-    constants = [arms["constant", b] for b in sorted(FRONTIER, reverse=True)]
+    sizes = sorted((b for family, b in arms if family == "constant"), reverse=True)
+    constants = [arms["constant", b] for b in sizes]
     updates = np.log2([records[0]["updates"] for records in constants])
     of_seeds = zip(*map(losses, constants), strict=True)
     return [PchipInterpolator(updates, of_seed) for of_seed in of_seeds]

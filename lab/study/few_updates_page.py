@@ -1,0 +1,160 @@
+"""What results/few_updates.md shows: the claims, the arms and in what they differ, the tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from igo.ground.statistics import LEVEL
+from igo.report.comparison import Pair, p_value
+from lab.figures import COLOURS, GREY, drawn
+from lab.study import few_updates, judged, one_pass_page, table
+from lab.study.design import Record, Runs
+from lab.study.few_updates import CONSTANT, OWN, RAMPS, SWAPPED, Arm, B
+from lab.study.judged import Claim
+from lab.study.one_pass_page import DIGITS, Arms, losses, saved
+
+STUDY, MARGIN = few_updates.STUDY, 0.02
+FIGURE = "![Loss by updates; the differences](few_updates.png)\n"
+
+
+def named(arm: Arm) -> str:
+    """What the page calls an arm."""
+    family, b = arm
+    if family in (CONSTANT, SWAPPED):
+        return f"b = {b}" if family == CONSTANT else SWAPPED
+    own = OWN if OWN in family else ""
+    return f"{own}b ∝ {family.removeprefix(OWN)}, as b = {b}"
+
+
+def difference(arms: Arms, name: str, arm: Arm, rival: Arm) -> Claim:
+    """The loss of an arm less that of another, seed by seed."""
+    return Claim(name, {"difference": losses(arms[arm]) - losses(arms[rival])})
+
+
+def claims(arms: Arms) -> list[Claim]:
+    """D and E of each ramp."""
+    found = []
+    for family, b in RAMPS:
+        name, ramp = named((family, b)), (family, b)
+        found.append(difference(arms, f"{name}: D", ramp, (CONSTANT, b)))
+        found.append(difference(arms, f"{name}: E", ramp, (OWN + family, b)))
+    return found
+
+
+def verdict(beside: Pair, own: Pair, by_more: Pair) -> str:
+    """What the protocol calls a ramp, by the tests of D, of E, and of D + MARGIN."""
+    if beside.n < len(STUDY.seeds):
+        return "not judged: too few seeds"
+    lower, own_lower = beside.verdict == "lower", own.verdict == "lower"
+    if lower and own_lower:
+        return "wins by more than 0.02" if by_more.verdict == "lower" else "wins"
+    if lower and _equal(own):
+        return "was the curve of η"
+    if not lower and _equal(beside):
+        return "level"
+    return "loses" if beside.verdict == "higher" else "undecided"
+
+
+def _equal(test: Pair) -> bool:
+    return test.p_equal_holm is not None and test.p_equal_holm <= LEVEL
+
+
+def tests(arms: Arms) -> tuple[list[Pair], list[Pair]]:
+    """The tests of all claims: of 0 and of equality, and those of −MARGIN."""
+    found = claims(arms)
+    shifted = [Claim(one.name, {"difference": one.judged + MARGIN}) for one in found]
+    return judged.tested(found, MARGIN), judged.tested(shifted, None)
+
+
+def summary(runs: Runs) -> str | None:
+    """The claims, the arms, and the updates that a constant needs; None without two whole seeds."""
+    arms = STUDY.arms(runs)
+    if not arms or len(arms[CONSTANT, B]) < 2:
+        return None
+    found, (of_zero, of_margin) = claims(arms), tests(arms)
+    lines = []
+    for number, ramp in enumerate(RAMPS):
+        here = slice(2 * number, 2 * number + 2)
+        beside, own = of_zero[here]
+        cells = [table.mean_with_interval(one.judged, DIGITS) for one in found[here]]
+        ps = [f"{p_value(test.p_holm)}, {p_value(test.p_equal_holm)}" for test in of_zero[here]]
+        more = of_margin[here][0]
+        lines.append([named(ramp), *cells, *ps, p_value(more.p_holm), verdict(beside, own, more)])
+    estimate = difference(arms, SWAPPED, (SWAPPED, B), (CONSTANT, B)).judged
+    lines.append([SWAPPED, table.mean_with_interval(estimate, DIGITS), *[""] * 4, "estimate"])
+    head = [f"ramp, {of_zero[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]
+    head += ["p of E", "p of D + 0.02", "verdict"]
+    return "\n".join([table.markdown(head, lines), FIGURE, _table_of_arms(arms)])
+
+
+def _table_of_arms(arms: Arms) -> str:
+    lines = []
+    for line in arm_lines(arms):
+        sizes = [str(size) for size in dict.fromkeys((line["b_1"], line["b_end"]))]
+        share = [100 * line[f"saved{end}"] for end in ("", "_low", "_high") if "saved" in line]
+        cells = [line["arm"], " → ".join(sizes), f"{line['updates']:,}", f"{line['sum_eta']:.2f}"]
+        cells += [f"{line['largest_eta']:.2g}", f"{1000 * line['eta_over_sqrt_b']:.2f}"]
+        cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
+        saved_updates = table.with_interval(*share, digits=0) if share else ""
+        lines.append([*cells, saved_updates, f"{line['seconds']:.2f}"])
+    head = ["arm", "b", "updates", "Σ η", "largest η", "1000 η/√b", "β₂", "loss"]
+    return table.markdown([*head, "updates saved, %", "CPU time"], lines)
+
+
+def arm_lines(arms: Arms) -> list[Record]:
+    """In what the arms differ, their loss, and what a constant needs for it."""
+    lines = []
+    seconds = np.mean([record["cpu_seconds"] for record in arms[CONSTANT, B]])
+    for arm, records in arms.items():
+        first, job = records[0], records[0]["job"]
+        spans = [span for record in records for span in record["spans"]]
+        line: Record = {
+            "arm": named(arm),
+            "b_1": first["smallest"],
+            "b_end": first["largest"],
+            "rise": job["rise"],
+            "fall": job["fall"],
+            "beta2": 1 - job["forgetting"],
+            **{name: first[name] for name in ("updates", "samples", "sum_eta", "largest_eta")},
+            "eta_over_sqrt_b": first["eta_over_sqrt_b"],
+            "C2/b": sum(span["variances"] for span in spans) / sum(span["pairs"] for span in spans),
+            "loss": losses(records).mean(),
+            "seconds": np.mean([record["cpu_seconds"] for record in records]) / seconds,
+        }
+        if arm in RAMPS:
+            line |= Claim("", {"saved": saved(arms, arm)}).columns
+        lines.append(line)
+    return lines
+
+
+def all_arms(runs: Runs) -> str:
+    """The arms as CSV."""
+    return pl.DataFrame(arm_lines(STUDY.arms(runs))).write_csv(float_precision=5)
+
+
+def draw(runs: Runs, file: Path) -> None:
+    """Mean loss by updates; and D and E."""
+    arms = STUDY.arms(runs)
+    with drawn(file, 3.2, 3.2) as (curve, forest):
+        constants = sorted(b for family, b in arms if family == CONSTANT)
+        points = [_point(arms[CONSTANT, b]) for b in constants]
+        curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=4, label="constant b")
+        for (family, b), colour in zip(RAMPS, COLOURS, strict=False):
+            label = named((family, b))
+            curve.plot(*_point(arms[family, b]), "D", color=colour, ms=5, label=label)
+            curve.plot(*_point(arms[OWN + family, b]), "x", color=colour, ms=6)
+        curve.set(xlabel="updates (×: the ramp's η, b constant)", ylabel="test loss, nats a byte")
+        curve.legend()
+        judged.forest(forest, claims(arms))
+        forest.set_xlabel(f"nats a byte, 95 %, {len(arms[CONSTANT, B])} seeds")
+
+
+def _point(records: Sequence[Record]) -> tuple[float, float]:
+    return records[0]["updates"], float(losses(records).mean())
+
+
+TABLES = {"few_updates_tuning.csv": one_pass_page.tuning, "few_updates_arms.csv": all_arms}
