@@ -72,7 +72,7 @@ OF: dict[str, dict[str, Damage]] = {
         "huge": replaced("batch_size: 32", f"batch_size: {HUGE}"),
         "fact": replaced("classes: 10", "classes: null"),
         "unknown": replaced("schedule:\n", "schedule:\n  warm: [1, 2]\n"),
-        "mode": replaced("mode: offline", "mode: offZine"),
+        "mode": replaced("mode: auto", "mode: auZo"),
     },
     "plan.csv": {**ANY, "huge": replaced("32.0", HUGE), "text": replaced("32.0", "x")},
     "metrics.jsonl": {
