@@ -77,7 +77,8 @@ def main() -> None:
     elif command == "--version":
         print(f"igo {import_module('igo').__version__}")
     elif command not in COMMANDS:
-        near = nearest(command, COMMANDS)
+        is_sweep = command == "sweep"
+        near = " Type igo train -m sweep=NAME" if is_sweep else nearest(command, COMMANDS)
         _fail(f"there is no command '{command}'.{near} (igo --help lists all)")
     else:
         sys.argv[:2] = [f"igo {command}"]

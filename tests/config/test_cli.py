@@ -94,7 +94,7 @@ BAD_LATER = {  # These are known only once the data or the model is there.
     "model=timm model.name=resnet18z": r"model.name=resnet18z .*Did you mean 'resnet18",
     "model=timm model.name=vit_tiny_patch16_224": r"model.name=vit_tiny.*8 x 8 images of digits",
     "model=resnet18 batch_size=1 split=1 dataset.samples=401": r"model.name=resnet18 .*1 x 1 x 8",
-    "engine=gpu": r"engine.device=cuda .*engine=auto",
+    "engine=gpu": r"engine.device=cuda .*use engine=auto or engine=cpu, not engine=gpu",
     "dataset.samples=2000": r"dataset.samples=2000 .*1437",
 }
 
@@ -174,8 +174,9 @@ def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:
     for line, (word, name) in zip(lines, COMMANDS.items(), strict=True):
         summary = (ROOT / "conf" / f"{name}.yaml").read_text().splitlines()[0]
         assert line.split(maxsplit=1) == [word, summary.removeprefix("# ")]
-    error = python(tmp_path, "-m", "igo", "tabel", **folder).error()
-    assert "no command 'tabel'. Did you mean 'table'?" in error
+    for word, cure in (("tabel", "Did you mean 'table'?"), ("sweep", "Type igo train -m sweep=")):
+        error = python(tmp_path, "-m", "igo", word, **folder).error()
+        assert f"no command '{word}'. {cure}" in error
 
 
 ANOTHER_PROGRAM = """\

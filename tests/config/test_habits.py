@@ -48,6 +48,11 @@ OPTIONS = {
     "dataset.augment=true": "type dataset.augment.crop=VALUE or dataset.augment.flip=VALUE or",
     "schedule=wsd schedule.decay=0.2": "schedule=exponential; that of wsd is schedule.share",
     "schedule.kappa=0.5": "belongs to .*schedule=step",
+    "method=3": "no method: .*schedule=method3",
+    "optimizer.nesterov=true": r"optimizer\._target_=torch\.optim\.SGD .*optimizer\.nesterov=true",
+    "schedule.step_size=30": r"schedule\.stages is their number",
+    "hydra.launcher.gpus=2": r"hydra\.launcher\.gpus_per_node",
+    "hydra.launcher.timeout_min=60": r"hydra\.launcher\.time$",
     "resume=true": "the same command continues an unfinished run",
     "overwrite=true": r"'overwrite'\. \(see --help\)",  # fresh=true would delete the run.
     "frsh=true": r"'frsh'\. \(see --help\)",

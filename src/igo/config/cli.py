@@ -66,6 +66,15 @@ HABITS = {  # What other programs call settings and, in the last lines, options.
     "fashion_mnist": "mnist",
 }
 ALIASES = {word: name for name, words in HABITS.items() for word in words.split()}
+CURES = {  # What to type for settings that exist under no other name.
+    "dataset._target_": "images of your own are dataset=folder or dataset=arrays",
+    "method": "the methods are options of schedule, such as schedule=method3",
+    "optimizer.nesterov": "type optimizer._target_=torch.optim.SGD optimizer.momentum=0.9"
+    " optimizer.nesterov=true",
+    "schedule.step_size": "stages are equally long, and schedule.stages is their number",
+    "hydra.launcher.gpus": "that of hydra/launcher=slurm is hydra.launcher.gpus_per_node",
+    "hydra.launcher.timeout_min": "that of hydra/launcher=slurm is hydra.launcher.time",
+}
 # Whoever looks for such a setting wants an unfinished run to go on.
 CONTINUES = re.compile("resum|continu|restart|checkpoint$|ckpt")
 # The files in conf/, which --help shows with their comments.
@@ -284,8 +293,8 @@ def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
     # A file has the full name if its package is global, and else the short one.
     group, _, short_name = name.partition(".")
-    if name == "dataset._target_":
-        return f"there is no {name}: images of your own are dataset=folder or dataset=arrays"
+    if name in CURES:
+        return f"there is no {name}: {CURES[name]}"
     if name.endswith("._target_") and group in NAMES:
         return f"leave {group}= out: {name} takes its place"
     words = {name} | ({short_name} - SETTINGS.keys())

@@ -71,7 +71,7 @@ def _on_gpu(device: str, ranks: Ranks) -> bool:
         return False
     # Processes may be on machines of which not all have a GPU.
     has_gpu = all(ranks.gather(torch.cuda.is_available()))
-    advice = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+    advice = "PyTorch finds no GPU here; use engine=auto or engine=cpu, not engine=gpu"
     require(has_gpu or device == "auto", "engine.device", device, advice)
     return has_gpu
 
