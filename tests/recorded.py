@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import random
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,27 @@ def _records(
     config: Config, plan: Plan, draw: random.Random, centre: float
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    updates = 0
+    done = 0
     for epoch in range(1, plan.epochs + 1):
         stage = plan.rows_of_epoch(epoch)[0]
-        updates += stage.updates // stage.epochs
-        delta = stage.eta_m * (VARIANCE / stage.b_m) ** 0.5
+        updates = [plan.at(done + 1 + k) for k in range(plan.batches_of_epoch(epoch))]
+        done += len(updates)
+        rates = [update.learning_rate for update in updates]
+        sizes = [update.batch_size for update in updates]
+        eta, b = statistics.mean(rates), statistics.mean(sizes)
+        delta = eta * (VARIANCE / b) ** 0.5
         rows.append(
             {
                 "epoch": epoch,
                 "stage": stage.stage,
-                "updates": updates,
+                "updates": done,
                 "samples": config.dataset.samples * epoch,
-                "eta_m": stage.eta_m,
-                "b_m": stage.b_m,
+                "eta_m": eta,
+                "b_m": b,
+                "eta_largest": max(rates),
+                "b_largest": max(sizes),
+                "eta_over_sqrt_b": sum(eta * b**0.5 for eta, b in zip(rates, sizes, strict=True))
+                / sum(sizes),
                 "gamma_m": stage.gamma_m,
                 "delta_m": delta,
                 "reference_variance": VARIANCE,

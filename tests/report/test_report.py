@@ -18,10 +18,9 @@ from scipy import stats
 
 from igo.config.load import make_plan
 from igo.ground import statistics as ours
-from igo.report import content, draw, figures, report
+from igo.report import content, differences, draw, figures, report
 from igo.report import results as runs
 from igo.report.comparison import Pair
-from igo.report.differences import differ_in_both
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
@@ -369,9 +368,32 @@ def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
     difference = f"Method 2 differs in η and b from {'; '.join(opponents)}"
     assert section.notes == [f"{difference}; the control is control=rate."]
     in_one = [
-        names for names, x in pairs.items() if not differ_in_both(results.curves, x.first, x.second)
+        names
+        for names, x in pairs.items()
+        if not differences.differ_in_both(results.curves, x.first, x.second)
     ]
     assert in_one == [(label, constant) for label in ("Method 2", "Method 3")]
+
+
+def test_what_differs_inside_an_epoch_is_said(tmp_path: Path) -> None:
+    """Largest η and b are those of updates, not of an epoch's mean."""
+    ramp = ("epochs=1", "batch_size={0: 4, 0.5: 16}")
+    data = ("schedule.stages=8", "dataset.samples=512")
+    cosine = ("schedule=cosine", "schedule.rate=cosine")
+    constant_rate = ("schedule=constant", "schedule.rate=constant")
+    for number, words in enumerate((cosine, (*cosine, "control=rate"), constant_rate)):
+        accuracies = [0.9 - number / 10] * 2
+        record_runs(tmp_path, *ramp, *data, *words, seeds=range(2), accuracies=accuracies)
+    rates = ("schedule=cosine", "split=1", "batch_size=4", "epochs=1")
+    record_runs(tmp_path, *rates, *data, seeds=range(2), accuracies=[0.6, 0.6])
+    section = section_of(tmp_path)
+    order = sorted(section.rows, key=lambda x: -section.rows[x]["test/accuracy_mean"])
+    own, control, constant, falling = (section.rows[setting] for setting in order)
+    _, equal = differences.ratios(own, control).split("; equal: ")
+    assert {"updates", "images", "largest η"} <= {*equal.split(", ")}
+    assert own["b_max_mean"] == 16
+    assert control["b_max_mean"] < 8
+    assert constant["eta_max_mean"] == falling["eta_max_mean"] == own["eta_max_mean"]
 
 
 def test_a_control_is_subtracted_from_its_schedule(tmp_path: Path) -> None:

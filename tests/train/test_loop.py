@@ -61,6 +61,12 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
         assert record["b_m"] == 96 / len(of_epoch)
         rate = statistics.mean(update.learning_rate for update in of_epoch)
         assert record["eta_m"] == pytest.approx(rate, rel=1e-14)
+        assert record["eta_largest"] == max(update.learning_rate for update in of_epoch)
+        assert record["b_largest"] == max(update.batch_size for update in of_epoch)
+        levels = [
+            u.learning_rate / u.batch_size**0.5 for u in of_epoch for _ in range(u.batch_size)
+        ]
+        assert record["eta_over_sqrt_b"] == pytest.approx(statistics.mean(levels))
     assert progress.records[-1]["updates"] == plan.updates == len(rates)
     assert progress.samples == 96 * plan.epochs
 

@@ -36,6 +36,7 @@ LAST: dict[str, type] = {
     "eta_m": float,
     "b_m": float,
 }
+INSIDE = ("eta_largest", "b_largest", "eta_over_sqrt_b")  # of an epoch, where η or b changes
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
@@ -233,17 +234,20 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 def _totals(records: Sequence[Record]) -> Record:
     """What only all epochs together tell; δ is the mean over the epochs that have one."""
-    updates, images, eta, b, delta = (
+    updates, images, eta, b, delta, most_eta, most_b, level = (
         np.array([record.get(name) for record in records], float)
-        for name in ("updates", "samples", "eta_m", "b_m", "delta_measured")
+        for name in ("updates", "samples", "eta_m", "b_m", "delta_measured", *INSIDE)
     )
     updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
     totals = {
         "eta_sum": eta @ updates,
-        "eta_max": eta.max(),
-        "eta_over_sqrt_b": eta / np.sqrt(b) @ images / images.sum(),
+        # Earlier versions recorded only the means of an epoch.
+        "eta_max": np.fmax(most_eta, eta).max(),
+        "eta_over_sqrt_b": np.where(np.isnan(level), eta / np.sqrt(b), level)
+        @ images
+        / images.sum(),
         "delta": delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
-        "b_max": b.max(),
+        "b_max": np.fmax(most_b, b).max(),
     }
     return {name: total if np.isfinite(total) else None for name, total in totals.items()}

@@ -65,7 +65,7 @@ def train(
             average_statistics(run.network, ranks)
             evaluation = _evaluate(run, epoch)
             progress.epoch = epoch
-            progress.samples += results.samples
+            progress.samples += sum(results.sizes)
             progress.twins = [*map(tuple, results.twins)]
             stage = plan.at(run.batches.updates).row
             record = record_of(run, stage, results, evaluation, progress)
@@ -112,15 +112,18 @@ def train_epoch(
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
     rates: list[float] = []
+    shares: list[int] = []  # this rank's samples of each update
     reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
     for number in range(updates + 1, updates + k + 1):
         check_stop()
+        taken = stream.samples
         size = run.plan.at(number).batch_size
         *sums, slope = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
         update = run.schedule.update
         rates.append(update.learning_rate)
+        shares.append(stream.samples - taken)
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
             break  # _means will raise.
@@ -130,18 +133,15 @@ def train_epoch(
         bar.advance(update.batch_size)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
-    samples = int(engine.ranks.sum_(torch.tensor(stream.samples)))
-    loss, accuracy = _means(losses, samples, engine.ranks)
+    sizes = engine.ranks.sum_(torch.tensor(shares)).tolist()
+    loss, accuracy = _means(losses, sum(sizes), engine.ranks)
     noise, newest_twins = pairs.noise()
-    # The mean of equal rates would be rounded.
-    learning_rate = rates[0] if len({*rates}) == 1 else math.fsum(rates) / k
     return Epoch(
         loss=loss,
         accuracy=accuracy,
         skipped=int((torch.stack(scales).diff() < 0).sum()),
-        samples=samples,
-        batch_size=samples / k,
-        learning_rate=learning_rate,
+        rates=rates,
+        sizes=sizes,
         seconds=time.perf_counter() - start,
         noise=noise,
         twins=newest_twins,

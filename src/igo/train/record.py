@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -93,9 +94,8 @@ class Epoch:
     loss: float
     accuracy: float
     skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
-    samples: int
-    batch_size: float  # mean size of the batches that reached the model
-    learning_rate: float  # mean of the updates' η, as the optimizer had it
+    rates: list[float]  # η of each update, as the optimizer had it
+    sizes: list[int]  # of each batch that reached the model, over all ranks
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
     twins: list[Twin]  # the newest, also of earlier epochs
@@ -106,8 +106,11 @@ def record_of(
 ) -> Record:
     """The record of a finished epoch, without its seconds."""
     measurement, reference = _resolved(results.noise, run.data.n), progress.reference
-    eta, beta = results.learning_rate, run.optimizer.param_groups[0].get("momentum")
-    config, b = run.config, results.batch_size
+    rates, sizes, samples = results.rates, results.sizes, sum(results.sizes)
+    # The mean of equal rates would be rounded.
+    eta = rates[0] if len({*rates}) == 1 else math.fsum(rates) / len(rates)
+    config, b = run.config, samples / len(sizes)
+    beta = run.optimizer.param_groups[0].get("momentum")
     delta = delta_of(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
 
     def level(variance: float | None) -> float | None:
@@ -130,6 +133,9 @@ def record_of(
         "samples": progress.samples,
         "eta_m": eta,
         "b_m": b,
+        "eta_largest": max(rates),
+        "b_largest": max(sizes),
+        "eta_over_sqrt_b": sum(map(operator.mul, rates, map(math.sqrt, sizes))) / samples,
         "beta_m": beta,
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
@@ -153,7 +159,7 @@ def record_of(
         "train/loss": results.loss,
         "train/accuracy": results.accuracy,
         **evaluation,
-        "images_per_second": results.samples / results.seconds,
+        "images_per_second": samples / results.seconds,
     }
 
 
