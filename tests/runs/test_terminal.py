@@ -74,6 +74,23 @@ def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     assert shlex.split(command) == ["igo", "sync", f"runs={place}", "project=igo"]
 
 
+@pytest.mark.parametrize(
+    ("factor", "note"),
+    [
+        (1e-4, "C² fell from 40 to 0.004: δ as measured ended at 1/100 of the plan"),
+        (16, "C² rose from 40 to 640: δ as measured ended at 4 times the plan"),
+        (2, ""),  # δ is √2 times the plan.
+    ],
+)
+def test_a_run_ends_with_where_its_noise_went(factor: float, note: str) -> None:
+    (place,) = record_runs(Path("runs"), "tracking.mode=offline", seeds=[0])
+    last = read_records(place)[-1]
+    last["gradient_variance"] *= factor
+    last["delta_measured"] = last["eta_m"] * math.sqrt(last["gradient_variance"] / last["b_m"])
+    assert terminal.noise_note(last) == note
+    assert terminal.noise_note(last | {"delta_m": None}) == ""
+
+
 def in_terminal(*arguments: str) -> str:
     """What a program writes to a real terminal of 80 columns."""
     leader, follower = pty.openpty()

@@ -12,7 +12,7 @@ from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
 from igo.runs.folder import RunFolder, path_of, read_records, read_status, state_of
 from igo.runs.stopping import Stopped
-from igo.runs.terminal import Terminal
+from igo.runs.terminal import Terminal, noise_note
 
 
 def run(config: Config) -> Path:
@@ -97,6 +97,8 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
     validation = records[-1].get("validation/accuracy")
     part = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{part}")
+    if note := noise_note(records[-1]):
+        terminal.say(note)
     if records[-1]["test/loss"] is None:
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"

@@ -24,6 +24,7 @@ RELATIVE = (
     "φ_m is η/√b relative to its start, as planned; the noise also changes with C², as the model"
     " learns"
 )
+FAR = 2  # times the plan's δ, or its share: then δ as measured is worth a line
 SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
 EPOCH = (  # the entry of the record; its title, width and format
     ("epoch", "epoch", 5, "d"),
@@ -133,6 +134,23 @@ class ProgressBar:
                 for name, _, width, form in columns
             )
         )
+
+
+def noise_note(record: Record) -> str:
+    """Where C² went until the last epoch; empty unless δ as measured is far from the plan's."""
+    planned, measured = record["delta_m"], record["delta_measured"]
+    if not (planned and measured) or 1 / FAR <= measured / planned <= FAR:
+        return ""
+    start, end = record["reference_variance"], record["gradient_variance"]
+    ratio = measured / planned
+    share = f"1/{_rounded(1 / ratio)} of" if ratio < 1 else f"{_rounded(ratio)} times"
+    verb = "fell" if end < start else "rose"
+    change = f"C² {verb} from {_rounded(start)} to {_rounded(end)}"
+    return f"{change}: δ as measured ended at {share} the plan"
+
+
+def _rounded(number: float) -> str:
+    return f"{float(f'{number:.2g}'):,g}"
 
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
