@@ -264,6 +264,7 @@ def test_a_state_is_of_these_groups_and_of_this_plan() -> None:
     schedule = igo.Schedule(torch.optim.SGD([first, second]), igo.BatchSampler(plan(), range(12)))
     state = schedule.state_dict()
     cases: list[tuple[dict[str, Any], str]] = [
+        ({"base_lrs": []}, r"have \[2\] parameter groups"),
         ({"base_lrs": [[0.1]]}, r"have \[2\] parameter groups"),
         ({"base_lrs": [[0.1, 0.2], [0.1]]}, r"have \[2\] parameter groups"),
         ({"base_lrs": None}, "base_lrs=None .* damaged"),

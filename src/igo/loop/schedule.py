@@ -349,7 +349,7 @@ class Schedule:
         numbers = [len(optimizer.param_groups) for optimizer in self.optimizers]
         base_lrs = state.get("base_lrs", [])
         check_state(state)
-        if base_lrs and [len(rates or ()) for rates in base_lrs] != numbers:
+        if "base_lrs" in state and [len(rates or ()) for rates in base_lrs] != numbers:
             advice = f"the optimizers have {numbers} parameter groups; make them as they were"
             raise PlanError("base_lrs", base_lrs, advice)
         self.batches.load_state_dict(state)
@@ -407,7 +407,8 @@ def _witness(schedule: ref[Schedule], place: int, optimizer: Optimizer, *_: Any)
     rates, living._rates[place] = living._rates[place], []
     for group, rate in zip(optimizer.param_groups, rates, strict=False):
         # A rate that is a tensor is not read, as on a GPU that would wait for the device.
-        if group["lr"] != rate and living._says_rates and not isinstance(group["lr"], Tensor):
+        is_float = not isinstance(group["lr"], Tensor)
+        if is_float and living._says_rates and group["lr"] != rate:
             living._says_rates = False
             _warn(
                 f"optimizer.step() of update {update.number:,} has the learning rate"
