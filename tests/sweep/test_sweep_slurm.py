@@ -105,6 +105,11 @@ def test_wrong_use_is_one_line_and_submits_nothing(
         ("+hydra.launcher.nonsense=1", "nonsense"),
     ):
         assert message in program(*SWEEP, word, PATH=path).error()
+    words = "Invalid generic resource (gres) specification"  # SLURM's, where it knows no GPU.
+    path = stand_in(sbatch=f"echo 'sbatch: error: {words}' >&2; exit 1")
+    for device, cure in (("auto", "; engine=cpu asks for no GPU"), ("cpu", "")):
+        line = program(*SWEEP, f"engine={device}", PATH=path).error()
+        assert line.endswith(f"{words}{cure}")
     for file in tmp_path.glob("runs/sweeps/*/sweep.json"):
         assert json.loads(file.read_text())["queue"] == {}
 
