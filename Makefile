@@ -78,10 +78,10 @@ noise: setup  ## Lemma 2.1 on networks, into results/noise: minutes on one free 
 theory: setup  ## figures and tables of the theory, into results/theory (ARGS=nice)
 	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)
 
-bench: $(READY)-dev  ## compare speed with a plain script, Lightning and the bare limit (QUICK=1: a short form)
+bench: $(READY)-dev  ## compare speed with a good script, its limit, and the published script (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
+gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, CUDA graphs, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH="src$${PYTHONPATH:+:$$PYTHONPATH}" $(PYTHON) -m benchmarks.gpu $(ARGS)
 
 # Tests run in parallel, with one thread each. They start many programs, so bytecode is kept. LONG:

@@ -1,6 +1,6 @@
 """What `make bench` runs: other ways to do this work and this project, side by side.
 
-One file an idea. Contenders: plain, lightning_trainer, ours, bare.
-cells says what is trained, worker and rounds take turns and time, report writes results/.
-`python -m benchmarks.run`.
+Contenders: published, script, ours, limit; only ours imports igo. task says what
+is trained, cells how long, worker and rounds take turns and time, run writes results/, page the
+tables of docs/performance.md.
 """

@@ -1,22 +1,52 @@
-"""The cells of the benchmark: what they train, and how long."""
+"""The cells of the benchmark: what they train, by whom, and how long."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
 
-from igo.config.load import load
+from benchmarks import files
+from benchmarks.task import Task
+from igo.config.load import load, make_plan
 from igo.config.schema import Config
 from igo.ground.files import CONF
 
-# The measurement of C² before training is short here, and no tracker runs.
-COMMON = ("noise.batches=2", "tracking=none")
-RESNET18 = ("dataset=cifar100", "dataset.classes=10", "model=resnet18")
-SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
+FEW = ("script", "ours", "limit")
+ALL = (*FEW, "published")
+ROUNDS, QUICK_ROUNDS = 5, 3
+RATE = 0.02
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What cells of one model have in common.
+
+    The images of a turn are some seconds of work: on a CPU, on a GPU, and in a quick run.
+    """
+
+    network: str
+    data: str  # of files
+    samples: tuple[int, int, int]
+    contenders: tuple[str, ...] = ALL
+
+
+KINDS = {
+    "small": Kind("resnet8", "grey", (4096, 16_384, 1024)),
+    "graduated": Kind("resnet8", "grey", (4096, 4096, 320)),
+    "resnet18": Kind("resnet18", "colour", (512, 9728, 128)),
+    "timm": Kind("convnext_atto", "colour", (1024, 9728, 128)),
+    "wrn": Kind("wide_resnet28_10", "colour", (256, 2560, 128), FEW),
+    "transformer": Kind("transformer", "text", (256, 4096, 64), FEW),
+}
+# A name is a kind and b; graduated is a whole run: ten stages of an epoch, p = 0.5, b_1 = 16.
+NAMES = (
+    *("resnet18-32", "resnet18-128", "wrn-128", "timm-32", "transformer-16"),
+    *("small-16", "small-128", "small-1024", "graduated-16"),
+)
+QUICK_NAMES = ("resnet18-128", "small-16", "transformer-16")
 
 
 @dataclass(frozen=True)
@@ -28,14 +58,15 @@ class Cell:
     """
 
     name: str
-    config: Config
+    task: Task
+    contenders: tuple[str, ...]
     rounds: int
     whole_run: bool = False
 
     @property
     def epochs_per_round(self) -> int:
         """The turns of each contender in a round."""
-        return self.config.epochs if self.whole_run else 1
+        return len(self.task.epochs) if self.whole_run else 1
 
     @property
     def trainings(self) -> int:
@@ -50,61 +81,37 @@ def configure(*overrides: str) -> Config:
     return load(composed, [override.split("=")[0] for override in overrides])
 
 
-def constant(
-    name: str, parts: tuple[str, ...], b: int, samples: int, data_dir: Path, rounds: int
+def make(
+    name: str, folder: Path, quick: bool = False, *more: str, samples: int | None = None
 ) -> Cell:
-    """A cell of constant batch size; a turn has ``samples`` images."""
-    config = configure(
-        *parts,
-        *COMMON,
-        "schedule=constant",
-        "schedule.stages=1",
-        "learning_rate=0.02",
-        f"epochs={1 + rounds}",
+    """The cell of that name, with files in the folder and more settings of igo's."""
+    kind_name, b = name.split("-")
+    kind, rounds = KINDS[kind_name], QUICK_ROUNDS if quick else ROUNDS
+    samples = samples or kind.samples[2 if quick else int(torch.cuda.is_available())]
+    file, whole_run = files.write(folder, kind.data, samples), kind_name == "graduated"
+    if kind.data == "text":
+        task = Task(file, kind.network, ((samples // int(b), 0.001),) * (1 + rounds))
+        return Cell(name, task, kind.contenders, rounds)
+    crop, rotation = (4, 15) if kind.data == "colour" else (0, 0)
+    settings = (
+        "dataset=arrays",
+        f"dataset.file={file}",
+        f"dataset.augment.crop={crop}",
+        "dataset.augment.flip=true",
+        f"dataset.augment.rotation={rotation}",
+        "model=own",
+        f"model._target_=benchmarks.networks.{kind.network}",
+        "noise.batches=2",  # The measurement before training is short here.
+        "tracking=none",
         f"batch_size={b}",
-        f"dataset.samples={samples}",
-        f"data_dir={data_dir}",
+        f"learning_rate={RATE}",
+        "schedule=graduated" if whole_run else "schedule=constant",
+        f"schedule.stages={(5 if quick else 10) if whole_run else 1}",
+        f"epochs={(5 if quick else 10) if whole_run else 1 + rounds}",
+        *more,
     )
-    return Cell(name, config, rounds)
-
-
-def graduated(name: str, split: float, samples: int, data_dir: Path, rounds: int) -> Cell:
-    """A cell that is a whole graduated run: 10 stages of an epoch, p = 0.5, b_1 = 16; quick: 5."""
-    stages = 5 if rounds == QUICK_ROUNDS else 10
-    config = configure(
-        *SMALL,
-        *COMMON,
-        "schedule=graduated",
-        "batch_size=16",
-        "learning_rate=0.02",
-        f"schedule.stages={stages}",
-        f"epochs={stages}",
-        f"split={split}",
-        f"dataset.samples={samples}",
-        f"data_dir={data_dir}",
-    )
-    return Cell(name, config, rounds, whole_run=True)
-
-
-MAKERS = {
-    **{f"resnet18-{b}": partial(constant, parts=RESNET18, b=b) for b in (32, 128, 512)},
-    **{f"small-{b}": partial(constant, parts=SMALL, b=b) for b in (16, 32, 128, 1024)},
-    **{f"graduated-{split}": partial(graduated, split=split) for split in (0, 0.5, 1)},
-}
-ROUNDS, QUICK_ROUNDS = 5, 3
-QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
-# The images of a turn are some seconds of work, and multiples of each b of the constant cells. An
-# epoch of a graduated run has as many updates as that of a real one, so that C² costs what it does.
-SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 4096}
-GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4096}
-QUICK_SAMPLES = {"resnet18": 128, "small": 1024, "graduated": 320}
-
-
-def make(name: str, data_dir: Path, quick: bool) -> Cell:
-    """The cell of that name."""
-    samples_by_kind = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
-    if quick:
-        samples_by_kind = QUICK_SAMPLES
-    samples = samples_by_kind[name.split("-", maxsplit=1)[0]]
-    rounds = QUICK_ROUNDS if quick else ROUNDS
-    return MAKERS[name](name, samples=samples, data_dir=data_dir, rounds=rounds)
+    plan = make_plan(configure(*settings))
+    rows = [plan.rows_of_epoch(epoch)[0] for epoch in range(1, plan.epochs + 1)]
+    epochs = tuple((row.batches, row.eta_m) for row in rows)
+    task = Task(file, kind.network, epochs, crop, rotation, settings)
+    return Cell(name, task, kind.contenders, rounds, whole_run)

@@ -1,72 +1,53 @@
-"""The data_dir that every contender reads: real images, in the data sets' own file formats.
+"""The files that every contender reads: real images, or the text of Python's own library.
 
-Fashion-MNIST's idx files hold its own images. The CIFAR-100 files hold Fashion-MNIST too, resized
-to 32x32x3 and with its ten labels. CIFAR itself would need a download, and a benchmark needs only
-its reader, its shape and its augmentation. torchvision's checksums are replaced by those of the
-files.
+Images are Fashion-MNIST's, also resized to 32 x 32 in colour: a benchmark needs CIFAR's shape and
+augmentation, not a download. A machine without Fashion-MNIST gets patterns in noise.
 """
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import struct
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-TRAIN, TEST = 20_000, 1_000  # so many images of Fashion-MNIST
+from benchmarks.networks import CONTEXT
+from igo.data import readers
+
+TEST = 1000  # samples
 
 
-def write(data_dir: Path) -> None:
-    """Write both data sets from this machine's Fashion-MNIST."""
-    from igo.data import readers
-    from igo.data.readers import Place, Split
-
-    train, test = readers.read("fashion_mnist", Place(Path("data")))
-    train = Split(train.images[:TRAIN], train.labels[:TRAIN])
-    test = Split(test.images[:TEST], test.labels[:TEST])
-    raw = data_dir / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, split in (("train", train), ("t10k", test)):
-        _write_idx(raw / f"{part}-images-idx3-ubyte", split.images[..., 0])
-        _write_idx(raw / f"{part}-labels-idx1-ubyte", split.labels)
-    folder = data_dir / "cifar-100-python"
-    folder.mkdir()
-    for part, split in (("train", train), ("test", test)):
-        rows, labels = _cifar_rows(split.images[:10_000]), split.labels[:10_000].tolist()
-        _pickle(folder / part, {"data": rows, "fine_labels": labels})
-    _pickle(folder / "meta", {"fine_label_names": [str(label) for label in range(10)]})
+def write(folder: Path, kind: str, n: int) -> Path:
+    """Write n training samples and a test set: of kind "grey", "colour" or "text"."""
+    file = folder / f"{kind}-{n}.npz"
+    if not file.exists():
+        inputs, targets = text(n + TEST) if kind == "text" else images(n + TEST, kind == "colour")
+        arrays: Any = {"images": inputs[:n], "labels": targets[:n]}
+        np.savez(file, **arrays, test_images=inputs[n:], test_labels=targets[n:])
+    return file
 
 
-def accept(data_dir: Path) -> None:
-    """Make torchvision in this process accept the CIFAR-100 files of data_dir."""
-    from torchvision.datasets import CIFAR100
-
-    dataset: Any = CIFAR100
-    folder = data_dir / dataset.base_folder
-    if folder.is_dir():
-        dataset.train_list = [["train", _md5(folder / "train")]]
-        dataset.test_list = [["test", _md5(folder / "test")]]
-        dataset.meta = {**dataset.meta, "md5": _md5(folder / "meta")}
-
-
-def _write_idx(path: Path, values: np.ndarray) -> None:
-    header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    path.write_bytes(header + np.ascontiguousarray(values, dtype=np.uint8).tobytes())
+def images(n: int, in_colour: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 28, 28, 1) or (n, 32, 32, 3) uint8, and labels."""
+    if readers.DEBIAN_FASHION_MNIST.is_dir():
+        split, _ = readers.read("fashion_mnist", readers.Place(Path("data")))
+        pixels, labels = split.images[:n], split.labels[:n]
+        if not in_colour:
+            return pixels, labels
+        large = [np.asarray(Image.fromarray(image[..., 0]).resize((32, 32))) for image in pixels]
+        return np.repeat(np.stack(large)[..., None], 3, axis=3), labels
+    random, shape = np.random.default_rng(0), (32, 32, 3) if in_colour else (28, 28, 1)
+    labels = np.arange(n) % 10
+    patterns, noise = (random.integers(0, 256, (count, *shape)) for count in (10, n))
+    return ((patterns[labels] + 3 * noise) // 4).astype(np.uint8), labels
 
 
-def _cifar_rows(images: np.ndarray) -> np.ndarray:
-    """(n, 28, 28, 1) to CIFAR's rows (n, 3072): red, green and blue planes of 32x32."""
-    large_images = [np.asarray(Image.fromarray(image[..., 0]).resize((32, 32))) for image in images]
-    return np.repeat(np.stack(large_images)[:, None], 3, axis=1).reshape(len(images), -1)
-
-
-def _pickle(path: Path, entries: dict[str, object]) -> None:
-    path.write_bytes(pickle.dumps(entries, protocol=2))
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
+def text(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of CONTEXT bytes of Python's library (n, CONTEXT), and the bytes after each."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    content = np.frombuffer(b"".join(file.read_bytes() for file in files), np.uint8)
+    order = np.random.default_rng(0).permutation(len(content) // CONTEXT - 1)[:n] * CONTEXT
+    rows = content[order[:, None] + np.arange(CONTEXT + 1)]
+    return rows[:, :-1], rows[:, 1:]

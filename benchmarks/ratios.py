@@ -39,17 +39,29 @@ def rates(rows: Sequence[Row]) -> dict[str, list[float]]:
     return by_contender
 
 
-def summary(rows: Sequence[Row]) -> list[Row]:
-    """A row for each contender of a cell: its rate, and the ratio of ours to it."""
+def summary(rows: Sequence[Row], accuracies: dict[str, float]) -> list[Row]:
+    """A row for each contender of a cell: its rate, the ratio of ours to it, and its work.
+
+    Raises:
+        RuntimeError: they made different numbers of updates, or of other images.
+    """
     by_contender = rates(rows)
-    our_rates = by_contender["ours"]
+    work: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    losses: dict[str, float] = {}
+    for row in rows:
+        work[row["contender"]].append((row["updates"], row["images"]))
+        losses[row["contender"]] = row["loss"]
+    our_rates, our_work = by_contender["ours"], work["ours"]
+    if any(its_work != our_work for its_work in work.values()):
+        raise RuntimeError(f"unequal work: {dict(work)}")
     return [
         {
-            "cell": rows[0]["cell"],
             "contender": contender,
             "images_per_second": Spread.of(its_rates),
             "ours_over_it": Spread.of([a / b for a, b in zip(our_rates, its_rates, strict=True)]),
-            "rounds": len(its_rates),
+            "updates": sum(updates for updates, _ in our_work),
+            "last_loss": losses[contender],
+            "test_accuracy": accuracies[contender],
         }
         for contender, its_rates in by_contender.items()
     ]

@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 
 from benchmarks.cells import Cell
@@ -14,14 +13,13 @@ from benchmarks.worker import Turn, serve
 from igo.ground.errors import UserError
 
 Row = dict[str, Any]
-CONTENDERS = ("plain", "lightning_trainer", "ours", "bare")
 
 
 class Worker:
     """The process of a contender."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.answer = name, "waiting"  # at the end: the accuracy on the test set
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=serve, args=(name, other_end))
@@ -30,14 +28,14 @@ class Worker:
 
     def load(self, cell: Cell) -> None:
         """Prepare a cell in the process, and wait for that."""
-        self._connection.send(cell)
+        self._connection.send((cell.task, cell.trainings))
         self._expect("waiting")
 
     def turn(self) -> Turn:
         """Train an epoch in the process; wait until it is ready for the next epoch, or done."""
         self._connection.send("go")
-        turn = self._expect(Turn)
-        self._expect("waiting", "done")
+        turn: Turn = self._expect(Turn)
+        self.answer = self._expect("waiting", float)
         return turn
 
     def stop(self) -> None:
@@ -59,26 +57,20 @@ class Worker:
         return message
 
 
-class Workers:
+class Workers(contextlib.ExitStack):
     """A process for each contender, started at its first cell."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._workers: dict[str, Worker] = {}
 
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        for worker in self._workers.values():
-            worker.stop()
-
-    def measure(self, cell: Cell, names: Sequence[str]) -> list[Row]:
-        """A row for each contender and turn of the measured rounds."""
+    def measure(self, cell: Cell, names: Sequence[str] = ()) -> tuple[list[Row], dict[str, float]]:
+        """A row for each contender and turn of the measured rounds; and all test accuracies."""
+        names = names or cell.contenders
         for name in names:
             if name not in self._workers:
                 self._workers[name] = Worker(name)
+                self.callback(self._workers[name].stop)
         workers = [self._workers[name] for name in names]
         for worker in workers:
             worker.load(cell)
@@ -91,4 +83,5 @@ class Workers:
                 place = {"cell": cell.name, "round": turn // cell.epochs_per_round}
                 rows.append({**place, "contender": worker.name, **asdict(result)})
         rows.sort(key=lambda row: (row["round"], list(names).index(row["contender"])))
-        return [row for row in rows if row["round"] > 0]
+        accuracies = {worker.name: float(worker.answer) for worker in workers}
+        return [row for row in rows if row["round"] > 0], accuracies

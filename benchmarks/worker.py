@@ -15,31 +15,21 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+
+import torch
+
+from benchmarks.networks import accuracy
+from benchmarks.task import synchronise
 
 WAKE_SECONDS = 0.05
 
 
-class Turns(Protocol):
-    """Called by a contender around every epoch."""
-
-    def begin(self) -> None:
-        """Wait for the turn; the clock starts."""
-        ...
-
-    def end(self, images: int, loss: float, seconds: float | None = None) -> None:
-        """Stop the clock after so many images, trained at this mean loss.
-
-        ``seconds`` replaces the time of the clock.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Turn:
-    """The images, the loss and the seconds of an epoch."""
+    """The images, updates, mean loss and seconds of an epoch."""
 
     images: int
+    updates: int
     loss: float
     seconds: float
 
@@ -58,11 +48,11 @@ class PipedTurns:
         synchronise()
         self._started = time.perf_counter()
 
-    def end(self, images: int, loss: float, seconds: float | None = None) -> None:
+    def end(self, images: int, updates: int, loss: float, seconds: float | None = None) -> None:
         """See Turns."""
         synchronise()
         spent = time.perf_counter() - self._started
-        self._connection.send(Turn(images, loss, seconds or spent))
+        self._connection.send(Turn(images, updates, loss, seconds or spent))
 
 
 def wake() -> None:
@@ -70,36 +60,29 @@ def wake() -> None:
 
     Otherwise a contender that computes something before its epoch would start warmer than others.
     """
-    import torch
-
     square, until = torch.ones(256, 256), time.perf_counter() + WAKE_SECONDS
     while time.perf_counter() < until:
         square @ square
 
 
-def synchronise() -> None:
-    """Wait until the GPU has finished, if there is one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def serve(name: str, connection: Connection) -> None:
-    """Train cell after cell with the contender of this name, until None comes."""
+    """Train task after task with the contender of this name, until None comes.
+
+    After the last training the accuracy on the test set is sent.
+    """
     # The progress bar lives as in a terminal; its characters go nowhere.
     os.environ.update(TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="160")
-    # DataLoader workers start as in a script; the start method of this process is spawn
+    # DataLoader workers start as in a script; the start method of this process is spawn.
     multiprocessing.set_start_method(None, force=True)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        from benchmarks import files
-
         contender = importlib.import_module(f"benchmarks.{name}")
-        for cell in iter(connection.recv, None):
-            files.accept(Path(cell.config.data_dir))
-            for _ in range(cell.trainings):
-                contender.train(cell.config, PipedTurns(connection))
-            connection.send("done")
+        for task, trainings in iter(connection.recv, None):
+            for _ in range(trainings):
+                network = contender.train(task, PipedTurns(connection))
+            inputs, targets = task.tensors("test_")
+            inputs = inputs if task.is_text else task.normalised(inputs)
+            connection.send(accuracy(network, inputs, targets))
     except BaseException:
         traceback.print_exc()
         raise

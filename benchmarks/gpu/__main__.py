@@ -1,8 +1,8 @@
-"""`make gpu`: the parts check, speed, scale and real, each with a process and a time.
+"""`make gpu`: the parts check, speed, graphs and real, each with a process and a time.
 
-    python -m benchmarks.gpu [dry] [check] [speed] [scale] [real] [out=FOLDER] [data=FILE.npz]
+    python -m benchmarks.gpu [dry] [check] [speed] [graphs] [real] [out=FOLDER] [data=FILE.npz]
 
-Each writes JSON and prints a table.
+Each writes JSON and prints a table. At the end stands what README and docs/gpu.md would say.
 
 Needs torch, torchvision, numpy, scipy, hydra-core, omegaconf and rich; no network, no W&B.
 """
@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 from benchmarks import programs
+from benchmarks.gpu import page
 
-MINUTES = {"check": 7, "speed": 9, "scale": 6, "real": 8}
+MINUTES = {"check": 7, "speed": 11, "graphs": 4, "real": 7}
 BUSY = 5  # factor on the minutes of a dry run, which takes one or two minutes on a free CPU
 
 
@@ -53,6 +54,7 @@ def main(words: list[str]) -> int:
         except subprocess.TimeoutExpired:
             print(f"{name} was ended: it had {minutes[name]} minutes", flush=True)
             code = 1
+    print(page.text(out))
     return int(code != 0)
 
 

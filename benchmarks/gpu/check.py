@@ -8,19 +8,21 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 
 from benchmarks import programs
-from benchmarks.gpu.part import Part, Result, configured, prepared
+from benchmarks.gpu.part import Part, Result, configured, prepared, trained
 from benchmarks.programs import ROOT
 from igo.config.schema import Config, EngineConfig
-from igo.train import loop, machine
+from igo.train import machine
 from igo.train.record import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
+
+METHOD_SAMPLES = 1024  # A CPU of four cores trains so many four times in a minute.
+CLOSE = 0.05  # of the loss of an epoch in 16 bits; chosen
 
 
 def items(part: Part, folder: Path) -> None:
@@ -36,6 +38,8 @@ def items(part: Part, folder: Path) -> None:
     stem = ("model=resnet18", *(() if part.dry else ("model.stem=imagenet",)))
     part.item("same bits twice, max-pooling", lambda: same(run(*stem)))
     part.item("fp32 epoch beside the CPU's", lambda: beside_cpu(part, folder))
+    seconds = 0.0 if part.dry else 120.0
+    part.item("an epoch of Methods 1 to 4", lambda: methods(part, folder), seconds)
     if part.dry:
         part.item("tests marked gpu, found", lambda: pytest(part.left, "--collect-only", "-q"))
     else:
@@ -50,9 +54,7 @@ def choices(part: Part) -> Result:
 
 def train(config: Config) -> tuple[Training, Progress]:
     """Train to the end of the plan."""
-    training, progress = prepared(config), Progress()
-    loop.train(training, progress, mock.Mock(), lambda _: None, lambda: None)
-    return training, progress
+    return trained(prepared(config))
 
 
 def same(config: Config) -> Result:
@@ -77,6 +79,21 @@ def beside_cpu(part: Part, folder: Path) -> Result:
     names = ("train/loss", "test/loss", "gradient_variance", "reference_variance")
     gaps = {name: abs(gpu_record[name] / cpu_record[name] - 1) for name in names}
     return {"ok": max(gaps.values()) < 1e-3, **gaps}
+
+
+def methods(part: Part, folder: Path) -> Result:
+    """The training loss of an epoch of each method over what is expected: the CPU's, in fp32."""
+    size = ("model=resnet18", "epochs=1", "batch_size=8", "noise.batches=2", "learning_rate=0.02")
+    samples = f"dataset.samples={120 if part.dry else METHOD_SAMPLES}"
+    ratios: Result = {}
+    for name in ("method1", "method2", "method3", "method4"):
+        config = configured(part, folder, *size, samples, f"schedule={name}")
+        in_fp32 = replace(config, engine=replace(config.engine, device="cpu", precision="fp32"))
+        loss, expected = (
+            train(setting)[1].records[0]["train/loss"] for setting in (config, in_fp32)
+        )
+        ratios[name] = loss / expected
+    return {"ok": all(abs(ratio - 1) < CLOSE for ratio in ratios.values()), **ratios}
 
 
 def pytest(seconds: float, *arguments: str) -> Result:

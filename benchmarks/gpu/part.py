@@ -12,16 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import numpy as np
 import torch
 
+from benchmarks import files
 from benchmarks.cells import configure
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import write_atomically
 from igo.runs import assemble
-from igo.train.record import Training
+from igo.train import loop
+from igo.train.record import Progress, Training
 
 Result = dict[str, Any]
 
@@ -86,18 +88,10 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def workplace(dry: bool) -> Iterator[Path]:
-    """A folder with images that can be learned: ten patterns in noise, 32 x 32 in colour."""
+    """A folder with images, 32 x 32 in colour."""
     with tempfile.TemporaryDirectory() as name:
-        folder, random = Path(name), np.random.default_rng(0)
-        patterns = random.integers(0, 256, (10, 32, 32, 3))
-        arrays = {}
-        for prefix, n in (("", 160 if dry else 20_000), ("test_", 40 if dry else 5_000)):
-            labels = np.arange(n) % 10
-            noise = random.integers(0, 256, (n, 32, 32, 3))
-            arrays[f"{prefix}images"] = ((patterns[labels] + 3 * noise) // 4).astype(np.uint8)
-            arrays[f"{prefix}labels"] = labels
-        np.savez(folder / "images.npz", **arrays)
-        yield folder
+        files.write(Path(name), "colour", 160 if dry else 20_000)
+        yield Path(name)
 
 
 @contextmanager
@@ -122,7 +116,7 @@ def configured(part: Part, folder: Path, *overrides: str) -> Config:
     model = ("model=resnet8", "model.width=4") if part.dry else ()
     images = (
         "dataset=arrays",
-        f"dataset.file={folder / 'images.npz'}",
+        f"dataset.file={next(folder.glob('colour-*.npz'))}",
         "dataset.augment.crop=4",
         "dataset.augment.flip=true",
         "dataset.augment.rotation=15",
@@ -142,3 +136,10 @@ def configured(part: Part, folder: Path, *overrides: str) -> Config:
 def prepared(config: Config) -> Training:
     """A run, ready to train."""
     return assemble.prepare(config, make_plan(config))
+
+
+def trained(training: Training) -> tuple[Training, Progress]:
+    """The same at the end of its plan."""
+    progress = Progress()
+    loop.train(training, progress, mock.Mock(), lambda _: None, lambda: None)
+    return training, progress

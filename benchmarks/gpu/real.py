@@ -1,4 +1,4 @@
-"""Whole runs: graduated and constant, killed and continued, many side by side."""
+"""Whole runs: graduated and constant, killed and continued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks import programs
 from benchmarks.gpu.part import Part, Result
 from benchmarks.programs import ROOT, TRAIN
-from igo.data.readers import DEBIAN_FASHION_MNIST
 
 # Least accuracy of ten epochs of a ResNet18 on Fashion-MNIST or on the patterns. Chosen.
 LEARNED = 0.88
@@ -21,25 +20,10 @@ LEARNED = 0.88
 def items(part: Part, folder: Path) -> None:
     """Whole runs by the command line."""
     part.item("killed and continued", lambda: resumed(part, folder), seconds=20)
-    if part.dry:
-        part.item("2 runs of a sweep", lambda: sweep(part, folder, 1))
-        return
-    for schedule in ("graduated", "constant"):
-        part.item(f"resnet18, {schedule}", lambda s=schedule: trained(part, folder, s), seconds=30)
-    for at_once in (1, 4):
-        part.item(
-            f"8 runs, {at_once} at once", lambda k=at_once: sweep(part, folder, k), seconds=60
-        )
-
-
-def data(part: Part, folder: Path) -> tuple[str, ...]:
-    """The user's images; else Fashion-MNIST if it is here, else the patterns in noise."""
-    if part.data:
-        return ("dataset=arrays", f"dataset.file={part.data}")
-    is_here = DEBIAN_FASHION_MNIST.is_dir() or (ROOT / "data" / "FashionMNIST").is_dir()
-    if part.dry or not is_here:
-        return ("dataset=arrays", f"dataset.file={folder / 'images.npz'}")
-    return ("dataset=fashion_mnist", f"data_dir={ROOT / 'data'}")
+    if not part.dry:
+        for schedule in ("graduated", "constant"):
+            name = f"resnet18, {schedule}"
+            part.item(name, lambda s=schedule: trained(part, folder, s), seconds=30)
 
 
 def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
@@ -47,7 +31,9 @@ def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
     settings = [word for word in overrides if not word.startswith("-")]
     model = ["model=resnet8", "model.width=4"] if part.dry else []
     places = [f"engine.device={part.device}", f"runs_dir={folder / runs}"]
-    words = [*data(part, folder), "tracking=none", *settings, *model, *places]
+    file = part.data or next(folder.glob("colour-*.npz"))
+    images = "dataset=arrays", f"dataset.file={file}"
+    words = [*images, "tracking=none", *settings, *model, *places]
     return [sys.executable, TRAIN, *flags, *words]
 
 
@@ -103,20 +89,3 @@ def _begun(runs: Path) -> bool:
 def _without_times(runs: Path) -> list[dict[str, Any]]:
     costs = ("seconds", "images_per_second", "max_memory_allocated", "max_memory_reserved")
     return [{k: v for k, v in record.items() if k not in costs} for record in records(runs)]
-
-
-def sweep(part: Part, folder: Path, at_once: int) -> Result:
-    """Small runs, ``at_once`` at a time on the GPU."""
-    runs, seeds, samples = f"sweep{at_once}", 2 if part.dry else 8, 80 if part.dry else 10_000
-    settings = ("model=resnet8", "epochs=2", "batch_size=32", f"dataset.samples={samples}")
-    launcher = ("hydra/launcher=local", f"hydra.launcher.runs_per_gpu={at_once}")
-    seed = f"seed={','.join(map(str, range(seeds)))}"
-    sweep_command = command(part, folder, runs, "-m", *settings, *launcher, seed)
-    start_time = time.perf_counter()
-    if failure := start(part, sweep_command):
-        return {"ok": False, "tail": failure}
-    seconds = time.perf_counter() - start_time
-    files = (folder / runs).glob("*/status.json")
-    finished = sum(json.loads(file.read_text())["state"] == "finished" for file in files)
-    speed = {"all s": seconds, "images/s in all": seeds * 2 * samples / seconds}
-    return {"ok": finished == seeds, "runs": finished, **speed}
