@@ -49,6 +49,28 @@ def test_a_quadratic_loss_rises_by_half_the_trace_of_hessian_and_covariance() ->
     assert smoothed.delta == pytest.approx(RATE * math.sqrt(noise.variance / 6))
 
 
+def test_skewed_noise_is_taken_with_its_own_sign() -> None:
+    """E f(x − ηω) − f(x), as the mean over all batches; that of f(x + ηω) is another number."""
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(12, 2, generator=random, dtype=torch.float64).exp()
+    y = torch.arange(12) % 3
+    model = nn.Linear(2, 3, bias=False).double()
+    nn.init.zeros_(model.weight)
+    smoothed = igo.smoothed_loss(
+        model, cross_entropy, loader_of(x, y, 1), [(x, y)], n=12, learning_rate=1.0, draws=1200
+    )
+    # At w = 0 a sample's gradient is (p − onehot) xᵀ with p = ⅓.
+    gradients = (1 / 3 - nn.functional.one_hot(y)).unsqueeze(2) * x.unsqueeze(1)
+    noise = gradients - gradients.mean(0)
+
+    def rise(sign: int) -> float:
+        moved = [cross_entropy(x @ (sign * one).T, y) for one in noise]
+        return float(torch.stack(moved).mean()) - math.log(3)
+
+    assert abs(rise(-1) - rise(1)) > 10 * smoothed.own_error
+    assert abs(smoothed.own - rise(-1)) < 3 * smoothed.own_error
+
+
 def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
     """Parameters, statistics of BatchNorm, gradients and random numbers, to the bit."""
     x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))

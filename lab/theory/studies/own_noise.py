@@ -24,7 +24,7 @@ def module(x: Tensor) -> nn.Sequential:
     first, second = nn.Linear(PIXELS, NETWORK.hidden), nn.Linear(NETWORK.hidden, CLASSES)
     parts = x.split(NETWORK.sizes)
     for layer, weight, bias in zip((first, second), parts[::2], parts[1::2], strict=True):
-        layer.weight.data, layer.bias.data = weight.view(layer.in_features, -1).T.clone(), bias
+        layer.weight.data, layer.bias.data = weight.view(layer.in_features, -1).T.contiguous(), bias
     return nn.Sequential(first, nn.ReLU(), second)
 
 
