@@ -22,6 +22,7 @@ AGAIN = range(300, 308)  # Their arms are trained again: this machine may be of 
 LENGTH = LENGTHS[-1]
 CONTROL = "√cosine, b = 32"
 SPLIT, SPLIT_RATE = "cosine, split ½", 0.4  # The control has its curve of η.
+HALF_AS_LONG = "cosine, 0.5 of the epochs"
 REPEATED = (("cosine", 0.2), (SPLIT, SPLIT_RATE))
 ENDPOINTS = {"running": "running", "fresh": "fresh"}
 PARTS = 5  # equal parts of the epochs, of which a record tells
@@ -105,7 +106,9 @@ def summary(runs: Runs, arms_of_study: Mapping[str, Sequence[Record]]) -> str:
     n = len(found[cosines[1]])
     highest = max(cosines, key=lambda name: judged.ends(found[name][:n], "running").mean())
     pairs = [(f"{name} again", name) for name, _ in REPEATED]
-    pairs += [*itertools.product(cosines[1:], cosines[:1]), (SPLIT, highest), ("Method 3", highest)]
+    beside_highest = (SPLIT, "cosine, split 0", "Method 3", "cosine, b = 32", HALF_AS_LONG)
+    pairs += itertools.product(cosines[1:], cosines[:1])
+    pairs += itertools.product(beside_highest, [highest])
     pairs += [(SPLIT, name) for name in found if name.startswith(CONTROL)]
     differences = []
     for one, other in pairs:
