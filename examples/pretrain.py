@@ -65,10 +65,13 @@ def pretrain(folder: Path, plan: igo.Plan, decay_follows_b: bool, device: str) -
     model = DistributedDataParallel(network)
     test_updates = {plan.after(plan.samples * number // 8) for number in range(1, 9)}
     started = time.monotonic() - seconds
-    while not counter.done:
-        update = schedule.step()
+
+    def part_of(update: igo.Update) -> Tensor:
         places = update.start + update.ranks * torch.arange(update.samples)  # in the stream
-        batch = get_batch(train, order[places % len(order)]).to(device)
+        return get_batch(train, order[places % len(order)]).to(device)
+
+    for batch in schedule(counter.parts(part_of)):
+        update = schedule.update
         with nullcontext() if update.is_last_part else model.no_sync():
             (loss_of(model, batch) * update.weight).backward()
         if not update.is_last_part:

@@ -281,7 +281,8 @@ def transformers(job: Job, **settings: Any) -> Run:
     if job.tokens:  # Trainer counts labels other than -100.
         five = torch.arange(5)
         data = [{"x": x, "labels": five.where(five <= x % 5, -100)} for x in DATA]
-    trainer = Recorded(model, arguments, train_dataset=data, plan=job.plan)
+    plan: Any = job.plan if job.stop else {N: job.plan}.__getitem__  # or a function of n
+    trainer = Recorded(model, arguments, train_dataset=data, plan=plan)
     assert arguments.max_steps == settings.get("max_steps", -1)
     with suppress(Killed):
         trainer.train(str(job.folder / f"checkpoint-{STOP}") if job.resume else None)
@@ -457,6 +458,8 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
         lightning(Job(tmp_path, **IN_PARTS), automatic=True)
     with pytest.warns(igo.PlanWarning, match="after 3 of the plan's 24 updates"):
         transformers(Job(tmp_path), max_steps=3)
+    with pytest.raises(UserError, match="SequentialSampler orders the samples"):
+        transformers(Job(tmp_path), train_sampling_strategy="sequential")
     with pytest.raises(UserError, match=r"max_steps=25: the plan has 24"):
         transformers(Job(tmp_path), max_steps=25)
 

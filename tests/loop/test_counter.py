@@ -2,8 +2,8 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, cycle, islice
-from operator import itemgetter
+from itertools import count, cycle, islice, repeat
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -207,14 +207,60 @@ def test_micro_batches_are_the_parts_as_they_are(name: str, ranks: int) -> None:
 def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None:
     """A loader's micro-batches of another size are refused, too."""
     counter = igo.Counter(igo.plan("constant", samples=8, batch_size=4))
-    for stream in ([torch.ones(4)] * 8, [(torch.ones(4), torch.zeros(4))] * 8):
+    for sample in (
+        torch.ones(4),
+        (torch.ones(4), torch.zeros(4)),
+        (torch.ones(2, 3), torch.ones(2)),
+        {"tokens": torch.ones(2, 9), "targets": torch.ones(2, 9)},
+    ):
+        stream: Any = [sample] * 8
         with pytest.raises(igo.PlanError, match=r"list is not allowed: .*collate="):
             next(counter.batches(stream))
         assert len(list(counter.batches(stream, collate=list))) == 2
-    for sample in (torch.ones(5), (torch.ones(4), 1), torch.ones(()), "word", {"x": torch.ones(3)}):
+    pair, image = (torch.ones(2), torch.ones(2)), (torch.ones(2, 5, 5), torch.ones(()))
+    others: Any = (torch.ones(5), (torch.ones(4), 1), torch.ones(()), "word", {"x": torch.ones(3)})
+    for sample in (*others, pair, image, (torch.ones(3, 2), torch.ones(3))):
         assert len(list(counter.batches([sample] * 8))) == 2
     with pytest.raises(igo.PlanError, match=r"DataLoader is not allowed: .*batch_size=None"):
         next(counter.batches(DataLoader(Stream(), batch_size=3)))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_function_makes_the_samples_of_each_part(ranks: int) -> None:
+    """Parts of a ragged plan: 300 samples, each once. ``batch_size`` is the whole batch's."""
+    numbers: list[int] = []
+    place: Any = {"ranks": ranks, "micro_batch_size": 4}
+    for rank in range(ranks):
+        counter = igo.Counter(stream_plan(), rank=rank, **place)
+        schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
+
+        def get_batch(update: igo.Update) -> Tensor:
+            return torch.arange(300)[update.start :: update.ranks][: update.samples]
+
+        for batch in schedule(counter.parts(get_batch)):
+            assert len(batch) == schedule.update.samples <= 4
+            numbers += batch.tolist()
+        assert counter.done
+    assert sorted(numbers) == [*range(300)]
+    counter = igo.Counter(stream_plan(), rank=0, **place)
+    with pytest.raises(igo.PlanError, match=r"it made 6 samples on .*: make update\.samples"):
+        next(counter.parts(lambda update: torch.ones(update.batch_size // ranks)))
+
+
+class Graphs:
+    """A micro-batch of a class of its own."""
+
+    size = 8
+
+
+def test_the_size_of_an_object_is_asked_for() -> None:
+    plan = igo.plan("constant", samples=96, batch_size=16, batch_multiple=8)
+    counter = igo.Counter(plan, micro_batch_size=8)
+    with pytest.raises(igo.PlanError, match=r"Graphs is not .*give counter\.parts size_of="):
+        next(counter.parts(repeat(Graphs())))
+    assert len([*counter.parts(repeat(Graphs()), size_of=attrgetter("size"))]) == 12
+    with pytest.raises(igo.PlanError, match="no equal parts"):
+        next(counter.parts(repeat(Graphs()), size_of=lambda _: 16))
 
 
 def test_a_loader_with_the_batch_size_of_the_plan_needs_no_other() -> None:

@@ -3,16 +3,17 @@
     trainer = GraduatedTrainer(model, arguments, train_dataset=data, plan=plan)
     trainer.train(resume_from_checkpoint=folder)
 
-For another trainer, such as TRL's: ``class Mine(GraduatedTrainer, SFTTrainer): ...``.
+For TRL's SFT: ``class Mine(GraduatedTrainer, SFTTrainer): ...``. If it packs the data, their number
+is known later: ``plan=lambda n: igo.plan("cosine", n=n, …)``.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy, deepcopy
 from types import SimpleNamespace
 from typing import Any
 
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import Trainer
 
 from igo.ground.errors import UserError
@@ -58,19 +59,24 @@ class GraduatedTrainer(Trainer):
     False``, as for Trainer's own accumulation. ``update`` is the newest update, or part of one.
 
     Args:
-        plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``.
+        plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``, or a function of n
+            that returns it.
         arguments, settings: Trainer's. ``max_steps`` is the plan's updates unless you give fewer.
             ``gradient_accumulation_steps`` has no effect: the plan says how many parts there are.
             Nor has ``ignore_data_skip``: a resume goes on with the plan.
 
     Raises:
         PlanError: in ``train``, if the data set does not have n samples.
-        UserError: ``max_steps`` is above the plan's updates.
+        UserError: ``max_steps`` is above the plan's updates, or the trainer orders the samples
+            itself, as TRL's GRPO and ``group_by_length`` do.
     """
 
-    def __init__(self, *arguments: Any, plan: Plan, **settings: Any) -> None:
+    def __init__(
+        self, *arguments: Any, plan: Plan | Callable[[int], Plan], **settings: Any
+    ) -> None:
         super().__init__(*arguments, **settings)
         self.args: Any = copy(self.args)  # The arguments that were given stay as they are.
+        plan = plan(len(self.train_dataset)) if callable(plan) else plan
         args, self.plan = self.args, plan
         args.gradient_accumulation_steps = 1
         # Processes that divide by their own tokens have an average that is no mean over all.
@@ -87,6 +93,13 @@ class GraduatedTrainer(Trainer):
             )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
+        sampler = self._get_train_sampler()
+        if not isinstance(sampler, RandomSampler | None):
+            raise UserError(
+                f"{type(sampler).__name__} orders the samples of this trainer, and a plan orders"
+                " them anew: leave out what asks for it; if the trainer needs it, as GRPO does, use"
+                " igo.Schedule and igo.Counter in a loop of your own"
+            )
         loader = super().get_train_dataloader()  # It lacks the columns that the model ignores.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         micro = self.get_total_train_batch_size(self.args)

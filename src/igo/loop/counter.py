@@ -229,30 +229,38 @@ class Counter:
 
         Raises:
             PlanError: the stream has micro-batches: a DataLoader makes them, or all tensors of what
-                it gives have as many rows as a part has samples. With ``collate`` they are samples.
+                it gives have as many rows as a part has samples; of several that are not all
+                vectors, a number that divides it. With ``collate`` they are samples.
             RuntimeError: the stream ends before the plan.
         """
         makes_batches = isinstance(samples, DataLoader) and samples.batch_size is not None
         part_size = min(self._micro, self.plan.at(1).batch_size) // self.ranks
-        for part in self._grouped(samples):
-            # DALI has lists of one batch, so a size of 1 says nothing.
-            sizes = set() if collate else _possible_sizes(part[0]) - {1}
-            if makes_batches or sizes == {part_size}:
+        iterator = iter(samples)
+
+        def take(update: Update) -> Any:
+            part = self._next_of(iterator, update.samples, update)
+            if makes_batches or (not collate and _is_batch(part[0], part_size)):
                 advice = (
                     "it gives micro-batches, which counter.parts takes; if each is one sample, give"
                     " collate=torch.utils.data.default_collate, and a DataLoader batch_size=None"
                 )
                 raise PlanError("samples", type(samples).__name__, advice)
-            yield (collate or default_collate)(part)
+            return (collate or default_collate)(part)
 
-    def parts(self, loader: Iterable[Any]) -> Iterator[Any]:
+        yield from self._deliver(take)
+
+    def parts(
+        self,
+        loader: Iterable[Any] | Callable[[Update], Any],
+        size_of: Callable[[Any], int] | None = None,
+    ) -> Iterator[Any]:
         """Take each micro-batch of a loader as a part of one of the plan's batches, as it is.
 
         The loader may be any iterable, also an endless one: a DataLoader with a ``batch_size`` and
         ``drop_last=True``, a generator, a loader of another library. Of R ranks each has its own.
         The plan's batches must be whole micro-batches of all ranks: its ``batch_multiple`` and the
-        counter's ``micro_batch_size`` are the samples of a micro-batch times R. The size of each
-        is checked where tensors, arrays or lists show it.
+        counter's ``micro_batch_size`` are the samples of a micro-batch times R. A function, such as
+        nanoGPT's ``get_batch``, makes ``update.samples`` samples of each part, for any plan.
 
         >>> plan = igo.plan("constant", samples=24, batch_size=8, batch_multiple=4)
         >>> counter = igo.Counter(plan, micro_batch_size=4)
@@ -269,40 +277,57 @@ class Counter:
 
         Args:
             loader: this rank's micro-batches; after a resume those that come next.
+            size_of: the samples of a micro-batch, such as ``len``. Without it tensors, arrays and
+                lists show them.
 
         Raises:
-            PlanError: a micro-batch is no part of the plan.
+            PlanError: a micro-batch is no part of the plan, or does not show its size.
             RuntimeError: the loader ends before the plan.
         """
-        micro, ranks = self._micro, self.ranks
-        is_cut_evenly = not any(size % micro for size in self.plan.batch_sizes)
-        for (micro_batch,) in self._grouped(loader, 1):
-            sizes = _possible_sizes(micro_batch) or {micro // ranks}
-            if micro % ranks or not is_cut_evenly or micro // ranks not in sizes:
-                shown = " or ".join(str(size * ranks) for size in sorted(sizes))
+        micro, ranks, name = self._micro, self.ranks, type(loader).__name__
+        is_whole = not micro % ranks and not any(size % micro for size in self.plan.batch_sizes)
+        stream = iter(loader) if isinstance(loader, Iterable) else None
+        get_batch: Any = loader
+
+        def take(update: Update) -> Any:
+            part = self._next_of(stream, 1, update)[0] if stream else get_batch(update)
+            sizes = {size_of(part)} if size_of else _possible_sizes(part)
+            if not sizes:
+                advice = "it does not show how many samples it has: give counter.parts size_of="
+                raise PlanError("loader", type(part).__name__, advice)
+            shown = " or ".join(str(size * ranks) for size in sorted(sizes))
+            if not stream and update.samples not in sizes:
+                advice = f"it made {shown} samples on all ranks: make update.samples on each"
+                raise PlanError("loader", name, advice)
+            if stream and not (is_whole and micro // ranks in sizes):
                 advice = (
                     "its micro-batches are no equal parts of the plan's batches: make both"
                     f" micro_batch_size, here {micro}, and the plan's batch_multiple {shown}, the"
                     " samples of a micro-batch on all ranks, and give a DataLoader drop_last=True"
                 )
-                raise PlanError("loader", type(loader).__name__, advice)
-            yield micro_batch
+                raise PlanError("loader", name, advice)
+            return part
 
-    def _grouped(self, stream: Iterable[Any], length: int | None = None) -> Iterator[list[Any]]:
-        """Deliver each part of the plan that is left: so many items, or one for each sample."""
-        iterator = iter(stream)
+        yield from self._deliver(take)
+
+    def _deliver(self, take: Callable[[Update], Any]) -> Iterator[Any]:
+        """Yield what ``take`` makes of each part of the plan that is left."""
         self._delivers = True
         for update in self._updates_after(self.updates, self._parts_made):
-            number = length or update.samples
-            items = list(islice(iterator, number))
-            if len(items) < number:
-                raise RuntimeError(
-                    f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
-                    f" all {self.plan.samples:,} samples of the plan; give igo.plan fewer samples=,"
-                    " or a stream that goes on"
-                )
+            part = take(update)
             self._delivered[update.number, update.part] = update
-            yield items
+            yield part
+
+    def _next_of(self, stream: Iterator[Any], number: int, update: Update) -> list[Any]:
+        """The next items of a stream."""
+        items = list(islice(stream, number))
+        if len(items) < number:
+            raise RuntimeError(
+                f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
+                f" all {self.plan.samples:,} samples of the plan; give igo.plan fewer samples=,"
+                " or a stream that goes on"
+            )
+        return items
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""
@@ -343,6 +368,18 @@ def check_state(state: Mapping[str, Any]) -> None:
         value = state.get(name)
         if name in state and (value is None or not fits(value, kind)):
             raise PlanError(name, repr(value), "the state is damaged; load another checkpoint")
+
+
+def _is_batch(item: Any, part_size: int) -> bool:
+    """Whether an item of a stream of samples is a micro-batch, by the rows of its tensors."""
+    values = item.values() if isinstance(item, Mapping) else item
+    fields = [*values] if isinstance(values, Iterable) and not hasattr(item, "shape") else []
+    shapes: list[tuple[int, ...]] = [getattr(field, "shape", ()) for field in fields]
+    if len(shapes) > 1 and all(shapes) and max(map(len, shapes)) > 1:
+        rows = {shape[0] for shape in shapes} - {1}
+        return len(rows) == 1 and part_size % max(rows) == 0
+    # DALI has lists of one batch, so a size of 1 says nothing.
+    return _possible_sizes(item) - {1} == {part_size}
 
 
 def _possible_sizes(batch: Any) -> set[int]:
