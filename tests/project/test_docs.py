@@ -11,8 +11,8 @@ from recorded import METHODS, record_runs
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = " ".join((*TINY[1:], "epochs=5", "seed=0", "tracking=none"))
-# These take long or need what is not here, and are tested elsewhere: by CI, lab, slurm, report.
-ELSEWHERE = r"^make (test|theory|noise|docs|sweep)|…"
+# These take long, or need a GPU or an account, and are tested elsewhere: by CI, lab, slurm, report.
+ELSEWHERE = r"^make (test|theory|noise|docs|sweep|gpu|dashboard|sync)|…"
 
 
 def commands() -> list[str]:
