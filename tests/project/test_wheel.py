@@ -81,5 +81,5 @@ def test_it_explains_itself_trains_sweeps_and_reports(wheel: Path, tmp_path: Pat
     assert len(commands) == 3
     assert all(command.startswith("igo train ") for command in commands)
     done(tmp_path, igo, "report", "runs=runs", "output=report").good()
-    assert "no W&B key" in done(tmp_path, igo, "dashboard").error()
+    assert "no valid W&B key" in done(tmp_path, igo, "dashboard").error()
     assert "</html>" in (tmp_path / "report" / "index.html").read_text()
