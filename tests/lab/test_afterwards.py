@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lab.study import afterwards
-from lab.study.afterwards import AGAIN, CONTROL, SEEDS, SPLIT, STUDY
+from lab.study.afterwards import AGAIN, CONTROL, HALF_AS_LONG, SEEDS, SPLIT, STUDY
 from lab.study.design import Record, key
 from lab.study.fewer_updates import TUNED
 
@@ -53,11 +53,16 @@ def test_the_table_compares_the_best_of_the_rates_and_the_control() -> None:
     assert seeds_of_arms == dict.fromkeys(whole_arms, 32) | dict.fromkeys(repeated_arms, repeats)
     assert sum(run["job"]["seed"] in TUNED for run in runs.values()) == 5 * len(TUNED)
     rates = {"cosine": 0.2, SPLIT: 0.4, "Method 3": 0.4}
+    rates |= dict.fromkeys(("cosine, split 0", "cosine, b = 32", HALF_AS_LONG), 0.4)
     ends = {arm: accuracies(arm, rate) for arm, rate in rates.items()}
     of_study = {arm: [{"running": x, "fresh": x} for x in of_arm] for arm, of_arm in ends.items()}
     lines = afterwards.summary(runs, of_study).splitlines()
     cells = {line.split(" | ")[0].lstrip("| "): line.split(" | ")[1:3] for line in lines}
-    for arm, rival, rate in (("Method 3", "cosine", 0.4), (SPLIT, CONTROL, BEST)):
+    for arm, rival, rate in (
+        ("Method 3", "cosine", 0.4),
+        ("cosine, split 0", "cosine", 0.4),
+        (SPLIT, CONTROL, BEST),
+    ):
         gaps = ends[arm] - accuracies(rival, rate)
         low, high = stats.t.interval(0.95, 31, gaps.mean(), stats.sem(gaps))
         interval = f"{gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
