@@ -259,6 +259,22 @@ def test_a_copy_of_a_schedule_goes_on_by_itself_and_is_a_witness(by: str, when: 
     assert rates == originals
 
 
+def test_a_schedule_that_goes_back_to_a_state_begins_anew() -> None:
+    """A step before its next batch is none of the plan's, and the second pass warns of nothing."""
+    optimizer = torch.optim.SGD([parameter()], lr=0.1)
+    sampler: Any = igo.BatchSampler(plan(), range(12))
+    schedule = igo.Schedule(optimizer, sampler)
+    state = schedule.state_dict()
+    for _ in schedule(sampler):
+        optimizer.step()
+    schedule.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="came before the schedule's first update"):
+        optimizer.step()
+    for _ in schedule(sampler):
+        optimizer.step()
+    assert sampler.updates == 3
+
+
 def test_a_state_is_of_these_groups_and_of_this_plan() -> None:
     first, second = ({"params": [parameter()], "lr": rate} for rate in (0.1, 0.2))
     schedule = igo.Schedule(torch.optim.SGD([first, second]), igo.BatchSampler(plan(), range(12)))

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
-from weakref import ref
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import register_multi_grad_hook
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from torch.utils.hooks import RemovableHandle
 
 from igo.ground.seeds import derive_seed
 from igo.loop.counter import GIVE, Counter, check_state
 from igo.loop.sampler import BatchSampler, check_length
+from igo.loop.witness import Witness
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update
 
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 
 
 SAME = 1e-6  # relative: what float32 makes of a learning rate
-WINDOW = 32  # updates, of which three quarters have a step; overflows of fp16 leave out a few
 
 
 class Batches:
@@ -78,11 +73,11 @@ class Batches:
             try:
                 yield batch
             except GeneratorExit:
-                self.schedule._check_left()
+                self.schedule._witness.check_left()
                 raise
             if counter.done and not counter._delivers:
                 break  # The loader is your own, and may have more.
-        self.schedule._pass_end = counter.updates
+        self.schedule._witness.pass_end = counter.updates
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -143,35 +138,7 @@ class Schedule:
         self._update: Update | None = None
         for group in self._groups:
             _made_with(group)
-        self._rates: list[list[float]] = [[] for _ in self.optimizers]  # as set, until a step
-        self._says_rates = True  # that another sets them, once
-        self._steps: list[bool] = []  # whether each update of a window had one
-        self._pass_end = -1  # updates at the end of the newest pass over schedule(loader)
-        self._is_resumed, self._begun = False, -1  # updates before the loop's first one
-        self._gradients: list[int] | None = []  # updates that had one, until the first step
-        self._watch()
-
-    def _watch(self) -> None:
-        """Let ``optimizer.step()`` be the witness that what is counted is what is trained."""
-        # The references are weak, because a schedule that nobody uses any more, such as one of a
-        # notebook's cell that ran again, must not speak.
-        for number, optimizer in enumerate(self.optimizers):
-            optimizer.register_step_pre_hook(partial(_witness, ref(self), number))
-        self._sign: RemovableHandle | None = None
-        self._look_for_gradients()
-
-    def _look_for_gradients(self) -> None:
-        """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
-        parameters = [p for group in self._groups for p in group["params"] if p.requires_grad]
-        if parameters and self._gradients is not None and self._sign is None:
-            self._sign = register_multi_grad_hook(parameters, partial(_note, ref(self)), mode="any")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_sign": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._watch()  # A copy of an optimizer has no hooks.
+        self._witness = Witness(self.optimizers, batches)
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
@@ -252,14 +219,9 @@ class Schedule:
         """
         updates_before, plan = self.batches.updates, self.batches.plan
         update = self.batches.advance()
-        if self._begun < 0:
-            self._begun = updates_before
-        if update.part == 1:
-            self._check_steps()
-            self._steps.append(False)
         eta_1, eta = plan.learning_rate, update.learning_rate
         initials, rates = [], []
-        for number, optimizer in enumerate(self.optimizers):
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
                 if type(initial) is not float:
@@ -274,64 +236,13 @@ class Schedule:
                     group["lr"] = rate
                 initials.append(initial)
                 rates.append(rate)
-            self._rates[number] = rates[-len(optimizer.param_groups) :]
         is_first = self._update is None and eta_1 != 1
         if is_first and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
             advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
             raise PlanError("learning_rate", eta_1, advice)
         self._update = replace(update, learning_rate=rates[0])
+        self._witness.expect(self._update, rates)
         return self._update
-
-    def _check_steps(self) -> None:
-        """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
-
-        If none had one, the steps cannot be seen, such as those of a CUDA graph.
-        """
-        if len(self._steps) == WINDOW:
-            if 0 < sum(self._steps) < 3 / 4 * WINDOW:
-                _warn(
-                    f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
-                    " gradients give the sampler micro_batch_size=, and leave out what skips"
-                    " batches; a GradScaler that begins too high skips steps, too",
-                    4,
-                )
-            self._steps.clear()
-
-    def _check_left(self) -> None:
-        """Warn if a loop was left after a batch that had no ``optimizer.step()``, and others had.
-
-        A part that is not the last has none, and the next loop goes on after it.
-        """
-        had_step = self._gradients is not None or self._steps[-1]
-        if not (had_step or sys.is_finalizing()) and self.update.is_last_part:
-            _warn(
-                f"the loop was left before the optimizer.step() of update {self.update.number:,},"
-                " whose batch counts as trained: leave at the end of the body, look at"
-                " next(iter(loader.loader)), and give schedule(loader) to zip as the last",
-                4,
-            )
-
-    def _check_beginning(self) -> None:
-        """At the first step, warn if earlier updates had neither a gradient nor a step.
-
-        So too if the newest gradient was that of an earlier update. After a resume refuse two.
-        """
-        number, gradients = self.update.number, self._gradients or [self.update.number]
-        lost = max(gradients[0] - 1 - self._begun, number - gradients[-1])
-        words = (
-            f"{lost} of the first updates had no gradient before the next batch was counted: put"
-            " what fetches ahead inside, schedule(prefetcher), look at next(iter(loader.loader)),"
-            " and leave out what skips batches in the loop, as the sampler goes on with the batch"
-            " after those that were trained on"
-        )
-        if self._is_resumed and lost > 1:  # A loss that is not finite may leave out one.
-            raise RuntimeError(words)
-        if lost:
-            _warn(words, 5)
-        self._gradients = None
-        if self._sign:
-            self._sign.remove()
-            self._sign = None
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's state, and the rates that parameter groups were made with."""
@@ -358,65 +269,8 @@ class Schedule:
         for optimizer, rates in zip(self.optimizers, base_lrs, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["initial_lr"] = rate
-        self._is_resumed, self._begun, self._gradients = True, -1, []
-        self._steps.clear()
-        self._look_for_gradients()
-
-
-def _warn(words: str, stacklevel: int) -> None:
-    warnings.warn(words, PlanWarning, stacklevel)
-
-
-def _note(schedule: ref[Schedule], *_: Any) -> None:
-    """Note the update that has a gradient."""
-    living = schedule()
-    if living and living._gradients is not None and living._begun >= 0:
-        living._gradients.append(living.update.number)
-
-
-def _witness(schedule: ref[Schedule], place: int, optimizer: Optimizer, *_: Any) -> None:
-    """Refuse a step that is none of the plan's, and note the update that has one."""
-    living = schedule()
-    if living is None:
-        return
-    update = living._update
-    if update is None:
-        # Programs that make an optimizer's state before they load it step with a rate of 0.
-        if any(group["lr"] for group in optimizer.param_groups):
-            raise RuntimeError(
-                "optimizer.step() came before the schedule's first update: loop over"
-                " schedule(loader), or call schedule.step() before each update; a scheduler of"
-                " PyTorch's steps after it"
-            )
-        return
-    if not update.is_last_part:
-        raise RuntimeError(
-            f"optimizer.step() came after part {update.part} of {update.parts} of update"
-            f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
-        )
-    if living._gradients is not None and living._begun >= 0:
-        living._check_beginning()
-    if living._pass_end == update.number < living.batches.plan.updates:
-        living._pass_end = -1
-        _warn(
-            "optimizer.step() came after a pass over schedule(loader), for a batch that was not"
-            " counted then: in place of itertools.cycle write"
-            " (batch for _ in batches.epochs() for batch in loader)",
-            4,
-        )
-    rates, living._rates[place] = living._rates[place], []
-    for group, rate in zip(optimizer.param_groups, rates, strict=False):
-        # A rate that is a tensor is not read, as on a GPU that would wait for the device.
-        is_float = not isinstance(group["lr"], Tensor)
-        if is_float and living._says_rates and group["lr"] != rate:
-            living._says_rates = False
-            _warn(
-                f"optimizer.step() of update {update.number:,} has the learning rate"
-                f" {group['lr']:g}, and the schedule set {rate:g}: leave out what sets it after the"
-                " schedule; a warm-up is warmup_samples=",
-                4,
-            )
-    living._steps[-1] = True
+        self._update = None
+        self._witness.begin(is_resumed=True)
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:

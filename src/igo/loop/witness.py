@@ -1,0 +1,198 @@
+"""Says where what an optimizer trains on is not what a schedule counts."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from torch import Tensor
+from torch.autograd.graph import register_multi_grad_hook
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from igo.loop.counter import Counter
+from igo.plans.arguments import PlanWarning
+from igo.plans.rows import Update
+
+WINDOW = 32  # updates, of which three quarters have a step; overflows of fp16 leave out a few
+
+
+class Witness:
+    """Sees each ``optimizer.step()``, and gradients until the first, by hooks of PyTorch's.
+
+    ``pass_end`` is the number of updates at the end of the newest pass over ``schedule(loader)``.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], batches: Counter) -> None:
+        self._optimizers, self._batches = optimizers, batches
+        self._says_rates = True  # that another sets them, once
+        self._sign: RemovableHandle | None = None
+        self.begin(is_resumed=False)
+        self._watch()
+
+    def begin(self, *, is_resumed: bool) -> None:
+        """A loop begins, at the plan's start or at that of a loaded state."""
+        self._is_resumed = is_resumed
+        self._update: Update | None = None
+        self.pass_end = -1
+        self._begun = -1  # updates before the loop's first one
+        self._rates: dict[int, list[float]] = {}  # by optimizer, as set, until its step
+        self._steps: list[bool] = []  # whether each update of a window had one
+        self._gradients: list[int] | None = []  # updates that had one, until the first step
+        self._look_for_gradients()
+
+    def _watch(self) -> None:
+        # The references are weak, because a schedule that nobody uses any more, such as one of a
+        # notebook's cell that ran again, must not speak.
+        for number, optimizer in enumerate(self._optimizers):
+            optimizer.register_step_pre_hook(partial(_see_step, ref(self), number))
+
+    def _look_for_gradients(self) -> None:
+        """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        parameters = [p for group in groups for p in group["params"] if p.requires_grad]
+        if parameters and self._gradients is not None and self._sign is None:
+            see = partial(_see_gradient, ref(self))
+            self._sign = register_multi_grad_hook(parameters, see, mode="any")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_sign": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._watch()  # A copy of an optimizer has no hooks.
+        self._look_for_gradients()
+
+    def expect(self, update: Update, rates: Sequence[float]) -> None:
+        """An update, or a part of one, is counted; ``rates`` are those of all parameter groups."""
+        if self._begun < 0:
+            self._begun = update.number - 1
+        if update.part == 1:
+            self._check_steps()
+            self._steps.append(False)
+        self._update, start = update, 0
+        for number, optimizer in enumerate(self._optimizers):
+            end = start + len(optimizer.param_groups)
+            self._rates[number], start = [*rates[start:end]], end
+
+    def _check_steps(self) -> None:
+        """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
+
+        If none had one, the steps cannot be seen, such as those of a CUDA graph.
+        """
+        if len(self._steps) == WINDOW:
+            if 0 < sum(self._steps) < 3 / 4 * WINDOW:
+                _warn(
+                    f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
+                    " gradients give the sampler micro_batch_size=, and leave out what skips"
+                    " batches; a GradScaler that begins too high skips steps, too",
+                    5,
+                )
+            self._steps.clear()
+
+    def check_left(self) -> None:
+        """Warn if a loop was left after a batch that had no ``optimizer.step()``, and others had.
+
+        A part that is not the last has none, and the next loop goes on after it.
+        """
+        update = self._update
+        if update is None or self._gradients is not None or self._steps[-1] or sys.is_finalizing():
+            return
+        if update.is_last_part:
+            _warn(
+                f"the loop was left before the optimizer.step() of update {update.number:,},"
+                " whose batch counts as trained: leave at the end of the body, look at"
+                " next(iter(loader.loader)), and give schedule(loader) to zip as the last",
+                4,
+            )
+
+    def see_gradient(self) -> None:
+        """Note the update that has a gradient."""
+        if self._gradients is not None and self._update is not None:
+            self._gradients.append(self._update.number)
+
+    def see_step(self, number: int, optimizer: Optimizer) -> None:
+        """Refuse a step that is none of the plan's, and note the update that has one."""
+        update = self._update
+        if update is None:
+            # Programs that make an optimizer's state before they load it step with a rate of 0.
+            if any(group["lr"] for group in optimizer.param_groups):
+                raise RuntimeError(
+                    "optimizer.step() came before the schedule's first update: loop over"
+                    " schedule(loader), or call schedule.step() before each update; a scheduler of"
+                    " PyTorch's steps after it"
+                )
+            return
+        if not update.is_last_part:
+            raise RuntimeError(
+                f"optimizer.step() came after part {update.part} of {update.parts} of update"
+                f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
+            )
+        if self._gradients is not None:
+            self._check_beginning(update.number, self._gradients)
+        if self.pass_end == update.number < self._batches.plan.updates:
+            self.pass_end = -1
+            _warn(
+                "optimizer.step() came after a pass over schedule(loader), for a batch that was not"
+                " counted then: in place of itertools.cycle write"
+                " (batch for _ in batches.epochs() for batch in loader)",
+                5,
+            )
+        self._check_rates(update, optimizer, self._rates.pop(number, []))
+        self._steps[-1] = True
+
+    def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
+        """At the first step, warn if earlier updates had neither a gradient nor a step.
+
+        So too if the newest gradient was that of an earlier update. After a resume refuse two.
+        """
+        first, newest = (gradients[0], gradients[-1]) if gradients else (number, number)
+        lost = max(first - 1 - self._begun, number - newest)
+        words = (
+            f"{lost} of the first updates had no gradient before the next batch was counted: put"
+            " what fetches ahead inside, schedule(prefetcher), look at next(iter(loader.loader)),"
+            " and leave out what skips batches in the loop, as the sampler goes on with the batch"
+            " after those that were trained on"
+        )
+        if self._is_resumed and lost > 1:  # A loss that is not finite may leave out one.
+            raise RuntimeError(words)
+        if lost:
+            _warn(words, 6)
+        self._gradients = None
+        if self._sign:
+            self._sign.remove()
+            self._sign = None
+
+    def _check_rates(self, update: Update, optimizer: Optimizer, rates: Sequence[float]) -> None:
+        """Warn once if another has set a rate; that of a new group, or of a second step, is free.
+
+        A rate that is a tensor is not read, as on a GPU that would wait for the device.
+        """
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            is_float = not isinstance(group["lr"], Tensor)
+            if is_float and self._says_rates and group["lr"] != rate:
+                self._says_rates = False
+                _warn(
+                    f"optimizer.step() of update {update.number:,} has the learning rate"
+                    f" {group['lr']:g}, and the schedule set {rate:g}: leave out what sets it after"
+                    " the schedule; a warm-up is warmup_samples=",
+                    6,
+                )
+
+
+def _warn(words: str, stacklevel: int) -> None:
+    warnings.warn(words, PlanWarning, stacklevel)
+
+
+def _see_gradient(witness: ref[Witness], *_: Any) -> None:
+    if living := witness():
+        living.see_gradient()
+
+
+def _see_step(witness: ref[Witness], number: int, optimizer: Optimizer, *_: Any) -> None:
+    if living := witness():
+        living.see_step(number, optimizer)
