@@ -1,7 +1,6 @@
 """Images in class folders, ROOT/{train,val}/CLASS/*, as torchvision's ImageFolder finds them.
 
-An image is decoded when it is asked for. Importing this
-imports torchvision, and so torch.
+An image is decoded when it is asked for. Importing this imports torchvision, and so torch.
 """
 
 from __future__ import annotations

@@ -220,8 +220,10 @@ class Schedule:
         updates_before, plan = self.batches.updates, self.batches.plan
         update = self.batches.advance()
         eta_1, eta = plan.learning_rate, update.learning_rate
-        initials, rates = [], []
+        initials: list[float] = []
+        rates: list[list[float]] = []
         for optimizer in self.optimizers:
+            rates.append([])
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
                 if type(initial) is not float:
@@ -235,12 +237,12 @@ class Schedule:
                 else:
                     group["lr"] = rate
                 initials.append(initial)
-                rates.append(rate)
+                rates[-1].append(rate)
         is_first = self._update is None and eta_1 != 1
         if is_first and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
             advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
             raise PlanError("learning_rate", eta_1, advice)
-        self._update = replace(update, learning_rate=rates[0])
+        self._update = replace(update, learning_rate=rates[0][0])
         self._witness.expect(self._update, rates)
         return self._update
 

@@ -40,7 +40,7 @@ class Witness:
         self._update: Update | None = None
         self.pass_end = -1
         self._begun = -1  # updates before the loop's first one
-        self._rates: dict[int, list[float]] = {}  # by optimizer, as set, until its step
+        self._rates: list[list[float]] = []  # of each optimizer's groups, as set, until its step
         self._steps: list[bool] = []  # whether each update of a window had one
         self._gradients: list[int] | None = []  # updates that had one, until the first step
         self._look_for_gradients()
@@ -67,32 +67,29 @@ class Witness:
         self._watch()  # A copy of an optimizer has no hooks.
         self._look_for_gradients()
 
-    def expect(self, update: Update, rates: Sequence[float]) -> None:
-        """An update, or a part of one, is counted; ``rates`` are those of all parameter groups."""
+    def expect(self, update: Update, rates: list[list[float]]) -> None:
+        """An update, or a part of one, is counted; ``rates`` are of each optimizer's groups."""
         if self._begun < 0:
             self._begun = update.number - 1
         if update.part == 1:
-            self._check_steps()
+            if len(self._steps) == WINDOW:
+                self._check_steps()
             self._steps.append(False)
-        self._update, start = update, 0
-        for number, optimizer in enumerate(self._optimizers):
-            end = start + len(optimizer.param_groups)
-            self._rates[number], start = [*rates[start:end]], end
+        self._update, self._rates = update, rates
 
     def _check_steps(self) -> None:
         """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
 
         If none had one, the steps cannot be seen, such as those of a CUDA graph.
         """
-        if len(self._steps) == WINDOW:
-            if 0 < sum(self._steps) < 3 / 4 * WINDOW:
-                _warn(
-                    f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
-                    " gradients give the sampler micro_batch_size=, and leave out what skips"
-                    " batches; a GradScaler that begins too high skips steps, too",
-                    5,
-                )
-            self._steps.clear()
+        if 0 < sum(self._steps) < 3 / 4 * WINDOW:
+            _warn(
+                f"of {WINDOW} updates {sum(self._steps)} had an optimizer.step(): to accumulate"
+                " gradients give the sampler micro_batch_size=, and leave out what skips"
+                " batches; a GradScaler that begins too high skips steps, too",
+                5,
+            )
+        self._steps.clear()
 
     def check_left(self) -> None:
         """Warn if a loop was left after a batch that had no ``optimizer.step()``, and others had.
@@ -142,7 +139,12 @@ class Witness:
                 " (batch for _ in batches.epochs() for batch in loader)",
                 5,
             )
-        self._check_rates(update, optimizer, self._rates.pop(number, []))
+        # A group that was added since then has no rate yet. A later step may be that of another
+        # schedule, so rates count once.
+        for group, rate in zip(optimizer.param_groups, self._rates[number], strict=False):
+            if group["lr"] is not rate:
+                self._check_rate(update, group["lr"], rate)
+        self._rates[number] = []
         self._steps[-1] = True
 
     def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
@@ -167,21 +169,19 @@ class Witness:
             self._sign.remove()
             self._sign = None
 
-    def _check_rates(self, update: Update, optimizer: Optimizer, rates: Sequence[float]) -> None:
-        """Warn once if another has set a rate; that of a new group, or of a second step, is free.
+    def _check_rate(self, update: Update, rate: Any, planned: float) -> None:
+        """Warn, once, if another has set a rate.
 
         A rate that is a tensor is not read, as on a GPU that would wait for the device.
         """
-        for group, rate in zip(optimizer.param_groups, rates, strict=False):
-            is_float = not isinstance(group["lr"], Tensor)
-            if is_float and self._says_rates and group["lr"] != rate:
-                self._says_rates = False
-                _warn(
-                    f"optimizer.step() of update {update.number:,} has the learning rate"
-                    f" {group['lr']:g}, and the schedule set {rate:g}: leave out what sets it after"
-                    " the schedule; a warm-up is warmup_samples=",
-                    6,
-                )
+        if self._says_rates and not isinstance(rate, Tensor) and rate != planned:
+            self._says_rates = False
+            _warn(
+                f"optimizer.step() of update {update.number:,} has the learning rate {rate:g}, and"
+                f" the schedule set {planned:g}: leave out what sets it after the schedule; a"
+                " warm-up is warmup_samples=",
+                6,
+            )
 
 
 def _warn(words: str, stacklevel: int) -> None:
