@@ -1,6 +1,7 @@
 """The list of studies, and the program that runs them and writes a results folder with its page."""
 
 import multiprocessing
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def run(names: Sequence[str], output: Path = RESULTS, seed: int = 0) -> None:
     """Run these studies, two at a time, and write the page of the results folder."""
     start = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # More would wait for one another.
     # A forked process would share PyTorch's state.
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(run_study, name, output, seed): name for name in names}

@@ -5,6 +5,7 @@ points of each neighbourhood. So they can refute that a definition holds, and ca
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ def _ball_points(centre: Array, radius: float) -> Array:
     return np.concatenate([centre[None], shell])
 
 
+@cache
 def minimisers(function: Function, noise_level: float) -> Array:
     """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, d).
 

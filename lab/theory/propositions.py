@@ -22,9 +22,9 @@ def exact_width_bounds(a: Array | float) -> tuple[Array, Array]:
     return a / np.sqrt(a**2 - 1), a / (a - 1)
 
 
-def largest_a(rate: Array | float) -> Array:
-    """Return the largest a_m whose lowest 1/d_m, exactly (a − 1)/a, is below the decay rate."""
-    return np.asarray(1 / (1 - np.asarray(rate, float)))
+def largest_a(rate: float) -> float:
+    """Return the largest a_m whose printed floor of 1/d_m is below the decay rate."""
+    return float((rate + np.sqrt(2 - rate**2)) / (1 - rate**2))
 
 
 def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Array | float) -> Array:

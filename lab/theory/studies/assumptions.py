@@ -4,6 +4,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 import yaml
@@ -64,15 +65,19 @@ def unseen_over_all(data: Digits, seed: int) -> list[float]:
 
 
 def on_cifar100() -> Records:
-    """Return the largest C² of an epoch over C² before training, by recorded run."""
+    """Return by recorded run the largest C² of an epoch: over that before training, and `later`,
+    of the second half of the epochs over that of the first.
+    """
     records = []
     with tarfile.open(CIFAR100) as tar:
         files = {m.name: file.read() for m in tar if (file := tar.extractfile(m))}
     for run in sorted({name.partition("/")[0] for name in files}):
         if yaml.safe_load(files[f"{run}/config.yaml"])["seed"] < SEEDS_CIFAR100:
             epochs = pl.read_ndjson(files[f"{run}/metrics.jsonl"], infer_schema_length=None)
-            rises = epochs["gradient_variance"] / epochs["reference_variance"]
-            records.append({"run": run, "largest": rises.max()})
+            rises = (epochs["gradient_variance"] / epochs["reference_variance"]).to_numpy()
+            first_half, second_half = np.split(rises, 2)
+            later = second_half.max() / first_half.max()
+            records.append({"run": run, "largest": rises.max(), "later": later})
     return records
 
 
@@ -178,18 +183,25 @@ def unbiased(frames: Frames) -> Seen:
 
 @STUDY.statement("仮定 (A3)(ii)")
 def one_variance(frames: Frames) -> Seen:
-    """one C² bounds the variance of the stochastic gradient at all x_t"""
-    bounds = []
-    for place, text in ((0, "before"), (-1, "after")):
-        for name in NETWORKS:
-            c2 = frames["variance_on_the_way"].filter(network=name)["C2"].to_numpy()
-            quantity = f"{name}: largest C² of the run over that {text} training"
-            bounds.append(Check(quantity, c2.max() / c2[place], high=1))
-    rises = frames["variance_cifar100"]["largest"].sort()
-    quantity = f"ResNet-8 on CIFAR-100, {len(rises)} runs: largest C² over that before training"
+    """some C² bounds the variance of the stochastic gradient at all x_t"""
+    table, cifar100 = frames["variance_on_the_way"], frames["variance_cifar100"]
+    of_networks = {name: table.filter(network=name)["C2"].to_numpy() for name in NETWORKS}
+    later, rises = cifar100["later"].to_numpy(), cifar100["largest"].to_numpy()
+    over = "largest C² after half of the epochs over that until then"
     return Seen(
         "digits; the epochs in the records of [CIFAR-100](../cifar100.md)",
-        [*bounds[: len(NETWORKS)], Check(quantity, rises[-1], high=1)],
-        bounds[len(NETWORKS) :],
-        f"On CIFAR-100 C² rises to {rises[0]:.2f} to {rises[-1]:.2f} times its start",
+        [
+            *(
+                Check(f"{name}: {over}", c2[-1] / c2[:-1].max(), high=1)
+                for name, c2 in of_networks.items()
+            ),
+            Check(f"ResNet-8 on CIFAR-100, {len(later)} runs: {over}", later.max(), high=1),
+        ],
+        [
+            Check(f"{name}: largest C² over that after training", c2.max() / c2[-1], high=1)
+            for name, c2 in of_networks.items()
+        ],
+        f"On CIFAR-100 C² rises to {rises.min():.2f} to {rises.max():.2f} times its start; in "
+        f"{(later > 1).sum()} runs it is largest in the second half. As a run that ends has a "
+        "largest C², none refutes that a bound exists, but a bound that half a run shows",
     )

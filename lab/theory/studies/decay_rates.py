@@ -99,15 +99,16 @@ def powers_are_allowed(frames: Frames) -> Seen:
     smallest = smallest_rates(frames)
 
     def check(p: float) -> Check:
-        largest = props.largest_a(smallest[f"p = {p:g}"]).item()
+        largest = props.largest_a(smallest[f"p = {p:g}"])
         return Check(f"largest a_m that allows p = {p:g}", largest, 2**0.5 + ROUNDING)
 
-    half = -np.log2(1 - 1 / 2**0.5)  # 2^{−p} = (a − 1)/a at a = √2
+    most = -np.log2(1 - 1 / 2**0.5)  # 2^{−p} = (a − 1)/a at a = √2
     return Seen(
-        f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
+        f"smallest γ_m, 2^−p, m < M = {STAGES}, against the printed floor (√(a_m² − 1) − 1)/a_m",
         [check(p) for p in (1, 0.9, 0.5, 0.1)],
         [check(p) for p in (2, 4, 8)],
-        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2",
+        "As this floor is 0 at √2, it allows every p > 0. The exact one, (a_m − 1)/a_m (row 9), "
+        f"allows p up to {most:.2f} [derived]",
     )
 
 

@@ -137,4 +137,5 @@ def falling_noise_is_better(frames: Frames) -> Seen:
         f"{RAN}; b_1 and γ tuned alike on other chains",
         [rate_gap(f"success of {name} less constant", wins[name], rival) for name in SPLITS],
         [rate_gap("the same with growing noise", wins[GROWING], rival)],
+        "On images [Methods 2 to 4 end above Method 1](../path.md)",
     )

@@ -5,7 +5,7 @@ from polars.testing import assert_frame_equal
 from lab.theory import __main__, laboratory
 
 COMMITTED = ROOT / "results" / "theory"
-MINUTES = ("explicit", "noise", "nice", "implicit", "escape", "own_noise")  # CI has no time for
+MINUTES = ("explicit", "noise", "implicit", "escape", "own_noise")  # CI has no time for
 
 
 @pytest.mark.parametrize(
