@@ -12,7 +12,6 @@ import functools
 import importlib
 import multiprocessing
 import os
-import resource
 import runpy
 import signal
 import socket
@@ -106,15 +105,13 @@ class Forge:
         settings: dict[str, Any] | None = None,
         alarm: float = 0.0,
         alarm_signal: int = signal.SIGKILL,
-        room: float = 0.0,
         ranks: int = 1,
         function: str = "",
         command: str = "",
-        bare: bool = False,
         outputs: Path | None = None,
         **environment: str,
     ) -> Ended:
-        """``python src/train.py runs_dir=folder/runs …`` in a folder.
+        """``python src/train.py runs_dir=folder/runs …`` in a folder, unless another is typed.
 
         Args:
             arguments: what a user would type.
@@ -124,21 +121,23 @@ class Forge:
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
                 never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal. SIGKILL is SIGPROF in the exit code: both end it at once.
-            room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.runs.loggers.wandb.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
             command: ``igo COMMAND …``, or ``python -m lab.…``, with the arguments instead.
-            bare: leave runs_dir out.
             outputs: the folder where the outputs are kept; None = the working directory.
             environment: variables to set.
         """
         folder = folder or Path.cwd()
-        place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
+        place = (
+            ()
+            if function or command or "runs_dir=" in " ".join(arguments)
+            else (f"runs_dir={folder / 'runs'}",)
+        )
         # Flags come before or after all settings.
         begins_with_flag = arguments[:1] and arguments[0].startswith("-")
         words = (*arguments, *place) if begins_with_flag else (*place, *arguments)
-        disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
+        disturb = functools.partial(_disturb, settings or {}, death, alarm, alarm_signal)
         program = functools.partial(_program, function, command, words)
         folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
@@ -223,7 +222,6 @@ def _run(
 def _disturb(
     settings: dict[str, Any],
     death: Death | None,
-    room: float,
     alarm: float,
     alarm_signal: int,
     rank: int,
@@ -232,10 +230,6 @@ def _disturb(
         setattr(*_owner(setting), value)
     if death and death.rank == rank:
         death.plant()
-    if room:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        bound = pages * resource.getpagesize() + int(room * 2**20)
-        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     if alarm:
         if alarm_signal != signal.SIGKILL:
             signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), alarm_signal))

@@ -1,27 +1,23 @@
 """As much of a W&B server as a run of scalars needs, on 127.0.0.1, for the real client to talk to.
 
 It keeps what the client sends: each run's rows by their line number, its summary, config and exit
-code, and it tells a client that resumes a run which rows it has. Of a sweep it hands out each
-combination of the values once, and makes the run before the agent starts it, as W&B does. Views,
-which are dashboards, it keeps by their names.
+code, and it tells a client that resumes a run which rows it has. Dashboards, which are views, it
+keeps by their ids.
 """
 
 import contextlib
-import itertools
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
-
-import yaml
 
 Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef" * 2 + "01234567"  # in two parts: a run keeps the changes of this file
@@ -40,7 +36,6 @@ class OnlineRun:
     summary: str = "{}"
     settings: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
-    sweep: str | None = None  # the sweep that it was made for
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -48,25 +43,15 @@ class OnlineRun:
         return [self.history[line] for line in sorted(self.history)]
 
 
-@dataclass
-class Sweep:
-    """A sweep's definition as the client sent it, and the combinations that are left."""
-
-    config: dict[str, Any]
-    left: Iterator[tuple[Any, ...]]
-    runs: list[str] = field(default_factory=list)  # ids, in the order they were handed out
-
-
 class WandbServer:
     """Answers in threads of this process while used as a context manager."""
 
     def __init__(self) -> None:
         self.runs: dict[str, OnlineRun] = {}
-        self.sweeps: dict[str, Sweep] = {}
-        self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
+        self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's id
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        self.trouble = ""  # "hang", "cut" (no answer), "nonsense", "half", "drip", "late", "401", …
+        self.trouble = ""  # "hang", "cut" (no answer), "nonsense", "drip", "401", …
         self.reports: list[str] = []  # W&B's reports about itself
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
@@ -86,15 +71,12 @@ class WandbServer:
                 server.troubled += bool(trouble)
                 if trouble == "hang":
                     server.well_again.wait(300)
-                elif trouble == "late":
-                    server.well_again.wait(3)
-                    return False
                 elif trouble == "drip":
                     self._drip()
                 elif trouble.isdigit():
                     self._reply({"errors": [{"message": "not now"}]}, status=int(trouble))
-                elif trouble in ("nonsense", "half"):  # A proxy or a broken server may say this.
-                    self._reply({"data": None}, missing=9 * (trouble == "half"))
+                elif trouble == "nonsense":  # A proxy or a broken server may say this.
+                    self._reply({"data": None})
                 self.close_connection = bool(trouble)
                 return bool(trouble)
 
@@ -106,12 +88,11 @@ class WandbServer:
                     while not server.well_again.wait(1):
                         self.wfile.write(b" ")
 
-            def _reply(self, answer: dict[str, Any], status: int = 200, missing: int = 0) -> None:
-                """Answer, but for the last bytes."""
+            def _reply(self, answer: dict[str, Any], status: int = 200) -> None:
                 content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content) + missing))
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -169,10 +150,6 @@ class WandbServer:
             "CreateRunFiles": self._create_files,
             "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
             "OrganizationCoreWeaveOrganizationID": lambda _: {"entity": None},
-            "UpsertSweep": self._make_sweep,
-            "SweepWithRuns": self._show_sweep,
-            "CreateAgent": lambda variables: {"createAgent": {"agent": {"id": variables["sweep"]}}},
-            "Heartbeat": self._hand_out,
             "GetDefaultEntity": lambda _: {"viewer": {"id": "1", "entity": "team"}},
             "View": self._show_view,
             "UpsertView2": self._save_view,
@@ -237,7 +214,7 @@ class WandbServer:
             "tags": run.settings.get("tags") or [],
             "group": run.settings.get("groupName"),
             "jobType": run.settings.get("jobType"),
-            "sweepName": run.sweep,
+            "sweepName": None,
             "summaryMetrics": run.summary,
             "systemMetrics": "{}",
             "wandbConfig": '{"t": 1}',
@@ -253,62 +230,16 @@ class WandbServer:
         files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
         return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def _make_sweep(self, variables: dict[str, Any]) -> dict[str, Any]:
-        config = yaml.safe_load(variables["config"])
-        values = [parameter["values"] for parameter in config["parameters"].values()]
-        name = f"sweep{len(self.sweeps) + 1}"
-        self.sweeps[name] = Sweep(config, itertools.product(*values))
-        project = {
-            "id": "p",
-            "name": variables["projectName"],
-            "entity": {"id": "e", "name": "team"},
-        }
-        sweep = {"name": name, "project": project}
-        return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
-
-    def _show_sweep(self, variables: dict[str, Any]) -> dict[str, Any]:
-        config = yaml.safe_dump(self.sweeps[variables["sweep"]].config)
-        sweep = {"id": variables["sweep"], "name": variables["sweep"], "config": config}
-        return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
-
     def _show_view(self, variables: dict[str, Any]) -> dict[str, Any]:
-        view = self.views.get(variables["viewName"])
-        field_names = ("id", "displayName", "spec")
-        edges = [{"node": {key: view[key] for key in field_names}}] if view else []
-        project = {"allViews": {"edges": edges}}
+        views = [view for view in self.views.values() if view["name"] == variables["viewName"]]
+        project = {"allViews": {"edges": [{"node": view} for view in views]}}
         return {"project": project if variables["name"] == "igo" else None}
 
     def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         """W&B finds the view to replace by its id; without one it makes another."""
-        view_ids = {view["id"] for view in self.views.values()}
-        is_new = variables.get("id") not in view_ids
-        name = (
-            variables["name"]
-            if not is_new or variables["name"] not in self.views
-            else variables["name"] + "-2"
-        )
-        view = {**variables, "id": f"view{len(view_ids)}" if is_new else variables["id"]}
-        self.views[name] = view
-        return {"upsertView": {"view": {"id": view["id"], "name": name}, "inserted": is_new}}
-
-    def _hand_out(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Answer an agent, whose id is the sweep's here: the next run if it has none to work on."""
-        name, commands = variables["id"], list[dict[str, Any]]()
-        sweep = self.sweeps[name]
-        if not json.loads(variables["runState"]):
-            try:
-                values = next(sweep.left)
-            except StopIteration:
-                commands = [{"type": "exit"}]
-            else:
-                run = f"{name}-run{len(sweep.runs) + 1}"
-                sweep.runs.append(run)
-                self.runs[run] = OnlineRun(sweep=name)
-                pairs = zip(sweep.config["parameters"], values, strict=True)
-                args = {key: {"value": value} for key, value in pairs}
-                program = sweep.config["program"]
-                commands = [{"type": "run", "run_id": run, "program": program, "args": args}]
-        return {"agentHeartbeat": {"agent": {"id": name}, "commands": json.dumps(commands)}}
+        name = variables.get("id") or f"view{len(self.views)}"
+        self.views[name] = {**variables, "id": name}
+        return {"upsertView": {"view": {"id": name, "name": variables["name"]}, "inserted": True}}
 
 
 def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:

@@ -129,7 +129,7 @@ def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: P
         ("file", "runs_dir: file.*cannot be written"),
         ("x" * 300, "name too long"),
     ):
-        outcome = program(*TINY, "tracking=none", f"runs_dir={folder}", bare=True)
+        outcome = program(*TINY, "tracking=none", f"runs_dir={folder}")
         assert re.search(message, outcome.error())
 
 

@@ -95,7 +95,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     assert lines[0] == lines[-1] == f"run {folder}"
     assert folder.name.startswith("digits-mine.net-mine.power-")
     (tmp_path / "other").mkdir()
-    program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs", bare=True).good()
+    program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs").good()
     own_rows, igos_rows = records(folder), records(run_folder(tmp_path / "other"))
     # An optimizer of one's own has no δ.
     nulls = {name: None for name in own_rows[0] if name.startswith("delta_m")}

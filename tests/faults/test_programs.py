@@ -1,11 +1,9 @@
-"""Sweeps, `igo sync`, report, table and archive: killed, started twice, and beside a training."""
+"""Sweeps and `igo sync`: killed, started twice, and beside table, report and a training."""
 
-import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Ended, records, status
 from forked import Death, finished, forge
-from recorded import record_runs
-from resumed import BASE, SILENT, WRITES, assert_same, outcome
+from resumed import BASE, SILENT, assert_same, outcome
 from wandb_server import WandbServer, assert_rows
 
 from igo.runs.folder import state_of
-from lab.study import smoothing
 
 pytestmark = pytest.mark.faults
 
@@ -55,10 +51,10 @@ def test_a_sweep_of_two_jobs_is_killed(function: str, call: int, tmp_path: Path)
 
 
 def test_a_sweep_beside_itself_and_what_reads_its_runs_meanwhile(tmp_path: Path) -> None:
-    def start(name: str, *words: str, command: str = "", bare: bool = False) -> Ended:
+    def start(name: str, *words: str, command: str = "") -> Ended:
         outputs = tmp_path / name
         outputs.mkdir(exist_ok=True)
-        return forge.run(*words, command=command, bare=bare, folder=tmp_path, outputs=outputs)
+        return forge.run(*words, command=command, folder=tmp_path, outputs=outputs)
 
     with ThreadPoolExecutor() as pool:
         sweeps = [pool.submit(start, name, *SWEEP, SILENT) for name in ("first", "second")]
@@ -66,7 +62,7 @@ def test_a_sweep_beside_itself_and_what_reads_its_runs_meanwhile(tmp_path: Path)
             time.sleep(0.05)
         while not all(sweep.done() for sweep in sweeps):
             for command in ("table", "report"):
-                start("read", "runs=runs", f"output={command}", command=command, bare=True).good()
+                start("read", "runs=runs", f"output={command}", command=command).good()
         for sweep in sweeps:
             assert sweep.result().good().stderr == ""
     assert_all_same(tmp_path, finished(*SWEEP, SILENT))
@@ -111,50 +107,3 @@ def test_two_syncs_at_once(tmp_path: Path) -> None:
         for process in pool.map(lambda output: sync(place, server, output), outputs):
             assert process.good().stderr == ""
         assert_synced(place, server)
-
-
-def assert_written_after_kills(
-    folder: Path, write: Callable[[Death | None], Ended], calls: list[int]
-) -> None:
-    """What the same command writes after each kill is what it writes undisturbed."""
-
-    def contents() -> dict[Path, bytes]:
-        return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-    write(None).good()
-    expected = contents()
-    for call in calls:
-        for function, moment in WRITES:
-            shutil.rmtree(folder)
-            folder.mkdir()
-            assert write(Death(function, call, moment)).returncode == -signal.SIGKILL
-            write(None).good()
-            assert contents() == expected
-
-
-def test_a_report_is_killed(tmp_path: Path) -> None:
-    for method in ("method1", "method3"):
-        record_runs(tmp_path / "runs", f"schedule={method}", seeds=range(2))
-    words = ("runs=runs", "output=out")
-    assert_written_after_kills(
-        tmp_path / "out",
-        lambda death: forge.run(*words, command="report", bare=True, folder=tmp_path, death=death),
-        [9],
-    )
-
-
-def test_a_studys_archive_is_killed(tmp_path: Path) -> None:
-    records_of_study = smoothing.STUDY.archived()
-    runs, archives = tmp_path / "runs", tmp_path / "records"
-    (runs / "smoothing").mkdir(parents=True)
-    archives.mkdir()
-    for name, record in records_of_study.items():
-        (runs / "smoothing" / f"{name}.json").write_text(json.dumps(record))
-    places = {"lab.study.design.RUNS": runs, "lab.study.design.RECORDS": archives}
-    assert_written_after_kills(
-        archives,
-        lambda death: forge.run(
-            "archive", "smoothing", command="lab.study", settings=places, death=death
-        ),
-        [1],
-    )

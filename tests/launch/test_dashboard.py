@@ -32,15 +32,13 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
             assert process.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
         line = dashboard("project=other", **online).error()
         assert "Project `team/other` not found" in line
-        ((name, view),) = server.views.items()
-    assert name == "nw-igodashboard-v"
-    assert (view["entityName"], view["projectName"]) == ("team", "igo")
+        (view,) = server.views.values()
+    names_of_view = [view[key] for key in ("entityName", "projectName", "name")]
+    assert names_of_view == ["team", "igo", "nw-igodashboard-v"]
     spec = json.loads(view["spec"])
     forge.run(*TINY, "epochs=1").good()
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
-    row: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    config: dict[str, Any] = {}
+    row, summary, config = dict[str, Any](), dict[str, Any](), dict[str, Any]()
     for kind, entry in entries(folder):
         if kind == "history":
             row |= entry["item"]

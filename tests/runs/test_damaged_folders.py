@@ -172,9 +172,9 @@ STOPPED: tuple[Reader, ...] = (load, row, again, sweep, sync, log, goes_on)  # t
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run; one that was killed while it recorded its third epoch; an earlier igo's."""
     places = {kind: tmp_path_factory.mktemp(kind) for kind in ("finished", "stopped", "earlier")}
-    forge.run(*RUN, folder=places["finished"], bare=True).good()
+    forge.run(*RUN, folder=places["finished"]).good()
     killed = Death("igo.runs.folder.RunFolder.update_status", 5)
-    stopped = forge.run(*RUN, folder=places["stopped"], bare=True, death=killed)
+    stopped = forge.run(*RUN, folder=places["stopped"], death=killed)
     assert stopped.returncode == -9
     shutil.copytree(places["finished"] / "runs", places["earlier"] / "runs")
     folders = {kind: run_folder(place) for kind, place in places.items()}

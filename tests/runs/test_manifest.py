@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Ended, configure, run_folder, status
+from conftest import TINY, Ended, run_folder, status
 from data_files import write_fashion
 from forked import Death, forge
 from recorded import edit
@@ -98,14 +98,9 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
 
 def test_instructions_that_are_limited_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """They decide the bits, and the CPU's name does not tell."""
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    record = {"hardware": {"instructions": machine.instructions()}}
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    hardware = {"instructions": machine.instructions()}
-    assert re.fullmatch(
-        r"instructions (\w+), now \1, oneDNN AVX2",
-        manifest.differences(record, configure(*TINY), hardware),
-    )
+    assert re.fullmatch(r"\w+, oneDNN AVX2", machine.instructions())
+    assert "instructions" in manifest.MACHINE
 
 
 def test_code_is_that_which_the_losses_depend_on(

@@ -80,16 +80,6 @@ def test_what_a_record_names_is_neither_called_nor_resolved(
         assert Path("ran").exists(), "it was a working trap"
 
 
-def test_a_program_of_a_loaded_package_is_not_started(folder: Path) -> None:
-    """Importing ``unittest.__main__`` runs the test files of the current folder."""
-    Path("test_it.py").write_text(Path("evil.py").read_text())
-    edit(folder / "status.json", own_code={"unittest.__main__.x()": "0"}, plan_identity={"x": 1})
-    output = forge.run(*TINY, "tracking=none").stderr
-    assert "another plan than this version of igo makes" in output
-    assert "unittest" not in output
-    assert not Path("ran").exists()
-
-
 def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
     """Neither to its entity, nor into a W&B run that is another's, nor what its link leads to."""
     Path("key").write_text("private")

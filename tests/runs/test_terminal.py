@@ -1,19 +1,18 @@
 """What a person sees, in a terminal of 80 columns and through a pipe that closes."""
 
+import io
 import math
-import os
-import pty
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure, status
 from recorded import record_runs
+from rich.console import Console
 
 from igo.config.load import make_plan, read_config
 from igo.runs import session, terminal
@@ -91,39 +90,23 @@ def test_a_run_ends_with_where_its_noise_went(factor: float, note: str) -> None:
     assert terminal.noise_note(last | {"delta_m": None}) == ""
 
 
-def in_terminal(*arguments: str) -> str:
-    """What a program writes to a real terminal of 80 columns."""
-    leader, follower = pty.openpty()
-    termios.tcsetwinsize(follower, (24, 80))
-    environment = clean_environment(TERM="xterm-256color")
-    for name in ("COLUMNS", "LINES", "NO_COLOR"):
-        environment.pop(name, None)
-    with subprocess.Popen(
-        arguments, env=environment, stdin=follower, stdout=follower, stderr=follower
-    ) as process:
-        os.close(follower)
-        output = b""
-        while True:
-            try:
-                output += os.read(leader, 65536)
-            except OSError:  # the program has ended
-                break
-    os.close(leader)
-    assert process.returncode == 0, output.decode()
-    return output.decode()
-
-
-@pytest.mark.slow
-def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
-    output = in_terminal(*command(tmp_path, *TINY, "tracking=none"))
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+def test_in_a_terminal_of_80_columns_epochs_stay_above_one_bar() -> None:
+    (place,) = record_runs(Path("runs"), seeds=[0])
+    plan, output = make_plan(read_config(place / "config.yaml")), io.StringIO()
+    console = Console(file=output, force_terminal=True, width=80, highlight=False, soft_wrap=True)
+    with terminal.Terminal(console=console).progress(plan) as bar:
+        for record in read_records(place):
+            bar.begin_epoch(record["epoch"], record["delta_m"])
+            bar.advance(96)
+            bar.end_epoch(record)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
     lines = [line for part in plain.split("\n") for line in part.split("\r") if line.strip()]
     epochs = [line for line in lines if re.match(r" +[123] +\d\.\d+ ", line)]
     assert [line.split()[0] for line in epochs] == ["1", "2", "3"]
     bars = [line for line in lines if "━" in line and "epoch" in line]
     assert bars
     assert all(re.search(r"epoch \d/3.* left$", line.rstrip()) for line in bars)
-    assert max(map(len, [*epochs, *bars])) <= 80
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("words", [["dry_run=true", "epochs=3000"], [*TINY], []])

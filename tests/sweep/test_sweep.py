@@ -310,7 +310,7 @@ def test_every_launcher_trains_every_run_and_the_command_of_a_run_is_the_run(
     runs = {folder: status(folder) for folder in folders(tmp_path)}
     assert {run["state"] for run in runs.values()} == {"failed", "finished"}
     for folder, run in runs.items():
-        process = program(*shlex.split(run["command"])[2:], bare=True)
+        process = program(*shlex.split(run["command"])[2:])
         assert f"run {folder}" in process.stdout
 
 

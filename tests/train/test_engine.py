@@ -189,35 +189,25 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     assert machine.without_bf16(bf16).autocast is None
 
 
-def compiled_on_ranks() -> dict[str, Any]:
-    """On each rank: how many graphs six batch sizes take, and their gradients, not compiled too."""
+def compiled_on_ranks() -> tuple[int, int]:
+    """On each rank: how many graphs six batch sizes take, and how many breaks."""
     ranks, graphs = Ranks.of_environment(), list[Any]()
-    sizes = (8, 14, 16, 18, 24, 10)
 
     def backend(graph: Any, _: Any) -> Any:
         graphs.append(graph)
         return graph
 
-    gradients = []
     with ranks.joined():
-        for compiles in (False, True):
-            engine = machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks)
-            torch.manual_seed(0)
-            network = engine.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
-            with mock.patch.object(torch, "compile", partial(torch.compile, backend=backend)):
-                run, network = distributed(replace(engine, compiles=compiles), network)
-            for b in sizes:
-                images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
-                run.backward(network.train(), *in_parts(run, images, labels, b))
-                gradients.append(gradient(network))
-    breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
-    return {"gradients": gradients, "graphs": len(graphs), "breaks": breaks}
+        run = replace(machine.choose(EngineConfig("cpu", "fp32"), ranks=ranks), compiles=True)
+        network = run.prepare(models.build(ModelConfig("resnet8", width=16), FACTS))
+        with mock.patch.object(torch, "compile", partial(torch.compile, backend=backend)):
+            run, network = distributed(run, network)
+        for b in (8, 14, 16, 18, 24, 10):
+            images, labels = (tensor[ranks.rank :: ranks.size] for tensor in samples(b))
+            run.backward(network.train(), *in_parts(run, images, labels, b))
+    return len(graphs), sum(torch._dynamo.utils.counters["graph_break"].values())
 
 
 @pytest.mark.slow
 def test_on_ranks_a_compiled_model_is_one_graph_for_all_batch_sizes() -> None:
-    for rank in forge.results(2, "test_engine.compiled_on_ranks"):
-        assert (rank["graphs"], rank["breaks"]) == (1, 0)
-        plain, compiled = rank["gradients"][:6], rank["gradients"][6:]
-        for plain_gradient, compiled_gradient in zip(plain, compiled, strict=True):
-            assert (plain_gradient - compiled_gradient).norm() < 1e-5 * plain_gradient.norm()
+    assert forge.results(2, "test_engine.compiled_on_ranks") == [(1, 0)] * 2

@@ -1,11 +1,10 @@
 """Numbers that are not finite, or too little memory, end a training with one line."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, configure, status
+from conftest import TINY, configure
 from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
@@ -126,27 +125,3 @@ def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
     with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250: "):
         trained(300, error)
     assert trained(300, error, "engine.micro_batch_size=250").epoch == 3
-
-
-# oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with
-# a segmentation fault: PyTorch's do.
-BOUNDED: dict[str, Any] = {"room": 150, "settings": {"torch.backends.mkldnn.enabled": False}}
-FULL = (
-    "epochs=2",
-    "schedule.stages=1",
-    "batch_size=1024",
-    "dataset.samples=1024",
-    "noise.batches=2",
-    "model.width=32",
-    "tracking=none",
-    "engine.precision=fp32",
-)
-
-
-@pytest.mark.faults
-def test_really_out_of_memory_it_says_so_and_the_run_is_interrupted() -> None:
-    """Address space is bounded by the kernel."""
-    process = forge.run(*FULL, **BOUNDED)
-    assert "engine.micro_batch_size=512" in process.error()
-    assert status()["state"] == "interrupted"
-    forge.run(*FULL, settings=BOUNDED["settings"]).good()
