@@ -12,8 +12,8 @@ from igo.noise.smoothed import smoothed_loss as smoothed_loss
 from igo.plans.arguments import Algorithm3 as Algorithm3
 from igo.plans.arguments import PlanError as PlanError
 from igo.plans.arguments import PlanWarning as PlanWarning
+from igo.plans.make import plan as plan
 from igo.plans.plan import Plan as Plan
-from igo.plans.plan import plan as plan
 from igo.plans.rows import Row as Row
 from igo.plans.rows import Update as Update
 from igo.runs.checkpoint import TrainedRun as TrainedRun

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import igo
-from igo.plans.stages import COLUMNS
+from igo.plans.plan import COLUMNS
 
 PLANS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("golden_plans.json").read_text())
 

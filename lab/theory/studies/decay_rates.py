@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from igo.plans.plan import plan
+from igo.plans.make import plan
 from igo.plans.profiles import PROFILES, Position
 from lab.figures import GREEN, INK, drawn
 from lab.theory import propositions as props

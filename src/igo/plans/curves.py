@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from igo.plans import batches
 from igo.plans.algorithm3 import lengths_of_stages
 from igo.plans.arguments import Arguments, PlanError
+from igo.plans.plan import Plan
 from igo.plans.profiles import Position, function, name_of
-from igo.plans.stages import Plan
 
 LEAST, MOST = 1e-300, 1e300  # η, φ or b_1/b outside these could underflow to 0, or overflow.
 

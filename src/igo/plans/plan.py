@@ -1,236 +1,344 @@
-"""The whole schedule as plain data, computed before the first step: two of three curves.
+"""A plan as plain data: its rows, and the row and epoch of each update.
 
-Stage m has the noise δ_m = δ_1 φ_m (slides, Algorithm 3), and η/η_1 = φ √(b/b_1). ``curves`` says
-what each stage asks for, ``cuts`` how it becomes whole batches, and η makes up for the difference.
+A stage of whole epochs is one row. One that begins or ends inside an epoch has up to three: its
+part of the first epoch, its whole epochs, and its part of the last. Each is cut into equal batches.
 """
 
+from __future__ import annotations
+
+import hashlib
 import math
-import warnings
-from dataclasses import replace
+import operator
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import accumulate, count, groupby, repeat, zip_longest
+from operator import attrgetter, mul
 from typing import Any
 
-from igo.plans import arguments
-from igo.plans.algorithm3 import stages_of
-from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
-from igo.plans.curves import rates_of_updates, stages_of_curves
-from igo.plans.cuts import cut, equal_starts
-from igo.plans.profiles import BatchSize, Profile, name_of
-from igo.plans.rows import linked, rated
-from igo.plans.stages import Plan
+from igo.plans import batches
+from igo.plans.arguments import PlanError
+from igo.plans.controls import CONTROLS, rows_of
+from igo.plans.profiles import CONSTANT
+from igo.plans.rows import Row, Update, rated, root
 
-__all__ = ["Plan", "plan"]
-
-PLAIN = (int, float, str, bool)  # A checkpoint may hold these, see torch.load(weights_only=).
+MOST_ROWS = 12  # print(plan) shows no more.
+FEW_STAGES = 20  # A cosine in as many is up to 0.08 η_1 above its own curve.
+SAME = 1e-9  # Rounding on another machine makes a smaller relative difference.
 
 
-def plan(
-    profile: str | Profile | None = None,
-    *,
-    rate: str | Profile | Plan | None = None,
-    clock: str = "samples",
-    n: int | None = None,
-    epochs: int | None = None,
-    samples: int | None = None,
-    batch_size: BatchSize,
-    learning_rate: float = 1.0,
-    split: float | None = None,
-    stages: int | None = None,
-    warmup_samples: int = 0,
-    max_batch_size: int | None = None,
-    batch_multiple: int = 1,
-    batch_ratio: float = 1.0,
-    algorithm3: Algorithm3 | None = None,
-    **of_profile: Any,
-) -> Plan:
-    """Compute every stage of a training run: k_m batches an epoch, η_m and b_m.
+INSIDE_EPOCHS = ("start", "samples")  # Plans whose stages begin inside epochs have them.
+COLUMNS = tuple(field.name for field in fields(Row) if field.name not in INSIDE_EPOCHS)
 
-    Stage m has the noise δ_m = δ_1 φ_m, by η_m = η_1 φ_m^s and b_m = b_1 φ_m^(-2(1-s)) (Algorithm 3
-    of the slides; the split s is derived from it). b = n/k is rounded, and η corrects it.
 
-    >>> plan = igo.plan("graduated", n=50_000, epochs=5, batch_size=32, p=0.5)
-    >>> print(plan)
-    stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1   b_m
-        1       1    1,563    1,563  1.0000  0.9457  1.1180        1  32.0
-        2       2    1,398    1,398  0.8944  0.9305  1.1544  0.94574  35.8
-        3       3    1,211    1,211  0.7746  0.9035  1.2245     0.88  41.3
-        4       4      989      989  0.6325  0.8411  1.4149  0.79508  50.6
-        5       5      699      699  0.4472                  0.66874  71.5
-    5 epochs of 50,000 samples: 5,860 updates; 7,815 with b constant
-    >>> plan.updates, plan.batches_of_epoch(2), round(plan.rows[1].b_m, 2)
-    (5860, 1398, 35.77)
-    >>> update = plan.at(1600)
-    >>> update.stage, update.epoch, update.batch, update.batch_size
-    (2, 2, 37, 36)
+@dataclass(frozen=True)
+class Plan:
+    """All rows of a plan, in order; ``print(plan)`` shows them as a table.
 
-    A single pass over a stream has 100 stages, or as many as you like:
-
-    >>> print(igo.plan("cosine", samples=10**6, stages=3, batch_size=100))
-    stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1    b_m  samples
-        1       1    3,333    3,333  1.0000  0.8649  1.3300        1  100.0  333,300
-        2       1    2,507    2,507  0.7500  0.5778  3.0045  0.86494  133.0  333,431
-        3       1      834      834  0.2500                  0.49975  399.6  333,269
-    1 epoch of 1,000,000 samples: 6,674 updates; 10,000 with b constant
-
-    η/η_1 = φ √(b/b_1): give the noise φ or the rate η/η_1, and b as a number, a table or a
-    function. A ramp of b at constant noise, with η ∝ √b, in batches of whole 64s:
-
-    >>> print(igo.plan("constant", batch_size={0: 256, 0.1: 512, 0.5: 1024}, samples=1_024_000,
-    ...                batch_multiple=64))
-    stage  epochs  batches  updates     φ_m     κ_m     λ_m  η_m/η_1      b_m  samples
-        1       1      400      400  1.0000  1.4142  2.0000        1    256.0  102,400
-        2       1      800      800  1.0000  1.4142  2.0000   1.4142    512.0  409,600
-        3       1      500      500  1.0000                        2  1,024.0  512,000
-    1 epoch of 1,024,000 samples: 1,700 updates; 4,000 with b constant; η rises to 2 η_1
-
-    Args:
-        profile: one of ``igo.plans.profiles.PROFILES``, a function that returns φ in (0, 1] for t
-            in [0, 1), the share of the schedule before a stage (φ is 1 at t = 0), or
-            ``"method1"`` to ``"method4"``, the paper's methods with 5 stages.
-        rate: instead of a profile, η/η_1: a name of PROFILES or a function of t. It is exact and
-            may exceed 1. φ = (η/η_1)/√(b/b_1) follows, and may rise. Another plan is the η/η_1 that
-            it has at each share of the samples, with its warm-up. See ``Plan.control``, too.
-        clock: what t of a rate counts. By "samples" each stage has one η. By "updates" each update
-            has its own, as with PyTorch's schedulers that step after each update. Where b grows,
-            most updates come early, and such a rate falls earlier.
-        n: training samples. For a stream leave it out, and give ``samples``.
-        epochs: passes over the n samples.
-        samples: instead of ``epochs``, how many samples to train on, counting repeats. The last
-            epoch need not be a whole one.
-        batch_size: b. A number is b_1, the largest batch of the first stage (k_1 = ⌈n/b_1⌉): under
-            a profile the split says how b goes on, under a rate it stays. A table has the sizes
-            themselves, from a share of the schedule on, ``{0: 256, 0.03: 512}``, or from a number
-            of samples, ``{0: 256, 40_000: 512}``: a size holds from the first batch at or after its
-            place. A function returns b for t. b never shrinks.
-        learning_rate: η_1, for a plan that shows η_m itself. ``Schedule`` does not need it: it
-            multiplies the rates that the optimizer was made with by η_m/η_1.
-        split: s ≤ 1, the learning rate's share of the decay: 1 all of it, 0 none; below 0 η rises,
-            and b grows faster. 1/2 by default, but the paper's methods have their own.
-        stages: M, by default one for each epoch, and 100 where that would be a single one and a
-            curve depends on t. If there are more stages than epochs, or the last epoch is not
-            whole, stages begin inside epochs.
-        warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends
-            with sample s has η_1 s/W. The profile begins after the warm-up.
-        max_batch_size: the largest batch size allowed; None is n. With n itself there is no warning
-            that b reaches it. Under a rate a number as ``batch_size`` has none, and no
-            ``batch_ratio``.
-        batch_multiple: every batch of a stream is a multiple of it, and less than one batch is
-            left out at the end. Of a data set, whose samples all come once an epoch, the larger
-            batch size of a stage is a multiple of it if possible.
-        batch_ratio: b is b_1 times the nearest power of it, such as 2: few batch sizes; η takes the
-            rest.
-        algorithm3: see ``igo.Algorithm3``.
-        of_profile: the profile's parameters, such as ``p``.
-
-    Returns:
-        A ``Plan``: plain data, with a row for each stage. ``print`` shows it.
-
-    Raises:
-        PlanError: it names the argument, its value and which values are right.
+    ``n`` is the number of training samples; of a stream, all its samples. ``learning_rate`` is η_1:
+    1, unless ``igo.plan`` was given one, so that η_m is η_m/η_1. η rises from 0 over the first
+    ``warmup_samples``. ``arguments`` are those of ``igo.plan``, for messages. With the clock of
+    updates, ``rates`` has η/η_1 of each update without the warm-up, and a row has their mean.
     """
-    if isinstance(profile, Plan):
-        raise PlanError("profile", "a plan", "a plan has a curve of η: give it as rate")
-    if isinstance(rate, Plan):
-        result = _with_rate_of(rate, locals())
-    else:
-        result = _plan(arguments.checked(**locals()))
-    for note in notes(result):
-        warnings.warn(note, PlanWarning, stacklevel=2)
-    return result
 
+    rows: tuple[Row, ...]
+    n: int
+    learning_rate: float = 1.0
+    warmup_samples: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    rates: Sequence[float] = field(default=(), hash=False)
 
-def notes(plan: Plan) -> list[str]:
-    """What is perhaps not meant in a plan that can be trained."""
-    noisy = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
-    last_stage, texts = noisy[-1].stage, []
-    flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
-    profile, batch_size = (plan.arguments.get(name) for name in ("profile", "batch_size"))
-    is_constant = profile == "constant" and isinstance(batch_size, int)
-    if flat and not is_constant and "control" not in plan.arguments:
-        texts.append(
-            f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
-            " nothing; they get t, the finished share of the training, no epoch; more stages may"
-            " change them"
+    def __str__(self) -> str:
+        """One line for each row, without the middle ones if there are many, and one of totals."""
+        rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
+        table: list[tuple[str, ...]] = [
+            ("stage", "epochs", "batches", "updates", "φ_m", "κ_m", "λ_m", rate, "b_m", "samples")
+        ]
+        look = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
+        for _, group in groupby(self.rows, key=look):  # Equal stages are shown as one.
+            rows = list(group)
+            first_row, last_row = rows[0], rows[-1]
+            updates = sum(row.updates for row in rows)
+            samples = sum(row.epochs * row.samples for row in rows)
+            table.append(
+                (
+                    _range(first_row.stage, last_row.stage),
+                    _range(first_row.first_epoch, last_row.epoch_range[-1]),
+                    f"{last_row.batches:,}",
+                    f"{updates:,}",
+                    f"{last_row.phi_m:.4f}",
+                    *(
+                        "" if x is None else f"{x:.4f}"
+                        for x in (last_row.kappa_m, last_row.lambda_m)
+                    ),
+                    f"{last_row.eta_m:.5g}",
+                    f"{last_row.b_m:,.1f}",
+                    f"{samples:,}",
+                )
+            )
+        if self.by_epochs:
+            table = [line[:-1] for line in table]
+        if len(table) - 1 > MOST_ROWS:
+            half = MOST_ROWS // 2
+            table = [*table[: half + 1], ("…",) * len(table[0]), *table[-half:]]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in table
+        ]
+        return "\n".join([*lines, self._total()])
+
+    def _total(self) -> str:
+        """The epochs and updates in all, and what the rows do not say."""
+        names = ("profile", "rate", "control", "samples")
+        profile, rate, control, samples = map(self.arguments.get, names)
+        epochs = f"{self.samples / self.n:,g} epoch{'s' * (self.samples != self.n)}"
+        total = f"{epochs} of {self.n:,} samples: {self.updates:,} updates"
+        if self.rates:
+            total += ", each with an η of its own, whose mean a row has"
+        elif rate and profile not in CONSTANT and self.rows[-1].stage <= FEW_STAGES:
+            steps = len([*groupby(self.rows, key=attrgetter("eta_m"))])
+            total += f", η in {steps} steps" if steps > 1 else ", η stays η_1"
+            total += " (clock='updates', or schedule.clock=updates, gives each update its own)"
+        left_out = (samples or 0) - self.samples
+        if left_out > 0:
+            total += f", {left_out:,} samples left out"
+        if control:
+            total += f", control={control}"
+        elif self.rows[-1].phi_m:
+            rows_at_b_1 = rows_of("noise", self.rows, self.n, self._unit)
+            if (at_b_1 := sum(row.updates for row in rows_at_b_1)) != self.updates:
+                total += f"; {at_b_1:,} with b constant"
+        if self.warmup_samples:
+            total += f", η warms up over {self.warmup_samples:,} samples"
+        highest = max(self.rates or [row.eta_m / self.learning_rate for row in self.rows])
+        if highest > 1 + SAME:
+            total += f"; η rises to {highest:.5g} η_1"
+        return total
+
+    __repr__ = __str__  # A notebook shows the table, too.
+
+    @property
+    def epochs(self) -> int:
+        """All epochs; a last part of an epoch, and each full-batch final update, count as one."""
+        return self.rows[-1].epoch_range[-1]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all, each counted as often as it is trained on."""
+        return sum(row.epochs * row.samples for row in self.rows)
+
+    @property
+    def updates(self) -> int:
+        """Parameter updates in all."""
+        return self._ends[-1]
+
+    @property
+    def by_epochs(self) -> bool:
+        """Whether every stage is of whole epochs."""
+        return all(row.samples == self.n for row in self.rows)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """All sizes of batches, the largest first."""
+        cuts = {(row.samples, row.batches) for row in self.rows}
+        return sorted({size for cut in cuts for size in batches.counts(*cut)}, reverse=True)
+
+    def table(self) -> list[dict[str, Any]]:
+        """The lines of ``plan.csv``, with COLUMNS alone if all stages are whole epochs."""
+        columns = COLUMNS if self.by_epochs else COLUMNS + INSIDE_EPOCHS
+        return [{name: getattr(row, name) for name in columns} for row in self.rows]
+
+    def rows_of_epoch(self, epoch: int) -> tuple[Row, ...]:
+        """The rows of an epoch, counted from 1: one, unless stages begin inside it.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        if not 1 <= epoch <= self.epochs:
+            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
+        first_epoch = attrgetter("first_epoch")
+        end = bisect_right(self.rows, epoch, key=first_epoch)
+        first = bisect_left(self.rows, self.rows[end - 1].first_epoch, key=first_epoch)
+        return self.rows[first:end]
+
+    def batches_of_epoch(self, epoch: int) -> int:
+        """The number of batches of an epoch, counted from 1.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        return sum(row.batches for row in self.rows_of_epoch(epoch))
+
+    def at(self, update: int) -> Update:
+        """The stage, epoch, batch and η of an update, counted from 1.
+
+        Raises:
+            IndexError: the plan has no such update.
+            TypeError: it is no whole number.
+        """
+        if not 1 <= update <= self.updates:
+            raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
+        updates_before = operator.index(update) - 1
+        index = bisect_right(self._ends, updates_before)
+        row = self.rows[index]
+        updates_of_row = updates_before - (self._ends[index] - row.updates)
+        epochs, batch = divmod(updates_of_row, row.batches)
+        epoch = row.first_epoch + epochs
+        batches_before, total = self._epochs[index]
+        low, high = batches.bounds(row.samples, row.batches, batch)
+        rate = self.learning_rate * self.rates[updates_before] if self.rates else row.eta_m
+        samples_after = (epoch - 1) * self.n + row.start + high
+        if samples_after < self.warmup_samples:
+            rate *= samples_after / self.warmup_samples
+        size, start = high - low, row.start + low
+        return Update(
+            update, epoch, batches_before + batch + 1, total, size, rate, row, start, size
         )
-    left_out = (plan.arguments.get("samples") or 0) - plan.samples
-    if left_out > noisy[-1].b_m:
-        texts.append(
-            f"{left_out:,} samples are left out at the end, where a batch has more; a lower"
-            " max_batch_size, or whole epochs, would train on them"
-        )
-    full = next((row.stage for row in noisy if row.b_m == plan.n), None)
-    if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
-        texts.append(
-            f"b reaches n = {plan.n:,} in stage {full} of {last_stage}: from there on SGD has no"
-            " noise; a lower max_batch_size keeps some"
-        )
-    return texts
+
+    def after(self, samples: int) -> int:
+        """The updates that are made when so many samples have been trained on.
+
+        It finds the place in a plan of a program that counts consumed samples:
+        ``counter.updates = plan.after(consumed)``. An update in progress does not count.
+
+        >>> plan = igo.plan("constant", samples=100, batch_size=10)
+        >>> plan.after(0), plan.after(30), plan.after(39), plan.after(100)
+        (0, 3, 3, 10)
+
+        Raises:
+            ValueError: the plan has fewer samples.
+            TypeError: that is no whole number.
+        """
+        samples = operator.index(samples)
+        if not 0 <= samples <= self.samples:
+            raise ValueError(f"samples={samples}: the plan has 0 to {self.samples:,}")
+        return bisect_right(range(1, self.updates + 1), samples, key=self.samples_of)
+
+    def samples_of(self, updates: int) -> int:
+        """The samples that the first so many updates train on, the inverse of ``after``."""
+        if not updates:
+            return 0
+        update = self.at(updates)
+        return (update.epoch - 1) * self.n + update.start + update.batch_size
+
+    def starts(self) -> Iterator[int]:
+        """Yield the samples before each update."""
+        for row in self.rows:
+            for epoch in row.epoch_range:
+                start = (epoch - 1) * self.n + row.start
+                for batch in range(row.batches):
+                    yield start + batches.bounds(row.samples, row.batches, batch)[0]
+
+    def control(self, kind: str) -> Plan:
+        """What this plan is compared with, on the same samples.
+
+        With ``"rate"`` each share of the samples has the same η, and a constant b makes as many
+        updates: the control of a growing b. With ``"noise"`` each has the same η/√b, and b stays at
+        b_1. With ``"reversed"`` the last row comes first.
+
+        >>> plan = igo.plan("method3", n=50_000, epochs=200, batch_size=32)
+        >>> plan.updates, plan.control("rate").updates, plan.control("noise").updates
+        (121200, 121200, 312600)
+
+        Raises:
+            PlanError: there is no such control, or this plan has none.
+        """
+        is_constant = all(abs(row.b_m - self.rows[0].b_m) < self._unit for row in self.rows)
+        is_flat = not self.rates and len({row.phi_m for row in self.rows}) == 1
+        for is_wrong, advice in (
+            (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
+            (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
+            (kind == "reversed" and self.samples % self.n, "the last epoch must be a whole one"),
+            (
+                kind != "reversed" and is_constant,
+                "its b is constant, so it is its own control; leave it out",
+            ),
+            (is_constant and is_flat, "its η and b are constant, so it is its own; leave it out"),
+        ):
+            if is_wrong:
+                raise PlanError("control", kind, advice)
+        rows = rows_of(kind, self.rows, self.n, self._unit)
+        arguments = {**self.arguments, "control": kind}
+        plan = replace(self, rows=rows, rates=self.rates[::-1], arguments=arguments)
+        if kind == "reversed" or not self.rates:
+            return plan
+        return plan.with_rates(self.rates_in(plan, at_b_1=kind == "noise"))
+
+    @property
+    def _unit(self) -> int:
+        """What batches are multiples of; a data set need not be on the grid."""
+        return 1 if self.arguments.get("n") else self.arguments.get("batch_multiple", 1)
+
+    def with_rates(self, rates: Sequence[float]) -> Plan:
+        """The plan with an η/η_1 for each update, of which a row has the mean."""
+        means = [
+            math.fsum(rates[end - row.updates : end]) / row.updates
+            for row, end in zip(self.rows, self._ends, strict=True)
+        ]
+        rows = rated(self.rows, means, self.learning_rate, by_rate=True)
+        return replace(self, rows=rows, rates=rates)
+
+    def rates_in(self, plan: Plan, *, at_b_1: bool = False) -> Sequence[float]:
+        """η/η_1 at the share of the samples where each update of another plan begins.
+
+        With ``at_b_1`` it is multiplied by √(b_1/b), so that η/√b is the same where b is b_1.
+        """
+        rows, starts = self.rows, list(self.starts())
+        rates = self.rates or [
+            row.eta_m / self.learning_rate for row in rows for _ in range(row.updates)
+        ]
+        if at_b_1:
+            roots = [root(row, rows[0]) for row in rows for _ in range(row.updates)]
+            rates = [rate / root_of_b for rate, root_of_b in zip(rates, roots, strict=True)]
+        places = (start * self.samples // plan.samples for start in plan.starts())
+        return array("d", (rates[bisect_right(starts, place) - 1] for place in places))
+
+    # These are cached because each update asks for them.
+    @cached_property
+    def _epochs(self) -> list[tuple[int, int]]:
+        """For each row: its epoch's batches before it, and in all."""
+        epochs: list[tuple[int, int]] = []
+        for _, rows_of_epoch in groupby(self.rows, attrgetter("first_epoch")):
+            *batches_before, total = accumulate((row.batches for row in rows_of_epoch), initial=0)
+            epochs += [(batches_done, total) for batches_done in batches_before]
+        return epochs
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(row.updates for row in self.rows))
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The plan's identity for checkpoints, the same on every machine.
+
+        ``plan`` is a digest of all whole numbers. ``rates`` are sums of η_m/η_1 and of φ_m: plain,
+        and weighted by updates and by the row's number. ``arguments`` is for messages.
+        """
+        # Checkpoints hold this, and a plan may have thousands of rows: so sums stand for the rates.
+        # The weighted ones notice rates in another order.
+        integers = [(row.epochs, row.batches, row.start, row.samples) for row in self.rows]
+        etas = [row.eta_m / self.learning_rate for row in self.rows]
+        phis = [row.phi_m for row in self.rows]
+        rates = [
+            math.fsum(map(mul, weights, values))
+            for values in (etas, phis)
+            for weights in (repeat(1), [row.updates for row in self.rows], count(1))
+        ]
+        if self.rates:
+            rates.append(math.fsum(map(mul, count(1), self.rates)))
+        counts = repr((self.n, self.warmup_samples, integers))
+        digest = hashlib.sha256(counts.encode()).hexdigest()[:16]
+        return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
+
+    def is_that_of(self, state: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint's state is of this plan."""
+        pairs = zip_longest(state.get("rates", ()), self.identity["rates"], fillvalue=math.nan)
+        close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
+        return close and bool(state["plan"] == self.identity["plan"])
 
 
-def _plan(args: Arguments) -> Plan:
-    """From checked arguments to a plan."""
-    total, n = args.total, args.per_epoch
-    count = stages_of(
-        args.stages,
-        args.epsilon,
-        args.alpha_0,
-        profile=args.profile,
-        p=args.own.get("p"),
-        sizes=args.sizes,
-        h=args.h,
-        final_updates=args.final_updates,
-        batch_size=args.batch_size,
-        warmup_samples=args.warmup_samples,
-        total=total,
-        per_epoch=n,
-    )
-    stages = stages_of_curves(args, equal_starts(args, count))
-    cut_rows = list(cut(args, stages))
-    levels = [stages[row.stage - 1].level for row in cut_rows]
-    rows = rated(cut_rows, levels, args.learning_rate, by_rate=args.rate)
-    # A stream's last samples, which fill no batch, are known once it is cut.
-    n = args.n or rows[-1].start + rows[-1].samples
-    if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
-        if not args.n or total % n:
-            advice = "full batches must follow whole epochs of a data set of n samples"
-            raise PlanError("final_updates", args.final_updates, advice)
-        final_row = replace(
-            rows[-1],
-            stage=len(stages) + 1,
-            first_epoch=total // n + 1,
-            epochs=args.final_updates,
-            batches=1,
-            phi_m=0.0,
-            start=0,
-            samples=n,
-        )
-        rows = linked([*rows, final_row])
-    plan = Plan(rows, n, args.learning_rate, args.warmup_samples, _shown(args))
-    if args.clock == "samples":
-        return plan
-    return plan.with_rates(rates_of_updates(args, plan))
-
-
-def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
-    """A plan that has η/η_1 of another plan at each share of the samples."""
-    for name, default in (("clock", "samples"), ("warmup_samples", 0)):
-        if values[name] != default:
-            advice = "the plan that is given as rate has its own; leave it out"
-            raise PlanError(name, values[name], advice)
-    for name, value in values["of_profile"].items():
-        raise PlanError(name, value, "a plan that is given as rate takes no more; leave it out")
-    # Its stages are those of any curve of t, and each update gets its own η.
-    args = arguments.checked(**{**values, "rate": "linear", "clock": "updates"})
-    warmup = round(other.warmup_samples * args.total / other.samples)
-    plan = _plan(replace(args, warmup_samples=warmup))
-    shown = {**plan.arguments, "profile": "another plan"}
-    return replace(plan.with_rates(other.rates_in(plan)), arguments=shown)
-
-
-def _shown(args: Arguments) -> dict[str, Any]:
-    """The arguments, for messages and for checkpoints."""
-    profile_values = {name: v if type(v) in PLAIN else str(v) for name, v in args.own.items()}
-    texts = {**vars(args), "profile": name_of(args.profile), **profile_values}
-    del texts["own"]
-    if sizes := texts.pop("sizes"):
-        texts["batch_size"] = name_of(sizes) if callable(sizes) else str(sizes)
-    return texts
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"

@@ -17,7 +17,8 @@ from igo.config.names import schedule_name
 from igo.config.schema import Config
 from igo.ground.errors import counted, warn
 from igo.ground.files import Record
-from igo.plans.plan import Plan, notes
+from igo.plans.make import notes
+from igo.plans.plan import Plan
 
 HEADING_EVERY = 20  # epochs: a heading shall be in sight
 RELATIVE = (
