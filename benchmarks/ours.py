@@ -21,7 +21,7 @@ from igo.ground.files import Record
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 
 def train(task: Task, turns: Turns) -> nn.Module:

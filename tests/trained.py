@@ -15,7 +15,7 @@ from igo.runs import assemble, checkpoint
 from igo.train import loop
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 
 def dataset(classes: int = 10, channels: int = 3, size: int = 32, **facts: Any) -> DatasetConfig:

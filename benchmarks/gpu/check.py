@@ -16,7 +16,7 @@ from benchmarks.gpu.part import Part, Result, configured, prepared, trained
 from benchmarks.programs import ROOT
 from igo.config.schema import Config, EngineConfig
 from igo.train import machine
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")

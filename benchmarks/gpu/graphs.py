@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.task import synchronise
 from igo.config.schema import Config
-from igo.train.record import Training
+from igo.train.training import Training
 
 CELLS = (("resnet8", 16), ("resnet18", 32), ("resnet18", 128))
 EPOCHS = 4  # η differs in each; the first, with the captures, is not timed

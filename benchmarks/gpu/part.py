@@ -23,7 +23,7 @@ from igo.config.schema import Config
 from igo.ground.files import write_atomically
 from igo.runs import assemble
 from igo.train import loop
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 Result = dict[str, Any]
 

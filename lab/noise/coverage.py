@@ -26,7 +26,7 @@ from igo.noise.noise import Noise
 from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
-from igo.train.record import Progress, Training, Twin
+from igo.train.training import Progress, Training, Twin
 
 EPOCHS, REPEATS = 2, 12
 SETTINGS = ("schedule=constant", "tracking=none")

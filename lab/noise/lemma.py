@@ -27,7 +27,7 @@ from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
 from igo.train.on_device import Batch
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 Row = dict[str, Any]
 DRAWS = 1000  # mini-batches drawn for each b

@@ -26,7 +26,7 @@ from igo.noise.measure import Spread, untouched
 from igo.runs.assemble import prepare
 from igo.train import measure
 from igo.train.on_device import Batch
-from igo.train.record import Training
+from igo.train.training import Training
 from lab.study import ends, images, records
 from lab.study.design import Job, Record, Runs, Scores, Study, best
 

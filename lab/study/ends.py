@@ -20,7 +20,7 @@ from torch.optim.swa_utils import update_bn
 from igo.ground.files import write_atomically
 from igo.ground.seeds import derive_seed, generator
 from igo.train.on_device import Batch
-from igo.train.record import Training
+from igo.train.training import Training
 
 FILE = "after.json"
 AT_ONCE = 500  # images of a batch, in the statistics and in the evaluation

@@ -18,7 +18,7 @@ from torch import Tensor
 from igo.ground.seeds import generator
 from igo.noise.measure import untouched
 from igo.train.on_device import Batch
-from igo.train.record import Training
+from igo.train.training import Training
 from lab.study import cause
 from lab.study.cause import CHANCE, EPOCHS, FALLING, RATE, STAGES
 from lab.study.design import Job, Record, Runs, Study, key

@@ -12,7 +12,7 @@ from torch import Tensor
 from igo.config.load import make_plan
 from igo.runs.assemble import prepare
 from igo.train.on_device import Batch
-from igo.train.record import Training
+from igo.train.training import Training
 from lab.study import cause, smoothing, smoothing_page
 from lab.study.design import Record, key
 from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, CORRECTED, RELATIVE, SMOOTHED, Steps

@@ -17,7 +17,7 @@ from benchmarks.gpu import graphs
 from benchmarks.gpu import page as gpu_page
 from benchmarks.gpu.part import Part, configured
 from benchmarks.task import Task
-from igo.train.record import Training
+from igo.train.training import Training
 
 ALONE = """
 import sys

@@ -34,7 +34,7 @@ from igo.runs.folder import RunFolder, read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.sweep import jobs, launch
 from igo.sweep.jobs import Job
-from igo.train.record import Training
+from igo.train.training import Training
 
 RUN = (*TINY, "tracking=none", "runs_dir=runs")
 HUGE = "1" * 400

@@ -17,7 +17,7 @@ from trained import prepared
 from wandb_server import exit_codes, history
 
 from igo.runs import assemble, checkpoint, stopping
-from igo.train.record import Progress
+from igo.train.training import Progress
 
 STEP = "igo.runs.terminal.ProgressBar.advance"
 

@@ -26,7 +26,7 @@ from igo.ground.ranks import Ranks, allowed_cores
 from igo.plans import batches
 from igo.train import machine
 from igo.train.engine import Engine
-from igo.train.record import Progress
+from igo.train.training import Progress
 
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 SEEN: Counter[str] = Counter()

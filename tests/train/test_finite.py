@@ -14,7 +14,7 @@ from igo.ground.errors import Outside, UserError
 from igo.ground.ranks import Ranks
 from igo.runs import assemble
 from igo.train import optimizers
-from igo.train.record import Progress
+from igo.train.training import Progress
 
 PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
 AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ "

@@ -19,7 +19,7 @@ import igo
 from igo.ground.ranks import ALONE, Ranks
 from igo.noise.noise import Noise
 from igo.train import measure
-from igo.train.record import Training, Twin
+from igo.train.training import Training, Twin
 
 
 def at_its_weights(training: Training, b: int) -> Noise:

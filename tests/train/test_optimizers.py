@@ -19,7 +19,7 @@ from trained import prepared
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import checkpoint
 from igo.train import machine, optimizers
-from igo.train.record import Progress
+from igo.train.training import Progress
 
 Parameters = list[nn.Parameter]
 # Three epochs of 4 and then 3 batches, which are unequal.

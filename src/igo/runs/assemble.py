@@ -28,7 +28,7 @@ from igo.runs.folder import RunFolder, read_records
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.train import datasets, engine, loop, machine, measure, models, optimizers
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:

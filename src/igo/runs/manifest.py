@@ -29,7 +29,7 @@ from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
 
 if TYPE_CHECKING:  # It imports torch.
-    from igo.train.record import Training
+    from igo.train.training import Training
 
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # Their versions may change a result.
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")

@@ -17,7 +17,7 @@ from igo.noise.noise import Noise
 from igo.train import measure, on_device
 from igo.train.engine import average_statistics
 from igo.train.on_device import Batch
-from igo.train.record import Epoch, Progress, Training, Watcher, planned_delta, record_of
+from igo.train.training import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 # The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
 LEAST_SCALE = 2.0**-20

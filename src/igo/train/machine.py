@@ -21,7 +21,7 @@ from igo.ground.errors import require
 from igo.ground.files import Record
 from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.train.engine import Engine
-from igo.train.record import Progress, Training
+from igo.train.training import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # the number before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait

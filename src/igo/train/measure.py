@@ -23,7 +23,7 @@ from igo.plans import batches as equal
 from igo.plans.rows import Update
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
-from igo.train.record import Training, Twin
+from igo.train.training import Training, Twin
 
 Rows = np.ndarray  # a row for each pair or twin
 
