@@ -1,4 +1,4 @@
-"""This project: igo.runs.assemble and igo.train.loop as in a run, with the progress bar.
+"""This project: igo.train.assembly and igo.train.loop as in a run, with the progress bar.
 
 The seconds are those of the epoch's updates in its record: from the permutation until the last
 result is read from the device. Evaluation and the record are not in them. Text is trained in a loop
@@ -18,9 +18,9 @@ from benchmarks.cells import configure
 from benchmarks.task import Task, Turns
 from igo.config.load import make_plan
 from igo.ground.files import Record
-from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
+from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
 
 
@@ -56,7 +56,7 @@ def prepared(task: Task) -> tuple[igo.Plan, Training, Progress]:
     early = measure.EARLY if config.schedule.profile == "constant" else 0
     config = replace(config, epochs=early + count)
     plan, progress = make_plan(config), Progress()
-    training = assemble.prepare(config, plan)
+    training = assembled(config, plan)
     if early:
         training.batches.updates = early * task.epochs[0][0]
         progress = Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * measure.ENOUGH)

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from igo.config.load import load
 from igo.ground.files import CONF, write_atomically
 from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour, plain_log
-from igo.runs.session import run
+from igo.runs.run import run
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

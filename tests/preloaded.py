@@ -13,16 +13,17 @@ import wandb.sdk.launch
 from conftest import TINY, configure
 
 import igo.__main__
-import igo.runs.session
+import igo.runs.recording
+import igo.runs.run
 import igo.runs.sync
 from igo.config.load import make_plan
-from igo.runs.assemble import prepare
 from igo.sweep import local
+from igo.train.assembly import assembled
 
 __all__ = ["igo", "sklearn", "timm", "wandb"]
 
 with tempfile.TemporaryDirectory() as data:  # nothing is written into the first test's folder
     config = configure(*TINY, "tracking=none", f"data_dir={data}")
-    prepare(config, make_plan(config))
+    assembled(config, make_plan(config))
 # The server of a sweep would import it all again.
 local._server = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]

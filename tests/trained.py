@@ -11,8 +11,9 @@ from igo.config.load import make_plan, read_config
 from igo.config.schema import Config, DatasetConfig
 from igo.ground.files import Record
 from igo.plans import batches
-from igo.runs import assemble, checkpoint
+from igo.runs import checkpoint
 from igo.train import loop
+from igo.train.assembly import assembled
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.training import Progress, Training
@@ -29,7 +30,7 @@ class _Enough(Exception):
 
 
 def prepared(config: Config) -> Training:
-    return assemble.prepare(config, make_plan(config))
+    return assembled(config, make_plan(config))
 
 
 def in_parts(

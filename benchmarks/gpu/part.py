@@ -21,8 +21,8 @@ from benchmarks.cells import configure
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import write_atomically
-from igo.runs import assemble
 from igo.train import loop
+from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
 
 Result = dict[str, Any]
@@ -135,7 +135,7 @@ def configured(part: Part, folder: Path, *overrides: str) -> Config:
 
 def prepared(config: Config) -> Training:
     """A run, ready to train."""
-    return assemble.prepare(config, make_plan(config))
+    return assembled(config, make_plan(config))
 
 
 def trained(training: Training) -> tuple[Training, Progress]:

@@ -23,9 +23,9 @@ from hydra import compose, initialize_config_dir
 from igo.config.load import load, make_plan
 from igo.ground.files import CONF, Record
 from igo.noise.noise import Noise
-from igo.runs.assemble import prepare
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
+from igo.train.assembly import assembled
 from igo.train.training import Progress, Training, Twin
 
 EPOCHS, REPEATS = 2, 12
@@ -82,7 +82,7 @@ def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
     """The repetitions of the epoch after the first ``epochs``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = load(compose("config", [*SETTINGS, f"epochs={epochs + 1}", *words]))
-    run, progress = prepare(config, make_plan(config)), Progress()
+    run, progress = assembled(config, make_plan(config)), Progress()
     copies: list[tuple[Training, Progress]] = []
 
     def epoch_done(record: Record) -> None:

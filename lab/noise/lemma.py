@@ -23,9 +23,9 @@ from igo.ground import statistics
 from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import Array, Estimate
 from igo.noise.measure import Spread, untouched
-from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
+from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Progress, Training
 
@@ -61,7 +61,7 @@ def trained(config: Config) -> Training:
     statistics of the training images at the same parameters.
     """
     plan = make_plan(config)
-    training = assemble.prepare(config, plan)
+    training = assembled(config, plan)
     with Terminal().progress(plan, 0) as bar:
         loop.train(training, Progress(), bar, lambda _: None, lambda: None)
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))

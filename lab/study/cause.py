@@ -23,8 +23,8 @@ from torch.optim.swa_utils import update_bn
 from igo.config.load import make_plan
 from igo.ground.seeds import derive_seed, generator
 from igo.noise.measure import Spread, untouched
-from igo.runs.assemble import prepare
 from igo.train import measure
+from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.study import ends, images, records
@@ -208,7 +208,7 @@ def prepared(epochs: int, rate: float, seed: int) -> Training:
     images.require([f"ten/{seed}"], f"ten {seed} 1")
     settings = {"experiment": "path", "schedule": "method1", "epochs": epochs}
     config = records.config_of(settings | {"learning_rate": rate, "seed": seed})
-    run = prepare(config, make_plan(config))
+    run = assembled(config, make_plan(config))
     run.network.train()
     return run
 

@@ -18,10 +18,11 @@ from igo.ground.errors import UserError
 from igo.ground.files import CONF, read_bytes
 from igo.ground.ranks import ALONE
 from igo.plans.plan import Plan
-from igo.runs.assemble import load, prepare, train
 from igo.runs.folder import RunFolder, path_of, read_status, state_of
+from igo.runs.recording import resume, train_recorded
 from igo.runs.terminal import Terminal
 from igo.sweep.jobs import Composer
+from igo.train.assembly import assembled
 from lab.study import design, ends
 from lab.study.design import Job, Record, Runs, Study
 
@@ -60,15 +61,15 @@ def trained(config: Config, plan: Plan, anneal: float | None = None) -> Record:
     folder = RunFolder(path_of(config))
     try:
         if state_of(folder.path) != "finished":
-            train(config, plan, folder, Terminal(quiet=True), ALONE)
+            train_recorded(config, plan, folder, Terminal(quiet=True), ALONE)
     except UserError:
         if state_of(folder.path) != "failed":
             raise
     else:
         with folder.held():
             if not (folder.path / ends.FILE).is_file():
-                training = prepare(config, plan)
-                load(folder.checkpoint, folder.path.name, training, folder.status())
+                training = assembled(config, plan)
+                resume(folder.checkpoint, folder.path.name, training, folder.status())
                 ends.measure(folder.path, training, anneal)
     read_status(folder.path)  # Nothing is kept of files that are not as the run wrote them.
     names = ("status.json", "metrics.jsonl", ends.FILE)

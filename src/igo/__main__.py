@@ -28,7 +28,7 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     """
     from igo.config.load import load
     from igo.runs.folder import read_records
-    from igo.runs.session import run
+    from igo.runs.run import run
 
     records = read_records(run(load(composed, typed)))
     last = records[-1] if records else {}  # a dry run has none

@@ -9,7 +9,7 @@ from conftest import TINY, configure
 from torch import Tensor
 
 from igo.config.load import make_plan
-from igo.runs.assemble import prepare
+from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from lab.study import cause
 from lab.study.cause import Arm, Steps, weights
@@ -26,7 +26,7 @@ def test_weights_have_the_variance_that_is_asked_for(k: int, v: float | None) ->
 
 def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:
     config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
-    run = prepare(config, make_plan(config))
+    run = assembled(config, make_plan(config))
     run.network.train()
     rows = torch.randperm(run.data.n).split(cause.BATCH)[:3]
     return Steps(run, arm, RATE), list(run.data.train_batches(rows, 0))

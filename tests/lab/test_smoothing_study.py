@@ -10,7 +10,7 @@ from conftest import TINY, configure
 from torch import Tensor
 
 from igo.config.load import make_plan
-from igo.runs.assemble import prepare
+from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.study import cause, smoothing, smoothing_page
@@ -20,7 +20,7 @@ from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, CORRECTED, RELATIVE, SM
 
 def prepared() -> Training:
     config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
-    run = prepare(config, make_plan(config))
+    run = assembled(config, make_plan(config))
     run.network.train()
     return run
 

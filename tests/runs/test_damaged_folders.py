@@ -27,10 +27,11 @@ from igo.ground import files
 from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
 from igo.report import grouping, reading, report, table
-from igo.runs import assemble, session
+from igo.runs import recording
 from igo.runs import sync as sync_program
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, read_status, state_of
+from igo.runs.run import has_finished
 from igo.runs.terminal import Terminal
 from igo.sweep import jobs, launch
 from igo.sweep.jobs import Job
@@ -129,7 +130,7 @@ def row(folder: Path) -> Record:
 
 
 def again(folder: Path) -> object:
-    return session.has_finished(config(), RunFolder(folder), make_plan(config()))
+    return has_finished(config(), RunFolder(folder), make_plan(config()))
 
 
 def sweep(folder: Path) -> object:
@@ -154,7 +155,7 @@ def goes_on(folder: Path) -> object:
     """What a start of the same command goes on with."""
     run = RunFolder(folder)
     with run.held():
-        return assemble._begin(training(), run, Terminal(quiet=True))
+        return recording._begin(training(), run, Terminal(quiet=True))
 
 
 def log(folder: Path) -> None:

@@ -16,7 +16,7 @@ from resumed import KINDS, assert_same, assert_whole, outcome, start, undisturbe
 from trained import prepared
 from wandb_server import exit_codes, history
 
-from igo.runs import assemble, checkpoint, stopping
+from igo.runs import checkpoint, recording, stopping
 from igo.train.training import Progress
 
 STEP = "igo.runs.terminal.ProgressBar.advance"
@@ -172,8 +172,8 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     scaler_state = scaled_run.engine.scaler.state_dict()
     path = tmp_path / "checkpoint.pt"
     for saved_run, loaded_run in ((plain_run, scaled_run), (scaled_run, plain_run)):
-        checkpoint.save(path, assemble.snapshot("one run", saved_run, Progress()))
-        assert assemble.load(path, "one run", loaded_run, {}) is not None
+        checkpoint.save(path, recording.snapshot("one run", saved_run, Progress()))
+        assert recording.resume(path, "one run", loaded_run, {}) is not None
     assert scaled_run.engine.scaler.state_dict() == scaler_state
 
 
@@ -196,6 +196,6 @@ def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) 
     assert "finished before" in process.stdout
     assert f"{records(folder)[-1]['test/accuracy']:.2%}" in process.stdout
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
-    assert "igo.runs.session" in imported
+    assert "igo.runs.run" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
     assert contents_of(folder) == contents

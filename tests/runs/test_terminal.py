@@ -15,7 +15,7 @@ from recorded import record_runs
 from rich.console import Console
 
 from igo.config.load import make_plan, read_config
-from igo.runs import session, terminal
+from igo.runs import run, terminal
 from igo.runs.folder import RunFolder, read_records
 
 
@@ -64,7 +64,7 @@ def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     rows[-1]["test/loss"] = math.nan
     RunFolder(place).write_records(rows)
     config = read_config(place / "config.yaml")
-    session._conclude(config, RunFolder(place), terminal.Terminal(), "finished")
+    run._conclude(config, RunFolder(place), terminal.Terminal(), "finished")
     printed = capsys.readouterr()
     best = max(row["test/accuracy"] for row in rows)
     assert f"finished: test accuracy 25.00%, best {best:.2%}\n" in printed.out

@@ -151,7 +151,7 @@ def test_a_run_that_was_stopped_from_outside_is_tried_again(
 ) -> None:
     """Before its record begins, and in its second epoch by the disk that its images are on."""
     words = (*SMALL, "seed=0")
-    process = program("-m", *words, death=Death("igo.runs.session.run"))
+    process = program("-m", *words, death=Death("igo.runs.run.run"))
     assert process.returncode == 1
     assert process.stdout.endswith("1 to go\n")
     death = Death("igo.train.loop.train_epoch", 2, errno=errno.ESTALE)

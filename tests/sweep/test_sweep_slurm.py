@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Program, configure, status
 
-from igo.runs import session
+from igo.runs import run as run_program
 from igo.runs.folder import path_of, state_of
 from igo.sweep import jobs
 from igo.sweep.jobs import Job
@@ -156,7 +156,7 @@ def test_a_warning_while_a_run_starts_leaves_it_to_the_next_command(
         raise RuntimeError("Job not requeued because: timed-out too many times.")
 
     job = Job((), configure(*TINY, "tracking=none"))
-    monkeypatch.setattr(session, "run", lambda _: os.kill(os.getpid(), signal.SIGUSR2))
+    monkeypatch.setattr(run_program, "run", lambda _: os.kill(os.getpid(), signal.SIGUSR2))
     monkeypatch.setattr(jobs, "_log_output", lambda _: None)
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -12,8 +12,8 @@ from trained import prepared, train
 from igo.config.load import make_plan
 from igo.ground.errors import Outside, UserError
 from igo.ground.ranks import Ranks
-from igo.runs import assemble
 from igo.train import optimizers
+from igo.train.assembly import assembled
 from igo.train.training import Progress
 
 PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
@@ -74,7 +74,7 @@ def bad_on_one_rank() -> str:
     ranks = Ranks.of_environment()
     with ranks.joined():
         config = configure(*PLAIN)
-        training = assemble.prepare(config, make_plan(config), ranks)
+        training = assembled(config, make_plan(config), ranks)
         if ranks.rank:
             spoil(training.network, 2 + 8 + 3)
         try:

@@ -123,7 +123,7 @@ def execute(job: Job, *, log: bool = False) -> None:
     If the run does not finish, the process ends with the exit code of that command. With ``log``
     all that it prints from now on is appended to output.log in the run's folder.
     """
-    from igo.runs.session import run  # It imports torch.
+    from igo.runs.run import run  # It imports torch.
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
     sys.argv = [program, *job.overrides]  # status.json gets it as the command.

@@ -30,7 +30,7 @@ from igo.runs import loggers
 from igo.runs.find import LIST, LISTED
 from igo.runs.folder import epochs_done, read_status, setting_of, state_of
 from igo.runs.manifest import command, differences, now
-from igo.runs.session import has_finished
+from igo.runs.run import has_finished
 from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # A job of SLURM's queue, waiting or running, has the run.

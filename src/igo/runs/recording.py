@@ -1,4 +1,4 @@
-"""A training: put together, continued from its checkpoint, and trained with its record.
+"""The recording of a run: a training is continued from its checkpoint, and each epoch is written.
 
 With several processes rank 0 alone reads and writes files.
 """
@@ -12,61 +12,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from igo.config.schema import Config, place_of
-from igo.data.identity import identify
-from igo.ground import seeds
-from igo.ground.errors import UserError, counted, require
+from igo.config.schema import Config
 from igo.ground.files import Record, replace_all
-from igo.ground.ranks import ALONE, Ranks
-from igo.loop.sampler import BatchSampler
-from igo.loop.schedule import Schedule
+from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder, read_records
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
-from igo.train import datasets, engine, loop, machine, measure, models, optimizers
+from igo.train import loop, machine
+from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
-
-
-def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
-    """Read the data, build model and optimizer, and check that they fit."""
-    sizes = [*plan.batch_sizes, measure.size_at_start(config)]
-    require(
-        min(sizes) >= ranks.size,
-        "batch_size",
-        config.batch_size,
-        f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
-        f" fewer than the {ranks.size} processes; take larger batches or fewer processes",
-    )
-    built = machine.choose(config.engine, config.dataset.image_size, ranks)
-    images = datasets.open_data(config, built.device)
-    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
-    network = models.build(config.model, config.dataset)
-    # BatchNorm fails if a part has a single value a channel. It shall fail now, not in the stage
-    # whose batch is cut so.
-    smallest = built.smallest_part(sizes)
-    if models.check_model(network, config.model, config.dataset, smallest):
-        built = machine.without_bf16(built)
-    network = built.prepare(network)
-    built, network = engine.distributed(built, network)
-    optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-    data = identify(config.dataset.name, place_of(config))
-    digits: str = ranks.broadcast(data.fingerprint)
-    if data.fingerprint != digits:
-        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {digits}")
-    batches = BatchSampler(
-        plan,
-        range(images.n),
-        seed=config.seed,
-        rank=ranks.rank,
-        ranks=ranks.size,
-        micro_batch_size=built.micro_batch_size,
-    )
-    schedule = Schedule(optimizer, batches)
-    return Training(config, batches, images, network, optimizer, schedule, built, data)
 
 
 def snapshot(signature: str, run: Training, progress: Progress) -> Record:
@@ -84,7 +40,7 @@ def snapshot(signature: str, run: Training, progress: Progress) -> Record:
     }
 
 
-def load(path: Path, signature: str, run: Training, status: Record) -> Progress | None:
+def resume(path: Path, signature: str, run: Training, status: Record) -> Progress | None:
     """Bring a run to its checkpoint. Only rank 0 reads the file, and needs the run's status.
 
     The data in the status, and the plan of the checkpoint, must be those of the training.
@@ -111,7 +67,9 @@ def load(path: Path, signature: str, run: Training, status: Record) -> Progress 
         return Progress.of_state(state["progress"])
 
 
-def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks) -> None:
+def train_recorded(
+    config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks
+) -> None:
     """Put a run together, and train it from its last complete epoch to its end.
 
     Raises:
@@ -120,7 +78,7 @@ def train(config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ran
     with signals(ranks) as check_stop:
         if ranks.first:
             loggers.check(config)
-        training = prepare(config, plan, ranks)
+        training = assembled(config, plan, ranks)
         terminal.say(f"run {folder.path}")
         if training.engine.note:
             terminal.warn(training.engine.note)
@@ -143,7 +101,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         with folder.writing():
             folder.start_over()
     status = folder.status()
-    progress = load(folder.checkpoint, folder.path.name, training, status) or Progress()
+    progress = resume(folder.checkpoint, folder.path.name, training, status) or Progress()
     if progress.epoch:
         progress.records = read_records(folder.path, progress.epoch)
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
@@ -212,7 +170,7 @@ def _recorded(training: Training, folder: RunFolder, terminal: Terminal) -> Iter
     Whatever ends the body, status.json and the logger get to know how it ended.
     """
     if not training.engine.ranks.first:  # It gets rank 0's state, and writes nothing.
-        progress = load(folder.checkpoint, folder.path.name, training, {}) or Progress()
+        progress = resume(folder.checkpoint, folder.path.name, training, {}) or Progress()
         yield _Epochs(training, folder, progress)
         return
     with folder.held():

@@ -53,9 +53,10 @@ def run(config: Config) -> Path:
                         records = read_records(folder.path)
                         loggers.start(config, folder, records, terminal.warn).close()
             else:
-                from igo.runs import assemble  # It imports torch, which a dry run does not need.
+                # It imports torch, which a dry run does not need.
+                from igo.runs.recording import train_recorded
 
-                assemble.train(config, plan, folder, terminal, ranks)
+                train_recorded(config, plan, folder, terminal, ranks)
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
         finished = state_of(folder.path) == "finished"
