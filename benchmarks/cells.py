@@ -17,6 +17,7 @@ from igo.ground.files import CONF
 FEW = ("script", "ours", "limit")
 ALL = (*FEW, "published")
 ROUNDS, QUICK_ROUNDS = 5, 3
+EPOCH = 49_152  # samples; as many as CIFAR has, nearly, and whole batches of each b
 RATE = 0.02
 
 
@@ -24,22 +25,25 @@ RATE = 0.02
 class Kind:
     """What cells of one model have in common.
 
-    The images of a turn are some seconds of work: on a CPU, on a GPU, and in a quick run.
+    The samples of a turn are some seconds of work: on a CPU, on a GPU, and in a quick run. An epoch
+    has EPOCH samples unless turns are epochs. igo measures C² in 32 pairs of batches of an epoch,
+    so that a turn has a pair for each 1,536 samples.
     """
 
     network: str
     data: str  # of files
     samples: tuple[int, int, int]
     contenders: tuple[str, ...] = ALL
+    turns_are_epochs: bool = False
 
 
 KINDS = {
-    "small": Kind("resnet8", "grey", (4096, 16_384, 1024)),
-    "graduated": Kind("resnet8", "grey", (4096, 4096, 320)),
-    "resnet18": Kind("resnet18", "colour", (512, 9728, 128)),
-    "timm": Kind("convnext_atto", "colour", (1024, 9728, 128)),
-    "wrn": Kind("wide_resnet28_10", "colour", (256, 2560, 128), FEW),
-    "transformer": Kind("transformer", "text", (256, 4096, 64), FEW),
+    "small": Kind("resnet8", "grey", (6144, 12_288, 1024)),
+    "graduated": Kind("resnet8", "grey", (4096, 4096, 320), turns_are_epochs=True),
+    "resnet18": Kind("resnet18", "colour", (1536, 12_288, 128)),
+    "timm": Kind("convnext_atto", "colour", (1536, 12_288, 128)),
+    "wrn": Kind("wide_resnet28_10", "colour", (256, 3072, 128), FEW, turns_are_epochs=True),
+    "transformer": Kind("transformer", "text", (1024, 4096, 64), FEW, turns_are_epochs=True),
 }
 # A name is a kind and b; graduated is a whole run: ten stages of an epoch, p = 0.5, b_1 = 16.
 NAMES = (
@@ -53,7 +57,7 @@ QUICK_NAMES = ("resnet18-128", "small-16", "transformer-16")
 class Cell:
     """A comparison.
 
-    A round is an epoch of a training of ``1 + rounds`` epochs, or a whole training (``whole_run``).
+    A round is a turn of a training of ``1 + rounds`` turns, or a whole training (``whole_run``).
     The first round is the warm-up and is not counted.
     """
 
@@ -64,9 +68,9 @@ class Cell:
     whole_run: bool = False
 
     @property
-    def epochs_per_round(self) -> int:
+    def turns_per_round(self) -> int:
         """The turns of each contender in a round."""
-        return len(self.task.epochs) if self.whole_run else 1
+        return len(self.task.turns) if self.whole_run else 1
 
     @property
     def trainings(self) -> int:
@@ -82,15 +86,20 @@ def configure(*overrides: str) -> Config:
 
 
 def make(
-    name: str, folder: Path, quick: bool = False, *more: str, samples: int | None = None
+    name: str, folder: Path, quick: bool = False, *more: str, epoch: int | None = None
 ) -> Cell:
-    """The cell of that name, with files in the folder and more settings of igo's."""
+    """The cell of that name, with files in the folder and more settings of igo's.
+
+    With ``epoch`` its turns are epochs of so many samples.
+    """
     kind_name, b = name.split("-")
     kind, rounds = KINDS[kind_name], QUICK_ROUNDS if quick else ROUNDS
-    samples = samples or kind.samples[2 if quick else int(torch.cuda.is_available())]
-    file, whole_run = files.write(folder, kind.data, samples), kind_name == "graduated"
+    samples = epoch or kind.samples[2 if quick else int(torch.cuda.is_available())]
+    whole_run, turns = kind_name == "graduated", 1 + rounds
+    n = samples if epoch or kind.turns_are_epochs else max(turns * samples, 0 if quick else EPOCH)
+    file = files.write(folder, kind.data, n)
     if kind.data == "text":
-        task = Task(file, kind.network, ((samples // int(b), 0.001),) * (1 + rounds))
+        task = Task(file, kind.network, ((samples // int(b), 0.001),) * turns, samples)
         return Cell(name, task, kind.contenders, rounds)
     crop, rotation = (4, 15) if kind.data == "colour" else (0, 0)
     settings = (
@@ -107,11 +116,11 @@ def make(
         f"learning_rate={RATE}",
         "schedule=graduated" if whole_run else "schedule=constant",
         f"schedule.stages={(5 if quick else 10) if whole_run else 1}",
-        f"epochs={(5 if quick else 10) if whole_run else 1 + rounds}",
+        f"epochs={(5 if quick else 10) if whole_run else 1}",
         *more,
     )
-    plan = make_plan(configure(*settings))
-    rows = [plan.rows_of_epoch(epoch)[0] for epoch in range(1, plan.epochs + 1)]
+    rows = make_plan(configure(*settings)).rows
     epochs = tuple((row.batches, row.eta_m) for row in rows)
-    task = Task(file, kind.network, epochs, crop, rotation, settings)
+    task_turns = epochs if whole_run else ((samples // int(b), RATE),) * turns
+    task = Task(file, kind.network, task_turns, samples, crop, rotation, settings)
     return Cell(name, task, kind.contenders, rounds, whole_run)

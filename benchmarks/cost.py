@@ -1,9 +1,8 @@
 """C²'s share of an update: python -m benchmarks.cost.
 
 The seconds of the code that measures C² are taken inside updates, and divided by those of all
-updates of an epoch. Epochs are as late in a run, and long: of their pairs igo measures 32. The
-transformer has a loop of its own, with NoiseMeter and two parts a batch, which it would have
-without C² as well.
+updates of an epoch. Epochs are as late in a run, and as long as CIFAR's. The transformer has a loop
+of its own, with NoiseMeter and two parts a batch, which it would have without C² as well.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from igo.ground.files import Record
 from igo.train import loop, measure
 
 NAMES = ("small-16", "small-128", "transformer-16")
-UPDATES = 256  # an epoch's; of 128 or more igo measures 32 pairs
+UPDATES = 256  # of an epoch of text
 
 
 class Stopwatch:
@@ -47,8 +46,9 @@ class Stopwatch:
 
 def share(name: str, folder: Path, quick: bool = False) -> Spread:
     """The share of C² in the updates of each epoch after the first."""
-    updates = 16 if quick else UPDATES
-    task = cells.make(name, folder, quick, samples=updates * int(name.split("-")[1])).task
+    b, is_text = int(name.split("-")[1]), name.startswith("transformer")
+    epoch = 16 * b if quick else UPDATES * b if is_text else cells.EPOCH
+    task = cells.make(name, folder, True, epoch=epoch).task
     shares = of_meter(task) if task.is_text else of_program(task)
     return Spread.of(shares[1:])
 
@@ -80,7 +80,7 @@ def of_meter(task: Task) -> list[float]:
     """By epoch, of a transformer whose batches come in two parts."""
     (network, optimizer), (inputs, targets) = step.trained(task), task.tensors()
     meter, shares = igo.NoiseMeter(network, half_life=4096), list[float]()
-    for k, _ in task.epochs:
+    for k, _ in task.turns:
         watch, whole = Stopwatch(), Stopwatch()
         with whole():
             for batch in torch.arange(len(targets)).tensor_split(k):

@@ -1,13 +1,17 @@
 """This project: igo.train.assembly and igo.train.loop as in a run, with the progress bar.
 
-The seconds are those of the epoch's updates in its record: from the permutation until the last
-result is read from the device. Evaluation and the record are not in them. Text is trained in a loop
-of one's own, with igo's sampler and schedule.
+The seconds of an epoch are those of its record: from the permutation until the last result is read
+from the device. Evaluation and the record are not in them. Where a turn is a part of an epoch, they
+are those from update to update. Text is trained in a loop of one's own, with igo's sampler and
+schedule.
 """
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -17,8 +21,9 @@ from benchmarks import step
 from benchmarks.cells import configure
 from benchmarks.task import Task, Turns
 from igo.config.load import make_plan
+from igo.config.schema import training_samples
 from igo.ground.files import Record
-from igo.runs.terminal import Terminal
+from igo.runs.terminal import ProgressBar, Terminal
 from igo.train import loop, measure
 from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
@@ -28,22 +33,44 @@ def train(task: Task, turns: Turns) -> nn.Module:
     return in_own_loop(task, turns) if task.is_text else in_program(task, turns)
 
 
+class Finished(Exception):
+    """The last turn is over, in the midst of an epoch."""
+
+
+class Watcher:
+    """The progress bar of a run, which ends a turn after the last of its updates."""
+
+    def __init__(self, bar: ProgressBar, task: Task, turns: Turns) -> None:
+        self._bar, self._task, self._turns = bar, task, turns
+        self._last_updates = [*accumulate(k for k, _ in task.turns)]
+        self._updates = 0
+        self.begin_epoch, self.end_epoch = bar.begin_epoch, bar.end_epoch
+
+    def advance(self, images: int) -> None:
+        self._bar.advance(images)
+        self._updates += 1
+        if self._updates in self._last_updates:
+            turn = self._last_updates.index(self._updates)
+            self._turns.end(self._task.samples, self._task.turns[turn][0])
+            if self._updates == self._last_updates[-1]:
+                raise Finished
+            self._turns.begin()
+
+
 def in_program(task: Task, turns: Turns) -> nn.Module:
     """As ``igo train`` does."""
     plan, training, progress = prepared(task)
 
     def epoch_done(record: Record) -> None:
-        updates, seconds = (
-            plan.batches_of_epoch(record["epoch"]),
-            plan.n / record["images_per_second"],
-        )
-        turns.end(plan.n, updates, record["train/loss"], seconds)
+        updates = plan.batches_of_epoch(record["epoch"])
+        turns.end(plan.n, updates, plan.n / record["images_per_second"])
         if record["epoch"] < plan.epochs:
             turns.begin()
 
-    with Terminal().progress(plan, progress.epoch) as bar:
+    with Terminal().progress(plan, progress.epoch) as bar, suppress(Finished):
+        watcher = bar if plan.n == task.samples else Watcher(bar, task, turns)
         turns.begin()
-        loop.train(training, progress, bar, epoch_done, lambda: None)
+        loop.train(training, progress, watcher, epoch_done, lambda: None)
     return training.network
 
 
@@ -52,13 +79,14 @@ def prepared(task: Task) -> tuple[igo.Plan, Training, Progress]:
 
     In the first ten C² has more twins than in all later ones.
     """
-    config, count = configure(*task.settings), len(task.epochs)
+    config = configure(*task.settings)
     early = measure.EARLY if config.schedule.profile == "constant" else 0
-    config = replace(config, epochs=early + count)
+    epochs = math.ceil(len(task.turns) * task.samples / training_samples(config))
+    config = replace(config, epochs=early + epochs)
     plan, progress = make_plan(config), Progress()
     training = assembled(config, plan)
     if early:
-        training.batches.updates = early * task.epochs[0][0]
+        training.batches.updates = early * plan.batches_of_epoch(1)
         progress = Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * measure.ENOUGH)
     return plan, training, progress
 
@@ -67,7 +95,7 @@ def in_own_loop(task: Task, turns: Turns) -> nn.Module:
     """As docs/own-loop.md has it; each epoch is a turn."""
     (network, optimizer), (inputs, targets) = step.trained(task), task.tensors()
     update = step.update_of(network, optimizer)
-    k, epochs, n = task.epochs[0][0], len(task.epochs), len(targets)
+    k, epochs, n = task.turns[0][0], len(task.turns), len(targets)
     plan = igo.plan("cosine", split=1, n=n, epochs=epochs, batch_size=n // k, stages=epochs * k)
     batches = igo.BatchSampler(plan, range(n))
     schedule = igo.Schedule(optimizer, batches)
@@ -78,5 +106,5 @@ def in_own_loop(task: Task, turns: Turns) -> nn.Module:
             sums += update(inputs[index], targets[index])
         loss, accuracy = (sums / n).tolist()
         print(f"loss {loss:.4f}, accuracy {accuracy:.2%}")
-        turns.end(n, k, loss)
+        turns.end(n, k)
     return network

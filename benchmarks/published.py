@@ -38,31 +38,32 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Batches:
-    """A batch sampler of ``count`` equal batches, which may change between epochs.
+    """A batch sampler of k equal batches of a turn.
 
     So a new batch size does not end the workers. With the usual new DataLoader it would.
     """
 
-    def __init__(self, n: int, count: int) -> None:
-        self._n, self.count = n, count
+    def __init__(self, task: Task, n: int) -> None:
+        self._task, self._n, self.turn = task, n, 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch.tolist() for batch in torch.randperm(self._n).tensor_split(self.count))
+        order = self._task.order(self.turn, self._n)
+        return (batch.tolist() for batch in order.tensor_split(len(self)))
 
     def __len__(self) -> int:
-        return self.count
+        return self._task.turns[self.turn][0]
 
 
 def train(task: Task, turns: Turns) -> nn.Module:
     torch.manual_seed(0)
     network: nn.Module = getattr(networks, task.network)().to(device()).train()
     criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=task.epochs[0][1])
+    optimizer = torch.optim.SGD(network.parameters(), lr=task.turns[0][1])
     data = Images(task)
-    batches = Batches(len(data), task.epochs[0][0])
+    batches = Batches(task, len(data))
     options: dict[str, Any] = {"pin_memory": torch.cuda.is_available(), "persistent_workers": True}
     loader = DataLoader(data, batch_sampler=batches, num_workers=os.cpu_count() or 1, **options)
-    for batches.count, rate in task.epochs:
+    for batches.turn, (k, rate) in enumerate(task.turns):
         optimizer.param_groups[0]["lr"] = rate
         turns.begin()
         running_loss, correct, total = 0.0, 0, 0
@@ -76,5 +77,5 @@ def train(task: Task, turns: Turns) -> nn.Module:
             running_loss += loss.item() * len(labels)
             correct += (outputs.argmax(dim=1) == labels).sum().item()
             total += len(labels)
-        turns.end(total, batches.count, running_loss / total)
+        turns.end(total, k)
     return network

@@ -47,10 +47,8 @@ def summary(rows: Sequence[Row], accuracies: dict[str, float]) -> list[Row]:
     """
     by_contender = rates(rows)
     work: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    losses: dict[str, float] = {}
     for row in rows:
         work[row["contender"]].append((row["updates"], row["images"]))
-        losses[row["contender"]] = row["loss"]
     our_rates, our_work = by_contender["ours"], work["ours"]
     if any(its_work != our_work for its_work in work.values()):
         raise RuntimeError(f"unequal work: {dict(work)}")
@@ -60,7 +58,6 @@ def summary(rows: Sequence[Row], accuracies: dict[str, float]) -> list[Row]:
             "images_per_second": Spread.of(its_rates),
             "ours_over_it": Spread.of([a / b for a, b in zip(our_rates, its_rates, strict=True)]),
             "updates": sum(updates for updates, _ in our_work),
-            "last_loss": losses[contender],
             "test_accuracy": accuracies[contender],
         }
         for contender, its_rates in by_contender.items()

@@ -20,8 +20,8 @@ from igo.ground.files import write_atomically
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "pillow")
 NOTE = (
-    "Real images: Fashion-MNIST, resized to 32x32x3 where the model is CIFAR's. A turn is an epoch;"
-    " ratios are taken within a round."
+    "Real images: Fashion-MNIST, resized to 32x32x3 where the model is CIFAR's. Ratios are"
+    " taken within a round."
 )
 
 

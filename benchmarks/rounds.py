@@ -32,7 +32,7 @@ class Worker:
         self._expect("waiting")
 
     def turn(self) -> Turn:
-        """Train an epoch in the process; wait until it is ready for the next epoch, or done."""
+        """Train in the process; wait until it is ready for the next turn, or done."""
         self._connection.send("go")
         turn: Turn = self._expect(Turn)
         self.answer = self._expect("waiting", float)
@@ -75,12 +75,12 @@ class Workers(contextlib.ExitStack):
         for worker in workers:
             worker.load(cell)
         rows: list[Row] = []
-        turns = (1 + cell.rounds) * cell.epochs_per_round
+        turns = (1 + cell.rounds) * cell.turns_per_round
         for turn in range(turns):
             start = turn % len(workers)  # Each contender begins in its turn.
             for worker in workers[start:] + workers[:start]:
                 result = worker.turn()
-                place = {"cell": cell.name, "round": turn // cell.epochs_per_round}
+                place = {"cell": cell.name, "round": turn // cell.turns_per_round}
                 rows.append({**place, "contender": worker.name, **asdict(result)})
         rows.sort(key=lambda row: (row["round"], list(names).index(row["contender"])))
         accuracies = {worker.name: float(worker.answer) for worker in workers}

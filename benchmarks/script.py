@@ -1,7 +1,7 @@
 """What a good engineer writes for one machine and one batch size, without igo.
 
-The data stay on the device, where an epoch is augmented at once; sums stay there, too; the update
-is step's; and there is one line an epoch.
+The data stay on the device, where the images of a turn are augmented at once; sums stay there, too;
+the update is step's; and there is one line a turn.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from benchmarks.task import Task, Turns
 
 def train(task: Task, turns: Turns) -> nn.Module:
     (network, optimizer), (inputs, targets) = step.trained(task), task.tensors()
-    update, n = step.update_of(network, optimizer), len(targets)
-    updates = sum(k for k, _ in task.epochs)
+    update, n = step.update_of(network, optimizer), task.samples
+    updates = sum(k for k, _ in task.turns)
     scheduler = LambdaLR(optimizer, lambda number: (1 + math.cos(math.pi * number / updates)) / 2)
-    for epoch, (k, rate) in enumerate(task.epochs, start=1):
+    for turn, (k, rate) in enumerate(task.turns):
         if not task.is_text:
             optimizer.param_groups[0]["lr"] = rate
         turns.begin()
-        order = torch.randperm(n).to(inputs.device)
+        order = task.order(turn, len(targets)).to(inputs.device)
         shuffled, answers = inputs[order], targets[order]
         if not task.is_text:
             images = task.normalised(augmented(shuffled, task))
@@ -37,8 +37,8 @@ def train(task: Task, turns: Turns) -> nn.Module:
             if task.is_text:
                 scheduler.step()
         loss, accuracy = (sums / n).tolist()
-        print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.2%}")
-        turns.end(n, k, loss)
+        print(f"turn {turn}: loss {loss:.4f}, accuracy {accuracy:.2%}")
+        turns.end(n, k)
     return network
 
 

@@ -38,7 +38,7 @@ def trained(task: Task) -> tuple[nn.Module, torch.optim.Optimizer]:
     network: nn.Module = getattr(networks, task.network)().to(device()).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kind = torch.optim.AdamW if task.is_text else torch.optim.SGD
-    return network, kind(network.parameters(), lr=task.epochs[0][1], fused=True)
+    return network, kind(network.parameters(), lr=task.turns[0][1], fused=True)
 
 
 def loss_of(network: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

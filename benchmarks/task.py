@@ -17,13 +17,14 @@ class Task:
     """A training.
 
     ``file`` is an .npz: images (n, H, W, C) uint8 with labels (n,), or text as bytes (n, T) with
-    the bytes that follow (n, T); and a test set of the same form. ``epochs`` has the number of
-    equal batches and η of each. On text η follows half a cosine instead, update by update.
+    the bytes that follow (n, T); and a test set of the same form. ``turns`` has the number of equal
+    batches and η of each turn. On text η follows half a cosine instead, update by update.
     """
 
     file: Path
     network: str  # a function of networks
-    epochs: tuple[tuple[int, float], ...]
+    turns: tuple[tuple[int, float], ...]
+    samples: int  # of a turn: an epoch, or a part of one
     crop: int = 0  # pixels; half of all images are mirrored
     rotation: int = 0  # degrees
     settings: tuple[str, ...] = ()  # igo's, which others do not read; text has none
@@ -31,6 +32,10 @@ class Task:
     @property
     def is_text(self) -> bool:
         return not self.settings
+
+    def order(self, turn: int, n: int) -> Tensor:
+        """The places of a turn's samples (samples,) among n; turns that are epochs have all n."""
+        return turn * self.samples % n + torch.randperm(self.samples)
 
     def arrays(self, part: str = "") -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets of the training set, or with "test_" of the test set."""
@@ -55,14 +60,14 @@ class Task:
 
 
 class Turns(Protocol):
-    """Called by a contender around every epoch."""
+    """Called by a contender around every turn."""
 
     def begin(self) -> None:
         """Wait for the turn; the clock starts."""
         ...
 
-    def end(self, images: int, updates: int, loss: float, seconds: float | None = None) -> None:
-        """Stop the clock after so many images and updates, trained at this mean loss.
+    def end(self, images: int, updates: int, seconds: float | None = None) -> None:
+        """Stop the clock after so many images and updates.
 
         ``seconds`` replaces the time of the clock.
         """

@@ -26,11 +26,10 @@ WAKE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Turn:
-    """The images, updates, mean loss and seconds of an epoch."""
+    """The images, updates and seconds of a turn."""
 
     images: int
     updates: int
-    loss: float
     seconds: float
 
 
@@ -48,17 +47,17 @@ class PipedTurns:
         synchronise()
         self._started = time.perf_counter()
 
-    def end(self, images: int, updates: int, loss: float, seconds: float | None = None) -> None:
+    def end(self, images: int, updates: int, seconds: float | None = None) -> None:
         """See Turns."""
         synchronise()
         spent = time.perf_counter() - self._started
-        self._connection.send(Turn(images, updates, loss, seconds or spent))
+        self._connection.send(Turn(images, updates, seconds or spent))
 
 
 def wake() -> None:
     """Use the processor's cores and PyTorch's threads for a moment, before every turn.
 
-    Otherwise a contender that computes something before its epoch would start warmer than others.
+    Otherwise a contender that computes something before its turn would start warmer than others.
     """
     square, until = torch.ones(256, 256), time.perf_counter() + WAKE_SECONDS
     while time.perf_counter() < until:
