@@ -125,7 +125,7 @@ def test_another_plan_is_a_rate(name: str) -> None:
         (
             igo.plan("linear", split=1, algorithm3={"final_updates": 2}, **DATA),
             "rate",
-            "a plan with final_updates has none",
+            "a plan that ends without noise has none",
         ),
     ],
 )

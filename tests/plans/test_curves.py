@@ -143,7 +143,7 @@ def walk(plan: igo.Plan, warm: int, cap: int) -> None:
         assert row.lambda_m == pytest.approx(next_row.b_m / row.b_m, rel=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = ", "ignore:.* are left out")
+@pytest.mark.filterwarnings("ignore::igo.PlanWarning")
 @pytest.mark.parametrize("plans", [200, pytest.param(5000, marks=pytest.mark.slow)])
 def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
     dice, refused = random.Random(plans), 0

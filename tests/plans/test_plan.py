@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import igo
 from igo.plans.algorithm3 import alpha_0, stages_for
@@ -143,6 +144,59 @@ def test_what_is_perhaps_not_meant_is_said() -> None:
     for b in (8, 64):  # Batches of all samples from the start are meant.
         igo.plan("constant", n=64, batch_size=b, epochs=1)
     igo.plan(lambda t: 0.5 if 0 < t < 0.6 else 1, n=64, batch_size=8, epochs=4)  # It goes up again.
+
+
+HALF_COSINE: Any = lambda step: (1 + math.cos(math.pi * step / 1000)) / 2  # noqa: E731
+UNITS: list[tuple[str, dict[str, Any]]] = [  # what is meant for updates, epochs or per cent
+    (
+        r"256 for 1, 512 for 0, 1,024 for 977; .* samples",
+        {"batch_size": {0: 256, 10: 512, 50: 1024}},
+    ),
+    ("256 for 1, 512 for 1,953;", {"batch_size": {0: 256, 1: 512}}),
+    ("256 for 2, 512 for 1, 1,024 for 976;", {"batch_size": {0: 256, 500: 512, 1000: 1024}}),
+    ("256 for 4, 512 for 8, 1,024 for 972;", {"batch_size": {0: 256, 1000: 512, 5000: 1024}}),
+    ("M = 100: φ changes by 2.*; a curve gets t, .* no epoch", {"profile": HALF_COSINE}),
+    ("M = 20: η changes by 0.0", {"rate": lambda epoch: 0.95**epoch, "stages": 20}),
+    (
+        "η changes by 2.*e-06",
+        {"rate": HALF_COSINE, "batch_size": {0: 16, 0.5: 32}, "clock": "updates"},
+    ),
+    ("b changes by 0", {"rate": "cosine", "batch_size": lambda epoch: 64 + epoch}),
+]
+
+
+@pytest.mark.parametrize(("words", "arguments"), UNITS)
+def test_a_curve_in_another_unit_is_said(words: str, arguments: dict[str, Any]) -> None:
+    profile = {} if "rate" in arguments else {"profile": "constant"}
+    with pytest.warns(igo.PlanWarning, match=words):
+        igo.plan(**{"samples": 10**6, "batch_size": 256, **profile, **arguments})
+
+
+def test_a_rate_may_be_0_in_the_last_update() -> None:
+    """As PyTorch's CosineAnnealingLR and PolynomialLR, stepped after each of ten updates, end."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    for scheduler in (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=9),
+        torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=9, power=2),
+    ):
+        rates = []
+        for _ in range(10):
+            rates += scheduler.get_last_lr()
+            optimizer.step()
+            scheduler.step()
+        optimizer.param_groups[0]["lr"] = 1.0
+        curve = {round(t, 1): rate for t, rate in zip(np.arange(0, 1, 0.1), rates, strict=True)}
+        for stages in (10, 5):  # The last update has a row of its own, or is one of a row's.
+            plan = igo.plan(
+                rate=lambda t, curve=curve: curve[round(t, 1)],
+                clock="updates",
+                samples=10,
+                batch_size=1,
+                stages=stages,
+            )
+            assert [plan.at(number).learning_rate for number in range(1, 11)] == rates
+            assert str(plan)
+        assert rates[-1] == 0 < rates[-2]
 
 
 def test_a_noise_near_the_smallest_float_has_batches_of_all_samples() -> None:

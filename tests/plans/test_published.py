@@ -68,6 +68,7 @@ TABLES = {  # Each has the rule, sizes by samples, the samples in all, and those
 }
 
 
+@pytest.mark.filterwarnings("ignore:batches of each size")
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -> None:
     """η follows the root of b, as OLMo-core's does; GPT-3's ramp begins within its warm-up."""
@@ -88,7 +89,7 @@ def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -
         assert plan == igo.plan("constant", batch_size={0: table[0], **shares}, **arguments)
 
 
-@pytest.mark.filterwarnings("ignore:M = ")
+@pytest.mark.filterwarnings("ignore:M = ", "ignore:batches of each size")
 @pytest.mark.parametrize("sizes", [megatron_sizes, olmo_sizes])
 def test_random_tables_have_the_batches_of(sizes: Callable[[Table], Sizes]) -> None:
     """The samples after them, in which the next batch has no room, are a batch of ours or none."""

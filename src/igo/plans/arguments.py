@@ -329,8 +329,8 @@ def _check_together(args: Arguments) -> None:
     table = args.sizes if isinstance(args.sizes, Mapping) else {}
     sizes = [*args.thresholds.values()]
     warmup, most_samples = args.warmup_samples, min(args.per_epoch, total)
-    is_constant, has_ratio = args.rate and not args.sizes, args.batch_ratio != 1
-    no_effect = f"under a rate b stays at batch_size={b_1}; leave it out"
+    is_constant = not args.sizes and (args.rate or args.profile == "constant")
+    has_ratio, no_effect = args.batch_ratio != 1, f"b stays at batch_size={b_1}; leave it out"
     for argument, is_wrong, advice in (
         ("epochs", not (epochs or samples), "say how long to train: epochs with n, or samples"),
         ("samples", epochs and samples, f"epochs={epochs} says that too; leave one out"),

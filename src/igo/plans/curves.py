@@ -136,11 +136,14 @@ def _checked(
     elif position.m == 1 and argument != "batch_size" and not math.isclose(value, 1, rel_tol=1e-9):
         cure = f"divide {symbol} by its value at t = 0"
         fault = f"{symbol} is {value:g} {place} and must be 1; {cure}"
-    elif lowest <= value <= highest:
+    # Schedulers of PyTorch's may end at 0.
+    elif lowest <= value <= highest or (update and value == 0 and position.m == position.M):
         return value
     else:
         fault = f"{symbol} is {value:g} {place} and must be in {interval}"
-        if value < lowest < 1:
+        if update:
+            fault += "; it may be 0 in the last update alone"
+        elif value < lowest < 1:
             fault += "; use fewer stages or a slower decay"
         elif argument == "profile":
             fault += "; it may not rise above its start"

@@ -6,7 +6,9 @@ what each stage asks for, ``cuts`` how it becomes whole batches, and η makes up
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from igo.plans import arguments
@@ -15,9 +17,12 @@ from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
 from igo.plans.curves import rates_of_updates, stages_of_curves
 from igo.plans.cuts import cut, equal_starts
 from igo.plans.plan import Plan
-from igo.plans.profiles import BatchSize, Profile, name_of
-from igo.plans.rows import linked, rated
+from igo.plans.profiles import PROFILES, BatchSize, Profile, name_of
+from igo.plans.rows import Row, linked, rated
 
+FLAT = 0.1  # A curve of one's own that changes by less was perhaps meant for epochs or updates.
+FEW = 10  # If a size has fewer batches, its place was perhaps no number of samples.
+NAMES = {*PROFILES, "another plan"}
 PLAIN = (int, float, str, bool)  # A checkpoint may hold these, see torch.load(weights_only=).
 
 
@@ -88,8 +93,8 @@ def plan(
             may exceed 1. φ = (η/η_1)/√(b/b_1) follows, and may rise. Another plan is the η/η_1 that
             it has at each share of the samples, with its warm-up. See ``Plan.control``, too.
         clock: what t of a rate counts. By "samples" each stage has one η. By "updates" each update
-            has its own, as with PyTorch's schedulers that step after each update. Where b grows,
-            most updates come early, and such a rate falls earlier.
+            has its own, as with PyTorch's schedulers that step after each update, and the last one
+            may be 0. Where b grows, most updates come early, and such a rate falls earlier.
         n: training samples. For a stream leave it out, and give ``samples``.
         epochs: passes over the n samples.
         samples: instead of ``epochs``, how many samples to train on, counting repeats. The last
@@ -109,8 +114,7 @@ def plan(
         warmup_samples: W, over which η and δ rise linearly to η_1 and δ_1: the update that ends
             with sample s has η_1 s/W. The profile begins after the warm-up.
         max_batch_size: the largest batch size allowed; None is n. With n itself there is no warning
-            that b reaches it. Under a rate a number as ``batch_size`` has none, and no
-            ``batch_ratio``.
+            that b reaches it. A b that stays has none, and no ``batch_ratio``.
         batch_multiple: every batch of a stream is a multiple of it, and less than one batch is
             left out at the end. Of a data set, whose samples all come once an epoch, the larger
             batch size of a stage is a multiple of it if possible.
@@ -140,15 +144,13 @@ def notes(plan: Plan) -> list[str]:
     """What is perhaps not meant in a plan that can be trained."""
     noisy = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
     last_stage, texts = noisy[-1].stage, []
-    flat = all(math.isclose(row.phi_m, 1) and row.b_m == noisy[0].b_m for row in noisy)
-    profile, batch_size = (plan.arguments.get(name) for name in ("profile", "batch_size"))
-    is_constant = profile == "constant" and isinstance(batch_size, int)
-    if flat and not is_constant and "control" not in plan.arguments:
-        texts.append(
-            f"M = {last_stage}: η, b and the noise stay as they are in stage 1, so the curves do"
-            " nothing; they get t, the finished share of the training, no epoch; more stages may"
-            " change them"
-        )
+    if "control" not in plan.arguments:
+        if still := _still(plan.arguments, noisy):
+            texts.append(
+                f"M = {last_stage}: {still}; a curve gets t, the finished share of the training, no"
+                " epoch and no update; more stages may change this"
+            )
+        texts += _short(plan)
     left_out = (plan.arguments.get("samples") or 0) - plan.samples
     if left_out > noisy[-1].b_m:
         texts.append(
@@ -162,6 +164,44 @@ def notes(plan: Plan) -> list[str]:
             " noise; a lower max_batch_size keeps some"
         )
     return texts
+
+
+def _still(arguments: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Which curves stay as they are in stage 1, or hardly move; empty if none."""
+    profile, batch_size = arguments.get("profile"), arguments.get("batch_size")
+    is_constant = profile == "constant" and isinstance(batch_size, int)
+    if all(math.isclose(row.phi_m, 1) and row.b_m == rows[0].b_m for row in rows):
+        return "" if is_constant else "η, b and the noise stay, so the curves do nothing"
+    by_rate, is_own = arguments.get("rate"), profile not in NAMES
+    changes = []
+    for symbol, name, is_asked, least in (
+        ("η", "eta_m", is_own and by_rate, 1),
+        ("φ", "phi_m", is_own and not by_rate, 1),
+        ("b", "b_m", isinstance(batch_size, str), 0),  # A b that stays would be a number.
+    ):
+        values = [getattr(row, name) for row in rows]
+        change = max(values) / min(values)
+        if is_asked and least < change < 1 + FLAT:
+            changes.append(f"{symbol} changes by {change - 1:.2g}")
+    return " and ".join(changes)
+
+
+def _short(plan: Plan) -> list[str]:
+    """How long each size of a table in samples lasts, if one has hardly a batch."""
+    table = plan.arguments.get("batch_size")
+    if not isinstance(table, Mapping) or not all(isinstance(place, int) for place in table):
+        return []
+    starts = [place and plan.after(min(place - 1, plan.samples)) + 1 for place in table]
+    numbers = [end - start for start, end in pairwise([*starts, plan.updates])]
+    if not any(
+        number < FEW and after - place < max(b, plan.samples / 100)
+        for (place, b), after, number in zip(table.items(), [*table][1:], numbers, strict=False)
+    ):
+        return []
+    lengths = ", ".join(f"{b:,} for {k:,}" for b, k in zip(table.values(), numbers, strict=True))
+    return [
+        f"batches of each size: {lengths}; the places of a table are samples, or shares below 1"
+    ]
 
 
 def _plan(args: Arguments) -> Plan:
@@ -230,5 +270,5 @@ def _shown(args: Arguments) -> dict[str, Any]:
     texts = {**vars(args), "profile": name_of(args.profile), **profile_values}
     del texts["own"]
     if sizes := texts.pop("sizes"):
-        texts["batch_size"] = name_of(sizes) if callable(sizes) else str(sizes)
+        texts["batch_size"] = name_of(sizes) if callable(sizes) else {**sizes}
     return texts

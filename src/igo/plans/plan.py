@@ -250,7 +250,7 @@ class Plan:
         is_flat = not self.rates and len({row.phi_m for row in self.rows}) == 1
         for is_wrong, advice in (
             (kind not in CONTROLS, f"it must be one of {', '.join(CONTROLS)}"),
-            (self.rows[-1].phi_m == 0, "a plan with final_updates has none"),
+            (self.rows[-1].phi_m == 0, "a plan that ends without noise has none"),
             (kind == "reversed" and self.samples % self.n, "the last epoch must be a whole one"),
             (
                 kind != "reversed" and is_constant,
