@@ -3,14 +3,13 @@
 import errno
 import os
 import re
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Ended, contents_of, run_folder
+from conftest import TINY, Ended
 from forked import Death, forge
 from resumed import assert_continues, assert_whole, start
 
@@ -57,20 +56,6 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
         ballast.unlink(missing_ok=True)
         assert_continues(tmp_path, kind)
     assert stopped >= 4
-
-
-def test_a_read_only_disk_is_said_before_compute(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 2000) as disk:
-        death = Death("igo.runs.checkpoint.save", 2, "after")
-        assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        contents = contents_of(run_folder())
-        process = start(tmp_path, "sgd")
-        assert_says_so(process, "Read-only file system")
-        assert "epoch 3" not in process.stdout
-        assert contents_of(run_folder()) == contents
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        assert_continues(tmp_path, "sgd")
 
 
 def test_a_disk_too_full_for_wandbs_log_is_said_in_two_lines(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, followed: one run has all that its recipes add, and table and report."""
+"""CONTRIBUTING.md, followed: one run has all that its recipes add, and the table."""
 
 import csv
 import re
@@ -42,7 +42,7 @@ def follow(recipe: str, tree: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None:
+def test_all_that_is_added_trains_and_is_tabled(tmp_path: Path) -> None:
     for part in ("src", "conf", "launch"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, tmp_path / "tree" / part, symlinks=True, ignore=ignored)
@@ -65,12 +65,9 @@ def test_all_that_is_added_trains_is_tabled_and_reported(tmp_path: Path) -> None
     )
     sweep = run("train", "-m", *OWN, "schedule.a=1", "seed=0,1", "hydra/launcher=inline")
     assert "2 finished" in sweep.good().stdout
-    run("report", "runs=runs", "output=report").good()
-    page = (tmp_path / "report" / "index.html").read_text()
     table = run("table", "runs=runs").good().stdout
-    for word in ("stripes", "logarithmic"):
-        assert word in table
-        assert word in page
+    assert "stripes" in table
+    assert "logarithmic" in table
 
     folder = min((tmp_path / "runs").glob("stripes-resnet8-logarithmic-*"))
     with (folder / "plan.csv").open() as file:

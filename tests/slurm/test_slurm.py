@@ -144,36 +144,6 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(tmp_path: Path) 
         assert "continuing after epoch" in (run / "output.log").read_text()
 
 
-SLOW = """\
-import pathlib, sys, time
-
-class Slow:
-    def find_spec(self, name, path, target=None):
-        if name == "igo.runs.recording":
-            pathlib.Path(__file__).with_name("importing").touch()
-            time.sleep(60)
-
-sys.meta_path.insert(0, Slow())
-"""
-
-
-def test_a_run_that_is_warned_while_it_starts_is_no_failed_one(tmp_path: Path) -> None:
-    """At the last allowed time-out; a module waits while it is imported."""
-    (tmp_path / "sitecustomize.py").write_text(SLOW)
-    runs = (*SILENT, "epochs=1", "seed=0")
-    last_time = ("hydra.launcher.time=10", "hydra.launcher.max_num_timeout=0")
-    slow = f"hydra.launcher.setup='export PYTHONPATH={tmp_path}:$PYTHONPATH'"
-    assert sweep(tmp_path, *SLURM, *last_time, slow, *runs).returncode == 0
-    (job,) = queue(tmp_path).values()
-    assert wait((tmp_path / "importing").exists, patience=100)
-    slurm("scancel", "--signal=USR2", job)
-    until_the_queue_is_empty()
-    assert states(tmp_path, *runs) == ["new"]
-    assert "submitted 1 run" in sweep(tmp_path, *SLURM, *runs).good().stdout
-    until_the_queue_is_empty()
-    assert states(tmp_path, *runs) == ["finished"]
-
-
 @pytest.mark.parametrize("reason", ["urgent job", "time limit", "lost node"])
 def test_runs_that_slurm_ends_end_the_same(reason: str, tmp_path: Path) -> None:
     """A job of a more urgent partition takes the whole node, and gives it back.

@@ -135,29 +135,6 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     ] * expected_gradient.norm()
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
-    momentum: float, device: str
-) -> None:
-    run = build(device, "fp16")
-    network = run.prepare(plain_network())
-    optimizer = optimizers.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
-
-    def parameters() -> Tensor:
-        return nn.utils.parameters_to_vector(network.parameters()).detach()
-
-    first_parameters, scale = parameters(), run.scaler.get_scale()
-    images, labels = samples(8, device)
-    run.backward(network, *in_parts(run, images * 1e30, labels))
-    run.update(optimizer)
-    assert run.scaler.get_scale() == scale / 2
-    assert torch.equal(parameters(), first_parameters)
-    run.backward(network, *in_parts(run, images, labels))
-    run.update(optimizer)
-    assert parameters().isfinite().all()
-    assert not torch.equal(parameters(), first_parameters)
-
-
 def test_evaluation_is_by_running_statistics_and_leaves_them_alone(device: str) -> None:
     """So batches do not matter; gradients and train mode are left alone as well."""
     run = build(device)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import rounding
 import torch
-import torchvision
 from conftest import configure
 from torch import nn
 from trained import dataset
@@ -45,19 +44,12 @@ def test_models_have_the_published_number_of_parameters(
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_stems_change_the_first_layers_alone(stem: str, name: str, channels: int) -> None:
+def test_stems_are_the_first_layers(stem: str, name: str, channels: int) -> None:
     network: Any = meta(ModelConfig(name, stem=stem), dataset(10, channels, 64))
     kernel, stride = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}[stem]
     assert network.conv1.weight.shape == (64, channels, *kernel)
     assert network.conv1.stride == stride
     assert isinstance(network.maxpool, nn.Identity) == (stem == "cifar")
-    with torch.device("meta"):
-        plain = getattr(torchvision.models, name)(num_classes=10)
-    shapes, plain_shapes = (
-        {n: p.shape for n, p in module.named_parameters() if n != "conv1.weight"}
-        for module in (network, plain)
-    )
-    assert shapes == plain_shapes
 
 
 @pytest.mark.parametrize("data", DATASETS)
