@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks import files
 from benchmarks.task import Task
-from igo.config.load import load, make_plan
+from igo.config.load import config_of, make_plan
 from igo.config.schema import Config
 from igo.ground.files import CONF
 
@@ -82,7 +82,7 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration as the command line does."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", list(overrides))
-    return load(composed, [override.split("=")[0] for override in overrides])
+    return config_of(composed, [override.split("=")[0] for override in overrides])
 
 
 def make(

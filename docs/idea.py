@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.config.load import load, make_plan
+from igo.config.load import config_of, make_plan
 from igo.ground.files import CONF
 from igo.plans.plan import Plan
 from igo.report.draw import plain_log
@@ -35,7 +35,7 @@ def plan(split: float) -> Plan:
     """The default run's plan with another split."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return make_plan(
-            load(compose("config", ["p=0.5", f"split={split}", "epochs=40", "batch_size=32"]))
+            config_of(compose("config", ["p=0.5", f"split={split}", "epochs=40", "batch_size=32"]))
         )
 
 

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.config.load import load
+from igo.config.load import config_of
 from igo.ground.files import CONF, write_atomically
 from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour, plain_log
 from igo.runs.run import run
@@ -36,7 +36,7 @@ Records = list[dict[str, Any]]
 def records() -> Records:
     """Each epoch of the run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        folder = run(load(compose("config", [*TYPED, "tracking=none"])))
+        folder = run(config_of(compose("config", [*TYPED, "tracking=none"])))
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{**epoch, "planned": epoch["eta_m"] / math.sqrt(epoch["b_m"])} for epoch in epochs]
 

@@ -19,7 +19,7 @@ import torch
 from hydra import initialize_config_dir
 from hypothesis import settings
 
-from igo.config.load import load
+from igo.config.load import config_of
 from igo.config.schema import Config
 from igo.ground.seeds import seed_python
 from igo.loop.sampler import permutation
@@ -98,7 +98,7 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = _composer().compose(overrides)
-    return load(composed, [override.split("=")[0] for override in overrides])
+    return config_of(composed, [override.split("=")[0] for override in overrides])
 
 
 @cache

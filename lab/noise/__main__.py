@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
-from igo.config.load import load
+from igo.config.load import config_of
 from igo.runs.terminal import Terminal
 
 SETTINGS = Path(__file__).parent / "noise.yaml"
@@ -20,7 +20,7 @@ def run(composed: DictConfig, typed_names: list[str]) -> None:
     Raises:
         UserError: a setting is invalid.
     """
-    config = load(composed, typed_names)
+    config = config_of(composed, typed_names)
     import polars as pl  # it, torch, scipy and matplotlib take a second
 
     from lab.noise.figure import draw

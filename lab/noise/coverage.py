@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from igo.config.load import load, make_plan
+from igo.config.load import config_of, make_plan
 from igo.ground.files import CONF, Record
 from igo.noise.noise import Noise
 from igo.runs.terminal import Terminal
@@ -81,7 +81,7 @@ def epoch(run: Training, progress: Progress, seed: int) -> None:
 def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
     """The repetitions of the epoch after the first ``epochs``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = load(compose("config", [*SETTINGS, f"epochs={epochs + 1}", *words]))
+        config = config_of(compose("config", [*SETTINGS, f"epochs={epochs + 1}", *words]))
     run, progress = assembled(config, make_plan(config)), Progress()
     copies: list[tuple[Training, Progress]] = []
 

@@ -21,16 +21,16 @@ EXTRAS = "train,report"  # of pyproject.toml: what the commands need
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
 
-def train(composed: DictConfig, typed: list[str]) -> float | None:
+def train_command(composed: DictConfig, typed: list[str]) -> float | None:
     """Train one run, or a sweep with -m. Return the accuracy, for a sweeper that optimizes it.
 
     It is that of the last epoch: on the images held out for validation, else on the test set.
     """
-    from igo.config.load import load
+    from igo.config.load import config_of
     from igo.runs.folder import read_records
     from igo.runs.run import run
 
-    records = read_records(run(load(composed, typed)))
+    records = read_records(run(config_of(composed, typed)))
     last = records[-1] if records else {}  # a dry run has none
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
@@ -45,7 +45,7 @@ MODULES = {
 COMMANDS = {"train": "config"} | {name: name for name in MODULES}
 
 
-def start(config: str) -> None:
+def start_program(config: str) -> None:
     """Run the program of a configuration, with the arguments of the command line."""
     try:
         from igo.config.cli import hydra_program
@@ -56,7 +56,7 @@ def start(config: str) -> None:
     def other(composed: DictConfig, _typed: list[str]) -> None:
         import_module(MODULES[config]).run(composed)
 
-    hydra_program(train if config == "config" else other, CONF / f"{config}.yaml")
+    hydra_program(train_command if config == "config" else other, CONF / f"{config}.yaml")
 
 
 def _fail(message: str) -> NoReturn:
@@ -82,7 +82,7 @@ def main() -> None:
         _fail(f"there is no command '{command}'.{near} (igo --help lists all)")
     else:
         sys.argv[:2] = [f"igo {command}"]
-        start(COMMANDS[command])
+        start_program(COMMANDS[command])
 
 
 if __name__ == "__main__":

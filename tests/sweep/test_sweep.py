@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from recorded import edit
 from rich.console import Console
 
-from igo.config.load import load, make_plan
+from igo.config.load import config_of, make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, Outside, UserError
 from igo.ground.statistics import least_seeds
@@ -400,7 +400,7 @@ def test_a_sweep_of_one_is_the_single_run(words_of_file: list[str], words: list[
     def single(*words: str) -> Config:
         names = [word.partition("=")[0].lstrip("+~") for word in words]
         with patch("igo.config.load._as_it_is", None):  # OmegaConf converts every value.
-            return load(compose("config", list(words)), names)
+            return config_of(compose("config", list(words)), names)
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         params = dict(word.split("=") for word in words_of_file)

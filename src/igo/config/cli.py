@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -115,7 +115,8 @@ def hydra_program(program: Program, config: Path) -> None:
         if help_words:
             print(help_text(Path(sys.argv[0]).name, config, help_words[0].partition("=")[2]))
         else:
-            _start(program, config, words)
+            for settings, names in _composed(program, config, words):
+                program(settings, names)
         sys.stdout.flush()  # Output that cannot be written raises here, not at the exit.
     except (BrokenPipeError, SystemExit) as error:
         # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
@@ -159,14 +160,19 @@ def fail(message: str) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     ranks = Ranks.of_environment()
     ranks.let_first_speak()
-    place = "" if ranks.first else f"in process {ranks.rank}: "
+    rank_text = "" if ranks.first else f"in process {ranks.rank}: "
     line = message.replace("\n", "\\n")  # The name of a file may have several lines.
-    print(f"error: {place}{line}", file=sys.stderr)
+    print(f"error: {rank_text}{line}", file=sys.stderr)
     raise SystemExit(2)
 
 
-def _start(program: Program, config: Path, words: Sequence[str]) -> None:
-    """Let Hydra compose the settings and call the program, or its launcher with the runs of -m."""
+def _composed(
+    program: Program, config: Path, words: Sequence[str]
+) -> Iterator[tuple[DictConfig, list[str]]]:
+    """Let Hydra compose, and yield the settings of one run with the names of those typed.
+
+    Hydra gives the runs of -m to their launcher, so none is left.
+    """
     help_flags = {"--hydra-help"} & {*words}  # Beside it Hydra knows no settings.
     sys.argv[1:] = help_flags or _flags_last(words)
     script = sys.argv[0]
@@ -200,7 +206,7 @@ def _start(program: Program, config: Path, words: Sequence[str]) -> None:
         hydra_config = HydraConfig.get()
         os.environ.update(hydra_config.job.env_set)
         _refuse_sweeps(hydra_config)
-        program(settings, names_of(_overrides(hydra_config)))
+        yield settings, names_of(_overrides(hydra_config))
 
 
 def _overrides(hydra_config: HydraConf) -> list[str]:
@@ -262,9 +268,9 @@ def _explained(error: Exception, config: Path) -> UserError:
     if isinstance(error, yaml.YAMLError):
         # Errors of some kinds, such as a wrong character, have no place in the file.
         mark = getattr(error, "problem_mark", None)
-        place = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
+        file_text = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
         problem = getattr(error, "problem", None) or first_line(error)
-        return UserError(f"{place}: {problem}; it must be YAML")
+        return UserError(f"{file_text}: {problem}; it must be YAML")
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
     # Hydra's messages have several lines, and an error here has one.

@@ -54,7 +54,7 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time.
 
 
-def load(composed: DictConfig, typed_names: Collection[str] = ()) -> Config:
+def config_of(composed: DictConfig, typed_names: Collection[str] = ()) -> Config:
     """Type, complete and check a composed configuration.
 
     Args:
@@ -115,10 +115,10 @@ def _find_facts(dataset: DictConfig, data_dir: object) -> None:
     if missing_facts and dataset.get("name") in readers.NAMES:
         # These are not checked yet, and may be anything.
         entries = (dataset.get(name) for name in ("image_size", "channels"))
-        size, channels = (x if isinstance(x, int) and x > 0 else None for x in entries)
+        image_size, channels = (x if isinstance(x, int) and x > 0 else None for x in entries)
         paths = (dataset.get("root"), dataset.get("file"))
         root, file = (Path(str(path)) if path else None for path in paths)
-        place = Place(Path(str(data_dir)), root, file, size, channels)
+        place = Place(Path(str(data_dir)), root, file, image_size, channels)
         facts = identity.find_facts(dataset.name, place)
         dataset.update({name: facts[name] for name in missing_facts})
 
@@ -212,7 +212,7 @@ def split_off(
     except OmegaConfBaseException as error:
         raise explain(error, group) from None
     for name, setting in settings_of(kind):
-        rules.check(group + name, value_of(settings, name), setting.notes)
+        rules.check_setting(group + name, value_of(settings, name), setting.notes)
     other_names = [str(name) for name in composed if name not in names]
     return settings, OmegaConf.masked_copy(composed, other_names)
 

@@ -89,9 +89,9 @@ def _check(group: str, target: str, arguments: Mapping[str, Any]) -> None:
     positional: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, target, arguments):
-        signature = inspect.signature(find(target))
+        signature = inspect.signature(object_of(target))
         for inner_target in _targets([*arguments.values()]):
-            find(inner_target)
+            object_of(inner_target)
         try:
             signature.bind(*positional[group], **arguments, **rate)
         except TypeError as error:
@@ -124,13 +124,13 @@ def made_by(
             name: instantiate(value, _convert_="all") if any(_targets(value)) else value
             for name, value in arguments.items()
         }
-        product = find(target)(*positional, **values, **keywords)
+        product = object_of(target)(*positional, **values, **keywords)
         if not isinstance(product, kind):
             raise TypeError(f"it makes a {type(product).__name__}, and no {kind.__name__}")
         return product
 
 
-def find(target: str) -> Any:
+def object_of(target: str) -> Any:
     """The class or function that a target names, in a package or in the current folder."""
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -160,19 +160,19 @@ def reported(group: str, target: str, arguments: Mapping[str, Any]) -> Iterator[
 
 def line_of(error: Exception, target: str) -> str:
     """``" (my_model.py, line 7)"``, where an error left the package of a target; else nothing."""
-    package, place = target.partition(".")[0], ""
+    package, line_text = target.partition(".")[0], ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__")).partition(".")[0] == package:
-            place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
-    return place
+            line_text = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return line_text
 
 
-def digest(call: str) -> str | None:
+def file_digest(call: str) -> str | None:
     """Ten digits of the SHA-256 of the file with a call's target; None if there is none.
 
     What that file imports is not in it.
     """
     with suppress(TypeError, OSError, ImportError, AttributeError):
-        file = inspect.getsourcefile(inspect.unwrap(find(call.partition("(")[0])))
+        file = inspect.getsourcefile(inspect.unwrap(object_of(call.partition("(")[0])))
         return seal_of(Path(file or "").read_bytes())[:10]
     return None

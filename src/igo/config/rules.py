@@ -42,7 +42,7 @@ def right_options(group: str, value: str, options: Collection[str]) -> str:
     return f"{advice}.{nearest(value, options)}"
 
 
-def check(setting: str, value: Any, notes: Declared) -> None:
+def check_setting(setting: str, value: Any, notes: Declared) -> None:
     """Check that a value is one of its setting's choices, and in its range."""
     if value is None:
         return
@@ -61,7 +61,7 @@ def check_values(config: Config) -> None:
     targets = [f"{group}.{name}" for group, name in NAMES.items() if is_own(config, group)]
     for name, setting in SETTINGS.items():
         if name not in targets:
-            check(name, value_of(config, name), setting.notes)
+            check_setting(name, value_of(config, name), setting.notes)
     if tracking.tool == "wandb":
         require(
             bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"},
@@ -263,7 +263,7 @@ def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
         builtin = MODELS.keys() - {"timm", "own"}
         options = right_options("model.name", name, sorted(builtin))
         require(name in builtin, "model.name", name, options)
-        present = {part for part in ("width", "stem") if getattr(model, part) is not None}
+        present = {name for name in ("width", "stem") if getattr(model, name) is not None}
         # The file of a model has the settings that the model takes.
         settings = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
         advice = f"its settings come with it; choose it as model={name}"

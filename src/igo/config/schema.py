@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from igo.config import own
 from igo.data import readers
 from igo.data.readers import Place
-from igo.ground.files import PACKAGE
+from igo.ground.files import CONF
 from igo.ground.numbers import (
     AT_LEAST_ONE,
     BELOW_ONE,
@@ -44,7 +44,7 @@ FORMULAS = {  # The name of an optimizer gives the formula of its δ.
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
 }
 # A new file there is a new logger, without an edit here.
-LOGGERS = sorted(file.stem for file in (PACKAGE / "runs" / "loggers").glob("[!_]*.py"))
+TOOLS = tuple(sorted(file.stem for file in (CONF / "tracking").glob("*.yaml")))
 
 
 class Setting(NamedTuple):
@@ -245,7 +245,7 @@ class EngineConfig:
 class TrackingConfig:
     """Where records go beside the run folder."""
 
-    tool: Annotated[str, (*LOGGERS, "none")] = "wandb"
+    tool: Annotated[str, TOOLS] = "wandb"
     mode: Annotated[str, ("auto", "online", "offline", "disabled")] = "auto"
     project: str | None = None  # conf/tracking/wandb.yaml has the default.
     entity: str | None = None

@@ -105,6 +105,6 @@ def install(extras: str) -> str:
     return f"pip install 'igo[{extras}]'"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
     """``1 epoch``, ``1,200 epochs``."""
-    return f"{number:,} {noun if number == 1 else noun + 's'}"
+    return f"{count:,} {noun if count == 1 else noun + 's'}"

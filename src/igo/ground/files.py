@@ -187,8 +187,8 @@ def writing(setting: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename2 or error.filename or folder
+        path = error.filename2 or error.filename or folder
         raise Outside(
-            f"{setting}: {place} cannot be written ({error.strerror or error}); once it can, the"
+            f"{setting}: {path} cannot be written ({error.strerror or error}); once it can, the"
             " same command continues"
         ) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # A plan is made and printed without torch.
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A seed in [0, 2^63) for one purpose: the first bytes of a SHA-256."""
-    path = "/".join(str(part) for part in (seed, *purpose))
+    path = "/".join(str(word) for word in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
 

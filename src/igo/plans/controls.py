@@ -22,8 +22,8 @@ def rows_of(kind: str, rows: Sequence[Row], n: int, unit: int) -> tuple[Row, ...
         updates = sum(row.updates for row in rows)
         samples = sum(row.epochs * row.samples for row in rows)
     cut_rows = [*_cut(rows, updates, samples, unit)]
-    levels = [row.eta_m / eta_1 if by_rate else row.phi_m for row in cut_rows]
-    return rated(cut_rows, levels, eta_1, by_rate=by_rate)
+    factors = [row.eta_m / eta_1 if by_rate else row.phi_m for row in cut_rows]
+    return rated(cut_rows, factors, eta_1, by_rate=by_rate)
 
 
 def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:

@@ -24,37 +24,37 @@ LEAST, MOST = 1e-300, 1e300  # η, φ or b_1/b outside these could underflow to 
 class Stage(NamedTuple):
     """A stage as it is asked for; its batches are not whole yet.
 
-    ``start`` is a sample, from 0. ``level`` is φ, or η/η_1 where the plan is given by its rate.
+    ``start`` is a sample, from 0. ``factor`` is φ, or η/η_1 where the plan is given by its rate.
     ``share`` is b_1/b, which never rises.
     """
 
     start: int
-    level: float
+    factor: float
     share: float
 
 
 def stages_of_curves(args: Arguments, starts: Sequence[int]) -> list[Stage]:
     """The stages that begin at these samples, and those that a table of b begins."""
-    levels = [1.0] * len(starts)
+    factors = [1.0] * len(starts)
     if args.clock == "samples":
-        levels = _values(args, "rate" if args.rate else "profile", starts)
+        factors = _values(args, "rate" if args.rate else "profile", starts)
     if callable(args.sizes):
         shares = [args.batch_size / b for b in _values(args, "batch_size", starts)]
     elif args.sizes or args.rate:
         thresholds = args.thresholds
         all_starts = sorted({*starts, *thresholds})
-        levels = [levels[bisect_right(starts, start) - 1] for start in all_starts]
+        factors = [factors[bisect_right(starts, start) - 1] for start in all_starts]
         sizes = [max(b for place, b in thresholds.items() if place <= s) for s in all_starts]
         starts, shares = all_starts, [args.batch_size / b for b in sizes]
     else:  # b = b_1 φ^(-2(1-s)) is the split rule [derived from δ = η √(C²/b)]
         power = 2 * (1 - args.split)
-        shares = [max(math.pow(level, power), LEAST) for level in accumulate(levels, min)]
+        shares = [max(math.pow(factor, power), LEAST) for factor in accumulate(factors, min)]
     # b never shrinks: a smaller batch would bring back noise that is gone. Where the curve rises
     # again, η alone follows it.
     shares = [_on_grid(args, share) for share in accumulate(shares, min)]
     if args.h is not None:
-        starts = _lengthened(args, args.h, levels, shares)
-    return list(map(Stage, starts, levels, shares))
+        starts = _lengthened(args, args.h, factors, shares)
+    return list(map(Stage, starts, factors, shares))
 
 
 def _on_grid(args: Arguments, share: float) -> float:
@@ -68,13 +68,13 @@ def _on_grid(args: Arguments, share: float) -> float:
 
 
 def _lengthened(
-    args: Arguments, h: float, levels: Sequence[float], shares: Sequence[float]
+    args: Arguments, h: float, factors: Sequence[float], shares: Sequence[float]
 ) -> list[int]:
     """The samples at which stages begin whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
     if args.profile == "exponential":
         raise PlanError("h", h, "it needs a profile other than exponential, which counts epochs")
     sizes = [min(args.batch_size / share, args.largest) for share in shares]
-    lengths = lengths_of_stages(levels, sizes, args.total - args.warmup_samples, h)
+    lengths = lengths_of_stages(factors, sizes, args.total - args.warmup_samples, h)
     ends = accumulate(lengths[:-1])
     return [0, *(args.warmup_samples + round(end) for end in ends)]
 
@@ -129,18 +129,18 @@ def _checked(
     value = math.nan
     with suppress(TypeError, ValueError):
         value = float(result)
-    place = f"in update {update:,}" if update else f"in stage {position.m} of {position.M}"
+    stage_text = f"in update {update:,}" if update else f"in stage {position.m} of {position.M}"
     if math.isnan(value):
         fault = f"at t = {position:g} it returned {result!r}; {symbol} is a number in {interval}"
     # φ is relative to stage 1: with another number there, η_1 and b_1 would not be those given.
     elif position.m == 1 and argument != "batch_size" and not math.isclose(value, 1, rel_tol=1e-9):
         cure = f"divide {symbol} by its value at t = 0"
-        fault = f"{symbol} is {value:g} {place} and must be 1; {cure}"
+        fault = f"{symbol} is {value:g} {stage_text} and must be 1; {cure}"
     # Schedulers of PyTorch's may end at 0.
     elif lowest <= value <= highest or (update and value == 0 and position.m == position.M):
         return value
     else:
-        fault = f"{symbol} is {value:g} {place} and must be in {interval}"
+        fault = f"{symbol} is {value:g} {stage_text} and must be in {interval}"
         if update:
             fault += "; it may be 0 in the last update alone"
         elif value < lowest < 1:

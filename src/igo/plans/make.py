@@ -223,8 +223,8 @@ def _plan(args: Arguments) -> Plan:
     )
     stages = stages_of_curves(args, equal_starts(args, count))
     cut_rows = list(cut(args, stages))
-    levels = [stages[row.stage - 1].level for row in cut_rows]
-    rows = rated(cut_rows, levels, args.learning_rate, by_rate=args.rate)
+    factors = [stages[row.stage - 1].factor for row in cut_rows]
+    rows = rated(cut_rows, factors, args.learning_rate, by_rate=args.rate)
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = args.n or rows[-1].start + rows[-1].samples
     if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself

@@ -98,20 +98,20 @@ def root(row: Row, first_row: Row) -> float:
 
 
 def rated(
-    rows: Sequence[Row], levels: Iterable[float], eta_1: float, *, by_rate: bool
+    rows: Sequence[Row], factors: Iterable[float], eta_1: float, *, by_rate: bool
 ) -> tuple[Row, ...]:
-    """The rows with φ and η, of which the level of each is one: φ, or ``by_rate`` η/η_1.
+    """The rows with φ and η, of which the factor of each is one: φ, or ``by_rate`` η/η_1.
 
     b is whole batches, and η = η_1 φ √(b/b_1) makes up for it: δ = δ_1 φ, but for batches of one
     sample more or less. Where η is given, φ makes up for it. b_1 is that of the first row.
     """
     rated_rows = []
-    for row, level in zip(rows, levels, strict=True):
+    for row, factor in zip(rows, factors, strict=True):
         root_of_b = root(row, rows[0])
         if by_rate:
-            rated_rows.append(replace(row, eta_m=eta_1 * level, phi_m=level / root_of_b))
+            rated_rows.append(replace(row, eta_m=eta_1 * factor, phi_m=factor / root_of_b))
         else:
-            rated_rows.append(replace(row, eta_m=eta_1 * level * root_of_b, phi_m=level))
+            rated_rows.append(replace(row, eta_m=eta_1 * factor * root_of_b, phi_m=factor))
     return linked(rated_rows)
 
 

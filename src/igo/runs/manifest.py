@@ -65,16 +65,16 @@ def of_training(training: Training) -> Record:
     }
 
 
-def another_plan(place: Path, status: Record, config: Config) -> UserError:
+def another_plan(folder: Path, status: Record, config: Config) -> UserError:
     """The error of a run that has another plan than this code makes."""
     return UserError(
-        f"{place} has another plan than this version of igo makes"
+        f"{folder} has another plan than this version of igo makes"
         f" ({differences(status, config) or 'its record was changed'}). Continue with that"
         " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
     )
 
 
-def check_data(place: Path, status: Record, data: Identity) -> None:
+def check_data(folder: Path, status: Record, data: Identity) -> None:
     """Raise a UserError if a run was trained on other data than those here, as ``another_plan``."""
     record = status.get("data")
     if not record or record.get("fingerprint") == data.fingerprint:
@@ -82,7 +82,7 @@ def check_data(place: Path, status: Record, data: Identity) -> None:
     origin = Identity(**{field.name: record.get(field.name, "?") for field in fields(Identity)})
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(data.name, "data_dir")
     raise UserError(
-        f"{place} was trained on other data: {origin}. The data here are {data}. Set {setting} to"
+        f"{folder} was trained on other data: {origin}. The data here are {data}. Set {setting} to"
         " the place of the run's data, or train on these: in the same folder with fresh=true, or in"
         " another runs_dir"
     )
@@ -175,7 +175,7 @@ def code() -> str:
 
 def own_code(config: Config) -> dict[str, str | None]:
     """By the calls of the user's own model, optimizer and profile, digits of their files."""
-    return {call: own.digest(call) for call in calls_of(config)}
+    return {call: own.file_digest(call) for call in calls_of(config)}
 
 
 def now() -> str:

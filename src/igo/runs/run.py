@@ -96,8 +96,9 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
     entries = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in entries if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
-    part = "" if validation is None else f"; validation accuracy {validation:.2%}"
-    terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{part}")
+    validation_text = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    test_text = f"test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}"
+    terminal.say(f"{outcome}: {test_text}{validation_text}")
     if note := noise_note(records[-1]):
         terminal.say(note)
     if records[-1]["test/loss"] is None:

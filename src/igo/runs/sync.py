@@ -37,13 +37,13 @@ def run(composed: DictConfig) -> None:
             "no valid W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start"
             " this again. Nothing was sent, and all runs are kept"
         )
-    for number, folder in enumerate(folders, 1):
+    for index, folder in enumerate(folders, 1):
         try:
             outcome = _send(folder, target)
         except Exception as error:  # W&B raises CommError, or any other after a strange answer.
             reason = told(error) or first_line(error)
             outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
-        terminal.say(f"[{number}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
+        terminal.say(f"[{index}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if not folders:
         terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
     if failures:
@@ -58,23 +58,23 @@ def _is_tracked(folder: Path) -> bool:
         return True
 
 
-def _send(place: Path, target: TrackingConfig) -> str:
+def _send(folder: Path, target: TrackingConfig) -> str:
     """Send one run to the project and entity that are asked for; return the outcome."""
-    status = read_status(place)
-    if state_of(place) == "running":
+    status = read_status(folder)
+    if state_of(folder) == "running":
         return "skipped: it is running"
-    config = read_config(place / "config.yaml", trust=True)  # Nothing that it names is called.
+    config = read_config(folder / "config.yaml", trust=True)  # Nothing that it names is called.
     if (words := destination(config.tracking)) != destination(target):
         raise UserError(
             "its config.yaml names another project or entity than this command: type"
             f" {shlex.join(words)} to send it there"
         )
-    records = read_records(place, status.get("epochs"))
+    records = read_records(folder, status.get("epochs"))
     updates = _updates_there(config, status["wandb_id"])
     rows = sum(record["updates"] <= updates for record in records)
     if rows == len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
-    logger = WandB("online", config, RunFolder(place), records, stats=False)
+    logger = WandB("online", config, RunFolder(folder), records, stats=False)
     logger.close(int(status.get("state") != "finished"))
     epochs = counted(len(records) - rows, "epoch")
     return f"{epochs} sent{f', {rows} were there' if rows else ''}"

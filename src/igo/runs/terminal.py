@@ -61,8 +61,8 @@ class Terminal:
         """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""
         count = config.schedule.stages or 1
         stages = f" in {count} stages" if count > plan.epochs else ""
-        parts = (config.model, config.optimizer)
-        names = " and ".join(own.as_call(part.name, part.arguments) for part in parts)
+        groups = (config.model, config.optimizer)
+        names = " and ".join(own.as_call(group.name, group.arguments) for group in groups)
         self.say(
             f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with {names}:"
             f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}",
@@ -104,8 +104,8 @@ class ProgressBar:
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Show the epoch and δ."""
-        level = "" if delta is None else f"  δ {delta:.3g}"
-        description = f"epoch {epoch}/{self._plan.epochs}{level}"
+        delta_text = "" if delta is None else f"  δ {delta:.3g}"
+        description = f"epoch {epoch}/{self._plan.epochs}{delta_text}"
         self._images = self._plan.n * (epoch - 1)
         self._bar.update(self._task, completed=self._images, description=description)
 

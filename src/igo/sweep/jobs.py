@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import fail, names_of
-from igo.config.load import load, make_plan
+from igo.config.load import config_of, make_plan
 from igo.config.schema import SETTINGS, Config, value_of
 from igo.ground.errors import UserError, require, told
 from igo.ground.files import PACKAGE, Record, opened
@@ -62,7 +62,7 @@ class Composer:
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
         try:
-            config = load(self.compose(overrides), names_of(overrides))
+            config = config_of(self.compose(overrides), names_of(overrides))
             make_plan(config)
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from error

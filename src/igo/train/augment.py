@@ -58,7 +58,7 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
     Returns:
         (b, C, H, W) uint8 in channels_last memory; pixels outside an image are 0.
     """
-    if all(part is None for part in moves):
+    if all(move is None for move in moves):
         return images[index].permute(0, 3, 1, 2)
     _, height, width, channels = images.shape
     rows, columns, is_inside = _sources(height, width, moves, index.device)

@@ -80,7 +80,7 @@ def train(
                 check_stop()  # The signal that ended a worker may have come here, too.
             raise
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or any(part in str(error) for part in EXHAUSTED):
+            if isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED):
                 raise Outside(_out_of_memory(run, epoch)) from None
             ranks.check_lost(error)
             raise
@@ -179,12 +179,12 @@ def _evaluate(run: Training, epoch: int) -> Record:
     """
     is_due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     values: Record = {}
-    for part in ("test", "validation") if run.config.dataset.validation else ("test",):
+    for subset in ("test", "validation") if run.config.dataset.validation else ("test",):
         loss, accuracy = None, None
         if is_due:
-            stream = run.data.test_batches(run.engine.ranks, part)
+            stream = run.data.test_batches(run.engine.ranks, subset)
             loss, accuracy = run.engine.evaluate(run.network, stream)
-        values |= {f"{part}/loss": loss, f"{part}/accuracy": accuracy}
+        values |= {f"{subset}/loss": loss, f"{subset}/accuracy": accuracy}
     return values
 
 
@@ -203,12 +203,12 @@ def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
 
 
 def _not_finite(run: Training, error: NotFinite, progress: Progress) -> str:
-    place = run.plan.at(max(run.batches.updates, 1))
-    stage, delta = place.row, planned_delta(run.config, place.row, progress.reference)
-    level = "" if delta is None else f", δ {delta:.4g}"
+    update = run.plan.at(max(run.batches.updates, 1))
+    stage, delta = update.row, planned_delta(run.config, update.row, progress.reference)
+    delta_text = "" if delta is None else f", δ {delta:.4g}"
     return (
-        f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
-        f" {stage.b_m:.4g}{level}); a smaller learning_rate or engine.precision=fp32 may"
+        f"{error} in epoch {update.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
+        f" {stage.b_m:.4g}{delta_text}); a smaller learning_rate or engine.precision=fp32 may"
         f" help. The last good checkpoint is of epoch {progress.epoch}"
     )
 

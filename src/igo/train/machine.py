@@ -61,8 +61,8 @@ def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = A
         note = f"engine.precision=bf16 is emulated on this {kind}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
-    return Engine(device, autocast, scaler, size, note, ranks, compiles=config.compile)
+    micro_batch_size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
+    return Engine(device, autocast, scaler, micro_batch_size, note, ranks, compiles=config.compile)
 
 
 def _on_gpu(device: str, ranks: Ranks) -> bool:

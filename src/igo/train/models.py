@@ -164,9 +164,9 @@ def check_model(
         Whether a strided convolution has single pixels as input. On a CPU its bf16 gradient is
         wrong (in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32.
     """
-    size = dataset.image_size
-    images = torch.empty(smallest, dataset.channels, size, size, device="meta")
-    batch = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
+    side = dataset.image_size
+    images = torch.empty(smallest, dataset.channels, side, side, device="meta")
+    batch = f"{smallest} x {dataset.channels} x {side} x {side} images of {dataset.name}"
     single_pixels: list[bool] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -181,8 +181,8 @@ def check_model(
         shape = tuple(shapes(images).shape)
         fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
     except Exception as error:  # A model may raise anything for images that it cannot take.
-        shape, place = (), own.line_of(error, model.name)
-        fault = f"it cannot take a batch of {batch}: {first_line(error)}{place}"
+        shape, line_text = (), own.line_of(error, model.name)
+        fault = f"it cannot take a batch of {batch}: {first_line(error)}{line_text}"
     if shape != (smallest, dataset.classes):
         raise ConfigError(setting, own.as_call(model.name, model.arguments), fault)
     return any(single_pixels)

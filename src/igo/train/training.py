@@ -113,7 +113,7 @@ def record_of(
     beta = run.optimizer.param_groups[0].get("momentum")
     delta = delta_of(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
 
-    def level(variance: float | None) -> float | None:
+    def delta_at(variance: float | None) -> float | None:
         if measurement is None or variance is None or math.isinf(variance):
             return None
         noise_of_end = replace(measurement, variance=variance)
@@ -141,9 +141,9 @@ def record_of(
         "kappa_m": stage.kappa_m,
         "lambda_m": stage.lambda_m,
         "delta_m": delta,
-        "delta_measured": level(measurement.variance if measurement else None),
-        "delta_measured_low": level(low),
-        "delta_measured_high": level(high),
+        "delta_measured": delta_at(measurement.variance if measurement else None),
+        "delta_measured_low": delta_at(low),
+        "delta_measured_high": delta_at(high),
         "gradient_variance": measurement and measurement.variance,
         "gradient_variance_low": low,
         "gradient_variance_high": high,
