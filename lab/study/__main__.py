@@ -1,27 +1,22 @@
 """`python -m lab.study COMMAND`, for the studies of results/.
 
-NAME              tunes and trains the seeds of a study: path, fewer_updates,
-                  fewer_updates_afterwards, cause, cause_long, one_pass, few_updates,
-                  smoothing, cifar100_many or cifar100_few; start it once for each core
+NAME              tunes and trains the seeds of a study: path, fewer_updates, cause, cause_long,
+                  one_pass, few_updates, smoothing, cifar100_many or cifar100_few; start it once
+                  for each core
 archive NAME…     writes the tuning and the whole seeds of studies into results/records
 pages             writes the tables and figures of README.md and results/, from the archives
 cifar100 [FOLDER] writes data/cifar100.npz from class folders or the original files in FOLDER
 ten FIRST N       writes data/ten/SEED.npz of N seeds: ten classes of CIFAR-100 at half its size
 """
 
-from __future__ import annotations
-
 import sys
 
 from igo.ground.errors import UserError
-from igo.ground.files import write_atomically
 from lab.study import (
-    afterwards,
     cause,
     cause_page,
     cifar100,
     few_updates_page,
-    fewer_updates,
     fewer_updates_page,
     images,
     one_pass_page,
@@ -31,20 +26,17 @@ from lab.study import (
 )
 from lab.study.design import ROOT, Study
 
-RESULTS = ROOT / "results"
-PAGES = {
-    "cifar100": cifar100,
-    "path": path,
-    "fewer_updates": fewer_updates_page,
-    "cause": cause_page,
-    "one_pass": one_pass_page,
-    "few_updates": few_updates_page,
-    "smoothing": smoothing_page,
-}
-MORE_STUDIES = (cifar100.FEW_STUDY, afterwards.STUDY, cause.LONG_STUDY)
-STUDIES: dict[str, Study] = {
-    study.name: study for study in (*(page.STUDY for page in PAGES.values()), *MORE_STUDIES)
-}
+PAGES = (
+    cifar100.PAGE,
+    path.PAGE,
+    fewer_updates_page.PAGE,
+    cause_page.PAGE,
+    one_pass_page.PAGE,
+    few_updates_page.PAGE,
+    smoothing_page.PAGE,
+)
+MORE_STUDIES = (cifar100.FEW_STUDY, cause.LONG_STUDY)
+STUDIES = {study.name: study for study in (*(page.study for page in PAGES), *MORE_STUDIES)}
 
 
 def study(name: str) -> Study:
@@ -62,14 +54,9 @@ def archive(names: list[str]) -> None:
 
 def pages(_: list[str]) -> None:
     """Write what is shown of the archives."""
-    for name, page in PAGES.items():
-        records = page.STUDY.archived()
-        if text := page.summary(records):
-            table.put(text, RESULTS / f"{name}.md")
-            page.draw(records, RESULTS / f"{name}.png")
-        for file, function in page.TABLES.items() if records else ():
-            write_atomically(RESULTS / file, function(records))
-    table.put(fewer_updates_page.readme(fewer_updates.STUDY.archived()), ROOT / "README.md")
+    for page in PAGES:
+        page.write()
+    table.put(fewer_updates_page.readme(), ROOT / "README.md")
 
 
 COMMANDS = {

@@ -7,8 +7,6 @@ batch's. So noise is lowered by a mean of batches, and raised by weights that ar
 Each arm of a seed has the same images, initialisation and order of the images.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import deque
@@ -288,5 +286,5 @@ def named(job: Job) -> str:
     return str(job["arm"]) if job["rate"] == RATE else BEST
 
 
-STUDY = Study("cause", jobs, train, SEEDS, named)
-LONG_STUDY = Study("cause_long", long_jobs, train, SEEDS[:FEW], named)
+STUDY = Study("cause", jobs, train, SEEDS, LEAST, named)
+LONG_STUDY = Study("cause_long", long_jobs, train, SEEDS[:FEW], 2, named)

@@ -1,9 +1,7 @@
 """What results/cause.md shows: the claims, the arms, their noise by stage, and the tuning."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,11 @@ import polars as pl
 from igo.ground.statistics import Array
 from igo.report.draw import Looks, label_ends, plain_log
 from lab.figures import COLOURS, drawn
-from lab.study import cause, judged
-from lab.study.cause import BEST, LEAST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
-from lab.study.design import Record, Runs
-from lab.study.judged import MARGIN, Claim, claim, ends
+from lab.study import cause, judged, table
+from lab.study.cause import BEST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
+from lab.study.design import Arms, Record, Runs
+from lab.study.judged import MARGIN, Claim, Pairs
+from lab.study.table import Page
 
 CLAIMS = (("avg", "even"), ("avg", "flat"), ("avg", "m2"), ("smoothed", "k8"), ("avg", BEST))
 ESTIMATES = (
@@ -33,7 +32,7 @@ ESTIMATES = (
     (BEST, "even"),
 )
 COMPARED = {"fresh": "fresh", "annealed": "annealed"}
-ENDPOINTS = ("train", "fresh", "running", "annealed")
+ENDPOINTS = {end: end for end in ("train", "fresh", "running", "annealed")}
 WORDS = {  # what the page and the figure call the arms
     "m1": "Method 1",
     "m2": "Method 2",
@@ -48,95 +47,85 @@ WORDS = {  # what the page and the figure call the arms
 }
 OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
 FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
-Arms = Mapping[str, Sequence[Record]]  # the runs of each arm, seed by seed
 
 
-def lengths(runs: Runs) -> Iterator[tuple[int, Arms]]:
+def lengths(arms: Arms) -> Iterator[tuple[int, Arms]]:
     """The arms of the claims, and those of more epochs."""
-    yield cause.EPOCHS, STUDY.arms(runs)
+    yield cause.EPOCHS, arms
     yield cause.LONG, LONG_STUDY.arms(LONG_STUDY.archived())
 
 
-def compared(arms: Arms, pairs: Sequence[tuple[str, str]]) -> list[Claim]:
+def compared(arms: Arms, pairs: Pairs) -> list[Claim]:
     """Arms less others."""
-    return [
-        claim(f"{WORDS[arm]} − {WORDS[rival]}", arms[arm], arms[rival], COMPARED)
-        for arm, rival in pairs
-    ]
+    return judged.claims(arms, pairs, COMPARED, WORDS.__getitem__)
 
 
-def summary(runs: Runs) -> str:
+def summary(arms: Arms) -> str:
     """The claims."""
-    arms = STUDY.arms(runs)
     claims = compared(arms, CLAIMS)
     tests = judged.tested(claims, MARGIN)
-    verdicts = [
-        judged.verdict(test, [arms[name] for name in names], LEAST, TRAINED)
-        for names, test in zip(CLAIMS, tests, strict=True)
-    ]
+    verdicts = judged.verdicts(arms, CLAIMS, tests, TRAINED)
     return "\n".join([judged.shown(claims, tests, verdicts, equality=False), FIGURE])
 
 
 def tuning(runs: Runs) -> str:
     """The mean accuracy of the tuning by arm and η, in CSV."""
-    lines = [
+    return table.csv(
         {"arm": WORDS[arm], "learning_rate": rate, "fresh": np.mean(accuracies or np.nan)}
         for arm in TUNED_ARMS
         for rate, accuracies in cause.tuning(arm, runs).items()
-    ]
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    )
 
 
-def estimates(runs: Runs) -> str:
+def estimates(arms: Arms) -> str:
     """All differences, with intervals of 95 %, in CSV."""
-    lines = []
-    for epochs, arms in lengths(runs):
-        pairs = [names for names in (*CLAIMS, *ESTIMATES) if arms.keys() >= {*names}]
-        for difference in compared(arms, pairs):
-            line = {"epochs": epochs, "difference": difference.name, "n": len(difference.judged)}
-            lines.append(line | difference.columns)
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    return table.csv(
+        {"epochs": epochs, "difference": claim.name, "n": len(claim.judged), **claim.columns}
+        for epochs, of_length in lengths(arms)
+        for claim in compared(
+            of_length, [pair for pair in (*CLAIMS, *ESTIMATES) if of_length.keys() >= {*pair}]
+        )
+    )
 
 
-def means(runs: Runs) -> str:
+def means(arms: Arms) -> str:
     """The mean of each endpoint in %, in CSV."""
-    lines = [
+    return table.csv(
         {
             "epochs": epochs,
             "arm": WORDS[name],
             "n": len(records),
-            **{end: ends(records, end).mean() for end in ENDPOINTS},
+            **judged.means(records, ENDPOINTS),
         }
-        for epochs, arms in lengths(runs)
-        for name, records in arms.items()
-    ]
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+        for epochs, of_length in lengths(arms)
+        for name, records in of_length.items()
+    )
 
 
 def by_stage(records: Sequence[Record], column: str) -> Array:
     """The mean over seeds, of each stage."""
-    stages = [record["stages"] for record in records if record["finite"]]
-    if column == "eta/norm^2":
-        numbers = [[stage["eta"] / stage["norm"] ** 2 for stage in of_run] for of_run in stages]
-    else:
-        numbers = [[stage[column] for stage in of_run] for of_run in stages]
-    return np.asarray(np.mean(numbers, axis=0))
+    stages = [
+        [{**stage, "eta/norm^2": stage["eta"] / stage["norm"] ** 2} for stage in record["stages"]]
+        for record in records
+        if record["finite"]
+    ]
+    return np.asarray(np.mean([[stage[column] for stage in of_run] for of_run in stages], axis=0))
 
 
-def stages(runs: Runs) -> str:
+def stages(arms: Arms) -> str:
     """What was measured after each stage, as means over the seeds, in CSV."""
-    lines = []
-    for epochs, arms in lengths(runs):
-        for name, records in arms.items():
-            columns = {column: by_stage(records, column).tolist() for column in OF_STAGE}
-            place = {"epochs": epochs, "arm": WORDS[name], "stage": range(1, STAGES + 1)}
-            lines.append(pl.DataFrame({**place, **columns}))
-    return pl.concat(lines).write_csv(float_precision=3, float_scientific=True)
+    lines = [
+        {"epochs": epochs, "arm": WORDS[name], "stage": stage + 1}
+        | {column: by_stage(records, column)[stage] for column in OF_STAGE}
+        for epochs, of_length in lengths(arms)
+        for name, records in of_length.items()
+        for stage in range(STAGES)
+    ]
+    return pl.DataFrame(lines).write_csv(float_precision=3, float_scientific=True)
 
 
-def draw(runs: Runs, file: Path) -> None:
+def draw(arms: Arms, file: Path) -> None:
     """The differences, first those that are judged; δ and ‖w‖ by stage."""
-    arms = STUDY.arms(runs)
     looks: Looks = {
         WORDS[name]: {"color": colour, "ls": style}
         for name, (style, colour) in zip(
@@ -164,9 +153,11 @@ def draw(runs: Runs, file: Path) -> None:
         plain_log(delta_axes.yaxis)
 
 
-TABLES = {
-    "cause_tuning.csv": tuning,
-    "cause_estimates.csv": estimates,
-    "cause_means.csv": means,
-    "cause_stages.csv": stages,
-}
+PAGE = Page(
+    "cause",
+    STUDY,
+    summary,
+    draw,
+    {"cause_estimates.csv": estimates, "cause_means.csv": means, "cause_stages.csv": stages},
+    {"cause_tuning.csv": tuning},
+)

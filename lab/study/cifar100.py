@@ -1,27 +1,26 @@
 """The study of results/cifar100.md: Methods 1 to 4 in many passes over images, and in few."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from igo.ground.statistics import reach
 from igo.report.comparison import Pair
 from lab.figures import COLOURS, drawn
-from lab.study import judged, records
-from lab.study.design import Job, Record, Runs, Study
-from lab.study.judged import MARGIN, Claim, claim, ends
+from lab.study import judged, records, table
+from lab.study.design import Arms, Job, Runs, Study
+from lab.study.judged import MARGIN, Claim
+from lab.study.table import Page
 
 RATE, ANNEAL = 0.8, 0.08  # η_1, tuned; η of the anneal
 ARMS: dict[str, dict[str, Any]] = {
     **{f"Method {m}": {"schedule": f"method{m}", "learning_rate": RATE} for m in "1234"},
-    "Method 2 reversed": {"schedule": "method2", "order": "reversed", "learning_rate": RATE},
+    "Method 2 reversed": {"schedule": "method2", "control": "reversed", "learning_rate": RATE},
 }
 ENDPOINTS = {  # what the CSVs call them; a loss is 100 ln of the test loss
     "running": "end_accuracy",
@@ -40,7 +39,6 @@ DRAWN = {
     "fresh, plain images": "anew_accuracy",
 }
 FIGURE = "![The differences by endpoint; accuracy by epoch](cifar100.png)\n"
-Arms = Mapping[str, Sequence[Record]]  # seed by seed
 Family = tuple[str, tuple[tuple[str, str], ...]]  # an endpoint, and arms beside their rivals
 ABOVE = (
     ("Method 2", "Method 1"),
@@ -63,83 +61,83 @@ def study(name: str, n: int) -> Study:
     def settings(job: Job) -> dict[str, Any]:
         return {"experiment": name, **ARMS[job["arm"]], "seed": job["seed"]}
 
-    return records.study(name, jobs, settings, range(n), itemgetter("arm"), ANNEAL)
+    return records.study(name, jobs, settings, range(n), n, itemgetter("arm"), ANNEAL)
 
 
 STUDY, FEW_STUDY = study("cifar100_many", 8), study("cifar100_few", 3)
 
 
-def regimes(runs: Runs) -> dict[str, Arms]:
+def regimes(arms: Arms) -> dict[str, Arms]:
     """The arms of both regimes."""
-    few_runs = FEW_STUDY.archived()
-    return {"many passes": STUDY.arms(runs), "few passes": FEW_STUDY.arms(few_runs)}
+    return {"many passes": arms, "few passes": FEW_STUDY.arms(FEW_STUDY.archived())}
 
 
 def tested(arms: Arms, families: Iterable[Family]) -> list[tuple[Claim, Pair]]:
     """Differences and what the seeds say of them; p is adjusted in each family."""
     tests: list[tuple[Claim, Pair]] = []
     for endpoint, pairs in families:
-        end = {"difference": ENDPOINTS[endpoint]}
         claims = [
-            claim(f"{endpoint}: {arm} − {rival}", arms[arm], arms[rival], end)
-            for arm, rival in pairs
+            replace(claim, name=f"{endpoint}: {claim.name}")
+            for claim in judged.claims(arms, pairs, {"difference": ENDPOINTS[endpoint]})
         ]
         margin = 1.0 if "loss" in endpoint else MARGIN
         tests += zip(claims, judged.tested(claims, margin), strict=True)
     return tests
 
 
-def means(runs: Runs) -> str:
+def measured(arms: Arms) -> dict[str, str]:
+    """The endpoints that these runs have."""
+    first = arms["Method 1"][0]
+    return {endpoint: field for endpoint, field in ENDPOINTS.items() if field in first}
+
+
+def means(arms: Arms) -> str:
     """Means over the seeds, as CSV."""
-    lines = []
-    for regime, arms in regimes(runs).items():
-        for arm, of_arm in arms.items():
-            updates = of_arm[0]["epochs"][-1]["updates"]
-            line = {"regime": regime, "seeds": len(of_arm), "arm": arm, "updates": updates}
-            for endpoint, field in ENDPOINTS.items():
-                line[endpoint] = ends(of_arm, field).mean() if field in of_arm[0] else None
-            lines.append(line)
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    return table.csv(
+        {
+            "regime": regime,
+            "seeds": len(records),
+            "arm": arm,
+            "updates": records[0]["epochs"][-1]["updates"],
+            **judged.means(records, measured(of_regime)),
+        }
+        for regime, of_regime in regimes(arms).items()
+        for arm, records in of_regime.items()
+    )
 
 
-def differences(runs: Runs) -> str:
+def differences(arms: Arms) -> str:
     """All differences, and the verdicts of those that are judged, as CSV."""
     lines = []
-    for regime, arms in regimes(runs).items():
-        measured = [name for name, field in ENDPOINTS.items() if field in arms["Method 1"][0]]
-        for family in product(measured, (ABOVE, EQUAL)):
+    for regime, of_regime in regimes(arms).items():
+        for family in product(measured(of_regime), (ABOVE, EQUAL)):
             is_judged = regime == "many passes" and family in JUDGED
-            for difference, test in tested(arms, [family]):
-                line: Record = {"regime": regime, "claim": difference.name, **difference.columns}
+            for difference, test in tested(of_regime, [family]):
+                line = {"regime": regime, "claim": difference.name, **difference.columns}
                 line |= {"p": test.p_holm, "p_equal": test.p_equal_holm}
                 lines.append(line | {"verdict": test.verdict if is_judged else None})
-    return pl.DataFrame(lines).write_csv(float_precision=4)
+    return table.csv(lines, 4)
 
 
-def summary(runs: Runs) -> str:
+def summary(arms: Arms) -> str:
     """The figure, and the claims by accuracy."""
-    claims, tests = zip(*tested(STUDY.arms(runs), SHOWN), strict=True)
+    claims, tests = zip(*tested(arms, SHOWN), strict=True)
     verdicts = [test.verdict for test in tests]
     return f"{FIGURE}\n{judged.shown(claims, tests, verdicts, equality=False)}"
 
 
-def draw(runs: Runs, path: Path) -> None:
+def draw(arms: Arms, path: Path) -> None:
     """The differences by endpoint, and accuracy by epoch, of many passes."""
-    arms = STUDY.arms(runs)
     n = len(arms["Method 1"])
     with drawn(path, 3.2, 2.8) as (forest, accuracy):
-        pairs = [(f"{arm} − {rival}", arms[arm], arms[rival]) for arm, rival in ABOVE]
-        judged.forest(forest, [claim(*pair, DRAWN) for pair in pairs])
+        judged.forest(forest, judged.claims(arms, ABOVE, DRAWN))
         forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
         for (arm, of_arm), colour in zip(arms.items(), COLOURS, strict=False):
-            epochs = [
-                epoch["epoch"]
-                for epoch in of_arm[0]["epochs"]
-                if epoch["test/accuracy"] is not None
-            ]
             y = 100 * np.array(
-                [[run["epochs"][i - 1]["test/accuracy"] for i in epochs] for run in of_arm]
+                [[epoch["test/accuracy"] for epoch in run["epochs"]] for run in of_arm], float
             )
+            is_measured = np.isfinite(y[0])
+            epochs, y = 1 + np.flatnonzero(is_measured), y[:, is_measured]
             mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
             accuracy.plot(epochs, mean, color=colour, lw=1.3, label=arm)
             accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
@@ -147,4 +145,10 @@ def draw(runs: Runs, path: Path) -> None:
         accuracy.legend()
 
 
-TABLES = {"cifar100_means.csv": means, "cifar100_differences.csv": differences}
+PAGE = Page(
+    "cifar100",
+    STUDY,
+    summary,
+    draw,
+    {"cifar100_means.csv": means, "cifar100_differences.csv": differences},
+)

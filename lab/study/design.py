@@ -30,6 +30,7 @@ RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
 Job = dict[str, Any]  # settings of a run, among them "arm" and "seed"
 Record = dict[str, Any]  # a run's "job", where and when it ran, and what it came to
 Runs = Mapping[str, Record]  # the records by the names of their jobs
+Arms = Mapping[Any, Sequence[Record]]  # the records of each arm, seed by seed
 Scores = dict[float, list[float] | None]  # seed by seed, by a setting; None where runs are missing
 WAIT = 10  # seconds, where other processes have the jobs that are left
 
@@ -42,14 +43,12 @@ def key(job: Job) -> str:
 def search(grid: Iterable[float], factor: float, scores: Callable[[float], Any]) -> Scores:
     """The scores of a grid; a best at an edge adds the setting beyond it, by this factor."""
     by_setting: Scores = {setting: scores(setting) for setting in grid}
-    while None not in by_setting.values():
-        best_setting, edges = (
-            best(by_setting),
-            {min(by_setting): 1 / factor, max(by_setting): factor},
-        )
-        if best_setting not in edges:
+    while setting := best(by_setting):
+        steps = {min(by_setting): 1 / factor, max(by_setting): factor}
+        if setting not in steps:
             break
-        by_setting[best_setting * edges[best_setting]] = scores(best_setting * edges[best_setting])
+        beyond = setting * steps[setting]
+        by_setting[beyond] = scores(beyond)
     return dict(sorted(by_setting.items()))
 
 
@@ -65,15 +64,17 @@ class Study:
     """A study.
 
     ``jobs`` gives all jobs that can be named, in order: what a tuning chooses is named after it.
-    ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged. ``arm``
-    is the part of a job by which a page names its arm. ``key`` names a job, and ``old`` gives the
-    records, by these names, of an archive that has another form.
+    ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged, and no
+    page shows fewer than the ``least``. ``arm`` is the part of a job by which a page names its arm.
+    ``key`` names a job, and ``old`` gives the records, by these names, of an archive that has
+    another form.
     """
 
     name: str
     jobs: Callable[[Runs], Iterator[Job]]
     train: Callable[[Job, Runs], Record]
     seeds: Sequence[int]
+    least: int
     arm: Callable[[Job], Any] = itemgetter("arm")
     key: Callable[[Job], str] = key
     old: Callable[[], Runs] = dict
@@ -83,32 +84,22 @@ class Study:
         """The folder of the records, until they are archived."""
         return RUNS / self.name
 
-    @property
-    def file(self) -> Path:
-        """The archive."""
-        return RECORDS / f"{self.name}.jsonl.xz"
-
     def archived(self) -> dict[str, Record]:
         """The records of the archives."""
-        records = dict(self.old())
-        if self.file.is_file():
-            with lzma.open(self.file, "rt") as lines:
-                records |= self._by_key(lines)
-        return records
+        return {**self.old(), **self._by_key(archive_of(self.name))}
 
-    def _by_key(self, texts: Iterable[str]) -> dict[str, Record]:
-        return {self.key(record["job"]): record for record in map(json.loads, texts)}
+    def _by_key(self, records: Iterable[Record]) -> dict[str, Record]:
+        return {self.key(record["job"]): record for record in records}
 
     def read(self) -> dict[str, Record]:
         """All records, of the archive and of the folder."""
         files = sorted(self.folder.glob("*.json"))
-        return self.archived() | self._by_key(file.read_text() for file in files)
+        return self.archived() | self._by_key(json.loads(file.read_text()) for file in files)
 
     def scores(self, jobs: Iterable[Job], runs: Runs, endpoint: str) -> list[float] | None:
         """What these jobs came to; None while one has no record."""
-        records = [runs.get(self.key(job)) for job in jobs]
-        scores = [record[endpoint] for record in records if record is not None]
-        return scores if len(scores) == len(records) else None
+        names = [self.key(job) for job in jobs]
+        return [runs[name][endpoint] for name in names] if runs.keys() >= {*names} else None
 
     def missing(self, runs: Runs) -> list[Job]:
         """The jobs that have no record."""
@@ -156,9 +147,13 @@ class Study:
         return whole_seeds
 
     def arms(self, runs: Runs) -> dict[Any, list[Record]]:
-        """By arm the records of the whole seeds, from the first one on without a gap."""
+        """By arm the records of the whole seeds, from the first one on without a gap.
+
+        With fewer seeds than the ``least`` there are none: no result is seen before.
+        """
         whole_seeds, by_arm = self.whole_seeds(runs), dict[Any, list[Record]]()
-        for seed in itertools.takewhile(whole_seeds.__contains__, self.seeds):
+        seeds = [*itertools.takewhile(whole_seeds.__contains__, self.seeds)]
+        for seed in seeds if len(seeds) >= self.least else ():
             for record in whole_seeds[seed]:
                 by_arm.setdefault(self.arm(record["job"]), []).append(record)
         return by_arm
@@ -170,9 +165,19 @@ class Study:
         names += [self.key(run["job"]) for seed in self.whole_seeds(runs).values() for run in seed]
         records = {name: runs[name] for name in names if name in runs and name not in old_runs}
         text = "".join(json.dumps(record) + "\n" for record in records.values())
-        with durable(self.file) as file:
+        with durable(_archive(self.name)) as file:
             file.write(lzma.compress(text.encode()))
         return len(records)
+
+
+def archive_of(name: str) -> list[Record]:
+    """The records of an archive; none where there is no such file."""
+    file = _archive(name)
+    return [*map(json.loads, lzma.open(file, "rt"))] if file.is_file() else []
+
+
+def _archive(name: str) -> Path:
+    return RECORDS / f"{name}.jsonl.xz"
 
 
 def provenance() -> Record:

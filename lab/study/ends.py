@@ -5,8 +5,6 @@ replacement, at the weights that are evaluated: of images as they are, and again
 Running statistics are a mean over the last updates, each at other weights and of b images.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 The model, its text and the single pass are those of ``lab.study.one_pass``.
 """
 
-from __future__ import annotations
-
 import itertools
 import warnings
 from bisect import bisect_left
@@ -211,4 +209,4 @@ def train(job: Job, runs: Runs) -> Record:
     }
 
 
-STUDY = Study("few_updates", jobs, train, SEEDS, itemgetter("arm", "b"))
+STUDY = Study("few_updates", jobs, train, SEEDS, len(SEEDS), itemgetter("arm", "b"))

@@ -1,23 +1,18 @@
 """What results/few_updates.md shows: the claims, the arms and in what they differ, the tuning."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import polars as pl
 
 from igo.ground.statistics import LEVEL
 from igo.report.comparison import Pair, p_value
 from lab.figures import COLOURS, GREY, drawn
-from lab.study import few_updates, judged, one_pass_page, table
-from lab.study.design import Record, Runs
-from lab.study.few_updates import CONSTANT, OWN, RAMPS, SWAPPED, Arm, B
+from lab.study import judged, one_pass_page, table
+from lab.study.design import Arms, Record
+from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, Arm, B
 from lab.study.judged import Claim
-from lab.study.one_pass_page import DIGITS, Arms, losses, saved
+from lab.study.one_pass_page import DIGITS, losses, point, saved, variance
+from lab.study.table import Page
 
-STUDY, MARGIN = few_updates.STUDY, 0.02
+MARGIN = 0.02
 FIGURE = "![Loss by updates; the differences](few_updates.png)\n"
 
 
@@ -47,8 +42,6 @@ def claims(arms: Arms) -> list[Claim]:
 
 def verdict(beside: Pair, own: Pair, by_more: Pair) -> str:
     """What the protocol calls a ramp, by the tests of D, of E, and of D + MARGIN."""
-    if beside.n < len(STUDY.seeds):
-        return "not judged: too few seeds"
     lower, own_lower = beside.verdict == "lower", own.verdict == "lower"
     if lower and own_lower:
         return "wins by more than 0.02" if by_more.verdict == "lower" else "wins"
@@ -70,11 +63,8 @@ def tests(arms: Arms) -> tuple[list[Pair], list[Pair]]:
     return judged.tested(found, MARGIN), judged.tested(shifted, None)
 
 
-def summary(runs: Runs) -> str | None:
-    """The claims, the arms, and the updates that a constant needs; None without two whole seeds."""
-    arms = STUDY.arms(runs)
-    if not arms or len(arms[CONSTANT, B]) < 2:
-        return None
+def summary(arms: Arms) -> str:
+    """The claims, the arms, and the updates that a constant needs."""
     found, (of_zero, of_margin) = claims(arms), tests(arms)
     lines = []
     for number, ramp in enumerate(RAMPS):
@@ -108,10 +98,9 @@ def _table_of_arms(arms: Arms) -> str:
 def arm_lines(arms: Arms) -> list[Record]:
     """In what the arms differ, their loss, and what a constant needs for it."""
     lines = []
-    seconds = np.mean([record["cpu_seconds"] for record in arms[CONSTANT, B]])
+    seconds = judged.ends(arms[CONSTANT, B], "cpu_seconds").mean()
     for arm, records in arms.items():
         first, job = records[0], records[0]["job"]
-        spans = [span for record in records for span in record["spans"]]
         line: Record = {
             "arm": named(arm),
             "b_1": first["smallest"],
@@ -121,9 +110,9 @@ def arm_lines(arms: Arms) -> list[Record]:
             "beta2": 1 - job["forgetting"],
             **{name: first[name] for name in ("updates", "samples", "sum_eta", "largest_eta")},
             "eta_over_sqrt_b": first["eta_over_sqrt_b"],
-            "C2/b": sum(span["variances"] for span in spans) / sum(span["pairs"] for span in spans),
+            "C2/b": variance(records),
             "loss": losses(records).mean(),
-            "seconds": np.mean([record["cpu_seconds"] for record in records]) / seconds,
+            "seconds": judged.ends(records, "cpu_seconds").mean() / seconds,
         }
         if arm in RAMPS:
             line |= Claim("", {"saved": saved(arms, arm)}).columns
@@ -131,30 +120,32 @@ def arm_lines(arms: Arms) -> list[Record]:
     return lines
 
 
-def all_arms(runs: Runs) -> str:
+def all_arms(arms: Arms) -> str:
     """The arms as CSV."""
-    return pl.DataFrame(arm_lines(STUDY.arms(runs))).write_csv(float_precision=5)
+    return table.csv(arm_lines(arms), 5)
 
 
-def draw(runs: Runs, file: Path) -> None:
+def draw(arms: Arms, file: Path) -> None:
     """Mean loss by updates; and D and E."""
-    arms = STUDY.arms(runs)
     with drawn(file, 3.2, 3.2) as (curve, forest):
         constants = sorted(b for family, b in arms if family == CONSTANT)
-        points = [_point(arms[CONSTANT, b]) for b in constants]
+        points = [point(arms[CONSTANT, b]) for b in constants]
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=4, label="constant b")
         for (family, b), colour in zip(RAMPS, COLOURS, strict=False):
             label = named((family, b))
-            curve.plot(*_point(arms[family, b]), "D", color=colour, ms=5, label=label)
-            curve.plot(*_point(arms[OWN + family, b]), "x", color=colour, ms=6)
+            curve.plot(*point(arms[family, b]), "D", color=colour, ms=5, label=label)
+            curve.plot(*point(arms[OWN + family, b]), "x", color=colour, ms=6)
         curve.set(xlabel="updates (×: the ramp's η, b constant)", ylabel="test loss, nats a byte")
         curve.legend()
         judged.forest(forest, claims(arms))
         forest.set_xlabel(f"nats a byte, 95 %, {len(arms[CONSTANT, B])} seeds")
 
 
-def _point(records: Sequence[Record]) -> tuple[float, float]:
-    return records[0]["updates"], float(losses(records).mean())
-
-
-TABLES = {"few_updates_tuning.csv": one_pass_page.tuning, "few_updates_arms.csv": all_arms}
+PAGE = Page(
+    "few_updates",
+    STUDY,
+    summary,
+    draw,
+    {"few_updates_arms.csv": all_arms},
+    {"few_updates_tuning.csv": one_pass_page.tuning},
+)

@@ -1,7 +1,5 @@
 """The study of results/fewer_updates.md: a growing batch beside a tuned cosine, at equal epochs."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from operator import itemgetter
@@ -10,7 +8,7 @@ from typing import Any
 from lab.study import records
 from lab.study.design import Job, Runs, Scores, best, search
 
-SEEDS = range(300, 340)
+SEEDS, LEAST = range(300, 340), 32
 TUNED, RATES = range(900, 903), (0.1, 0.2, 0.4, 0.8, 1.6)
 LENGTHS = (20, 80)  # epochs
 CAP = {"max_batch_size": 500}  # n/4, of all arms whose b grows
@@ -69,4 +67,4 @@ def jobs(runs: Runs) -> Iterator[Job]:
             yield job_of(arm, length, best_rates[arm, length], seed)
 
 
-STUDY = records.study("fewer_updates", jobs, settings, SEEDS, itemgetter("arm", "length"))
+STUDY = records.study("fewer_updates", jobs, settings, SEEDS, LEAST, itemgetter("arm", "length"))

@@ -1,7 +1,5 @@
 """What results/fewer_updates.md shows: the claims, the arms with their costs, and the tuning."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +13,10 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, signed
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, fewer_updates, judged, table
-from lab.study.design import RECORDS, Record, Runs
+from lab.study.design import RECORDS, Arms, Runs
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
-from lab.study.judged import MARGIN, Claim
+from lab.study.judged import MARGIN, Claim, Pairs
+from lab.study.table import Page
 
 REFERENCE = "cosine"
 LONGEST = LENGTHS[-1]
@@ -51,8 +50,6 @@ AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
 )
 SECONDS = RECORDS / "fewer_updates_seconds.json"  # seconds of training, in rounds of all arms
 FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
-Arm = tuple[str, int]  # a name and a length
-Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 
 
@@ -65,17 +62,16 @@ def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[tuple[Claim, P
         arm: min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
         for arm, rivals in GROWING.items()
     }
-    tests: list[tuple[Claim, Pair]] = []
-    for family, rivals in (("A", dict.fromkeys(GROWING, REFERENCE)), ("B", nearest)):
-        family_claims = [
+    equal, higher = (
+        [
             Claim(f"{family}: {arm} − {rival}", {"difference": accuracies[arm] - accuracies[rival]})
             for arm, rival in rivals.items()
         ]
-        pairs = judged.tested(family_claims, MARGIN if family == "A" else None)
-        if family == "A":  # It has no other test than that of equality.
-            pairs = [replace(pair, p_holm=None, detectable=None) for pair in pairs]
-        tests += zip(family_claims, pairs, strict=True)
-    return tests
+        for family, rivals in (("A", dict.fromkeys(GROWING, REFERENCE)), ("B", nearest))
+    )
+    # A has no other test than that of equality.
+    tests = [replace(t, p_holm=None, detectable=None) for t in judged.tested(equal, MARGIN)]
+    return list(zip(equal + higher, tests + judged.tested(higher, None), strict=True))
 
 
 def outcomes(tests: Sequence[tuple[Claim, Pair]]) -> dict[str, str]:
@@ -104,9 +100,8 @@ def seconds() -> dict[str, float]:
     return rounds.select(pl.all() / pl.col(REFERENCE)).median().row(0, named=True)
 
 
-def summary(runs: Runs) -> str:
+def summary(arms: Arms) -> str:
     """The claims, what they are called, and the arms."""
-    arms = STUDY.arms(runs)
     tests = claims(ends(arms, LONGEST), seconds())
     claims_shown, pairs = zip(*tests, strict=True)
     verdicts = [
@@ -131,7 +126,7 @@ def summary(runs: Runs) -> str:
             FIGURE,
             _arms(arms),
             table.markdown(["post hoc: arm in epochs", "difference, 95 %"], post_hoc),
-            afterwards.summary(afterwards.STUDY.archived(), longest),
+            afterwards.summary(longest),
         ]
     )
 
@@ -157,64 +152,58 @@ def _arms(arms: Arms) -> str:
     return table.markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
 
-def compared(arms: Arms, pairs: Sequence[tuple[Arm, Arm]]) -> list[Claim]:
+def compared(arms: Arms, pairs: Pairs) -> list[Claim]:
     """Arms less others, by both statistics."""
-    names = {
-        arm: f"{arm[0].partition(', 0')[0]} in {settings(records[0]['job'])['epochs']}"
-        for arm, records in arms.items()
-    }
-    return [
-        judged.claim(f"{names[arm]} − {names[rival]}", arms[arm], arms[rival], ENDPOINTS)
-        for arm, rival in pairs
-    ]
+
+    def named(arm: tuple[str, int]) -> str:
+        return f"{arm[0].partition(', 0')[0]} in {settings(arms[arm][0]['job'])['epochs']}"
+
+    return judged.claims(arms, pairs, ENDPOINTS, named)
 
 
-def all_arms(runs: Runs) -> str:
+def all_arms(arms: Arms) -> str:
     """Where all arms end, and their updates, as CSV."""
-    arms = STUDY.arms(runs)
-    lines = [
+    return table.csv(
         {
             "length": length,
             "arm": name,
             "n": len(arms[name, length]),
             "learning_rate": arms[name, length][0]["job"]["rate"],
-            **{end: ends(arms, length, end)[name].mean() for end in ENDPOINTS},
+            **judged.means(arms[name, length], ENDPOINTS),
             "updates": updates(arms, name, length),
         }
         for length, name in itertools.product(LENGTHS, ARMS)
-    ]
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    )
 
 
-def differences(runs: Runs) -> str:
+def differences(arms: Arms) -> str:
     """All differences, by both statistics, as CSV."""
-    pairs = [
-        ((name, length), (REFERENCE, length))
-        for length, name in itertools.product(LENGTHS, ARMS)
-        if name != REFERENCE
-    ]
-    return judged.csv(compared(STUDY.arms(runs), [*pairs, *AFTERWARDS]))
+    others = [name for name in ARMS if name != REFERENCE]
+    pairs = [((name, n), (REFERENCE, n)) for n, name in itertools.product(LENGTHS, others)]
+    return judged.csv(compared(arms, [*pairs, *AFTERWARDS]))
 
 
 def tuning(runs: Runs) -> str:
     """Mean accuracy of the tuning by arm, length and η_1, as CSV."""
-    lines = [
-        {
-            "length": length,
-            "arm": name,
-            "learning_rate": rate,
-            "test_accuracy_percent": np.mean(accuracies or np.nan),
-        }
-        for length, name in itertools.product(LENGTHS, ARMS)
-        for rate, accuracies in fewer_updates.tuning(name, length, runs).items()
-    ]
-    return pl.DataFrame(lines).write_csv(float_precision=3)
+    return table.csv(
+        (
+            {
+                "length": length,
+                "arm": name,
+                "learning_rate": rate,
+                "test_accuracy_percent": np.mean(accuracies or np.nan),
+            }
+            for length, name in itertools.product(LENGTHS, ARMS)
+            for rate, accuracies in fewer_updates.tuning(name, length, runs).items()
+        ),
+        3,
+    )
 
 
-def readme(runs: Runs) -> str:
+def readme() -> str:
     """README's table: the cosine at its best η_1, and beside it what trains less or grows b."""
-    arms = STUDY.arms(runs)
-    cosine = judged.ends(afterwards.STUDY.arms(afterwards.STUDY.archived())[BEST_COSINE], "running")
+    arms = STUDY.arms(STUDY.archived())
+    cosine = judged.ends(afterwards.arms()[BEST_COSINE], "running")
     first = f"cosine, b = 16, at its best η₁ ({BEST_COSINE[1]})"
     lines = [[first, f"{updates(arms, REFERENCE):,.0f}", "1.00", f"{cosine.mean():.1f} %"]]
     accuracies = ends(arms, LONGEST)
@@ -227,9 +216,8 @@ def readme(runs: Runs) -> str:
     return table.markdown(head, lines)
 
 
-def draw(runs: Runs, file: Path) -> None:
+def draw(arms: Arms, file: Path) -> None:
     """Test accuracy less cosine's, by updates and by time. A line joins cosine's own lengths."""
-    arms = STUDY.arms(runs)
     accuracies = ends(arms, LONGEST)
     n = len(accuracies[REFERENCE])
     costs = {
@@ -260,8 +248,11 @@ def draw(runs: Runs, file: Path) -> None:
         legend_above(axes[0])
 
 
-TABLES = {
-    "fewer_updates_tuning.csv": tuning,
-    "fewer_updates_arms.csv": all_arms,
-    "fewer_updates_differences.csv": differences,
-}
+PAGE = Page(
+    "fewer_updates",
+    STUDY,
+    summary,
+    draw,
+    {"fewer_updates_arms.csv": all_arms, "fewer_updates_differences.csv": differences},
+    {"fewer_updates_tuning.csv": tuning},
+)

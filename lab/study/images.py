@@ -1,7 +1,5 @@
 """The images of the studies as .npz files in data/, for dataset=arrays."""
 
-from __future__ import annotations
-
 import pickle
 import sys
 from collections.abc import Iterable

@@ -1,21 +1,20 @@
 """Claims of a study, and how a page shows them."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import polars as pl
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, in_range, p_value, pair
 from lab.figures import forests
 from lab.study import table
-from lab.study.design import Record
+from lab.study.design import Arms, Record
 
 MARGIN = 0.5  # points of test accuracy, within which arms are equal
+Pairs = Sequence[tuple[Any, Any]]  # arms beside their rivals
 
 
 @dataclass(frozen=True)
@@ -45,22 +44,30 @@ def ends(records: Sequence[Record], endpoint: str) -> Array:
     return np.array([record[endpoint] for record in records])
 
 
-def claim(
-    name: str,
-    records: Sequence[Record],
-    rival_records: Sequence[Record],
+def means(records: Sequence[Record], endpoints: Mapping[str, str]) -> Record:
+    """The means over the seeds of the fields in ``endpoints``, by what a table calls them."""
+    return {end: ends(records, field).mean() for end, field in endpoints.items()}
+
+
+def claims(
+    arms: Arms,
+    pairs: Pairs,
     endpoints: Mapping[str, str],
-) -> Claim:
-    """An arm less another, over the seeds that both have: the first ones.
+    named: Callable[[Any], str] = str,
+) -> list[Claim]:
+    """Arms less their rivals, over the seeds that both have: the first ones.
 
     ``endpoints`` are fields of the records, by what a table calls them.
     """
-    n = min(len(records), len(rival_records))
-    differences = {
-        end: ends(records[:n], field) - ends(rival_records[:n], field)
-        for end, field in endpoints.items()
-    }
-    return Claim(name, differences)
+    found = []
+    for arm, rival in pairs:
+        n = min(len(arms[arm]), len(arms[rival]))
+        differences = {
+            end: ends(arms[arm][:n], field) - ends(arms[rival][:n], field)
+            for end, field in endpoints.items()
+        }
+        found.append(Claim(f"{named(arm)} − {named(rival)}", differences))
+    return found
 
 
 def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
@@ -68,24 +75,24 @@ def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
     return adjusted([pair(claim.judged, margin) for claim in claims])
 
 
-def verdict(
-    test: Pair, arms: Sequence[Sequence[Record]], least: int, trained: float, train: str = "train"
-) -> str:
-    """The verdict, or why a claim has none: of so many seeds each arm is to fit its images.
+def verdicts(
+    arms: Arms, pairs: Pairs, tests: Sequence[Pair], trained: float, train: str = "train"
+) -> list[str]:
+    """The verdicts, or that an arm of the pair does not fit its images.
 
     ``trained`` is the least mean of the field ``train``, the train accuracy in %.
     """
-    if test.n < least:
-        return "not judged: too few seeds"
-    if min(ends(records, train).mean() for records in arms) < trained:
-        return "not judged: not trained to the end"
-    return test.verdict
+    return [
+        test.verdict
+        if min(ends(arms[arm], train).mean() for arm in names) >= trained
+        else "not judged: not trained to the end"
+        for names, test in zip(pairs, tests, strict=True)
+    ]
 
 
 def csv(claims: Sequence[Claim]) -> str:
     """The differences with their intervals, as CSV."""
-    lines = [{"difference": claim.name, **claim.columns} for claim in claims]
-    return pl.DataFrame(lines).write_csv(float_precision=2)
+    return table.csv([{"difference": claim.name, **claim.columns} for claim in claims])
 
 
 def shown(
@@ -103,7 +110,8 @@ def shown(
             for differences in claim.differences.values()
         ]
         p = [p_value(test.p_holm), *([p_value(test.p_equal_holm)] if equality else [])]
-        lines.append([claim.name, *ends, *p, table.power(test.detectable), verdict])
+        power = "–" if test.detectable is None else f"{test.detectable:.2g}"
+        lines.append([claim.name, *ends, *p, power, verdict])
     head = [f"claim, {in_range([test.n for test in pairs])} seeds"]
     head += [f"{end}, 95 %" for end in claims[0].differences]
     head += ["p, different", "p, equal"] if equality else ["p"]

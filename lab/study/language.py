@@ -3,8 +3,6 @@
 Its text is Python's own library, so that nothing is downloaded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sysconfig

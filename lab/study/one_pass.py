@@ -1,7 +1,5 @@
 """The study of results/one_pass.md: a growing batch where each sample is new, at one curve of η."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import warnings
@@ -258,4 +256,4 @@ def train(job: Job, runs: Runs) -> Record:
     return {"b_1": b, **language.trained(plan, job["seed"], rate, job["beta2"], points)}
 
 
-STUDY = Study("one_pass", jobs, train, SEEDS, itemgetter("arm", "b"))
+STUDY = Study("one_pass", jobs, train, SEEDS, LEAST, itemgetter("arm", "b"))

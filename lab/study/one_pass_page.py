@@ -1,8 +1,6 @@
 """What results/one_pass.md shows: the claims, the arms and in what they differ, and the tuning."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +11,10 @@ from igo.ground.statistics import LEVEL, Array, mean_of
 from igo.report.comparison import Pair
 from lab.figures import COLOURS, GREY, drawn
 from lab.study import judged, table
-from lab.study.design import Record, Runs
+from lab.study.design import Arms, Record, Runs
 from lab.study.judged import Claim
-from lab.study.one_pass import (
-    FRONTIER,
-    JUDGED,
-    LEAST,
-    MEASURED_ROOT,
-    MIDDLE,
-    STUDY,
-    TUNED,
-    Arm,
-    level,
-)
+from lab.study.one_pass import FRONTIER, JUDGED, MEASURED_ROOT, MIDDLE, STUDY, TUNED, Arm, level
+from lab.study.table import Page
 
 MARGIN, GAIN = 0.01, 0.1  # nats within which arms are equal; the share of updates that pays
 DIGITS = 3
@@ -38,7 +27,6 @@ WORDS = {  # what the page and the figure call the families
     "naive": "naive",
 }
 FIGURE = "![Loss by updates; the differences](one_pass.png)\n"
-Arms = Mapping[Arm, Sequence[Record]]  # seed by seed
 
 
 def named(family: str) -> str:
@@ -49,7 +37,12 @@ def named(family: str) -> str:
 
 def losses(records: Sequence[Record]) -> Array:
     """The test loss, seed by seed."""
-    return np.array([record["test"] for record in records])
+    return judged.ends(records, "test")
+
+
+def point(records: Sequence[Record]) -> tuple[float, float]:
+    """The updates of an arm, and its mean loss."""
+    return records[0]["updates"], float(losses(records).mean())
 
 
 def frontiers(arms: Arms) -> list[PchipInterpolator]:
@@ -93,8 +86,6 @@ def claims(arms: Arms) -> list[Claim]:
 
 def verdict(test: Pair, shares: Array) -> str:
     """What the protocol calls a ramp, from its D and the updates that it saves."""
-    if test.n < LEAST:
-        return "not judged: too few seeds"
     names = []
     if test.verdict == "lower":
         mean = mean_of(shares)
@@ -106,11 +97,8 @@ def verdict(test: Pair, shares: Array) -> str:
     return ", ".join(names) or "undecided"
 
 
-def summary(runs: Runs) -> str | None:
-    """The claims, and the arms; None without two whole seeds."""
-    arms = STUDY.arms(runs)
-    if not arms or len(arms["constant", FRONTIER[0]]) < 2:
-        return None
+def summary(arms: Arms) -> str:
+    """The claims, and the arms."""
     all_claims = claims(arms)
     tests = judged.tested(all_claims, MARGIN)
     called = [
@@ -140,7 +128,6 @@ def arm_lines(arms: Arms) -> list[Record]:
         largest = job["peak"] * max(level(curve, share) for share in np.linspace(0, 1, 129))
         if family == "naive":
             largest *= (first["largest"] / first["b_1"]) ** 0.5
-        spans = [span for record in records for span in record["spans"]]
         line: Record = {
             "arm": named(family),
             "b_1": first["b_1"],
@@ -149,8 +136,7 @@ def arm_lines(arms: Arms) -> list[Record]:
             "largest_eta": largest,
             "beta2": job["beta2"],
             "sum_eta": sum(span["rates"] for span in first["spans"]),
-            "C2/b": sum(span.get("variances", 0) for span in spans)
-            / sum(span.get("pairs", 0) for span in spans),
+            "C2/b": variance(records),
             "loss": losses(records).mean(),
         }
         if family != "constant":
@@ -160,9 +146,16 @@ def arm_lines(arms: Arms) -> list[Record]:
     return lines
 
 
-def all_arms(runs: Runs) -> str:
+def variance(records: Sequence[Record]) -> float:
+    """C²/b, as a mean over the runs of an arm."""
+    spans = [span for record in records for span in record["spans"]]
+    total, pairs = (sum(span.get(name, 0) for span in spans) for name in ("variances", "pairs"))
+    return float(total / pairs)
+
+
+def all_arms(arms: Arms) -> str:
     """The arms as CSV, with Σ η, C²/b and the constants beside each ramp."""
-    return pl.DataFrame(arm_lines(STUDY.arms(runs))).write_csv(float_precision=5)
+    return table.csv(arm_lines(arms), 5)
 
 
 def tuning(runs: Runs) -> str:
@@ -177,27 +170,28 @@ def tuning(runs: Runs) -> str:
     return found.sort(settings).write_csv(float_precision=5)
 
 
-def draw(runs: Runs, file: Path) -> None:
+def draw(arms: Arms, file: Path) -> None:
     """Mean loss by updates, constants as a line; and the differences."""
-    arms = STUDY.arms(runs)
     with drawn(file, 3.6, 3) as (curve, forest):
-        constants = [arms["constant", b] for b in FRONTIER]
-        points = [(records[0]["updates"], losses(records).mean()) for records in constants]
+        points = [point(arms["constant", b]) for b in FRONTIER]
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=3, label="constant b")
         families = dict.fromkeys(
             family for family, _ in arms if family != "constant" and "beside" not in family
         )
         for family, colour in zip(families, COLOURS, strict=False):
-            shown = [
-                (records[0]["updates"], losses(records).mean())
-                for (name, _), records in arms.items()
-                if name == family
-            ]
+            shown = [point(records) for (name, _), records in arms.items() if name == family]
             curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=WORDS[family])
         curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
         curve.legend()
         judged.forest(forest, claims(arms))
-        forest.set_xlabel(f"nats a byte, 95 %, {len(constants[0])} seeds")
+        forest.set_xlabel(f"nats a byte, 95 %, {len(arms['constant', FRONTIER[0]])} seeds")
 
 
-TABLES = {"one_pass_tuning.csv": tuning, "one_pass_arms.csv": all_arms}
+PAGE = Page(
+    "one_pass",
+    STUDY,
+    summary,
+    draw,
+    {"one_pass_arms.csv": all_arms},
+    {"one_pass_tuning.csv": tuning},
+)

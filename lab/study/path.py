@@ -1,21 +1,19 @@
 """The study of results/path.md: falling noise at four training lengths."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from igo.ground.statistics import mean_of
 from lab.figures import drawn, forests
 from lab.study import judged, records, table
-from lab.study.design import Job, Record, Runs
-from lab.study.judged import MARGIN, claim, ends
+from lab.study.design import Arms, Job, Record, Runs
+from lab.study.judged import MARGIN
+from lab.study.table import Page
 
 SEEDS, LEAST = range(40), 32  # LEAST are judged
 RATE = 0.8  # η_1, tuned
@@ -27,7 +25,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "2": {"schedule": "method2"},
     "3": {"schedule": "method3"},
     "4": {"schedule": "method4"},
-    "reversed": {"schedule": "method2", "order": "reversed"},
+    "reversed": {"schedule": "method2", "control": "reversed"},
     "late": {
         "schedule": "own",
         "schedule._target_": "lab.study.late.late",
@@ -62,7 +60,6 @@ MEANS = (
     "the train accuracy, too.\n"
 )
 Arm = tuple[str, int]  # a name, and epochs
-Arms = Mapping[Arm, Sequence[Record]]  # the runs of each arm, seed by seed
 
 
 def jobs(_: Runs) -> Iterator[Job]:
@@ -76,32 +73,22 @@ def settings(job: Job) -> dict[str, Any]:
     return {"experiment": "path", **ARMS[job["arm"]], "epochs": job["epochs"], "seed": job["seed"]}
 
 
-STUDY = records.study("path", jobs, settings, SEEDS, itemgetter("arm", "epochs"))
+STUDY = records.study("path", jobs, settings, SEEDS, LEAST, itemgetter("arm", "epochs"))
 
 
-def summary(runs: Runs) -> str:
+def summary(arms: Arms) -> str:
     """The claims, the figure, and the arms at each length."""
-    arms = STUDY.arms(runs)
-    return "\n".join([_claims(arms), NOTE, FIGURE, MEANS, _means(arms)])
-
-
-def _claims(arms: Arms) -> str:
-    endpoint = {"difference": ENDPOINTS["running"]}
-    pairs = [(arms[arm, LONGEST], arms[rival, LONGEST]) for arm, rival in JUDGED]
-    claims = [
-        claim(named(*names), *pair, endpoint) for names, pair in zip(JUDGED, pairs, strict=True)
-    ]
+    pairs = [((arm, LONGEST), (rival, LONGEST)) for arm, rival in JUDGED]
+    claims = judged.claims(arms, pairs, {"difference": ENDPOINTS["running"]}, named)
     tests = judged.tested(claims, MARGIN)
-    verdicts = [
-        judged.verdict(test, pair, LEAST, TRAINED, "end_train_accuracy")
-        for test, pair in zip(tests, pairs, strict=True)
-    ]
-    return judged.shown(claims, tests, verdicts, equality=False)
+    verdicts = judged.verdicts(arms, pairs, tests, TRAINED, "end_train_accuracy")
+    shown = judged.shown(claims, tests, verdicts, equality=False)
+    return "\n".join([shown, NOTE, FIGURE, MEANS, _means(arms)])
 
 
-def named(arm: str, rival: str) -> str:
-    """What the page calls a difference."""
-    return f"{WORDS[arm]} − {WORDS[rival]}"
+def named(arm: Arm) -> str:
+    """What the page calls an arm."""
+    return WORDS[arm[0]]
 
 
 def _means(arms: Arms) -> str:
@@ -122,41 +109,37 @@ def _ends(arms: Arms) -> Iterator[Record]:
     for arm, epochs in product(ARMS, LENGTHS):
         records = arms[arm, epochs]
         last = [run["epochs"][-1] for run in records]
-        columns = {"train": "end_train_accuracy", **ENDPOINTS}
         yield {
             "arm": WORDS[arm],
             "epochs": epochs,
             "n": len(records),
-            **{name: ends(records, end).mean() for name, end in columns.items()},
+            **judged.means(records, {"train": "end_train_accuracy", **ENDPOINTS}),
             "delta": np.nanmedian(np.array([epoch["delta_measured"] for epoch in last], float)),
             "updates": np.median([epoch["updates"] for epoch in last]),
         }
 
 
-def means(runs: Runs) -> str:
+def means(arms: Arms) -> str:
     """Where the arms end and what they cost, at each length, in CSV."""
-    return pl.DataFrame(_ends(STUDY.arms(runs))).write_csv(float_precision=4)
+    return table.csv(_ends(arms), 4)
 
 
-def differences(runs: Runs) -> str:
+def differences(arms: Arms) -> str:
     """All differences, by both statistics, in CSV."""
-    arms, claims = STUDY.arms(runs), []
     at_length = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
-    for first, second in (*at_length, *AFTERWARDS):
-        name = " − ".join(f"{WORDS[arm]} in {epochs}" for arm, epochs in (first, second))
-        claims.append(claim(name, arms[first], arms[second], ENDPOINTS))
-    return judged.csv(claims)
+    pairs = [*at_length, *AFTERWARDS]
+    return judged.csv(
+        judged.claims(arms, pairs, ENDPOINTS, lambda arm: f"{named(arm)} in {arm[1]}")
+    )
 
 
-def draw(runs: Runs, file: Path) -> None:
+def draw(arms: Arms, file: Path) -> None:
     """The differences by training length, by both statistics."""
-    arms = STUDY.arms(runs)
-    names = [named(*pair) for pair in ESTIMATED]
     claims = {
-        epochs: [claim("", arms[a, epochs], arms[b, epochs], ENDPOINTS) for a, b in ESTIMATED]
-        for epochs in LENGTHS
+        n: judged.claims(arms, [((a, n), (b, n)) for a, b in ESTIMATED], ENDPOINTS, named)
+        for n in LENGTHS
     }
-    n = len(arms["1", LONGEST])
+    seeds = len(arms["1", LONGEST])
     with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
         for ax, statistics in zip(axes, ENDPOINTS, strict=True):
@@ -164,8 +147,10 @@ def draw(runs: Runs, file: Path) -> None:
                 f"{epochs} epochs": [mean_of(each.differences[statistics]) for each in of_length]
                 for epochs, of_length in claims.items()
             }
-            forests(ax, names, estimates)
-            ax.set_xlabel(f"points of test accuracy, {n} seeds, {statistics} statistics")
+            forests(ax, [claim.name for claim in claims[LONGEST]], estimates)
+            ax.set_xlabel(f"points of test accuracy, {seeds} seeds, {statistics} statistics")
 
 
-TABLES = {"path_means.csv": means, "path_differences.csv": differences}
+PAGE = Page(
+    "path", STUDY, summary, draw, {"path_means.csv": means, "path_differences.csv": differences}
+)

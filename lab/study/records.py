@@ -1,7 +1,5 @@
 """Runs of igo in a study: the settings of a job, its training, and the record that is kept."""
 
-from __future__ import annotations
-
 import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +15,6 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import CONF, read_bytes
 from igo.ground.ranks import ALONE
-from igo.plans.plan import Plan
 from igo.runs.folder import RunFolder, path_of, read_status, state_of
 from igo.runs.recording import resume, train_recorded
 from igo.runs.terminal import Terminal
@@ -26,7 +23,7 @@ from igo.train.assembly import assembled
 from lab.study import design, ends
 from lab.study.design import Job, Record, Runs, Study
 
-Settings = dict[str, Any]  # A run has them; "order: reversed" turns its stages round.
+Settings = dict[str, Any]  # of a run
 CHANCE = {"end_accuracy": 10.0, "anew_accuracy": 10.0}  # % of ten classes, if a loss is not finite
 
 
@@ -35,6 +32,7 @@ def study(
     jobs: Callable[[Runs], Iterator[Job]],
     settings_of: Callable[[Job], Settings],
     seeds: Sequence[int],
+    least: int,
     arm: Callable[[Job], Any],
     anneal: float | None = None,
 ) -> Study:
@@ -44,20 +42,18 @@ def study(
     """
 
     def trained_job(job: Job, _: Runs) -> Record:
-        settings = settings_of(job)
-        config = replace(config_of(settings), runs_dir=str(design.RUNS / name))
-        plan = make_plan(config)
-        if _is_reversed(settings):
-            config.runs_dir = str(design.RUNS / f"{name}-reversed")
-            plan = plan.control("reversed")
-        return trained(config, plan, anneal)
+        config = config_of(settings_of(job))
+        return trained(replace(config, runs_dir=str(design.RUNS / name)), anneal)
 
-    old = partial(of_archive, name)
-    return Study(name, jobs, trained_job, seeds, arm, lambda job: name_of(settings_of(job)), old)
+    def key(job: Job) -> str:
+        return name_of(settings_of(job))
+
+    return Study(name, jobs, trained_job, seeds, least, arm, key, partial(of_archive, name))
 
 
-def trained(config: Config, plan: Plan, anneal: float | None = None) -> Record:
-    """Train a run on this plan and measure its end, unless this was done; return its record."""
+def trained(config: Config, anneal: float | None) -> Record:
+    """Train a run and measure its end, unless this was done; return its record."""
+    plan = make_plan(config)
     folder = RunFolder(path_of(config))
     try:
         if state_of(folder.path) != "finished":
@@ -121,35 +117,22 @@ def of_archive(name: str) -> dict[str, Record]:
     return {run_name: record_of(contents) for run_name, contents in files.items()}
 
 
-def _is_reversed(settings: Settings) -> bool:
-    return settings.get("order") == "reversed"
-
-
 def name_of(settings: Settings) -> str:
-    """The name of the run with these settings."""
-    name = _name(_plain(settings))
-    return f"{name}-reversed" if _is_reversed(settings) else name
-
-
-def config_of(settings: Settings) -> Config:
-    """The configuration of these settings."""
-    return _config(_plain(settings))
-
-
-def _plain(settings: Settings) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, setting) for name, setting in settings.items() if name != "order")
+    """The name of a record: that of the run without a control, and the control."""
+    control = settings.get("control")
+    return _name(tuple(settings.items())) + (f"-{control}" if control else "")
 
 
 @cache
 def _name(settings: tuple[tuple[str, Any], ...]) -> str:
-    return path_of(_config(settings)).name
+    return path_of(replace(config_of(dict(settings)), control=None)).name
 
 
-@cache
-def _config(settings: tuple[tuple[str, Any], ...]) -> Config:
+def config_of(settings: Settings) -> Config:
+    """The configuration of these settings."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return _composer().job([f"{name}={value}" for name, value in settings]).config
+        return _composer().job([f"{name}={value}" for name, value in settings.items()]).config
 
 
 @cache

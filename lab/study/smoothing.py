@@ -3,8 +3,6 @@
 The setting is that of ``lab.study.cause``.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import deque
@@ -183,4 +181,4 @@ def train(job: Job, runs: Runs) -> Record:
     }
 
 
-STUDY = Study("smoothing", jobs, train, SEEDS)
+STUDY = Study("smoothing", jobs, train, SEEDS, LEAST)

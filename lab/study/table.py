@@ -1,15 +1,45 @@
-"""The tables of a page, between two marks."""
+"""A page of a study: its text between two marks, its tables and its figure."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from igo.ground.files import write_atomically
 from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import signed
+from lab.study.design import ROOT, Arms, Record, Runs, Study
+
+RESULTS = ROOT / "results"
 
 START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
+
+
+@dataclass(frozen=True)
+class Page:
+    """What results/NAME.md shows of a study: a text, a figure, and CSVs of its arms and tuning."""
+
+    name: str
+    study: Study
+    summary: Callable[[Arms], str]
+    draw: Callable[[Arms, Path], None]
+    tables: Mapping[str, Callable[[Arms], str]]
+    tuning: Mapping[str, Callable[[Runs], str]] = field(default_factory=dict)
+
+    def csvs(self, runs: Runs, arms: Arms) -> dict[str, str]:
+        """The CSVs, by the names of their files."""
+        of_arms = {file: function(arms) for file, function in self.tables.items()}
+        return of_arms | {file: function(runs) for file, function in self.tuning.items()}
+
+    def write(self) -> None:
+        """Write the page of the archive, if it has the seeds."""
+        runs = self.study.archived()
+        if arms := self.study.arms(runs):
+            put(self.summary(arms), RESULTS / f"{self.name}.md")
+            self.draw(arms, RESULTS / f"{self.name}.png")
+            for file, text in self.csvs(runs, arms).items():
+                write_atomically(RESULTS / file, text)
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -18,9 +48,9 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
-def power(detectable: float | None) -> str:
-    """What n seeds can detect."""
-    return "–" if detectable is None else f"{detectable:.2g}"
+def csv(lines: Iterable[Record], digits: int = 2) -> str:
+    """The lines as CSV, numbers with so many digits after the point."""
+    return pl.DataFrame(lines).write_csv(float_precision=digits)
 
 
 def with_interval(*numbers: float, digits: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study in a folder of its own; the score of a run is its seed."""
     monkeypatch.setattr(design, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(design, "RECORDS", tmp_path)
-    return Study("tiny", jobs, lambda job, _: {"score": job["seed"]}, range(2))
+    return Study("tiny", jobs, lambda job, _: {"score": job["seed"]}, range(2), 2)
 
 
 def test_a_study_goes_on_and_archives_whole_seeds_of_one_machine(
@@ -68,6 +69,7 @@ def test_a_study_goes_on_and_archives_whole_seeds_of_one_machine(
     arms = study.arms(study.archived())
     scores = {arm: [run["score"] for run in of_arm] for arm, of_arm in arms.items()}
     assert scores == {"a": [0, 1], "b9": [0, 1]}
+    assert replace(study, least=3).arms(study.archived()) == {}
 
 
 def test_a_job_that_another_process_has_is_left_to_it(

@@ -1,6 +1,5 @@
 """The studies on CIFAR-100: their images, their records, and how their seeds are trained."""
 
-import json
 import pickle
 from collections.abc import Iterator
 from operator import itemgetter
@@ -11,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import TINY, archived, run_folder
+from conftest import TINY, run_folder
 from data_files import write_npz
 from forked import forge
 from PIL import Image
@@ -21,24 +20,8 @@ from trained import loaded
 from igo.ground.seeds import derive_seed, generator
 from igo.train.engine import Engine
 from lab.study import __main__ as program
-from lab.study import cifar100, design, ends, records
-from lab.study.design import Job, Record, Runs, Study
-
-
-@pytest.mark.parametrize("study", [cifar100.STUDY, cifar100.FEW_STUDY])
-def test_runs_finished_and_the_arms_of_a_seed_share_their_data(study: Study) -> None:
-    """By the files in the archives; the name of a run has its settings."""
-    files, fingerprints = archived(study.name), dict[int, set[str]]()
-    for job in study.jobs({}):
-        name, seed = study.key(job), job["seed"]
-        status = json.loads(files[name]["status.json"])
-        epochs = [json.loads(line) for line in files[name]["metrics.jsonl"].splitlines()]
-        assert status["state"] == "finished"
-        assert epochs[-1]["epoch"] == len(epochs)
-        assert f"\nseed: {seed}\n" in files[name]["config.yaml"]
-        assert "\n  validation: 0.0\n" in files[name]["config.yaml"]
-        fingerprints.setdefault(seed, set()).add(status["data"]["fingerprint"])
-    assert all(len(of_seed) == 1 for of_seed in fingerprints.values())
+from lab.study import design, ends, records
+from lab.study.design import Job, Record, Runs
 
 
 def test_statistics_are_new_and_the_run_is_left_as_it_was() -> None:
@@ -111,7 +94,7 @@ METHOD_2 = {
     "batch_size": 16,
     "noise.batches": 2,
 }
-ARMS = {"falling": METHOD_2, "rising": METHOD_2 | {"order": "reversed"}}
+ARMS = {"falling": METHOD_2, "rising": METHOD_2 | {"control": "reversed"}}
 
 
 def jobs(_: Runs) -> Iterator[Job]:
@@ -148,7 +131,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyStudy:
         patched.chdir(place)
         (place / "data").mkdir()
         write_npz(place / "data" / "cifar100.npz", n=200, shape=(8, 8, 3), test=200)
-        study = records.study("tiny", jobs, settings, [0], itemgetter("arm"), anneal=0.01)
+        study = records.study("tiny", jobs, settings, [0], 1, itemgetter("arm"), anneal=0.01)
         study.run()
         study.run()
         arms = study.arms(study.read())
