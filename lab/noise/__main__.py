@@ -1,7 +1,5 @@
 """`python -m lab.noise dataset=digits`: Lemma 2.1 on a network, into results/noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from omegaconf import DictConfig

@@ -6,8 +6,6 @@ twins is the truth. It is compared with C² of the recorded pairs alone, and wit
 have recorded. ``repeats=`` and ``epochs=`` set the two numbers.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 import sys

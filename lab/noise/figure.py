@@ -1,7 +1,5 @@
 """The figure of Lemma 2.1, with the paper's symbols."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

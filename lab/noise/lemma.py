@@ -5,8 +5,6 @@ mini-batch S. The noise of S is ω = Σ_i c_i x_i / b, and ‖ω‖² = cᵀ G c
 G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import replace

@@ -255,9 +255,9 @@ def job_of(arm: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Job
 
 
 def tuning(arm: str, runs: Runs) -> Scores:
-    """The accuracies of the tuning by η_1."""
+    """The accuracy of the tuning by η_1."""
     tried = {rate: [job_of(arm, seed, rate) for seed in TUNED] for rate in RATES}
-    return {rate: STUDY.scores(jobs, runs, "fresh") for rate, jobs in tried.items()}
+    return {rate: STUDY.mean(jobs, runs, "fresh") for rate, jobs in tried.items()}
 
 
 def jobs(runs: Runs) -> Iterator[Job]:

@@ -71,9 +71,9 @@ def summary(arms: Arms) -> str:
 def tuning(runs: Runs) -> str:
     """The mean accuracy of the tuning by arm and η, in CSV."""
     return table.csv(
-        {"arm": WORDS[arm], "learning_rate": rate, "fresh": np.mean(accuracies or np.nan)}
+        {"arm": WORDS[arm], "learning_rate": rate, "fresh": accuracy}
         for arm in TUNED_ARMS
-        for rate, accuracies in cause.tuning(arm, runs).items()
+        for rate, accuracy in cause.tuning(arm, runs).items()
     )
 
 

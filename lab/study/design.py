@@ -4,8 +4,6 @@ Processes that are started for the same study share its jobs. Each holds the loc
 works on, which the system frees where a process is killed. A result is shown by no process.
 """
 
-from __future__ import annotations
-
 import fcntl
 import itertools
 import json
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +29,8 @@ Job = dict[str, Any]  # settings of a run, among them "arm" and "seed"
 Record = dict[str, Any]  # a run's "job", where and when it ran, and what it came to
 Runs = Mapping[str, Record]  # the records by the names of their jobs
 Arms = Mapping[Any, Sequence[Record]]  # the records of each arm, seed by seed
-Scores = dict[float, list[float] | None]  # seed by seed, by a setting; None where runs are missing
+Scores = dict[float, float | None]  # the mean over seeds, by a setting; None where runs are missing
+Setting = TypeVar("Setting")
 WAIT = 10  # seconds, where other processes have the jobs that are left
 
 
@@ -40,23 +39,23 @@ def key(job: Job) -> str:
     return ", ".join(f"{name} {setting}" for name, setting in job.items())
 
 
-def search(grid: Iterable[float], factor: float, scores: Callable[[float], Any]) -> Scores:
+def search(grid: Iterable[float], factor: float, score: Callable[[float], float | None]) -> Scores:
     """The scores of a grid; a best at an edge adds the setting beyond it, by this factor."""
-    by_setting: Scores = {setting: scores(setting) for setting in grid}
+    by_setting = {setting: score(setting) for setting in grid}
     while setting := best(by_setting):
         steps = {min(by_setting): 1 / factor, max(by_setting): factor}
         if setting not in steps:
             break
         beyond = setting * steps[setting]
-        by_setting[beyond] = scores(beyond)
+        by_setting[beyond] = score(beyond)
     return dict(sorted(by_setting.items()))
 
 
-def best(scores: Scores) -> float | None:
-    """The setting of the highest mean score; None while runs are missing."""
+def best(scores: Mapping[Setting, float | None]) -> Setting | None:
+    """The setting of the highest score; None while runs are missing."""
     if None in scores.values():
         return None
-    return max(scores, key=lambda setting: np.mean(scores[setting] or np.nan))
+    return max(scores, key=lambda setting: scores[setting] or 0.0)
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,12 @@ class Study:
         files = sorted(self.folder.glob("*.json"))
         return self.archived() | self._by_key(json.loads(file.read_text()) for file in files)
 
-    def scores(self, jobs: Iterable[Job], runs: Runs, endpoint: str) -> list[float] | None:
-        """What these jobs came to; None while one has no record."""
+    def mean(self, jobs: Iterable[Job], runs: Runs, endpoint: str) -> float | None:
+        """What these jobs came to, on average; None while one has no record."""
         names = [self.key(job) for job in jobs]
-        return [runs[name][endpoint] for name in names] if runs.keys() >= {*names} else None
+        if not runs.keys() >= {*names}:
+            return None
+        return float(np.mean([runs[name][endpoint] for name in names]))
 
     def missing(self, runs: Runs) -> list[Job]:
         """The jobs that have no record."""

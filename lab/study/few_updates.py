@@ -144,8 +144,7 @@ def tuning(arm: Arm, runs: Runs) -> tuple[list[Job], Steps | None]:
 
 def _mean_loss(arm: Arm, seeds: Sequence[int], runs: Runs) -> Callable[[Steps], float | None]:
     def loss(steps: Steps) -> float | None:
-        losses = STUDY.scores((job_of(arm, steps, seed) for seed in seeds), runs, "test")
-        return float(np.mean(losses)) if losses else None
+        return STUDY.mean((job_of(arm, steps, seed) for seed in seeds), runs, "test")
 
     return loss
 

@@ -45,13 +45,13 @@ def settings(job: Job) -> dict[str, Any]:
 
 
 def tuning(arm: str, length: int, runs: Runs) -> Scores:
-    """Accuracies of the tuning by η_1."""
+    """The accuracy of the tuning by η_1."""
 
-    def accuracies(rate: float) -> list[float] | None:
+    def accuracy(rate: float) -> float | None:
         tried = (job_of(arm, length, rate, seed) for seed in TUNED)
-        return STUDY.scores(tried, runs, "end_accuracy")
+        return STUDY.mean(tried, runs, "end_accuracy")
 
-    return search(RATES, 2, accuracies)
+    return search(RATES, 2, accuracy)
 
 
 def jobs(runs: Runs) -> Iterator[Job]:

@@ -191,10 +191,10 @@ def tuning(runs: Runs) -> str:
                 "length": length,
                 "arm": name,
                 "learning_rate": rate,
-                "test_accuracy_percent": np.mean(accuracies or np.nan),
+                "test_accuracy_percent": accuracy,
             }
             for length, name in itertools.product(LENGTHS, ARMS)
-            for rate, accuracies in fewer_updates.tuning(name, length, runs).items()
+            for rate, accuracy in fewer_updates.tuning(name, length, runs).items()
         ),
         3,
     )

@@ -138,32 +138,32 @@ def job_of(arm: Arm, curve: Curve, peak: float, beta2: float, seed: int) -> Job:
     }
 
 
-def scores(
+def score(
     arm: Arm, curve: Curve, beta2: float, runs: Runs, seeds: Sequence[int] = TUNED
-) -> Callable[[float], list[float] | None]:
-    """The negative test losses of tuning seeds, by the peak of η."""
+) -> Callable[[float], float | None]:
+    """The negative test loss of tuning seeds, by the peak of η."""
 
-    def of_peak(peak: float) -> list[float] | None:
+    def of_peak(peak: float) -> float | None:
         jobs_of_peak = (job_of(arm, curve, peak, beta2, seed) for seed in seeds)
-        losses = STUDY.scores(jobs_of_peak, runs, "test")
-        return losses and [-loss for loss in losses]
+        loss = STUDY.mean(jobs_of_peak, runs, "test")
+        return loss and -loss
 
     return of_peak
 
 
 def curve_peaks(curve: Curve, b: int, runs: Runs, seeds: Sequence[int] = TUNED) -> Scores:
     """The tuning of η's peak for a curve, on a constant b."""
-    return search(CURVE_PEAKS, 2, scores(("constant", b), curve, BETA2, runs, seeds))
+    return search(CURVE_PEAKS, 2, score(("constant", b), curve, BETA2, runs, seeds))
 
 
 def curve_score(curve: Curve, runs: Runs, seeds: Sequence[int]) -> float | None:
-    """The sum over three constant b of the best mean score; None while runs are missing."""
+    """The sum over three constant b of the best score; None while runs are missing."""
     total = 0.0
     for b in CURVE_BATCHES:
         by_peak = curve_peaks(curve, b, runs, seeds)
-        if (peak := best(by_peak)) is None:
+        if None in by_peak.values():
             return None
-        total += float(np.mean(by_peak[peak] or np.nan))
+        total += max(filter(None, by_peak.values()))
     return total
 
 
@@ -179,9 +179,7 @@ def finalists(runs: Runs) -> dict[Curve, float | None]:
 def chosen_curve(runs: Runs) -> Curve | None:
     """The curve of all arms; None until its tuning has ended."""
     by_curve = finalists(runs)
-    if not by_curve or None in by_curve.values():
-        return None
-    return max(by_curve, key=lambda curve: by_curve[curve] or 0)
+    return best(by_curve) if by_curve else None
 
 
 def tuned(arm: Arm, curve: Curve, first: float, runs: Runs) -> Iterator[tuple[float, Scores]]:
@@ -190,11 +188,11 @@ def tuned(arm: Arm, curve: Curve, first: float, runs: Runs) -> Iterator[tuple[fl
     The peak by √2 at BETA2, then each β_2 at this peak.
     """
     grid = [first / math.sqrt(2), first, first * math.sqrt(2)]
-    by_peak = search(grid, math.sqrt(2), scores(arm, curve, BETA2, runs))
+    by_peak = search(grid, math.sqrt(2), score(arm, curve, BETA2, runs))
     yield BETA2, by_peak
     if peak := best(by_peak):
         for beta2 in BETA2S:
-            yield beta2, {peak: scores(arm, curve, beta2, runs)(peak)}
+            yield beta2, {peak: score(arm, curve, beta2, runs)(peak)}
 
 
 def chosen(arm: Arm, curve: Curve, first: float, runs: Runs) -> tuple[float, float] | None:
@@ -203,7 +201,7 @@ def chosen(arm: Arm, curve: Curve, first: float, runs: Runs) -> tuple[float, flo
     if not by_beta2:
         return None
     beta2 = best({each: found for each, by_peak in by_beta2 for found in by_peak.values()})
-    [(peak, _)] = by_beta2[0][1].items()
+    [peak] = by_beta2[0][1]
     return None if beta2 is None else (peak, beta2)
 
 

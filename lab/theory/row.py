@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from scipy import stats
 
-from igo.ground.statistics import mean_of
-
 Frames = Mapping[str, pl.DataFrame]
 Records = Sequence[Mapping[str, Any]]  # the lines of a frame
+Tables = Sequence[Records]
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,6 @@ class Check:
     @property
     def asked(self) -> str:
         """The range, as text."""
-        if self.low == self.high:
-            return f"= {_number(self.low)}"
         if math.isinf(self.high):
             return f"≥ {_number(self.low)}"
         if math.isinf(self.low):
@@ -65,6 +61,18 @@ def _number(value: float) -> str:
     if float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:.3g}"
+
+
+def checks(
+    table: pl.DataFrame,
+    quantity: str,
+    column: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> list[Check]:
+    """Return the check of a column in each line, whose quantity has other columns in braces."""
+    lines = table.iter_rows(named=True)
+    return [Check(quantity.format(**line), line[column], low, high) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -158,14 +166,3 @@ def rate_gap(
     down = math.hypot(a - lower_a, upper_b - b)
     up = math.hypot(upper_a - a, b - lower_b)
     return Check(quantity, a - b, low, interval=(a - b - down, a - b + up))
-
-
-def mean(
-    quantity: str,
-    values: Sequence[float] | pl.Series,
-    low: float = -math.inf,
-    high: float = math.inf,
-) -> Check:
-    """Return the check of a mean with Student's t interval over the values."""
-    estimate = mean_of(np.asarray(values))
-    return Check(quantity, estimate.value, low, high, (estimate.low, estimate.high))

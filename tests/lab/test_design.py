@@ -23,9 +23,9 @@ from lab.study.design import Job, Record, Runs, Study, best, key, search
 def test_a_search_ends_where_its_best_is_inside(
     highest: float, settings: tuple[float, ...]
 ) -> None:
-    scores = search((1.0, 2.0, 4.0), 2, lambda x: [-abs(np.log2(x / highest))] * 2)
+    scores = search((1.0, 2.0, 4.0), 2, lambda x: -abs(np.log2(x / highest)))
     assert (tuple(scores), best(scores)) == (settings, highest)
-    unfinished_scores = search((1.0, 2.0, 4.0), 2, lambda x: None if x == 1 else [x])
+    unfinished_scores = search((1.0, 2.0, 4.0), 2, lambda x: None if x == 1 else x)
     assert (tuple(unfinished_scores), best(unfinished_scores)) == ((1.0, 2.0, 4.0), None)
 
 

@@ -1,6 +1,5 @@
 """Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
 
-from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lab.figures import AMBER, BLUE, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.nice import weakest
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Records, Seen, Study, Tables, checks
 from lab.theory.smoothing import BALL, Array, in_ball
 
 STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
@@ -36,7 +35,7 @@ def sample_widths(
     return delta[is_real], a / delta[is_real], cosine[is_real]
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Sample widths and angles, and take the curvature of smoothed Rastrigin."""
     rng, radii = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     widths: list[dict[str, Any]] = []
@@ -173,10 +172,10 @@ def existence_probability(frames: Frames) -> Seen:
     """p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))"""
     table = frames["existence_probability"]
     gap = (pl.col("sampled") - pl.col("formula")).abs().max()
-    gaps = table.group_by("d", maintain_order=True).agg(gap).iter_rows()
+    gaps = table.group_by("d", maintain_order=True).agg(gap)
     return Seen(
         f"{SAMPLES:,} uniform directions, {len(A_PROBABILITY)} values of a_m",
-        [Check(f"largest difference, d = {d}", difference, high=0.01) for d, difference in gaps],
+        checks(gaps, "largest difference, d = {d}", "sampled", high=0.01),
         note="The formula takes θ uniform, as in the plane. With many parameters the probability "
         "is near 0 for every a_m",
     )
@@ -190,11 +189,8 @@ def probability_is_positive(frames: Frames) -> Seen:
     return Seen(
         f"{SAMPLES:,} pairs of x in N(x*; a_m r) and u in the unit ball, a_m = {A_PROBABILITY[0]}",
         [
-            *(
-                Check(f"share with p(a_m) {sign}, d = {d}", share, low=1)
-                for sign, column in (("> 0", "positive"), ("< 1", "below_1"))
-                for d, share in table.select("d", column).iter_rows()
-            ),
+            *checks(table, "share with p(a_m) > 0, d = {d}", "positive", low=1),
+            *checks(table, "share with p(a_m) < 1, d = {d}", "below_1", low=1),
             Check("largest p(a_m) at a_m = 100", far, high=0.01),
         ],
         [Check("largest p(a_m) at a_m = √2", near, high=0.01)],

@@ -1,6 +1,5 @@
 """Study: the allowed band of the decay rate γ_m, and the rates of every schedule."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from igo.plans.make import plan
 from igo.plans.profiles import PROFILES, Position
 from lab.figures import GREEN, INK, drawn
 from lab.theory import propositions as props
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import Array
 
 STUDY = Study("decay_rates", "stage_lengths")
@@ -60,7 +59,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     ]
 
 
-def measure(_seed: int) -> Sequence[Records]:
+def measure(_seed: int) -> Tables:
     """Return γ_m of every schedule, and the lengths of Algorithm 3's stages."""
     rates = [
         {"schedule": name, "m": m, "gamma": gamma}

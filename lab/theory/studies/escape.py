@@ -7,14 +7,12 @@ point, by chains of another seed. Algorithm 3 has M by M^p = 1/(α_0 ε), and st
 T_F = H_4/ε_m (H_3 = 0). Stages of one length are another algorithm: *equal stages*.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from igo.plans.algorithm3 import stages_for
 from lab.theory.functions import Ripple
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Records, Seen, Study, rate, rate_gap
+from lab.theory.row import Check, Frames, Seen, Study, Tables, rate, rate_gap
 from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("escape")
@@ -88,7 +86,7 @@ def tuned(method: Method, d: int, seed: int) -> float:
     return best([coarse * 2**step for step in (0, -0.5, -0.25, 0.25, 0.5)])
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Run every method in every dimension from δ_1 = 1, and tuned, on chains of another seed."""
     records = []
     for d, chains in CHAINS.items():

@@ -10,7 +10,7 @@ import polars as pl
 from lab.theory.functions import Dented
 from lab.theory.nice import check_sigma_nice
 from lab.theory.propositions import fitted_exponent
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import Array, in_ball
 
 STUDY = Study("algorithm1")
@@ -57,7 +57,7 @@ def algorithm1(
     return results
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
     checked_levels = check_sigma_nice(PROBLEM, list(levels), SIGMA)

@@ -1,13 +1,12 @@
 """Study: where is SGD on f, in expectation, gradient descent on f̂_δ?"""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
 from lab.theory.functions import rastrigin
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import BALL, GAUSSIAN, Array, Kernel
 
 STUDY = Study("sgd_is_smoothed_descent")
@@ -16,53 +15,49 @@ GRID = np.linspace(-1.9, 1.9, 40)
 WITHIN = 0.85  # share of points whose 95 % interval must hold the prediction; there are 40 points
 
 
-@dataclass(frozen=True)
-class Case:
-    """A law of the noise ω, drawn as (draws,) at a given y, and the kernel predicted for it."""
-
-    label: str
-    batch: int
-    kernel: Kernel
-    draw: Callable[[np.random.Generator, float], Array]
+Draw = Callable[[np.random.Generator, float], Array]  # of ω at a given y, (DRAWS,)
 
 
-def cases(seed: int) -> list[Case]:
-    """Ball noise itself, and mini-batches of a finite sum f = mean(l_i) of two kinds."""
+def cases(seed: int) -> list[tuple[str, int, Kernel, Draw]]:
+    """Ball noise itself, and mini-batches of a finite sum f = mean(l_i) of two kinds.
+
+    Each has its b, and the kernel that is predicted for it.
+    """
     skewed = np.random.default_rng(seed).exponential(size=64)
     skewed = (skewed - skewed.mean()) / skewed.std() * NOISE  # l_i = f + c_i x, var C²
 
-    def minibatch(generator: np.random.Generator, b: int) -> Array:
-        return np.asarray(skewed[generator.integers(0, 64, (DRAWS, b))].mean(1))
+    def minibatch(b: int, power: int = 0) -> Draw:
+        return lambda g, y: skewed[g.integers(0, 64, (DRAWS, b))].mean(1) * y**power
 
     return [
-        Case("ball noise", 1, BALL, lambda g, _: NOISE * g.uniform(-1, 1, DRAWS)),
-        Case("mini-batch, b = 1", 1, BALL, lambda g, _: minibatch(g, 1)),
-        Case("mini-batch, b = 16", 16, BALL, lambda g, _: minibatch(g, 16)),
-        Case("b = 16 against N(0, δ²)", 16, GAUSSIAN, lambda g, _: minibatch(g, 16)),
+        ("ball noise", 1, BALL, lambda g, _: NOISE * g.uniform(-1, 1, DRAWS)),
+        ("mini-batch, b = 1", 1, BALL, minibatch(1)),
+        ("mini-batch, b = 16", 16, BALL, minibatch(16)),
+        ("b = 16 against N(0, δ²)", 16, GAUSSIAN, minibatch(16)),
         # l_i = f + c_i x²/2: the noise c_i x grows with |x|, and is C at x = 1.
-        Case("noise ∝ x, b = 1", 1, BALL, lambda g, y: y * minibatch(g, 1)),
+        ("noise ∝ x, b = 1", 1, BALL, minibatch(1, power=1)),
     ]
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point.
 
     y_{t+1} = x_{t+1} − η∇f(x_{t+1}) with x_{t+1} = y − ηω (slides, "SGDの平滑化特性"), on
     one-dimensional Rastrigin. The mean has a standard error, and ω its rms.
     """
     records = []
-    for case in cases(seed + 1):
-        level, rng = ETA * NOISE / np.sqrt(case.batch), np.random.default_rng(seed)
-        function = rastrigin(case.kernel, 1)
+    for label, batch, kernel, draw in cases(seed + 1):
+        level, rng = ETA * NOISE / np.sqrt(batch), np.random.default_rng(seed)
+        function = rastrigin(kernel, 1)
         for y, prediction in zip(GRID, -ETA * function.gradient(GRID, level), strict=True):
-            noise = case.draw(rng, y)
+            noise = draw(rng, y)
             x = y - ETA * noise
             step = x - ETA * function.gradient(x) - y
             records.append(
                 {
-                    "case": case.label,
-                    "b": case.batch,
-                    "kernel": case.kernel.name,
+                    "case": label,
+                    "b": batch,
+                    "kernel": kernel.name,
                     "delta": level,
                     "y": y,
                     "mean_step": step.mean(),

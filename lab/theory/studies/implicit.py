@@ -18,7 +18,7 @@ from igo.plans.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Records, Seen, Study, rate
+from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rate
 from lab.theory.smoothing import Array
 
 STUDY = Study(
@@ -130,14 +130,11 @@ def rounds_and_errors(
     return records
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Measure error against rounds for each p, then run Algorithm 3 with M and T_F from ε."""
-    errors = [
-        record
-        for power, mode in product(ROUNDS, MODES)
-        for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
-    ]
-    arrivals = []
+    errors, arrivals = [], []
+    for power, mode in product(ROUNDS, MODES):
+        errors += rounds_and_errors(power, mode, ROUNDS[power], seed)
     for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
             m = stages_for(epsilon, HILLY.alpha_0, power)
@@ -153,7 +150,7 @@ def measure(seed: int) -> Sequence[Records]:
     return errors, arrivals, largest_rounds, *inside(seed)
 
 
-def inside(seed: int) -> Sequence[Records]:
+def inside(seed: int) -> Tables:
     """Check two functions at every level, fit the rate, and count the chains that arrive."""
     classes, rates, arrivals = [], [], []
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
@@ -245,11 +242,10 @@ def epsilon_is_reached(frames: Frames) -> Seen:
 @STUDY.statement("Algorithm 3")
 def stage_lengths_exist(frames: Frames) -> Seen:
     """T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"""
-    rows = frames["stage_lengths_exist"].iter_rows()
     return Seen(
         f"the largest M ≤ {MOST:,} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
         "[derived]",
-        [Check(f"largest M, H_3 = {h3:.3g}", m, low=MOST) for h3, m in rows],
+        checks(frames["stage_lengths_exist"], "largest M, H_3 = {h3:.3g}", "rounds", low=MOST),
         note="ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
         "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
     )
@@ -257,8 +253,8 @@ def stage_lengths_exist(frames: Frames) -> Seen:
 
 def _class(frames: Frames, name: str) -> list[Check]:
     """Count the levels that break the definition, d_m = 1."""
-    rows = frames["inside_class"].filter(function=name).select("p", "levels", "broken")
-    return [Check(f"broken of {m} levels, p = {p:g}", n, high=0) for p, m, n in rows.iter_rows()]
+    table = frames["inside_class"].filter(function=name)
+    return checks(table, "broken of {levels} levels, p = {p:g}", "broken", high=0)
 
 
 @STUDY.statement("定理 3.4")

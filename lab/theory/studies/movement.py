@@ -4,15 +4,13 @@ All functions have closed forms: x²/2 + A sin(ωx + φ) under the ball and the 
 dented bowls with a kink at x*, whose x*_δ moves as fast as δ.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 from scipy import optimize
 
 from lab.theory.functions import Dented, Function, Ripple, tilted_wave
 from lab.theory.nice import weakest
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
 
@@ -101,7 +99,7 @@ def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str,
     ]
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Sample functions and noise levels."""
     rng = np.random.default_rng(seed)
     moves = [case for r in RADII for _ in range(WAVES) if (case := case_of_3_2(rng, r))]

@@ -1,6 +1,6 @@
 """Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from lab.theory.functions import Dented, Ripple, rastrigin
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import BALL, GAUSSIAN
 
 STUDY = Study("nonconvex_bands", "nice_stages")
@@ -25,7 +25,7 @@ LARGE, SMALL = np.linspace(2.0, 0.6, 8), np.linspace(0.2, 0.02, 8)
 CASES = tuple(product((1, 2), (BALL, GAUSSIAN)))
 
 
-def measure(_seed: int) -> Sequence[Records]:
+def measure(_seed: int) -> Tables:
     """Find where f̂_δ is not convex at the minimiser, and run both checkers on every function."""
     nonconvex = [
         {"function": "rastrigin", "kernel": kernel.name, "d": d, "from": low, "to": high}
@@ -73,6 +73,10 @@ def _broken(frames: Frames, case: str) -> int:
     """Return the number of levels of a check at which a condition fails."""
     stages = frames["nice_stages"].filter(check=case)
     return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
+
+
+def _unbroken(frames: Frames, quantity: str, case: str) -> Check:
+    return Check(quantity, _broken(frames, case), high=0)
 
 
 @STUDY.statement("目的関数の平滑化")
@@ -139,17 +143,14 @@ def cannot_be_defined(frames: Frames) -> Seen:
 def new_sigma_nice_exists(frames: Frames) -> Seen:
     """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
     rastrigins, ripples, twice = (
-        [
-            Check(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"), high=0)
-            for m in ROUNDS
-        ]
+        [_unbroken(frames, f"{name}, M = {m}: broken levels", f"{name}, M = {m}") for m in ROUNDS]
         for name in ("rastrigin", "ripple, 1σ", "ripple, 2σ")
     )
     stages = frames["nice_stages"]
     end = stages.filter(check=f"rastrigin, M = {ROUNDS[0]}")["delta"].to_numpy().min()
     moves = stages.filter(check=f"ripple, 1σ, M = {ROUNDS[-1]}")
     speed = (moves["distance"] / moves["allowed"]).to_numpy().max()
-    ball = Check("rastrigin, ball", _broken(frames, "new: rastrigin, ball, d = 1"), high=0)
+    ball = _unbroken(frames, "rastrigin, ball", "new: rastrigin, ball, d = 1")
     return Seen(
         "the ripple, δ_1 = 0.2, and Rastrigin with Gaussian noise, δ_1 = 2; p = 1/2, d_m = 1",
         [*ripples, *rastrigins],
@@ -163,9 +164,9 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """the new definition lets more functions in, by choice of the noise sequence"""
     names = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
-    through = _broken(frames, "sequence: through the band")
+    through = "sequence: through the band"
     return Seen(
         "Rastrigin with Gaussian noise, d_m = 1, along sequences that avoid its band (row 8)",
-        [Check(f"{c}: broken levels", _broken(frames, f"sequence: {c}"), high=0) for c in names],
-        [Check("16 even steps through the band", through, high=0)],
+        [_unbroken(frames, f"{name}: broken levels", f"sequence: {name}") for name in names],
+        [_unbroken(frames, "16 even steps through the band", through)],
     )

@@ -1,11 +1,10 @@
 """Study: the size of SGD's noise; large batches; falling learning rates and growing batches."""
 
-from collections.abc import Sequence
 from itertools import combinations, product
 
 import numpy as np
 
-from lab.theory.row import Check, Frames, Records, Seen, Study, rate_gap
+from lab.theory.row import Check, Frames, Seen, Study, Tables, rate_gap
 from lab.theory.smoothing import Array
 
 STUDY = Study("lemma_2_1", "noise_and_batch")
@@ -57,7 +56,7 @@ def tuned(split: float, gammas: tuple[float, ...], seed: int) -> tuple[float, fl
     return best([(b, min(gamma * g, 1)) for b, g in product(batches, finer)])
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Enumerate Lemma 2.1's mini-batches; run SGD of different batch sizes and schedules."""
     gradients = np.random.default_rng(seed).exponential(size=(SAMPLES, 3))
     c2 = ((gradients - gradients.mean(0)) ** 2).sum(1).mean()

@@ -1,7 +1,5 @@
 """Study: does the ball smooth as a network's own noise does, and do η and b set that noise?"""
 
-from collections.abc import Sequence
-
 import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -9,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import igo
 from lab.theory import digits
 from lab.theory.digits import CLASSES, NETWORK, PIXELS
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 
 STUDY = Study("own_noise")
 RATE, BATCH, DRAWS = 0.15, 32, 3200
@@ -28,7 +26,7 @@ def module(x: Tensor) -> nn.Sequential:
     return nn.Sequential(first, nn.ReLU(), second)
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Train, and measure the rise of the smoothed loss at three points of the run."""
     data, records = digits.load(), []
     samples = TensorDataset(data.images, data.labels)

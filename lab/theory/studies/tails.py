@@ -3,7 +3,7 @@
 These statements are of version 7 of the paper (arXiv 2311.08745, January 2026), not of the slides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Records, Seen, Study
+from lab.theory.row import Check, Frames, Seen, Study, Tables
 from lab.theory.smoothing import PUBLISHED, Array, wave_left
 from lab.theory.studies.own_noise import BATCH, RATE
 
@@ -42,7 +42,7 @@ def noises(gradients: Tensor, count: int, random: torch.Generator) -> Iterator[T
     yield normal @ gradients / (n * BATCH) ** 0.5
 
 
-def measure(seed: int) -> Sequence[Records]:
+def measure(seed: int) -> Tables:
     """Take the published kernels apart; train, and measure the tails of the noise on the way."""
     kernels, tails = [], []
     for name, law in PUBLISHED.items():
