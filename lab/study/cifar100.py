@@ -131,7 +131,6 @@ def draw(arms: Arms, path: Path) -> None:
     n = len(arms["Method 1"])
     with drawn(path, 3.2, 2.8) as (forest, accuracy):
         judged.forest(forest, judged.claims(arms, ABOVE, DRAWN))
-        forest.set_xlabel(f"points of test accuracy, 95 %, {n} seeds")
         for (arm, of_arm), colour in zip(arms.items(), COLOURS, strict=False):
             y = 100 * np.array(
                 [[epoch["test/accuracy"] for epoch in run["epochs"]] for run in of_arm], float

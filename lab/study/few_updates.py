@@ -4,7 +4,6 @@ The model, its text and the single pass are those of ``lab.study.one_pass``.
 """
 
 import itertools
-import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -14,8 +13,7 @@ import numpy as np
 
 import igo
 from lab.study import language, one_pass
-from lab.study.design import Job, Record, Runs, Study, key
-from lab.study.language import SAMPLES
+from lab.study.design import Job, Record, Runs, Study
 from lab.study.one_pass import FAMILIES, MOST, POINTS, STAGES, Sizes
 
 SEEDS, TUNED = range(300, 324), range(900, 903)
@@ -54,14 +52,7 @@ def plan_of(rise: float, fall: float, sizes: Sizes) -> igo.Plan:
     """The plan of a curve of η, with these sizes by the share at which each begins."""
     by_stage = levels(rise, fall)
     table = {share: round(size) for share, size in sizes.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", igo.PlanWarning)  # It warns where batches are few.
-        return igo.plan(
-            rate=lambda t: by_stage[round(t * STAGES)] / by_stage[0],
-            batch_size=table if len(table) > 1 else table[0.0],
-            samples=SAMPLES,
-            stages=STAGES,
-        )
+    return one_pass.streamed(lambda t: by_stage[round(t * STAGES)] / by_stage[0], table)
 
 
 @cache
@@ -72,16 +63,12 @@ def sizes_like(b: int, growth: tuple[tuple[float, float], ...]) -> dict[float, i
         table = {0.0: 1.0, **dict(growth)}
         return {share: min(MOST, round(first * grown)) for share, grown in table.items()}
 
-    def fewer(first: float) -> int:
-        return -plan_of(1, 1, sizes(first)).updates
+    def fewer(table: Sizes) -> int:
+        return -plan_of(1, 1, table).updates
 
     grid = [number / 20 for number in range(20, 20 * b)]
-    return sizes(grid[bisect_left(grid, fewer_of(b), key=fewer)])
-
-
-def fewer_of(b: int) -> int:
-    """The updates of a constant b, with a minus."""
-    return -plan_of(1, 1, {0.0: b}).updates
+    place = bisect_left(grid, fewer({0.0: b}), key=lambda first: fewer(sizes(first)))
+    return sizes(grid[place])
 
 
 def sizes_of(arm: Arm, runs: Runs) -> dict[float, int]:
@@ -89,13 +76,9 @@ def sizes_of(arm: Arm, runs: Runs) -> dict[float, int]:
     family, b = arm
     if family in (CONSTANT, MEASURED):
         return {0.0: b}
-    growth: Mapping[str, Sizes | None] = {
-        ROOT: FAMILIES["root"],
-        SWAPPED: FAMILIES["root"],
-        LINEAR: FAMILIES["early"],
-        MEASURED_ROOT: measured_root(runs) if family == MEASURED_ROOT else None,
-    }
-    return sizes_like(b, tuple((growth[family] or {}).items()))
+    named = {ROOT: "root", SWAPPED: "root", LINEAR: "early"}
+    growth = FAMILIES[named[family]] if family in named else measured_root(runs) or {}
+    return sizes_like(b, tuple(growth.items()))
 
 
 def job_of(arm: Arm, steps: Steps, seed: int) -> Job:
@@ -156,9 +139,8 @@ def measuring(runs: Runs) -> list[Job]:
 
 
 def measured_root(runs: Runs) -> Sizes | None:
-    """The growth of √B, which never falls; None until it is measured."""
-    records = [runs[key(job)] for job in measuring(runs) if key(job) in runs]
-    return one_pass.root_of(records) if len(records) == len(TUNED) else None
+    """The growth of √B at the tuned constant; None until it is measured."""
+    return one_pass.root_of(measuring(runs), runs)
 
 
 def arms(chosen: Mapping[Arm, Steps]) -> dict[Arm, Steps]:

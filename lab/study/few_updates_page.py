@@ -137,8 +137,7 @@ def draw(arms: Arms, file: Path) -> None:
             curve.plot(*point(arms[OWN + family, b]), "x", color=colour, ms=6)
         curve.set(xlabel="updates (×: the ramp's η, b constant)", ylabel="test loss, nats a byte")
         curve.legend()
-        judged.forest(forest, claims(arms))
-        forest.set_xlabel(f"nats a byte, 95 %, {len(arms[CONSTANT, B])} seeds")
+        judged.forest(forest, claims(arms), "nats a byte")
 
 
 PAGE = Page(

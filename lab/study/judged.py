@@ -118,9 +118,10 @@ def shown(
     return table.markdown([*head, "detectable", "verdict"], lines)
 
 
-def forest(axes: Axes, claims: Sequence[Claim]) -> None:
+def forest(axes: Axes, claims: Sequence[Claim], unit: str = "points of test accuracy") -> None:
     """The differences with their intervals, a colour for each endpoint."""
     estimates = {
         end: [mean_of(claim.differences[end]) for claim in claims] for end in claims[0].differences
     }
     forests(axes, [claim.name for claim in claims], estimates)
+    axes.set_xlabel(f"{unit}, 95 %, {len(claims[0].judged)} seeds")

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -62,14 +63,16 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
     # A table begins a stage where b changes, but its sizes are whole numbers.
     table = {0.0: b} | {start: round(size_at(start)) for start in sizes}
     whole = all(math.isclose(size_at(start), size) for start, size in table.items())
+    return streamed(relative, table if whole else size_at)
+
+
+def streamed(rate: Callable[[float], float], batch_size: Any) -> igo.Plan:
+    """The plan of a single pass."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", igo.PlanWarning)  # It warns that b may be constant.
+        # It warns that b may be constant, and where batches are few.
+        warnings.simplefilter("ignore", igo.PlanWarning)
         return igo.plan(
-            rate=relative,
-            batch_size=table if whole else size_at,
-            samples=SAMPLES,
-            max_batch_size=MOST,
-            stages=STAGES,
+            rate=rate, batch_size=batch_size, samples=SAMPLES, max_batch_size=MOST, stages=STAGES
         )
 
 
@@ -81,13 +84,15 @@ def almost_constant(updates: int) -> tuple[int, Sizes]:
 
 
 def measured_root(runs: Runs) -> Sizes | None:
-    """√(B/B_0), which never falls, at each stage; None until it is measured."""
-    records = [runs[key(job)] for job in _measuring(runs) if key(job) in runs]
-    return root_of(records) if len(records) == len(TUNED) else None
+    """√(B/B_0) of the chosen curve; None until it is measured."""
+    return root_of(_measuring(runs), runs)
 
 
-def root_of(records: Sequence[Record]) -> Sizes:
-    """√(B/B_0), which never falls, at each stage, from runs that measured B."""
+def root_of(jobs: Sequence[Job], runs: Runs) -> Sizes | None:
+    """√(B/B_0), which never falls, at each stage; None until these jobs, if any, measured B."""
+    records = [runs[name] for job in jobs if (name := key(job)) in runs]
+    if len(records) < len(TUNED):
+        return None
     logs: dict[float, list[float]] = {}
     for record in records:
         for share, scale in record["noise_scales"]:

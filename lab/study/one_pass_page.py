@@ -183,8 +183,7 @@ def draw(arms: Arms, file: Path) -> None:
             curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=WORDS[family])
         curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
         curve.legend()
-        judged.forest(forest, claims(arms))
-        forest.set_xlabel(f"nats a byte, 95 %, {len(arms['constant', FRONTIER[0]])} seeds")
+        judged.forest(forest, claims(arms), "nats a byte")
 
 
 PAGE = Page(

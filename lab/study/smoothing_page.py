@@ -94,7 +94,6 @@ def draw(arms: Arms, file: Path) -> None:
     """The differences; by stage C²/16, and the variance of the step by its batches."""
     with drawn(file, 2.4, 2.6, 2.6) as (forest, plain, step):
         judged.forest(forest, claims(arms))
-        forest.set_xlabel(f"points of test accuracy, 95 %, {len(arms[SMOOTHED])} seeds")
         for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
             finite, stages = [r for r in records if r["finite"]], range(1, STAGES + 1)
             plain.plot(stages, by_stage(finite, "plain"), color=colour, label=named(name))

@@ -10,7 +10,7 @@ import torch
 from igo.ground.errors import UserError
 from igo.report.comparison import adjusted, pair
 from lab.study import language, one_pass, one_pass_page
-from lab.study.design import Record
+from lab.study.design import Record, key
 from lab.study.language import SAMPLES
 from lab.study.one_pass import FAMILIES, FRONTIER, MIDDLE, Curve, level, plan_of
 from lab.study.one_pass_page import above, saved, verdict
@@ -56,7 +56,13 @@ def test_a_naive_ramp_lets_the_rate_rise_with_the_root_of_b() -> None:
 def test_b_follows_the_root_of_the_measured_scale_and_never_falls() -> None:
     scales = [(share / 16, 4.0 ** min(share, 8) if share != 5 else None) for share in range(16)]
     logs = [[(share, scale and scale * factor) for share, scale in scales] for factor in (0.5, 2)]
-    sizes = one_pass.root_of([{"noise_scales": log} for log in logs])
+    jobs = [{"seed": seed} for seed in one_pass.TUNED]
+    runs = {
+        key(job): {"noise_scales": log} for job, log in zip(jobs, [*logs, logs[0]], strict=True)
+    }
+    assert one_pass.root_of(jobs[:2], runs) is None
+    sizes = one_pass.root_of(jobs, runs)
+    assert sizes
     assert [sizes[share / 16] for share in (1, 4, 8, 12)] == pytest.approx(
         [2, 16, 256, 256], rel=0.05
     )
