@@ -13,6 +13,8 @@ from cluster import cluster, missing, slurm, wait
 from conftest import TINY, Ended, command, python, records, status
 from resumed import assert_same, outcome
 
+from igo.sweep.launch import SLURM_JOB
+
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 SILENT = (*TINY, "tracking=none")
@@ -53,9 +55,10 @@ def manifest(place: Path) -> Any:
 
 def queue(place: Path) -> dict[str, str]:
     """The SLURM job of each run, by the overrides that tell it from the others."""
-    content = manifest(place)
-    jobs = content["queue"]
-    return {run["label"]: jobs[run["run"]] for run in content["runs"] if jobs}
+    files = {
+        run["label"]: place / "runs" / run["run"] / SLURM_JOB for run in manifest(place)["runs"]
+    }
+    return {label: file.read_text() for label, file in files.items()}
 
 
 def folder(place: Path, label: str) -> Path:

@@ -16,8 +16,7 @@ from contextlib import suppress
 from functools import cache
 from math import comb
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -30,17 +29,16 @@ from hydra.errors import HydraException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorded import edit
-from rich.console import Console
 
 from igo.config.load import config_of, make_plan
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, Outside, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs import manifest
 from igo.runs.folder import path_of, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, distinct
-from igo.sweep.launch import Sweep, check_file, too_few_seeds
+from igo.sweep.launch import check_file, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -63,12 +61,14 @@ def records_alone(*overrides: str) -> list[dict[str, object]]:
 def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     program: Program, tmp_path: Path
 ) -> None:
-    sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
+    sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3", "hydra.launcher.parallel=1")
     lines = program(*sweep).good().stdout.splitlines()
     starts = [line.removeprefix("started ") for line in lines if line.startswith("started ")]
     ends = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
     assert sorted(starts) == sorted(ends)
     assert len({*starts}) == 4
+    times = [re.search(r"^\[(\d)/4\] .*; about \d+:\d\d:\d\d left$", line) for line in lines]
+    assert [time[1] for time in times if time][-2:] == ["2", "3"]
     runs = folders(tmp_path)
     choices = [(p, split) for p in ("0.5", "1.0") for split in ("0.0", "1.0")]
     names = [(*SMALL, f"p={p}", f"split={split}", "seed=3") for p, split in choices]
@@ -466,24 +466,6 @@ def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -
     assert "5 seeds cannot decide" in note({"p=0.1": 5, "p=1": 6})
     assert note({"evaluate_every=1": 2, "evaluate_every=2": 2}) == ""  # It is one setting.
     assert note({"epochs=1": 2, "epochs=2": 2}) == ""  # Each is of its own task.
-
-
-@pytest.mark.parametrize(
-    ("exitcode", "error"), [(0, EOFError), (0, ConnectionRefusedError), (local.LOST, None)]
-)
-def test_a_server_that_is_killed_is_one_line(
-    exitcode: int, error: Any, composer: Composer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Amid a start, between two, or while its runs go on."""
-    sentinel, end = os.pipe()
-    os.close(end)  # The sentinel says that the process has ended.
-    process = Mock(exitcode=exitcode, sentinel=sentinel, start=Mock(side_effect=error))
-    monkeypatch.setattr(local, "_server", lambda: Mock(Process=lambda **_: process))
-    jobs = [composer.job(["engine=cpu", "fresh=true"])] * 2
-    sweep = Sweep("sweep", jobs[:1], Console(quiet=True))
-    sweep.jobs = jobs
-    with pytest.raises(Outside, match="have begun go on; the same command without fresh"):
-        local.run_all(sweep, local.Local(parallel=1))
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

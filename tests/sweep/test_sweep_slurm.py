@@ -15,10 +15,15 @@ from igo.runs import run as run_program
 from igo.runs.folder import path_of, state_of
 from igo.sweep import jobs
 from igo.sweep.jobs import Job
+from igo.sweep.launch import SLURM_JOB
 from igo.sweep.slurm import Work
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
 StandIn = Callable[..., str]
+
+
+def run_folder(tmp_path: Path, *words: str) -> Path:
+    return path_of(configure(*TINY, *words, f"runs_dir={tmp_path / 'runs'}"))
 
 
 @pytest.fixture
@@ -78,7 +83,8 @@ def test_sbatch_is_asked_for_what_was_set(
     assert "--cpus-per-task=6" in lines[srun]
     (sweep,) = tmp_path.glob("runs/sweeps/*/sweep.json")
     assert f"job-name={sweep.parent.name}" in options
-    assert list(json.loads(sweep.read_text())["queue"].values()) == ["7_0", "7_1", "7_2"]
+    files = [run_folder(tmp_path, f"seed={seed}") / SLURM_JOB for seed in range(3)]
+    assert [file.read_text() for file in files] == ["7_0", "7_1", "7_2"]
     for words, gpus in ((["seed=3"], ["1"]), (["seed=4", "engine=cpu"], [])):
         program(*SWEEP, *words, "hydra.launcher.setup=module load cuda", PATH=path).good()
         script = (tmp_path / "script").read_text()
@@ -110,8 +116,7 @@ def test_wrong_use_is_one_line_and_submits_nothing(
     for device, cure in (("auto", "; engine=cpu asks for no GPU"), ("cpu", "")):
         line = program(*SWEEP, f"engine={device}", PATH=path).error()
         assert line.endswith(f"{words}{cure}")
-    for file in tmp_path.glob("runs/sweeps/*/sweep.json"):
-        assert json.loads(file.read_text())["queue"] == {}
+    assert not [*tmp_path.glob(f"runs/*/{SLURM_JOB}")]
 
 
 def test_what_is_in_slurm_is_left_alone(
@@ -123,17 +128,7 @@ def test_what_is_in_slurm_is_left_alone(
     stand_in(squeue="echo no controller >&2; exit 1")
     assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
-    # A clock was ahead when this sweep was written.
-    old = tmp_path / "runs" / "sweeps" / "old" / "sweep.json"
-    old.parent.mkdir()
-    (file,) = tmp_path.glob("runs/sweeps/*/sweep.json")
-    old.write_text(file.read_text().replace("7_", "3_"))
-    os.utime(old, (2**32, 2**32))
-    torn = old.parents[1] / "torn" / "sweep.json"
-    torn.parent.mkdir()
-    torn.write_text("{")
-    failed_run = path_of(configure(*TINY, "seed=1", f"runs_dir={tmp_path / 'runs'}"))
-    failed_run.mkdir()
+    failed_run = run_folder(tmp_path, "seed=1")
     status_text = json.dumps({"run": failed_run.name, "state": "failed"})
     (failed_run / "status.json").write_text(status_text)
     local = ("-m", *TINY, "tracking=none", "seed=0,1,2", "hydra.launcher.retry_failed=true")

@@ -1,6 +1,6 @@
 """A sweep from its command lines to its results: which runs start, and what came out.
 
-Its record is RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
+Its record is RUNS_DIR/sweeps/NAME/sweep.json, the list of its runs.
 """
 
 import math
@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -23,11 +22,11 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, result_settings, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
-from igo.ground.files import OBJECT, Record, alone, read_json, seal_of, write_json, writing
+from igo.ground.files import Record, alone, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs import loggers
-from igo.runs.find import LIST, LISTED
+from igo.runs.find import LIST
 from igo.runs.folder import epochs_done, read_status, setting_of, state_of
 from igo.runs.manifest import command, differences, now
 from igo.runs.run import has_finished
@@ -35,7 +34,7 @@ from igo.sweep.jobs import Composer, Job, distinct
 
 IN_SLURM = "in SLURM"  # A job of SLURM's queue, waiting or running, has the run.
 DAMAGED = "damaged"  # The run's files are not as it wrote them.
-QUEUE: Record = {**LISTED, "queue": OBJECT}  # A sweep's record has these entries.
+SLURM_JOB = "slurm_job"  # This file of a run's folder has the id of the run's last SLURM job.
 STATES = ("finished", "running", IN_SLURM, "interrupted", "failed", DAMAGED, "new")
 
 
@@ -55,7 +54,7 @@ class Sweep:
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.damaged: dict[str, str] = {}  # It tells, by run, why a record cannot be read.
-        self.queue, self.in_slurm = _slurm_jobs(self.folder.parent, names)
+        self.in_slurm = _in_slurm(runs)
 
     def write(self) -> None:
         """Write sweep.json."""
@@ -64,7 +63,7 @@ class Sweep:
         ]
         head = {"name": self.name, "command": command(), "started": now()}
         with writing("runs_dir", self.folder), alone(self.folder):
-            write_json(self.folder / LIST, {**head, "runs": runs, "queue": self.queue})
+            write_json(self.folder / LIST, {**head, "runs": runs})
 
     def states(self) -> dict[str, str]:
         """The state of each run: one of STATES."""
@@ -94,18 +93,12 @@ def why(folder: Path) -> str:
     return str(status.get("error") or stopped)
 
 
-def _slurm_jobs(sweeps: Path, runs: Sequence[str]) -> tuple[dict[str, str], set[str]]:
-    """The SLURM job of each run that has one, by all sweeps; and the runs that are in the queue."""
-    jobs: list[tuple[str, str]] = []
-    # A run may be in several sweeps. The newest file is read last, and its job counts.
-    for file in sorted(sweeps.glob(f"*/{LIST}"), key=lambda path: path.lstat().st_mtime):
-        with suppress(UserError):  # The record of another sweep may be damaged.
-            queue = read_json(file, QUEUE).get("queue") or {}
-            jobs += [(run, str(queue[run])) for run in runs if run in queue]
-    ids_in_queue = _jobs_in_queue() if jobs and shutil.which("squeue") else set()
-    # If a run has several jobs, the one that is still in the queue has the run.
-    jobs_in_queue = {run: job_id for run, job_id in jobs if job_id in ids_in_queue}
-    return dict(jobs) | jobs_in_queue, set(jobs_in_queue)
+def _in_slurm(runs: Sequence[Job]) -> set[str]:
+    """The runs whose SLURM job is in the queue."""
+    files = {job.name: job.folder.path / SLURM_JOB for job in runs}
+    job_ids = {name: file.read_text() for name, file in files.items() if file.is_file()}
+    ids_in_queue = _jobs_in_queue() if job_ids and shutil.which("squeue") else set()
+    return {name for name, job_id in job_ids.items() if job_id in ids_in_queue}
 
 
 def _jobs_in_queue() -> set[str]:

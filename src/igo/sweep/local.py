@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Annotated
@@ -17,7 +18,6 @@ from typing import Annotated
 from rich.progress import Progress
 
 from igo.config.schema import total_epochs
-from igo.ground.errors import Outside
 from igo.ground.numbers import AT_LEAST_ONE, Count
 from igo.ground.ranks import allowed_cores
 from igo.runs.folder import epochs_done, read_records, read_status, state_of
@@ -26,7 +26,6 @@ from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep, why
 
 LOOK_EVERY = 1.0  # The records of what runs are read again after so many seconds.
-LOST = 255  # multiprocessing gives it to a process whose server was killed.
 
 
 @dataclass
@@ -42,53 +41,49 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     """Run every job, as many at a time as there is room for; a job that fails stops no other.
 
     Raises:
-        Outside: the server was killed.
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     context, console = _server(), sweep.console
-    gone = (
-        f"the server of the runs was killed; those that have begun go on; {sweep.again} continues"
-    )
     queue = list(sweep.jobs)
     processes: dict[ForkServerProcess, tuple[Job, str | None]] = {}
     signals: list[int] = []  # It has those that have arrived.
     passed_on = 0  # The runs have got so many of them, at most two.
-    epochs: dict[str, int] = {}  # It has the epochs that each run has done.
+    epochs = {job.name: epochs_done(job.folder.path) for job in sweep.jobs}
     bar = Progress(
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
-    total = bar.add_task("", total=sum(total_epochs(job.config) for job in sweep.jobs))
+    all_epochs = sum(total_epochs(job.config) for job in sweep.jobs)
+    total = bar.add_task("", total=all_epochs, completed=sum(epochs.values()))
     with handled(STOPPING, lambda number, _frame: signals.append(number)), bar:
         free = rooms(sweep.jobs, settings)
         while processes or (queue and not signals):
             while free and queue and not signals:
                 job, gpu = queue.pop(0), free.pop()
                 process = context.Process(target=_work, args=(job, settings.threads, gpu))
-                try:
-                    process.start()
-                except (EOFError, OSError):
-                    raise Outside(gone) from None
+                process.start()
                 processes[process] = job, gpu
                 console.print(f"started {job.label}")
             wait([process.sentinel for process in processes], timeout=LOOK_EVERY)
+            ended = [process for process in processes if process.exitcode is not None]
             for job, _ in processes.values():
                 epochs[job.name] = epochs_done(job.folder.path)
-            for process in [process for process in processes if process.exitcode is not None]:
+            bar.update(total, completed=sum(epochs.values()))
+            for process in ended:
                 job, gpu = processes.pop(process)
-                if process.exitcode == LOST:
-                    raise Outside(gone)
                 free.append(gpu)
                 number = len(sweep.jobs) - len(queue) - len(processes)
-                outcome = _outcome(job, process.exitcode or 0)
-                console.print(f"[{number}/{len(sweep.jobs)}] {outcome}")
+                seconds = bar.tasks[total].time_remaining
+                line = f"[{number}/{len(sweep.jobs)}] {_outcome(job, process.exitcode or 0)}"
+                if seconds and number < len(sweep.jobs):
+                    line += f"; about {timedelta(seconds=seconds)} left"
+                console.print(line)
             # The first signal lets each run end its update; the second ends it at once. More say
             # nothing new.
             if passed_on < min(len(signals), 2):
                 passed_on += 1
                 for process in processes:
                     process.terminate()
-            status = f"{len(processes)} running"
-            bar.update(total, completed=sum(epochs.values()), description=status)
+            bar.update(total, description=f"{len(processes)} running")
     if signals:
         console.print(f"stopped; {sweep.again} continues")
         raise SystemExit(128 + signals[0])

@@ -20,11 +20,12 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
 from igo.ground.errors import UserError, counted, first_line, require
+from igo.ground.files import alone, write_atomically
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count
 from igo.ground.ranks import Ranks
 from igo.runs.stopping import Stopped, handled, stop
 from igo.sweep.jobs import Job, execute
-from igo.sweep.launch import Sweep
+from igo.sweep.launch import SLURM_JOB, Sweep
 
 
 @dataclass
@@ -81,10 +82,11 @@ def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> No
     for start in range(0, len(works), array_size):
         array = works[start : start + array_size]
         ids = _submit_array(sweep, options, array)
-        queue = {job.name: id_ for work, id_ in zip(array, ids, strict=True) for job in work.jobs}
-        sweep.queue |= queue
-        sweep.in_slurm |= queue.keys()
-        sweep.write()
+        for work, job_id in zip(array, ids, strict=True):
+            for job in work.jobs:
+                with job.folder.writing(), alone(job.folder.path):
+                    write_atomically(job.folder.path / SLURM_JOB, job_id)
+                sweep.in_slurm.add(job.name)
         # squeue and scancel take a whole array by the number before the `_`.
         array_ids.append(ids[0].split("_")[0])
     for line in (
