@@ -67,8 +67,8 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     ends = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
     assert sorted(starts) == sorted(ends)
     assert len({*starts}) == 4
-    times = [re.search(r"^\[(\d)/4\] .*; about \d+:\d\d:\d\d left$", line) for line in lines]
-    assert [time[1] for time in times if time][-2:] == ["2", "3"]
+    notes = [re.search(r"^\[(\d)/4\] .*; about \d+:\d\d:\d\d left$", line) for line in lines]
+    assert [note[1] for note in notes if note][-2:] == ["2", "3"]
     runs = folders(tmp_path)
     choices = [(p, split) for p in ("0.5", "1.0") for split in ("0.0", "1.0")]
     names = [(*SMALL, f"p={p}", f"split={split}", "seed=3") for p, split in choices]
