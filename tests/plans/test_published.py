@@ -7,7 +7,7 @@ import math
 import pickle
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,8 +60,6 @@ def ramp(start: int, increment: int, ramp_samples: int, b: int) -> Table:
 
 
 TABLES = {  # Each has the rule, sizes by samples, the samples in all, and those of the warm-up.
-    "one that doubles": (megatron_sizes, {0: 64, 640: 128, 3200: 256, 11_392: 512}, 25_728, 0),
-    "between batches": (megatron_sizes, {0: 96, 1000: 128, 1010: 160, 5001: 352}, 40_000, 0),
     "GPT-3, in Megatron-LM": (megatron_sizes, ramp(16, 16, 5_859_375, 1536), 7_000_000, 183_105),
     "OLMo-core": (olmo_sizes, {0: 64, 640: 128, 3328: 256, 11_776: 512}, 25_728, 0),
     "OLMo-core, which waits": (olmo_sizes, {0: 96, 2000: 192, 5001: 1152}, 40_000, 3000),
@@ -90,26 +88,19 @@ def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -
 
 
 @pytest.mark.filterwarnings("ignore:M = ", "ignore:batches of each size")
-@pytest.mark.parametrize("sizes", [megatron_sizes, olmo_sizes])
-def test_random_tables_have_the_batches_of(sizes: Callable[[Table], Sizes]) -> None:
+def test_random_tables_have_the_batches_of_megatron() -> None:
     """The samples after them, in which the next batch has no room, are a batch of ours or none."""
-    dice, samples, is_olmo = random.Random(0), 20_000, sizes is olmo_sizes
+    dice, samples = random.Random(0), 20_000
     for _ in range(100):
         unit, place, table = dice.randint(2, 20), 0, dict[int, int]()
         b = unit * dice.randint(1, 3)
         for _ in range(dice.randint(2, 5)):
             table[place] = b
-            # The next place follows all batches that OLMo-core may wait for.
-            place = -(-place // b) * b + dice.randint(1, 2000)
-            b = b * dice.randint(2, 3) if is_olmo else b + unit * dice.randint(0, 5)
-        plan = igo.plan(
-            rate="constant",
-            batch_size=rounded_up(table) if is_olmo else table,
-            samples=samples,
-            batch_multiple=unit,
-        )
+            place += dice.randint(1, 2000)
+            b += unit * dice.randint(0, 5)
+        plan = igo.plan(rate="constant", batch_size=table, samples=samples, batch_multiple=unit)
         our_sizes = [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
-        their_sizes = list(whole(sizes(table), samples))
+        their_sizes = list(whole(megatron_sizes(table), samples))
         assert our_sizes[: len(their_sizes)] == their_sizes
         assert sum(our_sizes[len(their_sizes) :]) < max(table.values())
 

@@ -205,33 +205,3 @@ def test_ranks_average_their_running_statistics_before_each_evaluation() -> None
         together._evaluate.return_value = {"test/accuracy": None}
         train(prepared(configure(*TINY, "epochs=2")))
     assert [call[0] for call in together.mock_calls] == [*calls, *calls]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Guards may run slower")  # Python 3.13.0 says it.
-def test_a_compiled_model_trains_as_it_is_to_rounding() -> None:
-    """Without PyTorch's code generator, which takes a minute. One graph has all batch sizes, and
-    no other dimension that varies."""
-    small = configure(*TINY, "engine.precision=fp32", "model.width=16")
-    plain = train(prepared(small)).records
-    varying: list[list[int]] = []  # the dimensions of each graph's inputs that may vary
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        shapes = [
-            getattr(n.meta["example_value"], "shape", ())
-            for n in graph.graph.find_nodes(op="placeholder")
-        ]
-        varying.extend(
-            [i for i, size in enumerate(shape) if isinstance(size, torch.SymInt)]
-            for shape in shapes
-        )
-        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
-
-    with mock.patch.object(torch, "compile", partial(torch.compile, backend=backend)):
-        run = prepared(replace(small, engine=replace(small.engine, compile=True)))
-    records = train(run).records
-    assert len(run.plan.batch_sizes) > 1
-    assert [dimensions for dimensions in varying if dimensions] == [[0]]
-    for name in ("train/loss", "test/loss", "gradient_variance"):
-        numbers = [record[name] for record in plain]
-        assert [record[name] for record in records] == pytest.approx(numbers, rel=1e-3)

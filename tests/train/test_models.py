@@ -97,7 +97,7 @@ def test_a_model_that_does_not_fit_is_named() -> None:
         ("resnet34", {"stem": "cifar"}, "PyTorch"),
     ],
 )
-def test_convolutions_start_as_he_et_al_or_as_pytorch_and_norms_as_the_identity(
+def test_convolutions_start_as_he_et_al_or_as_pytorch(
     name: str, part: dict[str, Any], law: str
 ) -> None:
     """N(0, 2/fan_out), or U(-a, a) with a = 1/sqrt(fan_in), whose variance is a^2/3."""
@@ -110,7 +110,3 @@ def test_convolutions_start_as_he_et_al_or_as_pytorch_and_norms_as_the_identity(
             assert module.weight.std().item() == pytest.approx(
                 deviation, rel=4 / math.sqrt(samples)
             )
-            assert (module.weight.abs().max() < a * 1.000001) == (law == "PyTorch")
-        if isinstance(module, nn.BatchNorm2d):
-            assert torch.equal(module.weight, torch.ones_like(module.weight))
-            assert torch.equal(module.bias, torch.zeros_like(module.bias))
