@@ -84,15 +84,24 @@ def summary(arms: Arms) -> str:
 def _table_of_arms(arms: Arms) -> str:
     lines = []
     for line in arm_lines(arms):
-        sizes = [str(size) for size in dict.fromkeys((line["b_1"], line["b_end"]))]
+        sizes = dict.fromkeys(map(str, (line["b_1"], line["b_end"])))
         share = [100 * line[f"saved{end}"] for end in ("", "_low", "_high") if "saved" in line]
-        cells = [line["arm"], " → ".join(sizes), f"{line['updates']:,}", f"{line['sum_eta']:.2f}"]
-        cells += [f"{line['largest_eta']:.2g}", f"{1000 * line['eta_over_sqrt_b']:.2f}"]
-        cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
-        saved_updates = table.with_interval(*share, digits=0) if share else ""
-        lines.append([*cells, saved_updates, f"{line['seconds']:.2f}"])
-    head = ["arm", "b", "updates", "Σ η", "largest η", "1000 η/√b", "β₂", "loss"]
-    return table.markdown([*head, "updates saved, %", "CPU time"], lines)
+        saving = table.with_interval(*share, digits=0) if share else ""
+        scaled = 1000 * line["eta_over_sqrt_b"]
+        lines.append({**line, "b": " → ".join(sizes), "scaled": scaled, "saving": saving})
+    columns = {
+        "arm": "{arm}",
+        "b": "{b}",
+        "updates": "{updates:,}",
+        "Σ η": "{sum_eta:.2f}",
+        "largest η": "{largest_eta:.2g}",
+        "1000 η/√b": "{scaled:.2f}",
+        "β₂": "{beta2:g}",
+        "loss": "{loss:.3f}",
+        "updates saved, %": "{saving}",
+        "CPU time": "{seconds:.2f}",
+    }
+    return table.formatted(lines, columns)
 
 
 def arm_lines(arms: Arms) -> list[Record]:

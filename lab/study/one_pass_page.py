@@ -108,15 +108,21 @@ def summary(arms: Arms) -> str:
     lines = []
     for line in arm_lines(arms):
         if "beside" not in line["arm"] and "naive" not in line["arm"]:
-            ramp = "D" in line
-            sizes = f"{line['b_1']} → {line['b_end']}" if ramp else str(line["b_1"])
-            cells = [line["arm"], sizes, f"{line['updates']:,}", f"{line['largest_eta']:.2g}"]
-            cells += [f"{line['beta2']:g}", f"{line['loss']:.3f}"]
-            numbers = [line[column] for column in ("D", "D_low", "D_high") if ramp]
-            lines.append([*cells, table.with_interval(*numbers, digits=DIGITS) if ramp else ""])
-    head = ["arm", "b", "updates", "largest η", "β₂", "loss", "D, 95 %"]
+            ends = [line[column] for column in ("D", "D_low", "D_high") if "D" in line]
+            above = table.with_interval(*ends, digits=DIGITS) if ends else ""
+            sizes = "{b_1} → {b_end}" if ends else "{b_1}"
+            lines.append({**line, "b": sizes.format(**line), "above": above})
+    columns = {
+        "arm": "{arm}",
+        "b": "{b}",
+        "updates": "{updates:,}",
+        "largest η": "{largest_eta:.2g}",
+        "β₂": "{beta2:g}",
+        "loss": "{loss:.3f}",
+        "D, 95 %": "{above}",
+    }
     shown = judged.shown(all_claims, tests, called, DIGITS)
-    return "\n".join([shown, FIGURE, table.markdown(head, lines)])
+    return "\n".join([shown, FIGURE, table.formatted(lines, columns)])
 
 
 def arm_lines(arms: Arms) -> list[Record]:

@@ -48,6 +48,12 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
+def formatted(lines: Iterable[Record], columns: Mapping[str, str]) -> str:
+    """A table of Markdown: under each head the lines' numbers, as a format string says."""
+    cells = [[cell.format(**line) for cell in columns.values()] for line in lines]
+    return markdown([*columns], cells)
+
+
 def csv(lines: Iterable[Record], digits: int = 2) -> str:
     """The lines as CSV, numbers with so many digits after the point."""
     return pl.DataFrame(lines).write_csv(float_precision=digits)
