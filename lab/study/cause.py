@@ -102,6 +102,7 @@ class Steps:
         self.norms = [m for m in run.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.batches, self.others = self._stream("cause"), self._stream("smoothing")
         self.passes = 0  # gradients of one batch
+        self.passed: int | None = None  # updates, when nearly all images were right
         self.last: deque[tuple[float, float]] = deque(maxlen=125)  # loss and right answers
 
     def _stream(self, name: str) -> Iterator[Batch]:
@@ -127,6 +128,17 @@ class Steps:
             torch._foreach_sub_(gradient, means)
             torch._foreach_mul_(gradient, scale)
         return gradients
+
+    def stages_of(self, updates: int) -> Iterator[int]:
+        """Make so many updates of each stage, and give it; they end where a loss is not finite."""
+        for update in range(STAGES * updates):
+            self.step(*divmod(update, updates))
+            if not math.isfinite(self.last[-1][0]):
+                return
+            if self.passed is None and len(self.last) == 125 and self.accuracy >= 99.5:
+                self.passed = update + 1
+            if (update + 1) % updates == 0:
+                yield update // updates
 
     @torch.no_grad()
     def step(self, stage: int, number: int) -> None:
@@ -216,18 +228,11 @@ def train(job: Job, _runs: Runs) -> Record:
     rate, epochs = job["rate"], job["epochs"]
     run = prepared(epochs, rate, job["seed"])
     steps = Steps(run, ARMS[job["arm"]], rate)
-    stages: list[Record] = []
-    update_passed = None
-    for stage in range(STAGES):
-        for number in range(STAGE * epochs):
-            steps.step(stage, number)
-            if not math.isfinite(steps.last[-1][0]):
-                return CHANCE | {"stages": stages}
-            if update_passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
-                update_passed = stage * STAGE * epochs + number + 1
-        stages.append(steps.noise(stage))
+    stages = [steps.noise(stage) for stage in steps.stages_of(STAGE * epochs)]
+    if len(stages) < STAGES:
+        return CHANCE | {"stages": stages}
     _, running = ends.evaluated(run.network, run.data.test_batches())
-    numbers = {"passed": update_passed, "passes": steps.passes, "stages": stages}
+    numbers = {"passed": steps.passed, "passes": steps.passes, "stages": stages}
     return {"finite": True, "running": running, **numbers, **end(run)}
 
 

@@ -158,20 +158,17 @@ def train(job: Job, runs: Runs) -> Record:
     if target is None:  # the loss of smoothed was not finite
         return CHANCE
     run = cause.prepared(EPOCHS, RATE, seed)
-    steps, norms, passed = Steps(run, arm, target), [], None
-    for update in range(STAGES * UPDATES):
-        steps.step(*divmod(update, UPDATES))
-        if not math.isfinite(steps.last[-1][0]):
-            return CHANCE
-        if passed is None and len(steps.last) == 125 and steps.accuracy >= 99.5:
-            passed = update + 1
-        if (update + 1) % UPDATES == 0:
-            norms.append(math.sqrt(square([p.detach() for p in steps.parameters])))
+    steps = Steps(run, arm, target)
+    norms = [
+        math.sqrt(square([p.detach() for p in steps.parameters])) for _ in steps.stages_of(UPDATES)
+    ]
+    if len(norms) < STAGES:
+        return CHANCE
     plain = np.reshape([seen["plain"] for seen in steps.seen], (-1, WINDOW))
     return {
         "finite": True,
         **cause.end(run),
-        "passed": passed,
+        "passed": steps.passed,
         "passes": steps.passes,
         "norms": norms,
         "stages": steps.stages(),
