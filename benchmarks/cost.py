@@ -23,7 +23,8 @@ from benchmarks import cells, ours, report, step
 from benchmarks.ratios import Spread
 from benchmarks.task import Task, synchronise
 from igo.ground.files import Record
-from igo.train import loop, measure
+from igo.noise.pairs import Pairs
+from igo.train import loop
 
 NAMES = ("small-16", "small-128", "transformer-16")
 UPDATES = 256  # of an epoch of text
@@ -57,21 +58,21 @@ def of_program(task: Task) -> list[float]:
     """By epoch, as ``igo train`` measures C²."""
     watch, shares = Stopwatch(), list[float]()
 
-    class Timed(measure.Pairs):
+    class Timed(Pairs):
         def take(self, *arguments: Any) -> None:
             with watch():
                 super().take(*arguments)
 
-        def noise(self) -> Any:
+        def noise(self, *ranks: Any) -> Any:
             with watch():
-                return super().noise()
+                return super().noise(*ranks)
 
     def epoch_done(record: Record) -> None:
         shares.append(watch.seconds * record["images_per_second"] / plan.n)
         watch.seconds = 0.0
 
     plan, training, progress = ours.prepared(task)
-    with mock.patch.object(measure, "Pairs", Timed):
+    with mock.patch.object(loop, "Pairs", Timed):
         loop.train(training, progress, mock.Mock(), epoch_done, lambda: None)
     return shares
 

@@ -23,8 +23,9 @@ from benchmarks.task import Task, Turns
 from igo.config.load import make_plan
 from igo.config.schema import training_samples
 from igo.ground.files import Record
+from igo.noise.pairs import EARLY, ENOUGH
 from igo.runs.terminal import ProgressBar, Terminal
-from igo.train import loop, measure
+from igo.train import loop
 from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
 
@@ -80,14 +81,14 @@ def prepared(task: Task) -> tuple[igo.Plan, Training, Progress]:
     In the first ten C² has more twins than in all later ones.
     """
     config = configure(*task.settings)
-    early = measure.EARLY if config.schedule.profile == "constant" else 0
+    early = EARLY if config.schedule.profile == "constant" else 0
     epochs = math.ceil(len(task.turns) * task.samples / training_samples(config))
     config = replace(config, epochs=early + epochs)
     plan, progress = make_plan(config), Progress()
     training = assembled(config, plan)
     if early:
         training.batches.updates = early * plan.batches_of_epoch(1)
-        progress = Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * measure.ENOUGH)
+        progress = Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * ENOUGH)
     return plan, training, progress
 
 

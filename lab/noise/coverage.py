@@ -2,8 +2,9 @@
 
 A run stops after EPOCHS epochs. Then the next epoch is trained REPEATS times from there, each with
 other batches and augmentation, and every pair of its updates has a twin. The mean of C² in all
-twins is the truth. It is compared with C² of the recorded pairs alone, and with what the run would
-have recorded. ``repeats=`` and ``epochs=`` set the two numbers.
+twins is the truth. It is compared with C² of the recorded pairs alone, with what the run would have
+recorded, and with C² of batches of all samples at the same points: a twin's are those that the
+epoch has not used yet. ``repeats=`` and ``epochs=`` set the two numbers.
 """
 
 import copy
@@ -20,39 +21,61 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import config_of, make_plan
 from igo.ground.files import CONF, Record
+from igo.ground.ranks import ALONE, Ranks
+from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
+from igo.noise.pairs import Pairs, Twin
 from igo.runs.terminal import Terminal
-from igo.train import loop, measure
+from igo.train import loop
 from igo.train.assembly import assembled
-from igo.train.training import Progress, Training, Twin
+from igo.train.training import Progress, Training
 
 EPOCHS, REPEATS = 2, 12
+DRAWS = 8  # batches of all samples at each point
 SETTINGS = ("schedule=constant", "tracking=none")
 
 
 class Repeat(NamedTuple):
     """A repetition of the epoch: C² of all twins, and of the recorded pairs alone.
 
-    ``recorded`` is what the run would have recorded, with so many ``twins`` of its own.
+    ``whole`` is that of batches of all samples at the same points. ``recorded`` is what the run
+    would have recorded, with so many ``twins`` of its own.
     """
 
     variance: float
     alone: float
+    whole: float
     recorded: Noise
     twins: int
 
 
-class Checked(measure.Pairs):
+class Checked(Pairs):
     """Measures each pair of the epoch and gives it a twin, beside what the run would record."""
 
-    def __init__(self, repeats: list[Repeat], *arguments: Any) -> None:
+    def __init__(self, run: Training, repeats: list[Repeat], *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._run, self._random = run, torch.Generator().manual_seed(run.config.seed)
+        self._whole: list[float] = []
         self._repeats, self._recorded = repeats, self._numbers
         self._due = [self._numbers[place] for place in sorted(self._twinned)]
         self._numbers = [*range(arguments[1] // 2)]
         self._twinned = {*self._numbers}
 
-    def noise(self) -> tuple[Noise | None, list[Twin]]:
+    def take(self, size: int, *arguments: Any) -> None:
+        """Where a pair begins, also measure C² of batches of all samples."""
+        super().take(size, *arguments)
+        if self._first:
+            run, n = self._run, self._run.data.n
+            order = torch.randperm(n, generator=self._random)[: DRAWS * size]
+            seed = int(order[0])
+            with untouched(run.network):
+                spread = Spread(self._parameters)
+                for batch in run.data.train_batches(order.split(size), seed):
+                    run.engine.backward(run.network, [batch], size)
+                    spread.add([parameter.grad for parameter in self._parameters])
+            self._whole.append(spread.noise(batch_size=size, n=n).variance)
+
+    def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, list[Twin]]:
         """What the run would record."""
         norms = torch.stack([*self._pairs, *self._twins.values()]).numpy().astype(float)
         squares = np.square(norms).reshape(2, len(self._pairs), 3, -1).sum(axis=3)
@@ -62,17 +85,19 @@ class Checked(measure.Pairs):
         self._pairs = [self._pairs[number] for number in self._recorded]
         self._twins = {self._recorded.index(number): self._twins[number] for number in self._due}
         self._numbers = self._recorded
-        recorded, newest = super().noise()
+        recorded, newest = super().noise(ranks)
         if recorded:
-            self._repeats.append(Repeat(truth, alone, recorded, len(self._due)))
+            whole = float(np.mean(self._whole))
+            self._repeats.append(Repeat(truth, alone, whole, recorded, len(self._due)))
         return recorded, newest
 
 
-def epoch(run: Training, progress: Progress, seed: int) -> None:
+def epoch(run: Training, progress: Progress, seed: int, rows: list[Repeat]) -> None:
     """Train the next epoch on a copy, with batches and augmentation of another seed."""
     run = replace(copy.deepcopy(run), config=replace(run.config, seed=seed))
     run.batches.seed = seed
-    with Terminal(quiet=True).progress(run.plan) as bar:
+    checked = mock.patch.object(loop, "Pairs", partial(Checked, run, rows))
+    with checked, Terminal(quiet=True).progress(run.plan) as bar:
         loop.train_epoch(run, bar, lambda: None, progress.twins)
 
 
@@ -90,9 +115,8 @@ def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
     with Terminal(quiet=True).progress(run.plan) as bar:
         loop.train(run, progress, bar, epoch_done, lambda: None)
     rows: list[Repeat] = []
-    with mock.patch.object(measure, "Pairs", partial(Checked, rows)):
-        for seed in range(1, 1 + repeats):
-            epoch(*copies[0], seed)
+    for seed in range(1, 1 + repeats):
+        epoch(*copies[0], seed, rows)
     return rows
 
 
@@ -104,6 +128,7 @@ def cells(repeats: list[Repeat]) -> dict[str, str]:
     columns = {
         "pairs alone": np.array([repeat.alone for repeat in repeats]),
         "recorded": np.array([repeat.recorded.variance for repeat in repeats]),
+        "all samples": np.array([repeat.whole for repeat in repeats]),
     }
     truths = np.array([repeat.variance for repeat in repeats])
     truth = truths.mean()

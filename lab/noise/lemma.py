@@ -22,8 +22,9 @@ from igo.ground.seeds import derive_seed, generator
 from igo.ground.statistics import Array, Estimate
 from igo.noise.measure import Spread, untouched
 from igo.runs.terminal import Terminal
-from igo.train import loop, measure
+from igo.train import loop
 from igo.train.assembly import assembled
+from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.training import Progress, Training
 
@@ -175,24 +176,22 @@ def batchnorm_rows(training: Training, seed: int) -> list[Row]:
     engine = replace(training.engine, autocast=None, micro_batch_size=data.n)
     (batch,) = data.plain_batches([torch.arange(data.n)])
     with untouched(network):
-        full = _flat(measure.training_gradient(engine, network, [batch], data.n)).double()
+        full = _gradient(engine, network, batch).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= data.n // 2]:
         random = generator(derive_seed(seed, "lemma", b), "pieces")
         index_batches = [torch.randperm(data.n, generator=random)[:b] for _ in range(BATCHES)]
         with untouched(network):
             gradients = torch.stack(
-                [
-                    _flat(measure.training_gradient(engine, network, [batch], b))
-                    for batch in data.plain_batches(index_batches)
-                ]
+                [_gradient(engine, network, batch) for batch in data.plain_batches(index_batches)]
             )
         rows.append(batchnorm_row(gradients, full, b, data.n))
     return rows
 
 
-def _flat(gradient: list[Tensor | None]) -> Tensor:
-    return torch.cat([part.flatten() for part in gradient if part is not None])
+def _gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
+    engine.backward(network, [batch], len(batch[1]))
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:

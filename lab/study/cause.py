@@ -21,7 +21,6 @@ from torch.optim.swa_utils import update_bn
 from igo.config.load import make_plan
 from igo.ground.seeds import derive_seed, generator
 from igo.noise.measure import Spread, untouched
-from igo.train import measure
 from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
@@ -194,7 +193,8 @@ class Steps:
         with untouched(run.network):
             spread = Spread(self.parameters)
             for batch in run.data.train_batches(rows, derive_seed(seed, "noise", stage)):
-                spread.add(measure.training_gradient(run.engine, run.network, [batch], BATCH))
+                run.engine.backward(run.network, [batch], BATCH)
+                spread.add([parameter.grad for parameter in self.parameters])
         c2 = spread.noise(batch_size=BATCH, n=run.data.n).variance
         k, v = self.arm.batches[stage], self.arm.variance
         eta = self.rate * self.arm.rates[stage]

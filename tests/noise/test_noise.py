@@ -7,18 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rounding
 import torch
-from conftest import configure
 from scipy import stats
-from torch import Tensor, nn
-from trained import prepared
+from torch import Tensor
 
-from igo.ground.seeds import derive_seed, generator
 from igo.noise import noise
 from igo.noise.measure import WIDTH, Spread
 from igo.noise.noise import from_spreads
-from igo.train import measure
 
 
 def estimate(gradients: Tensor, own_noise: bool = False, **draw: Any) -> noise.Noise:
@@ -215,27 +210,3 @@ def test_of_many_parameters_each_gradients_share_is_near_the_exact_one() -> None
     estimated, exact = spread.noise(**draw), from_spreads(squares.tolist(), 1.0, **draw)
     assert estimated.variance == pytest.approx(exact.variance, rel=1e-5)
     assert estimated.variance_interval == pytest.approx(exact.variance_interval, rel=0.15)
-
-
-def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
-    """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
-    settings = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
-    run = prepared(configure(*settings, "engine.device=cpu", "engine.precision=fp32", "seed=5"))
-    network, images = run.network, run.data
-    content = {name: value.clone() for name, value in network.state_dict().items()}
-    random_state = torch.get_rng_state()
-    at_start = measure.at_start(run)
-    assert torch.equal(torch.get_rng_state(), random_state)
-    torch.testing.assert_close(network.state_dict(), content, rtol=0, atol=0)
-    assert all(parameter.grad is None for parameter in network.parameters())
-    order = torch.randperm(200, generator=generator(derive_seed(5, "noise", 1), "pieces"))[:40]
-    pieces = []
-    for x, y in images.train_batches(order.split(10), seed=0):
-        gradients = torch.autograd.grad(
-            nn.functional.cross_entropy(network(x), y), list(network.parameters())
-        )
-        pieces.append(torch.cat([g.flatten() for g in gradients]).double())
-    spread = torch.stack(pieces).var(dim=0).sum()
-    ((x, _),) = images.plain_batches([torch.arange(10)])
-    slack = 2 * rounding.bound(rounding.terms(network, x))  # A square has twice the error.
-    assert at_start.variance == pytest.approx(10 * float(spread) * 199 / 200, rel=slack)

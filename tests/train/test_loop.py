@@ -18,8 +18,9 @@ from trained import prepared, train
 import igo
 from igo.config.schema import rule
 from igo.ground.ranks import Ranks
+from igo.noise import pairs
 from igo.noise.noise import Noise
-from igo.train import loop, measure, models
+from igo.train import loop, models
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
     training.optimizer.register_step_pre_hook(
         lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"])
     )
-    with mock.patch.object(measure, "ENOUGH", 0):  # Twins have forward passes.
+    with mock.patch.object(pairs, "ENOUGH", 0):  # Twins have forward passes.
         progress = train(training)
     updates = [plan.at(number) for number in range(1, plan.updates + 1)]
     assert rates == [update.learning_rate for update in updates]
@@ -108,7 +109,7 @@ def test_a_norm_that_n_samples_cannot_tell_from_0_has_an_upper_bound() -> None:
     ]
     of_c2 = 96, (48, 192)
     noises = [Noise(*of_c2, square, 32, 8, "consecutive", ends) for square, ends, _ in cases]
-    with mock.patch.object(measure.Pairs, "noise", side_effect=[(noise, []) for noise in noises]):
+    with mock.patch.object(pairs.Pairs, "noise", side_effect=[(noise, []) for noise in noises]):
         records = train(prepared(configure(*TINY, "epochs=5", "schedule=constant"))).records
     for record, (_, _, expected_numbers) in zip(records, cases, strict=True):
         assert (record["gradient_variance_low"], record["gradient_variance_high"]) == (48, 192)

@@ -31,7 +31,7 @@ def measure_noise(
     batches: int | None = None,
     sampling: str = "disjoint",
     own_noise: bool = True,
-    loss_of: Callable[[nn.Module, Any], Tensor] | None = None,
+    loss_of: Callable[[nn.Module, Any], Tensor | Iterable[Tensor]] | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
 ) -> Noise:
@@ -69,7 +69,9 @@ def measure_noise(
             with it ‖∇f‖² is too small by C²/n at most, and so is C². ``independent``: without it C²
             is unbiased; with it C² is too large by F at most, and an F above 1.05 is refused, as
             batches of many of the n samples do not tell the two kinds of noise apart.
-        loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
+        loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form. A
+            large batch may go through the model in parts: a generator then yields the share of each
+            micro-batch in the mean loss, and each has its backward pass before the next.
         batch_size: b, samples of a batch; needed with ``loss_of``, and under
             DistributedDataParallel, where it counts the samples of all ranks and each rank draws
             its own.
@@ -105,14 +107,16 @@ def measure_noise(
             torch.manual_seed(derive_seed(start, "rank", group.rank()))
         for number, batch in enumerate(itertools.islice(loader, batches or MOST), start=1):
             network.zero_grad()
-            mean = _mean_loss(network, batch, loss, loss_of)
+            losses = _losses(network, batch, loss, loss_of)
             sizes.add(_size(batch, batch_size, ranks, loss_of is None))
             problem = f"batches of {sorted(sizes)} samples: they must be of one size"
             refuse(len(sizes) > 1, problem)
-            if mean.ndim or not math.isfinite(mean.item()):
-                kind = f"of shape {[*mean.shape]}" if mean.ndim else mean.item()
-                raise ValueError(f"the loss of batch {number} is {kind}: it must be a finite mean")
-            mean.backward()
+            for part in losses:
+                if part.ndim or not math.isfinite(part.item()):
+                    kind = f"of shape {[*part.shape]}" if part.ndim else part.item()
+                    problem = f"the loss of batch {number} is {kind}: it must be a finite mean"
+                    raise ValueError(problem)
+                part.backward()
             # A gradient is added at once, so that memory does not grow with their number.
             spread.add([parameter.grad for parameter in parameters.values()])
             unreached = [name for name in unreached if parameters[name].grad is None]
@@ -131,13 +135,15 @@ def measure_noise(
     return result
 
 
-def _mean_loss(network: nn.Module, batch: Any, loss: Any, loss_of: Any) -> Any:
+def _losses(network: nn.Module, batch: Any, loss: Any, loss_of: Any) -> Iterable[Any]:
+    """The batch's mean loss, or the parts whose sum it is."""
     if loss_of is not None:
-        return loss_of(network, batch)
+        losses = loss_of(network, batch)
+        return [losses] if isinstance(losses, Tensor) else losses
     is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     refuse(not is_pair, "loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
-    return loss(network(inputs), targets)
+    return [loss(network(inputs), targets)]
 
 
 def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:

@@ -220,14 +220,14 @@ def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float)
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
-def reach(*errors: tuple[float, float]) -> float:
+def half_width(*errors: tuple[float, float]) -> float:
     """Half a 95 % interval from independent standard errors, each with its number of terms."""
     return math.hypot(*(float(stdtrit(k - 1, 0.975)) * error for error, k in errors))
 
 
 def around(value: float, *errors: tuple[float, float]) -> Interval:
-    """The 95 % interval of a value above 0, from errors of its logarithm as ``reach`` has them."""
-    half = reach(*errors)
+    """The 95 % interval of a value above 0, from errors of its logarithm, see half_width."""
+    half = half_width(*errors)
     if half > 700:  # Beyond it exp overflows.
         return (0.0, math.inf)
     return value * math.exp(-half), value * math.exp(half)

@@ -10,13 +10,14 @@ from igo.ground.ranks import ALONE, Ranks
 from igo.loop.sampler import BatchSampler
 from igo.loop.schedule import Schedule
 from igo.plans.plan import Plan
-from igo.train import datasets, engine, machine, measure, models, optimizers
+from igo.train import datasets, engine, machine, models, optimizers
+from igo.train.reference import reference_size
 from igo.train.training import Training
 
 
 def assembled(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     """Read the data, build model and optimizer, and check that they fit."""
-    sizes = [*plan.batch_sizes, measure.size_at_start(config)]
+    sizes = [*plan.batch_sizes, reference_size(config)]
     require(
         min(sizes) >= ranks.size,
         "batch_size",

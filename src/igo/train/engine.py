@@ -4,7 +4,7 @@
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,23 +71,31 @@ class Engine:
         Returns:
             Three float32 scalars on the device: this rank's sum of losses, its correct answers, and
             the squared norm of the gradient by the model's outputs, scaled as ``.grad`` is. It says
-            how noisy the batch is (``measure.Pairs``).
+            how noisy the batch is (``Pairs``).
         """
         for parameter in network.parameters() if parameters is None else parameters:
             # They are not set to zeros: what the loss does not reach is then left alone, also by
             # momentum and decay.
             parameter.grad = None
         totals: tuple[Tensor, ...] = ()
-        parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
-        for part, next_part in pairwise(chain[Any](parts, [None])):
-            with nullcontext() if parallel is None or not next_part else parallel.no_sync():
-                loss, correct, logits = self._forward(network, *part)
-                logits.retain_grad()
-                loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
+        for loss, correct, logits in self.losses(network, parts):
+            logits.retain_grad()
+            loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
             slope = cast(Tensor, logits.grad).flatten()
             sums = loss.detach(), correct, slope.dot(slope)
             totals = tuple(map(torch.add, totals, sums)) if totals else sums
         return totals
+
+    def losses(self, network: nn.Module, parts: Iterable[Batch]) -> Iterator[tuple[Tensor, ...]]:
+        """Of each part the sum of losses, the correct answers and the outputs.
+
+        Before the next part its loss has a backward pass, in which ranks exchange gradients if it
+        is the last.
+        """
+        parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
+        for part, next_part in pairwise(chain[Any](parts, [None])):
+            with nullcontext() if parallel is None or not next_part else parallel.no_sync():
+                yield self._forward(network, *part)
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
         """Make an update with the gradients that ``backward`` has set; the host does not wait.

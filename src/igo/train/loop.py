@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,9 +16,11 @@ from igo.ground.ranks import Ranks
 from igo.ground.seeds import derive_seed
 from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
-from igo.train import measure, on_device
+from igo.noise.pairs import Pairs
+from igo.train import on_device
 from igo.train.engine import average_statistics
 from igo.train.on_device import Batch
+from igo.train.reference import reference_noise
 from igo.train.training import Epoch, Progress, Training, Watcher, planned_delta, record_of
 
 # The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
@@ -39,6 +43,27 @@ class NotFinite(ArithmeticError):
     """A number of the training is not finite; the message says which."""
 
 
+class Stream(Iterator[Batch]):
+    """The parts of an epoch's batches, of which a twin sees those of the next batch ahead.
+
+    ``samples`` are those of the parts that were taken.
+    """
+
+    def __init__(self, parts: Iterator[Batch]) -> None:
+        self._parts, self._ahead = parts, deque[Batch]()
+        self.samples = 0
+
+    def __next__(self) -> Batch:
+        images, labels = self._ahead.popleft() if self._ahead else next(self._parts)
+        self.samples += len(labels)
+        return images, labels
+
+    def ahead(self, count: int) -> list[Batch]:
+        """The next so many parts, which are still to come."""
+        self._ahead.extend(islice(self._parts, count - len(self._ahead)))
+        return [*self._ahead]
+
+
 def train(
     run: Training,
     progress: Progress,
@@ -56,7 +81,7 @@ def train(
         try:
             start = time.perf_counter()
             if progress.reference is None:
-                progress.reference = measure.at_start(run)
+                progress.reference = reference_noise(run)
             torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
             first_row = plan.rows_of_epoch(epoch)[0]
             bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
@@ -107,8 +132,8 @@ def train_epoch(
     epoch = run.plan.at(updates + 1).epoch
     k = run.plan.batches_of_epoch(epoch)
     seed = derive_seed(run.config.seed, "epoch", epoch)
-    stream = measure.Stream(run.data.train_batches(indices, seed))
-    pairs = measure.Pairs(run, k, updates, twins)
+    stream = Stream(run.data.train_batches(indices, seed))
+    pairs = Pairs(run.network, k, updates, twins)
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
     rates: list[float] = []
@@ -116,6 +141,11 @@ def train_epoch(
     reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
+
+    def next_gradient() -> None:
+        size = run.plan.at(number + 1).batch_size
+        engine.backward(run.network, stream.ahead(run.batches.parts_of(size)), size)
+
     for number in range(updates + 1, updates + k + 1):
         check_stop()
         taken = stream.samples
@@ -127,7 +157,8 @@ def train_epoch(
         losses += sums
         if reads_losses and not math.isfinite(sums[0].item()):
             break  # _means will raise.
-        pairs.take(update, slope, stream)
+        scale = scales[-1] if engine.scaler.is_enabled() else None
+        pairs.take(update.batch_size, slope, next_gradient, scale)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(unit))
         bar.advance(update.batch_size)
@@ -135,7 +166,7 @@ def train_epoch(
     # ever.
     sizes = engine.ranks.sum_(torch.tensor(shares)).tolist()
     loss, accuracy = _means(losses, sum(sizes), engine.ranks)
-    noise, newest_twins = pairs.noise()
+    noise, newest_twins = pairs.noise(engine.ranks)
     return Epoch(
         loss=loss,
         accuracy=accuracy,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from igo.loop.sampler import BatchSampler
 from igo.loop.schedule import Schedule
 from igo.noise import noise
 from igo.noise.noise import Noise
+from igo.noise.pairs import Twin
 from igo.plans.plan import Plan
 from igo.plans.rows import Row
 from igo.train.datasets import Data
@@ -37,14 +38,6 @@ class Watcher(Protocol):
 
     def end_epoch(self, record: Record) -> None:
         """Called after an epoch is recorded."""
-
-
-class Twin(NamedTuple):
-    """What g', batch t + 1's gradient at x_t, says of a pair g_t, g_{t+1}; see measure.Pairs."""
-
-    log_change: float  # log(‖g' - g_t‖²/‖g_{t+1} - g_t‖²)
-    log_both: float  # log(‖g' - g_t‖²/(‖g_t‖² + ‖g_{t+1}‖²))
-    lacking: float  # (g_t·g' - g_t·g_{t+1})/‖g_{t+1} - g_t‖²
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,21 @@
-"""C² from gradients that are computed as in training: at its start, and of the epoch's own updates.
+"""C² and ‖∇f‖² from the gradients that train an epoch, of consecutive whole batches.
 
-The gradients that train an epoch have the noise that acts: of whole batches, with BatchNorm and
-dropout, on samples that the parameters have not met in this epoch. Two in a row differ by this
-noise and by an update, so their difference measures C² (docs/noise.md).
+They have the noise that acts: with BatchNorm and dropout, on samples that the parameters have not
+met in this epoch. Two in a row differ by this noise and by an update, so their difference measures
+C² (docs/noise.md).
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from igo.config.schema import Config, training_samples
-from igo.ground.seeds import derive_seed, generator
+from igo.ground.ranks import ALONE, Ranks
 from igo.noise import noise
-from igo.noise.measure import Spread, untouched
+from igo.noise.measure import untouched
 from igo.noise.noise import Noise
-from igo.plans import batches as equal
-from igo.plans.rows import Update
-from igo.train.engine import Engine
-from igo.train.on_device import Batch
-from igo.train.training import Training, Twin
 
 Rows = np.ndarray  # a row for each pair or twin
 
@@ -36,51 +28,12 @@ ENOUGH = 4  # twins; a correction is the mean of so many
 EARLY = 10  # epochs of fast movement, each of which has one twin at least
 
 
-def size_at_start(config: Config) -> int:
-    """b of the measurement at the start of training: that of the first stage, if K batches fit.
+class Twin(NamedTuple):
+    """What g', batch t + 1's gradient at x_t, says of a pair g_t, g_{t+1}."""
 
-    Under BatchNorm C² depends on the batch size that it is measured with.
-    """
-    n = training_samples(config)
-    return max(1, min(n // equal.count(n, config.batch_size), n // config.noise.batches))
-
-
-def at_start(run: Training) -> Noise:
-    """C² before training, from gradients as in training, with augmentation and BatchNorm."""
-    config, engine, ranks = run.config, run.engine, run.engine.ranks
-    batch_size, seed = size_at_start(config), derive_seed(config.seed, "noise", 1)
-    order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
-    pieces = order[: config.noise.batches * batch_size].split(batch_size)
-    count = run.batches.parts_of(batch_size)
-    shares = [p for piece in pieces for p in piece[ranks.rank :: ranks.size].tensor_split(count)]
-    stream = run.data.train_batches(shares, derive_seed(seed, "augmentation"))
-    with untouched(run.network, derive_seed(seed, "dropout", *ranks.seed_suffix)):
-        spread = Spread(run.network.parameters())
-        for _ in pieces:
-            parts = islice(stream, count)
-            spread.add(training_gradient(engine, run.network, parts, batch_size))
-    return spread.noise(batch_size=batch_size, n=run.data.n, sampling="disjoint")
-
-
-class Stream(Iterator[Batch]):
-    """The parts of an epoch's batches, of which a twin sees those of the next batch ahead.
-
-    ``samples`` are those of the parts that were taken.
-    """
-
-    def __init__(self, parts: Iterator[Batch]) -> None:
-        self._parts, self._ahead = parts, deque[Batch]()
-        self.samples = 0
-
-    def __next__(self) -> Batch:
-        images, labels = self._ahead.popleft() if self._ahead else next(self._parts)
-        self.samples += len(labels)
-        return images, labels
-
-    def ahead(self, count: int) -> list[Batch]:
-        """The next so many parts, which are still to come."""
-        self._ahead.extend(islice(self._parts, count - len(self._ahead)))
-        return [*self._ahead]
+    log_change: float  # log(‖g' - g_t‖²/‖g_{t+1} - g_t‖²)
+    log_both: float  # log(‖g' - g_t‖²/(‖g_t‖² + ‖g_{t+1}‖²))
+    lacking: float  # (g_t·g' - g_t·g_{t+1})/‖g_{t+1} - g_t‖²
 
 
 class Pairs:
@@ -99,7 +52,7 @@ class Pairs:
     device until ``noise``.
 
     Args:
-        run: whose gradients are read. An optimizer that is not PyTorch's may change them in place.
+        network: whose gradients are read.
         batches: k of the epoch. Of LONG or more, PAIRS evenly spread pairs are taken.
         updates: the run's before this epoch.
         earlier_twins: twins of earlier epochs, the newest first.
@@ -107,17 +60,14 @@ class Pairs:
 
     def __init__(
         self,
-        run: Training,
+        network: nn.Module,
         batches: int,
         updates: int = 0,
         earlier_twins: Sequence[tuple[float, ...]] = (),
     ) -> None:
-        self._run = run
-        # A checkpoint of 1.0.0 has twins of two numbers: this epoch then measures more of its own.
-        self._earlier = [Twin(*twin) for twin in earlier_twins if len(twin) == 3]
-        self._parameters = [p for p in run.network.parameters() if p.requires_grad]
-        from_torch = type(run.optimizer).__module__.startswith("torch.optim.")
-        self._copies = run.engine.scaler.is_enabled() or not from_torch
+        self._network = network
+        self._earlier = [Twin(*twin) for twin in earlier_twins]
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
         # Pair p of all that the epoch could have, counted from 0, is of the batches 2p + 1 and
         # 2p + 2. The pairs that are measured are spread evenly.
         possible = batches // 2
@@ -135,57 +85,57 @@ class Pairs:
         twins = min(twins, count)
         self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
         self._first: list[Tensor] = []  # g_t, between the updates of a pair
-        # What every batch of the epoch has: its size, and its slope as Engine.backward has it.
+        # What every batch of the epoch has: its size, and its slope without the loss's scale.
         self._sizes: list[int] = []
         self._slopes: list[Tensor] = []
         # The norms of measured pairs, and of twins by the place of their pair, as _norms has them.
         self._pairs: list[Tensor] = []
         self._twins: dict[int, Tensor] = {}
 
-    def take(self, update: Update, slope: Tensor, stream: Stream) -> None:
-        """Take in the gradient of an update of the epoch, before the optimizer makes it.
+    def take(
+        self,
+        size: int,
+        slope: Tensor,
+        next_gradient: Callable[[], object],
+        scale: Tensor | None = None,
+    ) -> None:
+        """Take in ``.grad`` of the epoch's next update, before the optimizer makes it.
 
-        ``slope`` is the squared norm of the gradient by the outputs, as ``Engine.backward`` has it.
-        ``stream`` has what comes next: a twin holds all parts of the next batch.
+        Args:
+            size: samples of the batch.
+            slope: the squared norm of the gradient by the outputs, with the loss's scale.
+            next_gradient: sets ``.grad`` to the next batch's gradient at the present point, with
+                the random numbers that its update will have.
+            scale: of the loss, in fp16.
         """
-        place = len(self._pairs)
-        self._sizes.append(update.batch_size)
-        if self._run.engine.scaler.is_enabled():
-            slope = slope / self._scale(slope.device).square()
-        self._slopes.append(slope)
+        place, batch = len(self._pairs), len(self._sizes)
+        self._sizes.append(size)
+        self._slopes.append(slope if scale is None else slope / scale.square())
         if self._first:
-            second = self._gradient()
-            assert second[0] is not self._first[0], "each update has new memory for its gradient"
-            self._pairs.append(_norms(self._first, second))
+            self._pairs.append(_norms(self._first, self._gradient(scale)))
             self._first = []
-        elif place < len(self._numbers) and update.batch == 2 * self._numbers[place] + 1:
-            self._first = self._gradient()
-            if place in self._twinned and update.batch < update.batches:
-                run, size = self._run, self._run.plan.at(update.number + 1).batch_size
-                parts = stream.ahead(run.batches.parts_of(size))
-                with untouched(run.network):  # Dropout is then that of the next update.
-                    run.engine.backward(run.network, parts, size)
-                    self._twins[place] = _norms(self._gradient(), self._first)
+        elif place < len(self._numbers) and batch == 2 * self._numbers[place]:
+            # An optimizer may change gradients in place, and GradScaler does.
+            self._first = [g.clone() for g in self._gradient(scale)]
+            if place in self._twinned:
+                with untouched(self._network):
+                    next_gradient()
+                    self._twins[place] = _norms(self._gradient(scale), self._first)
 
-    def _gradient(self) -> list[Tensor]:
+    def _gradient(self, scale: Tensor | None) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
-        if self._copies:
-            gradient = list(torch._foreach_div(gradient, self._scale(gradient[0].device)))
-        return gradient
+        return gradient if scale is None else list(torch._foreach_div(gradient, scale))
 
-    def _scale(self, device: torch.device) -> Tensor:
-        """The scale of the loss, 1 without fp16."""
-        return self._run.engine.scaler.scale(torch.ones((), device=device))
-
-    @np.errstate(all="ignore")  # the loop ends a run whose C² is not finite
-    def noise(self) -> tuple[Noise | None, list[Twin]]:
+    @np.errstate(all="ignore")  # A gradient may not be finite.
+    def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, list[Twin]]:
         """C² and ‖∇f‖² with intervals, None without a pair; and the newest twins.
 
-        An update that fp16's scaler skips has a gradient that is not finite: its pair is left out.
+        A pair whose gradients are not finite is left out: fp16's scaler skips such an update.
+        ``ranks`` are those that share each batch.
         """
         if not self._pairs:
             return None, self._earlier
-        slopes, norms = self._read()
+        slopes, norms = self._read(ranks)
         first_squares, second_squares, change = np.square(norms).sum(axis=2).T
         total = first_squares + second_squares
         rows = np.stack([change, total, (total - change) / 2], axis=1)
@@ -193,20 +143,18 @@ class Pairs:
         new_twins = _compared(pairs[[*self._twins]], pairs_at_one_point)
         twins = [*new_twins, *self._earlier][:ENOUGH]
         sizes = np.array(self._sizes[: 2 * len(slopes)], dtype=float).reshape(-1, 2)
-        numbers = np.array(self._numbers[: len(pairs)])
-        if self._run.engine.scaler.is_enabled():
-            finite = np.isfinite(pairs).all(axis=1)
-            pairs, numbers = pairs[finite], numbers[finite]
+        finite = np.isfinite(pairs).all(axis=1)
+        pairs, numbers = pairs[finite], np.array(self._numbers[: len(pairs)])[finite]
         return (_corrected(pairs, sizes, numbers, slopes, twins) if len(pairs) else None), twins
 
-    def _read(self) -> tuple[Rows, Rows]:
+    def _read(self, ranks: Ranks) -> tuple[Rows, Rows]:
         """The slopes of all pairs (p,), and the three norms of each that is measured and each twin.
 
         They are read from the device by one copy.
         """
         rows, batches = torch.stack([*self._pairs, *self._twins.values()]), len(self._slopes)
         numbers = torch.cat([torch.stack(self._slopes), rows.flatten()]).double().cpu()
-        slopes = self._run.engine.ranks.sum_(numbers[:batches])[: batches // 2 * 2]
+        slopes = ranks.sum_(numbers[:batches])[: batches // 2 * 2]
         norms = numbers[batches:].view(len(rows), 3, -1)
         return slopes.view(-1, 2).sum(dim=1).numpy(), norms.numpy()
 
@@ -239,7 +187,8 @@ def _corrected(
 
     C² is a ratio estimator of two phases (Cochran 1977, chapter 12): the mean of the measured pairs
     over the mean of their slopes, times the mean slope of all pairs. The jackknife of its logarithm
-    leaves out one of all pairs after the other (Rao and Sitter 1995).
+    leaves out one of all pairs after the other (Rao and Sitter 1995). Where slopes would add more
+    variance than they take away, C² is the mean of the measured pairs alone.
 
     A twin's ‖g' - g_t‖², in which nothing moves, is a multiple of its pair's ‖g_{t+1} - g_t‖², and
     another one of ‖g_t‖² + ‖g_{t+1}‖². The multiple that varies less between the twins corrects all
@@ -257,7 +206,9 @@ def _corrected(
     missing_products = factors[:, 2] * change.mean()
     inverse_sizes = (1 / sizes).sum(axis=1)
     variances, slopes = spread / inverse_sizes[numbers], slopes / inverse_sizes
-    if not slopes[numbers].sum() > 0:  # Every sample fits to rounding: no batch says anything.
+    known_slopes = slopes[numbers]
+    # Where all pairs are measured, both are their mean. Slopes of 0 fit every sample to rounding.
+    if not known_slopes.any() or (k < len(slopes) and not _helps(known_slopes, variances)):
         slopes = np.ones_like(slopes)
     ratio, level = variances.sum() / slopes[numbers].sum(), slopes.mean()
     variance = float(ratio * level * np.exp(log_factor.mean()))
@@ -269,26 +220,23 @@ def _corrected(
         levels = (slopes.sum() - slopes) / (len(slopes) - 1)
         of_pairs = noise.jackknife(ratios * levels, ratio * level), k
         interval = noise.around(variance, of_pairs, _error(log_factor))
-        half = noise.reach(_error(product), _error(missing_products))
+        half = noise.half_width(_error(product), _error(missing_products))
         square_interval = square - half, square + half
     size = round(sizes[numbers].mean())
     return Noise(variance, interval, square, size, k, "consecutive", square_interval)
 
 
+def _helps(slopes: Rows, variances: Rows) -> bool:
+    """Whether a ratio to the slopes varies less than the variances do.
+
+    To first order it does if their regression on the slopes is steeper than half of their ratio,
+    that is if their correlation is above half of the slopes' relative spread over the variances'
+    (Cochran 1977, section 6.6).
+    """
+    half_ratio = variances.sum() / slopes.sum() / 2
+    return bool((slopes - slopes.mean()) @ (variances - half_ratio * slopes) > 0)
+
+
 def _error(values: Rows) -> tuple[float, int]:
     """The standard error of a mean, and of how many values."""
     return values.std(ddof=1) / len(values) ** 0.5, len(values)
-
-
-def training_gradient(
-    engine: Engine, network: nn.Module, parts: Iterable[Batch], size: int
-) -> list[Tensor | None]:
-    """The gradient of a batch's mean loss as in training, by parameter; see ``Engine.backward``.
-
-    If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
-    """
-    if engine.scaler.is_enabled():
-        no_scaler = torch.amp.GradScaler(engine.device.type, enabled=False)
-        engine = replace(engine, autocast=None, scaler=no_scaler)
-    engine.backward(network, parts, size)
-    return [parameter.grad for parameter in network.parameters()]
