@@ -474,7 +474,7 @@ def test_the_pages_mean_over_tokens_is_that_of_whole_batches() -> None:
     batches = igo.BatchSampler(names["plan"], names["texts"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = igo.Schedule(optimizer, batches)(DataLoader(names["texts"], batch_sampler=batches))
-    for inputs, real in loader:
+    for inputs, real in chain.from_iterable(loader for _ in batches.epochs()):
         optimizer.zero_grad()
         model(inputs)[real].square().mean().backward()
         optimizer.step()

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, cycle, islice, repeat
+from itertools import chain, count, islice, repeat
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
 import igo
 from igo.plans.plan import Plan
@@ -60,6 +60,34 @@ def test_a_stream_goes_on_after_a_resume() -> None:
             samples += batch
         state = counter.state_dict()
     assert samples == list(range(300))
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0] * 25])
+def test_a_sampler_of_ones_own_is_a_stream_on_a_grid(weights: list[float] | None) -> None:
+    """The lines of the pages: weighted samples, or a data set in even batches, as Mixup asks."""
+    plan = igo.plan("cosine", samples=200, stages=4, batch_size=4, batch_multiple=2)
+    data: Any = range(50)
+
+    def samples_after(updates: int) -> list[list[int]]:
+        counter = igo.Counter(plan)
+        counter.updates = updates
+        generator = torch.Generator().manual_seed(0)
+        order: Any = RandomSampler(data, num_samples=plan.samples, generator=generator)
+        if weights:
+            order = WeightedRandomSampler(weights, plan.samples, generator=generator)
+        sampler = [*islice(order, counter.samples, None)]
+        loader = DataLoader(data, batch_size=None, sampler=sampler)
+        return [batch.tolist() for batch in counter.batches(loader)]
+
+    batches = samples_after(0)
+    assert batches[7:] == samples_after(7)
+    assert [len(batch) % 2 for batch in batches] == [0] * plan.updates
+    samples = [*chain(*batches)]
+    if weights:
+        assert 0.6 < sum(x % 2 for x in samples) / len(samples) < 0.9
+    else:
+        assert [len({*samples[n : n + 50]}) for n in (0, 50, 100)] == [50] * 3
+        assert 200 - len(samples) < len(batches[-1])
 
 
 def test_a_stream_that_ends_early_is_an_error() -> None:
@@ -138,88 +166,80 @@ LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
     "DataLoader": lambda size: DataLoader(Stream(), size),
     "generator": numbers_in,
     "endless": lambda size: forever(DataLoader(NUMBERS, size)),
-    "itertools.cycle": lambda size: cycle(DataLoader(NUMBERS, size)),
 }
-# A micro-batch of the numbers x as libraries make it, and the numbers in it.
-LAYOUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
+# A micro-batch of the numbers x as libraries make it, the numbers in it, and its size_of.
+LAYOUTS: dict[str, Any] = {
     "inputs and targets": (lambda x: (x, -x), itemgetter(0)),
     "webdataset's batched": (lambda x: [x, ["word"] * len(x)], itemgetter(0)),
-    "TensorDataset's": (lambda x: [x.float().outer(torch.ones(3)), x], itemgetter(1)),
-    "HF datasets' batch": (
-        lambda x: {"text": ["word"] * len(x), "tokens": [[1, 2]] * len(x), "id": x.tolist()},
-        itemgetter("id"),
-    ),
     "HF datasets' batch, with arrays": (
         lambda x: {"tokens": np.ones((len(x), 5)), "id": x.numpy()},
         itemgetter("id"),
     ),
     "DALI": (lambda x: [{"label": x[:, None], "data": x}], lambda batch: batch[0]["data"]),
 }
-SAMPLES: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Iterable[Any]]]] = {
+NO_TENSORS: dict[str, Any] = {
+    "HF datasets' batch": (
+        lambda x: {"text": ["word"] * len(x), "id": x.tolist()},
+        itemgetter("id"),
+    ),
+    "words": (lambda x: tuple(map(str, x.tolist())), lambda batch: map(int, batch)),
     "detectron2": (
         lambda x: [{"image": torch.ones(3, 4), "id": i} for i in x.tolist()],
         lambda batch: map(itemgetter("id"), batch),
+        len,
     ),
-    "torchvision's detection": (
-        lambda x: ((torch.ones(3, 4),) * len(x), tuple({"boxes": i.expand(5, 4)} for i in x)),
-        lambda batch: (target["boxes"][0, 0] for target in batch[1]),
-    ),
-    "waveforms": (
-        lambda x: [i.repeat(1 + int(i) % 9) for i in x],
-        lambda batch: (i[0] for i in batch),
-    ),
-    "itertools.batched": (
-        lambda x: tuple((i, -i) for i in x),
-        lambda batch: map(itemgetter(0), batch),
-    ),
-    "words": (lambda x: tuple(map(str, x.tolist())), lambda batch: map(int, batch)),
 }
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("name", [*LOADERS, *LAYOUTS, *SAMPLES])
+@pytest.mark.parametrize("name", [*LOADERS, *LAYOUTS, *NO_TENSORS])
 def test_micro_batches_are_the_parts_as_they_are(name: str, ranks: int) -> None:
-    layout, numbers_of = (LAYOUTS | SAMPLES).get(name, (torch.clone, iter))
+    layout, numbers_of, *size_of = (LAYOUTS | NO_TENSORS).get(name, (torch.clone, iter))
     loader_of = LOADERS.get(name, numbers_in)
-    plan = igo.plan("constant", samples=96, batch_size=32, batch_multiple=8 * ranks)
     place = {"rank": ranks - 1, "ranks": ranks, "micro_batch_size": 8 * ranks}
-    counter, updates = igo.Counter(plan, **place), []
-    numbers: list[int] = []
-    for micro_batch in counter.parts(map(layout, loader_of(8))):
-        update = counter.advance()
+
+    def counter(**changed: Any) -> igo.Counter:
+        return igo.Counter(igo.plan(**{"samples": 96, "batch_size": 32, **changed}), **place)
+
+    grid: Any = {"profile": "constant", "batch_multiple": 8 * ranks}
+    ragged: Any = {"profile": "linear", "samples": 960, "batch_size": 16, "stages": 5}
+    whole, updates, numbers = counter(**grid), [], list[int]()
+    for micro_batch in whole.parts(map(layout, loader_of(8)), *size_of):
+        update = whole.advance()
         updates.append((update.number, update.part, update.parts, update.samples))
         numbers += map(int, numbers_of(micro_batch))
     parts = range(1, 4 // ranks + 1)
     assert updates == [(number, part, len(parts), 8) for number in (1, 2, 3) for part in parts]
-    assert (numbers, counter.samples) == ([*range(96 // ranks)], 96)
-    counter = igo.Counter(plan, **place)
-    words = rf"no equal parts .*micro_batch_size, here {8 * ranks}, .* {4 * ranks}\b"
+    assert (numbers, whole.samples) == ([*range(96 // ranks)], 96)
+    words = rf"no equal parts .*micro_batch_size, here {8 * ranks}, .* {4 * ranks}\b.*size_of="
     with pytest.raises(igo.PlanError, match=words):
-        next(counter.parts(map(layout, loader_of(4))))
-    ragged = igo.plan("linear", samples=960, batch_size=16, stages=5)
+        next(counter(**grid).parts(map(layout, loader_of(4)), *size_of))
     with pytest.raises(igo.PlanError, match=r"no equal parts .*batch_multiple"):
-        next(igo.Counter(ragged, **place).parts(map(layout, loader_of(8))))
-    if name not in SAMPLES:  # default_collate stacks no lists of samples
+        next(counter(**ragged).parts(map(layout, loader_of(8)), *size_of))
+    if name not in NO_TENSORS:
         with pytest.raises(igo.PlanError, match=r"micro-batches, .*counter\.parts"):
-            next(counter.batches(map(layout, loader_of(8))))
+            next(counter(**grid).batches(map(layout, loader_of(8))))
 
 
 def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None:
     """A loader's micro-batches of another size are refused, too."""
-    counter = igo.Counter(igo.plan("constant", samples=8, batch_size=4))
+    counter, ones = igo.Counter(igo.plan("constant", samples=8, batch_size=4)), torch.ones
+    sample: Any
+    stream: Any
     for sample in (
-        torch.ones(4),
-        (torch.ones(4), torch.zeros(4)),
-        (torch.ones(2, 3), torch.ones(2)),
-        {"tokens": torch.ones(2, 9), "targets": torch.ones(2, 9)},
+        ones(4),
+        (ones(4), ones(4)),
+        (ones(2, 3), ones(2)),
+        {"x": ones(2, 9), "y": ones(2)},
     ):
-        stream: Any = [sample] * 8
+        stream = [sample] * 8
         with pytest.raises(igo.PlanError, match=r"list is not allowed: .*collate="):
             next(counter.batches(stream))
         assert len(list(counter.batches(stream, collate=list))) == 2
-    pair, image = (torch.ones(2), torch.ones(2)), (torch.ones(2, 5, 5), torch.ones(()))
-    others: Any = (torch.ones(5), (torch.ones(4), 1), torch.ones(()), "word", {"x": torch.ones(3)})
-    for sample in (*others, pair, image, (torch.ones(3, 2), torch.ones(3))):
+    for sample in (
+        *(ones(5), ones(()), "word", {"x": ones(3)}),
+        *((ones(4), 1), (ones(2), ones(2)), (ones(2, 5, 5), ones(())), (ones(3, 2), ones(3))),
+    ):
         assert len(list(counter.batches([sample] * 8))) == 2
     with pytest.raises(igo.PlanError, match=r"DataLoader is not allowed: .*batch_size=None"):
         next(counter.batches(DataLoader(Stream(), batch_size=3)))
@@ -243,7 +263,7 @@ def test_a_function_makes_the_samples_of_each_part(ranks: int) -> None:
         assert counter.done
     assert sorted(numbers) == [*range(300)]
     counter = igo.Counter(stream_plan(), rank=0, **place)
-    with pytest.raises(igo.PlanError, match=r"it made 6 samples on .*: make update\.samples"):
+    with pytest.raises(igo.PlanError, match=rf"it made {6 // ranks} samples here: make"):
         next(counter.parts(lambda update: torch.ones(update.batch_size // ranks)))
 
 

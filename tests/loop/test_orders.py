@@ -79,16 +79,14 @@ def mmengine(loop: Loop, skips: bool = False) -> Iterator[Tensor]:
             return
 
 
-def by_next(loop: Loop) -> Iterator[Tensor]:
-    """As detectron2's and Megatron's loops do, with the line of the page."""
+def all_batches(loop: Loop) -> Iterator[Tensor]:
+    """The page's line for trainers that call next(), as detectron2's and Megatron's do."""
     loader = loop.schedule(loop.loader)
-    batches = (batch for _ in loop.batches.epochs() for batch in loader)
-    while not loop.batches.done:
-        yield next(batches)
+    return (batch for _ in loop.batches.epochs() for batch in loader)
 
 
-def with_a_bar(loop: Loop) -> Iterator[Tensor]:
-    """One view, wrapped before the loop, again and again."""
+def one_epoch_of_all_updates(loop: Loop) -> Iterator[Tensor]:
+    """One view, wrapped before the loop, again and again, as ignite and metric-learning take it."""
     view = loop.schedule(loop.loader)
     assert (view.dataset is DATA, len(view)) == (True, len(view.loader))
     assert loop.batches.updates or measured(loop, view.loader)
@@ -119,8 +117,11 @@ RIGHT: dict[str, Use] = {
     "timm": timm,
     "Composer": composer,
     "MMEngine": mmengine,
-    "by next": by_next,
-    "tqdm around one view": with_a_bar,
+    "by next": all_batches,
+    "ignite, with a bar": one_epoch_of_all_updates,
+    "FixMatch": lambda x: (
+        b for _ in x.batches.epochs() for _, b in zip(count(), x.schedule(x.loader), strict=False)
+    ),
     "around zip": lambda x: (
         b for _ in x.batches.epochs() for b, _ in x.schedule(zip(x.loader, count()))
     ),
@@ -190,12 +191,6 @@ def repeating(loop: Loop) -> Iterator[Tensor]:
         yield batch
 
 
-def all_batches(loop: Loop) -> Iterator[Tensor]:
-    """The page's line for trainers that call next()."""
-    loader = loop.schedule(loop.loader)
-    return (batch for _ in loop.batches.epochs() for batch in loader)
-
-
 def fetching_before_the_step(loop: Loop) -> Iterator[Tensor]:
     """As nanoGPT does, after the backward pass."""
     for batch, _ in pairwise(chain(all_batches(loop), [None])):
@@ -240,6 +235,7 @@ LOUD: list[tuple[Use, dict[str, Any], str]] = [
     (lambda x: cycle(x.schedule(x.loader)), {}, r"in place of itertools\.cycle"),
     (fetching_before_the_step, {}, AHEAD),
     (looked_at, {}, AHEAD),
+    (lambda x: iter(x.schedule(x.loader)), {}, r"after 12 of 36 updates: .* batches\.epochs\(\)"),
     (
         lambda x: islice(all_batches(x), 3, None, 4),
         {},

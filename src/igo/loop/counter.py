@@ -96,8 +96,6 @@ class Counter:
         # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
         self._delivered: dict[tuple[int, int], Update] = {}
         self._resumed_epoch = 0  # the one in progress when a state was loaded, until a view counts
-        # All batches after so many updates are known to have a sample for each rank.
-        self._ranks_fit_after = plan.updates
 
     @property
     def rank(self) -> int:
@@ -165,14 +163,13 @@ class Counter:
     def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
         """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
         rank, ranks = self._of_ranks
-        if ranks > 1 and updates < self._ranks_fit_after:
-            # The rows are searched once and not at each pass, as there may be many.
-            rows_left = self.plan.rows[self.plan.rows.index(self.plan.at(updates + 1).row) :]
+        if ranks > 1 and updates < self.plan.updates:
+            stage = self.plan.at(updates + 1).stage
+            rows_left = (row for row in self.plan.rows if row.stage >= stage)
             smallest_batch = min(row.samples // row.batches for row in rows_left)
             if ranks > smallest_batch:
                 problem = f"the plan has batches of {smallest_batch} samples"
                 raise PlanError("ranks", ranks, problem)
-            self._ranks_fit_after = updates
         for number in range(updates + 1, self.plan.updates + 1):
             update = self.plan.at(number)
             parts = batches.parts(update.batch_size, self._micro, ranks)
@@ -277,8 +274,8 @@ class Counter:
 
         Args:
             loader: this rank's micro-batches; after a resume those that come next.
-            size_of: the samples of a micro-batch, such as ``len``. Without it tensors, arrays and
-                lists show them.
+            size_of: the samples of a micro-batch, such as ``len`` of a list of samples. Without it
+                they are the rows of the first tensor or array, or the length of a list.
 
         Raises:
             PlanError: a micro-batch is no part of the plan, or does not show its size.
@@ -291,20 +288,20 @@ class Counter:
 
         def take(update: Update) -> Any:
             part = self._next_of(stream, 1, update)[0] if stream else get_batch(update)
-            sizes = {size_of(part)} if size_of else _possible_sizes(part)
-            if not sizes:
+            size = (size_of or _size_of)(part)
+            if size is None:
                 advice = "it does not show how many samples it has: give counter.parts size_of="
                 raise PlanError("loader", type(part).__name__, advice)
-            shown = " or ".join(str(size * ranks) for size in sorted(sizes))
-            if not stream and update.samples not in sizes:
-                advice = f"it made {shown} samples on all ranks: make update.samples on each"
-                raise PlanError("loader", name, advice)
-            if stream and not (is_whole and micro // ranks in sizes):
+            if stream and not (is_whole and size * ranks == micro):
                 advice = (
                     "its micro-batches are no equal parts of the plan's batches: make both"
-                    f" micro_batch_size, here {micro}, and the plan's batch_multiple {shown}, the"
-                    " samples of a micro-batch on all ranks, and give a DataLoader drop_last=True"
+                    f" micro_batch_size, here {micro}, and the plan's batch_multiple"
+                    f" {size * ranks}, the samples of a micro-batch on all ranks, and give a"
+                    f" DataLoader drop_last=True; if {size} is not its samples, give size_of="
                 )
+                raise PlanError("loader", name, advice)
+            if not stream and size != update.samples:
+                advice = f"it made {size} samples here: make update.samples, or give size_of="
                 raise PlanError("loader", name, advice)
             return part
 
@@ -371,31 +368,32 @@ def check_state(state: Mapping[str, Any]) -> None:
 
 
 def _is_batch(item: Any, part_size: int) -> bool:
-    """Whether an item of a stream of samples is a micro-batch, by the rows of its tensors."""
+    """Whether an item of a stream of samples is a micro-batch: all its tensors have as many rows.
+
+    These are as many as a part has samples; of several that are not all vectors, a number that
+    divides it.
+    """
+    if isinstance(item, list) and len(item) == 1:
+        item = item[0]  # DALI has lists of one batch.
     values = item.values() if isinstance(item, Mapping) else item
-    fields = [*values] if isinstance(values, Iterable) and not hasattr(item, "shape") else []
-    shapes: list[tuple[int, ...]] = [getattr(field, "shape", ()) for field in fields]
-    if len(shapes) > 1 and all(shapes) and max(map(len, shapes)) > 1:
-        rows = {shape[0] for shape in shapes} - {1}
-        return len(rows) == 1 and part_size % max(rows) == 0
-    # DALI has lists of one batch, so a size of 1 says nothing.
-    return _possible_sizes(item) - {1} == {part_size}
+    fields = [item] if hasattr(item, "shape") or not isinstance(values, Iterable) else [*values]
+    # A list, such as one of words, may be a field of a sample or of a batch.
+    shapes = [getattr(field, "shape", ()) for field in fields if not isinstance(field, list)]
+    rows = {tuple(shape[:1]) for shape in shapes}
+    if len(rows) != 1 or () in rows:
+        return False
+    ((size,),) = rows
+    divides = len(shapes) > 1 < size and max(map(len, shapes)) > 1 and part_size % size == 0
+    return size == part_size or divides
 
 
-def _possible_sizes(batch: Any) -> set[int]:
-    """How many samples a batch may have: the rows of its tensors, or the lengths of its lists."""
-    if not isinstance(batch, list | tuple):
-        return _lengths(batch)
-    lengths = [*map(_lengths, batch)]
-    sizes = set[int]().union(*lengths)
-    # A tensor beside others as long is a field of a batch. Any other list may be one of samples.
-    has_fields = len(sizes) == 1 and all(lengths) and any(hasattr(x, "ndim") for x in batch)
-    return sizes if has_fields else sizes | {len(batch)}
+def _size_of(batch: Any) -> int | None:
+    """The rows of the first tensor or array in a batch; without one, the length of its first list.
 
-
-def _lengths(field: Any) -> set[int]:
-    if isinstance(field, Mapping):
-        return set[int]().union(*map(_lengths, field.values()))
-    return (
-        {len(field)} if isinstance(field, list | tuple) or getattr(field, "ndim", False) else set()
-    )
+    It is None if the batch has neither.
+    """
+    length = None
+    while isinstance(batch, Mapping | list | tuple) and batch:
+        length = len(batch)
+        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
+    return len(batch) if getattr(batch, "ndim", 0) else length

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import ref
+from weakref import WeakMethod
 
 from torch import Tensor
 from torch.autograd.graph import register_multi_grad_hook
@@ -26,6 +25,8 @@ class Witness:
 
     ``pass_end`` is the number of updates at the end of the newest pass over ``schedule(loader)``.
     """
+
+    pass_end = -1
 
     def __init__(self, optimizers: Sequence[Optimizer], batches: Counter) -> None:
         self._optimizers, self._batches = optimizers, batches
@@ -48,15 +49,15 @@ class Witness:
     def _watch(self) -> None:
         # The references are weak, because a schedule that nobody uses any more, such as one of a
         # notebook's cell that ran again, must not speak.
-        for number, optimizer in enumerate(self._optimizers):
-            optimizer.register_step_pre_hook(partial(_see_step, ref(self), number))
+        for optimizer in self._optimizers:
+            optimizer.register_step_pre_hook(_weak(self.see_step))
 
     def _look_for_gradients(self) -> None:
         """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
         if parameters and self._gradients is not None and self._sign is None:
-            see = partial(_see_gradient, ref(self))
+            see = _weak(self.see_gradient)
             self._sign = register_multi_grad_hook(parameters, see, mode="any")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,12 +108,27 @@ class Witness:
                 4,
             )
 
-    def see_gradient(self) -> None:
+    def __del__(self) -> None:
+        """Warn if the loop was a single pass, and the plan has more epochs."""
+        if self.pass_end < 0 or self._gradients is not None:
+            return
+        plan, updates = self._batches.plan, self._batches.updates
+        if self.pass_end == updates < plan.updates:
+            first, last = plan.at(self._begun + 1), plan.at(updates)
+            if first.epoch == last.epoch:
+                _warn(
+                    f"the loop over schedule(loader) ended after {updates:,} of"
+                    f" {plan.updates:,} updates: a pass is an epoch, so write for epoch in"
+                    " batches.epochs() around it; a saved state goes on from here",
+                    3,
+                )
+
+    def see_gradient(self, *_: Any) -> None:
         """Note the update that has a gradient."""
         if self._gradients is not None and self._update is not None:
             self._gradients.append(self._update.number)
 
-    def see_step(self, number: int, optimizer: Optimizer) -> None:
+    def see_step(self, optimizer: Optimizer, *_: Any) -> None:
         """Refuse a step that is none of the plan's, and note the update that has one."""
         update = self._update
         if update is None:
@@ -141,10 +157,11 @@ class Witness:
             )
         # A group that was added since then has no rate yet. A later step may be that of another
         # schedule, so rates count once.
-        for group, rate in zip(optimizer.param_groups, self._rates[number], strict=False):
+        rates = self._rates[self._optimizers.index(optimizer)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
             if group["lr"] is not rate:
                 self._check_rate(update, group["lr"], rate)
-        self._rates[number] = []
+        rates.clear()
         self._steps[-1] = True
 
     def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
@@ -188,11 +205,12 @@ def _warn(words: str, stacklevel: int) -> None:
     warnings.warn(words, PlanWarning, stacklevel)
 
 
-def _see_gradient(witness: ref[Witness], *_: Any) -> None:
-    if living := witness():
-        living.see_gradient()
+def _weak(method: Callable[..., None]) -> Callable[..., None]:
+    """A hook that calls a method for as long as somebody else holds its object."""
+    reference = WeakMethod(method)
 
+    def hook(*arguments: Any) -> None:
+        if living := reference():
+            living(*arguments)
 
-def _see_step(witness: ref[Witness], number: int, optimizer: Optimizer, *_: Any) -> None:
-    if living := witness():
-        living.see_step(number, optimizer)
+    return hook
