@@ -3,8 +3,6 @@
 import itertools
 from collections.abc import Sequence
 
-import numpy as np
-
 from lab.study import judged, table
 from lab.study.design import Arms, Record, archive_of
 
@@ -35,10 +33,16 @@ def summary(arms_of_study: Arms) -> str:
         named = name + (" again" if (name, rate) in REPEATED else f", η₁ = {rate:g}")
         found[named] = of_arm
         ended = [record for record in of_arm if "rates" in record]
-        rates, delta = (np.mean([record[what] for record in ended]) for what in ("rates", "deltas"))
-        accuracy, updates = judged.ends(of_arm, "running").mean(), ended[0]["updates"]
-        costs = f"{accuracy:.2f}", f"{updates:,}", f"{PARTS * rates:,.0f}", f"{delta:.3f}"
-        lines.append([named, str(len(of_arm)), *costs])
+        lines.append(
+            {
+                "arm": named,
+                "n": len(of_arm),
+                "accuracy": judged.ends(of_arm, "running").mean(),
+                "updates": ended[0]["updates"],
+                "rates": PARTS * judged.ends(ended, "rates").mean(),
+                "delta": judged.ends(ended, "deltas").mean(),
+            }
+        )
     cosine, *larger = "cosine", "cosine, η₁ = 0.4", "cosine, η₁ = 0.8"
     accuracies = {
         name: judged.ends(found[name][: len(SEEDS)], "running").mean() for name in (cosine, *larger)
@@ -55,5 +59,12 @@ def summary(arms_of_study: Arms) -> str:
         differences.append([claim.name, str(len(claim.judged)), *cells])
     head = [f"post hoc, later: {LENGTH} epochs", "n", *ENDPOINTS]
     first_table = table.markdown(head, differences)
-    head = ["differs in", "n", "%", "updates", "Σ η", "mean δ"]
-    return f"{first_table}\n{table.markdown(head, lines)}"
+    columns = {
+        "differs in": "{arm}",
+        "n": "{n}",
+        "%": "{accuracy:.2f}",
+        "updates": "{updates:,}",
+        "Σ η": "{rates:,.0f}",
+        "mean δ": "{delta:.3f}",
+    }
+    return f"{first_table}\n{table.formatted(lines, columns)}"

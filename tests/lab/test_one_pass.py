@@ -54,7 +54,8 @@ def test_a_naive_ramp_lets_the_rate_rise_with_the_root_of_b() -> None:
 
 
 def test_b_follows_the_root_of_the_measured_scale_and_never_falls() -> None:
-    scales = [(share / 16, 4.0 ** min(share, 8) if share != 5 else None) for share in range(16)]
+    scales = [(share / 16, None if share == 5 else 4.0 ** min(share, 8)) for share in range(14)]
+    scales += [(14 / 16, 1.0), (15 / 16, 1.0)]
     logs = [[(share, scale and scale * factor) for share, scale in scales] for factor in (0.5, 2)]
     jobs = [{"seed": seed} for seed in one_pass.TUNED]
     runs = {
