@@ -16,7 +16,8 @@ from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import sealed
 from igo.plans.plan import Plan
-from igo.runs.folder import RunFolder, path_of
+from igo.runs.folder import RunFolder
+from igo.runs.name import path_of
 
 VARIANCE = 40.0  # C² of every run
 HARDWARE = {"device": "cpu", "cpu": "A CPU", "cores": 2, "threads": 1, "precision": "bfloat16"}

@@ -15,7 +15,8 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import CONF, read_bytes
 from igo.ground.ranks import ALONE
-from igo.runs.folder import RunFolder, path_of, read_status, state_of
+from igo.runs.folder import RunFolder, read_status, state_of
+from igo.runs.name import path_of
 from igo.runs.recording import resume, train_recorded
 from igo.runs.terminal import Terminal
 from igo.sweep.jobs import Composer

@@ -48,6 +48,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    runs = find_spec("hydra")  # without it help(igo) has the other names
+    runs = find_spec("hydra")  # Without it help(igo) has the other names.
     names = [name for name in PUBLIC if runs or PUBLIC[name] != "igo.runs.checkpoint"]
     return [*names, "__version__"]

@@ -16,7 +16,7 @@ from igo.ground.files import CONF
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-EXTRAS = "train,report"  # of pyproject.toml: what the commands need
+EXTRAS = "train,report"  # The commands need these of pyproject.toml.
 
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
@@ -31,7 +31,7 @@ def train_command(composed: DictConfig, typed: list[str]) -> float | None:
     from igo.runs.run import run
 
     records = read_records(run(config_of(composed, typed)))
-    last = records[-1] if records else {}  # a dry run has none
+    last = records[-1] if records else {}  # A dry run has none.
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     """Run the command, with the arguments after it."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe ends it without a word
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # A closed pipe ends it without a word.
         usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
         files = {name: (CONF / f"{config}.yaml").read_text() for name, config in COMMANDS.items()}
         lines = [f"  {name:<16}{text.splitlines()[0][2:]}" for name, text in files.items()]

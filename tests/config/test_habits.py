@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, configure
 from hydra.errors import HydraException
 
-from igo.config.cli import _explained
+from igo.config.hints import explained
 from igo.ground.errors import UserError
 
 SETTINGS = {  # igo's word, and what people type for it.
@@ -70,5 +70,5 @@ def test_a_command_is_answered_with_the_word_of_igo(words: str) -> None:
         configure(*words.split())
     error = caught.value
     if isinstance(error, HydraException):
-        error = _explained(error, ROOT / "conf" / "config.yaml")
+        error = explained(error, ROOT / "conf" / "config.yaml")
     assert re.search(COMMANDS[words], str(error))

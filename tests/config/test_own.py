@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from igo.config.load import read_config
 from igo.config.own import with_options
 from igo.ground.errors import UserError
-from igo.runs.folder import signature
+from igo.runs.name import signature
 
 MINE = """
 import math

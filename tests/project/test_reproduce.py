@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igo.config.load import make_plan
 from igo.config.own import with_options
-from igo.config.schema import result_settings
+from igo.runs.name import result_settings
 
 N = 50_000
 PAGE = (ROOT / "docs" / "reproduce.md").read_text()

@@ -24,7 +24,8 @@ from igo.report.comparison import Pair
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.runs.find import find
-from igo.runs.folder import RunFolder, path_of
+from igo.runs.folder import RunFolder
+from igo.runs.name import path_of
 
 
 def read(root: Path) -> Results:

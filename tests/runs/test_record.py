@@ -22,7 +22,8 @@ from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 from igo.ground import files
 from igo.ground.errors import Outside, UserError
-from igo.runs.folder import RunFolder, path_of, signature
+from igo.runs.folder import RunFolder
+from igo.runs.name import path_of, signature
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.

@@ -35,7 +35,8 @@ from igo.config.schema import Config
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs import manifest
-from igo.runs.folder import path_of, state_of
+from igo.runs.folder import state_of
+from igo.runs.name import path_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, distinct
 from igo.sweep.launch import check_file, too_few_seeds

@@ -12,7 +12,8 @@ import pytest
 from conftest import TINY, Program, configure, status
 
 from igo.runs import run as run_program
-from igo.runs.folder import path_of, state_of
+from igo.runs.folder import state_of
+from igo.runs.name import path_of
 from igo.sweep import jobs
 from igo.sweep.jobs import Job
 from igo.sweep.launch import SLURM_JOB

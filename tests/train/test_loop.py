@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from trained import prepared, train
 
 import igo
-from igo.config.schema import rule
 from igo.ground.ranks import Ranks
 from igo.noise import pairs
 from igo.noise.noise import Noise
+from igo.runs.name import rule
 from igo.train import loop, models
 
 

@@ -121,7 +121,7 @@ class Graduated(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.accumulate_grad_batches != 1:  # a callback may set it in any epoch
+        if trainer.accumulate_grad_batches != 1:  # A callback may set it in any epoch.
             raise UserError(
                 "accumulate_grad_batches must be 1: the plan sets the batch sizes, and"
                 " micro_batch_size their parts"

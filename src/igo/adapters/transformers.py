@@ -136,7 +136,7 @@ class GraduatedTrainer(Trainer):
         # Trainer calls this once for what it takes for a batch, which is the last part. The others
         # are trained first.
         for part in self._earlier:
-            with self.accelerator.no_sync(model):  # only the last part's backward averages
+            with self.accelerator.no_sync(model):  # Only the last part's averages.
                 loss += super().training_step(model, part, *arguments, **settings)
             # Trainer does this itself for the last part.
             self.current_flos += float(self.floating_point_ops(part))

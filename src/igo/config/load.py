@@ -34,7 +34,8 @@ from igo.data import identity, readers
 from igo.data.readers import Place
 from igo.ground.errors import ConfigError, UserError, first_line, nearest, require
 from igo.ground.files import Record, read_bytes
-from igo.plans.arguments import PlanError, PlanWarning, table_of
+from igo.plans.arguments import PlanError, PlanWarning
+from igo.plans.checks import table_of
 from igo.plans.make import plan
 from igo.plans.plan import Plan
 from igo.plans.profiles import parameters

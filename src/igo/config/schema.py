@@ -349,30 +349,3 @@ def warmup_samples(config: Config) -> int:
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
-
-
-def rule(config: Config) -> int:
-    """The version of what settings mean. Runs of an earlier rule are never continued.
-
-    It is raised when the same settings give another result, as when epochs became equal batches
-    (2), models with the CIFAR stem began at PyTorch's initialisation (3, of these alone), or stages
-    inside epochs began to end with whole batches (4, of these alone).
-    """
-    schedule = config.schedule
-    warm_epochs = int(schedule.warmup)
-    if schedule.lengths != "equal" or (schedule.stages or 1) > config.epochs - warm_epochs:
-        return 4
-    return 3 if config.model.stem == "cifar" else 2
-
-
-def result_settings(config: Config) -> dict[str, Any]:
-    """The settings that make a run's result what it is, by full name.
-
-    Settings that change no result are left out, and so are settings with the default of their field
-    here. So a new setting renames no run. For this, a default here must never change.
-    """
-    values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
-    for group, key in own.NAMES.items():
-        name = f"{group}.{key}"
-        values[name] = own.as_call(values[name], value_of(config, f"{group}.arguments"))
-    return {name: value for name, value in values.items() if value != SETTINGS[name].default}

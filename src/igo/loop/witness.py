@@ -30,7 +30,7 @@ class Witness:
 
     def __init__(self, optimizers: Sequence[Optimizer], batches: Counter) -> None:
         self._optimizers, self._batches = optimizers, batches
-        self._says_rates = True  # that another sets them, once
+        self._says_rates = True  # It says once that another sets them.
         self._sign: RemovableHandle | None = None
         self.begin(is_resumed=False)
         self._watch()
@@ -41,8 +41,8 @@ class Witness:
         self._update: Update | None = None
         self.pass_end = -1
         self._begun = -1  # updates before the loop's first one
-        self._rates: list[list[float]] = []  # of each optimizer's groups, as set, until its step
-        self._steps: list[bool] = []  # whether each update of a window had one
+        self._rates: list[list[float]] = []  # Those set in each optimizer's groups, until its step
+        self._steps: list[bool] = []  # One for each update of a window: whether it had a step.
         self._gradients: list[int] | None = []  # updates that had one, until the first step
         self._look_for_gradients()
 

@@ -131,7 +131,7 @@ def lengths_of_stages(
             raise PlanError("h", h, advice)
     samples = [b / bracket for b, bracket in zip(sizes, brackets, strict=True)]
     scale = total / math.fsum(samples)
-    shortest = scale / max(brackets)  # in updates
+    shortest = scale / max(brackets)  # It is in updates.
     if shortest < 1:
         problem = f"the shortest would have {shortest:.2g} updates by h={h:g}"
         raise PlanError("stages", len(phis), f"{problem}; use fewer stages, or train longer")

@@ -94,7 +94,7 @@ def _values(args: Arguments, argument: str, starts: Sequence[int]) -> list[float
         curve, parameters = args.sizes, {}
     name = name_of(curve)
     n, warmup, values = args.per_epoch, args.warmup_samples, list[float]()
-    by_epochs = not any(start % n for start in (*starts, args.total))  # stages of whole epochs
+    by_epochs = not any(start % n for start in (*starts, args.total))
     for m, start in enumerate(starts, 1):
         # The epochs of the warm-up are not counted.
         epochs_before = start // n - warmup // n if by_epochs else (start - warmup) / n

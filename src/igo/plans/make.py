@@ -11,9 +11,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from igo.plans import arguments
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import Algorithm3, Arguments, PlanError, PlanWarning
+from igo.plans.checks import checked
 from igo.plans.curves import rates_of_updates, stages_of_curves
 from igo.plans.cuts import cut, equal_starts
 from igo.plans.plan import Plan
@@ -134,7 +134,7 @@ def plan(
     if isinstance(rate, Plan):
         result = _with_rate_of(rate, locals())
     else:
-        result = _plan(arguments.checked(**locals()))
+        result = _plan(checked(**locals()))
     for note in notes(result):
         warnings.warn(note, PlanWarning, stacklevel=2)
     return result
@@ -227,7 +227,7 @@ def _plan(args: Arguments) -> Plan:
     rows = rated(cut_rows, factors, args.learning_rate, by_rate=args.rate)
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = args.n or rows[-1].start + rows[-1].samples
-    if args.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
+    if args.final_updates:  # In stage M + 1 δ is 0: gradient descent on f itself.
         if not args.n or total % n:
             advice = "full batches must follow whole epochs of a data set of n samples"
             raise PlanError("final_updates", args.final_updates, advice)
@@ -257,7 +257,7 @@ def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
     for name, value in values["of_profile"].items():
         raise PlanError(name, value, "a plan that is given as rate takes no more; leave it out")
     # Its stages are those of any curve of t, and each update gets its own η.
-    args = arguments.checked(**{**values, "rate": "linear", "clock": "updates"})
+    args = checked(**{**values, "rate": "linear", "clock": "updates"})
     warmup = round(other.warmup_samples * args.total / other.samples)
     plan = _plan(replace(args, warmup_samples=warmup))
     shown = {**plan.arguments, "profile": "another plan"}

@@ -17,13 +17,14 @@ from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import Damaged, UserError, first_line
 from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
-from igo.runs.folder import RunFolder, path_of, read_records, read_status
+from igo.runs.folder import RunFolder, read_records, read_status
+from igo.runs.name import path_of
 from igo.train import models
 
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
-PROGRESS: Record = {  # the kinds of the entries of a checkpoint's progress
+PROGRESS: Record = {  # It has the kinds of a progress's entries.
     **dict.fromkeys(("epoch", "samples"), (int,)),
     "threads": (int, NoneType),
     "reference": OBJECT,
@@ -41,7 +42,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
     handle = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(handle)  # the rename survives a power cut
+        os.fsync(handle)  # The rename survives a power cut.
     finally:
         os.close(handle)
 
@@ -118,7 +119,7 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     status = read_status(folder)
     config = read_config(folder / "config.yaml", trust=trust)
     parameters, records = _trained(folder, config, status)
-    with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
+    with torch.random.fork_rng(devices=[]):  # The parameters drawn here are replaced below.
         network = models.build(config.model, config.dataset)
     with fitting(folder / "checkpoint.pt"):
         network.load_state_dict(parameters)

@@ -10,8 +10,8 @@ from omegaconf import ListConfig
 from igo.ground.errors import Damaged, require
 from igo.ground.files import read_json
 
-LIST = "sweep.json"  # a list of runs: RUNS_DIR/FOLDER/NAME/sweep.json names runs in RUNS_DIR
-LISTED = {"runs": [{"run": (str,)}]}  # the kind of what is read of it
+LIST = "sweep.json"  # RUNS_DIR/FOLDER/NAME/sweep.json lists runs in RUNS_DIR.
+LISTED = {"runs": [{"run": (str,)}]}  # What is read of it has this kind.
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
 
 

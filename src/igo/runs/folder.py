@@ -6,7 +6,6 @@ checkpoint.pt. Every file is written whole or not at all.
 
 import csv
 import fcntl
-import hashlib
 import io
 import json
 import math
@@ -24,7 +23,7 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
-from igo.config.schema import REPEATED, Config, result_settings, rule
+from igo.config.schema import Config
 from igo.ground import files
 from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line, warn_once
 from igo.ground.files import (
@@ -58,31 +57,9 @@ EARLIER = (
     " in it is not noticed"
 )
 
-_locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
+_locks: set[IO[Any]] = set()  # This process has the open lock of the run that it works on.
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
-
-
-def signature(config: Config, omissions: Collection[str] = ()) -> str:
-    """Ten hexadecimal digits of everything that changes a run's result, but for some settings."""
-    settings = {name: v for name, v in result_settings(config).items() if name not in omissions}
-    if "p" in settings:
-        settings["schedule.p"] = settings.pop("p")  # The first runs were named when it was there.
-    canonical = json.dumps({"rule": rule(config), **settings}, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
-
-
-def setting_of(config: Config) -> str:
-    """Ten digits that the runs of one setting share; a W&B dashboard groups by them."""
-    return signature(config, omissions=REPEATED)
-
-
-def path_of(config: Config) -> Path:
-    """The folder of a run."""
-    # The digest alone tells runs apart. Names are for people, to whom a call's target is enough.
-    names = (config.dataset.name, config.model.name, config.schedule.profile)
-    name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
-    return Path(config.runs_dir) / name.replace("/", "_")
 
 
 class RunFolder:
@@ -95,9 +72,9 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self._status_file = self.path / "status.json"
         self._held = False
-        self._status: Record | None = None  # once it is read, while the folder is held
+        self._status: Record | None = None  # It is kept while the folder is held.
         self._lines: list[str] = []  # the lines of metrics.jsonl
-        self._seals: Record = {}  # those of the files that this process wrote
+        self._seals: Record = {}  # Those of the files that this process wrote
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -275,7 +252,7 @@ def state_of(folder: Path) -> str:
         return "damaged"
     except BlockingIOError:
         return "running"
-    except OSError:  # there is no lock, as in a copy, or it is another user's
+    except OSError:  # A copy has no lock, or it is another user's.
         pass
     return "interrupted" if state == "running" else state
 

@@ -136,7 +136,7 @@ class _Epochs:
         self.progress, self._training, self._folder = progress, training, folder
         self.logger = loggers.Logger()
         self._logged_epoch, self._write_time = progress.epoch, -math.inf
-        self._state: Record = {}  # the checkpoint of the last epoch, until it is written
+        self._state: Record = {}  # The last epoch's checkpoint stays until it is written.
 
     def done(self, _: Record) -> None:
         """Take the epoch that the progress has reached. The first and the last are written."""

@@ -10,7 +10,8 @@ from igo.ground.errors import Damaged, UserError
 from igo.ground.ranks import Ranks
 from igo.plans.plan import Plan
 from igo.runs import loggers, manifest
-from igo.runs.folder import RunFolder, path_of, read_records, read_status, state_of
+from igo.runs.folder import RunFolder, read_records, read_status, state_of
+from igo.runs.name import path_of
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal, noise_note
 

@@ -13,8 +13,9 @@ from igo.config.load import read_config
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, printable, told
 from igo.runs.find import find, named
-from igo.runs.folder import RunFolder, read_records, read_status, setting_of, state_of
+from igo.runs.folder import RunFolder, read_records, read_status, state_of
 from igo.runs.loggers.wandb import WandB, destination, knows_key, prepare, run_there
+from igo.runs.name import setting_of
 from igo.runs.terminal import Terminal
 
 

@@ -20,14 +20,14 @@ from igo.ground.files import Record
 from igo.plans.make import notes
 from igo.plans.plan import Plan
 
-HEADING_EVERY = 20  # epochs: a heading shall be in sight
+HEADING_EVERY = 20  # A heading shall be in sight.
 RELATIVE = (
     "φ_m is η/√b relative to its start, as planned; the noise also changes with C², as the model"
     " learns"
 )
-FAR = 2  # times the plan's δ, or its share: then δ as measured is worth a line
+FAR = 2  # A measured δ that is so many times the plan's, or its share, is worth a line.
 SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
-EPOCH = (  # the entry of the record; its title, width and format
+EPOCH = (  # Each has its entry of the record, its title, width and format.
     ("epoch", "epoch", 5, "d"),
     ("delta_m", "δ_m", 9, ".4g"),
     ("delta_measured", "measured", 9, ".4g"),
@@ -100,7 +100,7 @@ class ProgressBar:
     def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
         self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
         self._images, self._lines = 0, 0
-        self._update_time = 0.0  # seconds: when the bar was moved
+        self._update_time = 0.0  # The bar was moved then, in seconds.
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Show the epoch and δ."""

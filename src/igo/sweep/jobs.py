@@ -22,7 +22,8 @@ from igo.config.schema import SETTINGS, Config, value_of
 from igo.ground.errors import UserError, require, told
 from igo.ground.files import PACKAGE, Record, opened
 from igo.ground.ranks import Ranks
-from igo.runs.folder import RunFolder, path_of
+from igo.runs.folder import RunFolder
+from igo.runs.name import path_of
 
 TRAIN = PACKAGE.parent / "train.py"  # A clone has it.
 

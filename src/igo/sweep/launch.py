@@ -20,15 +20,16 @@ from rich.console import Console
 import igo
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
-from igo.config.schema import TASK, result_settings, total_epochs
+from igo.config.schema import TASK, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
 from igo.ground.files import Record, alone, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs import loggers
 from igo.runs.find import LIST
-from igo.runs.folder import epochs_done, read_status, setting_of, state_of
+from igo.runs.folder import epochs_done, read_status, state_of
 from igo.runs.manifest import command, differences, now
+from igo.runs.name import result_settings, setting_of
 from igo.runs.run import has_finished
 from igo.sweep.jobs import Composer, Job, distinct
 

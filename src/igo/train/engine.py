@@ -36,7 +36,7 @@ class Engine:
     autocast: torch.dtype | None
     scaler: torch.amp.GradScaler
     micro_batch_size: int
-    note: str = ""  # for the user, about the chosen device or precision
+    note: str = ""  # It tells the user of the chosen device or precision.
     ranks: Ranks = ALONE
     compiles: bool = False
     model: nn.Module | None = None

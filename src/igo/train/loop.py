@@ -137,7 +137,7 @@ def train_epoch(
     parameters = [*run.network.parameters()]
     losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
     rates: list[float] = []
-    shares: list[int] = []  # this rank's samples of each update
+    shares: list[int] = []  # They are this rank's samples of each update.
     reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.

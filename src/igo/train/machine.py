@@ -23,9 +23,9 @@ from igo.ground.ranks import ALONE, Ranks, allowed_cores
 from igo.train.engine import Engine
 from igo.train.training import Progress, Training
 
-ALL_THREADS = torch.get_num_threads()  # the number before any run changes it
-SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
-MOST_AT_ONCE = 1024  # samples, on each GPU; none gains from more
+ALL_THREADS = torch.get_num_threads()  # No run has changed it yet.
+SHARED_FROM = 16  # Pixels a side: with smaller images threads mostly wait.
+MOST_AT_ONCE = 1024  # Samples, on each GPU: none gains from more.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # These numbers are those of <malloc.h>.
 # cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.

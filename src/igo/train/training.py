@@ -66,7 +66,7 @@ class Progress:
     epoch: int = 0
     samples: int = 0
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
-    threads: int | None = None  # the CPU's; rounding depends on them
+    threads: int | None = None  # Rounding depends on the CPU's.
     records: list[Record] = field(default_factory=list)
     # The newest twins correct C². They are plain numbers, since checkpoints hold no classes.
     twins: list[tuple[float, ...]] = field(default_factory=list)
@@ -86,12 +86,12 @@ class Epoch:
 
     loss: float
     accuracy: float
-    skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
+    skipped: int  # Updates that fp16's loss scaler left out, as a gradient overflowed
     rates: list[float]  # η of each update, as the optimizer had it
-    sizes: list[int]  # of each batch that reached the model, over all ranks
+    sizes: list[int]  # Of each batch that reached the model, over all ranks
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
-    twins: list[Twin]  # the newest, also of earlier epochs
+    twins: list[Twin]  # The newest, also of earlier epochs
 
 
 def record_of(
@@ -172,7 +172,7 @@ def _resolved(measurement: Noise | None, n: int) -> Noise | None:
 
 def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
-    if stage.phi_m == 0:  # gradient descent on f itself
+    if stage.phi_m == 0:  # This is gradient descent on f itself.
         return 0.0
     return delta_of(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
 

@@ -20,7 +20,7 @@ from igo.ground.errors import first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 
-Say = Callable[[str], None]  # shows a line to the user
+Say = Callable[[str], None]  # It shows a line to the user.
 
 
 class Logger:

@@ -11,7 +11,7 @@ class TensorBoard(Logger):
     """A folder of event files. TensorBoard hides those of earlier starts (``purge_step``)."""
 
     def __init__(self, _: object, folder: RunFolder, records: list[Record], *__: object) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+        from torch.utils.tensorboard import SummaryWriter  # It takes a second to import.
 
         self._writer = SummaryWriter(folder.path / "tensorboard", purge_step=0)
         for record in records:

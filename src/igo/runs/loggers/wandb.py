@@ -23,12 +23,13 @@ from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import Record, read_bytes
 from igo.runs.find import typed
-from igo.runs.folder import RunFolder, read_plan, setting_of
+from igo.runs.folder import RunFolder, read_plan
 from igo.runs.loggers import Logger, Say
+from igo.runs.name import setting_of
 
-INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
-FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
-LONGEST_NAME, LONGEST_TAG = 128, 64  # characters that W&B takes
+INIT_TIMEOUT = 20  # In seconds: after these a start goes on offline.
+FINISH_TIMEOUT = 60  # In seconds: so long the end waits for the last rows.
+LONGEST_NAME, LONGEST_TAG = 128, 64  # W&B takes so many characters.
 # Runs of all tasks may be in one project, so a line of the dashboard is named by these.
 NAMED = (
     *(*ALWAYS, "dataset.name", "dataset.samples", "model.name", "model.width"),
@@ -41,7 +42,7 @@ LETTERS = str.maketrans(
         **{"¼": "0.25", "½": "0.5", "¾": "0.75"},
     }
 )
-CURE = "; `igo sync` sends the rows later"  # said where W&B fails
+CURE = "; `igo sync` sends the rows later"  # It is said where W&B fails.
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
 
@@ -73,8 +74,8 @@ def prepare(root: Path) -> None:
     """Before W&B starts: it writes into root/wandb, as a node's home may be read-only."""
     if (root / "wandb").is_symlink():
         raise UserError(f"{root / 'wandb'} is a link, through which W&B would write: remove it")
-    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # artifacts before they are sent
-    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # Artifacts wait there.
+    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # Its log, too
     # No reports about itself: if their server is slow, the process could not end.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # On a full disk `logging` prints a traceback of 60 lines for each line that W&B cannot write

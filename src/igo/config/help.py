@@ -1,0 +1,59 @@
+"""What --help prints: the files of settings with their comments, and the options of each group."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from igo.config.rules import right_options
+from igo.ground.errors import require
+from igo.ground.files import CONF, LAUNCH
+
+# The files in conf/, which --help shows with their comments.
+GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
+DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
+
+
+def help_text(program: str, config: Path, topic: str) -> str:
+    """Explain a program by the comments in the file of its defaults, and the options of each group.
+
+    With a group of settings as ``topic``: by its files; with ``all``: by those of all groups.
+    """
+    groups: dict[str, str] = dict(GROUP.findall(config.read_text()))
+    text = DEFAULTS.sub("", config.read_text()).partition("\nhydra:")[0]
+    if topic:
+        topics = ["all", *group_names()]
+        require(topic in topics, "--help", topic, right_options("--help", topic, topics))
+        if topic != "all":
+            text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
+        for group in groups if topic == "all" else [topic]:
+            for path in options(group):
+                text += f"\n--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
+        return text
+    if program.startswith("igo "):
+        text = text.replace("python src/train.py", program)
+    arguments = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
+    group_lines = [
+        f"{f'{group}={default}':<22}# {', '.join(option.stem for option in options(group))}"
+        for group, default in groups.items()
+    ]
+    return "\n".join([f"usage: {program} {arguments} ...\n", text, *group_lines])
+
+
+def settings_in(file: Path) -> set[str]:
+    """The names of the settings in a YAML file."""
+    names = set[str]()
+    for name, value in (yaml.safe_load(file.read_text()) or {}).items():
+        names |= {f"{name}.{key}" for key in value} if isinstance(value, dict) else {name}
+    return names - {"defaults"}
+
+
+def options(group: str) -> list[Path]:
+    """The files of a group's options, in conf/ or launch/; none if there is no such group."""
+    return sorted([*(CONF / group).glob("*.yaml"), *(LAUNCH / group).glob("*.yaml")])
+
+
+def group_names() -> list[str]:
+    """All groups, in conf/ and launch/."""
+    files = [path.relative_to(root) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")]
+    return sorted({str(file.parent) for file in files})

@@ -1,0 +1,59 @@
+"""The name of a run, by a digest of the settings that change its result."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from igo.config import own
+from igo.config.schema import REPEATED, SETTINGS, Config, has_effect, value_of
+
+
+def rule(config: Config) -> int:
+    """The version of what settings mean. Runs of an earlier rule are never continued.
+
+    It is raised when the same settings give another result, as when epochs became equal batches
+    (2), models with the CIFAR stem began at PyTorch's initialisation (3, of these alone), or stages
+    inside epochs began to end with whole batches (4, of these alone).
+    """
+    schedule = config.schedule
+    warm_epochs = int(schedule.warmup)
+    if schedule.lengths != "equal" or (schedule.stages or 1) > config.epochs - warm_epochs:
+        return 4
+    return 3 if config.model.stem == "cifar" else 2
+
+
+def result_settings(config: Config) -> dict[str, Any]:
+    """The settings that make a run's result what it is, by full name.
+
+    Settings that change no result are left out, and so are settings with the default of their field
+    here. So a new setting renames no run. For this, a default here must never change.
+    """
+    values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
+    for group, key in own.NAMES.items():
+        name = f"{group}.{key}"
+        values[name] = own.as_call(values[name], value_of(config, f"{group}.arguments"))
+    return {name: value for name, value in values.items() if value != SETTINGS[name].default}
+
+
+def signature(config: Config, omissions: Collection[str] = ()) -> str:
+    """Ten hexadecimal digits of everything that changes a run's result, but for some settings."""
+    settings = {name: v for name, v in result_settings(config).items() if name not in omissions}
+    if "p" in settings:
+        settings["schedule.p"] = settings.pop("p")  # The first runs were named when it was there.
+    canonical = json.dumps({"rule": rule(config), **settings}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def setting_of(config: Config) -> str:
+    """Ten digits that the runs of one setting share; a W&B dashboard groups by them."""
+    return signature(config, omissions=REPEATED)
+
+
+def path_of(config: Config) -> Path:
+    """The folder of a run."""
+    # The digest alone tells runs apart. Names are for people, to whom a call's target is enough.
+    names = (config.dataset.name, config.model.name, config.schedule.profile)
+    name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
+    return Path(config.runs_dir) / name.replace("/", "_")
