@@ -89,7 +89,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         return sum(
             count * self.parts_of(size)
             for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch)
-            for size, count in batches.counts(row.samples, row.batches).items()
+            for size, count in batches.counts_by_size(row.samples, row.batches).items()
         )
 
     def __iter__(self) -> Iterator[list[int]]:

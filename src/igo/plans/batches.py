@@ -22,7 +22,7 @@ def count(n: int, batch_size: int) -> int:
     return -(-n // batch_size)
 
 
-def counts(n: int, batches: int) -> dict[int, int]:
+def counts_by_size(n: int, batches: int) -> dict[int, int]:
     """The number of batches of each size, of n samples in equal batches: two sizes at most."""
     small, larger = divmod(n, batches)
     numbers = {small + 1: larger, small: batches - larger}

@@ -50,7 +50,7 @@ def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator
         epoch_updates = max(planned_updates - updates_done, epochs)
         updates_done += epoch_updates
         first_epoch = epoch
-        for k, count in batches.counts(epoch_updates, epochs).items():
+        for k, count in batches.counts_by_size(epoch_updates, epochs).items():
             for row in _parts_in(parts, length, k, unit):
                 yield replace(row, first_epoch=first_epoch, epochs=count)
             first_epoch += count
@@ -67,7 +67,7 @@ def _parts_in(parts: Sequence[Row], length: int, k: int, unit: int) -> Iterator[
     indices = [0, *(bisect_left(range(k), end, key=start_of) for end in ends)]
     for row, (index, next_index) in zip(parts, pairwise(indices), strict=True):
         units = (start_of(next_index) - start_of(index)) // unit
-        sizes = batches.counts(units, next_index - index) if index < next_index else {}
+        sizes = batches.counts_by_size(units, next_index - index) if index < next_index else {}
         start = first + start_of(index)
         if unit == 1 and sizes:  # A row may have batches of two sizes.
             yield replace(row, batches=next_index - index, start=start, samples=units)

@@ -144,7 +144,7 @@ class Plan:
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, the largest first."""
         cuts = {(row.samples, row.batches) for row in self.rows}
-        return sorted({size for cut in cuts for size in batches.counts(*cut)}, reverse=True)
+        return sorted({size for cut in cuts for size in batches.counts_by_size(*cut)}, reverse=True)
 
     def table(self) -> list[dict[str, Any]]:
         """The lines of ``plan.csv``, with COLUMNS alone if all stages are whole epochs."""
