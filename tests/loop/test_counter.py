@@ -1,9 +1,10 @@
 """Counter and sampler by themselves: streams, parts, ranks and states."""
 
 import io
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count, islice, repeat
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -47,19 +48,6 @@ def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> No
     assert sorted(samples) == list(range(300)) or workers  # One worker may be ahead of the other.
     assert len({*samples}) == 300
     assert counter.done
-
-
-def test_a_stream_goes_on_after_a_resume() -> None:
-    state, samples = igo.Counter(stream_plan()).state_dict(), list[int]()
-    for stop in (7, None):
-        counter = igo.Counter(stream_plan())
-        counter.load_state_dict(state)
-        stream = range(len(samples), 10_000)
-        for batch in islice(counter.batches(stream, collate=list), stop):
-            counter.advance()
-            samples += batch
-        state = counter.state_dict()
-    assert samples == list(range(300))
 
 
 @pytest.mark.parametrize("weights", [None, [1.0, 3.0] * 25])
@@ -119,36 +107,31 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     batches = igo.BatchSampler(plan, values, seed=seed)
     # A rank may have one sample more than its share of a part: a batch of 3 is 2 and 1.
     most_samples = micro if ranks == 1 else max(2, -(-micro // ranks))
-    samplers = [
-        igo.BatchSampler(plan, values, seed=seed, rank=rank, ranks=ranks, micro_batch_size=micro)
-        for rank in range(ranks)
-    ]
-    for sampler in (batches, *samplers):
-        sampler.updates = start
-    for _ in batches.epochs():
-        loops = [iter(sampler) for sampler in samplers]
-        lengths = {len(sampler) for sampler in samplers}
-        delivered = 0
-        for batch in batches:
-            update = batches.advance()
-            mean, samples, ends = 0.0, [], False
-            while not ends:
-                parts = [next(loop) for loop in loops]
-                updates = [sampler.advance() for sampler in samplers]
-                delivered += 1
-                assert [len(part) for part in parts] == [step.samples for step in updates]
-                assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= most_samples
-                assert len({(s.part, s.parts, s.is_last_part, s.number) for s in updates}) == 1
-                for part, step in zip(parts, updates, strict=True):
-                    mean += float(values[part].mean()) * step.weight / ranks
-                    samples += part
-                ends = updates[0].is_last_part
-            assert {s.batch_size for s in updates} == {update.batch_size}
-            assert updates[0].number == update.number
-            assert sorted(samples) == sorted(batch)
-            assert mean == pytest.approx(float(values[batch].mean()), rel=1e-9, abs=1e-12)
-        assert start or lengths == {delivered}
-        assert [list(loop) for loop in loops] == [[]] * ranks
+    place: Any = {"ranks": ranks, "micro_batch_size": micro}
+
+    def walked(sampler: igo.BatchSampler) -> list[tuple[igo.Update, list[int]]]:
+        parts, sampler.updates = list[tuple[igo.Update, list[int]]](), start
+        for _ in sampler.epochs():
+            of_epoch = [(sampler.advance(), part) for part in sampler]
+            assert start or len(sampler) == len(of_epoch)
+            parts += of_epoch
+        return parts
+
+    of_ranks = (igo.BatchSampler(plan, values, seed=seed, rank=r, **place) for r in range(ranks))
+    means, samples = defaultdict[int, float](float), defaultdict[int, list[int]](list)
+    for shares in zip(*map(walked, of_ranks), strict=True):
+        assert len({(s.number, s.part, s.parts, s.batch_size) for s, _ in shares}) == 1
+        sizes = [len(part) for _, part in shares]
+        assert sizes == [step.samples for step, _ in shares]
+        assert 1 <= min(sizes) <= max(sizes) <= most_samples
+        for step, part in shares:
+            means[step.number] += float(values[part].mean()) * step.weight / ranks
+            samples[step.number] += part
+    for update, batch in walked(batches):
+        assert len(batch) == update.batch_size
+        assert sorted(samples[update.number]) == sorted(batch)
+        mean = float(values[batch].mean())
+        assert means[update.number] == pytest.approx(mean, rel=1e-9, abs=1e-12)
 
 
 def numbers_in(size: int) -> Iterator[Tensor]:
@@ -267,20 +250,10 @@ def test_a_function_makes_the_samples_of_each_part(ranks: int) -> None:
         next(counter.parts(lambda update: torch.ones(update.batch_size // ranks)))
 
 
-class Graphs:
-    """A micro-batch of a class of its own."""
-
-    size = 8
-
-
 def test_the_size_of_an_object_is_asked_for() -> None:
     plan = igo.plan("constant", samples=96, batch_size=16, batch_multiple=8)
-    counter = igo.Counter(plan, micro_batch_size=8)
-    with pytest.raises(igo.PlanError, match=r"Graphs is not .*give counter\.parts size_of="):
-        next(counter.parts(repeat(Graphs())))
-    assert len([*counter.parts(repeat(Graphs()), size_of=attrgetter("size"))]) == 12
-    with pytest.raises(igo.PlanError, match="no equal parts"):
-        next(counter.parts(repeat(Graphs()), size_of=lambda _: 16))
+    with pytest.raises(igo.PlanError, match=r"object is not .*give counter\.parts size_of="):
+        next(igo.Counter(plan, micro_batch_size=8).parts(repeat(object())))
 
 
 def test_a_loader_with_the_batch_size_of_the_plan_needs_no_other() -> None:

@@ -6,15 +6,14 @@ however many batches workers fetch ahead.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from operator import index
-from types import NoneType
 from typing import Any
 
 import torch.distributed as dist
 from torch.utils.data import DataLoader, default_collate
 
-from igo.ground.files import Record, fits
+from igo.loop.state import check_plan
+from igo.loop.stream import is_batch, next_of, shown_size
 from igo.plans import batches
 from igo.plans.arguments import PlanError
 from igo.plans.plan import Plan
@@ -29,14 +28,6 @@ NOT_GIVEN = (
     " once, by schedule(loader) or by schedule.step(); to accumulate gradients, give the sampler"
     " micro_batch_size="
 )
-KINDS: Record = {  # the entries of a state: a counter's, a sampler's, a schedule's
-    "updates": (int,),
-    "plan": (str,),
-    "rates": [(float, int)],
-    "arguments": {},
-    "seed": (int,),
-    "base_lrs": [[(float, NoneType)]],
-}
 
 
 class Counter:
@@ -235,8 +226,8 @@ class Counter:
         iterator = iter(samples)
 
         def take(update: Update) -> Any:
-            part = self._next_of(iterator, update.samples, update)
-            if makes_batches or (not collate and _is_batch(part[0], part_size)):
+            part = next_of(iterator, update.samples, update, self.plan)
+            if makes_batches or (not collate and is_batch(part[0], part_size)):
                 advice = (
                     "it gives micro-batches, which counter.parts takes; if each is one sample, give"
                     " collate=torch.utils.data.default_collate, and a DataLoader batch_size=None"
@@ -287,8 +278,8 @@ class Counter:
         get_batch: Any = loader
 
         def take(update: Update) -> Any:
-            part = self._next_of(stream, 1, update)[0] if stream else get_batch(update)
-            size = (size_of or _size_of)(part)
+            part = next_of(stream, 1, update, self.plan)[0] if stream else get_batch(update)
+            size = (size_of or shown_size)(part)
             if size is None:
                 advice = "it does not show how many samples it has: give counter.parts size_of="
                 raise PlanError("loader", type(part).__name__, advice)
@@ -315,17 +306,6 @@ class Counter:
             self._delivered[update.number, update.part] = update
             yield part
 
-    def _next_of(self, stream: Iterator[Any], number: int, update: Update) -> list[Any]:
-        """The next items of a stream."""
-        items = list(islice(stream, number))
-        if len(items) < number:
-            raise RuntimeError(
-                f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
-                f" all {self.plan.samples:,} samples of the plan; give igo.plan fewer samples=,"
-                " or a stream that goes on"
-            )
-        return items
-
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""
         return {"updates": self.updates, **self.plan.identity}
@@ -336,64 +316,7 @@ class Counter:
         Raises:
             PlanError: the state is of another plan, of no sampler, or damaged.
         """
-        check_state(state)
-        if "rates" not in state:
-            keys = ", ".join(map(str, state)) or "nothing"
-            advice = f"the state has {keys}; give what state_dict() returned"
-            raise PlanError("plan", "…", advice)
-        if not self.plan.is_that_of(state):
-            arguments = self.plan.arguments
-            saved_arguments = state.get("arguments", arguments)  # an earlier version had fewer
-            differences = [
-                f"{name}={saved!r} (here {arguments.get(name)!r})"
-                for name, saved in saved_arguments.items()
-                if saved != arguments.get(name)
-            ]
-            saved_plan = f"a plan with {', '.join(differences)}" if differences else "another plan"
-            advice = f"the checkpoint is of {saved_plan}; give igo.plan the same arguments"
-            raise PlanError("plan", "…", advice)
-        if not 0 <= state["updates"] <= self.plan.updates:
-            raise PlanError("updates", state["updates"], f"the plan has {self.plan.updates:,}")
+        check_plan(state, self.plan)
         self.updates, self._parts_made = state["updates"], 0
         self._epoch, self._delivered = 0, {}
         self._resumed_epoch = self._next_epoch
-
-
-def check_state(state: Mapping[str, Any]) -> None:
-    """Raise a PlanError if an entry of a state is of another kind than ``state_dict`` writes."""
-    for name, kind in KINDS.items():
-        value = state.get(name)
-        if name in state and (value is None or not fits(value, kind)):
-            raise PlanError(name, repr(value), "the state is damaged; load another checkpoint")
-
-
-def _is_batch(item: Any, part_size: int) -> bool:
-    """Whether an item of a stream of samples is a micro-batch: all its tensors have as many rows.
-
-    These are as many as a part has samples; of several that are not all vectors, a number that
-    divides it.
-    """
-    if isinstance(item, list) and len(item) == 1:
-        item = item[0]  # DALI has lists of one batch.
-    values = item.values() if isinstance(item, Mapping) else item
-    fields = [item] if hasattr(item, "shape") or not isinstance(values, Iterable) else [*values]
-    # A list, such as one of words, may be a field of a sample or of a batch.
-    shapes = [getattr(field, "shape", ()) for field in fields if not isinstance(field, list)]
-    rows = {tuple(shape[:1]) for shape in shapes}
-    if len(rows) != 1 or () in rows:
-        return False
-    ((size,),) = rows
-    divides = len(shapes) > 1 < size and max(map(len, shapes)) > 1 and part_size % size == 0
-    return size == part_size or divides
-
-
-def _size_of(batch: Any) -> int | None:
-    """The rows of the first tensor or array in a batch; without one, the length of its first list.
-
-    It is None if the batch has neither.
-    """
-    length = None
-    while isinstance(batch, Mapping | list | tuple) and batch:
-        length = len(batch)
-        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-    return len(batch) if getattr(batch, "ndim", 0) else length

@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from igo.ground.seeds import derive_seed
-from igo.loop.counter import GIVE, Counter, check_state
+from igo.loop.counter import GIVE, Counter
 from igo.loop.sampler import BatchSampler, check_length
+from igo.loop.state import check_state
 from igo.loop.witness import Witness
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update

@@ -1,0 +1,46 @@
+"""Whether a state is whole, and of this plan."""
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+from igo.ground.files import Record, fits
+from igo.plans.arguments import PlanError
+from igo.plans.plan import Plan
+
+KINDS: Record = {  # the entries of a state: a counter's, a sampler's, a schedule's
+    "updates": (int,),
+    "plan": (str,),
+    "rates": [(float, int)],
+    "arguments": {},
+    "seed": (int,),
+    "base_lrs": [[(float, NoneType)]],
+}
+
+
+def check_state(state: Mapping[str, Any]) -> None:
+    """Raise a PlanError if an entry of a state is of another kind than ``state_dict`` writes."""
+    for name, kind in KINDS.items():
+        value = state.get(name)
+        if name in state and (value is None or not fits(value, kind)):
+            raise PlanError(name, repr(value), "the state is damaged; load another checkpoint")
+
+
+def check_plan(state: Mapping[str, Any], plan: Plan) -> None:
+    """Raise a PlanError if a state is damaged, of another plan, or of no sampler."""
+    check_state(state)
+    if "rates" not in state:
+        keys = ", ".join(map(str, state)) or "nothing"
+        advice = f"the state has {keys}; give what state_dict() returned"
+        raise PlanError("plan", "…", advice)
+    if not plan.is_that_of(state):
+        differences = [
+            f"{name}={saved!r} (here {plan.arguments.get(name)!r})"
+            for name, saved in state.get("arguments", {}).items()
+            if saved != plan.arguments.get(name)
+        ]
+        saved_plan = f"a plan with {', '.join(differences)}" if differences else "another plan"
+        advice = f"the checkpoint is of {saved_plan}; give igo.plan the same arguments"
+        raise PlanError("plan", "…", advice)
+    if not 0 <= state["updates"] <= plan.updates:
+        raise PlanError("updates", state["updates"], f"the plan has {plan.updates:,}")
