@@ -3,7 +3,7 @@
 import random
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from forked import forge
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.nn.utils import parameters_to_vector
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import igo
@@ -107,18 +106,24 @@ def test_randomness_is_as_before_and_seed_says_what_is_drawn(draw: Any) -> None:
 
 
 def test_batches_of_any_form_by_loss_of() -> None:
-    """Dictionaries, with the model's own loss: as the plain form, and as by hand."""
+    """Dictionaries and parts, as the plain form and as by hand."""
     model, pairs = net(), batches_in_order()
     dictionaries = [{"x": x, "y": y} for x, y in pairs]
 
     def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return mse_loss(model(batch["x"]), batch["y"])
 
+    def thirds(model: nn.Module, batch: Any) -> Iterator[Tensor]:
+        for x, y in zip(*(tensor.tensor_split(3) for tensor in batch), strict=True):
+            yield mse_loss(model(x), y) * len(y) / B
+
     plain = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5)
     noise = igo.measure_noise(
         model, None, dictionaries, n=N, batches=5, loss_of=loss_of, batch_size=B
     )
     assert noise == plain
+    in_parts = igo.measure_noise(model, None, pairs, n=N, batches=5, loss_of=thirds, batch_size=B)
+    assert in_parts.variance == pytest.approx(noise.variance)
     c2, square = by_hand()
     assert (noise.variance, noise.gradient_square) == pytest.approx((c2, square), rel=1e-6)
     fixed = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5, own_noise=False)
@@ -156,6 +161,7 @@ def changed(change: Callable[[Any], object]) -> nn.Module:
     return model
 
 
+ONE = torch.ones((), requires_grad=True)
 TRIPLES = [(*data()[:B], torch.arange(B))] * 2
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "twice the size": ({"batch_size": 16}, "^batch_size=16: the loader gives 8 samples$"),
@@ -175,7 +181,17 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"loss": lambda out, y: (out - y).square()},
         r"loss of batch 1 is of shape \[8, 1\]",
     ),
-    "many of n": ({"sampling": "independent"}, "own_noise=True: C² of independent batches"),
+    "many of n": (
+        {"sampling": "independent"},
+        "own_noise=True: C² of independent batches of 8 of 64 samples could be 1.12 times",
+    ),
+    "all of n": ({"sampling": "independent", "n": B}, "^batch_size=8: it must be below n=8, or"),
+    "more than n": ({"n": 23}, "^batches=3 of 8 samples: disjoint pieces need at most n=23"),
+    "unknown": ({"sampling": "x"}, "must be one of with_replacement, independent, disjoint"),
+    "unreached": (
+        {"loss": lambda _, y: (y * ONE).mean()},
+        r"reaches 0.weight, 0.bias, 2.weight …: .*under checkpointing use use_reentrant=False",
+    ),
     "a gradient of nan": (
         {"loss": lambda out, y: (0 * out).sum().sqrt()},
         "C² is nan: the loss is fin",
@@ -213,31 +229,6 @@ def test_what_cannot_be_measured_is_refused_and_the_model_is_as_before(case: str
         igo.measure_noise(**arguments)
     for parameter, gradient in gradients.items():
         assert parameter.grad is gradient
-
-
-class Checkpointed(nn.Module):
-    """A frozen embedding, a layer under checkpointing, and a head."""
-
-    def __init__(self, *, reentrant: bool) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(5, 4).requires_grad_(requires_grad=False)
-        self.layer, self.head, self.reentrant = nn.Linear(4, 4), nn.Linear(4, 1), reentrant
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = checkpoint(self.layer, self.embedding(x), use_reentrant=self.reentrant)
-        return self.head(hidden)
-
-
-def test_a_parameter_that_no_gradient_reaches_is_refused() -> None:
-    """Reentrant checkpointing gives none where its input has no gradient; PyTorch only warns."""
-    torch.manual_seed(0)
-    batches = [(torch.randint(5, (B,)), torch.randn(B, 1)) for _ in range(3)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match=r"layer\.weight, layer\.bias.*use_reentrant=False"):
-            igo.measure_noise(Checkpointed(reentrant=True), mse_loss, batches, n=N, batches=3)
-    noise = igo.measure_noise(Checkpointed(reentrant=False), mse_loss, batches, n=N, batches=3)
-    assert noise.variance > 0
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

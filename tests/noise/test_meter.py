@@ -1,16 +1,19 @@
-"""``igo.NoiseMeter``: every draw enumerated, brute force, and resume."""
+"""``igo.NoiseMeter``: every draw enumerated, a plain loop over the updates, and ranks."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from forked import forge
-from torch import Tensor, nn
+from scipy import stats
+from torch import nn
 from torch.nn.functional import mse_loss
 
 import igo
@@ -18,13 +21,8 @@ import igo
 N = 5
 DTYPE = torch.float64
 CLOSE = 1e-9  # sums of some hundred terms in float64, squared
-
-
-def samples(n: int = N) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    return torch.randn(n, 3, generator=random, dtype=DTYPE), torch.randn(
-        n, 1, generator=random, dtype=DTYPE
-    )
+RANDOM = torch.Generator().manual_seed(0)
+X, Y = (torch.randn(16, d, generator=RANDOM, dtype=DTYPE) for d in (3, 1))
 
 
 def linear() -> nn.Module:
@@ -32,33 +30,24 @@ def linear() -> nn.Module:
     return nn.Linear(3, 1, dtype=DTYPE)
 
 
-def moments(model: nn.Module) -> tuple[float, float]:
-    """C² and ‖∇f‖² of all samples, by their gradients in closed form: 2 (wx + b - y) (x, 1)."""
-    x, y = samples()
+def gradients(model: nn.Module, index: Sequence[int]) -> np.ndarray:
+    """Those of these samples, in closed form: 2 (wx + b - y) (x, 1)."""
+    x, y = X[[*index]], Y[[*index]]
     with torch.no_grad():
         g = 2 * (model(x) - y) * torch.cat([x, torch.ones(len(x), 1, dtype=DTYPE)], dim=1)
-    return float(g.var(dim=0, correction=0).sum()), float(g.mean(dim=0).square().sum())
+    return g.numpy()
 
 
 def accumulate(
-    meter: igo.NoiseMeter,
-    model: nn.Module,
-    parts: Sequence[tuple[Tensor, Tensor]],
-    scale: float = 1,
+    meter: igo.NoiseMeter, model: nn.Module, parts: Sequence[Sequence[int]], scale: float = 1
 ) -> None:
     """One batch in parts, each weighted by its share of the samples."""
-    total = sum(len(x) for x, _ in parts)
+    total = sum(map(len, parts))
     model.zero_grad()
-    for x, y in parts:
-        (mse_loss(model(x), y) * len(x) / total * scale).backward()
-        meter.part(len(x))
+    for part in parts:
+        (mse_loss(model(X[[*part]]), Y[[*part]]) * len(part) / total * scale).backward()
+        meter.part(len(part))
     meter.update(scale=scale)
-
-
-def parts_of(index: Sequence[int], sizes: Sequence[int], n: int = N) -> list[tuple[Tensor, Tensor]]:
-    x, y = samples(n)
-    cut = torch.tensor(index).split(list(sizes))
-    return [(x[part], y[part]) for part in cut]
 
 
 @pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 1)])
@@ -71,94 +60,82 @@ def test_unbiased_over_every_draw_there_is(sizes: tuple[int, ...], replaced: boo
     if replaced:
         draws = itertools.product(range(N), repeat=b)
     for index in draws:
-        accumulate(meter, model, parts_of(index, sizes))
-    means = meter.noise.variance, meter.noise.gradient_square
-    assert means == pytest.approx(moments(model), rel=CLOSE)
-    assert meter.noise.batch_size == round(b / len(sizes))
+        rest = iter(index)
+        accumulate(meter, model, [[*itertools.islice(rest, size)] for size in sizes])
+    g = gradients(model, range(N))
+    expected = g.var(axis=0).sum(), np.square(g.mean(axis=0)).sum()
+    noise = meter.noise
+    assert (noise.variance, noise.gradient_square) == pytest.approx(expected, rel=CLOSE)
+    assert noise.batch_size == round(b / len(sizes))
 
 
-def test_the_half_life_is_in_samples() -> None:
-    """An update of 8 samples has half the weight once 8 more samples came."""
-    model = linear()
-    variances = []
-    meter = igo.NoiseMeter(model, half_life=8)
-    for index in ([0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 0, 1, 3, 3, 2, 2], [1, 4, 4, 2, 7, 5, 0, 0]):
-        meter_of_update = igo.NoiseMeter(model, half_life=8)
-        for either in (meter, meter_of_update):
-            accumulate(either, model, parts_of(index, [4, 4], 8))
-        variances.append(meter_of_update.noise.variance)
-    mean = (variances[0] / 4 + variances[1] / 2 + variances[2]) / 1.75
-    assert meter.noise.variance == pytest.approx(mean, rel=CLOSE)
-    assert meter.noise.batches == round(1.75**2 / (1 + 1 / 4 + 1 / 16))
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_averages_decay_by_samples_go_on_after_a_stop_and_leave_an_overflow_out(
+    scale: float, tmp_path: Path
+) -> None:
+    """By a plain loop over the updates; with a GradScaler's scale, and after a checkpoint."""
+    model, half_life = linear(), 20.0
+    rows: list[tuple[float, ...]] = []
+    meter = igo.NoiseMeter(model, half_life)
+    for i in range(12):
+        parts = [[i], [i + 1, i + 2, i + 3]][: 1 + (i != 3)]  # One part alone says nothing.
+        parts += [[0, 1, 2]] * (i % 4 == 0)
+        accumulate(meter, model, parts, scale)
+        means = [gradients(model, part).mean(axis=0) for part in parts]
+        sizes, samples = [*map(len, parts)], sum(map(len, parts))
+        mean = np.average(means, axis=0, weights=sizes)
+        if len(parts) > 1:
+            spread = sum(s * np.square(g - mean).sum() for s, g in zip(sizes, means, strict=True))
+            c2, weight = spread / (len(parts) - 1), len(parts) - 1
+            rows = [(w * 0.5 ** (samples / half_life), *terms) for w, *terms in rows]
+            rows.append((weight, c2, np.square(mean).sum() - c2 / samples))
+        if i == 5:
+            torch.save(meter.state_dict(), tmp_path / "meter.pt")
+            meter = igo.NoiseMeter(model, half_life)
+            meter.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
+            (mse_loss(model(X), Y) * math.inf).backward()
+            meter.part(2)
+            meter.part(2)
+            meter.update(scale)
+    weights, variances, squares = np.array(rows).T
+    c2, noise = np.average(variances, weights=weights), meter.noise
+    square = np.average(squares, weights=weights)
+    assert (noise.variance, noise.gradient_square) == pytest.approx((c2, square), rel=CLOSE)
+    count = weights.sum() ** 2 / np.square(weights).sum()
+    assert (noise.batches, noise.batch_size) == (round(count), 2)
+    error = math.sqrt(np.average((variances - c2) ** 2, weights=weights) / (count - 1)) / c2
+    half = stats.t.ppf(0.975, count - 1) * error
+    ends = c2 * math.exp(-half), c2 * math.exp(half)
+    assert noise.variance_interval == pytest.approx(ends, rel=1e-6)
 
 
-def test_the_interval_covers_c2() -> None:
+def test_the_interval_covers_c2_and_is_open_once_the_noise_has_ended() -> None:
     """200 meters of 24 updates with a half-life of 12 of them: about 95 % cover.
 
-    The standard deviation of the share is 1.5 %; 24 updates so weighted count as 21.
+    The standard deviation of the share is 1.5 %; 24 updates so weighted count as 21. Where the loss
+    is 0, an average falls to 2^-30, and its interval spans more than floats do.
     """
     coverage = 0
-    random = torch.Generator().manual_seed(0)
+    model = nn.ParameterList([torch.zeros(6)])
     for _ in range(200):
-        weight = nn.Parameter(torch.zeros(6))
-        model = nn.Module()
-        model.weight = weight
         meter = igo.NoiseMeter(model, half_life=12 * 8)
-        for _ in range(24):
-            weight.grad = torch.zeros(6)
+        for update in range(24):
+            model[0].grad = torch.zeros(6)
             for _ in range(2):  # A part is the mean of 4 samples from N(0, 1)⁶: C² = 6.
-                weight.grad += torch.randn(6, generator=random) / 2 / 2
+                model[0].grad += torch.randn(6, generator=RANDOM) / 2 / 2
                 meter.part(4)
             meter.update()
+            assert (meter.noise.variance_interval is None) == (update < 2)
         low, high = meter.noise.variance_interval
         coverage += low <= 6 <= high
     assert 0.88 <= coverage / 200 <= 0.99
-
-
-def test_a_noise_that_ends_has_a_mean_whose_interval_is_open() -> None:
-    """Once the loss is 0, an average falls to 2^-30, and its interval spans more than floats do."""
-    model = linear()
-    meter = igo.NoiseMeter(model, half_life=8)
-    for update in range(60):
-        parts = parts_of(range(4), [2, 2])
-        if update:
-            parts = [(x, model(x).detach()) for x, _ in parts]
-        accumulate(meter, model, parts)
+    model[0].grad.zero_()
+    for _ in range(400):
+        meter.part(4)
+        meter.part(4)
+        meter.update()
     assert meter.noise.variance > 0
-    assert meter.noise.variance_interval == (0, float("inf"))
-
-
-def test_resumed_to_the_bit(tmp_path: Path) -> None:
-    model = linear()
-    meter, stopped_meter = (igo.NoiseMeter(model, half_life=20) for _ in range(2))
-    batches = [parts_of(range(i, i + 4), [1, 3], 16) for i in range(12)]
-    for batch in batches[:5]:
-        accumulate(meter, model, batch)
-        accumulate(stopped_meter, model, batch)
-    torch.save(stopped_meter.state_dict(), tmp_path / "meter.pt")
-    resumed_meter = igo.NoiseMeter(model, half_life=20)
-    resumed_meter.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
-    for batch in batches[5:]:
-        accumulate(meter, model, batch)
-        accumulate(resumed_meter, model, batch)
-    assert resumed_meter.noise == meter.noise
-    assert resumed_meter.state_dict() == meter.state_dict()
-
-
-def test_a_scaled_loss_is_taken_back_and_an_overflow_left_out() -> None:
-    """With a GradScaler as it is used; its scale is a power of 2, so that the bits are the same."""
-    model = linear()
-    meter, meter_of_scaled = (igo.NoiseMeter(model, half_life=50) for _ in range(2))
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    scaler.scale(torch.zeros(()))  # The scale is made when it is first used.
-    batches = [parts_of(range(i, i + 4), [2, 2], 16) for i in range(3)]
-    for batch in batches:
-        accumulate(meter, model, batch)
-        accumulate(meter_of_scaled, model, batch, scaler.get_scale())
-    assert meter_of_scaled.noise == meter.noise
-    x, y = batches[0][0]
-    accumulate(meter_of_scaled, model, [(x, y), (x, y * float("inf"))], scaler.get_scale())
-    assert meter_of_scaled.noise == meter.noise
+    assert meter.noise.variance_interval == (0, math.inf)
 
 
 def test_bad_use_is_refused() -> None:
@@ -184,14 +161,14 @@ ON_RANKS = [([[0, 1], [2]], [[3], [4]]), ([[2, 0]], [[4]])]
 
 def moments_of_rank() -> list[tuple[float, float]]:
     torch.distributed.init_process_group("gloo")
-    rank, (x, y), moments = torch.distributed.get_rank(), samples(), []
+    rank, moments = torch.distributed.get_rank(), []
     for shares, view, scale in itertools.product(ON_RANKS, (False, True), (1.0, 64.0)):
         model = nn.parallel.DistributedDataParallel(linear(), gradient_as_bucket_view=view)
         meter = igo.NoiseMeter(model, half_life=8)
         weight = 2 * scale / sum(map(len, itertools.chain(*shares)))
         for part in shares[rank]:
             with nullcontext() if part is shares[rank][-1] else model.no_sync():
-                (mse_loss(model(x[part]), y[part]) * len(part) * weight).backward()
+                (mse_loss(model(X[part]), Y[part]) * len(part) * weight).backward()
             meter.part(len(part))
         meter.update(scale)
         moments.append((meter.noise.variance, meter.noise.gradient_square))
@@ -201,11 +178,10 @@ def moments_of_rank() -> list[tuple[float, float]]:
 def test_parts_on_two_ranks_are_those_of_one_batch() -> None:
     moments_of_ranks = forge.results(2, "test_meter.moments_of_rank")
     assert moments_of_ranks[0] == moments_of_ranks[1]
-    x, y = samples()
     for number, shares in enumerate(ON_RANKS):
         model = linear()
         meter = igo.NoiseMeter(model, half_life=8)
-        accumulate(meter, model, [(x[part], y[part]) for part in itertools.chain(*shares)])
+        accumulate(meter, model, [*itertools.chain(*shares)])
         expected = meter.noise.variance, meter.noise.gradient_square
         for moments_of_form in moments_of_ranks[0][4 * number : 4 * number + 4]:
             assert moments_of_form == pytest.approx(expected, rel=CLOSE)
