@@ -103,7 +103,7 @@ def test_wrong_use_is_one_line_and_submits_nothing(
     for word, message in (
         ("hydra.launcher.partition=nowhere", "invalid partition specified: nowhere"),
         ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is not allowed"),
-        ("hydra.launcher.time=soon", "hydra.launcher.time=soon is not allowed"),
+        ("hydra.launcher.time=soon", "hydra.launcher.time: Value 'soon'"),
         ("hydra.launcher.mem_gb=inf", "hydra.launcher.mem_gb=inf is not allowed"),
         ("hydra.launcher.nodes=0", "hydra.launcher.nodes=0 is not allowed"),
         ("hydra.launcher.setup=5", "setup=5 is not allowed: it must be a line of bash"),

@@ -29,7 +29,7 @@ from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
-VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info", "-p", "--package"}
+VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 FLAGS = {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help", "--version"}
 FLAGS |= VALUED
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # They have no effect here.
@@ -175,9 +175,6 @@ def names_of(overrides: Sequence[str]) -> list[str]:
 def _flags_last(words: Sequence[str]) -> list[str]:
     """The words with flags at the end: argparse takes none between two settings."""
     settings, flags = list[str](), list[str]()
-    names = {word.partition("=")[0] for word in words}
-    if names & {"-p", "--package"} and not names & {"-c", "--cfg"}:  # Hydra would ignore it.
-        raise UserError("-p is a flag of --cfg; the exponent is written p=0.1")
     for previous_word, word in pairwise(["", *words]):
         name, _, value = word.partition("=")
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):

@@ -14,7 +14,7 @@ from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
 from igo.ground.errors import ConfigError, UserError, first_line, nearest
 
-HABITS = {  # What other programs call settings and, in the last lines, options.
+HABITS = {  # What other programs call settings.
     "learning_rate": "lr",
     "batch_size": "bs train_batch_size per_device_train_batch_size",
     "max_batch_size": "b_max max_bs",
@@ -22,27 +22,18 @@ HABITS = {  # What other programs call settings and, in the last lines, options.
     "seed": "random_seed manual_seed",
     "data_dir": "data_root data_path",
     "runs_dir": "output_dir out_dir save_dir log_dir logdir",
-    "dataset.root": "path",
     "dataset.workers": "num_workers",
     "dataset.validation": "val_split",
-    "dataset.augment.flip": "augment",
     "model": "arch net",
     "optimizer": "opt",
     "optimizer.weight_decay": "wd",
-    "optimizer.beta2": "betas",
     "schedule.floor": "min_lr eta_min lr_min",
     "schedule.warmup": "warmup_steps warmup_epochs warmup_ratio",
-    "schedule.share": "schedule.decay",
     "engine.device": "gpu gpus devices",
     "engine.precision": "amp dtype",
     "engine.micro_batch_size": "gradient_accumulation_steps accumulate_grad_batches",
     "tracking": "wandb",
     "tracking.name": "run_name",
-    "gpu": "cuda",
-    "cosine": "cosine_annealing",
-    "exponential": "exp",
-    "polynomial": "poly",
-    "fashion_mnist": "mnist",
 }
 ALIASES = {word: name for name, words in HABITS.items() for word in words.split()}
 CURES = {  # What to type for settings that exist under no other name.
@@ -64,8 +55,7 @@ def explained(error: Exception, config: Path) -> UserError:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not error.options:
             return UserError(f"{first_line(error)} (see --help)")
-        option = ALIASES.get(name, name)
-        return ConfigError(group, name, right_options(group, option, error.options))
+        return ConfigError(group, name, right_options(group, name, error.options))
     if isinstance(error, yaml.YAMLError):
         # Errors of some kinds, such as a wrong character, have no place in the file.
         mark = getattr(error, "problem_mark", None)
@@ -77,11 +67,8 @@ def explained(error: Exception, config: Path) -> UserError:
     # Hydra's messages have several lines, and an error here has one.
     text = " ".join(str(error).split())
     # There is no class of error for these cases, so the words of Hydra and OmegaConf tell them.
-    match = re.search(r"Could not (override|append|delete)[^']*'([^'=]+)", text)
-    if match and match[1] == "append":
-        message = f"{match[2]} is a setting already; leave the + out"
-    elif match:
-        message = _unknown_setting(match[2], config)
+    if match := re.search(r"Could not (?:override|delete)[^']*'([^'=]+)", text):
+        message = _unknown_setting(match[1], config)
     elif match := re.search(r"Multiple values for (.+)\. To override", text):
         message = (
             f"{match[1]} is chosen already: leave the + out; a file's defaults have"
@@ -107,8 +94,7 @@ def _unknown_setting(name: str, config: Path) -> str:
     words = {name} | ({short_name} - SETTINGS.keys())
     if owners := [file for file in options(group) if words & settings_in(file)]:
         cures = ", ".join(f"{group}={file.stem}" for file in owners)
-        hint = f"; that of wsd is {ALIASES[name]}" if name in ALIASES else ""
-        return f"{name} is no setting here: it belongs to {cures}{hint}"
+        return f"{name} is no setting here: it belongs to {cures}"
     if name in group_names():
         return f"{name} is a group of settings: type {name}=OPTION or {name}.SETTING=VALUE"
     if CONTINUES.search(name):

@@ -84,30 +84,12 @@ def as_call(name: str, arguments: Mapping[str, Any] | None) -> str:
 
 
 def _check(group: str, target: str, arguments: Mapping[str, Any]) -> None:
-    """Look for a target and those within its arguments; nothing is called yet."""
+    """Look for a target that takes the arguments; nothing is called yet."""
     # igo passes the parameters and lr to an optimizer, and the position to a profile.
     positional: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
     with reported(group, target, arguments):
-        signature = inspect.signature(object_of(target))
-        for inner_target in _targets([*arguments.values()]):
-            object_of(inner_target)
-        try:
-            signature.bind(*positional[group], **arguments, **rate)
-        except TypeError as error:
-            names = ", ".join(signature.parameters)
-            raise TypeError(f"{error}; it takes {names}, as {group}.NAME=VALUE") from None
-
-
-def _targets(value: object) -> Iterator[str]:
-    """Yield the targets within an argument."""
-    if isinstance(value, dict):
-        if "_target_" in value:
-            yield value["_target_"]
-        value = [*value.values()]
-    if isinstance(value, list):
-        for inner in value:
-            yield from _targets(inner)
+        inspect.signature(object_of(target)).bind(*positional[group], **arguments, **rate)
 
 
 def made_by(
@@ -120,10 +102,9 @@ def made_by(
 ) -> Any:
     """What a target makes with its arguments and these; its errors are ConfigErrors."""
     with reported(group, target, arguments):
-        values = {
-            name: instantiate(value, _convert_="all") if any(_targets(value)) else value
-            for name, value in arguments.items()
-        }
+        values = arguments
+        if "_target_" in str(arguments):  # A plan calls a profile thousands of times without one.
+            values = instantiate(arguments, _convert_="all")
         product = object_of(target)(*positional, **values, **keywords)
         if not isinstance(product, kind):
             raise TypeError(f"it makes a {type(product).__name__}, and no {kind.__name__}")
@@ -149,12 +130,7 @@ def reported(group: str, target: str, arguments: Mapping[str, Any]) -> Iterator[
         # Hydra wraps what a `_target_` within the arguments raised.
         inner = raised.__cause__ if isinstance(raised, InstantiationException) else None
         error: Any = inner or raised
-        cure = line_of(error, target)
-        if isinstance(error, ModuleNotFoundError):
-            cure += f"; neither installed nor in the current folder, {Path.cwd()}"
-        if isinstance(error, AttributeError):
-            cure += "." + nearest(str(error.name), dir(error.obj))
-        problem = f"{type(error).__name__}: {first_line(error)}{cure}"
+        problem = f"{type(error).__name__}: {first_line(error)}{line_of(error, target)}"
         raise ConfigError(f"{group}._target_", as_call(target, arguments), problem) from None
 
 
