@@ -99,7 +99,7 @@ test-all: $(READY)-dev  ## the other tests: slow ones, examples, kills and full 
 
 # What reads run folders opens no file by itself: it might follow a link, wait for a FIFO, or miss a seal.
 READERS = $(filter-out %/manifest.py,$(wildcard src/igo/runs/*.py src/igo/runs/loggers/*.py src/igo/sweep/*.py)) \
-  src/igo/report/reading.py src/igo/report/results.py lab/study/records.py
+  src/igo/report/runs.py src/igo/report/results.py lab/study/records.py
 OPENERS := \bopen\(|\.read_(text|bytes)\(|shutil\.copy
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it

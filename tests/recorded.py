@@ -101,7 +101,7 @@ def _records(
                 "gamma_m": stage.gamma_m,
                 "delta_m": delta,
                 "reference_variance": VARIANCE,
-                "delta_measured": delta * draw.uniform(0.8, 1.2),
+                "delta_measured": delta * draw.uniform(0.8, 1.2) if len(sizes) > 1 else None,
                 "gradient_variance": VARIANCE,
                 "train/loss": draw.uniform(1, 1.2) / epoch,
                 "train/accuracy": draw.random(),

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from igo.ground.statistics import LEVEL
-from igo.report.comparison import Pair, p_value
+from igo.report.comparison import Pair
+from igo.report.formats import p_value
 from lab.figures import COLOURS, GREY, drawn
 from lab.study import judged, one_pass_page, table
 from lab.study.design import Arms, Record

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair, signed
+from igo.report.comparison import Pair
+from igo.report.formats import signed
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, fewer_updates, judged, table
 from lab.study.design import RECORDS, Arms, Runs

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair, adjusted, in_range, p_value, pair
+from igo.report.comparison import Pair, adjusted, pair
+from igo.report.formats import in_range, p_value
 from lab.figures import forests
 from lab.study import table
 from lab.study.design import Arms, Record

@@ -8,7 +8,7 @@ import polars as pl
 
 from igo.ground.files import write_atomically
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import signed
+from igo.report.formats import signed
 from lab.study.design import ROOT, Arms, Record, Runs, Study
 
 RESULTS = ROOT / "results"

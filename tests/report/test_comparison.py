@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
-from igo.report.comparison import Pair, adjusted, p_value, pair
+from igo.report.comparison import Pair, adjusted, pair
+from igo.report.formats import p_value
 
 MORE = LEVEL + 1e-9
 GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])

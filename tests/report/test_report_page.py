@@ -153,7 +153,7 @@ def test_a_name_is_no_formula_of_a_spreadsheet_and_no_command_of_tex() -> None:
     cells = [row["name"] for row in csv.DictReader(csv_of(table).decode().splitlines())]
     assert cells == ["'=1+1", "'+x", "'@y", "a=b"]
     environment = Environment(loader=FileSystemLoader(report.HERE), autoescape=False)
-    environment.filters["number"] = lambda *_: "1"
+    environment.filters["fixed"] = lambda *_: "1"
     setting = r"\input{x}^~", defaultdict[str, int](int)
     text = environment.get_template("page.tex").render(settings=[setting])
     assert r"\textbackslash input\{x\}\textasciicircum \textasciitilde" in text

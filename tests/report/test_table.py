@@ -1,13 +1,12 @@
 """The table of many runs: against the standard library, SciPy's t, brute force; real runs too."""
 
 import fcntl
-import itertools
 import json
 import math
-import random
 import re
 import shutil
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ROOT, python
+from conftest import ROOT, python, records
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from recorded import edit, record_runs, words_of
@@ -23,8 +22,11 @@ from scipy import stats
 
 from igo.config.schema import SETTINGS
 from igo.ground.errors import UserError
-from igo.report import grouping, reading, report, table
+from igo.ground.files import Record
+from igo.report import report, table
 from igo.report.output import write_output
+from igo.report.results import read
+from igo.report.runs import read_runs
 from igo.runs.find import find, typed
 from igo.runs.folder import RunFolder
 
@@ -33,16 +35,15 @@ def make_run(
     root: Path,
     *overrides: str,
     seed: int = 0,
-    accuracies: tuple[float, ...] = (0.5, 0.75, 0.625),
-    last_entries: dict[str, float] | None = None,
+    accuracies: Sequence[float] = (0.5, 0.75, 0.625),
+    last_entries: Record | None = None,
     **status: object,
 ) -> Path:
     """A run folder whose numbers tell their epoch; entries of its status may be given."""
     (folder,) = record_runs(root, *overrides, seeds=[seed])
-    rows: list[dict[str, Any]] = [
+    rows: list[Record] = [
         {
             "epoch": epoch,
-            "stage": epoch,
             "updates": 45 * epoch,
             "samples": 96 * epoch,
             "eta_m": 0.1 / epoch,
@@ -57,8 +58,8 @@ def make_run(
         }
         for epoch, accuracy in enumerate(accuracies, 1)
     ]
-    if last_entries:
-        rows[-1] |= last_entries
+    if rows:
+        rows[-1] |= last_entries or {}
     RunFolder(folder).write_records(rows)
     edit(folder / "status.json", **status)
     return folder
@@ -76,8 +77,10 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "data_dir=elsewhere",
         seed=3,
         seconds=12.5,
+        # An earlier version recorded the means of an epoch alone.
+        last_entries={"eta_largest": 0.2, "b_largest": 64, "eta_over_sqrt_b": 0.01},
     )
-    (row,) = reading.read_runs([folder]).to_dicts()
+    (row,) = read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
     for name in SETTINGS:
         value = OmegaConf.select(config, name)
@@ -85,30 +88,24 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         assert row[name] == value, name
         assert type(row[name]) is type(value), name
     assert (row["p"], row["tracking.group"], row["tracking.tags"]) == (0.25, "12:30", '["a", "1"]')
-    results = {
+    last_record = records(folder)[-1]
+    copied = {"test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "eta_m"}
+    copied |= {"updates", "samples", "b_m", "delta_measured"}
+    expected = {
         "run": folder.name,
         "state": "finished",
         "error": None,
         "epochs_done": 3,
-        "updates": 135,
-        "samples": 288,
-        "test/accuracy": 0.625,
+        **{name: last_record[name] for name in copied},
         "test/accuracy_best": 0.75,
         "test/accuracy_best_epoch": 2,
-        "test/loss": 4 / 3,
-        "train/loss": 1.0,
         "validation/accuracy": None,
         "validation/loss": None,
-        "train/accuracy": 0.635,
-        "delta_m": 1 / 3,
-        "delta_measured": 2 / 3,
-        "eta_m": 0.1 / 3,
-        "b_m": 35,
         "eta_sum": pytest.approx(45 * 0.1 * (1 + 1 / 2 + 1 / 3)),
-        "eta_max": 0.1,
-        "eta_over_sqrt_b": pytest.approx((0.1 / 33**0.5 + 0.05 / 34**0.5 + 0.1 / 3 / 35**0.5) / 3),
+        "eta_max": 0.2,
+        "eta_over_sqrt_b": pytest.approx((0.1 / 33**0.5 + 0.05 / 34**0.5 + 0.01) / 3),
         "delta": pytest.approx(2 * (1 + 1 / 2 + 1 / 3) / 3),
-        "b_max": 35,
+        "b_max": 64,
         "seconds": 12.5,
         "images_per_second": 4000.0,
         "commit": "c0ffee" * 6,
@@ -122,53 +119,43 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "command": "igo train p=0.25 schedule.batch_multiple=4 optimizer=shb"
         " optimizer.weight_decay=1e-5 tracking.group=12:30 'tracking.tags=[a,1]'",
     }
-    assert row.keys() - SETTINGS.keys() == results.keys()
-    assert {name: row[name] for name in results} == results
+    assert {name: row[name] for name in row.keys() - SETTINGS.keys()} == expected
 
 
 def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> None:
     """Null is a value; what changes no result is none. Spread by the standard library and SciPy."""
-    grid = (
-        ("p=0.5", "max_batch_size=64"),
-        ("p=0.5",),
-        ("p=1", "max_batch_size=64"),
-        ("p=1",),
-        ("schedule=cosine",),
-        ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"),
-        ("schedule=step", "schedule.stages=3"),
-        ("schedule=polynomial", "p=0.5"),
-    )
-    generator, folders, truth = random.Random(0), [], []
-    for place, settings in enumerate(grid):
-        truth.append([round(generator.random(), 4) for _ in range(1 + place % 4)])
-        if place == 5:
-            truth[-1] = [0.625] * 2
-        for seed, accuracy in enumerate(truth[-1]):
+    truth = {
+        ("p=0.5", "max_batch_size=64"): [0.31],
+        ("p=0.5",): [0.42, 0.47],
+        ("p=1", "max_batch_size=64"): [0.61, 0.62, 0.64],
+        ("p=1",): [0.9, 0.99, 0.92, 1.0],  # An accuracy is a share: the interval is cut.
+        ("schedule=cosine",): [0.71],
+        ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"): [0.625] * 2,
+        ("schedule=step", "schedule.stages=3"): [0.2, 0.1, 0.25],
+        ("schedule=polynomial", "p=0.5"): [0.8, 0.82, 0.81, 0.79],
+    }
+    for settings, values in truth.items():
+        for seed, accuracy in enumerate(values):
             local = ("engine=cpu", "tracking.group=g") if seed == 1 else ()
             accuracies = (0.1, 0.2, accuracy)
-            folder = make_run(tmp_path, *settings, *local, seed=seed, accuracies=accuracies)
-            folders.append(folder)
-    folders.append(make_run(tmp_path / "again", *grid[0]))  # Seed 0 runs twice.
-    summary = table.summarise(grouping.by_setting(reading.read_runs(folders))[1])
+            make_run(tmp_path / "runs", *settings, *local, seed=seed, accuracies=accuracies)
+    make_run(tmp_path / "twice", *next(iter(truth)))  # Seed 0 runs twice.
+    summary = table.summarise(read(find([f"{tmp_path}/*"])).settings)
     names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
     assert summary.columns[:6] == [*names, "n", "unfinished"]
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
         *summary.select(names).rows()
     }
-    rows = {row["test/accuracy_mean"]: row for row in summary.to_dicts()}
-    for values in truth:
+    columns = [f"test/accuracy_{name}" for name in ("mean", "sd", "low", "high")]
+    rows = summary.sort(columns[0]).select("n", *columns).rows()
+    for row, values in zip(rows, sorted(truth.values(), key=statistics.fmean), strict=True):
         n, mean = len(values), statistics.fmean(values)
-        close = pytest.approx(mean, rel=1e-12)
-        (row,) = (row for accuracy, row in rows.items() if accuracy == close)
-        spread = [row[f"test/accuracy_{part}"] for part in ("sd", "low", "high")]
-        assert row["n"] == n
-        deviation = statistics.stdev(values) if n > 1 else None
-        if not deviation:  # Accuracies come in steps, and 0 is no estimate of their spread.
-            assert spread == [deviation, None, None]
-            continue
-        low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=deviation / math.sqrt(n))
-        interval = [max(low, 0.0), min(high, 1.0)]  # An accuracy is a share.
-        assert spread == pytest.approx([deviation, *interval], rel=1e-9)
+        sd = statistics.stdev(values) if n > 1 else None
+        ends = [math.nan] * 2
+        if sd:  # Accuracies come in steps, and 0 is no estimate of their spread.
+            ends = np.clip(stats.t.interval(0.95, n - 1, mean, sd / math.sqrt(n)), 0, 1).tolist()
+        expected = np.array((n, mean, sd, *ends), dtype=float)
+        assert np.array(row, dtype=float) == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
 def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys: Any) -> None:
@@ -176,28 +163,23 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
     for name in ("clean", "noisy"):
         images = np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8)
         np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(60) % 2)
-        place = f"dataset.file={tmp_path / name}.npz"
-        for folder in record_runs(
-            tmp_path / name, "dataset=arrays", place, "epochs=3", "schedule.stages=3", tiny=False
-        ):
+        words = ("dataset=arrays", f"dataset.file={tmp_path / name}.npz", "epochs=3")
+        for folder in record_runs(tmp_path / name, *words, "schedule.stages=3", tiny=False):
             edit(folder / "status.json", data={"fingerprint": name})
-    runs = reading.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    rows, settings = grouping.by_setting(runs)
-    summary = table.summarise(settings)
+    results = read(sorted(tmp_path.glob("*/arrays-*")))
+    summary = table.summarise(results.settings)
     assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert summary["n"].to_list() == [3, 3]
-    table.show(rows, settings)
+    table.show(results)
     output = capsys.readouterr().out
-    assert "clean.npz" in output
-    assert "noisy.npz" in output
-    assert "fingerprint" not in output
+    assert [word in output for word in ("clean.npz", "noisy.npz", "fingerprint")] == [1, 1, 0]
     folders = sorted(tmp_path.glob("clean/arrays-*"))
     for folder in folders:
         edit(folder / "status.json", data={"fingerprint": folder.name})
         config = folder / "config.yaml"
         config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
     for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
-        _, settings = grouping.by_setting(reading.read_runs(folders[:n]))
+        settings = read(folders[:n]).settings
         assert settings["n"].to_list() == counts
     assert settings["data"].to_list() == ["own data for each seed"]
 
@@ -230,9 +212,11 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     ]
     with (running / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        runs = reading.read_runs(folders)
+        results = read(folders)
     error = pl.col("error").str.split(" (").list.first()
-    assert runs.select("state", "epochs_done", "test/accuracy", "seconds", error).rows() == [
+    assert results.runs.select(
+        "state", "epochs_done", "test/accuracy", "seconds", error
+    ).rows() == [
         ("finished", 3, 0.625, 2.5, None),
         ("running", 2, 0.8, 2.5, None),
         ("failed", 0, None, 2.5, "the training loss is nan"),
@@ -243,7 +227,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         ("unreadable", None, None, None, "status.json cannot be read"),
         ("unreadable", None, None, None, "config.yaml cannot be read"),
     ]
-    p_half, p_one = table.summarise(grouping.by_setting(runs)[1]).iter_rows(named=True)
+    p_half, p_one = table.summarise(results.settings).iter_rows(named=True)
     assert (p_half["p"], p_half["n"], p_half["unfinished"]) == (0.5, 1, 5)
     assert (p_half["test/accuracy_mean"], p_half["test/loss_mean"]) == (0.625, None)
     assert (p_one["p"], p_one["n"], p_one["unfinished"]) == (1.0, 0, 1)
@@ -253,44 +237,41 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
 def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
     failed_run, finished_run = (make_run(tmp_path / name) for name in "ab")
     edit(failed_run / "status.json", state="failed")
-    _, settings = grouping.by_setting(reading.read_runs([failed_run, finished_run]))
-    assert settings["n"].to_list() == [1]
+    assert read([failed_run, finished_run]).settings["n"].to_list() == [1]
 
 
 def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any) -> None:
     """By the table, the verdict and the page, with "+changes"; a run may be mixed by itself."""
     root, out = tmp_path / "runs", tmp_path / "out"
     plain = record_runs(root, "p=0.5")
-    torch = {"versions": {"torch": "2.9.0", "wandb": "0.1"}}
-    for folder, code in zip(plain, "aab", strict=True):
-        suffix = "+changes" * (code == "b")
-        edit(folder / "status.json", code=code * 10, commit="c0ffee1" * 5 + suffix, **torch)
+    same: Record = {"code": "a" * 10, "commit": "c0ffee1" * 5, "versions": {"torch": "2.9.0"}}
+    for folder in (*plain, *record_runs(root, "p=1")):
+        edit(folder / "status.json", **same)
     # No result depends on wandb's version.
     edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})
-    for folder in record_runs(root, "p=1"):
-        edit(folder / "status.json", code="a" * 10, commit="c0ffee1" * 5, **torch)
+    edit(plain[2] / "status.json", code="b" * 10, commit="c0ffee1" * 5 + "+changes")
     mixed = "he runs of p = 0.5 are of different code: "
+
+    def assert_said(line: str) -> None:
+        table.run(words_of(root))
+        assert f"{mixed}{line}\n" in capsys.readouterr().out
+
     line = "igo aaaaaaaaaa, bbbbbbbbbb; commits c0ffee1, c0ffee1+changes"
-    for program in (table, report):
-        program.run(words_of(root, out))
-        assert f"{mixed}{line}" in capsys.readouterr().out
+    assert_said(line)
+    report.run(words_of(root, out))
+    assert f"T{mixed}{line}." in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert f"T{mixed}{line}" in page.replace("\u00a0", " ")
     assert "<code>c0ffee1+changes</code>" in page
-    start = {"commit": "decade5", "code": "d" * 10, **torch}
-    edit(plain[2] / "status.json", earlier=[start], code="a" * 10, commit="c0ffee1")
-    table.run(words_of(root))
-    line = "igo aaaaaaaaaa, dddddddddd then aaaaaaaaaa; commits c0ffee1, decade5 then c0ffee1"
-    assert f"{mixed}{line}" in capsys.readouterr().out
-    entries = {"earlier": [], "code": "a" * 10, "commit": "c0ffee1"}
+    start = {"code": "d" * 10, "commit": "decade5", "versions": same["versions"]}
+    edit(plain[2] / "status.json", earlier=[start], **same)
+    assert_said("igo aaaaaaaaaa, dddddddddd then aaaaaaaaaa; commits c0ffee1, decade5 then c0ffee1")
     for folder, file in zip(plain, "xyy", strict=True):
         own_code = {"my.net(width=8)": file}
         if folder == plain[1]:  # What one run alone has is no difference.
             own_code["my.curve()"] = "z"
-        edit(folder / "status.json", own_code=own_code, **entries)
-    table.run(words_of(root))
-    line = "my.net x, y; commits c0ffee1"
-    assert f"{mixed}{line}\n" in capsys.readouterr().out
+        edit(folder / "status.json", own_code=own_code, earlier=[])
+    assert_said("my.net x, y; commits c0ffee1")
 
 
 def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys: Any) -> None:
@@ -309,18 +290,21 @@ def test_two_that_write_into_one_folder_take_turns(tmp_path: Path) -> None:
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
-    seed_0, seed_1 = record_runs(tmp_path / "runs", seeds=range(2))
-    (elsewhere,) = record_runs(tmp_path / "more", seeds=[2])
-    shutil.copytree(seed_0, tmp_path / "runs" / ".hidden")
+    seeds = record_runs(tmp_path / "runs", seeds=range(2))
+    all_runs = [*seeds, *record_runs(tmp_path / "more", seeds=[2])]
+    shutil.copytree(seeds[0], tmp_path / "runs" / ".hidden")
     (tmp_path / "runs" / "report").mkdir()
-    runs = str(tmp_path / "runs")
-    assert set(find([runs])) == {seed_0, seed_1}
-    assert find([str(seed_0)]) == [seed_0]
-    assert set(find([f"{runs}/digits-*"])) == {seed_0, seed_1}
-    assert set(find([f"{runs}/*"])) == {seed_0, seed_1}
-    assert set(find([f"{tmp_path}/*/digits-*"])) == {seed_0, seed_1, elsewhere}
-    assert set(find([f"{tmp_path}/*"])) == {seed_0, seed_1, elsewhere}
-    assert len(find([runs, str(seed_0), str(tmp_path / "more")])) == 3
+    runs, more = str(tmp_path / "runs"), str(tmp_path / "more")
+    for names, folders in {
+        (runs,): seeds,
+        (str(seeds[0]),): seeds[:1],
+        (f"{runs}/digits-*",): seeds,
+        (f"{runs}/*",): seeds,
+        (f"{tmp_path}/*/digits-*",): all_runs,
+        (f"{tmp_path}/*",): all_runs,
+        (runs, str(seeds[0]), more): all_runs,
+    }.items():
+        assert find(names) == sorted(folders), names
     for name, fault in (("report", "it holds no runs"), ("nowhere", "there is no such folder")):
         with pytest.raises(UserError, match=f"{name} is not allowed: {fault}"):
             find([f"{runs}/{name}"])
@@ -342,12 +326,11 @@ def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:
     assert lines[0] == "4 runs (4 finished), 2 settings"
     assert lines[-1] == "wrote runs/table.csv, runs/table.parquet, runs/summary.csv"
     rows = pl.read_csv(tmp_path / "runs" / "table.csv").sort("p", "seed")
-    assert rows["test/accuracy"].to_list() == list(itertools.chain(*truth.values()))
-    (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-    for (p, values), line in zip(truth.items(), lines[title + 1 : title + 3], strict=True):
-        mean, sd = (100 * f(values) for f in (statistics.fmean, statistics.stdev))
-        cells = [f"p = {p}", "2", f"{mean:.2f} ± {sd:.2f}"]
-        assert re.split(r" {2,}", line.strip())[:3] == cells
+    assert rows["test/accuracy"].to_list() == [*truth["0.5"], *truth["1"]]
+    cells = [re.split(r" {2,}", line.strip())[:3] for line in lines]
+    for p, values in truth.items():
+        mean, sd = 100 * statistics.fmean(values), 100 * statistics.stdev(values)
+        assert [f"p = {p}", "2", f"{mean:.2f} ± {sd:.2f}"] in cells
     imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
-    assert "igo.report.reading" in imported
+    assert "igo.report.runs" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}

@@ -24,7 +24,9 @@ from igo.config.load import make_plan
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
-from igo.report import grouping, reading, report, table
+from igo.report import report, table
+from igo.report.results import read
+from igo.report.runs import read_run
 from igo.runs import recording
 from igo.runs import sync as sync_program
 from igo.runs.find import find
@@ -118,7 +120,7 @@ def load(folder: Path) -> object:
 
 
 def row(folder: Path) -> Record:
-    values = reading.read_run(folder)
+    values = read_run(folder)
     if values["state"] == "unreadable":
         raise UserError(values["error"])
     return values
@@ -243,7 +245,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
     for number, (file, _, damage) in enumerate(CASES):
         shutil.copytree(sources["finished"], place := Path("many").absolute() / f"{number:03}")
         damage(place / file)
-        if "unreadable" in reading.read_run(place).values():
+        if "unreadable" in read_run(place).values():
             files_of_runs[place.name] = file
     assert set(files_of_runs.values()) == {*list(OF)[:4]}
     for program in (table, report):
@@ -252,8 +254,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
         assert f"{len(CASES) + 2} runs" in lines[0]
-    runs, _ = grouping.by_setting(reading.read_runs(find(["many"])))
-    assert "caf\\xe9" in runs["run"]
+    assert "caf\\xe9" in read(find(["many"])).runs["run"]
 
 
 def test_runs_without_a_seal_are_said_once(
@@ -312,7 +313,7 @@ def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, 
         for reader in (load, sync):
             with pytest.raises(UserError, match=r"dataset\.classes=null"):
                 reader(folder)
-        reading.read_run(folder)
+        read_run(folder)
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event in OUTSIDE and not os.path.realpath(str(arguments[0])).startswith(str(folder)):

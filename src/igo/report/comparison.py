@@ -1,7 +1,7 @@
 """Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,19 +121,3 @@ def compare(
             sample = minuends - subtrahends
         pairs.append(replace(pair(sample, margin), first=first, second=second))
     return adjusted(pairs)
-
-
-def signed(value: float, form: str = ".2f") -> str:
-    """The number with its sign; a minus is ``−``."""
-    return f"{value:+{form}}".replace("-", "−")
-
-
-def p_value(p: float | None) -> str:
-    """Two digits; never 0."""
-    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
-def in_range(counts: Collection[int]) -> str:
-    """``5``, or ``3 to 5`` where the counts differ."""
-    low, high = min(counts), max(counts)
-    return f"{low}" if low == high else f"{low} to {high}"

@@ -7,16 +7,11 @@ from polars import DataFrame
 
 from igo.ground.files import Record
 from igo.ground.statistics import Array
-from igo.report.grouping import TOTALS
+from igo.report.settings import TOTALS
 
 SAME = 1e-6  # Totals that differ by a smaller share are called equal.
 # The number of batches in an epoch is whole, and η makes up for it by up to some per cent.
 LEAST = 0.05
-
-
-def number(total: float | None) -> str:
-    """``0.4243``, ``15,650``."""
-    return "–" if total is None else f"{total:,.0f}" if total >= 1000 else f"{total:.4g}"
 
 
 def ratio(name: str, first: Record, second: Record) -> str | None:
@@ -31,10 +26,10 @@ def ratio(name: str, first: Record, second: Record) -> str | None:
 def ratios(first: Record, second: Record) -> str:
     """The totals of one setting over those of another: ``updates ×0.5; equal: images``."""
     by_words = {words: ratio(name, first, second) for name, words in TOTALS.items()}
-    parts = [", ".join(f"{words} {text}" for words, text in by_words.items() if text)]
+    phrases = [", ".join(f"{words} {text}" for words, text in by_words.items() if text)]
     if equal := [words for words, text in by_words.items() if text == ""]:
-        parts.append(f"equal: {', '.join(equal)}")
-    return "; ".join(filter(None, parts))
+        phrases.append(f"equal: {', '.join(equal)}")
+    return "; ".join(filter(None, phrases))
 
 
 def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:

@@ -16,7 +16,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    SymmetricalLogLocator,
+)
 from polars import DataFrame
 
 from igo.report.output import csv_of
@@ -139,8 +145,8 @@ class Figure:
 def panels(count: int, labels: Collection[str]) -> tuple[Drawing, list[Axes]]:
     """The empty panels of a figure, row by row, with room for labels beside their lines."""
     rows, columns = math.ceil(count / 2), min(count, 2)
-    size = WIDTH * columns, _height(labels) * rows
-    drawing = Drawing(figsize=size, layout="constrained")
+    inches = WIDTH * columns, _height(labels) * rows
+    drawing = Drawing(figsize=inches, layout="constrained")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
     for unused in axes[count:]:
         unused.remove()
@@ -172,13 +178,26 @@ def curves(
         label_ends(ax, groups, looks)
 
 
-def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> None:
-    """A point for each row with its 95 % interval, and a line through those of one label."""
+def points(
+    ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks, *, log: bool = False
+) -> None:
+    """A point for each row with its 95 % interval, and a line through those of one label.
+
+    A logarithmic axis of x has a place for 0, too, if there is one.
+    """
     groups = _lines(table, x, metric)
+    if log:
+        values = table[x].drop_nulls().to_numpy()
+        # It is linear from 0 to the decade of the smallest value above.
+        decade = math.floor(math.log10(values[values > 0].min(initial=1)))
+        if values.all():
+            ax.set_xscale("log")
+        else:
+            ax.set_xscale("symlog", linthresh=10.0**decade)
     for label, xs, ys, low, high in groups:
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
-    if ax.get_xscale() == "log":
+    if log:
         plain_log(ax.xaxis)
     label_ends(ax, groups, looks)
 
@@ -186,7 +205,8 @@ def points(ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks) -> Non
 def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
     """By label: the label, x, the mean of y, and the ends of its interval, where they are known."""
     points = table.drop_nulls([x, f"{metric}_mean"])
-    ys = [pl.col(f"{metric}_{part}") * SCALE.get(metric, 1) for part in ("mean", "low", "high")]
+    columns = (pl.col(f"{metric}_{name}") for name in ("mean", "low", "high"))
+    ys = [column * SCALE.get(metric, 1) for column in columns]
     return [
         (rows["label"][0], *rows.select(x, *ys).to_numpy().T)
         for rows in points.partition_by("label", maintain_order=True)
@@ -206,8 +226,8 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     ends = table.group_by("label").last()
     means, low_ends, high_ends = (
-        scale * rows[f"{metric}_{part}"].drop_nulls().to_numpy()
-        for rows, part in ((table, "mean"), (ends, "low"), (ends, "high"))
+        scale * rows[f"{metric}_{name}"].drop_nulls().to_numpy()
+        for rows, name in ((table, "mean"), (ends, "low"), (ends, "high"))
     )
     low, high = min(means), max(means)
     if not is_accuracy and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
@@ -230,7 +250,10 @@ def plain_log(axis: Any) -> None:
     low, high = sorted(axis.get_view_interval())
     # Over many decades the numbers at 2 and 5 would touch.
     steps = (1, 2, 5) if high / max(low, 1e-300) < 200 else (1,)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    if axis.get_scale() == "symlog":
+        axis.set_major_locator(SymmetricalLogLocator(axis.get_transform()))
+    else:
+        axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -247,15 +270,15 @@ def label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> Non
     # These are the heights of labels that stand on one another, from 0 up.
     stack = np.arange(len(ends)) * _lines_of(looks) * LINE / (_height(looks) - ROOM)
     # A label that would touch the one below it goes up.
-    levels = np.maximum.accumulate([y for y, _, _ in ends] - stack) + stack
+    heights = np.maximum.accumulate([y for y, _, _ in ends] - stack) + stack
     # At the panel's top each leaves room for those above it.
-    levels = np.minimum(levels, 1 - stack[::-1])
-    for level, (y, x, label) in zip(levels, ends, strict=True):
+    heights = np.minimum(heights, 1 - stack[::-1])
+    for height, (y, x, label) in zip(heights, ends, strict=True):
         colour = looks[label]["color"]
         ax.annotate(
             textwrap.fill(label, LONGEST),
             (x, y),
-            (1.04, level),
+            (1.04, height),
             xycoords="axes fraction",
             color=colour,
             fontsize=8,

@@ -1,7 +1,7 @@
 """The figures of a task: curves, the noise, p × split, δ of constant noise."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -9,13 +9,14 @@ import polars as pl
 from polars import DataFrame
 
 from igo.report import draw
-from igo.report.comparison import in_range
 from igo.report.draw import DASHES, LOOK, PALETTE, Figure
-from igo.report.grouping import differing, statistics_of
+from igo.report.formats import in_range
 from igo.report.names import constant_noise
 from igo.report.results import Results
+from igo.report.settings import differing, statistics_of
 
 Labels = dict[int, str]  # Each setting's number has its label.
+Words = dict[str, str]  # what an axis calls a metric
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
 APPLIED = {
@@ -25,6 +26,7 @@ APPLIED = {
     "b_m": "batch size bₘ",
     "gradient_norm": "‖∇f‖, where it was resolved",
 }
+PLANNED = {"delta_m", "eta_m", "b_m", "gradient_norm"}  # They change from epoch to epoch in steps.
 NOISE = {
     "delta_planned": "δ planned, C² before training",
     "delta_measured": "δ measured in the last epoch",
@@ -33,12 +35,12 @@ NOISE = {
 
 
 @mpl.rc_context(LOOK)
-def of_task(results: Results, task: DataFrame, labels: Labels, number: int) -> list[Figure]:
+def of_task(results: Results, task: DataFrame, labels: Labels, index: int) -> list[Figure]:
     """Every figure that the settings of a task allow; those with ``labels`` have curves.
 
-    ``number`` is the task's, for the names of files.
+    ``index`` is the task's, for the names of files.
     """
-    end = f"_{number}" if number > 1 else ""
+    end = f"_{index}" if index > 1 else ""
     drawn_figures = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
     # Lines and axis are p and split, so the settings must differ in nothing else.
@@ -48,50 +50,52 @@ def of_task(results: Results, task: DataFrame, labels: Labels, number: int) -> l
     if {*differing(constants)} == {"learning_rate", "batch_size"}:
         drawn_figures.append(constant(results, constants, f"delta{end}"))
     if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # A point is no curve.
-        drawn_figures.append(training(results, labels, f"training{end}"))
-        drawn_figures.append(applied(results, labels, f"noise{end}"))
+        drawn_figures += [training(results, labels, end), applied(results, labels, end)]
     return drawn_figures
 
 
-def training(results: Results, labels: Labels, name: str) -> Figure:
+def training(results: Results, labels: Labels, end: str) -> Figure:
     """Test accuracy and training loss against images, and against updates where these differ."""
     table = _table(results, labels, REACHED)
-    columns = ["images"]
+    caption, x_axes = "", ["images"]
     # If all make as many updates, both axes show the same curves.
     if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
-        columns.append("updates")
-    looks = styles(labels)
-    drawing, axes = draw.panels(2 * len(columns), labels.values())
-    for i, (metric, x) in enumerate(itertools.product(REACHED, columns)):
-        draw.curves(axes[i], table, x, metric, looks)
-        if results.target and "accuracy" in metric:
-            axes[i].axhline(100 * results.target, color=draw.SOFT.light, lw=1)
-        axes[i].set(title=REACHED[metric], xlabel=x)
-    caption = _means(table["n"])
-    if len(columns) > 1:
-        caption += " A setting that raises the batch size needs fewer updates."
-    return Figure(name, "Accuracy and loss", caption, table, drawing)
+        x_axes.append("updates")
+        caption = " A setting that raises the batch size needs fewer updates."
+    figure = _curves(f"training{end}", "Accuracy and loss", caption, table, REACHED, x_axes)
+    for ax in figure.drawing.axes[: len(x_axes)] if results.target else ():
+        ax.axhline(100 * results.target, color=draw.SOFT.light, lw=1)
+    return figure
 
 
-def applied(results: Results, labels: Labels, name: str) -> Figure:
+def applied(results: Results, labels: Labels, end: str) -> Figure:
     """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
     table = _table(results, labels, APPLIED)
-    looks = styles(labels)
-    metrics = [metric for metric in APPLIED if table[f"{metric}_mean"].count()]
-    drawing, axes = draw.panels(len(metrics), labels.values())
-    for ax, metric in zip(axes, metrics, strict=True):
-        draw.curves(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
-        ax.set(title=APPLIED[metric], xlabel="epoch")
     caption = (
-        f"{_means(table['n'])} The planned δₘ takes C² from before training; the measured δ takes"
+        " The planned δₘ takes C² from before training; the measured δ takes"
         " C² of the gradients that train that epoch. ηₘ makes"
         " up for the whole number of batches in an epoch, so it varies also where the batch size"
         " carries the whole decay: the more, the fewer the batches."
     )
-    return Figure(name, "The noise, and what makes it", caption, table, drawing)
+    recorded = {name: words for name, words in APPLIED.items() if table[f"{name}_mean"].count()}
+    return _curves(
+        f"noise{end}", "The noise, and what makes it", caption, table, recorded, ["epoch"]
+    )
 
 
-def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFrame:
+def _curves(
+    name: str, title: str, caption: str, table: DataFrame, metrics: Words, x_axes: list[str]
+) -> Figure:
+    """Each metric, which has words, against each axis; a line for each label."""
+    looks = styles(table["label"])
+    drawing, axes = draw.panels(len(metrics) * len(x_axes), looks)
+    for ax, (metric, x) in zip(axes, itertools.product(metrics, x_axes), strict=True):
+        draw.curves(ax, table, x, metric, looks, steps=metric in PLANNED)
+        ax.set(title=metrics[metric], xlabel=x)
+    return Figure(name, title, _means(table["n"]) + caption, table, drawing)
+
+
+def _table(results: Results, labels: Labels, metrics: Words) -> DataFrame:
     # The order of the labels gives the order of colours and of the legend.
     rows = DataFrame({"setting": list(labels), "label": list(labels.values())})
     curves = rows.join(results.curves, on="setting", maintain_order="left_right")
@@ -101,11 +105,11 @@ def _table(results: Results, labels: Labels, metrics: dict[str, str]) -> DataFra
     )
 
 
-def styles(labels: Labels) -> dict[str, dict[str, Any]]:
+def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The look of each label: seven colours, then the same with other dashes."""
     return {
         label: {"color": PALETTE[i % 7].light, "ls": DASHES[i // 7 % 4]}
-        for i, label in enumerate(labels.values())
+        for i, label in enumerate(dict.fromkeys(labels))
     }
 
 
@@ -138,6 +142,13 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
         delta_measured=pl.col("delta_measured_mean").last(),
     )
     rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
+    # An epoch of one batch has no noise, and none was measured. Where no δ is planned, none is 0.
+    has_one_batch = pl.col("updates_mean") == pl.col("epochs")
+    rows = rows.with_columns(
+        delta_measured=pl.when(has_one_batch)
+        .then(0 * pl.col("delta_planned"))
+        .otherwise("delta_measured")
+    )
     columns = ["eta", "b", "delta_planned", "delta_measured", "n", *statistics_of(REACHED)]
     table = rows.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")
     caption = (
@@ -145,16 +156,15 @@ def constant(results: Results, settings: DataFrame, name: str) -> Figure:
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
         " one another against δ."
     )
-    axes = {level: words for level, words in NOISE.items() if table[level].count()}
+    axes = {name: words for name, words in NOISE.items() if table[name].count()}
     return _final(name, "Constant noise: is it δ that decides?", caption, table, axes)
 
 
-def _final(name: str, title: str, caption: str, table: DataFrame, axes: dict[str, str]) -> Figure:
+def _final(name: str, title: str, caption: str, table: DataFrame, axes: Words) -> Figure:
     """The last test accuracy against each of ``axes``, which have words; a line for each label."""
-    looks = styles(dict(enumerate(table["label"].unique(maintain_order=True))))
+    looks = styles(table["label"])
     drawing, panels = draw.panels(len(axes), looks)
     for ax, (x, words) in zip(panels, axes.items(), strict=True):
         ax.set(title=REACHED["test/accuracy"], xlabel=words)
-        ax.set_xscale("linear" if x == "split" else "log")
-        draw.points(ax, table, x, "test/accuracy", looks)
+        draw.points(ax, table, x, "test/accuracy", looks, log=x != "split")
     return Figure(name, title, caption, table, drawing)

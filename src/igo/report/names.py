@@ -8,8 +8,8 @@ import polars as pl
 from igo.config.names import of_schedule, words
 from igo.config.schema import OptimizerConfig
 from igo.ground.files import Record
-from igo.report.grouping import differing
-from igo.report.reading import FINGERPRINT
+from igo.report.runs import FINGERPRINT
+from igo.report.settings import differing
 
 # These follow from a data set: its digest, and facts about its images.
 FACTS = {

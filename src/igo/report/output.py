@@ -25,8 +25,8 @@ def csv_of(table: DataFrame) -> bytes:
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files of a report or a table, or none; make their folders."""
     with writing("output", folder), alone(folder):
-        for place in {(folder / name).parent for name in contents} - {folder}:
-            place.mkdir(exist_ok=True)
-            if place.is_symlink():
-                raise UserError(f"{place} is a link: remove it")
+        for inner in {(folder / name).parent for name in contents} - {folder}:
+            inner.mkdir(exist_ok=True)
+            if inner.is_symlink():
+                raise UserError(f"{inner} is a link: remove it")
         replace_all({folder / name: data for name, data in contents.items()})

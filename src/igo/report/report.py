@@ -18,14 +18,14 @@ from igo.config.names import data_set
 from igo.config.schema import has_effect
 from igo.ground.errors import counted, require
 from igo.ground.numbers import POSITIVE, fault
-from igo.report import content
-from igo.report.comparison import Pair, in_range, p_value, signed
-from igo.report.content import Section
-from igo.report.differences import number
-from igo.report.grouping import TOTALS, constants
+from igo.report import formats, sections
+from igo.report.formats import in_range
 from igo.report.names import labels, without_delta
 from igo.report.output import csv_of, output_folder, write_output
-from igo.report.results import Results, read, short
+from igo.report.provenance import short
+from igo.report.results import Results, read
+from igo.report.sections import Section
+from igo.report.settings import TOTALS, constants
 from igo.report.table import show_errors, states
 from igo.report.target import NEEDED, check_target
 from igo.runs.find import find, named
@@ -51,20 +51,20 @@ def run(composed: DictConfig) -> Sequence[Section]:
     return write(read(folders, composed.target), output, composed.margin)
 
 
-def write(results: Results, output: Path, margin: float = content.MARGIN) -> Sequence[Section]:
+def write(results: Results, output: Path, margin: float = sections.MARGIN) -> Sequence[Section]:
     """Write the page, the figures and the tables into a folder, and print what was found."""
     results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
-    sections = content.compared(results, margin)
-    figures = [figure for section in sections for figure in section.figures]
+    tasks = sections.compared(results, margin)
+    figures = [figure for task in tasks for figure in task.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
     print(
         f"{counted(len(results.runs), 'run')} ({excluded:,} excluded);"
         f" {counted(len(figures), 'figure')}"
     )
     show_errors(results.runs)
-    for section in sections:
-        if words := " ".join(filter(None, (section.headline, *section.notes))):
-            print(f"{section.title}: {words}")
+    for task in tasks:
+        if words := " ".join(filter(None, (task.headline, *task.notes))):
+            print(f"{task.title}: {words}")
     # A report may be published: names of machines and of folders are left out.
     local_names = ["host", "folder", *(x for x in results.runs.columns if not has_effect(x))]
     files = {
@@ -74,12 +74,12 @@ def write(results: Results, output: Path, margin: float = content.MARGIN) -> Seq
     }
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
-    write_output(output, files | render(sections, results, output))
+    write_output(output, files | render(tasks, results, output))
     print(f"wrote {output / PAGE}")
-    return sections
+    return tasks
 
 
-def render(sections: Sequence[Section], results: Results, folder: Path) -> dict[str, bytes]:
+def render(tasks: Sequence[Section], results: Results, folder: Path) -> dict[str, bytes]:
     """The page and the table for LaTeX, by their names in ``folder``; the page links the runs."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -92,10 +92,10 @@ def render(sections: Sequence[Section], results: Results, folder: Path) -> dict[
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": _number,
-        "p_value": p_value,
-        "difference": difference,
-        "total": number,
+        "fixed": formats.fixed,
+        "number": formats.number,
+        "p_value": formats.p_value,
+        "difference": formats.difference,
         "counted": counted,
         "short": short,
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
@@ -110,7 +110,7 @@ def render(sections: Sequence[Section], results: Results, folder: Path) -> dict[
         row["link"] = f"{quote(os.path.relpath(run_folder, folder.resolve()))}/"
     values = {
         "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        "sections": sections,
+        "sections": tasks,
         "settings": [(names[row["setting"]], row) for row in results.settings.to_dicts()],
         "runs": runs,
         "facts": _facts(results),
@@ -125,20 +125,6 @@ def render(sections: Sequence[Section], results: Results, folder: Path) -> dict[
         name: environment.get_template(template).render(values).encode()
         for name, template in templates.items()
     }
-
-
-def _number(value: float | None, form: str, factor: float = 1) -> str:
-    return "–" if value is None else f"{value * factor:{form}}"
-
-
-def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
-    """``+0.44 [−0.01, +0.90]``."""
-    if pair.difference is None:
-        return "–"
-    mean = signed(factor * pair.difference, form)
-    if not pair.sd or pair.low is None or pair.high is None:  # An interval has a width.
-        return mean
-    return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
 def _facts(results: Results) -> dict[str, Any]:

@@ -1,17 +1,15 @@
-"""What a report reads: tables of runs, settings and epochs, and their provenance."""
+"""What a table and a report read: the tables of runs, of settings and of their epochs."""
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from polars import DataFrame
-from polars.selectors import starts_with
 
-from igo.report.grouping import averaged, by_setting
-from igo.report.reading import CODE, THEN, read_runs
+from igo.report.runs import read_runs
+from igo.report.settings import averaged, by_setting
 from igo.report.target import with_target
 from igo.runs.folder import read_records
 
@@ -36,11 +34,11 @@ AVERAGED = (
 
 @dataclass(frozen=True)
 class Results:
-    """The data that a report reads.
+    """The data of a table and a report.
 
     Attributes:
-        runs: a row for each run, see grouping.by_setting, with its ``folder``.
-        settings: a row for each setting, see grouping.by_setting.
+        runs: a row for each run, see settings.by_setting, with its ``folder``.
+        settings: a row for each setting, see settings.by_setting.
         curves: a row for each epoch of each setting: ``n`` and the statistics of AVERAGED over
             the counted runs. For n = 1 intervals of what was measured are the recorded ones.
         target: the test accuracy of which ``runs`` has target.NEEDED, or None.
@@ -59,13 +57,15 @@ def read(folders: Sequence[Path], target: float | None = None) -> Results:
     runs = runs.with_columns(pl.Series("folder", names, pl.String))
     kinds = {"epoch": int} | dict.fromkeys((*AVERAGED, *INTERVAL_ENDS), float)
     rows = [
-        (setting, *map(record.get, kinds))
-        for folder, setting, counts in zip(folders, runs["setting"], runs["counted"], strict=True)
+        (name, setting, *map(record.get, kinds))
+        for folder, (name, setting, counts) in zip(
+            folders, runs.select("folder", "setting", "counted").iter_rows(), strict=True
+        )
         for record in (read_records(folder) if counts else ())
     ]
-    epochs = DataFrame(rows, schema={"setting": int, **kinds}, orient="row", strict=False)
-    runs = with_target(runs, folders, target)
-    return Results(runs, settings, _curves(epochs), target)
+    schema = {"folder": str, "setting": int, **kinds}
+    epochs = DataFrame(rows, schema=schema, orient="row", strict=False)
+    return Results(with_target(runs, epochs, target), settings, _curves(epochs), target)
 
 
 def _curves(epochs: DataFrame) -> DataFrame:
@@ -78,44 +78,3 @@ def _curves(epochs: DataFrame) -> DataFrame:
     )
     table = curves.join(one_run, on=keys, suffix="_of_run").with_columns(ends)
     return table.select(curves.columns).sort(keys)
-
-
-def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
-    """The settings whose counted runs are of different code or versions, and of which.
-
-    If there is no such setting, and the settings differ from each other in these, a line says so.
-    """
-    runs = runs.filter("counted", pl.col("setting").is_in([*labels]))
-    lines = [
-        _mixed(runs.filter(setting=setting), f"the runs of {label}")
-        for setting, label in labels.items()
-    ]
-    if not any(lines):
-        lines = [_mixed(runs, "the settings")]
-    return [line for line in lines if line]
-
-
-def _mixed(runs: DataFrame, name: str) -> str:
-    """A line of the code and versions in which these runs differ; else ""."""
-    parts = []
-    for column in runs.select(starts_with(CODE)):
-        values = column.drop_nulls().unique().sort()
-        if len(values) > 1 or any(THEN in value for value in values):
-            parts.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
-    commits = ", ".join(map(short, runs["commit"].fill_null("unknown").unique().sort()))
-    return f"{name} are of different code: {'; '.join(parts)}; commits {commits}" if parts else ""
-
-
-def short(commit: str) -> str:
-    """A commit, or those of a run's starts, by seven digits each; the rest is kept."""
-    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", commit)
-
-
-def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
-    """The commands of the counted runs, each once, with all of the seeds that it ran with."""
-    group = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
-    by_command = group.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
-    return [
-        f"{line} seed={','.join(map(str, seeds))}{' -m' * (len(seeds) > 1)}"
-        for line, seeds in by_command.iter_rows()
-    ]

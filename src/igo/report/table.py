@@ -13,13 +13,15 @@ from rich.text import Text
 
 from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.report.differences import number, ratio
-from igo.report.grouping import METRICS, TOTALS, by_setting, constants, differing, statistics_of
+from igo.report.differences import ratio
+from igo.report.formats import fixed, number, per_cent
 from igo.report.names import labels, shared, without_delta
 from igo.report.output import csv_of, output_folder, write_output
-from igo.report.reading import FINGERPRINT, read_runs
-from igo.report.results import mixed
-from igo.report.target import NEEDED, check_target, needed, with_target
+from igo.report.provenance import mixed
+from igo.report.results import Results, read
+from igo.report.runs import FINGERPRINT
+from igo.report.settings import METRICS, TOTALS, constants, differing, statistics_of
+from igo.report.target import NEEDED, check_target, needed
 from igo.runs.find import find, is_run, named
 
 LEGEND = (
@@ -32,20 +34,18 @@ LEGEND = (
 def run(composed: DictConfig) -> None:
     """Read the runs, write the table if there is a folder for it, print the summary."""
     names = named(composed.runs)
-    check_target(composed.get("target"))
-    folders = find(names)
-    runs, settings = by_setting(read_runs(folders))
-    runs = with_target(runs, folders, composed.get("target"))
+    check_target(composed.target)
+    results = read(find(names), composed.target)
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
     # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
     # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
-    show(runs, settings)  # It comes first, as the folder may be another user's.
-    show_errors(runs)
+    show(results)  # It comes first, as the folder may be another user's.
+    show_errors(results.runs)
     if output:
-        print(f"wrote {', '.join(map(str, write(runs, settings, output)))}")
+        print(f"wrote {', '.join(map(str, write(results, output)))}")
     else:
         print("not written: runs is not one folder of runs (output=tables writes it)")
 
@@ -58,18 +58,15 @@ def summarise(settings: DataFrame) -> DataFrame:
     return settings.select(*names, "n", "unfinished", *statistics_of(METRICS))
 
 
-def write(runs: DataFrame, settings: DataFrame, folder: Path) -> Sequence[Path]:
-    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
-
-    ``runs`` and ``settings`` are as in ``by_setting``.
-    """
-    runs = runs.drop("setting", "counted", "folder", strict=False)
+def write(results: Results, folder: Path) -> Sequence[Path]:
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
+    runs = results.runs.drop("setting", "counted", "folder")
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
     contents = {
         "table.csv": csv_of(runs),
         "table.parquet": parquet.getvalue(),
-        "summary.csv": csv_of(summarise(settings)),
+        "summary.csv": csv_of(summarise(results.settings)),
     }
     write_output(folder, contents)
     return [folder / name for name in contents]
@@ -88,8 +85,9 @@ def show_errors(runs: DataFrame) -> None:
         print(f"{state}: {name}: {error}")
 
 
-def show(runs: DataFrame, settings: DataFrame) -> None:
-    """Print what the runs have in common, and a row for each setting, see ``by_setting``."""
+def show(results: Results) -> None:
+    """Print what the runs have in common, and a row for each setting."""
+    runs, settings = results.runs, results.settings
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100_000  # Lines in a file may have any length.
@@ -99,21 +97,19 @@ def show(runs: DataFrame, settings: DataFrame) -> None:
         console.print(Text(f"all: {text}", style="dim"))
     names = labels(settings)
     rows = settings.to_dicts()
-    cells: list[tuple[str, ...]] = []
-    for row in rows:
-        low, high = row["test/accuracy_low"], row["test/accuracy_high"]
-        cells.append(
-            (
-                names[row["setting"]],
-                f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
-                _shown(row, "test/accuracy", ".2f", 100),
-                "–" if low is None else f"[{100 * low:.2f}, {100 * high:.2f}]",
-                _shown(row, "train/loss", ".4f"),
-            )
+    cells: list[tuple[str, ...]] = [
+        (
+            names[row["setting"]],
+            f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
+            _mean_and_sd(row, "test/accuracy", ".2f", 100),
+            per_cent(row["test/accuracy_low"], row["test/accuracy_high"]) or "–",
+            _mean_and_sd(row, "train/loss", ".4f"),
         )
+        for row in rows
+    ]
     _print(console, ("setting", "seeds", "test/accuracy %", "95 %", "train/loss"), cells)
     _show_totals(console, [row for row in rows if row["n"]], names)
-    if {*NEEDED} <= {*runs.columns}:
+    if results.target:
         cells = [(label, *needed(runs, setting).values()) for setting, label in names.items()]
         _print(console, ("median to the target", "reached by", *NEEDED.values()), cells)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
@@ -148,10 +144,7 @@ def _print(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table)
 
 
-def _shown(row: Record, name: str, form: str, factor: int = 1) -> str:
+def _mean_and_sd(row: Record, name: str, form: str, factor: int = 1) -> str:
     """``mean ± sd``; a deviation of zero is left out."""
     mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
-    if mean is None:
-        return "–"
-    spread = f" ± {deviation * factor:{form}}" if deviation else ""
-    return f"{mean * factor:{form}}{spread}"
+    return fixed(mean, form, factor) + (f" ± {fixed(deviation, form, factor)}" if deviation else "")

@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 from polars import DataFrame
@@ -12,8 +11,7 @@ from scipy.special import bdtr
 from igo.ground.errors import require, warn
 from igo.ground.numbers import BETWEEN, fault
 from igo.ground.statistics import CONFIDENCE
-from igo.report.differences import number
-from igo.runs.folder import read_records
+from igo.report.formats import number
 
 NEEDED = {"target_updates": "updates", "target_images": "images"}
 NEVER = math.inf  # A run that never reaches its target comes after all that do.
@@ -25,21 +23,19 @@ def check_target(target: float | None) -> None:
     require(not reason, "target", target, f"{reason}: 36 % of test accuracy is 0.36")
 
 
-def with_target(runs: DataFrame, folders: Sequence[Path], target: float | None) -> DataFrame:
-    """The runs with NEEDED, of the first evaluation whose test accuracy is ``target`` or higher."""
+def with_target(runs: DataFrame, epochs: DataFrame, target: float | None) -> DataFrame:
+    """The runs with NEEDED, of the first evaluation whose test accuracy is ``target`` or higher.
+
+    ``epochs`` has the records of counted runs, in order, each with the ``folder`` of its run.
+    """
     if target is None:
         return runs
     if runs.filter("counted")["evaluate_every"].n_unique() > 1:
         warn("the runs differ in evaluate_every: who evaluates less often sees the target later")
-    rows = []
-    for folder, counts in zip(folders, runs["counted"], strict=True):
-        hits = (
-            (record["updates"], record["samples"])
-            for record in (read_records(folder) if counts else ())
-            if (record.get("test/accuracy") or 0) >= target
-        )
-        rows.append(next(hits, (NEVER, NEVER)))
-    return runs.hstack(DataFrame(rows, schema=dict.fromkeys(NEEDED, pl.Float64), orient="row"))
+    hits = epochs.filter(pl.col("test/accuracy") >= target).unique("folder", keep="first")
+    needed = hits.select("folder", target_updates="updates", target_images="samples")
+    joined = runs.join(needed, on="folder", how="left", maintain_order="left")
+    return joined.with_columns(pl.col(*NEEDED).fill_null(NEVER))
 
 
 def needed(runs: DataFrame, setting: int) -> dict[str, str]:
@@ -59,11 +55,7 @@ def median(values: Sequence[float]) -> str:
     # The interval goes from the value of this rank to that of the same rank from the end. Fewer
     # than ``rank`` values are below the median with a chance of (1 − CONFIDENCE)/2 at most.
     rank = int((2 * bdtr(range(n), n, 0.5) <= 1 - CONFIDENCE).sum())
-    middle = _shown(statistics.median(ranking))
+    middle = number(statistics.median(ranking))
     if not rank or ranking[rank - 1] == NEVER:
         return middle
-    return f"{middle} [{_shown(ranking[rank - 1])}, {_shown(ranking[n - rank])}]"
-
-
-def _shown(value: float) -> str:
-    return "never" if value == NEVER else number(value)
+    return f"{middle} [{number(ranking[rank - 1])}, {number(ranking[n - rank])}]"

@@ -285,17 +285,17 @@ def show(sweep: Sweep) -> dict[str, str]:
 
 def _show_results(sweep: Sweep) -> None:
     from igo.report import report, results, table  # They import polars.
-    from igo.report.comparison import p_value
+    from igo.report.formats import difference, p_value
 
     data = results.read(sorted(job.folder.path for job in sweep.runs))
-    table.write(data.runs, data.settings, sweep.folder)
-    table.show(data.runs, data.settings)
+    table.write(data, sweep.folder)
+    table.show(data)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     sections = report.write(data, sweep.folder / "report")
     for section in sections:
         for pair in section.brief:
             names = f"{section.labels[pair.first]} − {section.labels[pair.second]}"
-            over = f"{report.difference(pair)} points over {counted(pair.n, 'seed')}"
+            over = f"{difference(pair)} points over {counted(pair.n, 'seed')}"
             p = "" if pair.p_holm is None else f" (p {p_value(pair.p_holm)})"
             sweep.console.print(f"{names}: {over}: {pair.verdict}{p}")
     verdict = " ".join(filter(None, (section.headline for section in sections)))

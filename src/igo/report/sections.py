@@ -14,9 +14,11 @@ from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.differences import differ_in_both, ratio, ratios
 from igo.report.draw import Figure
-from igo.report.grouping import constants, names_in
+from igo.report.formats import per_cent
 from igo.report.names import constant_noise, labels, shared
-from igo.report.results import Results, commands, mixed
+from igo.report.provenance import commands, mixed
+from igo.report.results import Results
+from igo.report.settings import constants, names_in
 from igo.report.target import NEEDED, needed
 
 # More settings are not compared and drawn: more pairs decide nothing, more lines look alike.
@@ -28,7 +30,7 @@ MARGIN = 0.5  # Settings may be called equal within these points of test accurac
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: the settings of one task."""
+    """The settings of one task, on the page and in the terminal."""
 
     name: str  # The page links to it.
     title: str  # The task in words.
@@ -73,7 +75,7 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
 
 
 def _section(
-    results: Results, task: pl.DataFrame, task_names: list[str], number: int, margin: float
+    results: Results, task: pl.DataFrame, task_names: list[str], index: int, margin: float
 ) -> Section:
     # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
     # compared.
@@ -97,11 +99,10 @@ def _section(
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
     # Differences from these are shown first.
     accuracy.sort(key=lambda pair: pair.second not in references)
-    # There are some if there is a target.
-    columns = [name for name in NEEDED if name in results.runs.columns]
+    columns = NEEDED if results.target else {}
     notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
     return Section(
-        name=f"task-{number}",
+        name=f"task-{index}",
         title=", ".join(shared(rows[0], task_names)),
         shared=ground,
         labels=row_labels,
@@ -113,7 +114,7 @@ def _section(
             "train/loss": compare(results.runs, settings, "train/loss"),
             **{name: compare(results.runs, settings, name, ranks=True) for name in columns},
         },
-        figures=figures.of_task(results, task, row_labels, number),
+        figures=figures.of_task(results, task, row_labels, index),
         commands=commands(results.runs, list(row_labels)),
         needed={
             label: needed(results.runs, setting) for setting, label in row_labels.items() if columns
@@ -131,27 +132,26 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
     # Here seeds are missing. With enough of them "undecided" is a finding.
     if {pair.verdict for pair in pairs} == {"undecided"} and max(x.n for x in best_pairs) < seeds:
         return f"No comparison can be decided: it needs {seeds} seeds that two settings share."
-    mean, low, high = (ranking[0][f"test/accuracy_{part}"] for part in ("mean", "low", "high"))
-    interval = "" if low is None else f" [{100 * low:.2f}, {100 * high:.2f}]"
     forms = {
-        "lower": "{best} is above {others}.",
+        "higher": "{best} is above {others}.",
         "equal": "Equal within ±{margin:g} points: {best} and {others}.",
         "undecided": "Undecided: {best} and {others}.",
         # The mean is of all seeds, and a pair's difference of those that both have.
-        "higher": "{best} is below {others} over the common seeds.",
+        "lower": "{best} is below {others} over the common seeds.",
     }
-    groups: dict[str, list[str]] = {verdict: [] for verdict in forms}
+    opposite = {"higher": "lower", "lower": "higher"}
+    opponents: dict[str, list[str]] = {verdict: [] for verdict in forms}
     for pair in best_pairs:
-        opponent, verdict = pair.first, pair.verdict
-        if opponent == best:
-            opposite = {"higher": "lower", "lower": "higher"}
-            opponent, verdict = pair.second, opposite.get(verdict, verdict)
-        groups[verdict].append(names[opponent])
-    subject = f"{names[best]}, {100 * mean:.2f} %{interval},"
+        if pair.first == best:
+            opponents[pair.verdict].append(names[pair.second])
+        else:
+            opponents[opposite.get(pair.verdict, pair.verdict)].append(names[pair.first])
+    mean, low, high = (ranking[0][f"test/accuracy_{name}"] for name in ("mean", "low", "high"))
+    subject = f"{names[best]}, {100 * mean:.2f} % {per_cent(low, high)}".rstrip() + ","
     sentences = []
     for verdict, form in forms.items():
-        if group := groups[verdict]:
-            sentences.append(form.format(best=subject, others=listed(group), margin=margin))
+        if others := opponents[verdict]:
+            sentences.append(form.format(best=subject, others=listed(others), margin=margin))
             subject = names[best]  # Its accuracy is told once.
     return " ".join(sentences)
 
@@ -161,18 +161,16 @@ def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) 
 
     Controls are left out: each is there to be compared with its own schedule.
     """
-    opponents = []
-    for row in ranking[1:]:
-        if row.get("control") or ranking[0].get("control"):
-            continue
-        if differ_in_both(curves, ranking[0]["setting"], row["setting"]):
-            largest, total = (ratio(name, ranking[0], row) for name in ("eta_max", "eta_sum"))
-            eta = f"{largest} in largest η" if largest else f"{total} in Σ η"
-            opponents.append(f"{names[row['setting']]} ({eta})")
-    if not opponents:
+    if not ranking or ranking[0].get("control"):
         return []
-    best = names[ranking[0]["setting"]]
-    return [f"{best} differs in η and b from {listed(opponents)}; the control is control=rate."]
+    best, opponents = ranking[0], []
+    for row in ranking[1:]:
+        if not row.get("control") and differ_in_both(curves, best["setting"], row["setting"]):
+            largest = ratio("eta_max", best, row)
+            eta = f"{largest} in largest η" if largest else f"{ratio('eta_sum', best, row)} in Σ η"
+            opponents.append(f"{names[row['setting']]} ({eta})")
+    words = f"{names[best['setting']]} differs in η and b from {listed(opponents)}"
+    return [f"{words}; the control is control=rate."] if opponents else []
 
 
 def listed(settings: list[str]) -> str:

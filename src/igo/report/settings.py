@@ -1,4 +1,4 @@
-"""Runs grouped by their settings, with means over seeds."""
+"""Settings as a table: runs that differ in the seed alone are a row, with means over seeds."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,8 @@ from polars import DataFrame
 from igo.config import schema
 from igo.ground.files import Record
 from igo.ground.statistics import reach
-from igo.report.reading import CODE, FINGERPRINT, HEAD, RESULTS
+from igo.report.provenance import CODE
+from igo.report.runs import FINGERPRINT, HEAD, RESULTS
 
 # What a whole training took and did, in words: settings that are compared may differ in it.
 TOTALS = {
@@ -61,7 +62,7 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
         own file or folder; ``unfinished``; ``n`` and the statistics of METRICS over the counted
         runs.
     """
-    runs, settings = _numbered(runs)
+    runs, settings = _with_setting(runs)
     finished = pl.col("state") == "finished"
     first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
     runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
@@ -83,7 +84,7 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     return runs, settings.with_columns(pl.col("n").fill_null(0))
 
 
-def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
+def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with ``setting``, and the values of each setting that change a result."""
     no_settings = {*HEAD, *RESULTS, *schema.REPEATED}
     names = [
@@ -97,8 +98,8 @@ def _numbered(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     # The profile is null where config.yaml cannot be read.
     rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
     settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
-    numbers = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
-    return runs.with_columns(numbers["setting"]), settings
+    joined = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return runs.with_columns(joined["setting"]), settings
 
 
 def _has_data_of_its_own(runs: DataFrame) -> bool:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
@@ -18,54 +16,45 @@ from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import Record, fits, read_bytes
+from igo.report.provenance import CODE, provenance
 from igo.runs.folder import read_records, read_status, state_of
-from igo.runs.manifest import COMPUTING
 
 # Entries of the last record that are the results of the whole run.
-LAST: dict[str, type] = {
-    "updates": int,
-    "samples": int,
-    "test/accuracy": float,
-    "test/loss": float,
-    "validation/accuracy": float,
-    "validation/loss": float,
-    "train/loss": float,
-    "train/accuracy": float,
-    "delta_m": float,
-    "delta_measured": float,
-    "eta_m": float,
-    "b_m": float,
-}
+LAST = (
+    "updates",
+    "samples",
+    "test/accuracy",
+    "test/loss",
+    "validation/accuracy",
+    "validation/loss",
+    "train/loss",
+    "train/accuracy",
+    "delta_m",
+    "delta_measured",
+    "eta_m",
+    "b_m",
+)
+# What only all epochs together tell. The sum is over updates; the two means are over images.
+OF_ALL_EPOCHS = ("eta_sum", "eta_max", "eta_over_sqrt_b", "delta", "b_max")
 INSIDE = ("eta_largest", "b_largest", "eta_over_sqrt_b")  # of an epoch, where η or b changes
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
-HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
+HEAD: dict[str, type] = dict.fromkeys(("run", "state", "error"), str)
 RESULTS: dict[str, type] = {
     "epochs_done": int,
-    **LAST,
+    **dict.fromkeys(LAST, float),
+    "updates": int,
+    "samples": int,
     "test/accuracy_best": float,
     "test/accuracy_best_epoch": int,
-    "eta_sum": float,  # This sum is over updates; the two means are over images.
-    "eta_max": float,
-    "eta_over_sqrt_b": float,
-    "delta": float,
-    "b_max": float,
-    "seconds": float,
-    "images_per_second": float,
-    "commit": str,  # One for each start whose epochs count, where these differ.
-    "host": str,
-    "device": str,
-    "started": str,
-    "command": str,  # The seed and the folders are left out.
-    "hardware": str,
-    "software": str,
+    **dict.fromkeys((*OF_ALL_EPOCHS, "seconds", "images_per_second"), float),
+    # A commit for each start whose epochs count, where these differ. The command is without the
+    # seed and the folders.
+    **dict.fromkeys(
+        ("commit", "host", "device", "started", "command", "hardware", "software"), str
+    ),
 }
-# Columns with this prefix have what the losses depend on: digests of sources, and versions.
-CODE = "code."
-THEN = " then "  # It stands between the values of a run's starts, where they differ.
-# These words of a command change no result.
-LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 
 
 def _type(setting: schema.Setting) -> type:
@@ -158,58 +147,25 @@ def _typed(name: str, value: Any) -> Any:
         text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
         text.encode()  # It raises a ValueError for half of a surrogate pair.
         return printable(text)
-    number = kind(value)
-    if not fits(number, (kind,)):
-        raise ValueError(f"{name} is {number:g}")
-    return number
+    cell = kind(value)
+    if not fits(cell, (kind,)):
+        raise ValueError(f"{name} is {cell:g}")
+    return cell
 
 
 def _status(folder: Path, row: Record, status: Record) -> Record:
     if not status:
         raise FileNotFoundError
     state = status.get("state") or "new"
-    hardware = status.get("hardware") or {}
-    software = {"Python": status.get("python"), **(status.get("versions") or {})}
-    starts = [*(status.get("earlier") or ()), status]
-    codes = [_code(start) for start in starts]
-    command = shlex.split(status.get("command") or "")
-    if command[1:] and command[1].endswith("train.py"):
-        command[:2] = "igo", "train"
     entries = {
         # The process of a run that says "running" may be dead.
         "state": state_of(folder) if state == "running" else state,
         "error": (status.get("error") or "").partition("\n")[0] or None,
-        "device": hardware.get("device"),
-        "command": shlex.join(word for word in command if not LOCAL.match(word)) or None,
-        "commit": _then(start.get("commit") for start in starts),
-        "hardware": _listed(hardware),
-        "software": _listed(software),
-        **{name: status.get(name) for name in ("seconds", "host", "started")},
-        **{name: _then(code.get(name) for code in codes) for name in set[str]().union(*codes)},
+        **provenance(status),
     }
     if row["dataset.file"] or row["dataset.root"]:
         entries[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
     return entries
-
-
-def _listed(values: Record) -> str:
-    """Names and values, but for those that are not known."""
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
-
-
-def _code(start: Record) -> dict[str, str]:
-    """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
-    versions = start.get("versions") or {}
-    calls = start.get("own_code") or {}
-    parts = {"igo": start.get("code") or "unknown"}
-    parts |= {call.partition("(")[0]: digest for call, digest in calls.items()}
-    parts |= {name: versions[name] for name in COMPUTING if versions.get(name)}
-    return {f"{CODE}{name}": part for name, part in parts.items()}
-
-
-def _then(values: Iterable[str | None]) -> str | None:
-    """The value of all starts of a run; where they differ, theirs in order."""
-    return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
@@ -233,21 +189,23 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """What only all epochs together tell; δ is the mean over the epochs that have one."""
-    updates, images, eta, b, delta, most_eta, most_b, level = (
+    """OF_ALL_EPOCHS; δ is the mean over the epochs that have one."""
+    updates, images, eta, b, delta, most_eta, most_b, eta_over_sqrt_b = (
         np.array([record.get(name) for record in records], float)
         for name in ("updates", "samples", "eta_m", "b_m", "delta_measured", *INSIDE)
     )
     updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
-    totals = {
-        "eta_sum": eta @ updates,
-        # Earlier versions recorded only the means of an epoch.
-        "eta_max": np.fmax(most_eta, eta).max(),
-        "eta_over_sqrt_b": np.where(np.isnan(level), eta / np.sqrt(b), level)
-        @ images
-        / images.sum(),
-        "delta": delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
-        "b_max": np.fmax(most_b, b).max(),
+    # Earlier versions recorded only the means of an epoch.
+    eta_over_sqrt_b = np.where(np.isnan(eta_over_sqrt_b), eta / np.sqrt(b), eta_over_sqrt_b)
+    totals = (
+        eta @ updates,
+        np.fmax(most_eta, eta).max(),
+        eta_over_sqrt_b @ images / images.sum(),
+        delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
+        np.fmax(most_b, b).max(),
+    )
+    return {
+        name: total if np.isfinite(total) else None
+        for name, total in zip(OF_ALL_EPOCHS, totals, strict=True)
     }
-    return {name: total if np.isfinite(total) else None for name, total in totals.items()}

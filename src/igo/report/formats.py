@@ -1,0 +1,51 @@
+"""Numbers as the table, the report and the studies write them."""
+
+import math
+from collections.abc import Collection
+
+from igo.report.comparison import Pair
+
+
+def number(value: float | None) -> str:
+    """``0.4243``, ``15,650``; ``never`` for ∞, ``–`` for None."""
+    if value is None:
+        return "–"
+    if value == math.inf:
+        return "never"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def fixed(value: float | None, form: str, factor: float = 1) -> str:
+    """A number times the factor in a form such as ``.2f``."""
+    return "–" if value is None else f"{value * factor:{form}}"
+
+
+def signed(value: float, form: str = ".2f") -> str:
+    """The number with its sign; a minus is ``−``."""
+    return f"{value:+{form}}".replace("-", "−")
+
+
+def per_cent(low: float | None, high: float | None) -> str:
+    """``[37.23, 38.60]``, the ends of an interval of shares; "" without one."""
+    return "" if low is None or high is None else f"[{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
+    """``+0.44 [−0.01, +0.90]``."""
+    if pair.difference is None:
+        return "–"
+    mean = signed(factor * pair.difference, form)
+    if not pair.sd or pair.low is None or pair.high is None:  # An interval has a width.
+        return mean
+    return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Two digits; never 0."""
+    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def in_range(counts: Collection[int]) -> str:
+    """``5``, or ``3 to 5`` where the counts differ."""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"

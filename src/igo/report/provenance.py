@@ -1,0 +1,103 @@
+"""By which commands, from which code and on which machines runs were made."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+import polars as pl
+from polars import DataFrame
+from polars.selectors import starts_with
+
+from igo.ground.files import Record
+from igo.runs.manifest import COMPUTING
+
+# Columns with this prefix have what the losses depend on: digests of sources, and versions.
+CODE = "code."
+THEN = " then "  # It stands between the values of a run's starts, where they differ.
+# These words of a command change no result.
+LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
+
+
+def provenance(status: Record) -> Record:
+    """What a run's status.json says of its command, machine and code, the code under CODE."""
+    hardware = status.get("hardware") or {}
+    software = {"Python": status.get("python"), **(status.get("versions") or {})}
+    starts = [*(status.get("earlier") or ()), status]
+    sources = [_sources(start) for start in starts]
+    command = shlex.split(status.get("command") or "")
+    if command[1:] and command[1].endswith("train.py"):
+        command[:2] = "igo", "train"
+    return {
+        "device": hardware.get("device"),
+        "command": shlex.join(word for word in command if not LOCAL.match(word)) or None,
+        "commit": _then(start.get("commit") for start in starts),
+        "hardware": _listed(hardware),
+        "software": _listed(software),
+        **{name: status.get(name) for name in ("seconds", "host", "started")},
+        **{
+            f"{CODE}{name}": _then(digests.get(name) for digests in sources)
+            for name in set[str]().union(*sources)
+        },
+    }
+
+
+def _listed(values: Record) -> str:
+    """Names and values, but for those that are not known."""
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, ""))
+
+
+def _sources(start: Record) -> Record:
+    """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
+    versions = start.get("versions") or {}
+    calls = start.get("own_code") or {}
+    return {
+        "igo": start.get("code") or "unknown",
+        **{call.partition("(")[0]: digest for call, digest in calls.items()},
+        **{name: versions[name] for name in COMPUTING if versions.get(name)},
+    }
+
+
+def _then(values: Iterable[str | None]) -> str | None:
+    """The value of all starts of a run; where they differ, theirs in order."""
+    return THEN.join(dict.fromkeys(filter(None, values))) or None
+
+
+def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
+    """The settings whose counted runs are of different code or versions, and of which.
+
+    If there is no such setting, and the settings differ from each other in these, a line says so.
+    """
+    runs = runs.filter("counted", pl.col("setting").is_in([*labels]))
+    lines = [
+        _mixed(runs.filter(setting=setting), f"the runs of {label}")
+        for setting, label in labels.items()
+    ]
+    return [*filter(None, lines)] or [*filter(None, [_mixed(runs, "the settings")])]
+
+
+def _mixed(runs: DataFrame, name: str) -> str:
+    """A line of the code and versions in which these runs differ; else ""."""
+    sources = []
+    for column in runs.select(starts_with(CODE)):
+        values = column.drop_nulls().unique().sort()
+        if len(values) > 1 or any(THEN in value for value in values):
+            sources.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
+    commits = ", ".join(map(short, runs["commit"].fill_null("unknown").unique().sort()))
+    return (
+        f"{name} are of different code: {'; '.join(sources)}; commits {commits}" if sources else ""
+    )
+
+
+def short(commit: str) -> str:
+    """A commit, or those of a run's starts, by seven digits each; the rest is kept."""
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", commit)
+
+
+def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
+    """The commands of the counted runs, each once, with all of the seeds that it ran with."""
+    group = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
+    by_command = group.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
+    return [
+        f"{line} seed={','.join(map(str, seeds))}{' -m' * (len(seeds) > 1)}"
+        for line, seeds in by_command.iter_rows()
+    ]
