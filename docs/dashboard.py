@@ -1,100 +1,120 @@
-"""Draw docs/dashboard.png: the panels of launch/dashboard.py with Methods 1 to 4 on CIFAR-100.
+"""Draw docs/dashboard.png: what W&B has of a short sweep, in the panels of the saved dashboard.
 
-It is drawn from the definition of the dashboard and the archive of a study, and is no screen of
-W&B. Panels that these runs, of a CPU, have no numbers for are left out.
+Methods 1 to 4 train on digits, and `igo dashboard` saves its view, both with W&B's own client. It
+talks to the stand-in server of the tests, so this is no screen of W&B. Panels for which these runs,
+of a CPU, have no numbers are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import runpy
-import tarfile
-from collections import defaultdict
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import yaml
 
-from igo.ground.files import LAUNCH
 from igo.report.draw import plain_log
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from wandb_server import OnlineRun, WandbServer
+
 HERE = Path(__file__).parent
-RECORDS = HERE.parent / "results" / "records" / "cifar100_many.tar.xz"
-NAMES = {0.0: "Method 3", 1.0: "Method 2", 0.415: "Method 4"}  # by split
-Settings = dict[str, list[list[dict[str, Any]]]]  # the records of each run, by its setting
+
+SWEEP = ("schedule=method1,method2,method3,method4", "seed=range(3)", "epochs=20")
+COLOURS = ("#777777", "#0072B2", "#D55E00", "#009E73")
+Settings = dict[str, list[OnlineRun]]  # the runs of each line, by its name
+Panels = dict[str, list[dict[str, Any]]]  # the panels of each section
 
 
-def settings() -> Settings:
-    """The runs of the four methods, as the dashboard groups them: by the name of the setting."""
-    configs, records = dict[str, Any](), dict[str, list[dict[str, Any]]]()
-    with tarfile.open(RECORDS) as tar:
-        for entry in tar:
-            run, _, name = entry.name.partition("/")
-            if run.endswith("-reversed"):
-                continue
-            if name == "config.yaml" and (file := tar.extractfile(entry)):
-                configs[run] = yaml.safe_load(file)
-            if name == "metrics.jsonl" and (file := tar.extractfile(entry)):
-                records[run] = [json.loads(line) for line in file]
-    runs: Settings = defaultdict(list)
-    for run, config in configs.items():
-        constant = config["schedule"]["profile"] == "constant"
-        name = "Method 1 (constant)" if constant else NAMES[round(config["split"], 3)]
-        runs[name].append(records[run])
-    return dict(sorted(runs.items()))
+def streamed() -> tuple[Settings, Panels]:
+    """What the server gets: the runs as the view groups them, and the panels of the view."""
+    with tempfile.TemporaryDirectory() as folder, WandbServer() as server:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+        train = (str(HERE.parent / "src" / "train.py"), "-m", *SWEEP)
+        for words in (train, ("-m", "igo", "dashboard", "tag=digits")):
+            command = [sys.executable, *words]
+            subprocess.run(command, cwd=folder, env=environment | server.online, check=True)
+        (view,) = server.views.values()
+    section = json.loads(view["spec"])["section"]
+    (key,) = section["runSets"][0]["grouping"]
+    settings: Settings = {}
+    for run in server.runs.values():
+        value = json.loads(run.settings["config"])
+        for name in key["name"].split("."):
+            value = value[name]
+        settings.setdefault(value, []).append(run)
+    sections = section["panelBankConfig"]["sections"]
+    return dict(sorted(settings.items())), {x["name"]: x["panels"] for x in sections}
 
 
-def draw(axes: Axes, runs: Settings, x: str, names: list[str]) -> None:
+def curves(run: OnlineRun, x: str, name: str) -> list[tuple[float, float]]:
+    """A number of a run by another, where it was logged."""
+    return [(row[x], row[name]) for row in run.rows if row.get(name) is not None]
+
+
+def draw_lines(axes: Axes, settings: Settings, panel: dict[str, Any]) -> None:
     """The mean of each setting, and the standard deviation of its runs; a second name is dashed."""
-    for colour, (setting, of_seeds) in zip(plt.cm.tab10.colors, runs.items(), strict=False):
-        for name, dashes in zip(names, ("-", "--"), strict=False):
-            rows = [[row.get(name) for row in run] for run in of_seeds]
-            values = np.array(rows, dtype=float)
-            there = np.isfinite(values).all(axis=0)
-            if not there.any():
-                continue
-            places = np.array([row[x] for row in of_seeds[0]])[there]
-            mean, sd = values[:, there].mean(axis=0), values[:, there].std(axis=0, ddof=1)
-            axes.plot(places, mean, color=colour, lw=1.3, ls=dashes, label=setting)
-            axes.fill_between(places, mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
+    for colour, runs in zip(COLOURS, settings.values(), strict=True):
+        for name, dashes in zip(panel["metrics"], ("-", "--"), strict=False):
+            points = np.array([curves(run, panel["xAxis"], name) for run in runs], dtype=float)
+            x, values = points[0, :, 0], points[:, :, 1]
+            mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
+            axes.plot(x, mean, color=colour, lw=1.3, ls=dashes)
+            axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
+    axes.set_title(panel["chartTitle"], loc="left", fontsize=8)
+    axes.set_xlabel(panel["xAxis"])
+    axes.locator_params(axis="x", nbins=5)
+    if panel.get("yLogScale"):
+        axes.set_yscale("log")
+        plain_log(axes.yaxis)
+
+
+def is_drawn(panel: dict[str, Any], settings: Settings) -> bool:
+    """Whether each run has each number of a panel of lines, in as many epochs."""
+    if panel["viewType"] != "Run History Line Plot":
+        return False
+    counts = {
+        len(curves(run, panel["config"]["xAxis"], name))
+        for runs in settings.values()
+        for run in runs
+        for name in panel["config"]["metrics"]
+    }
+    return len(counts) == 1 and 0 not in counts
 
 
 def main() -> None:
     """Draw the picture."""
     argparse.ArgumentParser(description=__doc__).parse_args()
-    sections, runs = runpy.run_path(str(LAUNCH / "dashboard.py"))["LINES"], settings()
-    first = next(iter(runs.values()))[0]
-    logged = {name for row in first for name, value in row.items() if value is not None}
+    settings, sections = streamed()
     shown = {
-        section: [panel for panel in panels if {panel[1], panel[2][0]} <= logged]
+        section: [panel["config"] for panel in panels if is_drawn(panel, settings)]
         for section, panels in sections.items()
     }
+    shown = {section: panels for section, panels in shown.items() if panels}
     rows = [-(-len(panels) // 2) for panels in shown.values()]
     plt.rcParams |= {"font.size": 7, "axes.spines.top": False, "axes.spines.right": False}
-    figure = plt.figure(figsize=(5.4, 1.7 * sum(rows)), layout="constrained")
-    parts = figure.subfigures(len(rows), 1, height_ratios=rows)
+    figure = plt.figure(figsize=(5.4, 0.8 + 1.6 * sum(rows)), layout="constrained")
+    legend, *parts = figure.subfigures(1 + len(rows), 1, height_ratios=(0.5, *rows))
+    names = [f"{len(runs)} × {name}" for name, runs in settings.items()]
+    lines = [plt.Line2D([], [], color=colour) for colour in COLOURS]
+    legend.legend(lines, names, loc="upper left", frameon=False, borderpad=0, fontsize=6)
     for part, (section, panels), count in zip(parts, shown.items(), rows, strict=True):
         part.suptitle(section, x=0.01, ha="left", fontweight="bold")
         grid = part.subplots(count, 2, squeeze=False).flatten()
         for axes in grid[len(panels) :]:
             axes.axis("off")
-        for axes, (title, x, names, is_log) in zip(grid, panels, strict=False):
-            draw(axes, runs, x, names)
-            axes.set_title(title, loc="left", fontsize=8)
-            axes.set_xlabel(x)
-            axes.locator_params(axis="x", nbins=5)
-            if is_log:
-                axes.set_yscale("log")
-                plain_log(axes.yaxis)
-    handles, labels = parts[0].axes[0].get_legend_handles_labels()
-    grid[-1].legend(handles, labels, loc="center", frameon=False, title="one line a setting")
+        for axes, panel in zip(grid, panels, strict=False):
+            draw_lines(axes, settings, panel)
     figure.savefig(HERE / "dashboard.png", dpi=160, metadata={"Software": None})
 
 

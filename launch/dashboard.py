@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config.load import split_off
-from igo.ground.errors import UserError, first_line, install
+from igo.ground.errors import UserError, first_line, install, require
 from igo.ground.files import CONF
 from igo.runs.loggers.wandb import knows_key
 
@@ -61,9 +61,11 @@ class Settings:
 
     project: str | None = None
     entity: str | None = None
+    group: str | None = None
+    tag: str | None = None
 
 
-def dashboard(project: str, entity: str) -> Workspace:
+def dashboard(settings: Settings) -> Workspace:
     """The dashboard."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
@@ -87,20 +89,27 @@ def dashboard(project: str, entity: str) -> Workspace:
     columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in AXES]
     columns.append(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(ACCURACY)))
     accuracy = wr.SummaryMetric(ACCURACY)
-    delta = wr.SummaryMetric("delta_measured")
+    # An epoch of one batch has no measured δ.
+    delta = wr.SummaryMetric("delta_m")
     sections["Settings"] = [
         wr.ParallelCoordinatesPlot(title="p, split and final test accuracy", columns=columns),
-        wr.ScatterPlot(title="Final accuracy by δ_measured", x=delta, y=accuracy, log_x=True),
+        wr.ScatterPlot(title="Final accuracy by δ_m", x=delta, y=accuracy),
     ]
+    filters = []
+    if settings.group:
+        filters.append(ws.Metric("Group") == settings.group)
+    if settings.tag:
+        filters.append(ws.Tags().isin([settings.tag]))
     return ws.Workspace(
         name=NAME,
-        project=project,
-        entity=entity,
+        project=settings.project,
+        entity=settings.entity or "",
         sections=[
             ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()
         ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=ws.RunsetSettings(
+            filters=filters,
             groupby=[ws.Config(GROUPED)],
             pinned_columns=["run:displayName", f"summary:{ACCURACY}"],
         ),
@@ -140,10 +149,13 @@ def save(workspace: Workspace) -> str:
 def run(composed: DictConfig) -> None:
     """Save the dashboard."""
     settings, _ = split_off(composed, Settings)
+    for name in ("group", "tag"):
+        value = getattr(settings, name)
+        require(not {*"'\\"} & {*(value or "")}, name, value, "W&B filters by no such name")
+    # Runs have the project of this file by default; it reads WANDB_PROJECT.
+    settings.project = settings.project or OmegaConf.load(CONF / "tracking" / "wandb.yaml").project
     try:
-        # Runs have the project of this file by default; it reads WANDB_PROJECT.
-        project = settings.project or OmegaConf.load(CONF / "tracking" / "wandb.yaml").project
-        workspace = dashboard(project, settings.entity or "")
+        workspace = dashboard(settings)
     except ImportError as error:
         raise UserError(f"{error}: {install('dashboard')} brings it") from None
     print(f"saved {save(workspace)}")

@@ -22,12 +22,12 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
-    """Saved twice it is one view."""
+def saved() -> dict[str, Any]:
+    """What a dashboard that is saved twice has, the second time of a sweep on digits alone."""
     with WandbServer() as server:
         online: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        for _ in range(2):
-            process = dashboard(**online).good()
+        for words in ((), ("group=methods-1a2b3c4d", "tag=digits")):
+            process = dashboard(*words, **online).good()
             assert process.stderr == ""
             assert process.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
         line = dashboard("project=other", **online).error()
@@ -35,16 +35,22 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
         (view,) = server.views.values()
     names_of_view = [view[key] for key in ("entityName", "projectName", "name")]
     assert names_of_view == ["team", "igo", "nw-igodashboard-v"]
-    spec = json.loads(view["spec"])
+    return dict(json.loads(view["spec"]))
+
+
+def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
+    spec = saved()
     forge.run(*TINY, "epochs=1").good()
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row, summary, config = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    tags: list[str] = []
     for kind, entry in entries(folder):
         if kind == "history":
             row |= entry["item"]
         elif kind == "summary":
             summary |= entry["update"]
         elif kind == "run":  # A server keeps each setting under .value.
+            tags = entry["tags"]
             config |= {key: {"value": value} for key, value in entry["config"]["update"].items()}
     logged = {f"summary:{name}" for name in flat(summary)} | {f"config:{n}" for n in flat(config)}
 
@@ -83,13 +89,20 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
         "summary:test/accuracy.last",
     }
     (runs,) = spec["section"]["runSets"]
+    filters = [(x["key"]["name"], x["value"]) for x in runs["filters"]["filters"]]
+    assert filters == [("group", "methods-1a2b3c4d"), ("tags", ["digits"])]
+    assert "digits" in tags
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
     assert grouped == {"config:setting_name.value"} <= logged
     name = config["setting_name"]["value"]
     assert name.isascii()
     assert name.startswith("graduated, p = 0.5, split 0.5, 1 epoch, eta_1 0.1, b_1 32, digits, ")
     assert ", 96 images, " in name
-    assert ", sgd (" in name
+    assert ", SGD (" in name
+
+
+def test_a_name_that_no_filter_takes_is_refused() -> None:
+    assert "group=it's is not allowed" in dashboard('group="it\'s"').error()
 
 
 def test_without_a_key_it_says_how_to_log_in() -> None:

@@ -92,7 +92,7 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     assert (run["project"], run["run_group"]) == ("igo", "ours")
     config, status_entries = run["config"]["update"], status(folder_of(offline, 1))
     schedule = config["schedule"]
-    assert (schedule["name"], run["tags"]) == ("Method 4", ["Method 4"])
+    assert (schedule["name"], run["tags"]) == ("Method 4", ["digits", "Method 4"])
     assert (schedule["kappa"], schedule["lam"]) == (pytest.approx(0.75**0.5), pytest.approx(1.5))
     assert config["plan"]["stage"][0] == 1
     plan = (folder_of(offline, 1) / "plan.csv").read_text()
@@ -191,7 +191,8 @@ def test_with_a_key_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Pat
     expected = records()
     assert_rows([row for row in run.rows if "epoch" in row], expected)
     assert (len(expected), run.exit_code, run.settings["jobType"]) == (6, 0, "train")
-    assert run.settings["groupName"] == "digits, resnet8, 6 epochs, graduated, p = 0.5, split 0.5"
+    group = "digits, 96 images, resnet8, 6 epochs, graduated, p = 0.5, split 0.5"
+    assert run.settings["groupName"] == group
     assert "system" in json.dumps(run.events), "W&B measures the machine"
     assert_key_is_nowhere(tmp_path)
 
@@ -232,7 +233,7 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
         assert_whole(long_run, long_folder)
         assert_whole(short_run, short_folder, 3)
         assert [run.exit_code for run in server.runs.values()] == [0, 0]
-        assert sorted(long_run.settings["tags"]) == ["graduated", "tagged"]
+        assert sorted(long_run.settings["tags"]) == ["digits", "graduated", "tagged"]
         process = sync(place, server.url).good()
         outcomes = sorted(line.split(": ")[1] for line in process.stdout.splitlines())
         assert outcomes == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]

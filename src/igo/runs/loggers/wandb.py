@@ -164,8 +164,10 @@ class WandB(Logger):
         title = f"{schedule}, seed {config.seed}, {name}"
         row, setting = dict(leaves(values)), setting_of(config)
         epochs = counted(config.epochs, "epoch")
-        task = typeable(f"{data_set(row)}, {config.model.name}, {epochs}, {schedule}")
-        setting_words = [schedule, *words(row, NAMED), config.optimizer.name]
+        images = counted(config.dataset.samples, "image")
+        task = typeable(f"{data_set(row)}, {images}, {config.model.name}, {epochs}, {schedule}")
+        dataset, curve = config.dataset.name, typeable(schedule.partition(",")[0])
+        setting_words = [schedule, *words(row, NAMED)]
         values["schedule"]["name"] = schedule
         gamma = config.schedule.gamma
         if gamma is not None and not config.control:  # It stands for κ/√λ.
@@ -200,7 +202,7 @@ class WandB(Logger):
                 entity=tracking.entity,
                 job_type="train",
                 group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task[:LONGEST_NAME],
-                tags=[*filter(None, tags), typeable(schedule.partition(",")[0])[:LONGEST_TAG]],
+                tags=[*filter(None, tags), *(tag[:LONGEST_TAG] for tag in (dataset, curve))],
                 name=(tracking.name or typeable(title))[:LONGEST_NAME],
                 id=status["wandb_id"],
                 config={
