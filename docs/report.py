@@ -20,7 +20,7 @@ RECORDS = HERE.parent / "results" / "records" / "cifar100_many.tar.xz"
 # The archive is older than 1.0, and has settings that are no more.
 GONE = re.compile(rb"^  (cache|memory|threads): .*\n|^  timm: false\n(?=  beta1)", re.MULTILINE)
 # Width and height in pixels, and the colour scheme: 0 is dark, 1 is light.
-DOCS = (600, 2500, 1)
+DOCS = (1100, 1900, 1)
 OTHERS = {"desktop": (1440, 3000, 1), "dark": (1440, 3000, 0), "tablet": (768, 3000, 1)}
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
