@@ -102,7 +102,7 @@ def dashboard(settings: Settings) -> Workspace:
         filters.append(ws.Tags().isin([settings.tag]))
     return ws.Workspace(
         name=NAME,
-        project=settings.project,
+        project=settings.project or "",
         entity=settings.entity or "",
         sections=[
             ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()

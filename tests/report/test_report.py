@@ -81,9 +81,7 @@ def test_curves_are_means_and_lie_in_their_axes(tmp_path: Path) -> None:
     assert min(figure.table["train/loss_low"]) == 0  # The interval is cut.
     assert loss.get_yscale() == "log"
     low, high = loss.get_ylim()
-    assert (low, high) == (pytest.approx(0.0015, rel=0.5), pytest.approx(0.15, rel=0.5))
-    assert low < 0.0015
-    assert high > 0.15
+    assert 0.5 < low / 0.0015 < 1 < high / 0.15 < 2
     eta = noise.drawing.axes[2]
     assert (eta.get_title(loc="left"), eta.get_ylim()[0]) == ("learning rate ηₘ", 0)
     deltas = dict(noise.table.filter(epoch=3).select("label", "delta_m_mean").iter_rows())
@@ -194,7 +192,7 @@ def test_each_p_is_a_line_over_split(tmp_path: Path) -> None:
         record_runs(tmp_path, f"p={p}", f"split={split}", "epochs=4", accuracies=accuracies)
     reach = stats.t.ppf(0.975, 2) / math.sqrt(3)  # The standard deviation is 1.
     (ax,) = figures_of(tmp_path)["grid"].drawing.axes
-    ends = {}
+    ends: dict[tuple[float, float], tuple[float, float]] = {}
     for line in ax.containers:
         p = float(line.get_label().removeprefix("p = "))
         ends |= {(p, x): (low, high) for (x, low), (_, high) in line[2][0].get_segments()}

@@ -63,8 +63,9 @@ def training(results: Results, labels: Labels, end: str) -> Figure:
         x_axes.append("updates")
         caption = " A setting that raises the batch size needs fewer updates."
     figure = _curves(f"training{end}", "Accuracy and loss", caption, table, REACHED, x_axes)
-    for ax in figure.drawing.axes[: len(x_axes)] if results.target else ():
-        ax.axhline(100 * results.target, color=draw.SOFT.light, lw=1)
+    if results.target:
+        for ax in figure.drawing.axes[: len(x_axes)]:
+            ax.axhline(100 * results.target, color=draw.SOFT.light, lw=1)
     return figure
 
 
