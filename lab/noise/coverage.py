@@ -56,10 +56,10 @@ class Checked(Pairs):
         super().__init__(*arguments)
         self._run, self._random = run, torch.Generator().manual_seed(run.config.seed)
         self._whole: list[float] = []
-        self._repeats, self._recorded = repeats, self._numbers
-        self._due = [self._numbers[place] for place in sorted(self._twinned)]
-        self._numbers = [*range(arguments[1] // 2)]
-        self._twinned = {*self._numbers}
+        self._repeats, self._recorded = repeats, self._measured
+        self._due = [self._measured[place] for place in sorted(self._twinned)]
+        self._measured = [*range(arguments[1] // 2)]
+        self._twinned = {*self._measured}
 
     def take(self, size: int, *arguments: Any) -> None:
         """Where a pair begins, also measure C² of batches of all samples."""
@@ -84,7 +84,7 @@ class Checked(Pairs):
         alone, truth = variances[0][self._recorded].mean(), variances[1].mean()
         self._pairs = [self._pairs[number] for number in self._recorded]
         self._twins = {self._recorded.index(number): self._twins[number] for number in self._due}
-        self._numbers = self._recorded
+        self._measured = self._recorded
         recorded, newest = super().noise(ranks)
         if recorded:
             whole = float(np.mean(self._whole))

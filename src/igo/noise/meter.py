@@ -119,6 +119,7 @@ class NoiseMeter:
         if not self._group:
             for parameter in self._parameters:
                 self._keep(parameter)
+        # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples.
         earlier = self._earlier_gradients
         additions = (g - earlier[p] if p in earlier else g for p, g in self._gradients.items())
         self._moment += squared_norm(additions) / samples
@@ -155,8 +156,7 @@ class NoiseMeter:
         moment, samples, norm = torch.stack([*numbers, self._square]).tolist()
         # C² has so many degrees of freedom: a batch of many parts says more than one of two.
         weight = parts - 1
-        # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples. So
-        # Σ s_k ‖g_k‖² is the moment times (B/R)², and around ḡ it is B ‖ḡ‖² less.
+        # Σ s_k ‖g_k‖² is the moment times (B/R)², see ``part``, and around ḡ it is B ‖ḡ‖² less.
         c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
         finite = 1.0
         if self._n is not None:  # Samples are drawn without replacement.

@@ -69,20 +69,12 @@ class Pairs:
         self._earlier = [Twin(*twin) for twin in earlier_twins]
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         # Pair p of all that the epoch could have, counted from 0, is of the batches 2p + 1 and
-        # 2p + 2. The pairs that are measured are spread evenly.
+        # 2p + 2. Those that are measured are spread evenly.
         possible = batches // 2
         count = possible if batches < LONG else PAIRS
-        self._numbers = [place * possible // count for place in range(count)]
-        # A twin is due at each update at which TWINS of all gradients passes a whole number, so
-        # that short epochs have their share.
-        twins = int(TWINS * (updates + batches)) - int(TWINS * updates)
-        twins = min(twins, MOST_TWINS)
-        if updates < 2 * batches or not self._earlier:
-            twins = ENOUGH
-        elif updates < EARLY * batches:
-            twins = max(twins, 1)
-        # The pairs are cut into as many equal parts, and the one in the middle of each has it.
-        twins = min(twins, count)
+        self._measured = [place * possible // count for place in range(count)]
+        # They are cut into equal parts, and the pair in the middle of each has a twin.
+        twins = min(_twins_due(batches, updates) if self._earlier else ENOUGH, count)
         self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
         self._first: list[Tensor] = []  # g_t, between the updates of a pair
         # What every batch of the epoch has: its size, and its slope without the loss's scale.
@@ -114,7 +106,7 @@ class Pairs:
         if self._first:
             self._pairs.append(_norms(self._first, self._gradient(scale)))
             self._first = []
-        elif place < len(self._numbers) and batch == 2 * self._numbers[place]:
+        elif place < len(self._measured) and batch == 2 * self._measured[place]:
             # An optimizer may change gradients in place, and GradScaler does.
             self._first = [g.clone() for g in self._gradient(scale)]
             if place in self._twinned:
@@ -144,8 +136,8 @@ class Pairs:
         twins = [*new_twins, *self._earlier][:ENOUGH]
         sizes = np.array(self._sizes[: 2 * len(slopes)], dtype=float).reshape(-1, 2)
         finite = np.isfinite(pairs).all(axis=1)
-        pairs, numbers = pairs[finite], np.array(self._numbers[: len(pairs)])[finite]
-        return (_corrected(pairs, sizes, numbers, slopes, twins) if len(pairs) else None), twins
+        pairs, measured = pairs[finite], np.array(self._measured[: len(pairs)])[finite]
+        return (_corrected(pairs, sizes, measured, slopes, twins) if len(pairs) else None), twins
 
     def _read(self, ranks: Ranks) -> tuple[Rows, Rows]:
         """The slopes of all pairs (p,), and the three norms of each that is measured and each twin.
@@ -157,6 +149,19 @@ class Pairs:
         slopes = ranks.sum_(numbers[:batches])[: batches // 2 * 2]
         norms = numbers[batches:].view(len(rows), 3, -1)
         return slopes.view(-1, 2).sum(dim=1).numpy(), norms.numpy()
+
+
+def _twins_due(batches: int, updates: int) -> int:
+    """How many twins an epoch of so many batches has, after so many updates of the run.
+
+    One is due at each update at which TWINS of all gradients passes a whole number, so that short
+    epochs have their share.
+    """
+    if updates < 2 * batches:
+        return ENOUGH
+    least = 1 if updates < EARLY * batches else 0
+    due = int(TWINS * (updates + batches)) - int(TWINS * updates)
+    return max(min(due, MOST_TWINS), least)
 
 
 def _norms(gradient: list[Tensor], next_gradient: list[Tensor]) -> Tensor:
@@ -178,12 +183,12 @@ def _compared(pairs: Rows, pairs_at_one_point: Rows) -> list[Twin]:
 
 
 def _corrected(
-    pairs: Rows, sizes: Rows, numbers: Rows, slopes: Rows, twins: Sequence[Twin]
+    pairs: Rows, sizes: Rows, measured: Rows, slopes: Rows, twins: Sequence[Twin]
 ) -> Noise:
     """C² and ‖∇f‖² of the pairs, carried over to all batches and corrected by the twins.
 
     Each pair has ‖g_{t+1} - g_t‖², ‖g_t‖² + ‖g_{t+1}‖² and g_t·g_{t+1}. ``sizes`` and ``slopes``
-    are of all pairs that the epoch could have, and ``numbers`` say which of them were measured.
+    are of all pairs that the epoch could have, and ``measured`` say which of them were measured.
 
     C² is a ratio estimator of two phases (Cochran 1977, chapter 12): the mean of the measured pairs
     over the mean of their slopes, times the mean slope of all pairs. The jackknife of its logarithm
@@ -205,24 +210,24 @@ def _corrected(
         log_factor, spread = factors[:, 1], total
     missing_products = factors[:, 2] * change.mean()
     inverse_sizes = (1 / sizes).sum(axis=1)
-    variances, slopes = spread / inverse_sizes[numbers], slopes / inverse_sizes
-    known_slopes = slopes[numbers]
+    variances, slopes = spread / inverse_sizes[measured], slopes / inverse_sizes
+    known_slopes = slopes[measured]
     # Where all pairs are measured, both are their mean. Slopes of 0 fit every sample to rounding.
     if not known_slopes.any() or (k < len(slopes) and not _helps(known_slopes, variances)):
         slopes = np.ones_like(slopes)
-    ratio, level = variances.sum() / slopes[numbers].sum(), slopes.mean()
+    ratio, level = variances.sum() / slopes[measured].sum(), slopes.mean()
     variance = float(ratio * level * np.exp(log_factor.mean()))
     square = float(product.mean() + missing_products.mean())
     interval = square_interval = None
     if k >= LEAST_PAIRS and has_all_twins:
         without_one, ratios = 1 - np.eye(k), np.full(len(slopes), ratio)
-        ratios[numbers] = (without_one @ variances) / (without_one @ slopes[numbers])
+        ratios[measured] = (without_one @ variances) / (without_one @ slopes[measured])
         levels = (slopes.sum() - slopes) / (len(slopes) - 1)
         of_pairs = noise.jackknife(ratios * levels, ratio * level), k
         interval = noise.around(variance, of_pairs, _error(log_factor))
         half = noise.half_width(_error(product), _error(missing_products))
         square_interval = square - half, square + half
-    size = round(sizes[numbers].mean())
+    size = round(sizes[measured].mean())
     return Noise(variance, interval, square, size, k, "consecutive", square_interval)
 
 
