@@ -220,7 +220,7 @@ def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None
             next(counter.batches(stream))
         assert len(list(counter.batches(stream, collate=list))) == 2
     for sample in (
-        *(ones(5), ones(()), "word", {"x": ones(3)}),
+        *(ones(5), ones(2, 9), ones(()), "word", {"x": ones(3)}),
         *((ones(4), 1), (ones(2), ones(2)), (ones(2, 5, 5), ones(())), (ones(3, 2), ones(3))),
     ):
         assert len(list(counter.batches([sample] * 8))) == 2
