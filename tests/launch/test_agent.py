@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 from conftest import ROOT, TINY, records, run_folder
 from forked import Death, forge
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from wandb_server import WandbServer, assert_rows
 
 
@@ -16,6 +15,8 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep() -> None:
 
     Another run of the sweep with the same settings gets the record of the finished one.
     """
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args  # takes two seconds
+
     sweep = yaml.safe_load((ROOT / "launch" / "wandb_sweep.yaml").read_text())
     assert (sweep["program"], sweep["method"]) == ("src/train.py", "grid")
     assert sweep["command"][:3] == ["${env}", "${interpreter}", "${program}"]
