@@ -106,7 +106,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
 
     file.write_text(file.read_text() + "# edited\n")
     output = program(*RUN, *reversed(OWN)).stdout  # In any order it is the same run.
-    assert "finished before under another version of mine.net's file;" in output
+    assert re.search(r"finished before under mine\.net\(.*\) \w{10}, now \w{10}", output)
     sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
     assert re.search(r"^started model.width=5$", sweep, re.M)  # The other has finished.
     assert re.search(r"^width 5 +1 ", sweep, re.M)  # The table has the setting.

@@ -68,10 +68,12 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     file = run_folder() / "status.json"
     other_versions(file)
     process = start(tmp_path, finished / "a").good()
-    assert "finished before under commit c0ffeec0ff, now " in process.stdout
+    assert "finished before under code 0000000000, now " in process.stdout
     assert "torch 1.13, now 2." in process.stdout
     edit(file, plan_identity={**status()["plan_identity"], "plan": "0" * 16})
-    assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
+    error = start(tmp_path, finished / "a").error()
+    assert "another plan than this version of igo makes" in error
+    assert "Continue with its commit, c0ffeec0ff" in error
     shutil.rmtree(tmp_path / "runs")
 
     assert start(tmp_path, finished / "a", death=KILLED).returncode == -signal.SIGKILL
@@ -86,13 +88,13 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     edit(file, hardware={**status()["hardware"], "cpu": "Another CPU"})
     other_versions(file)
     (warning,) = start(tmp_path, finished / "a").good().stderr.splitlines()
-    for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
+    for part in ("code 0000000000, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning
     assert status()["versions"] == status(finished)["versions"]
     (earlier_start,) = status()["earlier"]  # It trained the first epoch.
     assert (earlier_start["code"], earlier_start["versions"]["torch"]) == ("0" * 10, "1.13")
     assert status()["after_epoch"] == 1
-    assert "finished before under commit c0ffeec0ff" in start(tmp_path, finished / "a").stdout
+    assert "finished before under code 0000000000" in start(tmp_path, finished / "a").stdout
     assert manifest.earlier(status(), 1) == [earlier_start], "the last start trained nothing"
 
 

@@ -86,7 +86,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     output = program(*sweep, "save_model=true").good().stdout
     assert "4 runs, 4 finished" in output
     assert all((folder / "model.pt").is_file() for folder in runs)
-    assert "1 finished run skipped: of other code or versions (commit c0ffeec0ff+" in output
+    assert "1 finished run skipped: of other code or versions (code 0000000000, now" in output
     assert re.search(r"different code: igo 0000000000, \w+; commits .*c0ffeec\+changes", output)
     assert [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs] == times
 

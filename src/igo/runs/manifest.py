@@ -69,8 +69,9 @@ def another_plan(folder: Path, status: Record, config: Config) -> UserError:
     """The error of a run that has another plan than this code makes."""
     return UserError(
         f"{folder} has another plan than this version of igo makes"
-        f" ({differences(status, config) or 'its record was changed'}). Continue with that"
-        " version, or train it anew: in the same folder with fresh=true, or in another runs_dir"
+        f" ({differences(status, config) or 'its record was changed'}). Continue with its commit,"
+        f" {status.get('commit')}, or train it anew: in the same folder with fresh=true, or in"
+        " another runs_dir"
     )
 
 
@@ -97,24 +98,16 @@ def differences(status: Record, config: Config, hardware: Mapping[str, Any] | No
             to look for what the record alone names would import that, and so run it.
         hardware: of this process; None = it is not compared.
     """
-    lines = []
-    facts = {name: _version(name) for name in COMPUTING}
+    facts = {"code": code(), **own_code(config), **{name: _version(name) for name in COMPUTING}}
     facts |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
-    files = own_code(config)
+    lines = []
     for start in (*(status.get("earlier") or ()), status):
-        if start.get("code") not in (None, code()):
-            commits = [start.get("commit") or "unknown", commit() or "unknown"]
-            short = [f"{name[:10]}{'+changes' * ('+' in name)}" for name in commits]
-            lines.append("commit {}, now {}".format(*short))
-        digits = start.get("own_code") or {}
-        for call in files:
-            if digits.get(call, files[call]) != files[call]:
-                lines.append(f"another version of {call.partition('(')[0]}'s file")
-        record = {**(start.get("versions") or {}), **(start.get("hardware") or {})}
-        for name, fact in facts.items():
-            # An earlier version may not have recorded it; then nothing is said.
-            if name in record and record[name] != fact:
-                lines.append(f"{name} {record[name]}, now {fact}")
+        record = {"code": start.get("code") or code()}
+        for entry in ("own_code", "versions", "hardware"):
+            record |= start.get(entry) or {}
+        # An earlier version may not have recorded a fact; then nothing is said.
+        changed = [name for name in facts if record.get(name, facts[name]) != facts[name]]
+        lines += [f"{name} {record[name]}, now {facts[name]}" for name in changed]
     return "; ".join(dict.fromkeys(lines))
 
 
