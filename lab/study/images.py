@@ -36,7 +36,7 @@ def cifar100(words: list[str]) -> None:
 def _named(folder: Path, split: str) -> list[tuple[str, str, np.ndarray]]:
     if (folder / "train").is_dir():
         files = (folder / split).glob("*/*.png")
-        return [(file.parent.name, file.name, np.asarray(image_in(file, "RGB"))) for file in files]
+        return [(file.parent.name, file.name, np.asarray(image_in(file))) for file in files]
     data_folder = folder / "cifar-100-python"
     contents = pickle.loads((data_folder / split).read_bytes(), encoding="latin1")
     names = pickle.loads((data_folder / "meta").read_bytes(), encoding="latin1")["fine_label_names"]

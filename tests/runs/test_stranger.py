@@ -129,8 +129,8 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "0.png"
     Image.new("RGB", (8, 8)).save(file, "EPS")
     with pytest.raises(UserError, match="cannot be read"):
-        image_in(file, "RGB")
+        image_in(file)
     assert not calls
     for kind in ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         Image.new("RGB", (8, 8)).save(file, kind)
-        assert image_in(file, "L").size == (8, 8)
+        assert image_in(file).size == (8, 8)

@@ -1,10 +1,7 @@
 """Where each data set is, and its arrays; torchvision downloads and reads the published ones."""
 
-import errno
 import fcntl
 import gzip
-import hashlib
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,11 +48,6 @@ class Place:
     channels: int | None = None
     download: bool = True
 
-    @property
-    def cache(self) -> Path:
-        """The folder of cached data sets."""
-        return self.data_dir / "cache"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -63,12 +55,10 @@ class Source:
 
     Args:
         where: an absolute path, or the package that has it; for the user.
-        parts: what its content depends on: files (their size, times and inode number) or versions.
         read: reads it.
     """
 
     where: str
-    parts: tuple[object, ...]
     read: Callable[[], Splits]
 
 
@@ -87,8 +77,7 @@ def read(name: str, place: Place) -> Splits:
 
 def digits(_: Place) -> Source:
     """scikit-learn's 1,797 digits; a fixed, stratified fifth of them (360) is the test set."""
-    package = version("scikit-learn")
-    return Source(f"scikit-learn {package}", (package,), _digits)
+    return Source(f"scikit-learn {version('scikit-learn')}", _digits)
 
 
 def _digits() -> Splits:
@@ -123,12 +112,7 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Source:
         images = np.asarray(dataset.data)
         return Split(images.reshape(*images.shape[:3], -1), np.asarray(dataset.targets))
 
-    # The source is known by its files, so torchvision must have fetched them first.
-    if not any(files.glob("*")):
-        split(True)
-    return Source(
-        str(files.resolve()), tuple(sorted(files.glob("*"))), lambda: (split(True), split(False))
-    )
+    return Source(str(files.resolve()), lambda: (split(True), split(False)))
 
 
 def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) -> Any:
@@ -162,7 +146,7 @@ def arrays(place: Place) -> Source:
     if file is None or not file.is_file():
         path = file and file.absolute()
         raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
-    return Source(str(file.resolve()), (file,), partial(_npz, file))
+    return Source(str(file.resolve()), partial(_npz, file))
 
 
 def _npz(file: Path) -> Splits:
@@ -221,27 +205,6 @@ def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
             f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
         )
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
-
-
-def stamp(file: str | Path) -> tuple[int, ...]:
-    """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
-    facts = Path(file).stat()
-    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # A FIFO may never end.
-        raise OSError(errno.EINVAL, "it is no file", str(file))
-    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
-
-
-def digest(*sources: object) -> str:
-    """Twelve digits of a SHA-256: of files (their size, times and inode), arrays and values."""
-    sha = hashlib.sha256()
-    for source in sources:
-        if isinstance(source, Path):
-            sha.update(repr((str(source.resolve()), stamp(source))).encode())
-        elif isinstance(source, np.ndarray):
-            sha.update(np.ascontiguousarray(source).data)
-        else:
-            sha.update(repr(source).encode())
-    return sha.hexdigest()[:12]
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:

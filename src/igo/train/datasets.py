@@ -8,7 +8,7 @@ READERS and one file in conf/dataset/.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from igo.data.readers import Split, subset
 from igo.ground.errors import require
 from igo.ground.ranks import ALONE, Ranks
 from igo.train.on_device import Batches, TensorData
-
-if TYPE_CHECKING:  # They import torchvision, which takes a second.
-    from igo.data.folders import Images
 
 MOST_BYTES = 2 * 2**30  # Decoded images of more bytes are not kept on the device.
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
@@ -49,38 +46,42 @@ class Data(Protocol):
         """
 
 
-def _images(config: Config) -> tuple[tuple[Images, Images], Parts]:
-    """The images of folders, checked, and their parts."""
-    from igo.data import folders
-
-    images = folders.splits(config.dataset.name, place_of(config))
-    _check_facts(config.dataset, [split.labels for split in images])
-    return images, shares(images[0].labels, config.dataset, draw_of(config))
-
-
 def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set."""
-    dataset = config.dataset
+    dataset, place = config.dataset, place_of(config)
     if dataset.name in readers.FOLDERS:
-        from igo.train.on_disk import DiskData
-
-        images, (rows, held_rows) = _images(config)
-        labels = [split.labels for split in images]
-        fits = sum(split.least_bytes for split in images) <= MOST_BYTES
-        if not (fits and dataset.name == "folder"):
-            return DiskData(dataset, images, labels, (rows, held_rows), device)
-        pixels = (np.stack([*split.resized(range(len(split)))]) for split in images)
-        train, test = (Split(*parts) for parts in zip(pixels, labels, strict=True))
-    else:
-        train, test = readers.read(dataset.name, place_of(config))
-        _check_facts(dataset, [train.labels, test.labels], train.images, test.images)
-        rows, held_rows = shares(train.labels, dataset, draw_of(config))
+        return _of_folders(config, device)
+    train, test = readers.read(dataset.name, place)
+    _check_facts(dataset, [train.labels, test.labels], train.images, test.images)
+    rows, held_rows = shares(train.labels, dataset, draw_of(config))
     validation = None
     if len(held_rows):
         validation = Split(train.images[held_rows], train.labels[held_rows])
     if len(rows) < len(train.labels):
         train = Split(train.images[rows], train.labels[rows])
     return TensorData(dataset, train, test, device, validation)
+
+
+def _of_folders(config: Config, device: torch.device) -> Data:
+    from igo.data import folders
+    from igo.train.on_disk import DiskData
+
+    dataset = config.dataset
+    train, test = folders.splits(dataset.name, place_of(config))
+    labels = np.array(train.targets)
+    _check_facts(dataset, [labels, np.array(test.targets)])
+    parts = (folders.part(train, rows) for rows in shares(labels, dataset, draw_of(config)))
+    data = DiskData(dataset, next(parts), test, next(parts), device)
+    size = (len(train) + len(test)) * dataset.channels * dataset.image_size**2
+    if dataset.name == "imagenet" or size > MOST_BYTES:
+        return data
+    return TensorData(
+        dataset,
+        data.split("train"),
+        data.split("test"),
+        device,
+        data.split("validation") if dataset.validation else None,
+    )
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
