@@ -30,7 +30,7 @@ from wandb_server import OnlineRun, WandbServer
 
 HERE = Path(__file__).parent
 
-SWEEP = ("schedule=method1,method2,method3,method4", "seed=range(3)", "epochs=20")
+SWEEP = ("schedule=method1,method2,method3,method4", "seed=range(3)", "epochs=10")
 COLOURS = ("#777777", "#0072B2", "#D55E00", "#009E73")
 Settings = dict[str, list[OnlineRun]]  # the runs of each line, by its name
 Panels = dict[str, list[dict[str, Any]]]  # the panels of each section
