@@ -30,7 +30,7 @@ from igo.runs.name import path_of
 
 
 def read(root: Path) -> Results:
-    return results.read(find([str(root)]))
+    return results.read_results(find([str(root)]))
 
 
 def sections_of(root: Path) -> list[Section]:

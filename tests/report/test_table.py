@@ -25,7 +25,7 @@ from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.report import report, table
 from igo.report.output import write_output
-from igo.report.results import read
+from igo.report.results import read_results
 from igo.report.runs import read_runs
 from igo.runs.find import find, typed
 from igo.runs.folder import RunFolder
@@ -140,7 +140,7 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
             accuracies = (0.1, 0.2, accuracy)
             make_run(tmp_path / "runs", *settings, *local, seed=seed, accuracies=accuracies)
     make_run(tmp_path / "twice", *next(iter(truth)))  # Seed 0 runs twice.
-    summary = table.summarise(read(find([f"{tmp_path}/*"])).settings)
+    summary = table.summarise(read_results(find([f"{tmp_path}/*"])).settings)
     names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
     assert summary.columns[:6] == [*names, "n", "unfinished"]
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
@@ -166,11 +166,11 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         words = ("dataset=arrays", f"dataset.file={tmp_path / name}.npz", "epochs=3")
         for folder in record_runs(tmp_path / name, *words, "schedule.stages=3", tiny=False):
             edit(folder / "status.json", data={"fingerprint": name})
-    results = read(sorted(tmp_path.glob("*/arrays-*")))
+    results = read_results(sorted(tmp_path.glob("*/arrays-*")))
     summary = table.summarise(results.settings)
     assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert summary["n"].to_list() == [3, 3]
-    table.show(results)
+    table.print_summary(results)
     output = capsys.readouterr().out
     assert [word in output for word in ("clean.npz", "noisy.npz", "fingerprint")] == [1, 1, 0]
     folders = sorted(tmp_path.glob("clean/arrays-*"))
@@ -179,7 +179,7 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         config = folder / "config.yaml"
         config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
     for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
-        settings = read(folders[:n]).settings
+        settings = read_results(folders[:n]).settings
         assert settings["n"].to_list() == counts
     assert settings["data"].to_list() == ["own data for each seed"]
 
@@ -212,7 +212,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     ]
     with (running / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        results = read(folders)
+        results = read_results(folders)
     error = pl.col("error").str.split(" (").list.first()
     assert results.runs.select(
         "state", "epochs_done", "test/accuracy", "seconds", error
@@ -237,7 +237,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
 def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
     failed_run, finished_run = (make_run(tmp_path / name) for name in "ab")
     edit(failed_run / "status.json", state="failed")
-    assert read([failed_run, finished_run]).settings["n"].to_list() == [1]
+    assert read_results([failed_run, finished_run]).settings["n"].to_list() == [1]
 
 
 def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any) -> None:

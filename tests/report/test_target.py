@@ -16,7 +16,7 @@ from igo.ground.errors import UserError
 from igo.report import report, table, target
 from igo.report.comparison import compare
 from igo.report.names import labels
-from igo.report.results import Results, read
+from igo.report.results import Results, read_results
 from igo.runs.find import find
 from igo.runs.folder import read_records
 
@@ -38,7 +38,7 @@ def methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results_of(root: Path, accuracy: float) -> Results:
-    return read(find([str(root)]), accuracy)
+    return read_results(find([str(root)]), accuracy)
 
 
 def medians_of(results: Results) -> dict[str, dict[str, str]]:

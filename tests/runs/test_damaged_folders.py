@@ -25,7 +25,7 @@ from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, warn_once
 from igo.ground.files import Record
 from igo.report import report, table
-from igo.report.results import read
+from igo.report.results import read_results
 from igo.report.runs import read_run
 from igo.runs import recording
 from igo.runs import sync as sync_program
@@ -254,7 +254,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
         assert f"{len(CASES) + 2} runs" in lines[0]
-    assert "caf\\xe9" in read(find(["many"])).runs["run"]
+    assert "caf\\xe9" in read_results(find(["many"])).runs["run"]
 
 
 def test_runs_without_a_seal_are_said_once(

@@ -48,7 +48,7 @@ def of_task(results: Results, task: DataFrame, labels: Labels, index: int) -> li
         drawn_figures.append(grid(decays, f"grid{end}"))
     constants = constant_noise(task)
     if {*differing(constants)} == {"learning_rate", "batch_size"}:
-        drawn_figures.append(constant(results, constants, f"delta{end}"))
+        drawn_figures.append(accuracy_by_noise(results, constants, f"delta{end}"))
     if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # A point is no curve.
         drawn_figures += [training(results, labels, end), applied(results, labels, end)]
     return drawn_figures
@@ -135,7 +135,7 @@ def grid(settings: DataFrame, name: str) -> Figure:
     return _final(name, "Final accuracy over p × split", caption, table, axes)
 
 
-def constant(results: Results, settings: DataFrame, name: str) -> Figure:
+def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figure:
     """Accuracy of constant noise against δ and against η, a line for each batch size."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(

@@ -23,7 +23,7 @@ from igo.report.formats import in_range
 from igo.report.names import labels, without_delta
 from igo.report.output import csv_of, output_folder, write_output
 from igo.report.provenance import short
-from igo.report.results import Results, read
+from igo.report.results import Results, read_results
 from igo.report.sections import Section
 from igo.report.settings import TOTALS, constants
 from igo.report.table import show_errors, states
@@ -48,7 +48,7 @@ def run(composed: DictConfig) -> Sequence[Section]:
     folders = find(named(composed.runs))
     # A folder that cannot be written ends the command before it reads.
     write_output(output, {})
-    return write(read(folders, composed.target), output, composed.margin)
+    return write(read_results(folders, composed.target), output, composed.margin)
 
 
 def write(results: Results, output: Path, margin: float = sections.MARGIN) -> Sequence[Section]:

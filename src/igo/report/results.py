@@ -50,7 +50,7 @@ class Results:
     target: float | None = None
 
 
-def read(folders: Sequence[Path], target: float | None = None) -> Results:
+def read_results(folders: Sequence[Path], target: float | None = None) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     runs, settings = by_setting(read_runs(folders))
     names = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]

@@ -18,7 +18,7 @@ from igo.report.formats import fixed, number, per_cent
 from igo.report.names import labels, shared, without_delta
 from igo.report.output import csv_of, output_folder, write_output
 from igo.report.provenance import mixed
-from igo.report.results import Results, read
+from igo.report.results import Results, read_results
 from igo.report.runs import FINGERPRINT
 from igo.report.settings import METRICS, TOTALS, constants, differing, statistics_of
 from igo.report.target import NEEDED, check_target, needed
@@ -35,17 +35,17 @@ def run(composed: DictConfig) -> None:
     """Read the runs, write the table if there is a folder for it, print the summary."""
     names = named(composed.runs)
     check_target(composed.target)
-    results = read(find(names), composed.target)
+    results = read_results(find(names), composed.target)
     output = None if composed.output is None else output_folder(composed.output)
     path = Path(names[0])
     # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
     # no place of its own.
     if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
         output = path
-    show(results)  # It comes first, as the folder may be another user's.
+    print_summary(results)  # It comes first, as the folder may be another user's.
     show_errors(results.runs)
     if output:
-        print(f"wrote {', '.join(map(str, write(results, output)))}")
+        print(f"wrote {', '.join(map(str, write_tables(results, output)))}")
     else:
         print("not written: runs is not one folder of runs (output=tables writes it)")
 
@@ -58,7 +58,7 @@ def summarise(settings: DataFrame) -> DataFrame:
     return settings.select(*names, "n", "unfinished", *statistics_of(METRICS))
 
 
-def write(results: Results, folder: Path) -> Sequence[Path]:
+def write_tables(results: Results, folder: Path) -> Sequence[Path]:
     """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
     runs = results.runs.drop("setting", "counted", "folder")
     parquet = io.BytesIO()
@@ -85,7 +85,7 @@ def show_errors(runs: DataFrame) -> None:
         print(f"{state}: {name}: {error}")
 
 
-def show(results: Results) -> None:
+def print_summary(results: Results) -> None:
     """Print what the runs have in common, and a row for each setting."""
     runs, settings = results.runs, results.settings
     console = Console(highlight=False)

@@ -287,9 +287,9 @@ def _show_results(sweep: Sweep) -> None:
     from igo.report import report, results, table  # They import polars.
     from igo.report.formats import difference, p_value
 
-    data = results.read(sorted(job.folder.path for job in sweep.runs))
-    table.write(data, sweep.folder)
-    table.show(data)
+    data = results.read_results(sorted(job.folder.path for job in sweep.runs))
+    table.write_tables(data, sweep.folder)
+    table.print_summary(data)
     sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     sections = report.write(data, sweep.folder / "report")
     for section in sections:
