@@ -22,7 +22,7 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, total_epochs
 from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
-from igo.ground.files import Record, alone, seal_of, write_json, writing
+from igo.ground.files import Record, alone, read_bytes, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs import loggers
@@ -97,7 +97,7 @@ def why(folder: Path) -> str:
 def _in_slurm(runs: Sequence[Job]) -> set[str]:
     """The runs whose SLURM job is in the queue."""
     files = {job.name: job.folder.path / SLURM_JOB for job in runs}
-    job_ids = {name: file.read_text() for name, file in files.items() if file.is_file()}
+    job_ids = {name: read_bytes(file).decode() for name, file in files.items() if file.is_file()}
     ids_in_queue = _jobs_in_queue() if job_ids and shutil.which("squeue") else set()
     return {name for name, job_id in job_ids.items() if job_id in ids_in_queue}
 
