@@ -49,7 +49,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep() -> None:
         assert set(server.runs) == {run, "theirs", "again"}
         agent_run, repetition = (server.runs[name].settings for name in ("theirs", "again"))
     assert (agent_run["groupName"], agent_run["displayName"]) == ("ours", "mine")
-    assert agent_run["tags"] == ["a#1", "two words", "graduated"]
+    assert agent_run["tags"] == ["a#1", "two words", "digits", "graduated"]
     assert repetition["groupName"] == repetition["sweep"] == "s1"
     assert repetition["displayName"].endswith(f" {folder.name}")
     config = json.loads(repetition["config"])
