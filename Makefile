@@ -75,7 +75,7 @@ noise: setup  ## Lemma 2.1 on networks, into results/noise: minutes on one free 
 	$(BIN)/python -m lab.noise dataset=digits epochs=3 $(ARGS)
 	$(BIN)/python -m lab.noise dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
 
-theory: setup  ## figures and tables of the theory, into results/theory (ARGS=nice)
+theory: setup  ## tables of the theory, into results/theory (ARGS=nice)
 	$(BIN)/python -m lab.theory $(ARGS)
 
 bench: $(READY)-dev  ## compare speed with a good script, its limit, and the published script (QUICK=1: a short form)

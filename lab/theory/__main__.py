@@ -1,4 +1,4 @@
-"""`python -m lab.theory STUDY…`: figures and tables of the theory into results/theory.
+"""`python -m lab.theory STUDY…`: the tables of the theory into results/theory.
 
 Without a name all studies run; they take an hour. Each is a file of lab/theory/studies.
 """

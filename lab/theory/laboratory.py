@@ -58,30 +58,26 @@ def read_frames(folder: Path) -> dict[str, pl.DataFrame]:
 
 
 def run_study(name: str, output: Path, seed: int) -> float:
-    """Measure, write the tables, and draw the figures from the files; return the seconds."""
+    """Measure, and write the tables; return the seconds."""
     start, module = time.perf_counter(), load(name)
-    study: Study = module.STUDY
-    for table, records in zip(study.frames, module.measure(seed), strict=True):
+    for table, records in zip(module.STUDY.frames, module.measure(seed), strict=True):
         write_atomically(output / f"{table}.csv", frame(records).write_csv())
-    for picture, draw in study.figures.items():
-        draw(read_frames(output), output / picture)
     return time.perf_counter() - start
 
 
 def write_page(tables: Path, folder: Path) -> None:
     """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
     frames = read_frames(tables)
-    rows, figures = [], []
+    rows = []
     for name in STUDIES:
         study: Study = load(name).STUDY
         if {*study.frames} <= frames.keys():
             rows += [(name, source, look, look(frames)) for source, look in study.rows]
-            for picture, draw in study.figures.items():
-                figures.append(f"![{_text(draw)}]({picture})\n")
     rows.sort(key=lambda row: VERDICTS.index(row[-1].verdict))
     entries, checks = {verdict: list[str]() for verdict in VERDICTS}, []
     for number, (study_name, source, look, result) in enumerate(rows, 1):
-        statement = re.sub(r"([][*])", r"\\\1", _text(look))  # a link's text
+        text = " ".join(str(look.__doc__).split())
+        statement = re.sub(r"([][*])", r"\\\1", text)  # a link's text
         check, ran = result.deciding, f"{result.ran[0].upper()}{result.ran[1:]}."
         note = f" {result.note}." if result.note else ""
         entries[result.verdict].append(
@@ -97,11 +93,6 @@ def write_page(tables: Path, folder: Path) -> None:
     lines = [head]
     for verdict, found in entries.items():
         lines += [f"## {verdict.capitalize()}", "", *found, ""] if found else []
-    write_atomically(folder / "README.md", "\n".join([*lines, *figures, ""]))
+    write_atomically(folder / "README.md", "\n".join(lines))
     columns = ["row", "name", "verdict", "kind", "number", "found", "asked", "holds"]
     write_atomically(folder / "checks.csv", pl.DataFrame(checks, columns, orient="row").write_csv())
-
-
-def _text(function: object) -> str:
-    """The docstring, as one line."""
-    return " ".join(str(function.__doc__).split())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -117,14 +116,12 @@ class Study:
 
     The module's `measure` takes the seed and returns the records of each of the `frames`. `rows`
     are pairs: where the slides have a statement, and the function that checks it in the frames; its
-    docstring is the statement. `figures` maps a file name to the function that draws it from the
-    frames into a path; its docstring is the caption.
+    docstring is the statement.
     """
 
     def __init__(self, *frames: str) -> None:
         self.frames = frames
         self.rows: list[tuple[str, Look]] = []
-        self.figures: dict[str, Callable[[Frames, Path], None]] = {}
 
     def statement(self, source: str) -> Callable[[Look], Look]:
         """Make a row of the decorated function."""

@@ -1,13 +1,11 @@
 """Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
 
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from lab.figures import AMBER, BLUE, INK, VERMILION, drawn
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.nice import weakest
@@ -93,35 +91,6 @@ def curvatures() -> Records:
     return records
 
 
-def draw_widths(frames: Frames, path: Path) -> None:
-    """Sampled |δ⁻| and d_m against a_m, with the printed and the exact bounds of d_m."""
-    a = A_WIDTHS
-    with drawn(path, 3.4, 3.4) as (delta_axes, width_axes):
-        for front, colour in ((True, BLUE), (False, AMBER)):
-            rows = frames["width_bounds"].filter(front=front)
-            delta_axes.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
-            width_axes.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
-        delta_axes.plot(a, np.sqrt(a**2 - 1), color=INK, label="r√(a² − 1)")
-        delta_axes.plot(a, a - 1, "--", color=INK, label="r(a − 1)")
-        delta_axes.plot(a, a + 1, ":", color=INK, label="r(a + 1)")
-        title = r"$|\delta^-|$ (blue: θ < π/2, orange: θ > π/2)"
-        delta_axes.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
-        for bounds, label, line, colour in (
-            (props.printed_width_bounds(a), "printed bounds", "-", VERMILION),
-            (props.exact_width_bounds(a), "exact range, θ < π/2", "--", INK),
-        ):
-            width_axes.plot(a, bounds[0], line, color=colour, label=label)
-            width_axes.plot(a, bounds[1], line, color=colour)
-        width_axes.set(
-            xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$"
-        )
-        delta_axes.legend()
-        width_axes.legend()
-
-
-STUDY.figures |= {"delta_minus_and_width.png": draw_widths}
-
-
 @STUDY.statement("命題 3.1")
 def width_is_bounded(frames: Frames) -> Seen:
     """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
@@ -136,34 +105,33 @@ def width_is_bounded(frames: Frames) -> Seen:
         ]
     halved = (d > props.exact_width_bounds(a)[1] / 2 * (1 + SLACK)).sum()  # θ < π/2
     return Seen(
-        f"{table.unique('a')['samples'].sum():,} samples of (x, u) with δ⁻ real, d = 2, "
-        "a_m from 1.42 to 6",
+        f"{table.unique('a')['samples'].sum():,} pairs (x, u), d = 2",
         parts,
         [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
-        "For θ > π/2 the printed |δ⁻| is the other, larger root. For θ < π/2 the exact range is "
-        "a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]",
+        "For θ > π/2 the printed |δ⁻| is the larger root. Else d_m is exactly from a/√(a² − 1) to "
+        "a/(a − 1) [derived]",
     )
 
 
 @STUDY.statement("命題 3.1")
 def smoothing_keeps_convexity(frames: Frames) -> Seen:
-    """f σ-strongly convex on B(x*; r), r small enough, |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on
+    """f σ-strongly convex on a small B(x*; r), |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on
     N(x*; a_m r)
     """
 
     def check(r: float, share: float, text: str) -> Check:
         strong = pl.col("smallest_curvature") >= share * pl.col("sigma_of_f")
         rows = frames["strong_convexity"].filter(r=r).select(strong.mean())
-        return Check(f"r = {r:g}{text}", rows.item(), low=1)
+        return Check(f"share, r = {r:g}{text}", rows.item(), low=1)
 
     return Seen(
-        f"Rastrigin, ball, a_m in [1.45, 4], |δ⁻| over its range, σ at {SHARE} of its largest",
+        "Rastrigin, ball, a_m from 1.45 to 4",
         [
-            check(RADII[-1], 1.0, ", σ at its largest: share that is σ-strongly convex"),
-            *(check(r, SHARE, ": share that is σ-strongly convex") for r in RADII),
-            check(RADII[0], 0.0, ": share that is convex at all"),
+            check(RADII[-1], 1.0, ", σ at its largest"),
+            *(check(r, SHARE, f", σ at {SHARE} of its largest") for r in RADII),
+            check(RADII[0], 0.0, ", convex at all"),
         ],
-        note="|δ⁻| depends on x and u; f̂_δ averages over all u with one δ",
+        note="|δ⁻| depends on x and u, f̂_δ has one δ for all u",
     )
 
 
@@ -174,10 +142,9 @@ def existence_probability(frames: Frames) -> Seen:
     gap = (pl.col("sampled") - pl.col("formula")).abs().max()
     gaps = table.group_by("d", maintain_order=True).agg(gap)
     return Seen(
-        f"{SAMPLES:,} uniform directions, {len(A_PROBABILITY)} values of a_m",
+        f"{SAMPLES:,} directions",
         checks(gaps, "largest difference, d = {d}", "sampled", high=0.01),
-        note="The formula takes θ uniform, as in the plane. With many parameters the probability "
-        "is near 0 for every a_m",
+        note="θ is uniform in the plane alone",
     )
 
 
@@ -187,12 +154,12 @@ def probability_is_positive(frames: Frames) -> Seen:
     table = frames["existence_probability"].filter(a=A_PROBABILITY[0])
     far, near = (float(props.existence_probability(a, 1.0, 1.0, a)) for a in (100.0, 2**0.5))
     return Seen(
-        f"{SAMPLES:,} pairs of x in N(x*; a_m r) and u in the unit ball, a_m = {A_PROBABILITY[0]}",
+        f"{SAMPLES:,} pairs (x, u), a_m = {A_PROBABILITY[0]}",
         [
             *checks(table, "share with p(a_m) > 0, d = {d}", "positive", low=1),
             *checks(table, "share with p(a_m) < 1, d = {d}", "below_1", low=1),
             Check("largest p(a_m) at a_m = 100", far, high=0.01),
         ],
         [Check("largest p(a_m) at a_m = √2", near, high=0.01)],
-        "p(a_m) is 0 or undefined where ‖x* − x‖‖u_m‖ ≤ r√(a_m² − 1) [derived]",
+        "It is 0 for x near x*, and for short u",
     )

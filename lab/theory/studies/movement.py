@@ -114,8 +114,8 @@ def measure(seed: int) -> Tables:
 
 @STUDY.statement("命題 3.2")
 def noise_is_sufficient(frames: Frames) -> Seen:
-    """f σ-strongly convex on B(x*; r), r small enough, 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| ⇒
-    f new σ-nice
+    """f σ-strongly convex on a small B(x*; r), 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| ⇒ f new
+    σ-nice
     """
     table = frames["minimisers_move"]
     moves_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
@@ -128,9 +128,9 @@ def noise_is_sufficient(frames: Frames) -> Seen:
         return len(met(r, share).filter(bent))
 
     unmet = table.filter(pl.col("needed") > SHARE * pl.col("delta"))
-    small, cases = RADII[-1], {r: f"r = {r:g}, of {len(met(r))} that meet it" for r in RADII}
+    small, cases = RADII[-1], {r: f"r = {r:g}, {len(met(r))} that meet it" for r in RADII}
     return Seen(
-        f"{WAVES} random x²/2 + A sin(ωx + φ) for each r, σ at {SHARE} of its largest value",
+        "random x²/2 + A sin(ωx + φ)",
         [
             Check(f"{cases[small]}, σ at its largest: break (ii)", weak(small, 1.0), high=0),
             *(
@@ -140,8 +140,7 @@ def noise_is_sufficient(frames: Frames) -> Seen:
             *(Check(f"{cases[r]}: break (ii)", weak(r), high=0) for r in RADII),
         ],
         [Check("do not meet it and break (i)", len(unmet.filter(moves_far)), high=0)],
-        "How small r must be depends on σ: as r falls, f̂'' on N(x*; a_m r) tends to f''(x*) "
-        "[derived]",
+        "How small r must be depends on σ [derived]",
     )
 
 
@@ -153,8 +152,7 @@ def stages_start_inside(frames: Frames) -> Seen:
     is_outside = pl.col("distance") >= pl.col("bound")
     below = table.filter(~is_above)
     return Seen(
-        f"{len(table):,} stages of random waves and dented bowls that are new σ-nice along their "
-        f"levels, {len(below):,} with γ_m ≤ 1/d_{{m+1}}",
+        f"{len(table):,} stages of random new σ-nice functions, {len(below):,} with such γ_m",
         [
             Check(
                 "γ_m > 1/d_{m+1}: start outside", len(table.filter(is_above & is_outside)), high=0
@@ -162,6 +160,5 @@ def stages_start_inside(frames: Frames) -> Seen:
             Check("γ_m ≤ 1/d_{m+1}: start inside", len(below.filter(~is_outside)), high=0),
         ],
         [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(is_outside)), high=0)],
-        "(i) down to δ = 0 gives ‖x*(δ_m) − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]: γ_m > 1/d_{m+1} "
-        "is sufficient. It is necessary only if it is to hold for all such f",
+        "γ_m > 1/d_{m+1} is sufficient [derived], and necessary only for all such f at once",
     )

@@ -95,7 +95,7 @@ def lemma_2_1(frames: Frames) -> Seen:
     difference = np.abs(without_replacement / finite - 1).max()
     below = (bound / 2 / with_replacement).min()
     return Seen(
-        f"every mini-batch of {n} samples enumerated, b = 1…{n - 1}",
+        f"every mini-batch of {n} samples",
         [
             Check(
                 "largest variance over C²/b, with replacement",
@@ -113,12 +113,12 @@ def _wins(frames: Frames, **case: object) -> tuple[int, int]:
     return row["in_global_basin"], row["chains"]
 
 
-RAN = f"{CHAINS:,} SGD chains on Rastrigin, noise (C/√b)·u"
+RAN = f"{CHAINS:,} chains on Rastrigin"
 
 
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def large_batches_stay(frames: Frames) -> Seen:
-    """too large batches follow the original function and stay in bad local minima"""
+    """too large batches follow f and stay in bad local minima"""
     large, medium, next_to_it = (_wins(frames, chosen="grid", b_1=b) for b in (16384, 8, 4096))
     return Seen(
         f"{RAN}, constant η and b",
@@ -133,8 +133,8 @@ def falling_noise_is_better(frames: Frames) -> Seen:
     wins = {name: _wins(frames, schedule=name, chosen="tuned") for name in (*SPLITS, GROWING)}
     rival = _wins(frames, schedule=CONSTANT, chosen="tuned")
     return Seen(
-        f"{RAN}; b_1 and γ tuned alike on other chains",
-        [rate_gap(f"success of {name} less constant", wins[name], rival) for name in SPLITS],
+        f"{RAN}; b_1 and γ tuned alike on others",
+        [rate_gap(f"success, {name} less constant", wins[name], rival) for name in SPLITS],
         [rate_gap("the same with growing noise", wins[GROWING], rival)],
-        "On images [Methods 2 to 4 end above Method 1](../path.md)",
+        "On images [it is](../path.md)",
     )

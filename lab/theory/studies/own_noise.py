@@ -54,32 +54,27 @@ def ratio(frames: Frames, point: str, noise: str, setting: str, rival: str = FUL
     value = row[noise] / rival_row["own"]
     errors = row[f"{noise}_error"] / row[noise], rival_row["own_error"] / rival_row["own"]
     reach = 1.96 * abs(value) * np.hypot(*errors)
-    quantity = f"{'ball' if noise == 'ball' else setting}: rise over that of {rival}, {point}"
+    quantity = f"loss raised by {'ball' if noise == 'ball' else setting} over {rival}, {point}"
     return Check(quantity, value, 1 - NEAR, 1 + NEAR, (value - reach, value + reach))
-
-
-RAN = "digits: the rise of the training loss under noise"
 
 
 @STUDY.statement("SGDの平滑化特性")
 def ball_smooths_as_sgd(frames: Frames) -> Seen:
-    """on a network, too, SGD smooths as the ball of radius δ = η√(C²/b)"""
+    """on a network, too, SGD smooths as the ball"""
     return Seen(
-        RAN,
+        "digits",
         [ratio(frames, point, "ball", FULL) for point in POINTS],
         [ratio(frames, point, "own", LARGE) for point in POINTS],
-        "The rise is η²·tr(HΣ)/2b [derived]: noise lies in steep directions of the Hessian H",
+        "SGD's noise lies in steep directions",
     )
 
 
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def rate_and_batch_lower_the_noise(frames: Frames) -> Seen:
-    """to lower η, or to raise b, is equivalent to lowering the noise level"""
-    lowered = [ratio(frames, point, "own", LARGE).value for point in POINTS]
+    """to lower η or to raise b is equivalent to lowering the noise level"""
     return Seen(
-        f"{RAN}. Half of η and four times b have half of δ",
+        "digits; both halve δ",
         [ratio(frames, point, "own", SLOW, LARGE) for point in POINTS],
         [ratio(frames, point, "own", FULL, LARGE) for point in POINTS],
-        f"4b leaves {min(lowered):.2f} to {max(lowered):.2f} of the rise. Without replacement η/2 "
-        "is to give (n − b)/(n − 4b) = 1.07 times what 4b gives [derived]",
+        "Without replacement (n − b)/(n − 4b) = 1.07 is expected [derived]",
     )

@@ -74,10 +74,10 @@ def tails_smooth(frames: Frames) -> Seen:
         parts.append(Check(f"left of the wave, δ = {LEVEL}, {name}", amplitude, high=0.5))
         parts.append(Check(f"E u, {name}", mean, high=100))
     return Seen(
-        "the authors' seven kernels and a wave of period 1",
+        "the authors' seven kernels",
         parts,
         [Check(f"left of the wave, δ = {SMALL}, gaussian", table["small_delta"][0], high=0.5)],
-        "Cauchy, Lévy and Pareto u have no mean: only a bounded f has their f̂_δ",
+        "Cauchy, Lévy and Pareto u have no mean: only bounded f have their f̂_δ",
     )
 
 
@@ -99,8 +99,8 @@ def noise_is_heavy_tailed(frames: Frames) -> Seen:
         ]
 
     return Seen(
-        "digits: Hill's index of the largest 5 % of ‖ω‖",
+        "digits, Hill's index",
         [*checks(ONE), *checks(MANY)],
         checks(NORMAL),
-        f"One-sample gradients become heavy-tailed, mini-batches of {BATCH} do not",
+        "One-sample gradients become heavy-tailed, mini-batches do not",
     )

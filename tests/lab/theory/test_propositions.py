@@ -9,7 +9,7 @@ from scipy import optimize, stats
 from lab.theory import propositions as props
 from lab.theory.studies import movement
 from lab.theory.studies.convexity import sample_widths
-from lab.theory.studies.decay_rates import SCHEDULES, decay_rates
+from lab.theory.studies.decay_rates import decay_rates
 
 
 @given(a=st.floats(1.4143, 50), share=st.floats(1e-6, 1), r=st.floats(0.01, 10))
@@ -57,8 +57,7 @@ def test_optimal_levels_telescope(stages, power):
 
 @pytest.mark.parametrize("p", [0.5, 1, 2, 8])
 def test_a_rate_is_allowed_up_to_the_a_whose_printed_floor_it_is(p):
-    profile, parameters = SCHEDULES[f"p = {p:g}"]
-    smallest = decay_rates(profile, 200, **parameters).min()
+    smallest = decay_rates(p, 200).min()
     assert smallest == pytest.approx(0.5**p, rel=1e-12)  # at m = M − 1
     root = optimize.brentq(lambda a: 1 / props.printed_width_bounds(a)[1] - smallest, 2**0.5, 9)
     assert props.largest_a(smallest) == pytest.approx(root)

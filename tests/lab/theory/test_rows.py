@@ -55,12 +55,11 @@ def test_the_committed_page_is_what_its_tables_say(tmp_path):
     """README.md and checks.csv follow from the CSV files beside them, which all are there."""
     studies = {name: laboratory.load(name).STUDY for name in laboratory.STUDIES}
     names = [name for study in studies.values() for name in study.frames]
-    figures = {name for study in studies.values() for name in study.figures}
     laboratory.write_page(COMMITTED, tmp_path)
     for name in ("README.md", "checks.csv"):
         assert (tmp_path / name).read_text() == (COMMITTED / name).read_text()
     files = {path.name for path in COMMITTED.iterdir()}
-    assert files == {"README.md", "checks.csv", *figures, *(f"{name}.csv" for name in names)}
+    assert files == {"README.md", "checks.csv", *(f"{name}.csv" for name in names)}
 
 
 def test_intervals_of_rates_are_those_of_another_library():
