@@ -24,12 +24,12 @@ def run(composed: DictConfig, typed_names: list[str]) -> None:
     from lab.noise.figure import draw
     from lab.noise.lemma import lemma
 
-    n, tables = lemma(config)
+    tables = lemma(config)
     for name, rows in tables.items():
         table = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).round_sig_figs(8))
         table.write_csv(RESULTS / f"{name}_{config.dataset.name}.csv")
     picture = RESULTS / f"lemma_{config.dataset.name}.png"
-    draw(n, tables, config.dataset.name, picture)
+    draw(tables, config.dataset.name, picture)
     Terminal().say(f"wrote {picture}, and its tables beside it")
 
 

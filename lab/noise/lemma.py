@@ -33,11 +33,8 @@ DRAWS = 1000  # mini-batches drawn for each b
 BATCHES = 48  # independent ones of each b, under BatchNorm in train mode
 
 
-def lemma(config: Config) -> tuple[int, dict[str, list[Row]]]:
-    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses.
-
-    Returns n, and the tables by name.
-    """
+def lemma(config: Config) -> dict[str, list[Row]]:
+    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses."""
     training = trained(config)
     n = training.data.n
     batches = training.data.plain_batches(torch.arange(n).split(500))
@@ -50,7 +47,7 @@ def lemma(config: Config) -> tuple[int, dict[str, list[Row]]]:
     ]
     batchnorm = batchnorm_rows(training, config.seed)
     slopes = slope_rows(rows, batchnorm, n)
-    return n, {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
+    return {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
 
 
 def trained(config: Config) -> Training:

@@ -25,11 +25,11 @@ from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.study import ends, images, records
-from lab.study.design import Job, Record, Runs, Scores, Study, best
+from lab.study.design import Job, Record, Runs, Study
 
 SEEDS, LEAST, FEW = range(303, 343), 32, 10  # LEAST are judged; FEW have what is an estimate
-TUNED, RATES, TUNED_ARMS = range(900, 904), (0.2, 0.4, 0.8, 1.6), ("even", "flat")
 RATE, BATCH, STAGES, EPOCHS = 0.8, 16, 5, 20
+BEST_RATE = 1.6  # the best η of even, by the tuning at commit 5880b788
 LONG, LONG_ARMS = 80, ("m1", "m2", "avg", "flat", "even")  # epochs of more estimates; their arms
 STAGE = 25  # updates of a stage for each epoch of 125 batches
 SMOOTHING = 8  # batches of an update whose gradients are taken beside the point
@@ -38,7 +38,7 @@ MEASURED = 32  # batches of which C² is measured, after each stage
 ANNEAL, ANNEAL_RATE = 100, 0.1  # updates of 128 images, and their η
 # What a run counts whose loss is not finite: 10 %, chance
 CHANCE: Record = {"finite": False, "fresh": 10.0, "running": 10.0, "annealed": 10.0, "train": 10.0}
-BEST = "even at its best η"  # the tuning found another η than that of all arms: one more claim
+BEST = "even at its best η"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,6 @@ class Steps:
         self.norms = [m for m in run.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.batches, self.others = self._stream("cause"), self._stream("smoothing")
         self.passes = 0  # gradients of one batch
-        self.passed: int | None = None  # updates, when nearly all images were right
         self.last: deque[tuple[float, float]] = deque(maxlen=125)  # loss and right answers
 
     def _stream(self, name: str) -> Iterator[Batch]:
@@ -134,8 +133,6 @@ class Steps:
             self.step(*divmod(update, updates))
             if not math.isfinite(self.last[-1][0]):
                 return
-            if self.passed is None and len(self.last) == 125 and self.accuracy >= 99.5:
-                self.passed = update + 1
             if (update + 1) % updates == 0:
                 yield update // updates
 
@@ -232,8 +229,8 @@ def train(job: Job, _runs: Runs) -> Record:
     if len(stages) < STAGES:
         return CHANCE | {"stages": stages}
     _, running = ends.evaluated(run.network, run.data.test_batches())
-    numbers = {"passed": steps.passed, "passes": steps.passes, "stages": stages}
-    return {"finite": True, "running": running, **numbers, **end(run)}
+    numbers = {"running": running, "passes": steps.passes, "stages": stages}
+    return {"finite": True, **numbers, **end(run)}
 
 
 def end(run: Training) -> Record:
@@ -259,25 +256,13 @@ def job_of(arm: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Job
     return {"arm": arm, "seed": seed, "rate": rate, "epochs": epochs}
 
 
-def tuning(arm: str, runs: Runs) -> Scores:
-    """The accuracy of the tuning by η_1."""
-    tried = {rate: [job_of(arm, seed, rate) for seed in TUNED] for rate in RATES}
-    return {rate: STUDY.mean(jobs, runs, "fresh") for rate, jobs in tried.items()}
-
-
-def jobs(runs: Runs) -> Iterator[Job]:
-    """The runs of the protocol: the tuning, and after it the seeds in turn."""
-    for arm, seed, rate in itertools.product(TUNED_ARMS, TUNED, RATES):
-        yield job_of(arm, seed, rate)
-    best_rate = best(tuning("even", runs))
-    if best_rate is None:
-        return
+def jobs(_: Runs) -> Iterator[Job]:
+    """The runs of the protocol, seed by seed."""
     for seed in SEEDS:
         for arm in ARMS:
             if arm not in ESTIMATED or seed < SEEDS[0] + FEW:
                 yield job_of(arm, seed)
-        if best_rate != RATE:
-            yield job_of("even", seed, best_rate)
+        yield job_of("even", seed, BEST_RATE)
 
 
 def long_jobs(_: Runs) -> Iterator[Job]:

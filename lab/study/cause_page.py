@@ -11,8 +11,8 @@ from igo.ground.statistics import Array
 from igo.report.draw import Looks, label_ends, plain_log
 from lab.figures import COLOURS, drawn
 from lab.study import cause, judged, table
-from lab.study.cause import BEST, LONG_STUDY, STAGES, STUDY, TRAINED, TUNED_ARMS
-from lab.study.design import Arms, Record, Runs
+from lab.study.cause import BEST, LONG_STUDY, STAGES, STUDY, TRAINED
+from lab.study.design import Arms, Record
 from lab.study.judged import MARGIN, Claim, Pairs
 from lab.study.table import Page
 
@@ -45,8 +45,8 @@ WORDS = {  # what the page and the figure call the arms
     "rising": "rising noise",
     BEST: "same images, best η",
 }
-OF_STAGE = ("C2", "delta", "shift", "norm", "eta/norm^2", "train")
-FIGURE = "![Differences; δ and ‖w‖ by stage](cause.png)\n"
+OF_STAGE = ("C2", "delta", "shift", "norm", "train")
+FIGURE = "![Differences; δ by stage](cause.png)\n"
 
 
 def lengths(arms: Arms) -> Iterator[tuple[int, Arms]]:
@@ -66,15 +66,6 @@ def summary(arms: Arms) -> str:
     tests = judged.tested(claims, MARGIN)
     verdicts = judged.verdicts(arms, CLAIMS, tests, TRAINED)
     return "\n".join([judged.shown(claims, tests, verdicts, equality=False), FIGURE])
-
-
-def tuning(runs: Runs) -> str:
-    """The mean accuracy of the tuning by arm and η, in CSV."""
-    return table.csv(
-        {"arm": WORDS[arm], "learning_rate": rate, "fresh": accuracy}
-        for arm in TUNED_ARMS
-        for rate, accuracy in cause.tuning(arm, runs).items()
-    )
 
 
 def estimates(arms: Arms) -> str:
@@ -103,13 +94,9 @@ def means(arms: Arms) -> str:
 
 
 def by_stage(records: Sequence[Record], column: str) -> Array:
-    """The mean over seeds, of each stage."""
-    stages = [
-        [{**stage, "eta/norm^2": stage["eta"] / stage["norm"] ** 2} for stage in record["stages"]]
-        for record in records
-        if record["finite"]
-    ]
-    return np.asarray(np.mean([[stage[column] for stage in of_run] for of_run in stages], axis=0))
+    """The mean of each stage, over the seeds whose loss is finite."""
+    runs = [record["stages"] for record in records if record["finite"]]
+    return np.asarray(np.mean([[stage[column] for stage in run] for run in runs], axis=0))
 
 
 def stages(arms: Arms) -> str:
@@ -125,31 +112,28 @@ def stages(arms: Arms) -> str:
 
 
 def draw(arms: Arms, file: Path) -> None:
-    """The differences, first those that are judged; δ and ‖w‖ by stage."""
+    """The differences, first those that are judged; δ by stage."""
     looks: Looks = {
         WORDS[name]: {"color": colour, "ls": style}
         for name, (style, colour) in zip(
             arms, itertools.product(("-", "--"), COLOURS), strict=False
         )
     }
-    with drawn(file, 3, 5.6, 3.9, 3.9) as (judged_axes, estimated_axes, delta_axes, norm_axes):
+    with drawn(file, 3, 5.6, 3.9) as (judged_axes, estimated_axes, delta_axes):
         for axes, names, kind in (
             (judged_axes, CLAIMS, "judged"),
             (estimated_axes, ESTIMATES, "estimates"),
         ):
             judged.forest(axes, compared(arms, names))
             axes.set_xlabel(f"{kind}: points of test accuracy, 95 %")
-        delta_axes.set(ylabel="δ of the step, at the end", yscale="log")
-        norm_axes.set(ylabel="‖w‖ at the end")
-        numbers = range(1, STAGES + 1)
-        for axes, column in ((delta_axes, "delta"), (norm_axes, "norm")):
-            lines = [
-                (WORDS[name], numbers, by_stage(records, column)) for name, records in arms.items()
-            ]
-            for name, x, y in lines:
-                axes.plot(x, y, **looks[name])
-            axes.set(xlabel="stage", xticks=numbers)
-            label_ends(axes, lines, looks)
+        stages = range(1, STAGES + 1)
+        lines = [(WORDS[name], stages, by_stage(runs, "delta")) for name, runs in arms.items()]
+        for name, x, y in lines:
+            delta_axes.plot(x, y, **looks[name])
+        delta_axes.set(
+            xlabel="stage", xticks=stages, ylabel="δ of the step, at the end", yscale="log"
+        )
+        label_ends(delta_axes, lines, looks)
         plain_log(delta_axes.yaxis)
 
 
@@ -159,5 +143,5 @@ PAGE = Page(
     summary,
     draw,
     {"cause_estimates.csv": estimates, "cause_means.csv": means, "cause_stages.csv": stages},
-    {"cause_tuning.csv": tuning},
+    "fresh",
 )

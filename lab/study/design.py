@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,33 +29,12 @@ Job = dict[str, Any]  # settings of a run, among them "arm" and "seed"
 Record = dict[str, Any]  # a run's "job", where and when it ran, and what it came to
 Runs = Mapping[str, Record]  # the records by the names of their jobs
 Arms = Mapping[Any, Sequence[Record]]  # the records of each arm, seed by seed
-Scores = dict[float, float | None]  # the mean over seeds, by a setting; None where runs are missing
-Setting = TypeVar("Setting")
 WAIT = 10  # seconds, where other processes have the jobs that are left
 
 
 def key(job: Job) -> str:
     """The name of a job, and of the file of its record."""
     return ", ".join(f"{name} {setting}" for name, setting in job.items())
-
-
-def search(grid: Iterable[float], factor: float, score: Callable[[float], float | None]) -> Scores:
-    """The scores of a grid; a best at an edge adds the setting beyond it, by this factor."""
-    by_setting = {setting: score(setting) for setting in grid}
-    while setting := best(by_setting):
-        steps = {min(by_setting): 1 / factor, max(by_setting): factor}
-        if setting not in steps:
-            break
-        beyond = setting * steps[setting]
-        by_setting[beyond] = score(beyond)
-    return dict(sorted(by_setting.items()))
-
-
-def best(scores: Mapping[Setting, float | None]) -> Setting | None:
-    """The setting of the highest score; None while runs are missing."""
-    if None in scores.values():
-        return None
-    return max(scores, key=lambda setting: scores[setting] or 0.0)
 
 
 @dataclass(frozen=True)
@@ -162,10 +141,10 @@ class Study:
     def archive(self) -> int:
         """Write the records of the tuning and of whole seeds; return their number."""
         runs, old_runs = self.read(), self.old()
-        names = [self.key(job) for job in self.jobs(runs) if job["seed"] not in self.seeds]
-        names += [self.key(run["job"]) for seed in self.whole_seeds(runs).values() for run in seed]
-        records = {name: runs[name] for name in names if name in runs and name not in old_runs}
-        text = "".join(json.dumps(record) + "\n" for record in records.values())
+        seeds = {*self.seeds} - self.whole_seeds(runs).keys()  # They are judged, and not whole.
+        new_runs = [run for name, run in runs.items() if name not in old_runs]
+        records = [run for run in new_runs if run["job"]["seed"] not in seeds]
+        text = "".join(json.dumps(record) + "\n" for record in records)
         with durable(_archive(self.name)) as file:
             file.write(lzma.compress(text.encode()))
         return len(records)

@@ -13,13 +13,14 @@ import numpy as np
 
 import igo
 from lab.study import language, one_pass
-from lab.study.design import Job, Record, Runs, Study
-from lab.study.one_pass import FAMILIES, MOST, POINTS, STAGES, Sizes
+from lab.study.design import Job, Record, Runs, Study, key
+from lab.study.one_pass import FAMILIES, MOST, STAGES, Sizes
 
 SEEDS, TUNED = range(300, 324), range(900, 903)
 CONSTANT, ROOT, LINEAR, MEASURED_ROOT = "constant", "√t", "t", "√B"
 OWN, SWAPPED, MEASURED = "own η of ", "√t at the constant's η", "measured"
 B, LARGE, SMALL = 44, 88, 32  # A ramp has the updates of B or LARGE.
+POINTS = 16  # A run that measures B does so at so many.
 Arm = tuple[str, int]  # a family, and b or, of a ramp, the constant b that has its updates
 RAMPS: list[Arm] = [(ROOT, B), (LINEAR, B), (MEASURED_ROOT, B), (ROOT, LARGE)]
 TUNED_ARMS: list[Arm] = [(CONSTANT, B), *RAMPS, (CONSTANT, LARGE), (CONSTANT, SMALL)]
@@ -140,7 +141,8 @@ def measuring(runs: Runs) -> list[Job]:
 
 def measured_root(runs: Runs) -> Sizes | None:
     """The growth of √B at the tuned constant; None until it is measured."""
-    return one_pass.root_of(measuring(runs), runs)
+    records = [runs[name] for job in measuring(runs) if (name := key(job)) in runs]
+    return one_pass.root_of(records) if len(records) == len(TUNED) else None
 
 
 def arms(chosen: Mapping[Arm, Steps]) -> dict[Arm, Steps]:

@@ -6,11 +6,11 @@ from igo.ground.statistics import LEVEL
 from igo.report.comparison import Pair
 from igo.report.formats import p_value
 from lab.figures import COLOURS, GREY, drawn
-from lab.study import judged, one_pass_page, table
+from lab.study import judged, table
 from lab.study.design import Arms, Record
 from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, Arm, B
 from lab.study.judged import Claim
-from lab.study.one_pass_page import DIGITS, losses, point, saved, variance
+from lab.study.one_pass_page import DIGITS, constants, losses, point, saved, variance
 from lab.study.table import Page
 
 MARGIN = 0.02
@@ -138,8 +138,7 @@ def all_arms(arms: Arms) -> str:
 def draw(arms: Arms, file: Path) -> None:
     """Mean loss by updates; and D and E."""
     with drawn(file, 3.2, 3.2) as (curve, forest):
-        constants = sorted(b for family, b in arms if family == CONSTANT)
-        points = [point(arms[CONSTANT, b]) for b in constants]
+        points = map(point, constants(arms))
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=4, label="constant b")
         for (family, b), colour in zip(RAMPS, COLOURS, strict=False):
             label = named((family, b))
@@ -150,11 +149,4 @@ def draw(arms: Arms, file: Path) -> None:
         judged.forest(forest, claims(arms), "nats a byte")
 
 
-PAGE = Page(
-    "few_updates",
-    STUDY,
-    summary,
-    draw,
-    {"few_updates_arms.csv": all_arms},
-    {"few_updates_tuning.csv": one_pass_page.tuning},
-)
+PAGE = Page("few_updates", STUDY, summary, draw, {"few_updates_arms.csv": all_arms}, "test")

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from lab.study import records
-from lab.study.design import Job, Runs, Scores, best, search
+from lab.study.design import Job, Runs
 
 SEEDS, LEAST = range(300, 340), 32
 TUNED, RATES = range(900, 903), (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -44,27 +44,25 @@ def settings(job: Job) -> dict[str, Any]:
     }
 
 
-def tuning(arm: str, length: int, runs: Runs) -> Scores:
-    """The accuracy of the tuning by η_1."""
-
-    def accuracy(rate: float) -> float | None:
+def best_rate(arm: str, length: int, runs: Runs) -> float | None:
+    """η_1 of the highest mean accuracy; None while a run of the tuning is missing."""
+    scores = {}
+    for rate in RATES:
         tried = (job_of(arm, length, rate, seed) for seed in TUNED)
-        return STUDY.mean(tried, runs, "end_accuracy")
-
-    return search(RATES, 2, accuracy)
+        scores[rate] = STUDY.mean(tried, runs, "end_accuracy")
+    return None if None in scores.values() else max(scores, key=lambda rate: scores[rate] or 0.0)
 
 
 def jobs(runs: Runs) -> Iterator[Job]:
     """The tuning of each arm and length, and after it the seeds, each whole in turn."""
-    best_rates: dict[tuple[str, int], Any] = {}
+    best_rates = {}
     for arm, length in itertools.product(ARMS, LENGTHS):
-        scores = tuning(arm, length, runs)
-        best_rates[arm, length] = best(scores)
-        for rate, seed in itertools.product(scores, TUNED):
+        for rate, seed in itertools.product(RATES, TUNED):
             yield job_of(arm, length, rate, seed)
-    if None not in best_rates.values():
-        for seed, (arm, length) in itertools.product(SEEDS, best_rates):
-            yield job_of(arm, length, best_rates[arm, length], seed)
+        best_rates[arm, length] = best_rate(arm, length, runs)
+    for seed, ((arm, length), rate) in itertools.product(SEEDS, best_rates.items()):
+        if rate:
+            yield job_of(arm, length, rate, seed)
 
 
 STUDY = records.study("fewer_updates", jobs, settings, SEEDS, LEAST, itemgetter("arm", "length"))

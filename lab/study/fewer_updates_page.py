@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair
 from igo.report.formats import signed
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
-from lab.study import afterwards, fewer_updates, judged, table
-from lab.study.design import RECORDS, Arms, Runs
+from lab.study import afterwards, judged, table
+from lab.study.design import RECORDS, Arms
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
 from lab.study.judged import MARGIN, Claim, Pairs
 from lab.study.table import Page
@@ -34,14 +34,7 @@ README = {  # What README shows beside the cosine at its best η_1, and its name
     "cosine, split 0": "cosine, split 0: only b changes",
     "Method 3": "Method 3: b doubles four times",
 }
-BEST_COSINE = ("cosine", 0.8)  # of three η_1, see afterwards
 ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}
-CALLED = {  # whether A and B hold
-    (True, True): "a gain",
-    (True, False): "fewer updates, no better than training less",
-    (False, True): "better than training less, but not shown equal to cosine",
-    (False, False): "not shown equal to cosine, nor better than training less",
-}
 NOT_SHOWN = {"A": "not shown equal", "B": "not shown higher"}  # what the protocol asks
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
@@ -75,15 +68,6 @@ def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[tuple[Claim, P
     return list(zip(equal + higher, tests + judged.tested(higher, None), strict=True))
 
 
-def outcomes(tests: Sequence[tuple[Claim, Pair]]) -> dict[str, str]:
-    """What the protocol calls the outcome of each growing arm."""
-    verdicts = [test.verdict for _, test in tests]
-    pairs = zip(verdicts[: len(GROWING)], verdicts[len(GROWING) :], strict=True)
-    return {
-        arm: CALLED[a == "equal", b == "higher"] for arm, (a, b) in zip(GROWING, pairs, strict=True)
-    }
-
-
 def ends(arms: Arms, length: int, endpoint: str = "running") -> dict[str, Array]:
     """Accuracy in % by arm: (seeds,)."""
     return {name: judged.ends(arms[name, length], ENDPOINTS[endpoint]) for name in ARMS}
@@ -102,15 +86,11 @@ def seconds() -> dict[str, float]:
 
 
 def summary(arms: Arms) -> str:
-    """The claims, what they are called, and the arms."""
+    """The claims, and the arms."""
     tests = claims(ends(arms, LONGEST), seconds())
     claims_shown, pairs = zip(*tests, strict=True)
     verdicts = [
         test.verdict.replace("undecided", NOT_SHOWN[claim.name[0]]) for claim, test in tests
-    ]
-    called = [
-        f"- *{arm.removeprefix('cosine, ')}*: **{name}**.\n"
-        for arm, name in outcomes(tests).items()
     ]
     post_hoc = [
         [difference.name, table.mean_with_interval(difference.judged)]
@@ -123,7 +103,6 @@ def summary(arms: Arms) -> str:
     return "\n".join(
         [
             judged.shown(claims_shown, pairs, verdicts),
-            "".join(called),
             FIGURE,
             _arms(arms),
             table.markdown(["post hoc: arm in epochs", "difference, 95 %"], post_hoc),
@@ -184,28 +163,11 @@ def differences(arms: Arms) -> str:
     return judged.csv(compared(arms, [*pairs, *AFTERWARDS]))
 
 
-def tuning(runs: Runs) -> str:
-    """Mean accuracy of the tuning by arm, length and η_1, as CSV."""
-    return table.csv(
-        (
-            {
-                "length": length,
-                "arm": name,
-                "learning_rate": rate,
-                "test_accuracy_percent": accuracy,
-            }
-            for length, name in itertools.product(LENGTHS, ARMS)
-            for rate, accuracy in fewer_updates.tuning(name, length, runs).items()
-        ),
-        3,
-    )
-
-
 def readme() -> str:
     """README's table: the cosine at its best η_1, and beside it what trains less or grows b."""
     arms = STUDY.arms(STUDY.archived())
-    cosine = judged.ends(afterwards.arms()[BEST_COSINE], "running")
-    first = f"cosine, b = 16, at its best η₁ ({BEST_COSINE[1]})"
+    cosine = judged.ends(afterwards.arms()[afterwards.BEST], "running")
+    first = f"cosine, b = 16, at its best η₁ ({afterwards.BEST[1]})"
     lines = [[first, f"{updates(arms, REFERENCE):,.0f}", "1.00", f"{cosine.mean():.1f} %"]]
     accuracies = ends(arms, LONGEST)
     for name, label in README.items():
@@ -255,5 +217,5 @@ PAGE = Page(
     summary,
     draw,
     {"fewer_updates_arms.csv": all_arms, "fewer_updates_differences.csv": differences},
-    {"fewer_updates_tuning.csv": tuning},
+    ENDPOINTS["running"],
 )

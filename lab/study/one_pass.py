@@ -1,9 +1,11 @@
-"""The study of results/one_pass.md: a growing batch where each sample is new, at one curve of η."""
+"""The study of results/one_pass.md: a growing batch where each sample is new, at one curve of η.
 
-import itertools
+The program that tuned its arms and measured B is that of commit 746f4bd6.
+"""
+
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -11,19 +13,14 @@ import numpy as np
 
 import igo
 from lab.study import language
-from lab.study.design import Job, Record, Runs, Scores, Study, best, key, search
+from lab.study.design import Job, Record, Runs, Study, archive_of
 from lab.study.language import SAMPLES
 
-SEEDS, LEAST, TUNED = range(24), 20, range(900, 903)
+SEEDS, LEAST = range(24), 20
 STAGES = 64
 Curve = tuple[float, float, float]  # the shares of the rise and of the fall; where the rise starts
 Sizes = Mapping[float, float]  # b/b_1 by the share of the samples at which it begins
-CURVES: list[Curve] = [*itertools.product((0.03, 0.12, 0.25, 0.5), (0.2, 0.4, 0.6), (0.0, 0.25))]
 SHORT: Curve = (0.03, 0.4, 0.0)  # The naive ramp has it.
-CURVE_BATCHES, CURVE_PEAKS = (8, 16, 32), (0.004, 0.008, 0.016)
-FINALISTS = 6  # curves that all tuning seeds try; the first seed tries each
-BETA2, BETA2S = 0.98, (0.9, 0.95, 0.98, 0.99)
-MEASURED, POINTS = 16, 16  # b of the runs that measure B, and at how many points
 MOST = 256  # the largest b
 FAMILIES: dict[str, Sizes] = {
     "root": {1 / 16: 2, 1 / 4: 4},  # b ∝ √t
@@ -32,11 +29,9 @@ FAMILIES: dict[str, Sizes] = {
     "even": {1 / 4: 2, 1 / 2: 4, 3 / 4: 8},
 }
 MEASURED_ROOT = "√B"  # one more family: b ∝ the root of the measured noise scale
-FRONTIER = (8, 12, 16, 24, 32, 48, 64)  # b of the constants
-LIKE = (11, 22, 44)  # a ramp has as many updates as a constant of this b
-MIDDLE = 22  # Every family has a ramp of this LIKE.
+MIDDLE = 22  # Every family has a ramp with as many updates as a constant of this b.
 JUDGED = ("root", MEASURED_ROOT, "late", "early")  # at MIDDLE
-Arm = tuple[str, int]  # a family, and b_1 or, of a ramp, one of LIKE
+Arm = tuple[str, int]  # a family, and b_1 or, of a ramp, the constant b that has its updates
 
 
 def level(curve: Curve, share: float) -> float:
@@ -83,16 +78,8 @@ def almost_constant(updates: int) -> tuple[int, Sizes]:
     return b, {share: (b + 1) / b}
 
 
-def measured_root(runs: Runs) -> Sizes | None:
-    """√(B/B_0) of the chosen curve; None until it is measured."""
-    return root_of(_measuring(runs), runs)
-
-
-def root_of(jobs: Sequence[Job], runs: Runs) -> Sizes | None:
-    """√(B/B_0), which never falls, at each stage; None until these jobs, if any, measured B."""
-    records = [runs[name] for job in jobs if (name := key(job)) in runs]
-    if len(records) < len(TUNED):
-        return None
+def root_of(records: Iterable[Record]) -> Sizes:
+    """√(B/B_0), which never falls, at each stage, by the runs that measured B."""
     logs: dict[float, list[float]] = {}
     for record in records:
         for share, scale in record["noise_scales"]:
@@ -106,7 +93,7 @@ def root_of(jobs: Sequence[Job], runs: Runs) -> Sizes | None:
 
 
 def sizes_of(arm: Arm, runs: Runs) -> tuple[int, Sizes]:
-    """b_1 and the sizes of an arm; b_1 of a ramp is the whole number that is nearest to LIKE."""
+    """b_1 and the sizes of an arm; b_1 of a ramp is the whole number that is nearest to its b."""
     family, b = arm
     if family == "constant":
         return b, {}
@@ -114,149 +101,28 @@ def sizes_of(arm: Arm, runs: Runs) -> tuple[int, Sizes]:
     if family.startswith("beside "):  # a constant with the updates of a ramp
         of_ramp = sizes_of((family.removeprefix("beside "), b), runs)
         return almost_constant(plan_of(SHORT, *of_ramp).updates)
-    sizes = FAMILIES["root"] if family == "naive" else FAMILIES.get(family) or measured_root(runs)
-    assert sizes  # B is measured before an arm that needs it is named
+    if family == MEASURED_ROOT:
+        sizes = root_of(run for run in runs.values() if run["job"]["arm"] == "measured")
+    else:
+        sizes = FAMILIES["root" if family == "naive" else family]
     updates = {size: plan_of(SHORT, size, sizes).updates for size in range(1, b + 1)}
     return min(updates, key=lambda size: abs(updates[size] - SAMPLES / b)), sizes
 
 
-def arms() -> list[Arm]:
-    """The frontier, the ramps, beside each middle one a constant, and the naive pair."""
-    ramps = [(family, MIDDLE) for family in [*FAMILIES, MEASURED_ROOT, "naive"]]
-    others = itertools.product(("root", MEASURED_ROOT), (LIKE[0], LIKE[-1]))
-    pairs = [(f"beside {family}", b) for family, b in ramps]
-    return [*(("constant", b) for b in FRONTIER), *ramps, *others, *pairs]
-
-
-def job_of(arm: Arm, curve: Curve, peak: float, beta2: float, seed: int) -> Job:
-    """The settings of a run, plain."""
-    rise, fall, start = curve
-    return {
-        "arm": arm[0],
-        "b": arm[1],
-        "rise": rise,
-        "fall": fall,
-        "start": start,
-        "peak": float(f"{peak:.4g}"),
-        "beta2": beta2,
-        "seed": seed,
-    }
-
-
-def score(
-    arm: Arm, curve: Curve, beta2: float, runs: Runs, seeds: Sequence[int] = TUNED
-) -> Callable[[float], float | None]:
-    """The negative test loss of tuning seeds, by the peak of η."""
-
-    def of_peak(peak: float) -> float | None:
-        jobs_of_peak = (job_of(arm, curve, peak, beta2, seed) for seed in seeds)
-        loss = STUDY.mean(jobs_of_peak, runs, "test")
-        return loss and -loss
-
-    return of_peak
-
-
-def curve_peaks(curve: Curve, b: int, runs: Runs, seeds: Sequence[int] = TUNED) -> Scores:
-    """The tuning of η's peak for a curve, on a constant b."""
-    return search(CURVE_PEAKS, 2, score(("constant", b), curve, BETA2, runs, seeds))
-
-
-def curve_score(curve: Curve, runs: Runs, seeds: Sequence[int]) -> float | None:
-    """The sum over three constant b of the best score; None while runs are missing."""
-    total = 0.0
-    for b in CURVE_BATCHES:
-        by_peak = curve_peaks(curve, b, runs, seeds)
-        if None in by_peak.values():
-            return None
-        total += max(filter(None, by_peak.values()))
-    return total
-
-
-def finalists(runs: Runs) -> dict[Curve, float | None]:
-    """The curves that the first seed finds best, with their scores by all; empty before that."""
-    first = {curve: curve_score(curve, runs, TUNED[:1]) for curve in CURVES}
-    if None in first.values():
-        return {}
-    ordered = sorted(CURVES, key=lambda curve: first[curve] or 0, reverse=True)
-    return {curve: curve_score(curve, runs, TUNED) for curve in ordered[:FINALISTS]}
-
-
-def chosen_curve(runs: Runs) -> Curve | None:
-    """The curve of all arms; None until its tuning has ended."""
-    by_curve = finalists(runs)
-    return best(by_curve) if by_curve else None
-
-
-def tuned(arm: Arm, curve: Curve, first: float, runs: Runs) -> Iterator[tuple[float, Scores]]:
-    """The steps of an arm's tuning, as β_2 and scores by the peak of η.
-
-    The peak by √2 at BETA2, then each β_2 at this peak.
-    """
-    grid = [first / math.sqrt(2), first, first * math.sqrt(2)]
-    by_peak = search(grid, math.sqrt(2), score(arm, curve, BETA2, runs))
-    yield BETA2, by_peak
-    if peak := best(by_peak):
-        for beta2 in BETA2S:
-            yield beta2, {peak: score(arm, curve, beta2, runs)(peak)}
-
-
-def chosen(arm: Arm, curve: Curve, first: float, runs: Runs) -> tuple[float, float] | None:
-    """The peak and β_2 of an arm; None until its tuning has ended."""
-    _, *by_beta2 = tuned(arm, curve, first, runs)
-    if not by_beta2:
-        return None
-    beta2 = best({each: found for each, by_peak in by_beta2 for found in by_peak.values()})
-    [peak] = by_beta2[0][1]
-    return None if beta2 is None else (peak, beta2)
-
-
-def curve_of(arm: Arm, curve: Curve) -> Curve:
-    """The curve of all arms, but for the naive ramp and the constant beside it."""
-    return SHORT if "naive" in arm[0] else curve
-
-
-def jobs(runs: Runs) -> Iterator[Job]:
-    """The tuning of the curve, the measurement of B, the tuning of each arm, the seeds."""
-    tried = [(curve, TUNED[:1]) for curve in CURVES] + [(each, TUNED) for each in finalists(runs)]
-    for (each, seeds), b in itertools.product(tried, CURVE_BATCHES):
-        for peak, seed in itertools.product(curve_peaks(each, b, runs, seeds), seeds):
-            yield job_of(("constant", b), each, peak, BETA2, seed)
-    yield from _measuring(runs)
-    curve = chosen_curve(runs)
-    if curve is None or measured_root(runs) is None:
-        return
-    arm_settings = []
-    first = best(curve_peaks(curve, MEASURED, runs)) or 0
-    for arm in arms():
-        own = curve_of(arm, curve)
-        for beta2, by_peak in tuned(arm, own, first, runs):
-            for peak, seed in itertools.product(by_peak, TUNED):
-                yield job_of(arm, own, peak, beta2, seed)
-        arm_settings.append((arm, own, chosen(arm, own, first, runs)))
-    if all(found for *_, found in arm_settings):
-        for seed, (arm, own, found) in itertools.product(SEEDS, arm_settings):
-            if found:
-                yield job_of(arm, own, *found, seed)
-
-
-def _measuring(runs: Runs) -> list[Job]:
-    """The runs that measure B, at the chosen curve and its best peak."""
-    curve = chosen_curve(runs)
-    if curve is None:
-        return []
-    peak = best(curve_peaks(curve, MEASURED, runs)) or 0
-    return [job_of(("measured", MEASURED), curve, peak, BETA2, seed) for seed in TUNED]
+def jobs(_: Runs) -> Iterator[Job]:
+    """Each seed has the arms of the first one, whose settings were tuned."""
+    first = [record["job"] for record in archive_of("one_pass")]
+    for seed in SEEDS:
+        yield from ({**job, "seed": seed} for job in first if job["seed"] == SEEDS[0])
 
 
 def train(job: Job, runs: Runs) -> Record:
     """One run of the language model."""
     curve: Curve = (job["rise"], job["fall"], job["start"])
-    measuring = job["arm"] == "measured"
-    family = "constant" if measuring else job["arm"]
-    b, sizes = sizes_of((family, job["b"]), runs)
-    plan = plan_of(curve, b, sizes, naive=family == "naive")
-    rate, points = job["peak"] * level(curve, 0.5 / STAGES), POINTS if measuring else 0
-    return {"b_1": b, **language.trained(plan, job["seed"], rate, job["beta2"], points)}
+    b, sizes = sizes_of((job["arm"], job["b"]), runs)
+    plan = plan_of(curve, b, sizes, naive=job["arm"] == "naive")
+    rate = job["peak"] * level(curve, 0.5 / STAGES)
+    return {"b_1": b, **language.trained(plan, job["seed"], rate, job["beta2"])}
 
 
 STUDY = Study("one_pass", jobs, train, SEEDS, LEAST, itemgetter("arm", "b"))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from scipy.interpolate import PchipInterpolator
 
 from igo.ground.statistics import LEVEL, Array, mean_of
@@ -12,9 +11,9 @@ from igo.report.comparison import Pair
 from igo.report.draw import plain_log
 from lab.figures import COLOURS, GREY, drawn
 from lab.study import judged, table
-from lab.study.design import Arms, Record, Runs
+from lab.study.design import Arms, Record
 from lab.study.judged import Claim
-from lab.study.one_pass import FRONTIER, JUDGED, MEASURED_ROOT, MIDDLE, STUDY, TUNED, Arm, level
+from lab.study.one_pass import JUDGED, MEASURED_ROOT, MIDDLE, STUDY, Arm, level
 from lab.study.table import Page
 
 MARGIN, GAIN = 0.01, 0.1  # nats within which arms are equal; the share of updates that pays
@@ -51,12 +50,16 @@ def point(records: Sequence[Record]) -> tuple[float, float]:
     return records[0]["updates"], float(losses(records).mean())
 
 
+def constants(arms: Arms) -> list[Sequence[Record]]:
+    """The arms of constant batches, by their updates."""
+    sizes = sorted((b for family, b in arms if family == "constant"), reverse=True)
+    return [arms["constant", b] for b in sizes]
+
+
 def frontiers(arms: Arms) -> list[PchipInterpolator]:
     """Of each seed the loss of constant batches, by log2 of the updates."""
-    sizes = sorted((b for family, b in arms if family == "constant"), reverse=True)
-    constants = [arms["constant", b] for b in sizes]
-    updates = np.log2([records[0]["updates"] for records in constants])
-    of_seeds = zip(*map(losses, constants), strict=True)
+    updates = np.log2([records[0]["updates"] for records in constants(arms)])
+    of_seeds = zip(*map(losses, constants(arms)), strict=True)
     return [PchipInterpolator(updates, of_seed) for of_seed in of_seeds]
 
 
@@ -170,22 +173,10 @@ def all_arms(arms: Arms) -> str:
     return table.csv(arm_lines(arms), 5)
 
 
-def tuning(runs: Runs) -> str:
-    """The mean loss of each tried setting with its standard error, as CSV."""
-    tried = [record for record in runs.values() if record["job"]["seed"] in TUNED]
-    lines = pl.DataFrame([{**record["job"], "loss": record["test"]} for record in tried])
-    settings = [name for name in lines.columns if name not in ("seed", "loss")]
-    loss = pl.col("loss")
-    found = lines.group_by(settings).agg(
-        seeds=pl.len(), mean=loss.mean(), standard_error=loss.std() / pl.len().sqrt()
-    )
-    return found.sort(settings).write_csv(float_precision=5)
-
-
 def draw(arms: Arms, file: Path) -> None:
     """Mean loss by updates, constants as a line; and the differences."""
     with drawn(file, 3.6, 3) as (curve, forest):
-        points = [point(arms["constant", b]) for b in FRONTIER]
+        points = map(point, constants(arms))
         curve.plot(*zip(*points, strict=True), "o-", color=GREY, ms=3, label="constant b")
         families = dict.fromkeys(
             family for family, _ in arms if family != "constant" and "beside" not in family
@@ -207,11 +198,4 @@ def draw(arms: Arms, file: Path) -> None:
         forest.locator_params(axis="x", nbins=6)
 
 
-PAGE = Page(
-    "one_pass",
-    STUDY,
-    summary,
-    draw,
-    {"one_pass_arms.csv": all_arms},
-    {"one_pass_tuning.csv": tuning},
-)
+PAGE = Page("one_pass", STUDY, summary, draw, {"one_pass_arms.csv": all_arms}, "test")

@@ -20,35 +20,33 @@ RATE = 0.8  # η_1, tuned
 LENGTHS = (5, 20, 40, 80)  # epochs
 LONGEST = LENGTHS[-1]
 TRAINED = 99  # % train accuracy of both arms, on average, where a claim is judged
+LATE = "late fall"
 ARMS: dict[str, dict[str, Any]] = {
-    "1": {"schedule": "method1"},
-    "2": {"schedule": "method2"},
-    "3": {"schedule": "method3"},
-    "4": {"schedule": "method4"},
-    "reversed": {"schedule": "method2", "control": "reversed"},
-    "late": {
+    **{f"Method {number}": {"schedule": f"method{number}"} for number in "1234"},
+    "Method 2 reversed": {"schedule": "method2", "control": "reversed"},
+    LATE: {
         "schedule": "own",
         "schedule._target_": "lab.study.late.late",
         "schedule.stages": 5,
         "split": 1,
     },
-    "quiet": {"schedule": "method1", "learning_rate": RATE / 4},
+    "η₁/4 throughout": {"schedule": "method1", "learning_rate": RATE / 4},
 }
-WORDS = {  # what the page and the figure call the arms
-    **{number: f"Method {number}" for number in "1234"},
-    "reversed": "Method 2 reversed",
-    "late": "late fall",
-    "quiet": "η₁/4 throughout",
-}
-# At 80 epochs
-JUDGED = (("2", "1"), ("3", "1"), ("4", "1"), ("3", "2"), ("4", "2"), ("2", "quiet"))
-ESTIMATED = (*JUDGED, ("2", "late"), ("2", "reversed"))  # at each length
+JUDGED = (  # at 80 epochs
+    ("Method 2", "Method 1"),
+    ("Method 3", "Method 1"),
+    ("Method 4", "Method 1"),
+    ("Method 3", "Method 2"),
+    ("Method 4", "Method 2"),
+    ("Method 2", "η₁/4 throughout"),
+)
+ESTIMATED = (*JUDGED, ("Method 2", LATE), ("Method 2", "Method 2 reversed"))  # at each length
 ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}  # BatchNorm has these statistics.
 AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
-    (("1", 40), ("1", 80)),
-    (("2", 80), ("1", 40)),
-    (("late", 20), ("late", 80)),
-    (("late", 20), ("2", 80)),
+    (("Method 1", 40), ("Method 1", 80)),
+    (("Method 2", 80), ("Method 1", 40)),
+    ((LATE, 20), (LATE, 80)),
+    ((LATE, 20), ("Method 2", 80)),
 )
 FIGURE = "![Differences by training length](path.png)\n"
 NOTE = (
@@ -59,7 +57,6 @@ MEANS = (
     "Mean test accuracy in %; the last δ and the updates of 80 epochs. [A CSV](path_means.csv) has "
     "the train accuracy, too.\n"
 )
-Arm = tuple[str, int]  # a name, and epochs
 
 
 def jobs(_: Runs) -> Iterator[Job]:
@@ -79,28 +76,23 @@ STUDY = records.study("path", jobs, settings, SEEDS, LEAST, itemgetter("arm", "e
 def summary(arms: Arms) -> str:
     """The claims, the figure, and the arms at each length."""
     pairs = [((arm, LONGEST), (rival, LONGEST)) for arm, rival in JUDGED]
-    claims = judged.claims(arms, pairs, {"difference": ENDPOINTS["running"]}, named)
+    claims = judged.claims(arms, pairs, {"difference": ENDPOINTS["running"]}, itemgetter(0))
     tests = judged.tested(claims, MARGIN)
     verdicts = judged.verdicts(arms, pairs, tests, TRAINED, "end_train_accuracy")
     shown = judged.shown(claims, tests, verdicts, equality=False)
     return "\n".join([shown, NOTE, FIGURE, MEANS, _means(arms)])
 
 
-def named(arm: Arm) -> str:
-    """What the page calls an arm."""
-    return WORDS[arm[0]]
-
-
 def _means(arms: Arms) -> str:
     """Where the arms end at each length, and what the longest cost."""
     by_length = {(line["arm"], line["epochs"]): line for line in _ends(arms)}
     lines = []
-    for name in WORDS.values():
+    for name in ARMS:
         longest = by_length[name, LONGEST]
         cells = [f"{by_length[name, epochs]['running']:.2f}" for epochs in LENGTHS]
         lines.append([name, *cells, f"{longest['delta']:.2g}", f"{longest['updates']:,.0f}"])
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
-    head = [f"arm, {len(arms['1', LONGEST])} seeds", *lengths, "δ", "updates"]
+    head = [f"arm, {len(arms['Method 1', LONGEST])} seeds", *lengths, "δ", "updates"]
     return table.markdown(head, lines)
 
 
@@ -110,7 +102,7 @@ def _ends(arms: Arms) -> Iterator[Record]:
         records = arms[arm, epochs]
         last = [run["epochs"][-1] for run in records]
         yield {
-            "arm": WORDS[arm],
+            "arm": arm,
             "epochs": epochs,
             "n": len(records),
             **judged.means(records, {"train": "end_train_accuracy", **ENDPOINTS}),
@@ -128,18 +120,16 @@ def differences(arms: Arms) -> str:
     """All differences, by both statistics, in CSV."""
     at_length = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
     pairs = [*at_length, *AFTERWARDS]
-    return judged.csv(
-        judged.claims(arms, pairs, ENDPOINTS, lambda arm: f"{named(arm)} in {arm[1]}")
-    )
+    return judged.csv(judged.claims(arms, pairs, ENDPOINTS, lambda arm: f"{arm[0]} in {arm[1]}"))
 
 
 def draw(arms: Arms, file: Path) -> None:
     """The differences by training length, by both statistics."""
     claims = {
-        n: judged.claims(arms, [((a, n), (b, n)) for a, b in ESTIMATED], ENDPOINTS, named)
+        n: judged.claims(arms, [((a, n), (b, n)) for a, b in ESTIMATED], ENDPOINTS, itemgetter(0))
         for n in LENGTHS
     }
-    seeds = len(arms["1", LONGEST])
+    seeds = len(arms["Method 1", LONGEST])
     with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
         for ax, statistics in zip(axes, ENDPOINTS, strict=True):

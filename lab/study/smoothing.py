@@ -168,13 +168,11 @@ def train(job: Job, runs: Runs) -> Record:
     return {
         "finite": True,
         **cause.end(run),
-        "passed": steps.passed,
         "passes": steps.passes,
         "norms": norms,
         "stages": steps.stages(),
         "drawn": steps.drawn,
         "windows": np.nanmean(plain, axis=1).tolist(),
-        "rates": [RATE * UPDATES] * STAGES,
     }
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from igo.ground.statistics import Array
 from lab.figures import COLOURS, drawn
 from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
-from lab.study.cause_page import WORDS
+from lab.study.cause_page import WORDS, by_stage
 from lab.study.design import Arms, Record
 from lab.study.judged import MARGIN, Claim, ends
 from lab.study.smoothing import ABSOLUTE, BATCHES, SMOOTHED, STUDY, UPDATES
@@ -64,7 +63,7 @@ def summary(arms: Arms) -> str:
     for name, records in arms.items():
         finite = [record for record in records if record["finite"]]
         cells = [drawn_variance(finite, s, relative) for relative in (True, False) for s in CHECKED]
-        cells += [by_stage(finite, column)[s] for column in ("plain", "shift") for s in CHECKED]
+        cells += [by_stage(records, column)[s] for column in ("plain", "shift") for s in CHECKED]
         lines.append(
             [
                 named(name),
@@ -83,21 +82,14 @@ def summary(arms: Arms) -> str:
     return "\n".join([shown, FIGURE, table.markdown(arms_beside, quantities)])
 
 
-def by_stage(records: Sequence[Record], column: str) -> Array:
-    """What was seen in the updates of each stage, as a mean over seeds."""
-    every = [[stage[column] for stage in record["stages"]] for record in records]
-    mean: Array = np.mean(every, axis=0)
-    return mean
-
-
 def draw(arms: Arms, file: Path) -> None:
     """The differences; by stage C²/16, and the variance of the step by its batches."""
     with drawn(file, 2.4, 2.6, 2.6) as (forest, plain, step):
         judged.forest(forest, claims(arms))
         for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
-            finite, stages = [r for r in records if r["finite"]], range(1, STAGES + 1)
-            plain.plot(stages, by_stage(finite, "plain"), color=colour, label=named(name))
-            noise = by_stage(finite, "beside") * by_stage(finite, "squares")
+            stages = range(1, STAGES + 1)
+            plain.plot(stages, by_stage(records, "plain"), color=colour, label=named(name))
+            noise = by_stage(records, "beside") * by_stage(records, "squares")
             step.plot(stages, noise, color=colour)
         ticks = {"xlabel": "stage", "xticks": stages, "yscale": "log"}
         plain.set(ylabel="C²/16 at the point", **ticks)

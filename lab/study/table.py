@@ -1,7 +1,7 @@
 """A page of a study: its text between two marks, its tables and its figure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -18,19 +18,24 @@ START, END = "<!-- made by make study -->\n", "<!-- end of rows -->\n"
 
 @dataclass(frozen=True)
 class Page:
-    """What results/NAME.md shows of a study: a text, a figure, and CSVs of its arms and tuning."""
+    """What results/NAME.md shows of a study: a text, a figure, and CSVs of its arms.
+
+    With ``tuned``, the endpoint by which arms were tuned, there is also a CSV of the tuning.
+    """
 
     name: str
     study: Study
     summary: Callable[[Arms], str]
     draw: Callable[[Arms, Path], None]
     tables: Mapping[str, Callable[[Arms], str]]
-    tuning: Mapping[str, Callable[[Runs], str]] = field(default_factory=dict)
+    tuned: str = ""
 
     def csvs(self, runs: Runs, arms: Arms) -> dict[str, str]:
         """The CSVs, by the names of their files."""
-        of_arms = {file: function(arms) for file, function in self.tables.items()}
-        return of_arms | {file: function(runs) for file, function in self.tuning.items()}
+        texts = {file: function(arms) for file, function in self.tables.items()}
+        if self.tuned:
+            texts[f"{self.name}_tuning.csv"] = tuning(self.study, runs, self.tuned)
+        return texts
 
     def write(self) -> None:
         """Write the page of the archive, if it has the seeds."""
@@ -57,6 +62,18 @@ def formatted(lines: Iterable[Record], columns: Mapping[str, str]) -> str:
 def csv(lines: Iterable[Record], digits: int = 2) -> str:
     """The lines as CSV, numbers with so many digits after the point."""
     return pl.DataFrame(lines).write_csv(float_precision=digits)
+
+
+def tuning(study: Study, runs: Runs, endpoint: str) -> str:
+    """The mean of an endpoint by each tried setting, with its standard error, as CSV."""
+    jobs = {study.key(job): job for job in study.jobs(runs)}
+    lines = [{**(jobs.get(name) or run["job"]), "end": run[endpoint]} for name, run in runs.items()]
+    tried = pl.DataFrame([line for line in lines if line["seed"] not in study.seeds])
+    settings = [name for name in tried.columns if name not in ("seed", "end")]
+    end = pl.col("end")
+    error = end.std() / pl.len().sqrt()
+    means = tried.group_by(settings).agg(seeds=pl.len(), mean=end.mean(), standard_error=error)
+    return means.sort(settings).write_csv(float_precision=5)
 
 
 def with_interval(*numbers: float, digits: int = 2) -> str:

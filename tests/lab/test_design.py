@@ -1,32 +1,14 @@
-"""The one way of a study: its tuning, its records, and its archive."""
+"""The one way of a study: its records, and its archive."""
 
 import fcntl
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lab.study import design
-from lab.study.design import Job, Record, Runs, Study, best, key, search
-
-
-@pytest.mark.parametrize(
-    ("highest", "settings"),
-    [
-        (2.0, (1.0, 2.0, 4.0)),
-        (8.0, (1.0, 2.0, 4.0, 8.0, 16.0)),
-        (0.25, (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)),
-    ],
-)
-def test_a_search_ends_where_its_best_is_inside(
-    highest: float, settings: tuple[float, ...]
-) -> None:
-    scores = search((1.0, 2.0, 4.0), 2, lambda x: -abs(np.log2(x / highest)))
-    assert (tuple(scores), best(scores)) == (settings, highest)
-    unfinished_scores = search((1.0, 2.0, 4.0), 2, lambda x: None if x == 1 else x)
-    assert (tuple(unfinished_scores), best(unfinished_scores)) == ((1.0, 2.0, 4.0), None)
+from lab.study.design import Job, Record, Runs, Study, key
 
 
 def jobs(runs: Runs) -> Iterator[Job]:
