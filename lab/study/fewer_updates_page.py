@@ -16,7 +16,7 @@ from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, judged, table
 from lab.study.design import RECORDS, Arms
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
-from lab.study.judged import MARGIN, Claim, Pairs
+from lab.study.judged import MARGIN, Claim
 from lab.study.table import Page
 
 REFERENCE = "cosine"
@@ -92,23 +92,12 @@ def summary(arms: Arms) -> str:
     verdicts = [
         test.verdict.replace("undecided", NOT_SHOWN[claim.name[0]]) for claim, test in tests
     ]
-    post_hoc = [
-        [difference.name, table.mean_with_interval(difference.judged)]
-        for difference in compared(arms, AFTERWARDS)
-    ]
     longest = {
         name: [{end: run[field] for end, field in ENDPOINTS.items()} for run in arms[name, LONGEST]]
         for name in ARMS
     }
-    return "\n".join(
-        [
-            judged.shown(claims_shown, pairs, verdicts),
-            FIGURE,
-            _arms(arms),
-            table.markdown(["post hoc: arm in epochs", "difference, 95 %"], post_hoc),
-            afterwards.summary(longest),
-        ]
-    )
+    shown = judged.shown(claims_shown, pairs, verdicts)
+    return "\n".join([shown, FIGURE, _arms(arms), afterwards.summary(longest)])
 
 
 def beside_cosine(name: str, accuracies: Ends) -> str:
@@ -132,15 +121,6 @@ def _arms(arms: Arms) -> str:
     return table.markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
 
-def compared(arms: Arms, pairs: Pairs) -> list[Claim]:
-    """Arms less others, by both statistics."""
-
-    def named(arm: tuple[str, int]) -> str:
-        return f"{arm[0].partition(', 0')[0]} in {settings(arms[arm][0]['job'])['epochs']}"
-
-    return judged.claims(arms, pairs, ENDPOINTS, named)
-
-
 def all_arms(arms: Arms) -> str:
     """Where all arms end, and their updates, as CSV."""
     return table.csv(
@@ -158,9 +138,13 @@ def all_arms(arms: Arms) -> str:
 
 def differences(arms: Arms) -> str:
     """All differences, by both statistics, as CSV."""
+
+    def named(arm: tuple[str, int]) -> str:
+        return f"{arm[0].partition(', 0')[0]} in {settings(arms[arm][0]['job'])['epochs']}"
+
     others = [name for name in ARMS if name != REFERENCE]
     pairs = [((name, n), (REFERENCE, n)) for n, name in itertools.product(LENGTHS, others)]
-    return judged.csv(compared(arms, [*pairs, *AFTERWARDS]))
+    return judged.csv(judged.claims(arms, [*pairs, *AFTERWARDS], ENDPOINTS, named))
 
 
 def readme() -> str:
@@ -199,10 +183,7 @@ def draw(arms: Arms, file: Path) -> None:
             for name, mean in less.items():
                 colour = GREY if name in shorter else next(colours)
                 reach = mean.value - mean.low
-                label_shown = None if name == shorter[0] else name.replace("0.5", "0.5 and 0.7")
-                ax.errorbar(
-                    cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=label_shown
-                )
+                ax.errorbar(cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=name)
             line = [(cost[name], less[name].value) for name in shorter]
             ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)

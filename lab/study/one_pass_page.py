@@ -26,11 +26,6 @@ WORDS = {  # what the page and the figure call the families
     "even": "even",
     "naive": "naive",
 }
-DRAWN = WORDS | {"late": "b grows late", "even": "b doubles evenly", "naive": "b ∝ √t, short rise"}
-ENDS = {
-    "D": "beside the line of constants",
-    "beside its constant": "beside a constant of its updates",
-}
 FIGURE = "![Loss by updates; the differences](one_pass.png)\n"
 
 
@@ -183,18 +178,11 @@ def draw(arms: Arms, file: Path) -> None:
         )
         for family, colour in zip(families, COLOURS, strict=False):
             shown = [point(records) for (name, _), records in arms.items() if name == family]
-            curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=DRAWN[family])
+            curve.plot(*zip(*shown, strict=True), "D", color=colour, ms=5, label=WORDS[family])
         curve.set(xlabel="updates", ylabel="test loss, nats a byte", xscale="log")
         curve.legend()
         plain_log(curve.xaxis)
-        named_claims = [
-            Claim(
-                DRAWN.get(claim.name, claim.name),
-                {ENDS[end]: differences for end, differences in claim.differences.items()},
-            )
-            for claim in claims(arms)
-        ]
-        judged.forest(forest, named_claims, "nats a byte")
+        judged.forest(forest, claims(arms), "nats a byte")
         forest.locator_params(axis="x", nbins=6)
 
 

@@ -71,12 +71,11 @@ def summary(arms: Arms) -> str:
                 f"{np.mean([record['norms'][-1] for record in finite]):.1f}",
                 f"{BATCH * ends(finite, 'passes').mean():,.0f}",
                 *(f"{ends(records, end).mean():.2f}" for end in ("train", *ENDPOINTS)),
-                str(len(records) - len(finite)),
             ]
         )
     pairs = ["v of the step", "its variance", "C²/16", "‖ξ‖²"]
     head = ["differs in", *(f"{pair}, stage {stage + 1}" for pair in pairs for stage in CHECKED)]
-    head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %", "not finite"]
+    head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %"]
     shown = judged.shown(all_claims, judged.tested(all_claims, MARGIN), verdicts(arms))
     arms_beside, *quantities = zip(head, *lines, strict=True)
     return "\n".join([shown, FIGURE, table.markdown(arms_beside, quantities)])

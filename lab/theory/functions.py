@@ -115,7 +115,6 @@ class Dented:
     far: float = 1.02
     depth: float = 3.0
     domain: ClassVar = (-3.0, 3.0)
-    dimension: ClassVar = 1
 
     @property
     def lipschitz(self) -> float:

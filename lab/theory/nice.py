@@ -1,4 +1,4 @@
-"""Is a function σ-nice, or new σ-nice, along a sequence of noise levels? Where does it fail?
+"""Is a function of one dimension σ-nice, or new σ-nice, along a sequence of noise levels?
 
 Both definitions are about a continuum. The checkers use the given noise levels and finitely many
 points of each neighbourhood. So they can refute that a definition holds, and cannot prove it.
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize
-from scipy.stats import qmc
 
 from lab.theory.functions import Function
 from lab.theory.smoothing import Array
@@ -19,10 +18,10 @@ from lab.theory.smoothing import Array
 class Level(NamedTuple):
     """The numbers of a noise level.
 
-    `x_star` is how far its `minimisers` are from 0, in the first coordinate. Condition (i):
-    `distance` is the largest from a minimiser of f̂_δm to the nearest minimiser of f̂_δm+1, `allowed`
-    what it may be; the last level has none. Condition (ii): `largest_sigma` is the smallest
-    curvature of f̂_δ in the neighbourhood of radius `radius`.
+    `x_star` is how far its `minimisers` are from 0. Condition (i): `distance` is the largest from a
+    minimiser of f̂_δm to the nearest minimiser of f̂_δm+1, `allowed` what it may be; the last level
+    has none. Condition (ii): `largest_sigma` is the smallest curvature of f̂_δ in the neighbourhood
+    of radius `radius`.
     """
 
     delta: float
@@ -36,32 +35,15 @@ class Level(NamedTuple):
     ii_holds: bool
 
 
-def _ball_points(centre: Array, radius: float) -> Array:
-    """Return points in the ball: an even grid in one dimension, else Sobol points."""
-    d = centre.size
-    if d == 1:
-        return np.asarray(centre + radius * np.linspace(-1, 1, 401)[:, None])
-    q = qmc.Sobol(d + 1, rng=0).random_base2(10)
-    z = np.asarray(qmc.scale(q[:, :d], -1, 1))
-    z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300)
-    shell = centre + radius * z * np.concatenate([q[:512, d:] ** (1 / d), np.ones((512, 1))])
-    return np.concatenate([centre[None], shell])
-
-
 @cache
 def minimisers(function: Function, noise_level: float) -> Array:
-    """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, d).
+    """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, 1).
 
-    L-BFGS-B starts from the 24 best points of an even grid (d = 1) or of Sobol points over the
-    domain. Values within 1e-7 of the best count as minimal.
+    L-BFGS-B starts from the 24 best points of an even grid over the domain. Values within 1e-7 of
+    the best count as minimal.
     """
     low, high = function.domain
-    d = function.dimension
-    if d == 1:
-        grid = np.linspace(low, high, 2001)[:, None]
-    else:
-        sobol = qmc.Sobol(d, rng=0).random_base2(11)
-        grid = np.concatenate([np.zeros((1, d)), qmc.scale(sobol, low, high)])
+    grid = np.linspace(low, high, 2001)[:, None]
     values = function.value(grid, noise_level).sum(-1)
     polished = []
     for start in grid[np.argsort(values)[:24]]:
@@ -70,7 +52,7 @@ def minimisers(function: Function, noise_level: float) -> Array:
             start,
             jac=lambda x: function.gradient(x, noise_level),
             method="L-BFGS-B",
-            bounds=[(low, high)] * d,
+            bounds=[(low, high)],
             options={"ftol": 1e-15, "gtol": 1e-10},
         )
         polished.append((float(result.fun), np.asarray(result.x)))
@@ -84,8 +66,8 @@ def minimisers(function: Function, noise_level: float) -> Array:
 
 
 def weakest(function: Function, noise_level: float, centres: Array, radius: float) -> float:
-    """Return the smallest curvature of f̂_δ in the balls about `centres` (k, d)."""
-    points = np.concatenate([_ball_points(centre, radius) for centre in centres])
+    """Return the smallest curvature of f̂_δ in the balls about `centres` (k, 1)."""
+    points = centres + radius * np.linspace(-1, 1, 401)
     return float(function.second_derivative(points, noise_level).min())
 
 
@@ -148,15 +130,15 @@ def _level(
 
 
 def bands(
-    function: Function, noise_levels: Array, centre: Array, radius_factor: float = 0.0
+    function: Function, noise_levels: Array, radius_factor: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Return the intervals of δ in which f̂_δ is not convex on N(`centre`; radius_factor·δ).
+    """Return the intervals of δ in which f̂_δ is not convex on N(0; radius_factor·δ).
 
     Bisection between neighbouring `noise_levels` (increasing) finds the ends to 1e-9.
     """
 
     def curvature_at(level: float) -> float:
-        return weakest(function, level, centre[None], radius_factor * level)
+        return weakest(function, level, np.zeros((1, 1)), radius_factor * level)
 
     curvatures = [curvature_at(level) for level in noise_levels]
     ends = [float(noise_levels[0])] if curvatures[0] < 0 else []

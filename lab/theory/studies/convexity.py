@@ -20,12 +20,9 @@ SLACK = 1e-5  # relative, for six printed digits
 RADII, SHARE = (0.1, 0.01, 0.001), 0.9  # r, and σ over its largest value on B(x*; r)
 
 
-def sample_widths(
-    rng: np.random.Generator, a: float, dimension: int = 2
-) -> tuple[Array, Array, Array]:
-    """Draw x in N(x*; a) and u in the unit ball, r = 1; |δ⁻|, d_m = a/|δ⁻|, cos θ if δ⁻ is real."""
-    offset = a * in_ball(SAMPLES, dimension, rng)
-    u = in_ball(SAMPLES, dimension, rng)
+def sample_widths(rng: np.random.Generator, a: float) -> tuple[Array, Array, Array]:
+    """Draw x in N(x*; a), u in the unit disc, r = 1; |δ⁻|, d_m = a/|δ⁻|, cos θ if δ⁻ is real."""
+    offset, u = a * in_ball(SAMPLES, 2, rng), in_ball(SAMPLES, 2, rng)
     distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
     cosine = (offset * u).sum(1) / (distance * length)
     delta = props.delta_minus(distance, length, cosine, 1.0, a)
