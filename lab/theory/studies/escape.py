@@ -134,7 +134,7 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
 
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_beats_constant(frames: Frames) -> Seen:
-    """falling noise reaches the global minimiser more often than no noise and constant noise"""
+    """falling noise reaches the global minimiser more often than none and constant noise"""
     names = [named(p, way) for way in ("b grows", "η falls") for p in POWERS[:2]]
     return Seen(
         AGAIN,

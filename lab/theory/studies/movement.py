@@ -128,16 +128,13 @@ def noise_is_sufficient(frames: Frames) -> Seen:
         return len(met(r, share).filter(bent))
 
     unmet = table.filter(pl.col("needed") > SHARE * pl.col("delta"))
-    small, cases = RADII[-1], {r: f"r = {r:g}, {len(met(r))} that meet it" for r in RADII}
+    small, cases = RADII[-1], {r: f"of {len(met(r))}, r = {r:g}" for r in RADII}
     return Seen(
         "random x²/2 + A sin(ωx + φ)",
         [
-            Check(f"{cases[small]}, σ at its largest: break (ii)", weak(small, 1.0), high=0),
-            *(
-                Check(f"{cases[r]}: break (i)", len(met(r).filter(moves_far)), high=0)
-                for r in RADII
-            ),
-            *(Check(f"{cases[r]}: break (ii)", weak(r), high=0) for r in RADII),
+            Check(f"break (ii) {cases[small]}, σ at its largest", weak(small, 1.0), high=0),
+            *(Check(f"break (i) {cases[r]}", len(met(r).filter(moves_far)), high=0) for r in RADII),
+            *(Check(f"break (ii) {cases[r]}", weak(r), high=0) for r in RADII),
         ],
         [Check("do not meet it and break (i)", len(unmet.filter(moves_far)), high=0)],
         "How small r must be depends on σ [derived]",
