@@ -1,1 +1,1 @@
-"""The studies of results/: cifar100.md and path.md, from records of runs."""
+"""The studies of results/: their runs, their archives, and what their pages show."""

@@ -96,7 +96,8 @@ def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Step
     tried, here, inside = {start: None}, start, 0
     for place in itertools.cycle(range(len(start))):
         while True:
-            around = [here, *(_moved(here, place, step) for step in (-1, 1))]
+            before, after = here[:place], here[place + 1 :]
+            around = [(*before, here[place] + step, *after) for step in (0, -1, 1)]
             tried |= dict.fromkeys(around)
             losses = [loss(steps) for steps in around]
             if None in losses:
@@ -109,10 +110,6 @@ def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Step
         if inside == len(start):
             return [*tried], here
     raise AssertionError  # The cycle has no end.
-
-
-def _moved(steps: Steps, place: int, by: int) -> Steps:
-    return (*steps[:place], steps[place] + by, *steps[place + 1 :])
 
 
 def tuning(arm: Arm, runs: Runs) -> tuple[list[Job], Steps | None]:

@@ -6,10 +6,9 @@ from scipy import stats
 from lab.theory.smoothing import Array
 
 
-def printed_width_bounds(a: Array | float) -> tuple[Array, Array]:
-    """Return the slides' bounds on d_m: 1 and a/(√(a² − 1) − 1)."""
-    a = np.asarray(a, float)
-    return np.ones_like(a), a / (np.sqrt(a**2 - 1) - 1)
+def printed_width_bound(a: Array | float) -> Array:
+    """Return the slides' upper bound on d_m, a/(√(a² − 1) − 1); the lower one is 1."""
+    return np.asarray(a / (np.sqrt(np.square(a) - 1) - 1))
 
 
 def exact_width_bounds(a: Array | float) -> tuple[Array, Array]:

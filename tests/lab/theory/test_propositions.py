@@ -25,7 +25,7 @@ def test_random_widths_fill_the_exact_range_for_theta_below_a_right_angle(a):
     front = d[cosine > 0]
     low, high = props.exact_width_bounds(a)
     assert low * (1 - 1e-9) <= front.min() < 1.1 * low
-    assert 0.8 * high < front.max() <= high < props.printed_width_bounds(a)[1]
+    assert 0.8 * high < front.max() <= high < props.printed_width_bound(a)
     assert (d[cosine < 0] < 1).any()  # the printed lower bound needs θ < π/2
 
 
@@ -59,7 +59,7 @@ def test_optimal_levels_telescope(stages, power):
 def test_a_rate_is_allowed_up_to_the_a_whose_printed_floor_it_is(p):
     smallest = decay_rates(p, 200).min()
     assert smallest == pytest.approx(0.5**p, rel=1e-12)  # at m = M − 1
-    root = optimize.brentq(lambda a: 1 / props.printed_width_bounds(a)[1] - smallest, 2**0.5, 9)
+    root = optimize.brentq(lambda a: 1 / props.printed_width_bound(a) - smallest, 2**0.5, 9)
     assert props.largest_a(smallest) == pytest.approx(root)
 
 
