@@ -57,7 +57,7 @@ train: setup  ## train a small ResNet on digits (more: make train dataset=fashio
 sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm seed=0,1; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
-table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: RUNS=runs/sweeps/…)
+table: setup  ## all runs as one table, mean ± sd over seeds (a sweep: RUNS=runs/sweeps/…)
 	$(BIN)/igo table "runs=$(RUNS)" $(ARGS)
 
 report: setup  ## report of many runs, opened in a browser: figures, intervals, tests in one page (RUNS=runs OUT=report)

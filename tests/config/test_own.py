@@ -114,8 +114,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
     page = (tmp_path / "report" / "index.html").read_text().replace("\u00a0", " ")
     assert "mine.power, exponent 0.3, split ½, mine.sgd, " in page
     assert ", decay 0.001" in page
-    program("runs=runs", command="table").good()
-    table = pl.read_csv(tmp_path / "runs" / "table.csv")
+    table = pl.read_csv(tmp_path / "report" / "runs.csv")
     settings = {
         "model.name": "mine.net",
         "model.arguments.classes": 10,

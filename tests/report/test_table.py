@@ -27,6 +27,7 @@ from igo.report import report, table
 from igo.report.output import write_output
 from igo.report.results import read_results
 from igo.report.runs import read_runs
+from igo.report.settings import differing
 from igo.runs.find import find, typed
 from igo.runs.folder import RunFolder
 
@@ -140,14 +141,14 @@ def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> No
             accuracies = (0.1, 0.2, accuracy)
             make_run(tmp_path / "runs", *settings, *local, seed=seed, accuracies=accuracies)
     make_run(tmp_path / "twice", *next(iter(truth)))  # Seed 0 runs twice.
-    summary = table.summarise(read_results(find([f"{tmp_path}/*"])).settings)
+    settings_of_runs = read_results(find([f"{tmp_path}/*"])).settings
     names = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
-    assert summary.columns[:6] == [*names, "n", "unfinished"]
+    assert differing(settings_of_runs) == names
     assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
-        *summary.select(names).rows()
+        *settings_of_runs.select(names).rows()
     }
     columns = [f"test/accuracy_{name}" for name in ("mean", "sd", "low", "high")]
-    rows = summary.sort(columns[0]).select("n", *columns).rows()
+    rows = settings_of_runs.sort(columns[0]).select("n", *columns).rows()
     for row, values in zip(rows, sorted(truth.values(), key=statistics.fmean), strict=True):
         n, mean = len(values), statistics.fmean(values)
         sd = statistics.stdev(values) if n > 1 else None
@@ -167,9 +168,8 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         for folder in record_runs(tmp_path / name, *words, "schedule.stages=3", tiny=False):
             edit(folder / "status.json", data={"fingerprint": name})
     results = read_results(sorted(tmp_path.glob("*/arrays-*")))
-    summary = table.summarise(results.settings)
-    assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
-    assert summary["n"].to_list() == [3, 3]
+    assert results.settings["data"].to_list() == ["clean.npz", "noisy.npz"]
+    assert results.settings["n"].to_list() == [3, 3]
     table.print_summary(results)
     output = capsys.readouterr().out
     assert [word in output for word in ("clean.npz", "noisy.npz", "fingerprint")] == [1, 1, 0]
@@ -227,7 +227,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         ("unreadable", None, None, None, "status.json cannot be read"),
         ("unreadable", None, None, None, "config.yaml cannot be read"),
     ]
-    p_half, p_one = table.summarise(results.settings).iter_rows(named=True)
+    p_half, p_one = results.settings.iter_rows(named=True)
     assert (p_half["p"], p_half["n"], p_half["unfinished"]) == (0.5, 1, 5)
     assert (p_half["test/accuracy_mean"], p_half["test/loss_mean"]) == (0.625, None)
     assert (p_one["p"], p_one["n"], p_one["unfinished"]) == (1.0, 0, 1)
@@ -274,15 +274,6 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     assert_said("my.net x, y; commits c0ffee1")
 
 
-def test_the_table_is_shown_even_if_it_cannot_be_written(tmp_path: Path, capsys: Any) -> None:
-    """As of another user's runs."""
-    record_runs(tmp_path / "runs", seeds=[0])
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^output: .* cannot be written"):
-        table.run(words_of(tmp_path / "runs", tmp_path / "file" / "tables"))
-    assert capsys.readouterr().out.startswith("1 run (1 finished), 1 setting\n")
-
-
 def test_two_that_write_into_one_folder_take_turns(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: write_output(tmp_path, {"a": b"1", "b/c": b"2"}), range(50)))
@@ -324,9 +315,6 @@ def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:
     process = python(tmp_path, "-m", "igo", "table", **environment).good()
     lines = process.stdout.splitlines()
     assert lines[0] == "4 runs (4 finished), 2 settings"
-    assert lines[-1] == "wrote runs/table.csv, runs/table.parquet, runs/summary.csv"
-    rows = pl.read_csv(tmp_path / "runs" / "table.csv").sort("p", "seed")
-    assert rows["test/accuracy"].to_list() == [*truth["0.5"], *truth["1"]]
     cells = [re.split(r" {2,}", line.strip())[:3] for line in lines]
     for p, values in truth.items():
         mean, sd = 100 * statistics.fmean(values), 100 * statistics.stdev(values)

@@ -77,7 +77,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert {status(folder)["state"] for folder in runs} == {"finished"}
     assert records(folder_of(tmp_path, *names[2])) == records_alone(*names[2])
 
-    (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
+    (summary,) = tmp_path.glob("runs/sweeps/*/report/settings.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
     assert [(row["p"], row["split"], row["n"]) for row in rows] == [(*c, "1") for c in choices]
 

@@ -1,19 +1,12 @@
-"""The folder that a table or a report is written into."""
+"""The files of a report, and the folder that they are written into."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from polars import DataFrame, String, col
 
-from igo.ground.errors import UserError, require
+from igo.ground.errors import UserError
 from igo.ground.files import alone, replace_all, writing
-
-
-def output_folder(output: object) -> Path:
-    """The folder that the setting ``output`` names. It need not exist."""
-    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
-    require(is_name, "output", output, "it must be the name of a folder")
-    return Path(str(output))
 
 
 def csv_of(table: DataFrame) -> bytes:
@@ -23,7 +16,7 @@ def csv_of(table: DataFrame) -> bytes:
 
 
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files of a report or a table, or none; make their folders."""
+    """Write all files of a report, or none; make their folders."""
     with writing("output", folder), alone(folder):
         for inner in {(folder / name).parent for name in contents} - {folder}:
             inner.mkdir(exist_ok=True)

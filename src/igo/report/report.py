@@ -21,7 +21,7 @@ from igo.ground.numbers import POSITIVE, fault
 from igo.report import formats, sections
 from igo.report.formats import in_range
 from igo.report.names import labels, without_delta
-from igo.report.output import csv_of, output_folder, write_output
+from igo.report.output import csv_of, write_output
 from igo.report.provenance import short
 from igo.report.results import Results, read_results
 from igo.report.sections import Section
@@ -37,7 +37,9 @@ PAGE = "index.html"
 
 def run(composed: DictConfig) -> Sequence[Section]:
     """Read the runs, and write their report."""
-    output = output_folder(composed.output)
+    output = composed.output
+    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
+    require(is_name, "output", output, "it must be the name of a folder")
     check_target(composed.target)
     require(
         not fault(composed.margin, POSITIVE),
@@ -47,8 +49,8 @@ def run(composed: DictConfig) -> Sequence[Section]:
     )
     folders = find(named(composed.runs))
     # A folder that cannot be written ends the command before it reads.
-    write_output(output, {})
-    return write(read_results(folders, composed.target), output, composed.margin)
+    write_output(Path(output), {})
+    return write(read_results(folders, composed.target), Path(output), composed.margin)
 
 
 def write(results: Results, output: Path, margin: float = sections.MARGIN) -> Sequence[Section]:

@@ -1,8 +1,6 @@
-"""The program `igo table`: it writes the table, and prints a row for each setting."""
+"""The program `igo table`: it prints a row for each setting."""
 
-import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import polars as pl
 from omegaconf import DictConfig
@@ -16,60 +14,25 @@ from igo.ground.files import Record
 from igo.report.differences import ratio
 from igo.report.formats import fixed, number, per_cent
 from igo.report.names import labels, shared, without_delta
-from igo.report.output import csv_of, output_folder, write_output
 from igo.report.provenance import mixed
 from igo.report.results import Results, read_results
-from igo.report.runs import FINGERPRINT
-from igo.report.settings import METRICS, TOTALS, constants, differing, statistics_of
+from igo.report.settings import TOTALS, constants
 from igo.report.target import NEEDED, check_target, needed
-from igo.runs.find import find, is_run, named
+from igo.runs.find import find, named
 
 LEGEND = (
     "seeds: finished, each once; (+k): k did not finish; ± is the standard deviation over seeds",
     "[ ] is the 95 % interval of the mean, –: none, from one seed or one value in all seeds",
-    "accuracy and loss are of the last epoch; summary.csv has all statistics",
+    "accuracy and loss are of the last epoch; igo report writes all statistics as CSV, too",
 )
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write the table if there is a folder for it, print the summary."""
-    names = named(composed.runs)
+    """Read the runs, and print their table."""
     check_target(composed.target)
-    results = read_results(find(names), composed.target)
-    output = None if composed.output is None else output_folder(composed.output)
-    path = Path(names[0])
-    # A table of one folder of runs belongs into it; one of a single run, or of several folders, has
-    # no place of its own.
-    if output is None and len(names) == 1 and path.is_dir() and not is_run(path):
-        output = path
-    print_summary(results)  # It comes first, as the folder may be another user's.
+    results = read_results(find(named(composed.runs)), composed.target)
+    print_summary(results)
     show_errors(results.runs)
-    if output:
-        print(f"wrote {', '.join(map(str, write_tables(results, output)))}")
-    else:
-        print("not written: runs is not one folder of runs (output=tables writes it)")
-
-
-def summarise(settings: DataFrame) -> DataFrame:
-    """The settings that differ, and the statistics."""
-    names = differing(settings)
-    if FINGERPRINT in names:  # Beside the digests stand the names of the user's files.
-        names = ["data", *names]
-    return settings.select(*names, "n", "unfinished", *statistics_of(METRICS))
-
-
-def write_tables(results: Results, folder: Path) -> Sequence[Path]:
-    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
-    runs = results.runs.drop("setting", "counted", "folder")
-    parquet = io.BytesIO()
-    runs.write_parquet(parquet)
-    contents = {
-        "table.csv": csv_of(runs),
-        "table.parquet": parquet.getvalue(),
-        "summary.csv": csv_of(summarise(results.settings)),
-    }
-    write_output(folder, contents)
-    return [folder / name for name in contents]
 
 
 def states(runs: DataFrame) -> str:

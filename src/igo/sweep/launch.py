@@ -259,7 +259,7 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
 def show(sweep: Sweep) -> dict[str, str]:
     """Print the runs that run or failed, and why; then the table and the differences.
 
-    The table and the report are written into the sweep's folder.
+    The report is written into the sweep's folder.
 
     Returns:
         The state of each run.
@@ -288,9 +288,7 @@ def _show_results(sweep: Sweep) -> None:
     from igo.report.formats import difference, p_value
 
     data = results.read_results(sorted(job.folder.path for job in sweep.runs))
-    table.write_tables(data, sweep.folder)
     table.print_summary(data)
-    sweep.console.print(f"table {sweep.folder / 'table.csv'}")
     sections = report.write(data, sweep.folder / "report")
     for section in sections:
         for pair in section.brief:
