@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import TINY, Ended, records, run_folder, status
 from forked import Death, forge
-from recorded import edit, record_runs
+from recorded import edit
 from wandb_server import (
     KEY,
     NOWHERE,
@@ -240,18 +240,3 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
         assert_whole(long_run, long_folder)
     assert_key_is_nowhere(place)
 
-
-def test_the_verdict_of_a_sweep_is_a_note_of_its_online_runs(tmp_path: Path) -> None:
-    words = ("-m", *TINY, "epochs=5", "schedule=method1,method3", "seed=0,1")
-    for method in ("schedule=method1", "schedule=method3"):
-        for folder in record_runs(tmp_path / "runs", method, "epochs=5", seeds=range(2)):
-            edit(folder / "status.json", wandb_id=folder.name)
-    with WandbServer() as server:
-        process = forge.run(*words, **server.online)
-        assert "warning: wandb did not take the verdict of the sweep" in process.stderr
-        names = [file.parent.name for file in tmp_path.glob("runs/*/config.yaml")]
-        server.runs |= {name: OnlineRun() for name in names}
-        process = forge.run(*words, **server.online).good()
-        notes = [server.runs[name].settings["notes"] for name in names]
-    assert process.stderr == ""
-    assert notes == ["No comparison can be decided: it needs 6 seeds that two settings share."] * 4

@@ -21,11 +21,10 @@ import igo
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, total_epochs
-from igo.ground.errors import Busy, Damaged, UserError, counted, install, require, warn
+from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
 from igo.ground.files import Record, alone, read_bytes, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
-from igo.runs import loggers
 from igo.runs.find import LIST
 from igo.runs.folder import epochs_done, read_status, state_of
 from igo.runs.manifest import command, differences, now
@@ -296,7 +295,3 @@ def _show_results(sweep: Sweep) -> None:
             over = f"{difference(pair)} points over {counted(pair.n, 'seed')}"
             p = "" if pair.p_holm is None else f" (p {p_value(pair.p_holm)})"
             sweep.console.print(f"{names}: {over}: {pair.verdict}{p}")
-    verdict = " ".join(filter(None, (section.headline for section in sections)))
-    if verdict:
-        folders = [job.folder for job in sweep.runs]
-        loggers.conclude(sweep.runs[0].config, folders, verdict, warn)

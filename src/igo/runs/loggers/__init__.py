@@ -6,7 +6,6 @@ that has the records of the complete epochs, however often the run was killed. I
 
 - ``logs_again()``: whether it gets a finished run again whose command is typed once more;
 - ``advice(config, folder)``: a line that the user is told at the end of a run, or nothing;
-- ``conclude(config, folders, text)``: takes what the runs of a sweep have shown;
 - ``CURE``: what is said, beside the error, where it fails.
 """
 
@@ -81,14 +80,6 @@ def logs_again(config: Config) -> bool:
 def advice(config: Config, folder: RunFolder) -> str:
     """What the user is told of the configured logger at the end of a run; it may be nothing."""
     return str(_part(config, "advice", lambda *_: "")(config, folder))
-
-
-def conclude(config: Config, folders: Sequence[RunFolder], text: str, warn: Say) -> None:
-    """Tell the configured logger what the runs of a sweep have shown."""
-    try:
-        _part(config, "conclude", lambda *_: None)(config, folders, text)
-    except Exception as error:  # Loggers raise anything, and their services may be dead.
-        warn(f"{config.tracking.tool} did not take the verdict of the sweep ({first_line(error)})")
 
 
 def _part(config: Config, name: str, default: Any) -> Any:

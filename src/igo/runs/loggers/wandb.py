@@ -109,15 +109,6 @@ def advice(config: Config, folder: RunFolder) -> str:
     return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
 
 
-def conclude(config: Config, folders: Sequence[RunFolder], text: str) -> None:
-    """Make the text the note of each online run."""
-    ids = (folder.status().get("wandb_id") for folder in folders)
-    for run_id in filter(None, ids) if mode_of(config.tracking) == "online" else ():
-        run = run_there(config, run_id)
-        run.notes = text
-        run.update()
-
-
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     mode = mode_of(config.tracking)
