@@ -121,9 +121,9 @@ def words_of(runs: Path, output: Path | None = None, target: float | None = None
 
 
 def edit(path: Path, **changes: object) -> None:
-    """Change entries of a JSON file, as igo would: it has a seal that fits if it had one."""
+    """Change entries of a JSON file, as igo would, with its seal."""
     content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps(sealed(content) if "seal" in content else content))
+    path.write_text(json.dumps(sealed(content)))
 
 
 class Trap:

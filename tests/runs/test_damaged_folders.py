@@ -22,8 +22,8 @@ from trained import prepared
 import igo
 from igo.config.load import make_plan
 from igo.config.schema import Config, TrackingConfig
-from igo.ground.errors import UserError, warn_once
-from igo.ground.files import Record
+from igo.ground.errors import UserError
+from igo.ground.files import Record, sealed
 from igo.report import report, table
 from igo.report.results import read_results
 from igo.report.runs import read_run
@@ -168,33 +168,24 @@ STOPPED: tuple[Reader, ...] = (load, row, again, sweep, sync, log, goes_on)  # t
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A finished run; one that was killed while it recorded its third epoch; an earlier igo's."""
-    places = {kind: tmp_path_factory.mktemp(kind) for kind in ("finished", "stopped", "earlier")}
+    """A finished run, and one that was killed while it recorded its third epoch."""
+    places = {kind: tmp_path_factory.mktemp(kind) for kind in ("finished", "stopped")}
     forge.run(*RUN, folder=places["finished"]).good()
     killed = Death("igo.runs.folder.RunFolder.update_status", 5)
     stopped = forge.run(*RUN, folder=places["stopped"], death=killed)
     assert stopped.returncode == -9
-    shutil.copytree(places["finished"] / "runs", places["earlier"] / "runs")
     folders = {kind: run_folder(place) for kind, place in places.items()}
-    for kind, folder in folders.items():
+    for folder in folders.values():
         edit(folder / "status.json", wandb_id="id")
         (folder / "changes-0.patch").touch()
         (folder / "output.log").touch()
-        if kind == "earlier":
-            file = folder / "status.json"
-            content = json.loads(file.read_text())
-            names = content.keys() - {"seal", "seals", "epochs"}
-            file.write_text(json.dumps({key: content[key] for key in names}))
     return folders
 
 
-@pytest.mark.parametrize(
-    ("kind", "readers"), [("finished", FINISHED), ("stopped", STOPPED), ("earlier", FINISHED)]
-)
+@pytest.mark.parametrize(("kind", "readers"), [("finished", FINISHED), ("stopped", STOPPED)])
 def test_what_is_read_of_a_damaged_run_is_what_igo_wrote_or_a_line_that_names_the_file(
     kind: str, readers: tuple[Reader, ...], sources: dict[str, Path]
 ) -> None:
-    """Of a run that an earlier version recorded, what is still of its kinds is read."""
     source = sources[kind]
     folder = Path("runs").absolute() / source.name
     faults: list[object] = []
@@ -226,10 +217,9 @@ def test_what_is_read_of_a_damaged_run_is_what_igo_wrote_or_a_line_that_names_th
                 refusals += 1
                 if not re.search(f"{file}|no checkpoint|of another", outcome) or "\n" in outcome:
                     faults.append((file, name, reader, outcome))
-            elif outcome != right and kind != "earlier" and name != "missing":
+            elif outcome != right and name != "missing":
                 faults.append((file, name, reader, outcome, right))
-        harmless = name == "missing" or kind == "earlier"
-        if not refusals and not harmless and (file, kind) != (".lock", "finished"):
+        if not refusals and name != "missing" and (file, kind) != (".lock", "finished"):
             faults.append((file, name, "nobody refuses it"))
     assert not faults, "\n".join(map(str, faults))
 
@@ -240,7 +230,6 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
     shutil.copytree(
         sources["finished"], os.fsdecode(b"many/caf\xe9")
     )  # Old systems wrote such names.
-    shutil.copytree(sources["earlier"], "many/earlier")
     files_of_runs = {}
     for number, (file, _, damage) in enumerate(CASES):
         shutil.copytree(sources["finished"], place := Path("many").absolute() / f"{number:03}")
@@ -253,24 +242,13 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         lines = capsys.readouterr().out.splitlines()
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
-        assert f"{len(CASES) + 2} runs" in lines[0]
+        assert f"{len(CASES) + 1} runs" in lines[0]
     assert "caf\\xe9" in read_results(find(["many"])).runs["run"]
 
 
-def test_runs_without_a_seal_are_said_once(
-    sources: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    warn_once.cache_clear()
-    for kind, lines in (("finished", 0), ("earlier", 1), ("earlier", 0)):
-        read_status(sources[kind])
-        output = capsys.readouterr().err
-        assert output.count("an earlier version of igo recorded some of these runs") == lines
-
-
-@pytest.mark.parametrize("kind", ["finished", "earlier"])
-def test_files_of_another_run_are_refused_by_name(kind: str, sources: dict[str, Path]) -> None:
+def test_files_of_another_run_are_refused_by_name(sources: dict[str, Path]) -> None:
     """A copy, such as a backup, may have any name but another run's."""
-    source = sources[kind]
+    source = sources["finished"]
     backup, other = (Path(f"runs/{name}").absolute() for name in ("backup", "digits-0123456789"))
     for folder in (backup, other):
         shutil.copytree(source, folder)
@@ -290,8 +268,8 @@ def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> 
     names = ("/etc", 1, "\0", "..", "a/..", ".", "")
     contents = [{"queue": entry, "runs": []} for entry in WRONG.values()]
     contents += [{"runs": [run]} for run in (*WRONG.values(), *({"run": name} for name in names))]
-    contents += [{"runs": [], "seal": "0"}]
-    for damage in (*ANY.values(), *(written(json.dumps(content).encode()) for content in contents)):
+    lines = [*(json.dumps(sealed(content)) for content in contents), "{\"seal\": \"0\"}"]
+    for damage in (*ANY.values(), *(written(line.encode()) for line in lines)):
         if file.is_dir():
             file.rmdir()
         file.unlink(missing_ok=True)
@@ -305,8 +283,9 @@ def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, Path]) -> None:
     """With facts of the data that lack, in a process that may open nothing else."""
-    folder = Path("runs").absolute() / sources["earlier"].name
-    shutil.copytree(sources["earlier"], folder)
+    folder = Path("runs").absolute() / sources["finished"].name
+    shutil.copytree(sources["finished"], folder)
+    edit(folder / "status.json", seals=None)  # A stranger makes his own.
     replaced("classes: 10", "classes: null")(folder / "config.yaml")
 
     def readings() -> None:

@@ -1,6 +1,5 @@
 """The SLURM launcher without SLURM: what it asks sbatch for, and what it leaves alone."""
 
-import json
 import os
 import re
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Program, configure, status
 
+from igo.ground.files import write_json
 from igo.runs import run as run_program
 from igo.runs.folder import state_of
 from igo.runs.name import path_of
@@ -130,8 +130,7 @@ def test_what_is_in_slurm_is_left_alone(
     assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
     failed_run = run_folder(tmp_path, "seed=1")
-    status_text = json.dumps({"run": failed_run.name, "state": "failed"})
-    (failed_run / "status.json").write_text(status_text)
+    write_json(failed_run / "status.json", {"run": failed_run.name, "state": "failed"})
     local = ("-m", *TINY, "tracking=none", "seed=0,1,2", "hydra.launcher.retry_failed=true")
     assert "3 runs, 2 in SLURM, 1 to go" in program(*local, PATH=path).good().stdout
     (record,) = tmp_path.glob("runs/*/metrics.jsonl")

@@ -77,15 +77,13 @@ def write_json(path: Path, content: Record) -> None:
 def read_json(path: Path, kind: Record) -> Record:
     """The object of a kind in a JSON file, with its ``seal``; empty where there is no file.
 
-    Versions up to 1.0 sealed no JSON.
-
     Raises:
         Damaged: the file holds anything else, or is not as it was sealed.
     """
     try:
         with damaged(path):
             content = parsed(read_bytes(path), kind)
-            if "seal" in content and content != sealed(content):
+            if content != sealed(content):
                 raise ValueError("it was changed after it was written")
             return content
     except (FileNotFoundError, NotADirectoryError):

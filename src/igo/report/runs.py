@@ -169,7 +169,7 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
-    """The results in metrics.jsonl, of the epochs that are sealed; earlier versions sealed none."""
+    """The results in metrics.jsonl, of the epochs that are sealed."""
     finished = row["state"] == "finished"
     last_epoch = row["epochs"] + row["schedule.final_updates"] if finished else status.get("epochs")
     records = read_records(folder, last_epoch)

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import Config
 from igo.ground import files
-from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line, warn_once
+from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line
 from igo.ground.files import (
     NUMBER,
     OBJECT,
@@ -52,10 +52,6 @@ START: Record = {
 STATUS: Record = {**START, "earlier": [START], "epochs": (int, NoneType)}
 SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")  # status.json has their seals, and its own
 RECORDS = SEALED[-1:]
-EARLIER = (
-    "an earlier version of igo recorded some of these runs, and did not seal status.json: a change"
-    " in it is not noticed"
-)
 
 _locks: set[IO[Any]] = set()  # This process has the open lock of the run that it works on.
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -213,19 +209,16 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
 
     Whoever reads a run begins here: its files of these names must be as it wrote them. Of
     metrics.jsonl that holds for the first ``epochs`` lines. One can do without config.yaml and
-    plan.csv. An earlier version sealed a finished run's files alone, or nothing. A copy of a run's
-    folder, such as a backup, may have any name but another run's.
+    plan.csv. A copy of a run's folder, such as a backup, may have any name but another run's.
 
     Raises:
         Damaged: an entry is of a wrong kind, a file is not as sealed, or all are another run's.
     """
     status = read_json(folder / "status.json", STATUS)
-    if status and "seal" not in status:
-        warn_once(EARLIER)
     run = status.get("run") or folder.name
     if run != folder.name and re.search("-[0-9a-f]{10}$", folder.name):
         raise Damaged(f"{folder / 'status.json'} is of another run, {run}")
-    seals = {"metrics.jsonl": status.get("sealed"), **(status.get("seals") or {})}
+    seals = status.get("seals") or {}
     for name in filter(seals.get, names):
         file, is_needed = folder / name, name in RECORDS
         content = b"".join(_lines_of(file)[: status.get("epochs") if is_needed else None])

@@ -36,7 +36,7 @@ PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
 # These entries of status.json are of the run, not of one of its starts.
 OF_RUN = {"run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "epochs"}
-OF_RUN |= {"seal", "seals", "sealed"}
+OF_RUN |= {"seal", "seals"}
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 identified = cache(identify)  # A sweep asks for each finished run.
 ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # Losses depend on them.
