@@ -57,18 +57,6 @@ def test_what_is_saved_comes_back_to_the_bit(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [{"epoch": "2"}, {"samples": None}, {"reference": 1}, {"twins": [0.5]}, {"threads": "2"}],
-)
-def test_a_progress_of_a_wrong_kind_is_refused(entry: dict[str, Any], path: Path) -> None:
-    state = state_of(2)
-    state["progress"] |= entry
-    checkpoint.save(path, state)
-    with pytest.raises(UserError, match=r"does not fit this program \(its progress is of a wrong"):
-        checkpoint.load(path, OWNER)
-
-
 MOMENTS = [
     *(("torch.save", 1, moment) for moment in ("before", "after")),
     ("hashlib.file_digest", 1, "after"),

@@ -39,7 +39,6 @@ from igo.train.training import Training
 
 RUN = (*TINY, "tracking=none", "runs_dir=runs")
 HUGE = "1" * 400
-WRONG: dict[str, Any] = {"text": "x", "true": True, "list": [1], "object": {"x": [1]}, "half": 1.5}
 
 
 def entry_of(name: str, entry: object) -> Damage:
@@ -63,7 +62,6 @@ def replaced(old_text: str, new_text: str) -> Damage:
 IRREGULAR: dict[str, Damage] = {
     kind: ANY[kind] for kind in ("FIFO", "link", "folder", "device") if kind in ANY
 }
-NUMBERS = {**WRONG, "huge": int(HUGE)}
 OF: dict[str, dict[str, Damage]] = {
     "config.yaml": {
         **ANY,
@@ -76,10 +74,7 @@ OF: dict[str, dict[str, Damage]] = {
     "plan.csv": {**ANY, "huge": replaced("32.0", HUGE), "text": replaced("32.0", "x")},
     "metrics.jsonl": {
         **ANY,
-        **{
-            name: replaced('"train/loss": ', f'"train/loss": {json.dumps(entry)}, "x": ')
-            for name, entry in WRONG.items()
-        },
+        "text": replaced('"train/loss": ', '"train/loss": "x", "x": '),
         "huge": replaced('"updates": 3', f'"updates": {HUGE}'),
         "NaN": replaced('"test/loss": ', '"test/loss": NaN, "x": '),
         "epoch": replaced('"epoch": 2', '"epoch": 2.5'),
@@ -87,9 +82,8 @@ OF: dict[str, dict[str, Damage]] = {
     "status.json": {
         **ANY,
         **{
-            f"{name} {kind}": entry_of(name, entry)
+            name: entry_of(name, [1])
             for name in ("state", "seconds", "hardware", "earlier", "own_code", "run", "epochs")
-            for kind, entry in NUMBERS.items()
         },
         "commit": entry_of("commit", "c0ffee" * 6),
         "W&B run": entry_of("wandb_id", "theirs"),
@@ -265,10 +259,8 @@ def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> 
         Path(folder, "plan.csv").touch()
     file = Path("runs/sweeps/other/sweep.json")
     file.parent.mkdir(parents=True)
-    names = ("/etc", 1, "\0", "..", "a/..", ".", "")
-    contents = [{"queue": entry, "runs": []} for entry in WRONG.values()]
-    contents += [{"runs": [run]} for run in (*WRONG.values(), *({"run": name} for name in names))]
-    lines = [*(json.dumps(sealed(content)) for content in contents), "{\"seal\": \"0\"}"]
+    names = ("/etc", "\0", "..", "a/..", ".", "")
+    lines = ["{}", *(json.dumps(sealed({"runs": [{"run": name}]})) for name in names)]
     for damage in (*ANY.values(), *(written(line.encode()) for line in lines)):
         if file.is_dir():
             file.rmdir()

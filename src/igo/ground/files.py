@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import NoneType
 from typing import IO, Any
 
 from igo.ground.errors import Damaged, Outside
@@ -22,8 +21,6 @@ PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 Record = dict[str, Any]  # A line of metrics.jsonl is one.
-# Kinds of values in JSON, see ``fits``; null stands for what is not known.
-TEXT, NUMBER, OBJECT = (str, NoneType), (float, int, NoneType), (dict, NoneType)
 BOUNDS = {float: math.inf, int: 2**63}  # Tables have numbers of 64 bits.
 
 
@@ -74,15 +71,15 @@ def write_json(path: Path, content: Record) -> None:
     write_atomically(path, json.dumps(sealed(content), indent=2) + "\n")
 
 
-def read_json(path: Path, kind: Record) -> Record:
-    """The object of a kind in a JSON file, with its ``seal``; empty where there is no file.
+def read_json(path: Path) -> Record:
+    """The object in a JSON file, with its ``seal``; empty where there is no file.
 
     Raises:
         Damaged: the file holds anything else, or is not as it was sealed.
     """
     try:
         with damaged(path):
-            content = parsed(read_bytes(path), kind)
+            content: Record = json.loads(read_bytes(path))
             if content != sealed(content):
                 raise ValueError("it was changed after it was written")
             return content
@@ -98,18 +95,6 @@ def damaged(path: Path, fault: str = "is damaged") -> Iterator[None]:
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines.
         raise Damaged(f"{path} {fault} ({reason or type(error).__name__})") from None
-
-
-def parsed(text: bytes, kind: Record, other_kind: Any = None) -> Record:
-    """The JSON object in a text.
-
-    Raises:
-        ValueError: it is not of the kind, or an entry is not of ``other_kind``, if there is one.
-    """
-    content: Record = json.loads(text)
-    if not fits(content, kind) or (other_kind and not fits([*content.values()], [other_kind])):
-        raise ValueError("an entry is of a wrong kind")
-    return content
 
 
 def fits(value: Any, kind: Any) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config, total_epochs
 from igo.ground.errors import Damaged, UserError, first_line
-from igo.ground.files import OBJECT, Record, damaged, durable, fits, read_bytes
+from igo.ground.files import Record, damaged, durable, read_bytes
 from igo.runs.folder import RunFolder, read_records, read_status
 from igo.runs.name import path_of
 from igo.train import models
@@ -24,12 +23,6 @@ from igo.train import models
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
-PROGRESS: Record = {  # It has the kinds of a progress's entries.
-    **dict.fromkeys(("epoch", "samples"), (int,)),
-    "threads": (int, NoneType),
-    "reference": OBJECT,
-    "twins": [(tuple,)],
-}
 # What takes up the state of a checkpoint runs in this context.
 fitting = partial(damaged, fault="does not fit this program")
 
@@ -78,9 +71,6 @@ def load(path: Path, signature: str) -> Record | None:
     owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
     if owner != (VERSION, signature):
         raise Damaged(f"{path} is of another version or run, {owner}")
-    with fitting(path):
-        if not fits(state["progress"], PROGRESS):
-            raise ValueError("its progress is of a wrong kind")
     return dict(state)
 
 

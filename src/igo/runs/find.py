@@ -11,7 +11,6 @@ from igo.ground.errors import Damaged, require
 from igo.ground.files import read_json
 
 LIST = "sweep.json"  # RUNS_DIR/FOLDER/NAME/sweep.json lists runs in RUNS_DIR.
-LISTED = {"runs": [{"run": (str,)}]}  # What is read of it has this kind.
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
 
 
@@ -59,7 +58,7 @@ def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
     if (path / LIST).is_file():  # Its runs may not be there yet.
-        runs = read_json(path / LIST, LISTED).get("runs") or []
+        runs = read_json(path / LIST)["runs"]
         names = [Path(entry["run"]).name for entry in runs]
         if any("\0" in name or name in ("", "..") for name in names):
             raise Damaged(f"{path / LIST} is damaged (a run has no name)")

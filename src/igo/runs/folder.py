@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import NoneType
 from typing import IO, Any
 
 from omegaconf import OmegaConf
@@ -27,13 +26,9 @@ from igo.config.schema import Config
 from igo.ground import files
 from igo.ground.errors import Busy, Damaged, Outside, UserError, first_line
 from igo.ground.files import (
-    NUMBER,
-    OBJECT,
-    TEXT,
     Record,
     damaged,
     opened,
-    parsed,
     read_bytes,
     read_json,
     seal_of,
@@ -43,13 +38,6 @@ from igo.ground.files import (
 from igo.plans.plan import Plan
 from igo.runs.stopping import Stopped
 
-# The kinds of those entries of status.json, and of the earlier starts in it, that are used.
-START: Record = {
-    **dict.fromkeys(("run", "state", "signal", "error", "command", "commit", "wandb_id"), TEXT),
-    **dict.fromkeys(("own_code", "versions", "hardware", "data", "plan_identity", "seals"), OBJECT),
-    **dict.fromkeys(("seconds", "after_epoch"), NUMBER),
-}
-STATUS: Record = {**START, "earlier": [START], "epochs": (int, NoneType)}
 SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")  # status.json has their seals, and its own
 RECORDS = SEALED[-1:]
 
@@ -212,9 +200,9 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
     plan.csv. A copy of a run's folder, such as a backup, may have any name but another run's.
 
     Raises:
-        Damaged: an entry is of a wrong kind, a file is not as sealed, or all are another run's.
+        Damaged: a file is not as sealed, or all are another run's.
     """
-    status = read_json(folder / "status.json", STATUS)
+    status = read_json(folder / "status.json")
     run = status.get("run") or folder.name
     if run != folder.name and re.search("-[0-9a-f]{10}$", folder.name):
         raise Damaged(f"{folder / 'status.json'} is of another run, {run}")
@@ -268,9 +256,10 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
     with damaged(file):
         # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
-        records = [parsed(line, {"epoch": (int,)}, NUMBER) for line in lines[:until]]
+        records: list[Record] = [json.loads(line) for line in lines[:until]]
+        epochs = [record["epoch"] for record in records]
     last_epoch = len(records) if until is None else until
-    if [record["epoch"] for record in records] != list(range(1, last_epoch + 1)):
+    if epochs != list(range(1, last_epoch + 1)):
         raise Damaged(f"{file} is damaged or missing: it has not the epochs 1 to {last_epoch}")
     return records
 
