@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import ROOT, python, records
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from recorded import edit, record_runs, words_of
 from scipy import stats
@@ -28,7 +27,7 @@ from igo.report.output import write_output
 from igo.report.results import read_results
 from igo.report.runs import read_runs
 from igo.report.settings import differing
-from igo.runs.find import find, typed
+from igo.runs.find import find
 from igo.runs.folder import RunFolder
 
 
@@ -299,12 +298,6 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     for name, fault in (("report", "it holds no runs"), ("nowhere", "there is no such folder")):
         with pytest.raises(UserError, match=f"{name} is not allowed: {fault}"):
             find([f"{runs}/{name}"])
-
-
-@pytest.mark.parametrize("name", ["runs/digits-1", "a b=c/{ü},[d]", "20:15"])
-def test_a_printed_folder_may_be_typed(name: str) -> None:
-    (override,) = OverridesParser.create().parse_overrides([typed(Path(name))])
-    assert override.value() == name or override.value().text == name  # type: ignore[union-attr]
 
 
 def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:

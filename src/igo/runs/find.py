@@ -1,7 +1,6 @@
 """Run folders from what a person types: folders, sweeps, globs, or lists of these."""
 
 import glob
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,12 +24,6 @@ def named(runs: object) -> list[str]:
         "it must be a folder, or a list of folders",
     )
     return names
-
-
-def typed(folder: Path) -> str:
-    """A folder as the setting ``runs`` of a command, in Hydra's quotes if it needs them."""
-    text = str(folder)
-    return f"runs={text}" if re.fullmatch(r"[\w ./-]+", text) else f'runs="{text}"'
 
 
 def find(names: Sequence[str]) -> list[Path]:

@@ -22,7 +22,6 @@ from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, require
 from igo.ground.files import Record, read_bytes
-from igo.runs.find import typed
 from igo.runs.folder import RunFolder, read_plan
 from igo.runs.loggers import Logger, Say
 from igo.runs.name import setting_of
@@ -104,7 +103,7 @@ def advice(config: Config, folder: RunFolder) -> str:
     """How to send an offline run."""
     if mode_of(config.tracking) != "offline":
         return ""
-    words = ["igo", "sync", typed(folder.path), *destination(config.tracking)]
+    words = ["igo", "sync", f"runs={folder.path}", *destination(config.tracking)]
     reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
     return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
 
