@@ -47,10 +47,9 @@ class Terminal:
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
 
-    def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
-        """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
-        unbroken = not (wrap and self._console.is_terminal)
-        self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line, above the bar if there is one."""
+        self._console.print(text, markup=False, style=style)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -65,13 +64,12 @@ class Terminal:
         names = " and ".join(own.as_call(group.name, group.arguments) for group in groups)
         self.say(
             f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with {names}:"
-            f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}",
-            wrap=True,
+            f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}"
         )
         self.say(str(plan))
-        self.say(RELATIVE, wrap=True)
+        self.say(RELATIVE)
         for note in plan_notes(config, plan):
-            self.say(note, wrap=True)
+            self.say(note)
 
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
