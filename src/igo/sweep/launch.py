@@ -203,10 +203,7 @@ def _start_over(sweep: Sweep) -> None:
 
 
 def _choose(sweep: Sweep, skipped: Set[str]) -> None:
-    """Choose the runs to train, by their states; finished ones must have the data that are here.
-
-    With ``save_model`` the models of finished runs are written.
-    """
+    """Choose the runs to train, by their states; finished ones must have the data that are here."""
     states, console = sweep.states(), sweep.console
     # It counts the finished runs by that in which their code differs.
     counts_by_code: Counter[str] = Counter()
@@ -216,12 +213,6 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
             try:
                 has_finished(job.config, job.folder, make_plan(job.config))
                 counts_by_code[differences(job.folder.status(), job.config)] += 1
-                if job.config.save_model:
-                    from igo.runs import checkpoint  # It imports torch.
-
-                    # A sweep is typed again to see its state, and then they are there.
-                    if not (job.folder.path / checkpoint.FILE).is_file():
-                        checkpoint.export(job.folder, job.config)
             except Damaged as error:
                 sweep.damaged[job.name] = str(error)
     del counts_by_code[""]
