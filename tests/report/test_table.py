@@ -172,15 +172,6 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
     table.print_summary(results)
     output = capsys.readouterr().out
     assert [word in output for word in ("clean.npz", "noisy.npz", "fingerprint")] == [1, 1, 0]
-    folders = sorted(tmp_path.glob("clean/arrays-*"))
-    for folder in folders:
-        edit(folder / "status.json", data={"fingerprint": folder.name})
-        config = folder / "config.yaml"
-        config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
-    for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
-        settings = read_results(folders[:n]).settings
-        assert settings["n"].to_list() == counts
-    assert settings["data"].to_list() == ["own data for each seed"]
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
