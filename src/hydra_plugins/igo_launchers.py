@@ -126,5 +126,5 @@ class SlurmLauncher(SweepLauncher):
         from igo.sweep.slurm import Slurm, check, submit
 
         settings, options = split_off(OmegaConf.create(self._settings), Slurm, "hydra.launcher.")
-        check(settings)
+        check()
         return lambda sweep: submit(sweep, settings, options)

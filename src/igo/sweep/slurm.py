@@ -19,7 +19,7 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import Checkpointable
 
-from igo.ground.errors import UserError, counted, first_line, require
+from igo.ground.errors import UserError, counted, first_line
 from igo.ground.files import alone, write_atomically
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Count
 from igo.ground.ranks import Ranks
@@ -46,21 +46,12 @@ class Slurm:
     array_parallelism: Annotated[int | None, AT_LEAST_ONE] = None
     array_size: Count = 1000
     max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
-    setup: Any = field(default_factory=list)  # It is one line, or a list of lines.
+    setup: list[str] = field(default_factory=list)
     additional: dict[str, Any] | None = None
 
 
-def check(settings: Slurm) -> None:
-    """Raise a UserError if SLURM is missing, or a setting cannot stand in a script."""
-    lines = [settings.setup] if isinstance(settings.setup, str) else settings.setup
-    # Each line goes into the script of the job as it is.
-    require(
-        isinstance(lines, list) and all(isinstance(line, str) for line in lines),
-        "hydra.launcher.setup",
-        settings.setup,
-        "it must be a line of bash, or a list of lines",
-    )
-    settings.setup = lines
+def check() -> None:
+    """Raise a UserError if SLURM is missing."""
     for program in ("sbatch", "srun", "squeue"):
         if shutil.which(program) is None:
             raise UserError(
