@@ -34,9 +34,3 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run() -> Non
     numbers = {name for row in rows for name, value in row.items() if value is not None}
     assert set(curves) == numbers
 
-
-def test_a_run_that_finished_without_it_is_shown_too() -> None:
-    forge.run(*TINY, "tracking=none").good()
-    for _ in range(2):
-        forge.run(*TINY, "tracking=tensorboard").good()
-        assert [step for step, _ in points(run_folder())["delta_m"]] == EPOCHS

@@ -73,8 +73,7 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
 
 def logs_again(config: Config) -> bool:
     """Whether the configured logger gets a finished run again."""
-    has_logger = config.tracking.tool != "none"
-    return has_logger and bool(_part(config, "logs_again", lambda: True)())
+    return bool(_part(config, "logs_again", lambda: False)())
 
 
 def advice(config: Config, folder: RunFolder) -> str:
