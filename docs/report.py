@@ -20,9 +20,9 @@ HERE = Path(__file__).parent
 RECORDS = HERE.parent / "results" / "records" / "cifar100_many.tar.xz"
 # The archive is older than 1.0: it has settings that are no more, and its status no seal.
 GONE = re.compile(rb"^  (cache|memory|threads): .*\n|^  timm: false\n(?=  beta1)", re.MULTILINE)
-# Width and height in pixels, and the colour scheme: 0 is dark, 1 is light.
-DOCS = (1100, 1900, 1)
-OTHERS = {"desktop": (1440, 3000, 1), "dark": (1440, 3000, 0), "tablet": (768, 3000, 1)}
+# Width and height in pixels.
+DOCS = (1100, 1900)
+OTHERS = {"desktop": (1440, 3000), "tablet": (768, 3000)}
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--virtual-time-budget=4000",
@@ -50,22 +50,21 @@ def make(place: Path) -> Path:
     return output / "index.html"
 
 
-def photograph(page: Path, picture: Path, width: int, height: int, scheme: int) -> None:
+def photograph(page: Path, picture: Path, width: int, height: int) -> None:
     """The top of a page as PNG, with all colours that a browser shows."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))))
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [browser, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",
-             f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}",
-             page.as_uri()],
+             f"--screenshot={picture}", page.as_uri()],
             check=True, capture_output=True,
         )  # fmt: skip
 
 
 def main() -> None:
-    """The picture of the docs; with a folder, those of other widths and colours too."""
+    """The picture of the docs; with a folder, those of other widths too."""
     parser = argparse.ArgumentParser(description=__doc__)
-    help_of_out = "a folder that gets pictures of other widths and colours too"
+    help_of_out = "a folder that gets pictures of other widths too"
     parser.add_argument("out", nargs="?", type=Path, help=help_of_out)
     folder: Path | None = parser.parse_args().out
     with tempfile.TemporaryDirectory() as place:

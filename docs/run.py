@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import config_of
 from igo.ground.files import CONF, write_atomically
-from igo.report.draw import BLUE, INK, STYLE, VERMILION, Colour, plain_log
+from igo.report.draw import BLUE, INK, STYLE, VERMILION, plain_log
 from igo.runs.run import run
 
 mpl.use("Agg")
@@ -26,9 +26,14 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 TYPED = ["schedule=graduated", "p=0.5"]
-PAPER = Colour("#FFFFFF", "#0D1117")
-LINE = Colour("#B0B0B0", "#50565E")
-COLOURS = {"ink": INK, "paper": PAPER, "line": LINE, "first": BLUE, "second": VERMILION}
+PAPER, LINE = "#FFFFFF", "#B0B0B0"
+COLOURS = {  # Each on white paper, and on a dark screen.
+    "ink": (INK, "#DDDDDD"),
+    "paper": (PAPER, "#0D1117"),
+    "line": (LINE, "#50565E"),
+    "first": (BLUE, "#56A9E0"),
+    "second": (VERMILION, "#F28A45"),
+}
 AT_THE_END: Any = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
 Records = list[dict[str, Any]]
 
@@ -46,24 +51,24 @@ def draw_one(axes: Axes, epochs: Records, name: str, title: str, scale: float = 
     number = [record["epoch"] for record in epochs]
     values = [scale * record[name] for record in epochs]
     colour = VERMILION if f"{name}_low" in epochs[0] else BLUE
-    if colour is VERMILION:
+    if colour == VERMILION:
         axes.set_yscale("log")
         low, high = ([record[f"{name}_{end}"] for record in epochs] for end in ("low", "high"))
         low, high = (np.array(end, dtype=float) for end in (low, high))  # NaN: no interval
-        axes.fill_between(number, low, high, color=colour.light, alpha=0.2, lw=0)
+        axes.fill_between(number, low, high, color=colour, alpha=0.2, lw=0)
         axes.set_ylim(min(values) / 3, max(values) * 3)  # an interval may go far beyond
-    axes.plot(number, values, color=colour.light)
-    axes.annotate(f"{values[-1]:.3g}", (number[-1], values[-1]), color=colour.light, **AT_THE_END)
+    axes.plot(number, values, color=colour)
+    axes.annotate(f"{values[-1]:.3g}", (number[-1], values[-1]), color=colour, **AT_THE_END)
     axes.set_title(title, loc="left")
 
 
 def with_both_themes(svg: str) -> str:
     """The drawing with colours that follow the reader's theme, and light ones without one."""
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour.light.lower(), f"var(--{name}, {colour.light})")
+    for name, (colour, _) in COLOURS.items():
+        svg = svg.replace(colour.lower(), f"var(--{name}, {colour})")
     light, dark = (
-        ";".join(f"--{name}:{getattr(colour, theme)}" for name, colour in COLOURS.items())
-        for theme in ("light", "dark")
+        ";".join(f"--{name}:{colours[theme]}" for name, colours in COLOURS.items())
+        for theme in (0, 1)
     )
     style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
     start = svg.index(">", svg.index("<svg")) + 1
@@ -74,11 +79,9 @@ def main() -> None:
     """Draw the figure."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     epochs = records()
-    inked = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK.light
-    )
-    lined = dict.fromkeys(("axes.edgecolor", "grid.color"), LINE.light)
-    blank = dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER.light)
+    inked = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    lined = dict.fromkeys(("axes.edgecolor", "grid.color"), LINE)
+    blank = dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER)
     with mpl.rc_context({**STYLE, **inked, **lined, **blank, "svg.hashsalt": "igo"}):
         figure, axes = plt.subplots(3, 2, figsize=(5, 5.4), layout="constrained", sharex=True)
         (planned, rates), (variance, batches), (noise, accuracy) = axes

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from igo.ground.statistics import Estimate
 from igo.report import draw
 
-BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = [c.light for c in draw.PALETTE]
+BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = COLOURS = draw.PALETTE
 GREY = "#8A8A8A"
 WIDTH = 4.8  # inches of a figure
 

@@ -33,4 +33,3 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run() -> Non
         assert values == pytest.approx([row[name] for row in rows], rel=1e-6)  # float32
     numbers = {name for row in rows for name, value in row.items() if value is not None}
     assert set(curves) == numbers
-

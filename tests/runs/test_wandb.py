@@ -239,4 +239,3 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
         assert outcomes == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
         assert_whole(long_run, long_folder)
     assert_key_is_nowhere(place)
-

@@ -1,7 +1,6 @@
 """Colours, panels, lines and axes of the report's figures, drawn once by matplotlib.
 
-The page has a figure as SVG, in which each colour is a pair for light and dark screens. The files
-have the same figure as PNG, PDF and SVG.
+The page has a figure as SVG, and the files have it as PNG, PDF and SVG.
 """
 
 import io
@@ -9,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -27,26 +26,18 @@ from polars import DataFrame
 
 from igo.report.output import csv_of
 
-
-class Colour(NamedTuple):
-    """One colour on white paper and on a dark screen."""
-
-    light: str
-    dark: str
-
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart; lightened for dark screens.
-BLUE = Colour("#0072B2", "#56A9E0")
-VERMILION = Colour("#D55E00", "#F28A45")
-GREEN = Colour("#009E73", "#3CC79C")
-PURPLE = Colour("#B8608F", "#DE9BC1")
-AMBER = Colour("#C98A00", "#EFBC4A")
-SKY = Colour("#3C9BCB", "#8CCDF2")
-INK = Colour("#333333", "#DDDDDD")
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#B8608F"
+AMBER = "#C98A00"
+SKY = "#3C9BCB"
+INK = "#333333"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-TEXT, SOFT = Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab")
-GRID = Colour("#e6e6e0", "#2d3338")
+TEXT, SOFT = "#1c1f24", "#5b626b"
+GRID = "#e6e6e0"
 
 # Every figure here and in lab has these settings of matplotlib.
 STYLE: Any = {
@@ -68,12 +59,12 @@ STYLE: Any = {
 # The report's figures have these besides.
 LOOK: Any = {
     **STYLE,
-    "text.color": TEXT.light,
-    "axes.labelcolor": TEXT.light,
-    "axes.edgecolor": SOFT.light,
-    "xtick.color": SOFT.light,
-    "ytick.color": SOFT.light,
-    "grid.color": GRID.light,
+    "text.color": TEXT,
+    "axes.labelcolor": TEXT,
+    "axes.edgecolor": SOFT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "grid.color": GRID,
     "grid.alpha": 1,
     "axes.axisbelow": True,
     "axes.titleweight": "bold",
@@ -115,7 +106,7 @@ class Figure:
         return {"csv": csv_of(self.table), **files}
 
     def panels(self) -> list[str]:
-        """Each panel as an element of the page, in the colours of the reader's screen."""
+        """Each panel as an element of the page."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         self.drawing.draw_without_rendering()
         self.drawing.set_layout_engine("none")  # Each panel stays as it is beside the others.
@@ -125,11 +116,7 @@ class Figure:
                 any_panel.set_visible(any_panel is panel)
             extent = self.drawing.get_tightbbox().padded(0.04)
             text = self._saved("svg", transparent=True, metadata=no_metadata, bbox_inches=extent)
-            element = text[text.index(b"<svg") :].decode()
-            for colour in (*PALETTE, TEXT, SOFT, GRID):
-                light = colour.light.lower()
-                element = element.replace(light, f"light-dark({light}, {colour.dark.lower()})")
-            elements.append(element)
+            elements.append(text[text.index(b"<svg") :].decode())
         for panel in self.drawing.axes:
             panel.set_visible(True)
         return elements

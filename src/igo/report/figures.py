@@ -65,7 +65,7 @@ def training(results: Results, labels: Labels, end: str) -> Figure:
     figure = _curves(f"training{end}", "Accuracy and loss", caption, table, REACHED, x_axes)
     if results.target:
         for ax in figure.drawing.axes[: len(x_axes)]:
-            ax.axhline(100 * results.target, color=draw.SOFT.light, lw=1)
+            ax.axhline(100 * results.target, color=draw.SOFT, lw=1)
     return figure
 
 
@@ -109,7 +109,7 @@ def _table(results: Results, labels: Labels, metrics: Words) -> DataFrame:
 def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The look of each label: seven colours, then the same with other dashes."""
     return {
-        label: {"color": PALETTE[i % 7].light, "ls": DASHES[i // 7 % 4]}
+        label: {"color": PALETTE[i % 7], "ls": DASHES[i // 7 % 4]}
         for i, label in enumerate(dict.fromkeys(labels))
     }
 
