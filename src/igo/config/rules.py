@@ -25,7 +25,6 @@ from igo.ground.files import CONF
 from igo.ground.numbers import fault
 from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import PlanError
-from igo.plans.batches import CLOSE
 from igo.plans.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
@@ -159,19 +158,12 @@ def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
     kappa, lam = schedule.kappa or 1.0, schedule.lam or 1.0
     gamma = kappa / math.sqrt(lam)
     pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    if lam > 1 and math.isclose(gamma, 1, rel_tol=1e-9):  # The noise is constant, and b grows.
-        largest, count = config.max_batch_size or training_samples(config), schedule.stages or 1
-        schedule.sizes = {0: config.batch_size}
-        for m in range(1, count):
-            b_m = int(config.batch_size * lam**m * (1 + CLOSE))
-            schedule.sizes[m / count] = min(b_m, largest)
-        schedule.profile, schedule.kappa, schedule.lam = "constant", None, None
-        return
     require(
         0 < gamma < 1,
         "schedule.kappa",
         schedule.kappa,
-        f"{pair} give κ/√λ = {gamma:g}; it must be in (0, 1), or 1 with λ above 1",
+        f"{pair} give κ/√λ = {gamma:g}; it must be in (0, 1). Constant noise is schedule=constant"
+        " with a table as batch_size",
     )
     require(
         schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9),
