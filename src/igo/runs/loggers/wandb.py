@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from igo.config.names import ALWAYS, data_set, leaves, schedule_name, words
+from igo.config.names import ALWAYS, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
-from igo.ground.errors import UserError, counted, first_line, require
+from igo.ground.errors import UserError, first_line, require
 from igo.ground.files import Record, read_bytes
 from igo.runs.folder import RunFolder, read_plan
 from igo.runs.loggers import Logger, Say
@@ -153,11 +153,10 @@ class WandB(Logger):
         values, schedule = asdict(config), schedule_name(config)
         title = f"{schedule}, seed {config.seed}, {name}"
         row, setting = dict(leaves(values)), setting_of(config)
-        epochs = counted(config.epochs, "epoch")
-        images = counted(config.dataset.samples, "image")
-        task = typeable(f"{data_set(row)}, {images}, {config.model.name}, {epochs}, {schedule}")
         dataset, curve = config.dataset.name, typeable(schedule.partition(",")[0])
-        setting_words = [schedule, *words(row, NAMED)]
+        setting_words = ", ".join([schedule, *words(row, NAMED)])
+        setting_name = typeable(f"{setting_words} ({setting[:4]})")
+        group = tracking.group or os.environ.get("WANDB_SWEEP_ID") or setting_name[:LONGEST_NAME]
         values["schedule"]["name"] = schedule
         gamma = config.schedule.gamma
         if gamma is not None and not config.control:  # It stands for κ/√λ.
@@ -191,14 +190,14 @@ class WandB(Logger):
                 project=tracking.project,
                 entity=tracking.entity,
                 job_type="train",
-                group=tracking.group or os.environ.get("WANDB_SWEEP_ID") or task[:LONGEST_NAME],
+                group=group,
                 tags=[*filter(None, tags), *(tag[:LONGEST_TAG] for tag in (dataset, curve))],
                 name=(tracking.name or typeable(title))[:LONGEST_NAME],
                 id=status["wandb_id"],
                 config={
                     **values,
                     "setting": setting,
-                    "setting_name": typeable(f"{', '.join(setting_words)} ({setting[:4]})"),
+                    "setting_name": setting_name,
                     "plan": {key: [row[key] for row in plan] for key in plan[0]},
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
