@@ -111,7 +111,6 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "commit": "c0ffee" * 6,
         "code.igo": "unknown",
         "code.torch": "2.9.0",
-        "host": "here",
         "device": "cpu",
         "hardware": "device cpu, cpu A CPU, cores 2, threads 1, precision bfloat16",
         "software": "Python 3.11.0, torch 2.9.0",
@@ -183,7 +182,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     killed = make_run(tmp_path, seed=4, accuracies=(0.7,), state="running")
     (killed / ".lock").touch()
     no_text, no_settings = (make_run(tmp_path, seed=seed) for seed in (5, 6))
-    edit(no_text / "status.json", host="\ud800")
+    edit(no_text / "status.json", started="\ud800")
     (no_settings / "config.yaml").write_text("p: [0.5\n")
     with (running / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "test/acc')  # A reader may come while a line is written.

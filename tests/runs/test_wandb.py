@@ -100,7 +100,6 @@ def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     assert config["manifest"].items() <= status_entries.items()
     assert {"commit", "versions", "hardware"} <= config["manifest"].keys()
     assert run["git"]["commit"] == status_entries["commit"].removesuffix("+changes")
-    assert run["git"].get("remote_url") == status_entries["remote"]
     summary: dict[str, Any] = {}
     for kind, entry in entry_list:
         summary |= entry["update"] if kind == "summary" else {}

@@ -33,7 +33,7 @@ def provenance(status: Record) -> Record:
         "commit": _then(start.get("commit") for start in starts),
         "hardware": _listed(hardware),
         "software": _listed(software),
-        **{name: status.get(name) for name in ("seconds", "host", "started")},
+        **{name: status.get(name) for name in ("seconds", "started")},
         **{
             f"{CODE}{name}": _then(digests.get(name) for digests in sources)
             for name in set[str]().union(*sources)

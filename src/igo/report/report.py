@@ -67,8 +67,8 @@ def write(results: Results, output: Path, margin: float = sections.MARGIN) -> Se
     for task in tasks:
         if words := " ".join(filter(None, (task.headline, *task.notes))):
             print(f"{task.title}: {words}")
-    # A report may be published: names of machines and of folders are left out.
-    local_names = ["host", "folder", *(x for x in results.runs.columns if not has_effect(x))]
+    # A report may be published: names of folders are left out.
+    local_names = ["folder", *(x for x in results.runs.columns if not has_effect(x))]
     files = {
         "runs.csv": csv_of(results.runs.drop(local_names)),
         "settings.csv": csv_of(results.settings),

@@ -51,9 +51,7 @@ RESULTS: dict[str, type] = {
     **dict.fromkeys((*OF_ALL_EPOCHS, "seconds", "images_per_second"), float),
     # A commit for each start whose epochs count, where these differ. The command is without the
     # seed and the folders.
-    **dict.fromkeys(
-        ("commit", "host", "device", "started", "command", "hardware", "software"), str
-    ),
+    **dict.fromkeys(("commit", "device", "started", "command", "hardware", "software"), str),
 }
 
 

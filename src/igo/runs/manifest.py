@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
@@ -51,7 +50,6 @@ def of_training(training: Training) -> Record:
         "command": command(),
         "directory": str(Path.cwd()),
         "commit": commit(),
-        "remote": remote(),
         "code": code(),
         "own_code": own_code(training.config),
         "python": platform.python_version(),
@@ -131,12 +129,6 @@ def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
     name = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
     return name.decode().strip() or None
-
-
-def remote() -> str | None:
-    """Where the project was cloned from, without a user and a password."""
-    address = _git("remote", "get-url", "origin").decode(errors="replace").strip()
-    return re.sub(r"(?<=://)[^/@]*@", "", address) or None
 
 
 @cache  # See ``commit``.

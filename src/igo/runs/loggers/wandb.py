@@ -172,7 +172,6 @@ class WandB(Logger):
             console="wrap" if mode == "online" else "off",  # It is W&B's tab of logs.
             disable_git=True,  # W&B would look where the run was started, not where igo's code is.
             git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
-            git_remote_url=status.get("remote"),
             disable_code=True,
             x_disable_stats=mode == "offline" or not stats,
             init_timeout=INIT_TIMEOUT,
