@@ -5,7 +5,6 @@ import math
 import re
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from scipy import stats
 
 from igo.ground.errors import UserError
 from igo.ground.files import sealed
-from igo.report import report, table, target
+from igo.report import report, target
 from igo.report.comparison import compare
 from igo.report.names import labels
 from igo.report.results import Results, read_results
@@ -104,19 +103,13 @@ def test_runs_that_are_evaluated_at_other_epochs_are_warned_of(
         assert capsys.readouterr().err.count("differ in evaluate_every") == warnings
 
 
-@pytest.mark.parametrize("program", [report, table])
-def test_a_target_is_a_share(program: Any, methods: Path, tmp_path: Path) -> None:
+def test_a_target_is_a_share(methods: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^target=36 is not allowed: .* 36 % .* is 0\.36"):
-        program.run(words_of(methods, tmp_path, target=36))
+        report.run(words_of(methods, tmp_path, target=36))
 
 
-def test_the_table_and_the_report_say_it(
-    methods: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = words_of(methods, tmp_path, target=0.36)
-    table.run(words)
-    assert "Method 3                  8 of 8" in capsys.readouterr().out
-    (section,) = report.run(words)
+def test_the_report_says_it(methods: Path, tmp_path: Path) -> None:
+    (section,) = report.run(words_of(methods, tmp_path, target=0.36))
     assert {pair.verdict for pair in section.pairs["target_updates"]} == {"lower", "higher"}
     assert "undecided" in {pair.verdict for pair in section.pairs["target_images"]}
     page = (tmp_path / "index.html").read_text()

@@ -17,7 +17,6 @@ from igo.report.names import labels, shared, without_delta
 from igo.report.provenance import mixed
 from igo.report.results import Results, read_results
 from igo.report.settings import TOTALS, constants
-from igo.report.target import NEEDED, check_target, needed
 from igo.runs.find import find, named
 
 LEGEND = (
@@ -29,8 +28,7 @@ LEGEND = (
 
 def run(composed: DictConfig) -> None:
     """Read the runs, and print their table."""
-    check_target(composed.target)
-    results = read_results(find(named(composed.runs)), composed.target)
+    results = read_results(find(named(composed.runs)))
     print_summary(results)
     show_errors(results.runs)
 
@@ -72,9 +70,6 @@ def print_summary(results: Results) -> None:
     ]
     _print(console, ("setting", "seeds", "test/accuracy %", "95 %", "train/loss"), cells)
     _show_totals(console, [row for row in rows if row["n"]], names)
-    if results.target:
-        cells = [(label, *needed(runs, setting).values()) for setting, label in names.items()]
-        _print(console, ("median to the target", "reached by", *NEEDED.values()), cells)
     for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
         print(line)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import polars as pl
 from polars import DataFrame
-from scipy.special import bdtr
 
 from igo.ground.errors import require, warn
 from igo.ground.numbers import BETWEEN, fault
@@ -51,11 +50,9 @@ def median(values: Sequence[float]) -> str:
 
     The interval is Thompson's (1936), and needs six values.
     """
-    ranking, n = sorted(values), len(values)
-    # The interval goes from the value of this rank to that of the same rank from the end. Fewer
-    # than ``rank`` values are below the median with a chance of (1 − CONFIDENCE)/2 at most.
-    rank = int((2 * bdtr(range(n), n, 0.5) <= 1 - CONFIDENCE).sum())
-    middle = number(statistics.median(ranking))
-    if not rank or ranking[rank - 1] == NEVER:
-        return middle
-    return f"{middle} [{number(ranking[rank - 1])}, {number(ranking[n - rank])}]"
+    from scipy.stats import quantile_test  # It takes a second to import.
+
+    low, high = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    middle = number(statistics.median(values))
+    # Where few runs reach the target, or there are few, no interval is known.
+    return f"{middle} [{number(low)}, {number(high)}]" if low < NEVER else middle
