@@ -98,6 +98,6 @@ def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
     group = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
     by_command = group.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
     return [
-        f"{line} seed={','.join(map(str, seeds))}{' -m' * (len(seeds) > 1)}"
+        f"{line} seed={','.join(map(str, seeds))}{' -m' if len(seeds) > 1 else ''}"
         for line, seeds in by_command.iter_rows()
     ]

@@ -54,5 +54,5 @@ def median(values: Sequence[float]) -> str:
 
     low, high = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     middle = number(statistics.median(values))
-    # Where few runs reach the target, or there are few, no interval is known.
+    # The lower end is NaN for few values, and NEVER where few runs reach the target.
     return f"{middle} [{number(low)}, {number(high)}]" if low < NEVER else middle

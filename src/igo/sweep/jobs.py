@@ -57,7 +57,7 @@ class Composer:
         self._flags = flags  # Each run's command has them, see cli.config_dirs.
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
-        # Unpickled it is a copy, in 0.2 ms.
+        # A pickle, of which ``compose`` makes a copy in 0.2 ms.
         self._composed = cache(lambda *groups: pickle.dumps(compose(config_name, [*groups])))
 
     def job(self, overrides: Sequence[str]) -> Job:
@@ -74,7 +74,7 @@ class Composer:
         lines = [self._parse(override) for override in overrides]
         values = [line for line in lines if self._is_value(line)]
         groups = [line.input_line for line in lines if line not in values]
-        config: DictConfig = pickle.loads(self._composed(*groups))
+        config: DictConfig = pickle.loads(self._composed(*groups))  # a copy that may be changed
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
 
