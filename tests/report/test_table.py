@@ -48,6 +48,9 @@ def make_run(
             "samples": 96 * epoch,
             "eta_m": 0.1 / epoch,
             "b_m": 32 + epoch,
+            "eta_largest": 0.1 / epoch,
+            "b_largest": 32 + epoch,
+            "eta_over_sqrt_b": 0.1 / epoch / (32 + epoch) ** 0.5,
             "delta_m": 1 / epoch,
             "delta_measured": 2 / epoch,
             "train/loss": 3 / epoch,
@@ -77,7 +80,6 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "data_dir=elsewhere",
         seed=3,
         seconds=12.5,
-        # An earlier version recorded the means of an epoch alone.
         last_entries={"eta_largest": 0.2, "b_largest": 64, "eta_over_sqrt_b": 0.01},
     )
     (row,) = read_runs([folder]).to_dicts()

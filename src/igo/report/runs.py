@@ -188,20 +188,18 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 def _totals(records: Sequence[Record]) -> Record:
     """OF_ALL_EPOCHS; δ is the mean over the epochs that have one."""
-    updates, images, eta, b, delta, most_eta, most_b, eta_over_sqrt_b = (
+    updates, images, eta, delta, largest_eta, largest_b, eta_over_sqrt_b = (
         np.array([record.get(name) for record in records], float)
-        for name in ("updates", "samples", "eta_m", "b_m", "delta_measured", *INSIDE)
+        for name in ("updates", "samples", "eta_m", "delta_measured", *INSIDE)
     )
     updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
-    # Earlier versions recorded only the means of an epoch.
-    eta_over_sqrt_b = np.where(np.isnan(eta_over_sqrt_b), eta / np.sqrt(b), eta_over_sqrt_b)
     totals = (
         eta @ updates,
-        np.fmax(most_eta, eta).max(),
+        largest_eta.max(),
         eta_over_sqrt_b @ images / images.sum(),
         delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
-        np.fmax(most_b, b).max(),
+        largest_b.max(),
     )
     return {
         name: total if np.isfinite(total) else None
