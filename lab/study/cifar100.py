@@ -7,11 +7,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from igo.ground.statistics import reach
 from igo.report.comparison import Pair
-from lab.figures import COLOURS, drawn
+from lab.figures import drawn
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Runs, Study
 from lab.study.judged import MARGIN, Claim
@@ -38,7 +35,7 @@ DRAWN = {
     "fresh, augmented images": "anew_augmented_accuracy",
     "fresh, plain images": "anew_accuracy",
 }
-FIGURE = "![The differences by endpoint; accuracy by epoch](cifar100.png)\n"
+FIGURE = "![The differences by endpoint](cifar100.png)\n"
 Family = tuple[str, tuple[tuple[str, str], ...]]  # an endpoint, and arms beside their rivals
 ABOVE = (
     ("Method 2", "Method 1"),
@@ -127,21 +124,9 @@ def summary(arms: Arms) -> str:
 
 
 def draw(arms: Arms, path: Path) -> None:
-    """The differences by endpoint, and accuracy by epoch, of many passes."""
-    n = len(arms["Method 1"])
-    with drawn(path, 3.2, 2.8) as (forest, accuracy):
+    """The differences by endpoint, of many passes."""
+    with drawn(path, 3.2) as (forest,):
         judged.forest(forest, judged.claims(arms, ABOVE, DRAWN))
-        for (arm, of_arm), colour in zip(arms.items(), COLOURS, strict=False):
-            y = 100 * np.array(
-                [[epoch["test/accuracy"] for epoch in run["epochs"]] for run in of_arm], float
-            )
-            is_measured = np.isfinite(y[0])
-            epochs, y = 1 + np.flatnonzero(is_measured), y[:, is_measured]
-            mean, half = y.mean(axis=0), reach(y.std(axis=0, ddof=1), n)
-            accuracy.plot(epochs, mean, color=colour, lw=1.3, label=arm)
-            accuracy.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
-        accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
-        accuracy.legend()
 
 
 PAGE = Page(

@@ -17,7 +17,7 @@ from lab.study.table import Page
 ENDPOINTS = {"fresh": "fresh", "annealed": "annealed"}
 PAIRS = [(SMOOTHED, name) for name in BATCHES if name != SMOOTHED]
 NEAR, CHECKED = 0.1, range(2)  # how far a shared variance may differ, in the first stages
-FIGURE = "![Differences; C² and the variance of the step by stage](smoothing.png)\n"
+FIGURE = "![Differences; C² by stage](smoothing.png)\n"
 
 
 def named(arm: str) -> str:
@@ -82,17 +82,13 @@ def summary(arms: Arms) -> str:
 
 
 def draw(arms: Arms, file: Path) -> None:
-    """The differences; by stage C²/16, and the variance of the step by its batches."""
-    with drawn(file, 2.4, 2.6, 2.6) as (forest, plain, step):
+    """The differences; C²/16 by stage."""
+    stages = range(1, STAGES + 1)
+    with drawn(file, 2.4, 2.6) as (forest, plain):
         judged.forest(forest, claims(arms))
         for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
-            stages = range(1, STAGES + 1)
             plain.plot(stages, by_stage(records, "plain"), color=colour, label=named(name))
-            noise = by_stage(records, "beside") * by_stage(records, "squares")
-            step.plot(stages, noise, color=colour)
-        ticks = {"xlabel": "stage", "xticks": stages, "yscale": "log"}
-        plain.set(ylabel="C²/16 at the point", **ticks)
-        step.set(ylabel="variance of the step", **ticks)
+        plain.set(xlabel="stage", xticks=stages, ylabel="C²/16 at the point", yscale="log")
         plain.legend()
 
 
