@@ -90,7 +90,6 @@ OF: dict[str, dict[str, Damage]] = {
         "no epochs": entry_of("epochs", None),
     },
     "checkpoint.pt": ANY,
-    "changes-0.patch": IRREGULAR,
     ".lock": IRREGULAR,
     "output.log": IRREGULAR,
 }
@@ -171,7 +170,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {kind: run_folder(place) for kind, place in places.items()}
     for folder in folders.values():
         edit(folder / "status.json", wandb_id="id")
-        (folder / "changes-0.patch").touch()
         (folder / "output.log").touch()
     return folders
 

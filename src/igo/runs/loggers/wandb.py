@@ -21,7 +21,7 @@ from typing import Any, Literal
 from igo.config.names import ALWAYS, leaves, schedule_name, words
 from igo.config.schema import Config, TrackingConfig
 from igo.ground.errors import UserError, first_line, require
-from igo.ground.files import Record, read_bytes
+from igo.ground.files import Record
 from igo.runs.folder import RunFolder, read_plan
 from igo.runs.loggers import Logger, Say
 from igo.runs.name import setting_of
@@ -163,8 +163,6 @@ class WandB(Logger):
             values["schedule"]["kappa"] = round(gamma**config.split, 12)
             values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
         plan = read_plan(folder.path)
-        # Nothing is sent if one cannot be read, as a link, which may lead to any file.
-        patches = {file.name: read_bytes(file) for file in folder.path.glob("changes-*.patch")}
         # An element may hold several, as WANDB_TAGS does.
         tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
         settings = wandb.Settings(
@@ -201,11 +199,6 @@ class WandB(Logger):
                     "manifest": {key: status.get(key) for key in MANIFEST},
                 },
             )
-            for name, patch in patches.items():
-                # W&B would link a file from elsewhere, and warn of it in each run of changed code.
-                file = Path(self._run.dir) / name
-                file.write_bytes(patch)
-                self._run.save(str(file), base_path=self._run.dir, policy="now")
         self.address = self._run.url or "" if mode == "online" else ""
         over_epochs = partial(self._run.define_metric, step_metric="epoch")
         over_epochs("*")
