@@ -241,18 +241,18 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     # No result depends on wandb's version.
     edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})
     edit(plain[2] / "status.json", code="b" * 10, commit="c0ffee1" * 5 + "+changes")
-    mixed = "he runs of p = 0.5 are of different code: "
+    mixed = "The runs are of different code: "
 
     def assert_said(line: str) -> None:
         table.run(words_of(root))
-        assert f"{mixed}{line}\n" in capsys.readouterr().out
+        assert f"{mixed}{line}.\n" in capsys.readouterr().out
 
     line = "igo aaaaaaaaaa, bbbbbbbbbb; commits c0ffee1, c0ffee1+changes"
     assert_said(line)
     report.run(words_of(root, out))
-    assert f"T{mixed}{line}." in capsys.readouterr().out
+    assert f"{mixed}{line}" in capsys.readouterr().out
     page = (out / "index.html").read_text()
-    assert f"T{mixed}{line}" in page.replace("\u00a0", " ")
+    assert f"{mixed}{line}" in page.replace("\u00a0", " ")
     assert "<code>c0ffee1+changes</code>" in page
     start = {"code": "d" * 10, "commit": "decade5", "versions": same["versions"]}
     edit(plain[2] / "status.json", earlier=[start], **same)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 from polars import DataFrame
@@ -62,30 +62,17 @@ def _then(values: Iterable[str | None]) -> str | None:
     return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
-def mixed(runs: DataFrame, labels: Mapping[int, str]) -> list[str]:
-    """The settings whose counted runs are of different code or versions, and of which.
-
-    If there is no such setting, and the settings differ from each other in these, a line says so.
-    """
-    runs = runs.filter("counted", pl.col("setting").is_in([*labels]))
-    lines = [
-        _mixed(runs.filter(setting=setting), f"the runs of {label}")
-        for setting, label in labels.items()
-    ]
-    return [*filter(None, lines)] or [*filter(None, [_mixed(runs, "the settings")])]
-
-
-def _mixed(runs: DataFrame, name: str) -> str:
-    """A line of the code and versions in which these runs differ; else ""."""
+def mixed(runs: DataFrame, settings: Collection[int]) -> list[str]:
+    """In which code and versions the counted runs of settings differ, a sentence if they do."""
+    runs = runs.filter("counted", pl.col("setting").is_in([*settings]))
     sources = []
     for column in runs.select(starts_with(CODE)):
         values = column.drop_nulls().unique().sort()
         if len(values) > 1 or any(THEN in value for value in values):
             sources.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
     commits = ", ".join(map(short, runs["commit"].fill_null("unknown").unique().sort()))
-    return (
-        f"{name} are of different code: {'; '.join(sources)}; commits {commits}" if sources else ""
-    )
+    line = f"The runs are of different code: {'; '.join(sources)}; commits {commits}."
+    return [line] if sources else []
 
 
 def short(commit: str) -> str:

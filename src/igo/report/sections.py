@@ -100,7 +100,6 @@ def _section(
     # Differences from these are shown first.
     accuracy.sort(key=lambda pair: pair.second not in references)
     columns = NEEDED if results.target else {}
-    notes = [f"{line[0].upper()}{line[1:]}." for line in mixed(results.runs, row_labels)]
     return Section(
         name=f"task-{index}",
         title=", ".join(shared(rows[0], task_names)),
@@ -108,7 +107,10 @@ def _section(
         labels=row_labels,
         rows={row["setting"]: row for row in rows},
         headline=headline(row_labels, best_rows, accuracy, margin),
-        notes=[*caveats(row_labels, best_rows, results.curves), *notes],
+        notes=[
+            *caveats(row_labels, best_rows, results.curves),
+            *mixed(results.runs, row_labels),
+        ],
         pairs={
             "test/accuracy": accuracy,
             "train/loss": compare(results.runs, settings, "train/loss"),

@@ -133,8 +133,6 @@ def launch(
             " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    if len(lines) >= 200:  # It takes seconds.
-        console.print(f"checking {len(lines):,} runs")
     composer, choices = Composer(hydra.job.config_name, config_dirs(hydra)), hydra.runtime.choices
     if choices.get("sweep"):
         check_file(composer, choices["sweep"])
