@@ -55,13 +55,13 @@ def best_rate(arm: str, length: int, runs: Runs) -> float | None:
 
 def jobs(runs: Runs) -> Iterator[Job]:
     """The tuning of each arm and length, and after it the seeds, each whole in turn."""
-    best_rates = {}
+    best_rates: dict[tuple[str, int], Any] = {}
     for arm, length in itertools.product(ARMS, LENGTHS):
         for rate, seed in itertools.product(RATES, TUNED):
             yield job_of(arm, length, rate, seed)
         best_rates[arm, length] = best_rate(arm, length, runs)
-    for seed, ((arm, length), rate) in itertools.product(SEEDS, best_rates.items()):
-        if rate:
+    if None not in best_rates.values():
+        for seed, ((arm, length), rate) in itertools.product(SEEDS, best_rates.items()):
             yield job_of(arm, length, rate, seed)
 
 
