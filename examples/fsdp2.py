@@ -21,7 +21,8 @@ def main(epochs: int = 6) -> float:
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
-    batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), micro_batch_size=32)
+    place = {"rank": mesh.get_local_rank(), "ranks": mesh.size()}
+    batches = igo.BatchSampler(plan, train, seed=0, **place, micro_batch_size=32)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     loader = schedule(loader)

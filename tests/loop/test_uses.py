@@ -85,7 +85,6 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: sampler(micro_batch_size=0), "micro_batch_size=0 .* 1 or more"),
     (lambda _: sampler(rank=1), "rank=1 .* and ranks together"),
     (lambda _: sampler(rank=2, ranks=2), r"rank=2 .* in \[0, ranks=2\)"),
-    (lambda _: sampler(rank=0, ranks=2, group=object()), "rank=0 .* or group"),
     (lambda _: plan("graduated", p=[1]), r"p=\[1\] .* must be a number"),
     (lambda _: plan(cooling), "profile=cooling .*: its argument stages is one of plan"),
     (

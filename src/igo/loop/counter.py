@@ -44,9 +44,8 @@ class Counter:
 
     Args:
         plan: what ``igo.plan`` returns.
-        rank, ranks: this process, from 0, and the number of processes that share each batch.
-        group: instead, the process group that shares each batch; by default all processes of
-            torch.distributed.
+        rank, ranks: this process, from 0, and the number of processes that share each batch; by
+            default those of torch.distributed.
         micro_batch_size: the most samples that go through the model at once, over all ranks. A
             larger batch is cut into parts, the same number on each rank, and each part is counted.
 
@@ -60,7 +59,6 @@ class Counter:
         *,
         rank: int | None = None,
         ranks: int | None = None,
-        group: Any = None,
         micro_batch_size: int | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
@@ -69,15 +67,15 @@ class Counter:
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
-        # Unless rank and ranks are given, the process group is asked at each use, because
-        # torch.distributed may be started after the sampler is made.
+        # Unless they are given, torch.distributed is asked at each use, because it may be started
+        # after the sampler is made.
         self._place: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
-            if rank is None or ranks is None or group is not None or not 0 <= rank < ranks:
-                advice = f"give rank in [0, ranks={ranks}) and ranks together, or group, or none"
+            if rank is None or ranks is None or not 0 <= rank < ranks:
+                advice = f"give rank in [0, ranks={ranks}) and ranks together, or none"
                 raise PlanError("rank", rank, advice)
             self._place = rank, ranks
-        self.plan, self._group, self._micro = plan, group, micro
+        self.plan, self._micro = plan, micro
         # The position is whole updates, and the parts that were counted of the next one.
         self.updates, self._parts_made = 0, 0
         self._epoch = 0  # the newest epoch that has begun; 0 at the start and after a resume
@@ -102,7 +100,7 @@ class Counter:
     def _of_ranks(self) -> tuple[int, int]:
         """This rank and the number of ranks: as given, else those of torch.distributed."""
         if self._place is None and dist.is_available() and dist.is_initialized():
-            return dist.get_rank(self._group), dist.get_world_size(self._group)
+            return dist.get_rank(), dist.get_world_size()
         return self._place or (0, 1)
 
     @property

@@ -54,7 +54,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         plan: what ``igo.plan`` returns.
         data: the data set, which has the plan's n samples.
         seed: of the permutations, the same on all processes.
-        rank, ranks, group, micro_batch_size: see ``igo.Counter``. With ``micro_batch_size`` a
+        rank, ranks, micro_batch_size: see ``igo.Counter``. With ``micro_batch_size`` a
             loader yields parts of batches; step the optimizer after ``update.is_last_part``.
 
     Attributes:
@@ -73,12 +73,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
         seed: int = 0,
         rank: int | None = None,
         ranks: int | None = None,
-        group: Any = None,
         micro_batch_size: int | None = None,
     ) -> None:
-        super().__init__(
-            plan, rank=rank, ranks=ranks, group=group, micro_batch_size=micro_batch_size
-        )
+        super().__init__(plan, rank=rank, ranks=ranks, micro_batch_size=micro_batch_size)
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
         self.sampler = range(plan.n)  # Trainers look for one in batch samplers.
