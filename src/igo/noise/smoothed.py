@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
 
 from igo.ground.numbers import POSITIVE, at_least, check
@@ -82,37 +83,32 @@ def smoothed_loss(
         refuse(is_used_up, f"{name}: {cure}")
     noise = measure_noise(network, loss, loader, n=n, seed=seed)
     delta = noise_level(learning_rate, noise.batch_size, noise.variance)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    sizes = [parameter.numel() for parameter in parameters]
-    x = parameters_to_vector(parameters).detach()
-
-    @torch.no_grad()
-    def put(point: Tensor) -> None:
-        for parameter, part in zip(parameters, point.split(sizes), strict=True):
-            parameter.copy_(part.view_as(parameter))
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    x = parameters_to_vector(parameters.values()).detach()
 
     @torch.no_grad()
     def loss_at(point: Tensor) -> float:
-        put(point)
+        parts = map(Tensor.view_as, point.split(sizes), parameters.values())
+        moved = dict(zip(parameters, parts, strict=True))
         total, samples = 0.0, 0
         for inputs, targets in evaluation:
-            total += float(loss(network(inputs), targets)) * len(targets)
+            outputs = functional_call(network, moved, (inputs,))
+            total += float(loss(outputs, targets)) * len(targets)
             samples += len(targets)
         return total / samples
 
     def gradient(batch: Any) -> Tensor:
-        put(x)
         inputs, targets = batch
-        return parameters_to_vector(torch.autograd.grad(loss(network(inputs), targets), parameters))
+        batch_loss = loss(network(inputs), targets)
+        return parameters_to_vector(torch.autograd.grad(batch_loss, [*parameters.values()]))
 
-    def steps_of_ball() -> Iterator[Tensor]:
+    def rises_of_ball() -> Iterator[float]:
         for _ in range(draws):
             direction = torch.randn_like(x)
             radius = torch.rand_like(x[0]) ** (1 / len(x))  # The ball's volume is uniform in it.
-            yield direction * (delta * radius / direction.norm())
-
-    def rises_of_ball() -> Iterator[float]:
-        for step in steps_of_ball():  # Both signs are as likely, and the linear part vanishes.
+            step = direction * (delta * radius / direction.norm())
+            # Both signs are as likely, and the linear part vanishes.
             yield (loss_at(x + step) + loss_at(x - step)) / 2 - level
 
     def rises_of_sgd() -> Iterator[float]:
@@ -128,9 +124,6 @@ def smoothed_loss(
         return statistics.fmean(values), statistics.stdev(values) / math.sqrt(draws)
 
     with untouched(network, seed):
-        try:
-            level = loss_at(x)
-            ball, own = mean_of(rises_of_ball()), mean_of(rises_of_sgd())
-        finally:
-            put(x)
+        level = loss_at(x)
+        ball, own = mean_of(rises_of_ball()), mean_of(rises_of_sgd())
     return SmoothedLoss(level, delta, *ball, *own)
