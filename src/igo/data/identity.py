@@ -51,9 +51,8 @@ def identify(name: str, place: Place) -> Identity:
         images = folders.splits(name, place)
         where = str(Path(images[0].root).parent)
         return Identity(name, len(images[0]), fingerprint(folders.content(images)), where)
-    source = readers.READERS[name](place)
-    splits = source.read()
-    return Identity(name, len(splits[0].labels), fingerprint(content(splits)), source.where)
+    where, splits = readers.READERS[name](place)
+    return Identity(name, len(splits[0].labels), fingerprint(content(splits)), where)
 
 
 def fingerprint(content: Iterable[Any]) -> str:

@@ -49,17 +49,8 @@ class Place:
     download: bool = True
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set that was found.
-
-    Args:
-        where: an absolute path, or the package that has it; for the user.
-        read: reads it.
-    """
-
-    where: str
-    read: Callable[[], Splits]
+# Where a data set was found, for the user: an absolute path, or the package that has it.
+Found = tuple[str, Splits]
 
 
 class Missing(UserError):
@@ -72,15 +63,11 @@ def read(name: str, place: Place) -> Splits:
     Raises:
         Missing: the data set is not there.
     """
-    return READERS[name](place).read()
+    return READERS[name](place)[1]
 
 
-def digits(_: Place) -> Source:
+def digits(_: Place) -> Found:
     """scikit-learn's 1,797 digits; a fixed, stratified fifth of them (360) is the test set."""
-    return Source(f"scikit-learn {version('scikit-learn')}", _digits)
-
-
-def _digits() -> Splits:
     from sklearn.datasets import load_digits  # Its import takes a second.
     from sklearn.model_selection import train_test_split
 
@@ -90,10 +77,11 @@ def _digits() -> Splits:
     parts = train_test_split(
         images, digits.target, test_size=360, stratify=digits.target, random_state=0
     )
-    return Split(parts[0], parts[2]), Split(parts[1], parts[3])
+    splits = Split(parts[0], parts[2]), Split(parts[1], parts[3])
+    return f"scikit-learn {version('scikit-learn')}", splits
 
 
-def published(kind: str, folder: str, cure: str, place: Place) -> Source:
+def published(kind: str, folder: str, cure: str, place: Place) -> Found:
     """A data set of torchvision's, in its format under data_dir; downloaded if it is missing."""
     files = place.data_dir / folder
 
@@ -112,7 +100,7 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Source:
         images = np.asarray(dataset.data)
         return Split(images.reshape(*images.shape[:3], -1), np.asarray(dataset.targets))
 
-    return Source(str(files.resolve()), lambda: (split(True), split(False)))
+    return str(files.resolve()), (split(True), split(False))
 
 
 def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) -> Any:
@@ -140,13 +128,13 @@ def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) 
     )
 
 
-def arrays(place: Place) -> Source:
+def arrays(place: Place) -> Found:
     """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
     file = place.file
     if file is None or not file.is_file():
         path = file and file.absolute()
         raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
-    return Source(str(file.resolve()), partial(_npz, file))
+    return str(file.resolve()), _npz(file)
 
 
 def _npz(file: Path) -> Splits:
@@ -229,7 +217,7 @@ def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 CIFAR = "download cifar-{}-python.tar.gz elsewhere and unpack it in data_dir"
 CLOTHES = "delete it, then put the idx files there or install Debian's dataset-fashion-mnist"
-READERS: dict[str, Callable[[Place], Source]] = {
+READERS: dict[str, Callable[[Place], Found]] = {
     "digits": digits,
     "fashion_mnist": partial(published, "FashionMNIST", "FashionMNIST/raw", CLOTHES),
     "cifar10": partial(published, "CIFAR10", "cifar-10-batches-py", CIFAR.format(10)),

@@ -6,12 +6,11 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from igo.ground.seeds import derive_seed
 from igo.loop.counter import GIVE, Counter
@@ -21,16 +20,7 @@ from igo.loop.witness import Witness
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update
 
-Batch = TypeVar("Batch")
 Loader = TypeVar("Loader", bound=Iterable[Any])
-if TYPE_CHECKING:
-
-    class View(DataLoader[Batch]):
-        """What ``Batches`` of a DataLoader is to type checkers."""
-
-        loader: DataLoader[Batch]
-
-
 SAME = 1e-6  # relative: what float32 makes of a learning rate
 
 
@@ -165,10 +155,6 @@ class Schedule:
         """η of the newest update in each parameter group, as from a scheduler of PyTorch's."""
         return [float(group["lr"]) for group in self._groups]
 
-    @overload
-    def __call__(self, loader: DataLoader[Batch]) -> View[Batch]: ...
-    @overload
-    def __call__(self, loader: Loader) -> Loader: ...
     def __call__(self, loader: Any) -> Any:
         """The loader, which now calls ``step()`` before it gives a batch.
 
