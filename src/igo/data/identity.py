@@ -101,11 +101,13 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
     Args:
         images: any number of arrays (…, C) uint8.
     """
-    counts: Any = 0  # (C, 256), how often each level occurs: exact, and small
+    n = 0
+    total: Any = 0.0  # (C,)
+    squares: Any = 0.0
     for array in images:
-        channels = array.reshape(-1, array.shape[-1])
-        counts = counts + np.stack([np.bincount(channel, minlength=256) for channel in channels.T])
-    levels = np.arange(256) / 255
-    mean = counts @ levels / counts.sum(axis=1)
-    variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
-    return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()
+        pixels = array.reshape(-1, array.shape[-1]) / 255
+        n += len(pixels)
+        total, squares = total + pixels.sum(axis=0), squares + np.square(pixels).sum(axis=0)
+    mean = total / n
+    std = np.sqrt((squares / n - mean**2).clip(0))
+    return mean.round(4).tolist(), std.round(4).tolist()

@@ -63,22 +63,19 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
     _, height, width, channels = images.shape
     rows, columns, is_inside = _sources(height, width, moves, index.device)
     source = (index * (height * width)).view(-1, 1, 1) + rows * width + columns
-    if is_inside is not None:
-        source = torch.where(is_inside, source, 0)
+    source = torch.where(is_inside, source, 0)
     pixels = images.view(-1, channels).index_select(0, source.view(-1))
-    pixels = pixels.view(*source.shape, channels)
-    if is_inside is not None:
-        pixels = pixels * is_inside.unsqueeze(-1)
+    pixels = pixels.view(*source.shape, channels) * is_inside.unsqueeze(-1)
     return pixels.permute(0, 3, 1, 2)
 
 
 def _sources(
     height: int, width: int, moves: Moves, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The source of each output pixel: row and column (b, H, W) int64, and whether it exists."""
     rows = torch.arange(height, device=device).view(1, -1, 1)
     columns = torch.arange(width, device=device).view(1, 1, -1)
-    is_inside = None
+    is_inside = torch.ones((), dtype=torch.bool, device=device)
     if moves.angle is not None:
         rows, columns = _rotate(rows, columns, moves.angle, height, width)
         is_inside = _within(rows, columns, height, width)
@@ -87,8 +84,7 @@ def _sources(
     if moves.shift is not None:
         rows = rows + moves.shift[:, 0].view(-1, 1, 1)
         columns = columns + moves.shift[:, 1].view(-1, 1, 1)
-        is_in_crop = _within(rows, columns, height, width)
-        is_inside = is_in_crop if is_inside is None else is_inside & is_in_crop
+        is_inside = is_inside & _within(rows, columns, height, width)
     return rows, columns, is_inside
 
 

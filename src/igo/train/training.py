@@ -103,14 +103,12 @@ def record_of(
     # The mean of equal rates would be rounded.
     eta = rates[0] if len({*rates}) == 1 else math.fsum(rates) / len(rates)
     config, b = run.config, samples / len(sizes)
-    beta = run.optimizer.param_groups[0].get("momentum")
-    delta = delta_of(config, eta, b, config.optimizer.momentum, reference) if stage.phi_m else 0.0
+    delta = delta_of(config, eta, b, reference) if stage.phi_m else 0.0
 
     def delta_at(variance: float | None) -> float | None:
         if measurement is None or variance is None or math.isinf(variance):
             return None
-        noise_of_end = replace(measurement, variance=variance)
-        delta_of_end = delta_of(config, eta, b, beta or 0.0, noise_of_end)
+        delta_of_end = delta_of(config, eta, b, replace(measurement, variance=variance))
         # With δ_m = 0 a batch is all samples, which is gradient descent on f itself.
         return 0.0 if delta == 0 and delta_of_end is not None else delta_of_end
 
@@ -129,7 +127,7 @@ def record_of(
         "eta_largest": max(rates),
         "b_largest": max(sizes),
         "eta_over_sqrt_b": sum(map(operator.mul, rates, map(math.sqrt, sizes))) / samples,
-        "beta_m": beta,
+        "beta_m": run.optimizer.param_groups[0].get("momentum"),
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
         "lambda_m": stage.lambda_m,
@@ -174,12 +172,10 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
     """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
     if stage.phi_m == 0:  # This is gradient descent on f itself.
         return 0.0
-    return delta_of(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)
+    return delta_of(config, stage.eta_m, stage.b_m, reference)
 
 
-def delta_of(
-    config: Config, eta: float, b: float, momentum: float, measurement: Noise | None
-) -> float | None:
+def delta_of(config: Config, eta: float, b: float, measurement: Noise | None) -> float | None:
     """δ of η and b; None if it is not known."""
     if measurement is None or not config.optimizer.formula:
         return None
@@ -188,6 +184,6 @@ def delta_of(
         b,
         measurement.variance,
         optimizer=config.optimizer.name,
-        momentum=momentum,
+        momentum=config.optimizer.momentum,
         gradient_norm=measurement.gradient_norm,
     )
