@@ -32,8 +32,9 @@ class NoiseMeter:
 
     The parts of a batch give independent gradients g_k at the same parameters, of s_k samples. With
     ḡ, their mean weighted by samples, C² = Σ s_k ‖g_k - ḡ‖²/(K - 1) is unbiased, and so is
-    ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k, but for C²/n without ``n`` [derived; for two halves it is McCandlish et
-    al. 2018, appendix A.1].
+    ‖∇f‖² = ‖ḡ‖² - C²/Σ s_k [derived; for two halves it is McCandlish et al. 2018, appendix A.1].
+    Where samples are drawn without replacement from n and have no noise of their own, C² is too
+    large and ‖∇f‖² too small by C²/n.
 
     Under DistributedDataParallel the K parts are those of all ranks, so one on each of two ranks is
     enough. Each rank calls ``part`` and ``update`` alike. ``update`` exchanges two numbers, so that
@@ -47,20 +48,17 @@ class NoiseMeter:
     Args:
         model: whose parameters' ``.grad`` are read; under DDP the DistributedDataParallel itself.
         half_life: of the running averages, in samples.
-        n: samples of the data set, if batches are drawn from it without replacement and a sample's
-            gradient does not vary. With dropout or augmentation ‖∇f‖² would be too large.
 
     Raises:
         ValueError: ``half_life`` is not above 0, or parameters are in 16 bits or shared among
             ranks (FSDP).
     """
 
-    def __init__(self, model: nn.Module, half_life: float, n: int | None = None) -> None:
+    def __init__(self, model: nn.Module, half_life: float) -> None:
         if not half_life > 0:  # NaN is not above 0 either.
             raise ValueError(f"half_life={half_life}: it must be above 0, in samples")
-        check(AT_LEAST_ONE, whole=True, n=n)
         refuse(is_sharded(model), "no part has its own gradient under FSDP: use igo.measure_noise")
-        self._half_life, self._n = half_life, n
+        self._half_life = half_life
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
         refuse(short, "parameters in 16 bits add rounding noise: use torch.autocast")
@@ -111,11 +109,9 @@ class NoiseMeter:
         """Take in a micro-batch of so many samples: call it after each micro-batch's backward.
 
         Raises:
-            ValueError: that is no whole number above 0, or more than n in the batch.
+            ValueError: that is no whole number above 0.
         """
         check(AT_LEAST_ONE, whole=True, samples=samples)
-        too_small = self._n is not None and self._samples + samples > self._n
-        refuse(too_small, f"n={self._n}: a batch has {self._samples + samples} samples")
         if not self._group:
             for parameter in self._parameters:
                 self._keep(parameter)
@@ -158,11 +154,7 @@ class NoiseMeter:
         weight = parts - 1
         # Σ s_k ‖g_k‖² is the moment times (B/R)², see ``part``, and around ḡ it is B ‖ḡ‖² less.
         c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
-        finite = 1.0
-        if self._n is not None:  # Samples are drawn without replacement.
-            c2 *= (self._n - 1) / self._n
-            finite = (self._n - samples) / (self._n - 1)
-        square = norm / scale**2 - c2 / samples * finite
+        square = norm / scale**2 - c2 / samples
         if not (math.isfinite(c2) and math.isfinite(square)):
             return
         # The averages decay by samples and not by updates, because b grows during the training.
