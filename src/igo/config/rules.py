@@ -24,7 +24,7 @@ from igo.ground.errors import ConfigError, nearest, require
 from igo.ground.files import CONF
 from igo.ground.numbers import fault
 from igo.plans.algorithm3 import stages_of
-from igo.plans.arguments import PlanError
+from igo.plans.arguments import Arguments, PlanError
 from igo.plans.profiles import GAMMA, Declared, parameters
 
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
@@ -135,18 +135,20 @@ def _stages(config: Config) -> int:
     require(has_p, "p", None, "graduated needs it, e.g. p=0.5")
     try:
         return stages_of(
-            schedule.stages,
-            schedule.epsilon,
-            schedule.alpha_0,
-            profile=schedule.profile,
-            p=config.p,
-            sizes=schedule.sizes,
-            h=None if schedule.lengths == "equal" else schedule.h,
-            final_updates=schedule.final_updates,
-            batch_size=config.batch_size,
-            warmup_samples=warmup_samples(config),
-            total=config.epochs * n,
-            per_epoch=n,
+            Arguments(
+                schedule.profile,
+                config.batch_size,
+                {"p": config.p},
+                n=n,
+                epochs=config.epochs,
+                stages=schedule.stages,
+                epsilon=schedule.epsilon,
+                alpha_0=schedule.alpha_0,
+                sizes=schedule.sizes,
+                h=None if schedule.lengths == "equal" else schedule.h,
+                final_updates=schedule.final_updates,
+                warmup_samples=warmup_samples(config),
+            )
         )
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None

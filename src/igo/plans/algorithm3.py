@@ -3,11 +3,10 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from igo.ground.numbers import POSITIVE, check
 from igo.plans import batches
-from igo.plans.arguments import PlanError
+from igo.plans.arguments import Arguments, PlanError
 from igo.plans.profiles import CONSTANT
 
 RESOLVED = 100  # A curve of t has as many stages where it would have one.
@@ -54,21 +53,7 @@ def stages_for(epsilon: float, alpha_0: float, p: float) -> int:
     return max(1, math.ceil(exact * (1 - 1e-12)))  # Rounding must not add a stage.
 
 
-def stages_of(
-    stages: int | None,
-    epsilon: float | None,
-    alpha_0: float | None,
-    *,
-    profile: object,
-    p: Any,
-    sizes: object,
-    h: float | None,
-    final_updates: int,
-    batch_size: int,
-    warmup_samples: int,
-    total: int,
-    per_epoch: int,
-) -> int:
+def stages_of(args: Arguments) -> int:
     """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most one for each batch.
 
     If neither is given, each epoch after the warm-up is a stage. A curve that depends on t would
@@ -77,33 +62,35 @@ def stages_of(
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
-    limit = total // batch_size
+    limit, epsilon, alpha_0 = args.total // args.batch_size, args.epsilon, args.alpha_0
     if epsilon is None and alpha_0 is None:
-        epochs = max(batches.count(total, per_epoch) - warmup_samples // per_epoch, 1)
+        warm_epochs = args.warmup_samples // args.per_epoch
+        epochs = max(batches.count(args.total, args.per_epoch) - warm_epochs, 1)
         # The stages of Algorithm 3 are its own.
-        is_algorithm3 = h is not None or final_updates
-        depends_on_t = callable(sizes) or profile not in CONSTANT
+        is_algorithm3 = args.h is not None or args.final_updates
+        depends_on_t = callable(args.sizes) or args.profile not in CONSTANT
         if epochs == 1 and depends_on_t and not is_algorithm3:
             epochs = max(min(RESOLVED, limit), 1)
-        return stages or epochs
+        return args.stages or epochs
     if epsilon is None or alpha_0 is None:
         advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)
-    if profile != "graduated":
+    if args.profile != "graduated":
         advice = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, advice)
     count: float = math.inf
     # M may be beyond the largest float, or α_0 ε may be 0 to floats.
     with suppress(OverflowError, ValueError):
-        count = stages_for(epsilon, alpha_0, p)
+        count = stages_for(epsilon, alpha_0, args.own["p"])
     if count > limit:
         advice = (
             f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
             f" room for {limit:,}; use a larger ε or p, or train longer"
         )
         raise PlanError("epsilon", epsilon, advice)
-    if stages not in (None, count):
-        raise PlanError("stages", stages, f"epsilon chooses {count}; leave one of them out")
+    if args.stages not in (None, count):
+        advice = f"epsilon chooses {count}; leave one of them out"
+        raise PlanError("stages", args.stages, advice)
     return int(count)
 
 

@@ -6,9 +6,7 @@ from typing import Any, TypedDict
 
 from igo.ground.numbers import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.plans import batches
-from igo.plans.profiles import (
-    Profile,
-)
+from igo.plans.profiles import Profile
 
 Named = Mapping[str, Any]  # Arguments by name
 Table = Mapping[float, int]  # It has b by shares of the schedule, or by samples.
@@ -102,21 +100,21 @@ class Arguments:
     """
 
     profile: str | Profile
-    n: int | None
-    epochs: int | None
-    samples: int | None
-    learning_rate: float
     batch_size: int
-    split: float
-    stages: int | None
-    warmup_samples: int
-    max_batch_size: int | None
-    batch_multiple: int
-    batch_ratio: float
-    sizes: Profile | Table | None
-    rate: bool
-    clock: str
     own: Named
+    n: int | None = None
+    epochs: int | None = None
+    samples: int | None = None
+    learning_rate: float = 1.0
+    split: float = 0.5
+    stages: int | None = None
+    warmup_samples: int = 0
+    max_batch_size: int | None = None
+    batch_multiple: int = 1
+    batch_ratio: float = 1.0
+    sizes: Profile | Table | None = None
+    rate: bool = False
+    clock: str = "samples"
     epsilon: float | None = None
     alpha_0: float | None = None
     h: float | None = None

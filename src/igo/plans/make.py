@@ -207,21 +207,7 @@ def _short(plan: Plan) -> list[str]:
 def _plan(args: Arguments) -> Plan:
     """From checked arguments to a plan."""
     total, n = args.total, args.per_epoch
-    count = stages_of(
-        args.stages,
-        args.epsilon,
-        args.alpha_0,
-        profile=args.profile,
-        p=args.own.get("p"),
-        sizes=args.sizes,
-        h=args.h,
-        final_updates=args.final_updates,
-        batch_size=args.batch_size,
-        warmup_samples=args.warmup_samples,
-        total=total,
-        per_epoch=n,
-    )
-    stages = stages_of_curves(args, equal_starts(args, count))
+    stages = stages_of_curves(args, equal_starts(args, stages_of(args)))
     cut_rows = list(cut(args, stages))
     factors = [stages[row.stage - 1].factor for row in cut_rows]
     rows = rated(cut_rows, factors, args.learning_rate, by_rate=args.rate)
