@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from igo.config.names import data_set
 from igo.config.schema import has_effect
 from igo.ground.errors import counted, require
-from igo.ground.numbers import POSITIVE, fault
+from igo.ground.numbers import BETWEEN, POSITIVE, fault
 from igo.report import formats, sections
 from igo.report.formats import in_range
 from igo.report.names import labels, without_delta
@@ -27,7 +27,7 @@ from igo.report.results import Results, read_results
 from igo.report.sections import Section
 from igo.report.settings import TOTALS, constants
 from igo.report.table import show_errors, states
-from igo.report.target import NEEDED, check_target
+from igo.report.target import NEEDED
 from igo.runs.find import find, named
 from igo.runs.manifest import command
 
@@ -40,7 +40,9 @@ def run(composed: DictConfig) -> Sequence[Section]:
     output = composed.output
     is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
     require(is_name, "output", output, "it must be the name of a folder")
-    check_target(composed.target)
+    reason = composed.target is not None and fault(composed.target, BETWEEN)
+    advice = f"{reason}: 36 % of test accuracy is 0.36"
+    require(not reason, "target", composed.target, advice)
     require(
         not fault(composed.margin, POSITIVE),
         "margin",

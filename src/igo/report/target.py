@@ -7,19 +7,12 @@ from collections.abc import Sequence
 import polars as pl
 from polars import DataFrame
 
-from igo.ground.errors import require, warn
-from igo.ground.numbers import BETWEEN, fault
+from igo.ground.errors import warn
 from igo.ground.statistics import CONFIDENCE
 from igo.report.formats import number
 
 NEEDED = {"target_updates": "updates", "target_images": "images"}
 NEVER = math.inf  # A run that never reaches its target comes after all that do.
-
-
-def check_target(target: float | None) -> None:
-    """Raise a ConfigError unless a target is a share of 1, or None."""
-    reason = target is not None and fault(target, BETWEEN)
-    require(not reason, "target", target, f"{reason}: 36 % of test accuracy is 0.36")
 
 
 def with_target(runs: DataFrame, epochs: DataFrame, target: float | None) -> DataFrame:
