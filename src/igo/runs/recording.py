@@ -83,11 +83,11 @@ def train_recorded(
         if training.engine.note:
             terminal.warn(training.engine.note)
         terminal.show_plan(config, plan)
-        parts = training.engine.micro_batch_size
+        largest_part = training.engine.micro_batch_size
         if ranks.size > 1 and training.engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
-        if parts < max(row.b_m for row in plan.rows):
-            terminal.say(f"larger batches go through the model in parts of at most {parts}")
+        if largest_part < max(row.b_m for row in plan.rows):
+            terminal.say(f"larger batches go through the model in parts of at most {largest_part}")
         with (
             _recorded(training, folder, terminal) as epochs,
             terminal.progress(plan, epochs.progress.epoch) as bar,

@@ -74,12 +74,7 @@ class Terminal:
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
         """A line for each epoch, and in a terminal a bar over all images of the run."""
-        with self._progress() as bar:
-            task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
-            yield ProgressBar(self, bar, task, plan)
-
-    def _progress(self) -> Progress:
-        return Progress(
+        bar = Progress(
             BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.description}"),
@@ -90,6 +85,9 @@ class Terminal:
             transient=True,
             disable=not self._console.is_terminal,
         )
+        task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
+        with bar:
+            yield ProgressBar(self, bar, task, plan)
 
 
 class ProgressBar:

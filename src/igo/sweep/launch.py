@@ -21,7 +21,7 @@ import igo
 from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, total_epochs
-from igo.ground.errors import Busy, Damaged, UserError, counted, install, require
+from igo.ground.errors import Busy, UserError, counted, install, require
 from igo.ground.files import Record, alone, read_bytes, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
@@ -53,7 +53,6 @@ class Sweep:
         self.again = f"the same command{fresh}"  # Messages say that it continues the sweep.
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
-        self.damaged: dict[str, str] = {}  # It tells, by run, why a record cannot be read.
         self.in_slurm = _in_slurm(runs)
 
     def write(self) -> None:
@@ -70,7 +69,7 @@ class Sweep:
         # A folder does not know that its run, new or interrupted, waits in the queue.
         states = {job.name: state_of(job.folder.path) for job in self.runs}
         queue = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
-        return states | dict.fromkeys(queue, IN_SLURM) | dict.fromkeys(self.damaged, DAMAGED)
+        return states | dict.fromkeys(queue, IN_SLURM)
 
 
 def counts(states: Mapping[str, str]) -> str:
@@ -208,13 +207,9 @@ def _choose(sweep: Sweep, skipped: Set[str]) -> None:
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # W&B has groups.
         if states[job.name] == "finished":
-            try:
-                has_finished(job.config, job.folder, make_plan(job.config))
-                counts_by_code[differences(job.folder.status(), job.config)] += 1
-            except Damaged as error:
-                sweep.damaged[job.name] = str(error)
+            has_finished(job.config, job.folder, make_plan(job.config))
+            counts_by_code[differences(job.folder.status(), job.config)] += 1
     del counts_by_code[""]
-    states = sweep.states()
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
     if counts_by_code:
         ending = "; and more" if len(counts_by_code) > 1 else ""
@@ -256,9 +251,8 @@ def show(sweep: Sweep) -> dict[str, str]:
     for job in sweep.runs:
         state, folder = states[job.name], job.folder.path
         if state in ("failed", "interrupted", DAMAGED):
-            reason = sweep.damaged.get(job.name) or f"{why(folder)} ({folder})"
-            reason += ". fresh=true starts over" if state == DAMAGED else ""
-            console.print(f"{state}: {job.label}: {reason}")
+            cure = ". fresh=true starts over" if state == DAMAGED else ""
+            console.print(f"{state}: {job.label}: {why(folder)} ({folder}){cure}")
         elif state != "finished" and job.folder.status().get("state") == "running":
             epochs = f"{epochs_done(folder)}/{total_epochs(job.config)}"
             console.print(f"running: {job.label}: epoch {epochs}")
