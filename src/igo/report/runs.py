@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
 from pathlib import Path
@@ -47,8 +46,7 @@ RESULTS: dict[str, type] = {
     "updates": int,
     "samples": int,
     "test/accuracy_best": float,
-    "test/accuracy_best_epoch": int,
-    **dict.fromkeys((*OF_ALL_EPOCHS, "seconds", "images_per_second"), float),
+    **dict.fromkeys((*OF_ALL_EPOCHS, "seconds"), float),
     # A commit for each start whose epochs count, where these differ. The command is without the
     # seed and the folders.
     **dict.fromkeys(("commit", "device", "started", "command", "hardware", "software"), str),
@@ -98,8 +96,7 @@ def read_run(folder: Path) -> Record:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
         first line, or why it is unreadable); every setting by its full name, lists as JSON;
         FINGERPRINT; RESULTS; and CODE. There are no settings if there is no folder yet (``new``),
-        or if config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the
-        median over epochs.
+        or if config.yaml cannot be read. Accuracies are shares of 1.
     """
     row: Record = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
     if not folder.exists():
@@ -170,15 +167,11 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
     records = read_records(folder, last_epoch)
     if not records:
         return {"epochs_done": 0}
-    tests = [record for record in records if record.get("test/accuracy") is not None]
-    best = max(tests, key=lambda record: float(record["test/accuracy"]), default={})
-    rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
+    accuracies = [record.get("test/accuracy") for record in records]
     return {
         "epochs_done": len(records),
         **{name: records[-1].get(name) for name in LAST},
-        "test/accuracy_best": best.get("test/accuracy"),
-        "test/accuracy_best_epoch": best.get("epoch"),
-        "images_per_second": statistics.median(rates) if rates else None,
+        "test/accuracy_best": max((x for x in accuracies if x is not None), default=None),
         **_totals(records),
     }
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,12 +78,11 @@ def check_data(folder: Path, status: Record, data: Identity) -> None:
     record = status.get("data")
     if not record or record.get("fingerprint") == data.fingerprint:
         return
-    origin = Identity(**{field.name: record.get(field.name, "?") for field in fields(Identity)})
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(data.name, "data_dir")
     raise UserError(
-        f"{folder} was trained on other data: {origin}. The data here are {data}. Set {setting} to"
-        " the place of the run's data, or train on these: in the same folder with fresh=true, or in"
-        " another runs_dir"
+        f"{folder} was trained on other data: {Identity(**record)}. The data here are {data}. Set"
+        f" {setting} to the place of the run's data, or train on these: in the same folder with"
+        " fresh=true, or in another runs_dir"
     )
 
 
