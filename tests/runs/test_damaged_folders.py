@@ -235,7 +235,7 @@ def test_a_table_and_a_report_name_damaged_runs_and_tell_the_others(
         for run, file in files_of_runs.items():
             assert [line for line in lines if line.startswith(f"unreadable: {run}: {file}")], run
         assert f"{len(CASES) + 1} runs" in lines[0]
-    assert "caf\\xe9" in read_results(find(["many"])).runs["run"]
+    assert "caf\\udce9" in read_results(find(["many"])).runs["run"]
 
 
 def test_files_of_another_run_are_refused_by_name(sources: dict[str, Path]) -> None:

@@ -1,6 +1,5 @@
 """What a table and a report read: the tables of runs, of settings and of their epochs."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import polars as pl
 from polars import DataFrame
 
+from igo.ground.errors import printable
 from igo.report.runs import read_runs
 from igo.report.settings import averaged, by_setting
 from igo.report.target import with_target
@@ -53,7 +53,7 @@ class Results:
 def read_results(folders: Sequence[Path], target: float | None = None) -> Results:
     """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     runs, settings = by_setting(read_runs(folders))
-    names = [os.fsencode(folder).decode(errors="backslashreplace") for folder in folders]
+    names = [printable(str(folder)) for folder in folders]
     runs = runs.with_columns(pl.Series("folder", names, pl.String))
     kinds = {"epoch": int} | dict.fromkeys((*AVERAGED, *INTERVAL_ENDS), float)
     rows = [

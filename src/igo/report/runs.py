@@ -1,7 +1,6 @@
 """Run folders as a table, a row for each."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
 from pathlib import Path
@@ -98,7 +97,7 @@ def read_run(folder: Path) -> Record:
         FINGERPRINT; RESULTS; and CODE. There are no settings if there is no folder yet (``new``),
         or if config.yaml cannot be read. Accuracies are shares of 1.
     """
-    row: Record = {"run": printable(os.fsencode(folder.name).decode(errors="backslashreplace"))}
+    row: Record = {"run": printable(folder.name)}
     if not folder.exists():
         return row | {"state": "new"}
     files = {
@@ -140,7 +139,6 @@ def _typed(name: str, value: Any) -> Any:
     kind: type = KINDS.get(name) or (type(value) if isinstance(value, int | float) else str)
     if kind is str:
         text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
-        text.encode()  # It raises a ValueError for half of a surrogate pair.
         return printable(text)
     return kind(value)
 
