@@ -231,15 +231,9 @@ def check_combinations(config: Config, typed_names: Collection[str]) -> None:
 
 
 def _check_dataset(dataset: DatasetConfig) -> None:
-    owners = {"root": ("folder",), "file": ("arrays",)}
-    for name, datasets in owners.items():
-        value = getattr(dataset, name)
-        require(
-            not value or dataset.name in datasets,
-            f"dataset.{name}",
-            value,
-            f"only dataset={' and dataset='.join(datasets)} has it",
-        )
+    for name, owner in (("root", "folder"), ("file", "arrays")):
+        value, advice = getattr(dataset, name), f"only dataset={owner} has it"
+        require(not value or dataset.name == owner, f"dataset.{name}", value, advice)
     for name, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
         values = getattr(dataset, name)
         require(

@@ -117,8 +117,6 @@ class Figure:
             extent = self.drawing.get_tightbbox().padded(0.04)
             text = self._saved("svg", transparent=True, metadata=no_metadata, bbox_inches=extent)
             elements.append(text[text.index(b"<svg") :].decode())
-        for panel in self.drawing.axes:
-            panel.set_visible(True)
         return elements
 
     def _saved(self, kind: str, **options: Any) -> bytes:
