@@ -17,6 +17,7 @@ from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
 from igo.config.load import make_plan
+from igo.config.own import with_options
 from igo.ground import statistics as ours
 from igo.report import draw, figures, results, sections
 from igo.report.comparison import Pair
@@ -334,6 +335,18 @@ def test_what_else_differs_stands_below_a_verdict(tmp_path: Path) -> None:
     curves = read(tmp_path).curves
     in_one = [names for names, x in pairs.items() if not differ_in_both(curves, x.first, x.second)]
     assert in_one == [(label, constant) for label in ("Method 2", "Method 3")]
+
+
+def test_a_ramp_of_one_epoch_has_the_rate_of_its_control(tmp_path: Path) -> None:
+    """The mean of η over its updates is larger, as it makes more of them early."""
+    ramp = ("schedule.rate=cosine", "batch_size={0:8,0.5:32}", "epochs=1", "dataset.samples=480")
+    for control in ("null", "rate"):
+        words = with_options([*ramp, f"control={control}"])
+        record_runs(tmp_path, *words, seeds=[0])
+    curves = read(tmp_path).curves
+    first, second = curves["eta_m_mean"]
+    assert abs(first - second) > 0.05 * second
+    assert not differ_in_both(curves, 0, 1)
 
 
 def test_a_control_is_subtracted_from_its_schedule(tmp_path: Path) -> None:
