@@ -59,23 +59,19 @@ class Plan:
         look = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
         for _, group in groupby(self.rows, key=look):  # Equal stages are shown as one.
             rows = list(group)
-            first_row, last_row = rows[0], rows[-1]
-            updates = sum(row.updates for row in rows)
-            samples = sum(row.epochs * row.samples for row in rows)
+            first_row, row = rows[0], rows[-1]
+            ratios = ("" if x is None else f"{x:.4f}" for x in (row.kappa_m, row.lambda_m))
             table.append(
                 (
-                    _range(first_row.stage, last_row.stage),
-                    _range(first_row.first_epoch, last_row.epoch_range[-1]),
-                    f"{last_row.batches:,}",
-                    f"{updates:,}",
-                    f"{last_row.phi_m:.4f}",
-                    *(
-                        "" if x is None else f"{x:.4f}"
-                        for x in (last_row.kappa_m, last_row.lambda_m)
-                    ),
-                    f"{last_row.eta_m:.5g}",
-                    f"{last_row.b_m:,.1f}",
-                    f"{samples:,}",
+                    _range(first_row.stage, row.stage),
+                    _range(first_row.first_epoch, row.epoch_range[-1]),
+                    f"{row.batches:,}",
+                    f"{sum(row.updates for row in rows):,}",
+                    f"{row.phi_m:.4f}",
+                    *ratios,
+                    f"{row.eta_m:.5g}",
+                    f"{row.b_m:,.1f}",
+                    f"{sum(row.epochs * row.samples for row in rows):,}",
                 )
             )
         if self.by_epochs:
@@ -84,10 +80,7 @@ class Plan:
             half = MOST_ROWS // 2
             table = [*table[: half + 1], ("…",) * len(table[0]), *table[-half:]]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in table
-        ]
+        lines = ["  ".join(map(str.rjust, line, widths)) for line in table]
         return "\n".join([*lines, self._total()])
 
     def _total(self) -> str:

@@ -53,13 +53,11 @@ def open_data(config: Config, device: torch.device) -> Data:
         return _of_folders(config, device)
     train, test = readers.read(dataset.name, place)
     _check_facts(dataset, [train.labels, test.labels], train.images, test.images)
-    rows, held_rows = shares(train.labels, dataset, draw_of(config))
-    validation = None
-    if len(held_rows):
-        validation = Split(train.images[held_rows], train.labels[held_rows])
-    if len(rows) < len(train.labels):
-        train = Split(train.images[rows], train.labels[rows])
-    return TensorData(dataset, train, test, device, validation)
+    used, held = (
+        Split(train.images[rows], train.labels[rows])
+        for rows in shares(train.labels, dataset, draw_of(config))
+    )
+    return TensorData(dataset, used, {"test": test, "validation": held}, device)
 
 
 def _of_folders(config: Config, device: torch.device) -> Data:
@@ -75,13 +73,9 @@ def _of_folders(config: Config, device: torch.device) -> Data:
     size = (len(train) + len(test)) * dataset.channels * dataset.image_size**2
     if dataset.name == "imagenet" or size > MOST_BYTES:
         return data
-    return TensorData(
-        dataset,
-        data.split("train"),
-        data.split("test"),
-        device,
-        data.split("validation") if dataset.validation else None,
-    )
+    names = ("test", "validation") if dataset.validation else ("test",)
+    tests = {name: data.split(name) for name in names}
+    return TensorData(dataset, data.split("train"), tests, device)
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:

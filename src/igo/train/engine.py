@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain, pairwise
 from typing import Any, cast
 
@@ -107,11 +106,9 @@ class Engine:
 
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
         """The fewest samples that BatchNorm sees at once in batches of these sizes."""
-        shares = self.ranks.size if self.device.type == "cpu" else 1
-        parts = partial(
-            batches.parts, micro_batch_size=self.micro_batch_size, ranks=self.ranks.size
-        )
-        return min(size // shares // parts(size) for size in batch_sizes)
+        micro, ranks = self.micro_batch_size, self.ranks.size
+        shares = ranks if self.device.type == "cpu" else 1
+        return min(size // shares // batches.parts(size, micro, ranks) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, stream: Batches) -> tuple[float, float]:

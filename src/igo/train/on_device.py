@@ -1,6 +1,6 @@
 """Images in memory: kept on the device as bytes, and made into batches there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class Normalise:
 
 
 class TensorData:
-    """A data set that is on the device as uint8, (n, H, W, C); see Data.
+    """A data set that is on the device as uint8, (n, H, W, C); see Data. ``tests`` are by part.
 
     The host waits for a GPU at each copy to it, so these are few and large.
     """
@@ -50,9 +50,8 @@ class TensorData:
         self,
         dataset: DatasetConfig,
         train: Split,
-        test: Split,
+        tests: Mapping[str, Split],
         device: torch.device,
-        validation: Split | None = None,
     ) -> None:
         def resident(split: Split) -> tuple[Tensor, Tensor]:
             images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
@@ -60,9 +59,8 @@ class TensorData:
 
         self.n = len(train.labels)
         self._augment, self._device = dataset.augment, device
-        self._train, self._tests = resident(train), {"test": resident(test)}
-        if validation:
-            self._tests["validation"] = resident(validation)
+        self._train = resident(train)
+        self._tests = {name: resident(split) for name, split in tests.items()}
         self._normalise = Normalise(dataset, device)
         on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
