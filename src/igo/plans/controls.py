@@ -46,11 +46,13 @@ def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator
         parts = list(group)  # Several rows are parts of one epoch.
         epochs, length = parts[0].epochs, sum(row.samples for row in parts)
         samples_done += epochs * length
-        planned_updates = (2 * updates * samples_done + samples) // (2 * samples)  # This rounds.
-        epoch_updates = max(planned_updates - updates_done, epochs)
-        updates_done += epoch_updates
+        # The share of the updates that is due after these epochs, rounded in whole numbers.
+        updates_due = (2 * updates * samples_done + samples) // (2 * samples)
+        new_updates = max(updates_due - updates_done, epochs)  # Each epoch has one at least.
+        updates_done += new_updates
         first_epoch = epoch
-        for k, count in batches.counts_by_size(epoch_updates, epochs).items():
+        # Of equal epochs some have k updates, and the others one less.
+        for k, count in batches.counts_by_size(new_updates, epochs).items():
             for row in _parts_in(parts, length, k, unit):
                 yield replace(row, first_epoch=first_epoch, epochs=count)
             first_epoch += count

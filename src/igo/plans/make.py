@@ -251,10 +251,10 @@ def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
 
 
 def _shown(args: Arguments) -> dict[str, Any]:
-    """The arguments, for messages and for checkpoints."""
-    profile_values = {name: v if type(v) in PLAIN else str(v) for name, v in args.own.items()}
-    texts = {**vars(args), "profile": name_of(args.profile), **profile_values}
-    del texts["own"]
-    if sizes := texts.pop("sizes"):
-        texts["batch_size"] = name_of(sizes) if callable(sizes) else {**sizes}
-    return texts
+    """The arguments by name, as plain values for messages and for checkpoints."""
+    shown = {**vars(args), "profile": name_of(args.profile)}
+    for name, value in shown.pop("own").items():
+        shown[name] = value if type(value) in PLAIN else str(value)
+    if sizes := shown.pop("sizes"):
+        shown["batch_size"] = name_of(sizes) if callable(sizes) else {**sizes}
+    return shown

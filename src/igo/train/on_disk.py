@@ -67,10 +67,10 @@ class DiskData:
         return Split(torch.cat(images).permute(0, 2, 3, 1).numpy(), torch.cat(labels).numpy())
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
-        """See Data."""
+        """See Data. An image's augmentation depends on the seed and its index, see Seeded."""
         batches = [Indices(index.tolist()) for index in index_batches]
         for batch in batches:
-            batch.seed, batch.epoch = seed, 0  # The seed is of the epoch already.
+            batch.seed, batch.epoch = seed, 0  # The seed is another in each epoch.
         return self._batches(self._augmented, batches)
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
