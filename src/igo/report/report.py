@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import DictConfig
 
-from igo.config.names import data_set
 from igo.config.schema import has_effect
 from igo.ground.errors import counted, require
 from igo.ground.numbers import BETWEEN, POSITIVE, fault
@@ -139,8 +138,6 @@ def _facts(results: Results) -> dict[str, Any]:
         "counted": int(runs["counted"].sum()),
         "settings": len(settings),
         "seeds": in_range(settings.filter(pl.col("n") > 0)["n"].to_list() or [0]),
-        "datasets": ", ".join(sorted({data_set(row) for row in settings.to_dicts()})) or "–",
-        "models": ", ".join(settings["model.name"].unique().sort()) or "–",
         "time": f"{float(runs['seconds'].sum()) / 60:,.1f} min",
         "states": states(runs),
     }
@@ -149,12 +146,9 @@ def _facts(results: Results) -> dict[str, Any]:
 def _how(results: Results) -> dict[str, str]:
     """The rows of “How it was run”; values that differ have their number of runs."""
     runs = results.runs.filter("counted")
-    days = runs["started"].drop_nulls().str.head(10).sort()
     rows = {"This page": command(), "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):
         counts = Counter(runs[name].fill_null("unknown").sort()).most_common()
         texts = [f"{text} ({count} runs)" if len(counts) > 1 else text for text, count in counts]
         rows[name.capitalize()] = "; ".join(texts)
-    rows["Runs started"] = f"{days[0]} to {days[-1]}" if len(days) else ""
-    rows["Seeds"] = ", ".join(map(str, runs["seed"].unique().sort()))
     return {name: text for name, text in rows.items() if text}

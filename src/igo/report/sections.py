@@ -12,7 +12,7 @@ from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
 from igo.report.comparison import Pair, compare
-from igo.report.differences import differ_in_both, ratio, ratios
+from igo.report.differences import differ_in_both, ratios
 from igo.report.draw import Figure
 from igo.report.formats import per_cent
 from igo.report.names import constant_noise, labels, shared
@@ -165,13 +165,9 @@ def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) 
     """
     if not ranking or ranking[0].get("control"):
         return []
-    best, opponents = ranking[0], []
-    for row in ranking[1:]:
-        if not row.get("control") and differ_in_both(curves, best["setting"], row["setting"]):
-            largest = ratio("eta_max", best, row)
-            eta = f"{largest} in largest η" if largest else f"{ratio('eta_sum', best, row)} in Σ η"
-            opponents.append(f"{names[row['setting']]} ({eta})")
-    words = f"{names[best['setting']]} differs in η and b from {listed(opponents)}"
+    best, *others = (row["setting"] for row in ranking if not row.get("control"))
+    opponents = [names[other] for other in others if differ_in_both(curves, best, other)]
+    words = f"{names[best]} differs in η and b from {listed(opponents)}"
     return [f"{words}; the control is control=rate."] if opponents else []
 
 
