@@ -53,9 +53,9 @@ RESULTS: dict[str, type] = {
 
 
 def _type(setting: schema.Setting) -> type:
-    """The type of a column: str for a list (JSON), a table, and several types: int or "auto"."""
+    """The type of a column: str for a list, which is JSON there, and for a table."""
     kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
-    of_text = get_origin(setting.kind) is list or len(kinds) > 1 or get_origin(kinds[0]) is dict
+    of_text = get_origin(setting.kind) is list or get_origin(kinds[0]) is dict
     return str if of_text else kinds[0]
 
 
