@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import forge
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.nn.utils import parameters_to_vector
@@ -163,6 +162,16 @@ def changed(change: Callable[[Any], object]) -> nn.Module:
 
 ONE = torch.ones((), requires_grad=True)
 TRIPLES = [(*data()[:B], torch.arange(B))] * 2
+
+
+class Parallel(nn.parallel.DistributedDataParallel):
+    """One without a process group."""
+
+    def __init__(self, module: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.module = module
+
+
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "twice the size": ({"batch_size": 16}, "^batch_size=16: the loader gives 8 samples$"),
     "one batch": ({"batches": 1}, "a variance needs 2 or more"),
@@ -204,6 +213,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"network": changed(lambda model: setattr(model.weight, "device_mesh", ""))},
         "sharded over ranks",
     ),
+    "averaged over ranks": ({"network": Parallel(nn.Linear(3, 1))}, r"measure model\.module"),
     "trained in the backward pass": (
         {
             "network": changed(
@@ -242,37 +252,3 @@ def test_a_measurement_computes_gradients_where_none_are_wanted(context: Any) ->
     with context():
         noise_in_context = noise()
     assert noise_in_context == noise()
-
-
-def averaged() -> tuple[float, float, Tensor]:
-    """C² and ‖∇f‖² under DDP, each rank with its half of each batch; and what a rank draws."""
-    torch.distributed.init_process_group("gloo")
-    rank = torch.distributed.get_rank()
-    model = nn.parallel.DistributedDataParallel(net())
-    halves = [(x[rank::2], y[rank::2]) for x, y in batches_in_order()]
-    with pytest.raises(ValueError, match=r"batch_size=None.*over all ranks"):
-        igo.measure_noise(model, mse_loss, halves, n=N, batches=5)
-    with pytest.raises(ValueError, match="batch_size=4: the loader gives 4 samples on each of 2"):
-        igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B // 2)
-    noise = igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B)
-    batches: list[Tensor] = []
-
-    def loss_of(model: nn.Module, batch: Any) -> Tensor:
-        batches.append(batch[0])
-        return model(batch[0].double()).square().mean()
-
-    for seed in (0, 0, None):
-        igo.measure_noise(
-            model, None, loader(), n=N, batches=2, loss_of=loss_of, batch_size=2 * B, seed=seed
-        )
-    return noise.variance, noise.gradient_square, torch.stack(batches)
-
-
-def test_ranks_are_averaged_and_draw_different_batches_whatever_the_seed() -> None:
-    expected = by_hand()
-    ranks = forge.results(2, "test_any_model.averaged")
-    for variance, square, batches in ranks:
-        assert (variance, square) == pytest.approx(expected, rel=1e-6)
-        assert torch.equal(batches[:2], batches[2:4])  # They have the same seed.
-    for batch, batch_of_rank_1 in zip(ranks[0][2], ranks[1][2], strict=True):
-        assert not torch.equal(batch, batch_of_rank_1)

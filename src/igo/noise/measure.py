@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import SequentialSampler
 
 from igo.ground.numbers import AT_LEAST_ONE, check
-from igo.ground.seeds import derive_seed, python_generators, seed_python
+from igo.ground.seeds import python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
 WIDTH = 1024  # So many numbers stand for a gradient, see Spread.
@@ -57,6 +57,7 @@ def measure_noise(
 
     Args:
         network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
+            Of DistributedDataParallel it is the model inside, ``model.module``.
         loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``; not the sum.
         loader: shuffled batches of one size, as of a DataLoader with ``drop_last``. With ``loss``
             each is (inputs, targets), whose first dimension is the batch.
@@ -72,12 +73,10 @@ def measure_noise(
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form. A
             large batch may go through the model in parts: a generator then yields the share of each
             micro-batch in the mean loss, and each has its backward pass before the next.
-        batch_size: b, samples of a batch; needed with ``loss_of``, and under
-            DistributedDataParallel, where it counts the samples of all ranks and each rank draws
-            its own.
+        batch_size: b, samples of a batch; needed with ``loss_of``.
         seed: of the random numbers of the measurement (the loader's shuffle, augmentation,
             dropout); by default they start from the present states, so two calls in a row draw the
-            same. Ranks of DistributedDataParallel draw others.
+            same.
 
     Returns:
         A ``Noise``: ``variance`` is C² in (loss per parameter)², ``variance_interval`` its 95 %
@@ -95,20 +94,14 @@ def measure_noise(
     )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
     least_batches = batches or 2
-    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
-    group: Any = network.process_group if is_parallel else None
-    ranks = group.size() if group else 1
     _check_measurable(network, loss, loader)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     with untouched(network, seed):
         spread, sizes, unreached = Spread(parameters.values()), set[int](), [*parameters]
-        if group:  # Each rank draws batches and dropout of its own.
-            start = int(torch.randint(2**62, ()))
-            torch.manual_seed(derive_seed(start, "rank", group.rank()))
         for number, batch in enumerate(itertools.islice(loader, batches or MOST), start=1):
             network.zero_grad()
             losses = _losses(network, batch, loss, loss_of)
-            sizes.add(_size(batch, batch_size, ranks, loss_of is None))
+            sizes.add(_size(batch, batch_size, loss_of is None))
             problem = f"batches of {sorted(sizes)} samples: they must be of one size"
             refuse(len(sizes) > 1, problem)
             for part in losses:
@@ -151,6 +144,8 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
     is_summed = getattr(loss, "reduction", "mean") == "sum"
     refuse(is_summed, "loss has reduction='sum': C² needs the mean of a batch")
     refuse(is_sharded(network), "parameters are sharded over ranks: measure the whole model")
+    is_parallel = isinstance(network, nn.parallel.DistributedDataParallel)
+    refuse(is_parallel, "a DistributedDataParallel averages over ranks: measure model.module")
     has_parameters = any(p.requires_grad for p in network.parameters())
     refuse(not has_parameters, "no parameter requires a gradient")
     # Optimizers that step in the backward pass do it there, to save memory.
@@ -175,19 +170,18 @@ def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
 
 
-def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
-    """b, as given or as the batch has it; on several ranks a batch is one rank's share of b."""
+def _size(batch: Any, batch_size: int | None, pair: bool) -> int:
+    """b, as given or as the batch has it."""
     loaded_size = None
     if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
         inputs, targets = batch
         if len(inputs) == len(targets):
             loaded_size = len(targets)
-    size = batch_size or (loaded_size if ranks == 1 else None)
+    size = batch_size or loaded_size
     if size is None:
-        raise ValueError("batch_size=None: give the samples of a batch, over all ranks")
-    if loaded_size not in (None, size // ranks, -(-size // ranks)):
-        place = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise ValueError(f"batch_size={size}: the loader gives {loaded_size} samples{place}")
+        raise ValueError("batch_size=None: give the samples of a batch")
+    if loaded_size not in (None, size):
+        raise ValueError(f"batch_size={size}: the loader gives {loaded_size} samples")
     return size
 
 
