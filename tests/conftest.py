@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +17,15 @@ from typing import Any, Self
 import pytest
 import torch
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import settings
 
+from igo.config.cli import names_of
 from igo.config.load import config_of
 from igo.config.schema import Config
 from igo.ground.seeds import seed_python
 from igo.loop.sampler import permutation
+from igo.runs.name import path_of
 from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]
@@ -98,13 +101,20 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = _composer().compose(overrides)
-    return config_of(composed, [override.split("=")[0] for override in overrides])
+    return config_of(composed, names_of(overrides))
 
 
 @cache
 def _composer() -> Composer:
     """The one of this process: it composes each choice of groups once."""
     return Composer("config")
+
+
+def lines_of(params: dict[str, str], words: list[str]) -> list[list[str]]:
+    """The words of a sweep's runs, once Hydra is initialized."""
+    from hydra_plugins.igo_launchers import GridSweeper  # Hydra loads its plugins anew.
+
+    return GridSweeper(None, params).lines(OverridesParser.create(), words)
 
 
 @dataclass(frozen=True)
@@ -133,9 +143,6 @@ class Ended:
         (line,) = self.stderr.splitlines()
         assert line.startswith("error: "), line
         return line
-
-
-Program = Callable[..., Ended]  # the fixtures ``program`` and ``interpreter``
 
 
 def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
@@ -220,27 +227,9 @@ def _settings_of_pytorch() -> Iterator[None]:
     cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
 
 
-@pytest.fixture
-def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Run src/train.py in tmp_path, run folders in tmp_path/runs, without its seconds of imports.
-
-    What is known of the interpreter and its imports is for ``interpreter``.
-    """
-    from forked import forge  # forked imports this file.
-
-    def start(*arguments: str, **settings: Any) -> Ended:
-        outputs = tmp_path_factory.mktemp("outputs")
-        return forge.run(*arguments, folder=tmp_path, outputs=outputs, **settings)
-
-    return start
-
-
-@pytest.fixture
-def interpreter(tmp_path: Path) -> Program:
-    """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
-    return lambda *words, **environment: python(
-        tmp_path, *command(tmp_path, *words)[1:], **environment
-    )
+def interpreter(*words: str, **environment: str) -> Ended:
+    """Run src/train.py as a user does, one thread, in a test's own place."""
+    return python(Path(), *command(Path.cwd(), *words)[1:], **environment)
 
 
 def command(tmp_path: Path, *arguments: str) -> list[str]:
@@ -260,6 +249,11 @@ def run_folder(place: Path = Path()) -> Path:
     """The one run folder under place/runs, a test's own place by default."""
     (folder,) = (path.parent for path in (place.absolute() / "runs").glob("*/plan.csv"))
     return folder
+
+
+def folder_of(*overrides: str) -> Path:
+    """The folder of the run of these settings in a test's own place."""
+    return Path.cwd() / path_of(configure(*overrides))
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:

@@ -29,8 +29,6 @@ from unittest import mock
 import torch
 from conftest import ROOT, Ended, clean_environment, seed
 
-from igo.ground.errors import UserError
-
 
 @functools.cache
 def server() -> ForkServerContext:
@@ -55,9 +53,7 @@ class Death:
     moment: str = "before"
     signal: int = signal.SIGKILL
     group: bool = False  # the signal goes to the run's workers, too
-    error: str = ""  # raise this instead
-    cure: bool = False  # the error is a UserError
-    errno: int = 0  # raise this OSError instead, as the kernel would
+    error: Exception | None = None  # raise this instead
     rank: int = 0  # the process among several
 
     def plant(self) -> None:
@@ -87,10 +83,8 @@ class Death:
 
     def strike(self) -> None:
         """End the process, or tell it to end."""
-        if self.errno:
-            raise OSError(self.errno, os.strerror(self.errno))
         if self.error:
-            raise UserError(self.error) if self.cure else RuntimeError(self.error)
+            raise self.error
         (os.killpg if self.group else os.kill)(os.getpid(), self.signal)
 
 
@@ -179,6 +173,14 @@ class Forge:
 forge = Forge()
 
 
+def nothing(*_: object) -> list[Any]:
+    """In place of a function that takes long."""
+    return []
+
+
+NO_FIGURES = {"igo.report.figures.of_task": nothing}
+
+
 @functools.cache
 def finished(*arguments: str) -> Path:
     """Where this run was started and has finished; no test changes it."""
@@ -207,6 +209,7 @@ def _run(
 ) -> None:
     """Run a program in this process."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+    multiprocessing.set_start_method(None, force=True)  # as a process of its own has it
     os.chdir(folder)
     os.environ.update(environment)
     for stream, path in enumerate(outputs, start=1):

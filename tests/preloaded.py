@@ -13,6 +13,8 @@ import wandb.sdk.launch
 from conftest import TINY, configure
 
 import igo.__main__
+import igo.report.report
+import igo.report.table
 import igo.runs.recording
 import igo.runs.run
 import igo.runs.sync

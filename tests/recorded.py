@@ -69,7 +69,7 @@ def _write(
     )
     folder.write_plan(config, plan)
     folder.write_records(rows)
-    edit(folder.path / "status.json", seals=None, epochs=None)  # A test may change the files.
+    edit(folder.path, seals=None, epochs=None)  # A test may change the files.
     return folder.path
 
 
@@ -120,10 +120,11 @@ def words_of(runs: Path, output: Path | None = None, target: float | None = None
     return OmegaConf.create(names | {"target": target, "margin": 0.5})
 
 
-def edit(path: Path, **changes: object) -> None:
-    """Change entries of a JSON file, as igo would, with its seal."""
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps(sealed(content)))
+def edit(folder: Path, **changes: object) -> None:
+    """Change entries of a run's status, as igo would, with its seal."""
+    file = folder / "status.json"
+    content = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps(sealed(content)))
 
 
 class Trap:

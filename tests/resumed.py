@@ -83,7 +83,7 @@ def _images() -> Path:
     """A small ImageNet."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    write_images(Path(folder.name) / "imagenet", val=2)
+    write_images(Path(folder.name) / "imagenet", 2)
     return Path(folder.name)
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+from conftest import configure
 from torch import Tensor
 
 from igo.config.load import make_plan, read_config
-from igo.config.schema import Config, DatasetConfig
+from igo.config.schema import DatasetConfig
 from igo.ground.files import Record
+from igo.ground.ranks import ALONE, Ranks
 from igo.plans import batches
 from igo.runs import checkpoint
 from igo.train import loop
@@ -29,8 +31,10 @@ class _Enough(Exception):
     pass
 
 
-def prepared(config: Config) -> Training:
-    return assembled(config, make_plan(config))
+def prepared(*words: str, ranks: Ranks = ALONE) -> Training:
+    """The training of these words."""
+    config = configure(*words)
+    return assembled(config, make_plan(config), ranks)
 
 
 def in_parts(
@@ -44,7 +48,8 @@ def in_parts(
 
 def loaded(folder: Path) -> Training:
     """A finished run, by its checkpoint."""
-    training = prepared(read_config(folder / "config.yaml"))
+    config = read_config(folder / "config.yaml")
+    training = assembled(config, make_plan(config))
     state = checkpoint.load(folder / "checkpoint.pt", folder.name)
     assert state
     training.network.load_state_dict(state["model"])

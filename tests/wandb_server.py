@@ -11,34 +11,41 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
-Entries = list[tuple[str, dict[str, Any]]]
+from igo.ground.files import Record
+
+Entries = list[tuple[str, Record]]
 KEY = "0123456789abcdef" * 2 + "01234567"  # in two parts: a run keeps the changes of this file
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 TRANSMIT_INTERVAL = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"  # seconds between two uploads
+VIEWER = {"viewer": {"id": "1", "entity": "team", "username": "somebody"}}
+ALIKE: dict[str, Record] = {  # What is answered whoever asks.
+    "ServerFeaturesQuery": {"serverInfo": {"features": []}},
+    "OrganizationCoreWeaveOrganizationID": {"entity": None},
+    "GetDefaultEntity": VIEWER,
+    "Viewer": VIEWER,
+}
 
 
 @dataclass
 class OnlineRun:
     """What the server has of one run; history is by line number, as the client counts them."""
 
-    history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    history: dict[int, Record] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)  # epochs, in the order of their arrival
     events: list[str] = field(default_factory=list)  # what W&B measures of the machine
     output: list[str] = field(default_factory=list)  # lines of the tab of logs
-    summary: str = "{}"
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Record = field(default_factory=dict)
     exit_code: int | None = None
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Record]:
         """The history as the web page would show it."""
         return [self.history[line] for line in sorted(self.history)]
 
@@ -48,7 +55,7 @@ class WandbServer:
 
     def __init__(self) -> None:
         self.runs: dict[str, OnlineRun] = {}
-        self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's id
+        self.views: dict[str, Record] = {}  # what UpsertView2 said, by the view's id
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
         self.trouble = ""  # "hang", "cut" (no answer), "nonsense", "drip", "401", …
@@ -88,7 +95,7 @@ class WandbServer:
                     while not server.well_again.wait(1):
                         self.wfile.write(b" ")
 
-            def _reply(self, answer: dict[str, Any], status: int = 200) -> None:
+            def _reply(self, answer: Record, status: int = 200) -> None:
                 content = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -112,7 +119,7 @@ class WandbServer:
         return f"http://127.0.0.1:{self._http.server_port}"
 
     @property
-    def online(self) -> dict[str, Any]:
+    def online(self) -> Record:
         """The environment of a run that is tracked here."""
         return {TRANSMIT_INTERVAL: "1", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
@@ -121,18 +128,13 @@ class WandbServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Answer no more: connections are refused from now on."""
         self.well_again.set()
-        if self._thread.is_alive():
-            self._http.shutdown()
-            self._thread.join()
-            self._http.server_close()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
 
-    def answer(self, path: str, body: bytes) -> dict[str, Any]:
-        """Answer one request."""
+    def answer(self, path: str, body: bytes) -> Record:
+        """Answer one request: a query of GraphQL by the method of its name."""
         if path.endswith("/file_stream"):
             self._take_rows(path.split("/")[-2], json.loads(body))
         elif path not in ("/graphql", "/upload"):
@@ -141,25 +143,14 @@ class WandbServer:
             return {}
         question = json.loads(body)
         operation = re.findall(r"(?:query|mutation) (\w+)", question["query"])[0]
-        variables = question.get("variables") or {}
-        answers: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "RunResumeStatus": self._resume_status,
-            "Run": self._show_run,
-            "RunHistoryKeys": self._show_keys,
-            "UpsertBucket": self._upsert,
-            "CreateRunFiles": self._create_files,
-            "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
-            "OrganizationCoreWeaveOrganizationID": lambda _: {"entity": None},
-            "GetDefaultEntity": lambda _: {"viewer": {"id": "1", "entity": "team"}},
-            "View": self._show_view,
-            "UpsertView2": self._save_view,
-            "Viewer": lambda _: {"viewer": {"id": "1", "entity": "team", "username": "somebody"}},
-        }
-        if operation not in answers:
+        if operation in ALIKE:
+            return {"data": ALIKE[operation]}
+        answer = getattr(self, operation, None)
+        if answer is None:
             return {"errors": [{"message": f"{operation} is unknown here"}]}
-        return {"data": answers[operation](variables)}
+        return {"data": answer(question["variables"])}
 
-    def _take_rows(self, name: str, body: dict[str, Any]) -> None:
+    def _take_rows(self, name: str, body: Record) -> None:
         run = self.runs.setdefault(name, OnlineRun())
         for file, content in (body.get("files") or {}).items():
             if file == "wandb-history.jsonl":
@@ -171,32 +162,30 @@ class WandbServer:
                 run.events += content["content"]
             elif file == "output.log":
                 run.output += content["content"]
-            elif file == "wandb-summary.json":
-                run.summary = content["content"][-1]
         if body.get("complete"):
             run.exit_code = body.get("exitcode")
         if self.rows_wanted and len(run.history) >= self.rows_wanted:
             self.enough_rows.set()
 
-    def _resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def RunResumeStatus(self, variables: Record) -> Record:
         return {"model": {"id": "p", "name": "igo", "bucket": self._bucket(variables["name"])}}
 
-    def _show_run(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def Run(self, variables: Record) -> Record:
         return {"project": {"run": self._bucket(variables["name"])}}
 
-    def _show_keys(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def RunHistoryKeys(self, variables: Record) -> Record:
         steps = [row["_step"] for row in self.runs[variables["name"]].rows]
         last_step = max(steps, default=-1)
         return {"project": {"run": {"historyKeys": {"lastStep": last_step}}}}
 
-    def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def UpsertBucket(self, variables: Record) -> Record:
         name = variables.get("name") or variables["id"]
         inserted = name not in self.runs
         settings = self.runs.setdefault(name, OnlineRun()).settings
         settings.update({key: value for key, value in variables.items() if value is not None})
         return {"upsertBucket": {"bucket": self._bucket(name), "inserted": inserted}}
 
-    def _bucket(self, name: str) -> dict[str, Any] | None:
+    def _bucket(self, name: str) -> Record | None:
         """All that any question asks of a run; None where there is none."""
         run = self.runs.get(name)
         if run is None:
@@ -215,7 +204,7 @@ class WandbServer:
             "group": run.settings.get("groupName"),
             "jobType": run.settings.get("jobType"),
             "sweepName": None,
-            "summaryMetrics": run.summary,
+            "summaryMetrics": "{}",
             "systemMetrics": "{}",
             "wandbConfig": '{"t": 1}',
             "historyKeys": None,
@@ -226,23 +215,23 @@ class WandbServer:
             "logLineCount": 0,
         }
 
-    def _create_files(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def CreateRunFiles(self, variables: Record) -> Record:
         files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
         return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
-    def _show_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def View(self, variables: Record) -> Record:
         views = [view for view in self.views.values() if view["name"] == variables["viewName"]]
         project = {"allViews": {"edges": [{"node": view} for view in views]}}
         return {"project": project if variables["name"] == "igo" else None}
 
-    def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def UpsertView2(self, variables: Record) -> Record:
         """W&B finds the view to replace by its id; without one it makes another."""
         name = variables.get("id") or f"view{len(self.views)}"
         self.views[name] = {**variables, "id": name}
         return {"upsertView": {"view": {"id": name, "name": variables["name"]}, "inserted": True}}
 
 
-def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+def assert_rows(rows: list[Record], expected: list[Record]) -> None:
     """W&B's rows are the records of the epochs, each once and in order."""
     assert [row["epoch"] for row in rows] == list(range(1, len(expected) + 1))
     for row, record in zip(rows, expected, strict=True):
@@ -262,7 +251,7 @@ def entries(folder: Path) -> Entries:
     return entry_list
 
 
-def history(folder: Path) -> list[dict[str, Any]]:
+def history(folder: Path) -> list[Record]:
     """The rows in a local W&B run folder."""
     return [entry["item"] for kind, entry in entries(folder) if kind == "history"]
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -40,7 +39,6 @@ class Job:
     With ``tokens`` sample i has 1 + i % 5 of them, and the loss is a mean over tokens.
     """
 
-    folder: Path
     workers: int = 0
     stop: int | None = None
     resume: bool = False
@@ -181,7 +179,7 @@ def lightning(
             return None
 
         def test_step(self, batch: Tensor) -> None:
-            self.log("loss", loss_of(self.network, batch, Job(job.folder)))
+            self.log("loss", loss_of(self.network, batch, Job()))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=RATE)
@@ -202,7 +200,7 @@ def lightning(
                 parts.clear()
 
     at_stop = {"filename": "last", "every_n_train_steps": STOP} if job.stop else {}
-    checkpoints = ModelCheckpoint(job.folder, **(saving or at_stop))
+    checkpoints = ModelCheckpoint(".", **(saving or at_stop))
     callbacks = [graduated, checkpoints, Recorder(), *settings.pop("callbacks", [])]
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(
@@ -210,7 +208,7 @@ def lightning(
         devices=ranks(),
         strategy="ddp" if ranks() > 1 else "auto",
         use_distributed_sampler=False,
-        default_root_dir=job.folder,
+        default_root_dir=".",
         callbacks=callbacks,
         **{"max_epochs": EPOCHS, **quiet, **settings},
     )
@@ -219,7 +217,7 @@ def lightning(
         loader = loader(graduated.loader(DATA))
     data = {"train_dataloaders": loader} if loader else {"datamodule": Data()}
     try:
-        trainer.fit(module, **data, ckpt_path=str(job.folder / "last.ckpt") if job.resume else None)
+        trainer.fit(module, **data, ckpt_path="last.ckpt" if job.resume else None)
     except Killed:
         return run
     trainer.test(module, DataLoader(DATA), verbose=False)
@@ -261,7 +259,7 @@ def transformers(job: Job, **settings: Any) -> Run:
             return super().compute_loss(model, inputs, *arguments, **settings)[0]
 
     arguments = TrainingArguments(
-        str(job.folder),
+        ".",
         learning_rate=RATE,
         optim="sgd",
         max_grad_norm=0.0,
@@ -285,7 +283,7 @@ def transformers(job: Job, **settings: Any) -> Run:
     trainer = Recorded(model, arguments, train_dataset=data, plan=plan)
     assert arguments.max_steps == settings.get("max_steps", -1)
     with suppress(Killed):
-        trainer.train(str(job.folder / f"checkpoint-{STOP}") if job.resume else None)
+        trainer.train(f"checkpoint-{STOP}" if job.resume else None)
     run.weights = [parameter.item() for parameter in model.parameters()]
     return run
 
@@ -305,21 +303,21 @@ def _trainers() -> None:
 
 
 @pytest.mark.parametrize("way", [lightning, transformers])
-def test_an_adapter_trains_the_plan(way: Way, tmp_path: Path) -> None:
+def test_an_adapter_trains_the_plan(way: Way) -> None:
     pytest.importorskip(way.__name__)
-    loop, run = plain(Job(tmp_path)), way(Job(tmp_path))
+    loop, run = plain(Job()), way(Job())
     assert (len(run.rows), run.rows) == (24, loop.rows)
     assert run.weights == pytest.approx(loop.weights, rel=1e-12)
 
 
 @pytest.mark.usefixtures("_trainers")
 @pytest.mark.parametrize("options", [{}, {"device_samples": 3}])
-def test_lightning_trains_epochs_that_are_longer(options: Any, tmp_path: Path) -> None:
+def test_lightning_trains_epochs_that_are_longer(options: Any) -> None:
     """It asks a loader that it was given directly for the length of each epoch.
 
     No checkpoint is saved at the end of an epoch, which would begin the next one.
     """
-    job, saving = Job(tmp_path, backwards=True, **options), {"every_n_train_steps": 100}
+    job, saving = Job(backwards=True, **options), {"every_n_train_steps": 100}
     loop = plain(replace(job, device_samples=None))
     assert lightning(job, saving, loader=lambda loader: loader).rows == loop.rows
 
@@ -331,13 +329,11 @@ def test_lightning_trains_epochs_that_are_longer(options: Any, tmp_path: Path) -
     [{}, {"max_epochs": 2}, {"max_steps": 5}, {"max_steps": 22}],
     ids=["killed later", "whole epochs", "in the first epoch", "in the last"],
 )
-def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
-    rows, stop = lightning(Job(tmp_path, workers=2)).rows, None if settings else STOP
+def test_the_last_checkpoint_goes_on_with_the_very_next_sample(settings: dict[str, Any]) -> None:
+    rows, stop = lightning(Job(workers=2)).rows, None if settings else STOP
     with pytest.warns(igo.PlanWarning, match="ended after") if settings else nullcontext():
-        early_rows = lightning(Job(tmp_path, stop=stop), {"save_last": True}, **settings).rows
-    late_rows = lightning(Job(tmp_path, workers=2, resume=True)).rows
+        early_rows = lightning(Job(stop=stop), {"save_last": True}, **settings).rows
+    late_rows = lightning(Job(workers=2, resume=True)).rows
     assert early_rows[: len(rows) - len(late_rows)] + late_rows == rows
     # A kill loses the two updates of the third epoch.
     lost_updates = 2 if stop else 0
@@ -347,15 +343,13 @@ def test_the_last_checkpoint_goes_on_with_the_very_next_sample(
 @pytest.mark.examples
 @pytest.mark.usefixtures("_trainers")
 @pytest.mark.parametrize(("way", "options"), ADAPTERS)
-def test_a_resume_in_mid_epoch_has_the_same_bits(
-    way: Way, options: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_resume_in_mid_epoch_has_the_same_bits(way: Way, options: dict[str, Any]) -> None:
     """With Dropout: Lightning's is seeded in each step, Transformers saves the random state.
 
     Batches, rates and, without Dropout, weights are those of whole batches in a loop of one's own.
     Workers fetch ahead: n is no multiple of b, and both b and η change at one update.
     """
-    job = Job(tmp_path, dropout=not options, **options)
+    job = Job(dropout=not options, **options)
     run = way(replace(job, workers=2))
     stopped_run = way(replace(job, stop=STOP))
     resumed_run = way(replace(job, workers=2, resume=True))
@@ -366,13 +360,12 @@ def test_a_resume_in_mid_epoch_has_the_same_bits(
     if options:
         assert run.weights == pytest.approx(loop.weights, rel=1e-12)
     with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
-        way(Job(tmp_path, resume=True, gamma=0.25))
+        way(Job(resume=True, gamma=0.25))
 
 
-def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
+def on_two_ranks(function: str, *arguments: str) -> list[Any]:
     torchrun = {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "ways"}
-    words = way, str(folder), *arguments
-    return forge.results(2, "test_trainers.of_a_rank", *words, folder=folder, **torchrun)
+    return forge.results(2, f"test_trainers.{function}", *arguments, **torchrun)
 
 
 @pytest.mark.slow
@@ -380,13 +373,13 @@ def on_two_ranks(folder: Path, way: str, *arguments: str) -> list[Any]:
     ("way", "options"),
     [(plain, {}), *(pytest.param(*case, marks=pytest.mark.examples) for case in ADAPTERS)],
 )
-def test_two_ranks_train_as_one_process(way: Way, options: dict[str, Any], tmp_path: Path) -> None:
+def test_two_ranks_train_as_one_process(way: Way, options: dict[str, Any]) -> None:
     """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages.
 
     In parts of at most 3 both ranks have two.
     """
-    run = plain(Job(tmp_path, **{**options, "device_samples": None}))
-    ranks = on_two_ranks(tmp_path, way.__name__, json.dumps(options))
+    run = plain(Job(**{**options, "device_samples": None}))
+    ranks = on_two_ranks("trained", way.__name__, json.dumps(options))
     shares = [Run([Row(*row) for row in rows], weights) for rows, weights in ranks]
     for row, *parts in zip(run.rows, *(share.rows for share in shares), strict=True):
         assert sorted(sample for part in parts for sample in part.samples) == row.samples
@@ -395,22 +388,23 @@ def test_two_ranks_train_as_one_process(way: Way, options: dict[str, Any], tmp_p
         assert share.weights == pytest.approx(run.weights, rel=1e-12)
 
 
-def of_a_rank(way: str, folder: str, options: str = "{}") -> Any:
+def trained(way: str, options: str) -> Any:
     """The batches and weights of a rank, in plain containers."""
     warnings.simplefilter("ignore")
-    if way == "prepared":
-        return prepared()
-    if way == "resumed":
-        job = Job(Path(folder), dropout=True)
-        return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
     ways = {"plain": plain, "lightning": lightning, "transformers": transformers}
-    run = ways[way](Job(Path(folder), **json.loads(options)))
+    run = ways[way](Job(**json.loads(options)))
     return [tuple(row) for row in run.rows], run.weights
 
 
+def resumed() -> list[list[float]]:
+    """The weights of a rank, without a stop and with one."""
+    job = Job(dropout=True)
+    return [plain(replace(job, stop=stop)).weights for stop in (None, STOP)]
+
+
 @pytest.mark.slow
-def test_ranks_resume_each_with_its_random_state(tmp_path: Path) -> None:
-    for weights, resumed_weights in on_two_ranks(tmp_path, "resumed"):
+def test_ranks_resume_each_with_its_random_state() -> None:
+    for weights, resumed_weights in on_two_ranks("resumed"):
         assert weights == resumed_weights
 
 
@@ -418,7 +412,8 @@ def prepared() -> list[str]:
     """What is said to a loader that Accelerate would share among ranks once more, or would skip."""
     import accelerate
 
-    batches, words = igo.BatchSampler(Job(Path()).plan, DATA), []
+    warnings.simplefilter("ignore")
+    batches, words = igo.BatchSampler(Job().plan, DATA), []
     schedule = igo.Schedule(torch.optim.SGD(network().parameters(), lr=RATE), batches)
     loader = DataLoader(DATA, batch_sampler=batches)
     prepared_loader = accelerate.Accelerator(cpu=True).prepare(loader)
@@ -432,8 +427,8 @@ def prepared() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.examples
 @pytest.mark.usefixtures("_trainers")
-def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
-    for words in on_two_ranks(tmp_path, "prepared"):
+def test_accelerates_own_loaders_are_refused() -> None:
+    for words in on_two_ranks("prepared"):
         kinds = [text.split()[5].rpartition(".")[2] for text in words]
         assert kinds == ["BatchSamplerShard:", "SkipBatchSampler:"]
         assert all("keep it from accelerator.prepare and skip_first_batches" in t for t in words)
@@ -441,7 +436,7 @@ def test_accelerates_own_loaders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.examples
 @pytest.mark.usefixtures("_trainers")
-def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
+def test_a_trainer_that_would_change_the_plan_is_refused() -> None:
     from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
     accumulation = GradientAccumulationScheduler({2: 2})
@@ -453,15 +448,15 @@ def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None
         ({"loader": DataLoader(DATA, 8)}, r"gave no batch for it.*graduated\.loader"),
     ):
         with pytest.raises((UserError, RuntimeError), match=name):
-            lightning(Job(tmp_path), **settings)
+            lightning(Job(), **settings)
     with pytest.raises(UserError, match="micro_batch_size needs manual optimization"):
-        lightning(Job(tmp_path, **IN_PARTS), automatic=True)
+        lightning(Job(**IN_PARTS), automatic=True)
     with pytest.warns(igo.PlanWarning, match="after 3 of the plan's 24 updates"):
-        transformers(Job(tmp_path), max_steps=3)
+        transformers(Job(), max_steps=3)
     with pytest.raises(UserError, match="SequentialSampler orders the samples"):
-        transformers(Job(tmp_path), train_sampling_strategy="sequential")
+        transformers(Job(), train_sampling_strategy="sequential")
     with pytest.raises(UserError, match=r"max_steps=25: the plan has 24"):
-        transformers(Job(tmp_path), max_steps=25)
+        transformers(Job(), max_steps=25)
 
 
 def test_the_pages_mean_over_tokens_is_that_of_whole_batches() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, Program, command, configure, python, ran, records, run_folder
+from conftest import ROOT, TINY, command, configure, interpreter, python, ran, records
+from forked import forge
 
 from igo.__main__ import COMMANDS
 from igo.config import cli
@@ -13,18 +14,18 @@ from igo.config.load import make_plan
 from igo.config.schema import SETTINGS
 
 
-def test_help_is_a_page_and_names_every_option(program: Program) -> None:
-    text = program("--help").stdout
+def test_help_is_a_page_and_names_every_option() -> None:
+    text = forge.run("--help").stdout
     for path in (ROOT / "conf").glob("*/*.yaml"):
         assert re.search(rf"\b{path.stem}\b", text), path
-    pages = program("--help=all").stdout
+    pages = forge.run("--help=all").stdout
     for setting in SETTINGS:
         name = setting.rpartition(".")[2].replace("arguments", "_target_")
         pattern = rf"^ *({re.escape(setting)}=\S+|{name}:.*#) +\w"
         assert re.search(pattern, pages, re.MULTILINE), f"{setting} is not explained"
 
 
-def test_a_plan_is_printed_before_heavy_imports(interpreter: Program) -> None:
+def test_a_plan_is_printed_before_heavy_imports() -> None:
     """Also in another encoding."""
     variables = {"PYTHONPROFILEIMPORTTIME": "1", "PYTHONIOENCODING": "ascii"}
     outcome = interpreter("dry_run=true", **variables).good()
@@ -34,34 +35,34 @@ def test_a_plan_is_printed_before_heavy_imports(interpreter: Program) -> None:
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
 
 
-def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
+def test_cfg_job_is_the_whole_configuration() -> None:
     """Flags may stand between settings."""
-    assert "--package" in program("--hydra-help").stdout
-    printed = yaml.safe_load(program("p=0.25", "--cfg", "job", "schedule=step").stdout)
+    assert "--package" in forge.run("--hydra-help").stdout
+    printed = yaml.safe_load(forge.run("p=0.25", "--cfg", "job", "schedule=step").stdout)
     assert printed["p"] == 0.25
     assert printed["schedule"]["profile"] == "step"
     assert {name.split(".")[0] for name in SETTINGS} == set(printed)
 
 
-def test_a_run_has_what_hydra_gives_its_job(program: Program, tmp_path: Path) -> None:
+def test_a_run_has_what_hydra_gives_its_job(tmp_path: Path) -> None:
     """Though it begins after the job: interpolations of hydra's node, and variables."""
     folder = "runs_dir=${hydra:runtime.cwd}/${oc.env:IGO_GIVEN}"
-    output = program(folder, "+hydra.job.env_set.IGO_GIVEN=here", "dry_run=true").good().stdout
+    output = forge.run(folder, "+hydra.job.env_set.IGO_GIVEN=here", "dry_run=true").good().stdout
     assert output.startswith(f"run {tmp_path}/here/")
 
 
-def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
+def test_dry_run_prints_the_plan_and_makes_nothing() -> None:
     words = ("experiment=cifar100", "schedule=method3")
     plan = make_plan(configure(*words))
     assert plan.updates == 121_200
-    assert f"\n{plan}\n" in program("debug=null", *words, "dry_run=true").good().stdout
-    assert not (tmp_path / "runs").exists()
+    assert f"\n{plan}\n" in forge.run("debug=null", *words, "dry_run=true").good().stdout
+    assert not Path("runs").exists()
 
 
 @pytest.mark.slow
-def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
-    program().good()
-    assert records(run_folder(tmp_path))[-1]["test/accuracy"] >= 0.97
+def test_the_default_run_reads_digits() -> None:
+    forge.run().good()
+    assert records()[-1]["test/accuracy"] >= 0.97
 
 
 # One word of each kind of mistake, and what the message must name. test_habits.py has more words.
@@ -99,12 +100,12 @@ BAD_LATER = {  # These are known only once the data or the model is there.
 
 
 @pytest.mark.parametrize("words", BAD | BAD_LATER)
-def test_a_mistake_is_one_line_with_its_name(words: str, program: Program, tmp_path: Path) -> None:
-    outcome = program(*words.split())
+def test_a_mistake_is_one_line_with_its_name(words: str, tmp_path: Path) -> None:
+    outcome = forge.run(*words.split(), folder=tmp_path / "here", outputs=tmp_path)
     line = outcome.error()
     assert re.match(f"error: .*{(BAD | BAD_LATER)[words]}", line), line
     assert outcome.stdout == ""
-    folders = [path.name for path in tmp_path.iterdir()]
+    folders = [path.name for path in (tmp_path / "here").iterdir()]
     assert folders == [] if words in BAD else "runs" not in folders
 
 
@@ -122,13 +123,13 @@ def test_a_file_that_vanishes_is_one_line_with_its_name(
     assert capsys.readouterr().err == line
 
 
-def test_a_runs_dir_that_cannot_be_made_is_refused(program: Program, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+def test_a_runs_dir_that_cannot_be_made_is_refused() -> None:
+    Path("file").touch()
     for folder, message in (
         ("file", "runs_dir: file.*cannot be written"),
         ("x" * 300, "name too long"),
     ):
-        outcome = program(*TINY, "tracking=none", f"runs_dir={folder}")
+        outcome = forge.run(*TINY, "tracking=none", f"runs_dir={folder}")
         assert re.search(message, outcome.error())
 
 
@@ -154,17 +155,15 @@ OWN = {  # The text of a file of settings, and what the message says.
 
 
 @pytest.mark.parametrize("text", OWN)
-def test_a_mistake_in_ones_own_file_is_one_line(
-    text: str, program: Program, tmp_path: Path
-) -> None:
+def test_a_mistake_in_ones_own_file_is_one_line(text: str) -> None:
     message = OWN[text]
     group = re.search("sweep|experiment|$", message)[0] or "experiment"  # type: ignore[index]
-    file = tmp_path / "mine" / group / "own.yaml"
+    file = Path("mine", group, "own.yaml")
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode("latin-1"))
-    options = ("--config-dir", str(tmp_path / "mine"), f"{group}=own", "dry_run=true")
+    options = ("--config-dir", "mine", f"{group}=own", "dry_run=true")
     words = ["-m", *options] if group == "sweep" else ["p=1", *options]
-    assert re.match(f"error: .*{message}$", program(*words).error())
+    assert re.match(f"error: .*{message}$", forge.run(*words).error())
 
 
 def test_igo_lists_its_commands_and_refuses_another(tmp_path: Path) -> None:

@@ -75,36 +75,9 @@ def test_a_record_is_read_as_the_configuration_that_it_is(words: str, tmp_path: 
     assert read_config(file) == config
 
 
-@pytest.mark.parametrize(
-    ("words", "p", "alpha_0_epsilon", "h", "final_updates"),
-    [
-        ("", 0.5, 0.2, 0.0, 10),
-        ("schedule.h=0.03", 0.5, 0.2, 0.03, 10),
-        ("p=1 schedule.epsilon=0.125 schedule.alpha_0=2 schedule.h=0.05", 1, 0.25, 0.05, 10),
-        ("p=0.7 schedule.final_updates=3 epochs=50", 0.7, 0.2, 0.0, 3),
-    ],
-)
-def test_algorithm_3_is_the_printed_one(
-    words: str, p: float, alpha_0_epsilon: float, h: float, final_updates: int
-) -> None:
-    """M^p = 1/(α_0 ε), T_F ∝ 1/(φ_m² - h η_m/η_1) updates a stage, and stage M + 1 with δ = 0."""
-    plan = make_plan(configure("schedule=algorithm3", *words.split()))
-    *rows, final_row = plan.rows
-    stages = next(m for m in range(1, 1000) if m**p * alpha_0_epsilon >= 1 - 1e-12)
-    phis = [(1 - m / stages) ** p for m in range(stages)]
-    assert [*{row.stage: row.phi_m for row in rows}.values()] == pytest.approx(phis, rel=1e-12)
-    shape = [1 / (phi**2 - h * phi**0.5) for phi in phis]  # The split is 1/2.
-    scale = sum(row.updates for row in rows) / sum(shape)
-    for m, share in enumerate(shape, 1):
-        updates = sum(row.updates for row in rows if row.stage == m)
-        assert abs(updates - scale * share) < 2 + 0.07 * scale * share
-    assert (final_row.stage, final_row.phi_m) == (stages + 1, 0)
-    assert (final_row.b_m, final_row.updates) == (1437, final_updates)
-
-
 def test_curves_and_grid_are_those_of_the_library() -> None:
     table = {0: 8, 0.2: 16, 0.4: 32, 0.6: 64, 0.8: 128}
-    arguments: dict[str, Any] = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
+    arguments: Any = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
     growth = ("epochs=10", f"batch_size={table}".replace(" ", ""))
     for clock in ("samples", "updates"):
         cosine = with_options(["schedule.rate=cosine", f"schedule.clock={clock}"])
@@ -125,6 +98,10 @@ def test_curves_and_grid_are_those_of_the_library() -> None:
         batch_ratio=1.5,
         algorithm3={"final_updates": 2},
     )
+    printed = ("schedule=algorithm3", "p=0.7", "schedule.h=0.05", "schedule.alpha_0=2")
+    options: Any = {"epsilon": 0.2, "alpha_0": 2, "h": 0.05, "final_updates": 10}
+    expected = igo.plan("graduated", **arguments, batch_size=8, p=0.7, algorithm3=options)
+    assert make_plan(configure(*basis, *printed)) == expected
 
 
 def test_a_control_is_that_of_the_library_and_is_named() -> None:

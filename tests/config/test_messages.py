@@ -4,24 +4,12 @@ tests/config/test_cli.py tests that one line of it arrives at a terminal, with t
 """
 
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import ROOT
-from hydra import initialize_config_dir
+from conftest import configure
 
-from igo.config.schema import Config
+from igo.config.load import make_plan
 from igo.ground.errors import UserError
-from igo.sweep.jobs import Composer
-
-
-@pytest.fixture(scope="module")
-def make() -> Iterator[Callable[..., Config]]:
-    """As a sweep makes its runs: with a plan, and errors that name the run."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composer = Composer("config")
-        yield lambda *words: composer.job(words).config
-
 
 ALONE = {  # A value, and the settings that do not allow it.
     "-1": "checkpoint_seconds seed schedule.warmup schedule.final_updates schedule.h"
@@ -107,12 +95,10 @@ EACH = [(f"{name}={value}", name) for value, names in ALONE.items() for name in 
 
 
 @pytest.mark.parametrize(("words", "setting"), [*EACH, *TOGETHER.items()])
-def test_a_mistake_is_answered_with_its_setting(
-    words: str, setting: str, make: Callable[..., Config]
-) -> None:
+def test_a_mistake_is_answered_with_its_setting(words: str, setting: str) -> None:
     with pytest.raises(UserError) as caught:
-        make(*words.split())
-    message = str(caught.value).removeprefix(f"the run {words}: ")
+        make_plan(configure(*words.split()))
+    message = str(caught.value)
     assert re.match(rf"{re.escape(setting)}(=|: )", message)
     assert not message.endswith("None")  # It says what is allowed.
 
@@ -133,5 +119,5 @@ ALLOWED = [  # The ends of ranges are in them.
 
 
 @pytest.mark.parametrize("words", ALLOWED)
-def test_the_ends_of_ranges_are_allowed(words: str, make: Callable[..., Config]) -> None:
-    make(*words.split())
+def test_the_ends_of_ranges_are_allowed(words: str) -> None:
+    make_plan(configure(*words.split()))

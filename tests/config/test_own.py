@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT, Program, configure, python, records, run_folder, status
+from conftest import ROOT, configure, python, records, run_folder, status
 from data_files import write_images
-from forked import Death
+from forked import Death, forge
 from omegaconf import OmegaConf
 
 from igo.config.load import read_config
@@ -77,44 +77,43 @@ SAME = ("model.width=4", "optimizer.weight_decay=0.001", "p=0.3")
 
 
 @pytest.fixture(autouse=True)
-def file(tmp_path: Path) -> Path:
+def file() -> Path:
     """The user's own file, in the current folder."""
-    (tmp_path / "mine.py").write_text(MINE)
-    return tmp_path / "mine.py"
+    file = Path("mine.py")
+    file.write_text(MINE)
+    return file
 
 
-def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(
-    program: Program, tmp_path: Path, file: Path
-) -> None:
+def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(file: Path) -> None:
     killed = Death("igo.runs.checkpoint.save", call=2, moment="after")
-    assert program(*RUN, *OWN, death=killed).returncode == -signal.SIGKILL
-    text = program(*RUN, *OWN).good().stdout
-    folder = run_folder(tmp_path)
+    assert forge.run(*RUN, *OWN, death=killed).returncode == -signal.SIGKILL
+    text = forge.run(*RUN, *OWN).good().stdout
+    folder = run_folder()
     assert "continuing after epoch 2" in text
     lines = text.splitlines()
     assert lines[0] == lines[-1] == f"run {folder}"
     assert folder.name.startswith("digits-mine.net-mine.power-")
-    (tmp_path / "other").mkdir()
-    program(*RUN, *SAME, f"runs_dir={tmp_path}/other/runs").good()
-    own_rows, igos_rows = records(folder), records(run_folder(tmp_path / "other"))
+    Path("other").mkdir()
+    forge.run(*RUN, *SAME, "runs_dir=other/runs").good()
+    own_rows, igos_rows = records(folder), records(run_folder(Path("other")))
     # An optimizer of one's own has no δ.
     nulls = {name: None for name in own_rows[0] if name.startswith("delta_m")}
     assert own_rows == [row | nulls for row in igos_rows]
     assert "mine.sgd(decay=0.001)" in status(folder)["noise_law"]["why_null"]
     script = f"import igo; print(igo.load_run({str(folder)!r}, trust=True).model)"
-    assert "BasicBlock" in python(tmp_path, "-c", script).good().stdout
+    assert "BasicBlock" in python(Path(), "-c", script).good().stdout
 
     file.write_text(file.read_text() + "# edited\n")
-    output = program(*RUN, *reversed(OWN)).stdout  # In any order it is the same run.
+    output = forge.run(*RUN, *reversed(OWN)).stdout  # In any order it is the same run.
     assert re.search(r"finished before under mine\.net\(.*\) \w{10}, now \w{10}", output)
-    sweep = program("-m", *RUN, *OWN, "model.width=4,5").good().stdout
+    sweep = forge.run("-m", *RUN, *OWN, "model.width=4,5").good().stdout
     assert re.search(r"^started model.width=5$", sweep, re.M)  # The other has finished.
     assert re.search(r"^width 5 +1 ", sweep, re.M)  # The table has the setting.
-    program("runs=runs", "output=report", command="report").good()
-    page = (tmp_path / "report" / "index.html").read_text().replace("\u00a0", " ")
+    forge.run("runs=runs", "output=report", command="report").good()
+    page = Path("report/index.html").read_text().replace("\u00a0", " ")
     assert "mine.power, exponent 0.3, split ½, mine.sgd, " in page
     assert ", decay 0.001" in page
-    table = pl.read_csv(tmp_path / "report" / "runs.csv")
+    table = pl.read_csv("report/runs.csv")
     settings = {
         "model.name": "mine.net",
         "model.arguments.classes": 10,
@@ -155,15 +154,17 @@ def test_a_record_has_a_name_and_its_arguments(tmp_path: Path) -> None:
         read_config(file)
 
 
-def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Path) -> None:
+def test_the_page_is_followed_on_ones_own_images() -> None:
     page = (ROOT / "docs" / "own-data-and-model.md").read_text()
     (file,) = re.findall(r"^```python\n# my_model.py\n(.*?)^```", page, re.M | re.S)
-    (tmp_path / "my_model.py").write_text(file)
-    root = write_images(tmp_path / "images", val=2)
+    Path("my_model.py").write_text(file)
+    root = write_images(Path("images").absolute(), 2)
     (root / "val").rename(root / "test")
     data = ("dataset=folder", f"dataset.root={root}", *RUN[:3], "noise.batches=2")
     for line in re.findall(r"^    igo train (.*_target_.*)$", page, re.M):
-        assert "finished: test" in program(*data, *shlex.split(line), "model.width=3").good().stdout
+        assert (
+            "finished: test" in forge.run(*data, *shlex.split(line), "model.width=3").good().stdout
+        )
     of_model = "_target_: my_model.cnn\nclasses: ${dataset.classes}\nchannels: 3\n"
     for name, text in (
         ("model/mine", of_model),
@@ -173,10 +174,11 @@ def test_the_page_is_followed_on_ones_own_images(program: Program, tmp_path: Pat
             + re.sub("^", "  ", of_model, flags=re.M).rstrip(" "),
         ),
     ):
-        (tmp_path / "own" / name).parent.mkdir(parents=True)
-        (tmp_path / "own" / f"{name}.yaml").write_text(text)
+        own_file = Path(f"own/{name}.yaml")
+        own_file.parent.mkdir(parents=True)
+        own_file.write_text(text)
         words = (*data, "--config-dir", "own", name.replace("/", "="), "dry_run=true")
-        output = program(*words).good().stdout
+        output = forge.run(*words).good().stdout
         assert "with my_model.cnn(channels=3, classes=3) and sgd" in output
 
 
@@ -200,11 +202,9 @@ WRONG = {  # The words, and what the message says after the setting.
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_a_mistake_is_a_line_that_names_the_target(
-    words: str, program: Program, tmp_path: Path
-) -> None:
-    line = program(*RUN, *words.split()).error()
+def test_a_mistake_is_a_line_that_names_the_target(words: str) -> None:
+    line = forge.run(*RUN, *words.split()).error()
     target = words.split(maxsplit=1)[0]
     pattern = rf"error: {re.escape(target)}\(.*\) is not allowed: .*{WRONG[words]}"
     assert re.match(pattern, line), line
-    assert not (tmp_path / "runs").exists()
+    assert not Path("runs").exists()

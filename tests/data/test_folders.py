@@ -168,7 +168,7 @@ def test_augmentation_is_torchvisions_by_seed_and_image_alone(
 
 
 def test_where_the_images_are_is_no_setting_and_others_are_noticed(tmp_path: Path) -> None:
-    root, copy = write_images(tmp_path / "mine", val=4), tmp_path / "copy"
+    root, copy = write_images(tmp_path / "mine", 4), tmp_path / "copy"
     settings = ("dataset=folder", "epochs=2", "batch_size=8", "model.width=4", "noise.batches=2")
 
     def train(place: Path) -> Any:
@@ -195,7 +195,7 @@ def sizes(root: Path) -> list[int]:
 
 
 def test_the_test_set_is_in_val_or_else_in_test_or_a_fifth(tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine", val=4)
+    root = write_images(tmp_path / "mine", 4)
     assert sizes(root) == [60, 12]
     (root / "val").rename(root / "test")
     assert sizes(root) == [60, 12]

@@ -78,12 +78,13 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path) -> None:
     broken = 0
     for call in range(1, 60):
         place, number = tmp_path / str(call), (errno.EIO, errno.EROFS, errno.EDQUOT)[call % 3]
-        process = start(place, "sgd", Death("os.fsync", call, errno=number))
+        error = OSError(number, os.strerror(number))
+        process = start(place, "sgd", Death("os.fsync", call, error=error))
         if process.returncode == 0:
             assert_whole(place, "sgd")
             break
         broken += 1
-        assert_says_so(process, os.strerror(number))
+        assert_says_so(process, str(error.strerror))
         if call % 4 == 0:
             assert_continues(place, "sgd")
     assert broken >= 12

@@ -39,7 +39,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep() -> None:
             ("theirs", names, "continuing after epoch 2"),
             ("again", {}, "finished before"),
         ):
-            environment: dict[str, Any] = {**of_agent, **variables, "WANDB_RUN_ID": name}
+            environment: Any = {**of_agent, **variables, "WANDB_RUN_ID": name}
             process = forge.run(*overrides, **environment).good()
             assert process.stderr == ""
             assert words_of_igo in process.stdout

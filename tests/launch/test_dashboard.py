@@ -25,7 +25,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def saved() -> dict[str, Any]:
     """What a dashboard that is saved twice has, the second time of a sweep on digits alone."""
     with WandbServer() as server:
-        online: dict[str, Any] = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        online: Any = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for words in ((), ("group=methods-1a2b3c4d", "tag=digits")):
             process = dashboard(*words, **online).good()
             assert process.stderr == ""

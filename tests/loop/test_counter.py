@@ -151,7 +151,7 @@ LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
     "endless": lambda size: forever(DataLoader(NUMBERS, size)),
 }
 # A micro-batch of the numbers x as libraries make it, the numbers in it, and its size_of.
-LAYOUTS: dict[str, Any] = {
+LAYOUTS: Any = {
     "inputs and targets": (lambda x: (x, -x), itemgetter(0)),
     "webdataset's batched": (lambda x: [x, ["word"] * len(x)], itemgetter(0)),
     "HF datasets' batch, with arrays": (
@@ -160,7 +160,7 @@ LAYOUTS: dict[str, Any] = {
     ),
     "DALI": (lambda x: [{"label": x[:, None], "data": x}], lambda batch: batch[0]["data"]),
 }
-NO_TENSORS: dict[str, Any] = {
+NO_TENSORS: Any = {
     "HF datasets' batch": (
         lambda x: {"text": ["word"] * len(x), "id": x.tolist()},
         itemgetter("id"),

@@ -165,7 +165,7 @@ def test_of_many_parameters_each_gradients_share_is_near_the_exact_one() -> None
     for gradient in gradients:
         spread.add([gradient])
     squares = (gradients - gradients.mean(dim=0)).double().square().sum(dim=1)
-    draw: dict[str, Any] = {"batch_size": 2, "n": 100, "sampling": "disjoint"}
+    draw: Any = {"batch_size": 2, "n": 100, "sampling": "disjoint"}
     estimated, exact = spread.noise(**draw), from_spreads(squares.tolist(), 1.0, **draw)
     assert estimated.variance == pytest.approx(exact.variance, rel=1e-5)
     assert estimated.variance_interval == pytest.approx(exact.variance_interval, rel=0.15)

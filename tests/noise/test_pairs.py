@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import TINY
 from scipy import stats
 from torch import Tensor, nn
 from trained import prepared, train
@@ -29,8 +29,8 @@ def test_weights_that_stand_still_have_the_noise_of_whole_batches(k: int, settin
     """As before training, with BatchNorm and an optimizer that changes gradients in place."""
     still = "epochs=1", "schedule=constant", "learning_rate=1e-12", "model.width=8", "batch_size=32"
     precision, *others = settings
-    config = configure(*still, f"noise.batches={k}", f"engine.precision={precision}", *others)
-    (record,) = train(prepared(config)).records
+    words = *still, f"noise.batches={k}", f"engine.precision={precision}", *others
+    (record,) = train(prepared(*words)).records
     assert record["variance_pairs"] == (k + 1) // 2
     low, high = (record[f"gradient_variance_{end}"] for end in ("low", "high"))
     assert low < record["reference_variance"] < high < 2 * low
@@ -262,7 +262,7 @@ def test_twins_leave_training_as_it_is() -> None:
         network = nn.Sequential(
             nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 10)
         )
-        run = prepared(configure(*TINY, "dataset.augment.crop=1", "engine.precision=fp32"))
+        run = prepared(*TINY, "dataset.augment.crop=1", "engine.precision=fp32")
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         optimizer.register_step_pre_hook(lambda *_: order.append("update"))
         with (

@@ -103,7 +103,7 @@ def test_it_leaves_the_model_as_it_was_and_a_seed_repeats_it() -> None:
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, Any], words: str) -> None:
     x, y = torch.zeros(8, 2, dtype=torch.float64), torch.zeros(8, dtype=torch.long)
-    numbers: dict[str, Any] = {"loader": loader_of(x, y, 4), "evaluation": [(x, y)], "n": 8}
+    numbers: Any = {"loader": loader_of(x, y, 4), "evaluation": [(x, y)], "n": 8}
     numbers |= {"learning_rate": 0.1} | arguments
     with pytest.raises(ValueError, match=words):
         igo.smoothed_loss(nn.Linear(2, 3).double(), cross_entropy, **numbers)

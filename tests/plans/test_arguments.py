@@ -7,7 +7,7 @@ import pytest
 import igo
 
 pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:M = 1")
-GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
+GIVEN: Any = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
 
 
 def rounds(epsilon: float, alpha_0: float, **options: float) -> dict[str, float]:

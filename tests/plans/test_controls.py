@@ -9,7 +9,7 @@ import pytest
 import igo
 
 RAMP = {0: 64, 1 / 16: 128, 0.25: 256}
-DATA: dict[str, Any] = {"n": 1000, "epochs": 12, "batch_size": 10}
+DATA: Any = {"n": 1000, "epochs": 12, "batch_size": 10}
 PLANS = {
     "whole epochs": igo.plan("method4", n=997, epochs=10, batch_size=8, learning_rate=0.4),
     "stages inside epochs": igo.plan("graduated", p=0.5, stages=30, **DATA),
@@ -97,7 +97,7 @@ def test_the_reversed_control_has_the_stages_from_the_last_to_the_first(name: st
 def test_another_plan_is_a_rate(name: str) -> None:
     """It has b of its own, and trains on twice as many samples."""
     plan = PLANS[name]
-    arguments: dict[str, Any] = {
+    arguments: Any = {
         "batch_size": {0: 32, 0.5: 64},
         "n": plan.arguments["n"],
         "samples": 2 * plan.samples,

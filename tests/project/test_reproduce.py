@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from conftest import ROOT, configure
+from conftest import ROOT, configure, lines_of
 from hydra import initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igo.config.load import make_plan
 from igo.config.own import with_options
@@ -209,9 +208,7 @@ def runs(command: str) -> list[list[str]]:
         file = ROOT / "launch" / "sweep" / f"{words.pop(0).removeprefix('SWEEP=')}.yaml"
         params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        from hydra_plugins.igo_launchers import GridSweeper  # Hydra loads its plugins anew here.
-
-        return GridSweeper(None, params).lines(OverridesParser.create(), with_options(words))
+        return lines_of(params, with_options(words))
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -143,7 +143,7 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         seeds, values = accuracies.keys(), [*accuracies.values()]
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
     (failed_run,) = record_runs(tmp_path, "p=0.5", "split=1", seeds=[5])
-    edit(failed_run / "status.json", state="failed")
+    edit(failed_run, state="failed")
     config = configure(*TINY, "p=0.25", "split=1", "seed=4", f"runs_dir={tmp_path}")
     rows = [row | {"train/loss": math.nan} for row in records(path_of(config))]
     RunFolder(path_of(config)).write_records(rows)

@@ -54,7 +54,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for overrides in METHODS.values():
         record_runs(root, *overrides, "schedule.stages=3", seeds=range(2))
     (failed_run,) = record_runs(root, "schedule=constant", "schedule.stages=3", seeds=[7])
-    edit(failed_run / "status.json", state="failed", error=HOSTILE)
+    edit(failed_run, state="failed", error=HOSTILE)
     (root / "damaged").mkdir()
     (root / "damaged" / "status.json").write_text("{")
     return root

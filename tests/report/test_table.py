@@ -63,7 +63,7 @@ def make_run(
     if rows:
         rows[-1] |= last_entries or {}
     RunFolder(folder).write_records(rows)
-    edit(folder / "status.json", **status)
+    edit(folder, **status)
     return folder
 
 
@@ -163,7 +163,7 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(60) % 2)
         words = ("dataset=arrays", f"dataset.file={tmp_path / name}.npz", "epochs=3")
         for folder in record_runs(tmp_path / name, *words, "schedule.stages=3", tiny=False):
-            edit(folder / "status.json", data={"fingerprint": name})
+            edit(folder, data={"fingerprint": name})
     results = read_results(sorted(tmp_path.glob("*/arrays-*")))
     assert results.settings["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert results.settings["n"].to_list() == [3, 3]
@@ -221,7 +221,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
 
 def test_a_failed_run_hides_no_finished_one_of_its_seed(tmp_path: Path) -> None:
     failed_run, finished_run = (make_run(tmp_path / name) for name in "ab")
-    edit(failed_run / "status.json", state="failed")
+    edit(failed_run, state="failed")
     assert read_results([failed_run, finished_run]).settings["n"].to_list() == [1]
 
 
@@ -231,10 +231,10 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     plain = record_runs(root, "p=0.5")
     same: Record = {"code": "a" * 10, "commit": "c0ffee1" * 5, "versions": {"torch": "2.9.0"}}
     for folder in (*plain, *record_runs(root, "p=1")):
-        edit(folder / "status.json", **same)
+        edit(folder, **same)
     # No result depends on wandb's version.
-    edit(plain[1] / "status.json", versions={"torch": "2.9.0", "wandb": "0.2"})
-    edit(plain[2] / "status.json", code="b" * 10, commit="c0ffee1" * 5 + "+changes")
+    edit(plain[1], versions={"torch": "2.9.0", "wandb": "0.2"})
+    edit(plain[2], code="b" * 10, commit="c0ffee1" * 5 + "+changes")
     mixed = "The runs are of different code: "
 
     def assert_said(line: str) -> None:
@@ -249,13 +249,13 @@ def test_runs_of_different_code_are_said_to_be_mixed(tmp_path: Path, capsys: Any
     assert f"{mixed}{line}" in page.replace("\u00a0", " ")
     assert "<code>c0ffee1+changes</code>" in page
     start = {"code": "d" * 10, "commit": "decade5", "versions": same["versions"]}
-    edit(plain[2] / "status.json", earlier=[start], **same)
+    edit(plain[2], earlier=[start], **same)
     assert_said("igo aaaaaaaaaa, dddddddddd then aaaaaaaaaa; commits c0ffee1, decade5 then c0ffee1")
     for folder, file in zip(plain, "xyy", strict=True):
         own_code = {"my.net(width=8)": file}
         if folder == plain[1]:  # What one run alone has is no difference.
             own_code["my.curve()"] = "z"
-        edit(folder / "status.json", own_code=own_code, earlier=[])
+        edit(folder, own_code=own_code, earlier=[])
     assert_said("my.net x, y; commits c0ffee1")
 
 

@@ -104,7 +104,7 @@ def config() -> Config:
 
 @cache
 def training() -> Training:
-    return prepared(config())
+    return prepared(*RUN)
 
 
 def load(folder: Path) -> object:
@@ -169,7 +169,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert stopped.returncode == -9
     folders = {kind: run_folder(place) for kind, place in places.items()}
     for folder in folders.values():
-        edit(folder / "status.json", wandb_id="id")
+        edit(folder, wandb_id="id")
         (folder / "output.log").touch()
     return folders
 
@@ -275,7 +275,7 @@ def test_reading_a_strangers_folder_opens_nothing_outside_it(sources: dict[str, 
     """With facts of the data that lack, in a process that may open nothing else."""
     folder = Path("runs").absolute() / sources["finished"].name
     shutil.copytree(sources["finished"], folder)
-    edit(folder / "status.json", seals=None)  # A stranger makes his own.
+    edit(folder, seals=None)  # A stranger makes his own.
     replaced("classes: 10", "classes: null")(folder / "config.yaml")
 
     def readings() -> None:

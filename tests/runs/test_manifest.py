@@ -1,6 +1,5 @@
 """A run goes on with its own data and plan alone; other code, versions and machines are said."""
 
-import json
 import os
 import re
 import shutil
@@ -56,21 +55,20 @@ def test_a_finished_run_does_not_answer_for_other_data(finished: Path, tmp_path:
         assert not process.stderr
 
 
-def other_versions(file: Path) -> None:
-    """Make a record one of earlier code and versions."""
-    versions = json.loads(file.read_text())["versions"]
-    edit(file, commit="c0ffee" * 6, code="0" * 10, versions={**versions, "torch": "1.13"})
+def other_versions() -> None:
+    """Make the record of the run here one of earlier code and versions."""
+    versions = {**status()["versions"], "torch": "1.13"}
+    edit(run_folder(), commit="c0ffee" * 6, code="0" * 10, versions=versions)
 
 
 def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: Path) -> None:
     """Of a killed run before it goes on; of a finished one where it is reported."""
     shutil.copytree(finished / "runs", tmp_path / "runs")
-    file = run_folder() / "status.json"
-    other_versions(file)
+    other_versions()
     process = start(tmp_path, finished / "a").good()
     assert "finished before under code 0000000000, now " in process.stdout
     assert "torch 1.13, now 2." in process.stdout
-    edit(file, plan_identity={**status()["plan_identity"], "plan": "0" * 16})
+    edit(run_folder(), plan_identity={**status()["plan_identity"], "plan": "0" * 16})
     error = start(tmp_path, finished / "a").error()
     assert "another plan than this version of igo makes" in error
     assert "Continue with its commit, c0ffeec0ff" in error
@@ -85,8 +83,8 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     checkpoint.save(path, state)
     assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
     path.write_bytes(content)
-    edit(file, hardware={**status()["hardware"], "cpu": "Another CPU"})
-    other_versions(file)
+    edit(run_folder(), hardware={**status()["hardware"], "cpu": "Another CPU"})
+    other_versions()
     (warning,) = start(tmp_path, finished / "a").good().stderr.splitlines()
     for part in ("code 0000000000, now ", "torch 1.13, now ", "cpu Another CPU, now "):
         assert part in warning

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY, Ended, assert_equal, clean_environment, records, run_folder, status
 from forked import Death, forge
-from test_engine import gradient, samples
+from test_engine import gradient, plain_network, samples
 from torch import nn
 from trained import in_parts
 
 from igo.config.schema import EngineConfig, OptimizerConfig
+from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.runs import checkpoint
 from igo.runs.stopping import Stopped, signals
@@ -74,13 +75,6 @@ def test_a_process_learns_who_it_is_from_what_started_it(
     assert Ranks.of_environment() == ranks
 
 
-def network(norm: type[nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), norm(6), nn.Tanh(), nn.Flatten(), nn.Linear(384, 10)
-    )
-
-
 def engine_of(ranks: Ranks, precision: str = "fp32") -> Engine:
     return machine.choose(EngineConfig("cpu", precision, micro_batch_size=5), ranks=ranks)
 
@@ -94,14 +88,14 @@ def steps_on_ranks() -> dict[str, Any]:
     results: dict[str, Any] = {}
     with ranks.joined():
         run = engine_of(ranks)
-        run, model = engine.distributed(run, run.prepare(network(nn.BatchNorm2d)))
+        run, model = engine.distributed(run, run.prepare(plain_network(nn.BatchNorm2d(6))))
         images, labels = (t[ranks.rank :: ranks.size] for t in samples(17))
         run.backward(model.train(), *in_parts(run, images, labels, 17))
         engine.average_statistics(model, ranks)
         results["gradient"], results["mean"] = gradient(model), next(iter(model.buffers()))
         results["names"] = list(model.state_dict())
         run = engine_of(ranks, "fp16")
-        run, model = engine.distributed(run, run.prepare(network(nn.Identity)))
+        run, model = engine.distributed(run, run.prepare(plain_network()))
         optimizer = optimizers.build(OptimizerConfig("shb", 0.9), model.parameters(), 0.1)
         results["fp16"] = []
         for factor in (1.0, 1e30, 1.0):
@@ -125,7 +119,7 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
     """By hand: each rank's four parts through its own copy, running statistics averaged."""
     total, means, terms = torch.zeros(()), torch.zeros(6), 0
     for rank in range(3):
-        model = network(nn.BatchNorm2d)
+        model = plain_network(nn.BatchNorm2d(6))
         images, labels = (t[rank::3] for t in samples(17))
         for piece, answers in zip(images.tensor_split(4), labels.tensor_split(4), strict=True):
             F.cross_entropy(model(piece), answers, reduction="sum").backward()
@@ -135,7 +129,7 @@ def test_batchnorm_on_cpus_is_of_each_ranks_share(steps: list[dict[str, Any]]) -
     for result in steps:
         rounding.assert_close(result["gradient"], total, terms)
         rounding.assert_close(result["mean"], means, terms)
-        assert result["names"] == list(network(nn.BatchNorm2d).state_dict())
+        assert result["names"] == list(plain_network(nn.BatchNorm2d(6)).state_dict())
     assert engine_of(Ranks(1, 2)).smallest_part([6, 17]) == 1  # 3 samples in two parts
 
 
@@ -223,7 +217,7 @@ STEP = "igo.runs.terminal.ProgressBar.advance"
     ("death", "code", "line"),
     [
         (Death(STEP, 2, rank=1), -signal.SIGKILL, ""),
-        (Death("igo.train.datasets.open_data", error="no data", cure=True, rank=1), 2, "no data"),
+        (Death("igo.train.datasets.open_data", error=UserError("no data"), rank=1), 2, "no data"),
     ],
 )
 def test_a_rank_that_ends_ends_the_other(death: Death, code: int, line: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Program, configure, contents_of, records, run_folder, status
+from conftest import TINY, contents_of, interpreter, records, run_folder, status
 from forked import Death, forge
 from resumed import KINDS, assert_same, assert_whole, outcome, start, undisturbed
 from trained import prepared
@@ -23,7 +23,7 @@ STEP = "igo.runs.terminal.ProgressBar.advance"
 
 
 @pytest.mark.parametrize(
-    ("ending", "epoch"), [({}, 1), ({"signal": 15}, 3), ({"error": "fire"}, 3)]
+    ("ending", "epoch"), [({}, 1), ({"signal": 15}, 3), ({"error": RuntimeError("fire")}, 3)]
 )
 def test_epochs_since_a_checkpoint_are_written_unless_the_run_is_killed(
     ending: dict[str, Any], epoch: int, tmp_path: Path
@@ -168,7 +168,7 @@ def test_a_hangup_that_was_ignored_stays_so() -> None:
 def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> None:
     """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
     precisions = ("engine.precision=fp32", "engine.precision=fp16")
-    plain_run, scaled_run = (prepared(configure(*TINY, precision)) for precision in precisions)
+    plain_run, scaled_run = (prepared(*TINY, precision) for precision in precisions)
     scaler_state = scaled_run.engine.scaler.state_dict()
     path = tmp_path / "checkpoint.pt"
     for saved_run, loaded_run in ((plain_run, scaled_run), (scaled_run, plain_run)):
@@ -177,7 +177,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     assert scaled_run.engine.scaler.state_dict() == scaler_state
 
 
-def test_the_whole_way_as_a_user_walks_it(tmp_path: Path, interpreter: Program) -> None:
+def test_the_whole_way_as_a_user_walks_it(tmp_path: Path) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it.
 
     In fp16, whose scaler comes back as well. A finished run is told without loading torch.

@@ -39,45 +39,45 @@ CONFIGS = {  # what is replaced in config.yaml, by what, and the reason
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a run, beside code that proves that it was run."""
     shutil.copytree(finished(*TINY, "tracking=none") / "runs", tmp_path / "runs")
-    edit(run_folder() / "status.json", seals=None)  # a stranger makes his own
+    edit(run_folder(), seals=None)  # a stranger makes his own
     Path("evil.py").write_text("import os\nos.mkdir('ran')\n")
     monkeypatch.setenv("SECRET", "s3cret")
     return run_folder()
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
 def test_what_a_record_names_is_neither_called_nor_resolved(
-    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (old_text, new_text, reason), file = CONFIGS[kind], folder / "config.yaml"
-    text = file.read_text().replace(old_text, new_text)
-    if reason == "names code":
-        before, after = text.split(new_text)
-        after = after.replace("arguments: null", "arguments: {path: ran}", 1)
-        text = before + new_text + after
-    file.write_text(text)
-    edit(folder / "status.json", own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
+    places = {kind: Path("all", kind, folder.name) for kind in CONFIGS}
+    for kind, (old_text, new_text, reason) in CONFIGS.items():
+        shutil.copytree(folder, places[kind])
+        file = places[kind] / "config.yaml"
+        before, after = file.read_text().split(old_text, 1)
+        if reason == "names code":
+            after = after.replace("arguments: null", "arguments: {path: ran}", 1)
+        file.write_text(before + new_text + after)
+        edit(places[kind], own_code={"evil.f()": "0"}, state="failed", error="\x1b[2Jgone")
     for program in (table, report):
-        program.run(words_of(Path("runs"), Path("out")))
-    edit(folder / "status.json", state="finished")
-    with pytest.raises(UserError, match=re.escape(reason)):
-        igo.load_run(folder)
-    assert not manifest.differences(read_status(folder), configure(*TINY))
+        program.run(words_of(Path("all/*"), Path("out")))
+    for kind, place in places.items():
+        edit(place, state="finished")
+        with pytest.raises(UserError, match=re.escape(CONFIGS[kind][-1])):
+            igo.load_run(place)
+        assert not manifest.differences(read_status(place), configure(*TINY))
     texts = [path.read_bytes().decode(errors="replace") for path in Path("out").glob("*.*")]
     texts.append(capsys.readouterr().out)
     assert not any("s3cret" in text or "\x1b[2J" in text for text in texts)
+    edit(places["model"], wandb_id="theirs")
+    with WandbServer() as server:
+        words = "project=null", "runs=all/model"
+        process = forge.run(*words, command="sync", **server.online).good()
+    assert "3 epochs sent" in process.stdout
     assert not Path("ran").exists()
     assert "evil" not in sys.modules
-    if kind == "model":
-        edit(folder / "status.json", wandb_id="theirs")
-        with WandbServer() as server:
-            process = forge.run("project=null", command="sync", **server.online).good()
-        assert "3 epochs sent" in process.stdout
-        assert not Path("ran").exists()
-        config = read_config(file, trust=True)
-        with pytest.raises(UserError, match="no Module"):
-            models.build(config.model, config.dataset)
-        assert Path("ran").exists(), "it was a working trap"
+    config = read_config(places["model"] / "config.yaml", trust=True)
+    with pytest.raises(UserError, match="no Module"):
+        models.build(config.model, config.dataset)
+    assert Path("ran").exists(), "it was a working trap"
 
 
 def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
@@ -89,7 +89,7 @@ def test_nothing_is_sent_that_only_a_folder_asks_for(folder: Path) -> None:
         file.write_text(file.read_text().replace(old_text, new_text))
 
     change("  project: null\n  entity: null\n", "  project: theirs\n  entity: them\n")
-    edit(folder / "status.json", wandb_id="mine")
+    edit(folder, wandb_id="mine")
     with WandbServer() as server:
 
         def refused(*words: str) -> str:

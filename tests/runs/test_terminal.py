@@ -34,24 +34,19 @@ def test_notes_say_what_the_numbers_do_not() -> None:
     assert notes("epochs=5", "optimizer=shb", "split=1") == ""
 
 
-@pytest.mark.parametrize("optimizer", ["shb", "adamw"])
-def test_a_plan_has_no_formula_of_another_optimizer(
-    optimizer: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = configure(f"optimizer={optimizer}")
-    terminal.Terminal().show_plan(config, make_plan(config))
-    assert "√(C²/b)" not in capsys.readouterr().out
+def test_a_plan_is_shown_with_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """No formula of another optimizer; and a stage of one batch in an epoch is not all samples."""
 
+    def shown(*words: str) -> str:
+        config = configure(*words)
+        terminal.Terminal().show_plan(config, make_plan(config))
+        return capsys.readouterr().out
 
-def test_a_plan_with_more_stages_than_epochs_says_both(capsys: pytest.CaptureFixture[str]) -> None:
-    """A stage's segment of one batch is not all samples."""
+    for optimizer in ("shb", "adamw"):
+        assert "√(C²/b)" not in shown(f"optimizer={optimizer}")
     words = "epochs=2", "dataset.samples=96", "batch_size=8", "split=0", "schedule.stages=12"
-    config = configure("schedule=cosine", *words)
-    plan = make_plan(config)
-    terminal.Terminal().show_plan(config, plan)
-    output = capsys.readouterr().out
+    output = shown("schedule=cosine", *words)
     assert " 2 epochs in 12 stages, " in output
-    assert any(row.batches == 1 for row in plan.rows)
     assert "b reaches n" not in output
 
 

@@ -36,7 +36,7 @@ PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
 
 
 def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **variables: Any) -> Ended:
-    environment: dict[str, Any] = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
+    environment: Any = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
     return forge.run(command="sync", folder=place, **environment, **variables)
 
@@ -197,7 +197,7 @@ def test_with_a_key_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Pat
 
 
 def test_a_logger_that_cannot_start_ends_no_training() -> None:
-    process = forge.run(*TINY, death=Death("wandb.init", 1, error="no room")).good()
+    process = forge.run(*TINY, death=Death("wandb.init", error=RuntimeError("no room"))).good()
     assert process.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")
     assert status()["state"] == "finished"
     assert status()["wandb_id"], "`make sync` looks for it"
@@ -216,9 +216,9 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
     with WandbServer() as server:
         with (long_folder / ".lock").open() as lock:  # It runs.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            edit(long_folder / "status.json", state="running")
+            edit(long_folder, state="running")
             waited = sync(place, server.url).good().stdout
-            edit(long_folder / "status.json", state="finished")
+            edit(long_folder, state="finished")
         assert f"{long_folder.name}: skipped: it is running" in waited
         assert f"{short_folder.name}: 3 epochs sent" in waited
         process = sync(place, server.url, mode="").good()  # an empty WANDB_MODE, too

@@ -3,6 +3,7 @@
 import csv
 import errno
 import fcntl
+import multiprocessing
 import os
 import re
 import shlex
@@ -16,15 +17,28 @@ from contextlib import suppress
 from functools import cache
 from math import comb
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, TINY, Program, clean_environment, command, configure, records, status
-from forked import Death, finished
+from conftest import (
+    ROOT,
+    TINY,
+    Ended,
+    clean_environment,
+    command,
+    configure,
+    folder_of,
+    interpreter,
+    lines_of,
+    records,
+    run_folder,
+    status,
+)
+from forked import NO_FIGURES, Death, finished, forge
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -36,87 +50,83 @@ from igo.ground.errors import ConfigError, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs import manifest
 from igo.runs.folder import state_of
-from igo.runs.name import path_of
 from igo.sweep import local
-from igo.sweep.jobs import Composer, distinct
+from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import check_file, too_few_seeds
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
 
 
-def folders(tmp_path: Path) -> list[Path]:
-    return sorted(path.parent for path in (tmp_path / "runs").glob("*/status.json"))
+def folders() -> list[Path]:
+    return sorted(path.parent for path in Path.cwd().glob("runs/*/status.json"))
 
 
-def folder_of(tmp_path: Path, *overrides: str) -> Path:
-    return path_of(configure(*overrides, f"runs_dir={tmp_path / 'runs'}"))
+def sweep_of(*words: str, **settings: Any) -> Ended:
+    """A sweep, whose report has no figures: they take seconds."""
+    return forge.run("-m", *words, settings=NO_FIGURES, **settings)
 
 
 @cache
 def records_alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
-    return records(folder_of(finished(*overrides), *overrides))
+    return records(run_folder(finished(*overrides)))
 
 
-def test_every_combination_runs_once_as_it_would_alone_and_never_again(
-    program: Program, tmp_path: Path
-) -> None:
-    sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3", "hydra.launcher.parallel=1")
-    lines = program(*sweep).good().stdout.splitlines()
+def test_every_combination_runs_once_as_it_would_alone_and_never_again() -> None:
+    sweep = (*SMALL, "p=0.5,1", "split=0,1", "seed=3,3", "hydra.launcher.parallel=1")
+    lines = sweep_of(*sweep).good().stdout.splitlines()
     starts = [line.removeprefix("started ") for line in lines if line.startswith("started ")]
     ends = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
     assert sorted(starts) == sorted(ends)
     assert len({*starts}) == 4
     notes = [re.search(r"^\[(\d)/4\] .*; about \d+:\d\d:\d\d left$", line) for line in lines]
     assert [note[1] for note in notes if note][-2:] == ["2", "3"]
-    runs = folders(tmp_path)
+    runs = folders()
     choices = [(p, split) for p in ("0.5", "1.0") for split in ("0.0", "1.0")]
     names = [(*SMALL, f"p={p}", f"split={split}", "seed=3") for p, split in choices]
-    assert {*runs} == {folder_of(tmp_path, *name) for name in names}
+    assert {*runs} == {folder_of(*name) for name in names}
     assert {status(folder)["state"] for folder in runs} == {"finished"}
-    assert records(folder_of(tmp_path, *names[2])) == records_alone(*names[2])
+    assert records(folder_of(*names[2])) == records_alone(*names[2])
 
-    (summary,) = tmp_path.glob("runs/sweeps/*/report/settings.csv")
+    (summary,) = Path().glob("runs/sweeps/*/report/settings.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
     assert [(row["p"], row["split"], row["n"]) for row in rows] == [(*c, "1") for c in choices]
 
     times = [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs]
-    edit(runs[0] / "status.json", code="0" * 10, commit="c0ffee" * 5 + "+changes")
-    output = program(*sweep).good().stdout
+    edit(runs[0], code="0" * 10, commit="c0ffee" * 5 + "+changes")
+    output = sweep_of(*sweep).good().stdout
     assert "4 runs, 4 finished" in output
     assert "1 finished run skipped: of other code or versions (code 0000000000, now" in output
     assert re.search(r"different code: igo 0000000000, \w+; commits .*c0ffeec\+changes", output)
     assert [(folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs] == times
 
     (runs[1] / "metrics.jsonl").write_text("")
-    longer_sweep = program(*sweep, "split=0,1,0.5")
+    longer_sweep = sweep_of(*sweep, "split=0,1,0.5")
     output = longer_sweep.stdout
     assert longer_sweep.returncode == 1
     assert "6 runs, 3 finished, 1 damaged, 2 to go" in output
     assert re.search(f"^damaged: .*: {runs[1]}/metrics.jsonl is damaged", output, re.M)
     assert output.splitlines()[-1].endswith("5 finished, 1 damaged")
     (runs[0] / "status.json").write_text((runs[1] / "status.json").read_text())
-    output = program(*sweep, "split=0,1,0.5").stdout
+    output = sweep_of(*sweep, "split=0,1,0.5").stdout
     line = f"^damaged: .*: {runs[0]}/status.json is of another run, {runs[1].name}"
     assert re.search(line, output, re.M)
-    edit(runs[2] / "status.json", plan_identity={"plan": "0" * 16, "rates": []})
-    assert "another plan than this version of igo makes" in program(*sweep).error()
+    edit(runs[2], plan_identity={"plan": "0" * 16, "rates": []})
+    assert "another plan than this version of igo makes" in sweep_of(*sweep).error()
 
 
-def test_it_ends_with_difference_interval_verdict_and_report(
-    program: Program, tmp_path: Path
-) -> None:
+def test_it_ends_with_difference_interval_verdict_and_report() -> None:
     """Of two settings and two seeds, which are too few, and said to be so before the start."""
     sweep = ("-m", *SMALL, "schedule=method1,method3", "epochs=5", "seed=0,1")
-    lines = program(*sweep).good().stdout.splitlines()
+    lines = forge.run(*sweep).good().stdout.splitlines()
     assert lines[0].startswith("note: 2 seeds cannot decide which of 2 settings is better; 6 can")
-    (page,) = tmp_path.glob("runs/sweeps/*/report/index.html")
+    (page,) = Path.cwd().glob("runs/sweeps/*/report/index.html")
     assert f"wrote {page}" in lines
 
     def accuracies(method: str) -> list[float]:
         words = (*SMALL, f"schedule={method}", "epochs=5")
-        runs = [folder_of(tmp_path, *words, f"seed={seed}") for seed in (0, 1)]
+        runs = [folder_of(*words, f"seed={seed}") for seed in (0, 1)]
         return [records(run)[-1]["test/accuracy"] for run in runs]
 
     differences = 100 * np.subtract(accuracies("method3"), accuracies("method1"))
@@ -128,39 +138,37 @@ def test_it_ends_with_difference_interval_verdict_and_report(
     assert line.endswith("over 2 seeds: undecided (p 0.5)")
 
 
-def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
-    sweep = ("-m", *SMALL, "learning_rate=1e30,0.1")
-    process = program(*sweep)
+def test_a_failing_run_stops_no_other_and_is_named() -> None:
+    sweep = (*SMALL, "learning_rate=1e30,0.1")
+    process = sweep_of(*sweep)
     assert process.returncode == 1
     assert "failed: learning_rate=1e+30: the loss is not finite at update" in process.stdout
-    bad = folder_of(tmp_path, *SMALL, "learning_rate=1e30")
+    bad = folder_of(*SMALL, "learning_rate=1e30")
     assert "Traceback" in (bad / "error.txt").read_text()
-    assert status(folder_of(tmp_path, *SMALL, "learning_rate=0.1"))["state"] == "finished"
+    assert status(folder_of(*SMALL, "learning_rate=0.1"))["state"] == "finished"
 
     time_of_error = (bad / "error.txt").stat().st_mtime_ns
-    process = program(*sweep)
+    process = sweep_of(*sweep)
     assert process.returncode == 1
     assert "1 finished, 1 failed" in process.stdout
     assert (bad / "error.txt").stat().st_mtime_ns == time_of_error
-    program(*sweep, "hydra.launcher.retry_failed=true")
+    sweep_of(*sweep, "hydra.launcher.retry_failed=true")
     assert (bad / "error.txt").stat().st_mtime_ns > time_of_error
 
 
-def test_a_run_that_was_stopped_from_outside_is_tried_again(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_run_that_was_stopped_from_outside_is_tried_again() -> None:
     """Before its record begins, and in its second epoch by the disk that its images are on."""
-    words = (*SMALL, "seed=0")
-    process = program("-m", *words, death=Death("igo.runs.run.run"))
+    words, stale = (*SMALL, "seed=0"), OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    process = sweep_of(*words, death=Death("igo.runs.run.run"))
     assert process.returncode == 1
     assert process.stdout.endswith("1 to go\n")
-    death = Death("igo.train.loop.train_epoch", 2, errno=errno.ESTALE)
-    process = program("-m", *words, death=death)
+    death = Death("igo.train.loop.train_epoch", 2, error=stale)
+    process = sweep_of(*words, death=death)
     assert process.returncode == 1
-    assert os.strerror(errno.ESTALE) in process.stdout
+    assert stale.strerror in process.stdout
     assert "1 interrupted" in process.stdout
-    program("-m", *words).good()
-    assert records(folder_of(tmp_path, *words)) == records_alone(*words)
+    sweep_of(*words).good()
+    assert records(folder_of(*words)) == records_alone(*words)
 
 
 @pytest.mark.slow
@@ -190,7 +198,7 @@ def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -
             for file in (source / "igo" / room).glob("*.py"):
                 file.write_text("raise RuntimeError('edited')\n")
         process.communicate()
-    runs = [status(folder) for folder in folders(tmp_path)]
+    runs = [status(folder) for folder in folders()]
     assert [run["state"] for run in runs] == ["finished", "finished"]
     assert runs[0]["code"] == runs[1]["code"] != manifest.code()
     assert runs[0]["commit"] == runs[1]["commit"]
@@ -237,10 +245,8 @@ def test_what_is_told_to_stop_continues_with_the_same_bits(
     number: int,
     tell: Callable[[int, int], None],
     paused_sweep: subprocess.Popen[str],
-    program: Program,
-    tmp_path: Path,
 ) -> None:
-    runs = [folder_of(tmp_path, *LONG, f"seed={seed}") for seed in (0, 1)]
+    runs = [folder_of(*LONG, f"seed={seed}") for seed in (0, 1)]
     tell(paused_sweep.pid, number)
     for run in map(pid, runs):
         while re.search(r"ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
@@ -250,20 +256,20 @@ def test_what_is_told_to_stop_continues_with_the_same_bits(
     assert paused_sweep.returncode == 128 + number
     assert "interrupted seed=0: stopped by SIGTERM (" in output
     assert [state_of(run) for run in runs] == ["interrupted", "interrupted"]
-    program("-m", *LONG, "seed=0,1").good()
+    sweep_of(*LONG, "seed=0,1").good()
     for seed, folder in enumerate(runs):
         assert records(folder) == records_alone(*LONG, f"seed={seed}")
 
 
-def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:
+def test_a_run_that_another_process_has_is_waited_for() -> None:
     """As the runs of a sweep whose manager was killed, which live on."""
-    run = folder_of(tmp_path, *SMALL, "seed=0")
+    run = folder_of(*SMALL, "seed=0")
     run.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool, (run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fresh = program("-m", *SMALL, "seed=1,0", "fresh=true")
+        fresh = sweep_of(*SMALL, "seed=1,0", "fresh=true")
         assert "is being worked on by another process; fresh=true has removed" in fresh.error()
-        process = pool.submit(program, "-m", *SMALL, "seed=0")
+        process = pool.submit(sweep_of, *SMALL, "seed=0")
         with pytest.raises(TimeoutError):
             process.result(timeout=3)
         assert not (run / "metrics.jsonl").exists()
@@ -272,45 +278,43 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
     assert status(run)["state"] == "finished"
 
 
-def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again() -> None:
     for words, message in (
         (["p=0.5,2"], "p=2"),
         (["schedule=graduated,cosine", "p=0.1"], "the profile 'cosine' has no p"),
         (["hydra.launcher.parallel=-1"], "hydra.launcher.parallel=-1 is not allowed"),
     ):
-        assert message in program("-m", *SMALL, *words).error()
-    lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
+        assert message in sweep_of(*SMALL, *words).error()
+    lines = sweep_of(*SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
-    assert not (tmp_path / "runs").exists()
-    program("-m", *SMALL, "seed=0")
-    (folder,) = folders(tmp_path)
-    edit(folder / "status.json", started="then")
-    program("-m", *SMALL, "seed=0", "fresh=true").good()
+    assert not Path("runs").exists()
+    sweep_of(*SMALL, "seed=0")
+    (folder,) = folders()
+    edit(folder, started="then")
+    sweep_of(*SMALL, "seed=0", "fresh=true").good()
     assert status(folder)["started"] != "then"
     assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
 
 
 @pytest.mark.parametrize(("launcher", "code"), [("basic", 2), ("local", 1)])
 def test_every_launcher_trains_every_run_and_the_command_of_a_run_is_the_run(
-    launcher: str, code: int, program: Program, tmp_path: Path
+    launcher: str, code: int
 ) -> None:
     """Also that of Hydra, and beside a run that fails. A file is in a folder of the user's."""
-    file = tmp_path / "own" / "experiment" / "near.yaml"
+    file = Path("own/experiment/near.yaml")
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\nseed: 7\n")
     words = ("++learning_rate=0.1,1e30", "experiment=near", *SMALL, "--config-dir", "own")
-    process = program("-m", f"hydra/launcher={launcher}", *words)
+    process = sweep_of(f"hydra/launcher={launcher}", *words)
     assert process.returncode == code
     if launcher == "basic":
         assert re.match(r"error: the run .*=1e\+30 .*: the loss is not finite.*\n$", process.stderr)
     else:
         assert process.stderr == ""
-    runs = {folder: status(folder) for folder in folders(tmp_path)}
+    runs = {folder: status(folder) for folder in folders()}
     assert {run["state"] for run in runs.values()} == {"failed", "finished"}
     for folder, run in runs.items():
-        process = program(*shlex.split(run["command"])[2:])
+        process = forge.run(*shlex.split(run["command"])[2:])
         assert f"run {folder}" in process.stdout
 
 
@@ -332,17 +336,17 @@ class Asks(Sweeper):
 """
 
 
-def test_a_sweeper_that_optimizes_gets_the_accuracy(interpreter: Program, tmp_path: Path) -> None:
+def test_a_sweeper_that_optimizes_gets_the_accuracy() -> None:
     """Validation, else test. igo's launchers, which return nothing, are refused before any run."""
-    (tmp_path / "hydra_plugins").mkdir()
-    (tmp_path / "hydra_plugins" / "asks.py").write_text(ASKS)
+    Path("hydra_plugins").mkdir()
+    Path("hydra_plugins/asks.py").write_text(ASKS)
     asks = ("-m", *SMALL, "epochs=1", "hydra.sweeper._target_=hydra_plugins.asks.Asks")
-    line = interpreter(*asks, PYTHONPATH=str(tmp_path)).error()
+    line = interpreter(*asks, PYTHONPATH=".").error()
     assert "add hydra/launcher=basic" in line
-    assert not (tmp_path / "runs").exists()
-    output = interpreter(*asks, "hydra/launcher=basic", PYTHONPATH=str(tmp_path)).good().stdout
+    assert not Path("runs").exists()
+    output = interpreter(*asks, "hydra/launcher=basic", PYTHONPATH=".").good().stdout
     for share, name in (("0", "test/accuracy"), ("0.25", "validation/accuracy")):
-        run = folder_of(tmp_path, *SMALL, "epochs=1", f"dataset.validation={share}")
+        run = folder_of(*SMALL, "epochs=1", f"dataset.validation={share}")
         assert f"asked {share}: {records(run)[-1][name]}\n" in output
 
 
@@ -351,13 +355,6 @@ def composer() -> Iterator[Composer]:
     """For one test: Hydra can be initialized once at a time."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield Composer("config")
-
-
-def lines_of(params: dict[str, str], words: list[str]) -> list[list[str]]:
-    """The words of a sweep's runs. Hydra loads its plugins anew when it is initialized."""
-    from hydra_plugins.igo_launchers import GridSweeper
-
-    return GridSweeper(None, params).lines(OverridesParser.create(), words)
 
 
 SETTINGS = [
@@ -480,3 +477,18 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
     assert local.rooms(on_gpu, local.Local(runs_per_gpu=2)) == ["3", "5", "3", "5"]
     assert local.rooms(on_gpu, local.Local(parallel=3, runs_per_gpu=2)) == ["3", "5", "3"]
     assert local.rooms(on_cpu, local.Local(parallel=1)) == [None]
+
+
+def test_a_run_of_a_sweep_starts_its_workers_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a server would have each worker that reads images import torch: for seconds."""
+    methods = [multiprocessing.get_start_method()]
+    monkeypatch.setattr(os, "setpgrp", lambda: None)
+    monkeypatch.setattr(
+        local, "execute", lambda *_, **__: methods.append(multiprocessing.get_start_method())
+    )
+    multiprocessing.set_start_method("forkserver", force=True)  # A child of a server has it.
+    try:
+        local._work(Job((), configure(*SMALL)), 1, None)
+    finally:
+        multiprocessing.set_start_method(None, force=True)
+    assert methods[0] == methods[1]

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Program, configure, status
+from conftest import TINY, configure, folder_of, status
+from forked import forge
 
 from igo.ground.files import write_json
 from igo.runs import run as run_program
 from igo.runs.folder import state_of
-from igo.runs.name import path_of
 from igo.sweep import jobs
 from igo.sweep.jobs import Job
 from igo.sweep.launch import SLURM_JOB
@@ -21,10 +21,6 @@ from igo.sweep.slurm import Work
 
 SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
 StandIn = Callable[..., str]
-
-
-def run_folder(tmp_path: Path, *words: str) -> Path:
-    return path_of(configure(*TINY, *words, f"runs_dir={tmp_path / 'runs'}"))
 
 
 @pytest.fixture
@@ -60,13 +56,11 @@ OTHER_OPTIONS = {"exclude=node7", "exclusive", "comment=ours"}
 ALWAYS = {"requeue", "signal=USR2@90", "open-mode=append"}
 
 
-def test_sbatch_is_asked_for_what_was_set(
-    program: Program, stand_in: StandIn, tmp_path: Path
-) -> None:
+def test_sbatch_is_asked_for_what_was_set(stand_in: StandIn, tmp_path: Path) -> None:
     """By default it is one GPU, but none for runs on the CPU."""
     sbatch = f"cp $1 {tmp_path}/script; echo Submitted batch job 7"
     path = stand_in(sbatch=sbatch, srun="exit 1", squeue="exit 1")
-    program(
+    forge.run(
         *SWEEP,
         "seed=0,1,2",
         *(f"hydra.launcher.{word}" for word in SBATCH),
@@ -84,19 +78,17 @@ def test_sbatch_is_asked_for_what_was_set(
     assert "--cpus-per-task=6" in lines[srun]
     (sweep,) = tmp_path.glob("runs/sweeps/*/sweep.json")
     assert f"job-name={sweep.parent.name}" in options
-    files = [run_folder(tmp_path, f"seed={seed}") / SLURM_JOB for seed in range(3)]
+    files = [folder_of(*TINY, f"seed={seed}") / SLURM_JOB for seed in range(3)]
     assert [file.read_text() for file in files] == ["7_0", "7_1", "7_2"]
     for words, gpus in ((["seed=3"], ["1"]), (["seed=4", "engine=cpu"], [])):
-        program(*SWEEP, *words, "hydra.launcher.setup=[module load cuda]", PATH=path).good()
+        forge.run(*SWEEP, *words, "hydra.launcher.setup=[module load cuda]", PATH=path).good()
         script = (tmp_path / "script").read_text()
         assert re.findall(r"--gpus-per-node=(.*)", script) == gpus
         assert "\nmodule load cuda\n" in script
 
 
-def test_wrong_use_is_one_line_and_submits_nothing(
-    program: Program, stand_in: StandIn, tmp_path: Path
-) -> None:
-    line = program(*SWEEP, PATH=str(tmp_path)).error()
+def test_wrong_use_is_one_line_and_submits_nothing(stand_in: StandIn) -> None:
+    line = forge.run(*SWEEP, PATH=".").error()
     assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
     refusal = "echo sbatch: error: invalid partition specified: nowhere >&2; exit 1"
     path = stand_in(sbatch=refusal, srun="exit 1", squeue="exit 1")
@@ -111,32 +103,30 @@ def test_wrong_use_is_one_line_and_submits_nothing(
         ("hydra.launcher.retry_failed=no", "hydra.launcher.retry_failed=no is not allowed"),
         ("+hydra.launcher.nonsense=1", "nonsense"),
     ):
-        assert message in program(*SWEEP, word, PATH=path).error()
+        assert message in forge.run(*SWEEP, word, PATH=path).error()
     words = "Invalid generic resource (gres) specification"  # SLURM's, where it knows no GPU.
     path = stand_in(sbatch=f"echo 'sbatch: error: {words}' >&2; exit 1")
     for device, cure in (("auto", "; engine=cpu asks for no GPU"), ("cpu", "")):
-        line = program(*SWEEP, f"engine={device}", PATH=path).error()
+        line = forge.run(*SWEEP, f"engine={device}", PATH=path).error()
         assert line.endswith(f"{words}{cure}")
-    assert not [*tmp_path.glob(f"runs/*/{SLURM_JOB}")]
+    assert not [*Path().glob(f"runs/*/{SLURM_JOB}")]
 
 
-def test_what_is_in_slurm_is_left_alone(
-    program: Program, stand_in: StandIn, tmp_path: Path
-) -> None:
+def test_what_is_in_slurm_is_left_alone(stand_in: StandIn) -> None:
     """Of three runs an earlier sweep submitted two; one of them has failed, and is tried again."""
     path = stand_in(sbatch="echo Submitted batch job 7", srun="exit 1", squeue="echo 7_0; echo 7_1")
-    assert "submitted 2 runs in 2 SLURM jobs" in program(*SWEEP, PATH=path).good().stdout
+    assert "submitted 2 runs in 2 SLURM jobs" in forge.run(*SWEEP, PATH=path).good().stdout
     stand_in(squeue="echo no controller >&2; exit 1")
-    assert program(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
+    assert forge.run(*SWEEP, PATH=path).error().endswith("what is queued: no controller")
     stand_in(squeue="echo 7_0; echo 7_1")
-    failed_run = run_folder(tmp_path, "seed=1")
+    failed_run = folder_of(*TINY, "seed=1")
     write_json(failed_run / "status.json", {"run": failed_run.name, "state": "failed"})
     local = ("-m", *TINY, "tracking=none", "seed=0,1,2", "hydra.launcher.retry_failed=true")
-    assert "3 runs, 2 in SLURM, 1 to go" in program(*local, PATH=path).good().stdout
-    (record,) = tmp_path.glob("runs/*/metrics.jsonl")
+    assert "3 runs, 2 in SLURM, 1 to go" in forge.run(*local, PATH=path).good().stdout
+    (record,) = Path().glob("runs/*/metrics.jsonl")
     assert " seed=2 " in status(record.parent)["command"]
     (failed_run / "status.json").write_text("{")
-    process = program(*local, PATH=path)
+    process = forge.run(*local, PATH=path)
     assert process.returncode == 1
     assert f"damaged: seed=1: {failed_run}" in process.stdout
     assert "1 finished, 1 in SLURM, 1 damaged" in process.stdout

@@ -10,17 +10,15 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, assert_equal, configure
+from conftest import TINY, assert_equal
 from forked import forge
 from torch import Tensor, nn
-from trained import dataset, in_parts, train
+from trained import dataset, in_parts, prepared, train
 
-from igo.config.load import make_plan
 from igo.config.schema import EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.ground.seeds import generator
 from igo.train import machine, models, optimizers
-from igo.train.assembly import assembled
 from igo.train.engine import Engine
 
 FACTS = dataset(channels=1, size=8)
@@ -31,12 +29,11 @@ def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> En
     return machine.choose(EngineConfig(device, precision, micro_batch_size=micro))
 
 
-def plain_network() -> nn.Module:
-    """No BatchNorm: a sample's gradient does not depend on the others."""
+def plain_network(norm: nn.Module | None = None) -> nn.Module:
+    """By default a sample's gradient does not depend on the others."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
-    )
+    last_layers = nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
+    return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), norm or nn.Identity(), *last_layers)
 
 
 LOGITS = (9, 4, 96, 10)  # terms of plain_network's sums, the last of them softmax's
@@ -187,8 +184,7 @@ def compiled_on_ranks() -> dict[str, Any]:
     with ranks.joined(), mock.patch.object(torch, "compile", compiler):
         for compiles in ("false", "true"):
             words = ("engine.precision=fp32", "model.width=16", f"engine.compile={compiles}")
-            config = configure(*TINY, *words)
-            records.append(train(assembled(config, make_plan(config), ranks)).records)
+            records.append(train(prepared(*TINY, *words, ranks=ranks)).records)
     breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
     return {"records": records, "graphs": graphs, "breaks": breaks}
 

@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import TINY
 from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
 
-from igo.config.load import make_plan
 from igo.ground.errors import Outside, UserError
 from igo.ground.ranks import Ranks
 from igo.train import optimizers
-from igo.train.assembly import assembled
 from igo.train.training import Progress
 
 PLAIN = (*TINY, "schedule=constant")  # three updates of 32 an epoch
@@ -35,7 +33,7 @@ def spoil(network: nn.Module, number: int) -> list[Tensor]:
 
 
 def test_it_stops_at_that_update_and_says_all_that_is_needed() -> None:
-    training, progress = prepared(configure(*PLAIN)), Progress()
+    training, progress = prepared(*PLAIN), Progress()
     batches = spoil(training.network, 2 + 8 + 3)  # three of them twins
     with pytest.raises(UserError) as stopped:
         train(training, progress)
@@ -46,7 +44,7 @@ def test_it_stops_at_that_update_and_says_all_that_is_needed() -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> None:
-    training, calls = prepared(configure(*PLAIN, "noise.batches=2")), []
+    training, calls = prepared(*PLAIN, "noise.batches=2"), []
 
     def break_last(gradient: Tensor) -> Tensor:
         calls.append(1)
@@ -60,7 +58,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> N
 @pytest.mark.parametrize(("scale", "skipped"), [(2.0**60, 3), (1.0, 0)])
 def test_updates_that_fp16_skips_are_counted(scale: float, skipped: int) -> None:
     """Of a scale so high that each gradient overflows, or so low that it grows at each update."""
-    training = prepared(configure(*PLAIN, "engine.precision=fp16"))
+    training = prepared(*PLAIN, "engine.precision=fp16")
     scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1)
     training = replace(training, engine=replace(training.engine, scaler=scaler))
     first_parameters = [parameter.clone() for parameter in training.network.parameters()]
@@ -73,8 +71,7 @@ def bad_on_one_rank() -> str:
     """How a run ends whose eighth batch is NaN on the last rank alone."""
     ranks = Ranks.of_environment()
     with ranks.joined():
-        config = configure(*PLAIN)
-        training = assembled(config, make_plan(config), ranks)
+        training = prepared(*PLAIN, ranks=ranks)
         if ranks.rank:
             spoil(training.network, 2 + 8 + 3)
         try:
@@ -114,9 +111,10 @@ ERRORS = [
 
 def trained(limit: int, error: Exception, *overrides: str) -> Progress:
     """Train a model of one's own."""
-    config, network = configure(*TINY, *overrides), Small(limit, error)
+    training, network = prepared(*TINY, *overrides), Small(limit, error)
+    config = training.config
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-    return train(replace(prepared(config), network=network, optimizer=optimizer))
+    return train(replace(training, network=network, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])

@@ -11,7 +11,7 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import TINY, assert_equal, configure, timeless
+from conftest import TINY, assert_equal, timeless
 from torch import Tensor, nn
 from trained import prepared, train
 
@@ -35,9 +35,9 @@ from igo.train import loop, models
     ],
 )
 def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...]) -> None:
-    config = configure(*TINY, "epochs=5", "batch_size=20", *overrides)
-    training = prepared(config)
-    batches, rates, plan = list[int](), list[float](), training.plan
+    training = prepared(*TINY, "epochs=5", "batch_size=20", *overrides)
+    config, plan = training.config, training.plan
+    batches, rates = list[int](), list[float]()
     training.network.register_forward_pre_hook(
         lambda module, inputs: batches.extend([len(inputs[0])] * module.training)
     )
@@ -72,7 +72,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
 def test_delta_follows_from_the_record_alone(optimizer: str, split: float) -> None:
     """Planned and measured, each by its optimizer's law, which tests/noise has by hand."""
     settings = (f"optimizer={optimizer}", f"split={split}", "schedule.stages=9", "batch_size=4")
-    training = prepared(configure(*TINY, "epochs=4", "learning_rate=0.01", *settings))
+    training = prepared(*TINY, "epochs=4", "learning_rate=0.01", *settings)
     records, plan = train(training).records, training.plan
     for record in records:
         steps = record["eta_m"], record["b_m"]
@@ -93,7 +93,7 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: float) -> No
 
 
 def test_no_delta_is_known_for_adamw() -> None:
-    for record in train(prepared(configure(*TINY, "optimizer=adamw"))).records:
+    for record in train(prepared(*TINY, "optimizer=adamw")).records:
         assert record["gradient_variance"] > 0
         assert {value for name, value in record.items() if name.startswith("delta_m")} == {None}
 
@@ -110,7 +110,7 @@ def test_a_norm_that_n_samples_cannot_tell_from_0_has_an_upper_bound() -> None:
     of_c2 = 96, (48, 192)
     noises = [Noise(*of_c2, square, 32, 8, "consecutive", ends) for square, ends, _ in cases]
     with mock.patch.object(pairs.Pairs, "noise", side_effect=[(noise, []) for noise in noises]):
-        records = train(prepared(configure(*TINY, "epochs=5", "schedule=constant"))).records
+        records = train(prepared(*TINY, "epochs=5", "schedule=constant")).records
     for record, (_, _, expected_numbers) in zip(records, cases, strict=True):
         assert (record["gradient_variance_low"], record["gradient_variance_high"]) == (48, 192)
         numbers = [x for name, x in record.items() if name.startswith(("gradient_n", "noise"))]
@@ -140,10 +140,10 @@ PINNED = {2: (2.1428335507710776, 1.8768832736545138)}  # losses of training and
 def test_two_epochs_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses that change for good raise ``rule``. Each update may be rounded otherwise."""
     monkeypatch.setattr(models, "build", lambda *_: in_double.network(Dropped()))
-    config = configure(*SEVEN)
-    record = train(prepared(config)).records[-1]
+    training = prepared(*SEVEN)
+    record = train(training).records[-1]
     close = record["updates"] * rounding.bound(10)
-    losses = pytest.approx(PINNED[rule(config)], rel=close)
+    losses = pytest.approx(PINNED[rule(training.config)], rel=close)
     assert (record["train/loss"], record["test/loss"]) == losses
 
 
@@ -154,7 +154,7 @@ def test_each_epoch_and_rank_has_its_own_augmentation_and_dropout(
 
     def seeds() -> tuple[list[int], list[int]]:
         """Of augmentation and of dropout, for C² and for each epoch."""
-        training = prepared(configure(*SEVEN))
+        training = prepared(*SEVEN)
         of_augmentation, of_dropout, batches = [], [], training.data.train_batches
 
         def look(index_batches: Sequence[Tensor], seed: int) -> Iterator[Any]:
@@ -175,7 +175,7 @@ def test_each_epoch_and_rank_has_its_own_augmentation_and_dropout(
 
 def test_a_twin_has_the_dropout_of_the_next_update() -> None:
     """At weights that stand still it then is the gradient that the next update has."""
-    run = prepared(configure(*TINY, "engine.precision=fp32", "learning_rate=1e-30"))
+    run = prepared(*TINY, "engine.precision=fp32", "learning_rate=1e-30")
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
     still = torch.optim.SGD(network.parameters(), lr=1e-30)
     schedule = igo.Schedule(still, run.batches)
@@ -189,7 +189,7 @@ def test_evaluated_less_often_a_training_has_the_same_bits(
     interval: int, epochs: list[int]
 ) -> None:
     run = (*TINY, "epochs=5", "dataset.validation=0.25", "schedule.final_updates=1")
-    often, seldom = (prepared(configure(*run, f"evaluate_every={n}")) for n in (1, interval))
+    often, seldom = (prepared(*run, f"evaluate_every={n}") for n in (1, interval))
     expected_records, records = timeless(train(often).records), timeless(train(seldom).records)
     assert_equal(seldom.network.state_dict(), often.network.state_dict())
     for record in expected_records:
@@ -204,5 +204,5 @@ def test_ranks_average_their_running_statistics_before_each_evaluation() -> None
     calls, together = ("average_statistics", "_evaluate"), mock.Mock()
     with mock.patch.multiple(loop, **{name: getattr(together, name) for name in calls}):
         together._evaluate.return_value = {"test/accuracy": None}
-        train(prepared(configure(*TINY, "epochs=2")))
+        train(prepared(*TINY, "epochs=2"))
     assert [call[0] for call in together.mock_calls] == [*calls, *calls]

@@ -10,7 +10,8 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, Program, assert_equal, configure, epoch_batches, records, run_folder
+from conftest import TINY, assert_equal, epoch_batches, records, run_folder
+from forked import forge
 from resumed import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -54,10 +55,10 @@ CASES: dict[str, tuple[tuple[str, ...], float, Callable[[Parameters, float], Opt
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_program_trains_as_a_plain_loop_does_to_the_bit(name: str, program: Program) -> None:
+def test_the_program_trains_as_a_plain_loop_does_to_the_bit(name: str) -> None:
     words, rate, build = CASES[name]
-    program(*SMALL, *words).good()
-    run = prepared(configure(*SMALL, *words))
+    forge.run(*SMALL, *words).good()
+    run = prepared(*SMALL, *words)
     stages = list(csv.DictReader((run_folder() / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     network = run.network.train()
@@ -168,12 +169,10 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
 
 
 @pytest.mark.parametrize("rate", ["0.01", "None"])
-def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training(
-    rate: str, program: Program
-) -> None:
+def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training(rate: str) -> None:
     code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
     Path("deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
-    line = program(*SMALL, "optimizer._target_=deaf.sgd").error()
+    line = forge.run(*SMALL, "optimizer._target_=deaf.sgd").error()
     assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
     assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line
     assert not Path("runs").exists()

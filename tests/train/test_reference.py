@@ -3,7 +3,7 @@
 import pytest
 import rounding
 import torch
-from conftest import TINY, configure
+from conftest import TINY
 from torch.nn.functional import cross_entropy
 from trained import prepared, train
 
@@ -17,7 +17,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(parts: int) -> 
     """Digits, ResNet-8 with BatchNorm, which sees the parts of a batch."""
     settings = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
     engine = "engine.device=cpu", "engine.precision=fp32", f"engine.micro_batch_size={10 // parts}"
-    run = prepared(configure(*settings, *engine, "seed=5"))
+    run = prepared(*settings, *engine, "seed=5")
     network, images = run.network, run.data
     content = {name: value.clone() for name, value in network.state_dict().items()}
     random_state = torch.get_rng_state()
@@ -39,7 +39,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(parts: int) -> 
 
 
 def test_what_cannot_be_measured_ends_the_run_with_one_line() -> None:
-    run = prepared(configure(*TINY))
+    run = prepared(*TINY)
     run.network.register_forward_hook(lambda *parts: parts[-1] * float("nan"))
     with pytest.raises(UserError, match=r"^C² before training: the loss of batch 1 is nan: it"):
         train(run)

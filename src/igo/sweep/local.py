@@ -114,6 +114,9 @@ def _server() -> ForkServerContext:
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
     os.setpgrp()  # Ctrl-C shall reach the sweep alone, which sends each run one signal.
+    # A child of a server starts its own children by another one, which would import torch for each
+    # worker that reads images. They start as in a run of its own.
+    multiprocessing.set_start_method(None, force=True)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
