@@ -1,6 +1,7 @@
 """What --help prints: the files of settings with their comments, and the options of each group."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -9,7 +10,7 @@ from igo.config.rules import right_options
 from igo.ground.errors import require
 from igo.ground.files import CONF, LAUNCH
 
-# The files in conf/, which --help shows with their comments.
+# A line of the defaults: a group and its option.
 GROUP = re.compile(r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)", re.MULTILINE)
 DEFAULTS = re.compile(r"^defaults:\n(?:  .*\n)+\n?", re.MULTILINE)
 
@@ -19,17 +20,11 @@ def help_text(program: str, config: Path, topic: str) -> str:
 
     With a group of settings as ``topic``: by its files; with ``all``: by those of all groups.
     """
-    groups: dict[str, str] = dict(GROUP.findall(config.read_text()))
-    text = DEFAULTS.sub("", config.read_text()).partition("\nhydra:")[0]
+    source = config.read_text()
+    groups: dict[str, str] = dict(GROUP.findall(source))
+    text = DEFAULTS.sub("", source).partition("\nhydra:")[0]
     if topic:
-        topics = ["all", *group_names()]
-        require(topic in topics, "--help", topic, right_options("--help", topic, topics))
-        if topic != "all":
-            text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
-        for group in groups if topic == "all" else [topic]:
-            for path in options(group):
-                text += f"\n--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
-        return text
+        return _of_topic(text, topic, groups)
     if program.startswith("igo "):
         text = text.replace("python src/train.py", program)
     arguments = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
@@ -38,6 +33,19 @@ def help_text(program: str, config: Path, topic: str) -> str:
         for group, default in groups.items()
     ]
     return "\n".join([f"usage: {program} {arguments} ...\n", text, *group_lines])
+
+
+def _of_topic(text: str, topic: str, groups: Iterable[str]) -> str:
+    """The part of a program's text on a group, then its files; all of both with ``all``."""
+    topics = ["all", *group_names()]
+    require(topic in topics, "--help", topic, right_options("--help", topic, topics))
+    if topic != "all":
+        groups = [topic]
+        text = "".join(re.findall(rf"^{topic}:.*\n(?:  .*\n)*", text, re.MULTILINE))
+    for group in groups:
+        for path in options(group):
+            text += f"\n--- {group}={path.stem}\n{DEFAULTS.sub('', path.read_text())}"
+    return text
 
 
 def settings_in(file: Path) -> set[str]:

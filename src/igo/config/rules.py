@@ -76,6 +76,8 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
             setattr(config.optimizer, name, default)
+    if schedule.clock == "samples":
+        schedule.clock = None  # Both are one setting, and have one name.
     _check_curves(config, typed_names)
     if "p" not in parameters(schedule.curve):
         require(
@@ -107,16 +109,15 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
 def _check_curves(config: Config, typed_names: Collection[str]) -> None:
     """Refuse three curves where two make a plan."""
     schedule = config.schedule
-    if schedule.clock == "samples":
-        schedule.clock = None  # Both are one setting, and have one name.
     advice = "type the table as batch_size"
     require("schedule.sizes" not in typed_names, "schedule.sizes", schedule.sizes, advice)
-    label = schedule.profile if schedule.arguments is None else "own"
+    # schedule.rate=cosine alone has chosen schedule=cosine, see own.py; any other was typed.
+    profile = schedule.profile if schedule.arguments is None else "own"
     require(
-        schedule.rate in (None, label),
+        schedule.rate in (None, profile),
         "schedule.rate",
         schedule.rate,
-        f"schedule={label} is the noise, and η follows; keep two curves: schedule={label} with"
+        f"schedule={profile} is the noise, and η follows; keep two curves: schedule={profile} with"
         " batch_size, or schedule.rate with batch_size",
     )
     curve = schedule.rate or schedule.sizes

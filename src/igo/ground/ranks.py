@@ -62,7 +62,11 @@ class Ranks:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Join the other ranks."""
+        """Join the other ranks.
+
+        Raises:
+            Outside: the body failed because another rank has ended.
+        """
         if self.size == 1:
             yield
             return
@@ -88,7 +92,7 @@ class Ranks:
             atexit.unregister(dist.destroy_process_group)  # It may wait for a rank that failed.
             self.let_first_speak()
             self.check_lost(error)
-            raise
+            raise  # It is this rank's own error.
 
     def let_first_speak(self) -> None:
         """Before an error ends this rank: torchrun ends all ranks at the first that fails."""

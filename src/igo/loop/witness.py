@@ -146,7 +146,7 @@ class Witness:
                 f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
             )
         if self._gradients is not None:
-            self._check_beginning(update.number, self._gradients)
+            self._end_beginning(update.number, self._gradients)
         if self.pass_end == update.number < self._batches.plan.updates:
             self.pass_end = -1
             _warn(
@@ -159,12 +159,12 @@ class Witness:
         # schedule, so rates count once.
         rates = self._rates[self._optimizers.index(optimizer)]
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
-            if group["lr"] is not rate:
+            if group["lr"] is not rate:  # The schedule put this very object there.
                 self._check_rate(update, group["lr"], rate)
         rates.clear()
         self._steps[-1] = True
 
-    def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
+    def _end_beginning(self, number: int, gradients: Sequence[int]) -> None:
         """At the first step, warn if earlier updates had neither a gradient nor a step.
 
         So too if the newest gradient was that of an earlier update. After a resume refuse two.

@@ -235,10 +235,11 @@ class Spread:
         kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
         d, device = sum(p.numel() for p in self._like), self._like[0].device
         self._mean = torch.zeros(d, dtype=kind, device=device)
-        # The signs are always the same, so that a measurement can be repeated to the bit.
-        random_bits = torch.Generator().manual_seed(0)
-        bits = torch.randint(0, 2, (d,), generator=random_bits, dtype=torch.int8)
-        self._signs = bits.mul_(2).sub_(1).to(device)
+        # A projection gives each entry of a gradient a random sign. The signs are always the same,
+        # so that a measurement can be repeated to the bit.
+        generator = torch.Generator().manual_seed(0)
+        bits = torch.randint(0, 2, (d,), generator=generator, dtype=torch.int8)
+        self._signs = bits.mul_(2).sub_(1).to(device)  # 1 or -1
         self._squares: list[Tensor] = []  # They are the squares of the gradients' contrasts.
         self._projections: list[Tensor] = []
 

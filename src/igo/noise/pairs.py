@@ -144,11 +144,14 @@ class Pairs:
 
         They are read from the device by one copy.
         """
-        rows, batches = torch.stack([*self._pairs, *self._twins.values()]), len(self._slopes)
+        batches = len(self._slopes)
+        rows = torch.stack([*self._pairs, *self._twins.values()])
         numbers = torch.cat([torch.stack(self._slopes), rows.flatten()]).double().cpu()
-        slopes = ranks.sum_(numbers[:batches])[: batches // 2 * 2]
+        # A rank has the slope of its own samples; its gradients are those of all ranks already.
+        slopes = ranks.sum_(numbers[:batches])
+        in_pairs = slopes[: batches // 2 * 2].view(-1, 2)  # A last odd batch is in no pair.
         norms = numbers[batches:].view(len(rows), 3, -1)
-        return slopes.view(-1, 2).sum(dim=1).numpy(), norms.numpy()
+        return in_pairs.sum(dim=1).numpy(), norms.numpy()
 
 
 def _twins_due(batches: int, updates: int) -> int:

@@ -15,11 +15,13 @@ def whole(x: float) -> int:
 
 
 def count(n: int, batch_size: int) -> int:
-    """⌈n/batch_size⌉: the fewest batches of at most ``batch_size`` samples that hold n.
-
-    It is also the larger size of n samples in ``batch_size`` equal batches.
-    """
+    """⌈n/batch_size⌉: the fewest batches of at most ``batch_size`` samples that hold n."""
     return -(-n // batch_size)
+
+
+def larger_size(n: int, batches: int) -> int:
+    """⌈n/batches⌉: the larger of the two sizes of n samples in equal batches."""
+    return -(-n // batches)
 
 
 def counts_by_size(n: int, batches: int) -> dict[int, int]:

@@ -99,13 +99,14 @@ def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
     """
     n, multiple, ks = args.per_epoch, args.batch_multiple, []
     least_k, k_1 = batches.count(n, args.largest), batches.count(n, args.batch_size)
-    previous_k = k_1
+    most_k = k_1
     for stage in stages:
-        k = batches.whole(k_1 * stage.share)
         if args.sizes:
             k = batches.count(n, _size(args, stage.share))
-        k = min(max(k, least_k), previous_k)
-        larger_ks = range(k, previous_k + 1)
-        previous_k = next((j for j in larger_ks if batches.count(n, j) % multiple == 0), k)
-        ks.append(previous_k)
+        else:
+            k = batches.whole(k_1 * stage.share)
+        k = min(max(k, least_k), most_k)
+        on_grid = (j for j in range(k, most_k + 1) if batches.larger_size(n, j) % multiple == 0)
+        most_k = next(on_grid, k)
+        ks.append(most_k)
     return ks

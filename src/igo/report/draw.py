@@ -215,19 +215,21 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
         for rows, name in ((table, "mean"), (ends, "low"), (ends, "high"))
     )
     low, high = min(means), max(means)
+    # η falls to 0 in many schedules, which a logarithmic axis does not show.
     if not is_accuracy and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
         # The room above and below is a share of the axis, also of a logarithmic one.
-        edge = (high / low) ** 0.08
+        factor = (high / low) ** 0.08
         ax.set_yscale("log")
-        ax.set_ylim(low / edge, high * edge)
+        ax.set_ylim(low / factor, high * factor)
         plain_log(ax.yaxis)
         return
     low, high = min([low, *low_ends]), max([high, *high_ends])
-    edge = 0.1 * ((high - low) or abs(high) or 1)
+    room = 0.1 * ((high - low) or abs(high) or 1)  # Of one value it is a share of the value.
     if is_accuracy:
-        ax.set_ylim(low - edge, min(high + edge, 100 + edge / 4))
+        # No accuracy is above 100 %, and a line at 100 % is seen whole.
+        ax.set_ylim(low - room, min(high + room, 100 + room / 4))
     else:
-        ax.set_ylim(min(low, 0), high + edge)
+        ax.set_ylim(min(low, 0), high + room)
 
 
 def plain_log(axis: Any) -> None:

@@ -30,10 +30,13 @@ def run(composed: DictConfig) -> None:
     """
     target = TrackingConfig(project=composed.project, entity=composed.entity)
     terminal, failures = Terminal(), 0
-    folders = [folder.resolve() for folder in find(named(composed.runs))]
-    prepare(folders[0].parent)
-    folders = [folder for folder in folders if _is_tracked(folder)]
-    if folders and not knows_key():
+    all_folders = [folder.resolve() for folder in find(named(composed.runs))]  # one at least
+    prepare(all_folders[0].parent)
+    folders = [folder for folder in all_folders if _is_tracked(folder)]
+    if not folders:
+        terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
+        return
+    if not knows_key():
         raise UserError(
             "no valid W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start"
             " this again. Nothing was sent, and all runs are kept"
@@ -45,8 +48,6 @@ def run(composed: DictConfig) -> None:
             reason = told(error) or first_line(error)
             outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
         terminal.say(f"[{index}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
-    if not folders:
-        terminal.say(f"nothing to send: no run of {composed.runs} was tracked by W&B")
     if failures:
         raise SystemExit(1)
 

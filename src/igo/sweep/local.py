@@ -53,7 +53,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
         console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
     )
     all_epochs = sum(total_epochs(job.config) for job in sweep.jobs)
-    total = bar.add_task("", total=all_epochs, completed=sum(epochs.values()))
+    task = bar.add_task("", total=all_epochs, completed=sum(epochs.values()))
     with handled(STOPPING, lambda number, _frame: signals.append(number)), bar:
         free = rooms(sweep.jobs, settings)
         while processes or (queue and not signals):
@@ -67,12 +67,12 @@ def run_all(sweep: Sweep, settings: Local) -> None:
             ended = [process for process in processes if process.exitcode is not None]
             for job, _ in processes.values():
                 epochs[job.name] = epochs_done(job.folder.path)
-            bar.update(total, completed=sum(epochs.values()))
+            bar.update(task, completed=sum(epochs.values()))
             for process in ended:
                 job, gpu = processes.pop(process)
                 free.append(gpu)
                 number = len(sweep.jobs) - len(queue) - len(processes)
-                seconds = bar.tasks[total].time_remaining
+                seconds = bar.tasks[task].time_remaining
                 line = f"[{number}/{len(sweep.jobs)}] {_outcome(job, process.exitcode or 0)}"
                 if seconds and number < len(sweep.jobs):
                     line += f"; about {timedelta(seconds=seconds)} left"
@@ -83,7 +83,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
                 passed_on += 1
                 for process in processes:
                     process.terminate()
-            bar.update(total, description=f"{len(processes)} running")
+            bar.update(task, description=f"{len(processes)} running")
     if signals:
         console.print(f"stopped; {sweep.again} continues")
         raise SystemExit(128 + signals[0])
