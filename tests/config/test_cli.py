@@ -142,10 +142,10 @@ def test_an_output_that_is_full_is_one_line(tmp_path: Path) -> None:
 
 GLOBAL = "# @package _global_\n"
 OWN = {  # The text of a file of settings, and what the message says.
-    GLOBAL + "epochs:\t3\n p: 1\n": r'is not YAML: .*own\.yaml", line [2-4].*',
-    GLOBAL + "p: 'half\n": r'is not YAML: .*own\.yaml", line [2-4].*',
-    GLOBAL + "p: 1\np: 2\n": r'is not YAML: .*own\.yaml", line [2-4].*',
-    GLOBAL + "# caf\xe9\np: 1\n": "a file of settings is not YAML: .*utf-8.*",
+    GLOBAL + "epochs:\t3\n p: 1\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
+    GLOBAL + "p: 'half\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
+    GLOBAL + "p: 1\np: 2\n": r"own\.yaml, line [2-4]: .*; it must be YAML",
+    GLOBAL + "# caf\xe9\np: 1\n": "a file of settings: .*; it must be UTF-8",
     f"{GLOBAL}defaults: [/model: resnet18]\n": "model is chosen .* override /model: OPTION",
     "p: 1\n": "experiment=.* must begin with the line # @package _global_",
     GLOBAL + "p: 1\nepochs: 3\n": "sweep=.*sets p, epochs where no run reads it.*params",

@@ -52,6 +52,7 @@ ALONE = {  # A value, and the settings that do not allow it.
 
 TOGETHER = {  # The words, and the setting that is named. tests/plans has more of plans.
     "p=-1 schedule=polynomial": "p",
+    "p=0 schedule=algorithm3": "schedule.epsilon",
     "control=rate schedule.final_updates=1": "control",
     "p=null schedule.epsilon=0.125 schedule.alpha_0=2": "p",
     "schedule.epsilon=0 schedule.alpha_0=1": "schedule.epsilon",

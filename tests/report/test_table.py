@@ -120,6 +120,13 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     assert {name: row[name] for name in row.keys() - SETTINGS.keys()} == expected
 
 
+def test_an_argument_of_ones_own_model_may_be_any_number(tmp_path: Path) -> None:
+    words = ("model=own", "model._target_=unittest.mock.Mock")
+    values = ("99999999999999999999", "inf", "2")  # The first two fit no column of numbers.
+    folders = [make_run(tmp_path, *words, f"+model.big={value}") for value in values]
+    assert {*read_runs(folders)["model.arguments.big"]} == {"99999999999999999999", "Infinity", "2"}
+
+
 def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> None:
     """Null is a value; what changes no result is none. Spread by the standard library and SciPy."""
     truth = {
@@ -170,6 +177,15 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
     table.print_summary(results)
     output = capsys.readouterr().out
     assert [word in output for word in ("clean.npz", "noisy.npz", "fingerprint")] == [1, 1, 0]
+    folders = sorted(tmp_path.glob("clean/arrays-*"))
+    for folder in folders:
+        edit(folder, data={"fingerprint": folder.name})
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("clean.npz", f"{folder.name}.npz"))
+    for n, counts in ((2, [1, 1]), (3, [3])):  # Two files are two data sets, three are draws.
+        settings = read_results(folders[:n]).settings
+        assert settings["n"].to_list() == counts
+    assert settings["data"].to_list() == ["own data for each seed"]
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:

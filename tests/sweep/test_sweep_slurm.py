@@ -98,7 +98,7 @@ def test_wrong_use_is_one_line_and_submits_nothing(stand_in: StandIn) -> None:
         ("hydra.launcher.time=soon", "hydra.launcher.time: Value 'soon'"),
         ("hydra.launcher.mem_gb=inf", "hydra.launcher.mem_gb=inf is not allowed"),
         ("hydra.launcher.nodes=0", "hydra.launcher.nodes=0 is not allowed"),
-        ("hydra.launcher.setup=5", "hydra.launcher.setup: "),
+        ("hydra.launcher.setup=module load cuda", "hydra.launcher.setup: it must be a list"),
         ("hydra.launcher.additional=5", "hydra.launcher.additional: Cannot assign int"),
         ("hydra.launcher.retry_failed=no", "hydra.launcher.retry_failed=no is not allowed"),
         ("+hydra.launcher.nonsense=1", "nonsense"),

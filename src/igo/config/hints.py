@@ -56,10 +56,16 @@ def explained(error: Exception, config: Path) -> UserError:
         if not error.options:
             return UserError(f"{first_line(error)} (see --help)")
         return ConfigError(group, name, right_options(group, name, error.options))
+    if isinstance(error, yaml.YAMLError):
+        # Errors of some kinds, such as a wrong character, have no place in the file.
+        mark = getattr(error, "problem_mark", None)
+        file_text = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
+        problem = getattr(error, "problem", None) or first_line(error)
+        return UserError(f"{file_text}: {problem}; it must be YAML")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"a file of settings: {error.reason}; it must be UTF-8")
     # Hydra's messages have several lines, and an error here has one.
     text = " ".join(str(error).split())
-    if isinstance(error, yaml.YAMLError | UnicodeDecodeError):
-        return UserError(f"a file of settings is not YAML: {text}")
     # There is no class of error for these cases, so the words of Hydra and OmegaConf tell them.
     if match := re.search(r"Could not (?:override|delete)[^']*'([^'=]+)", text):
         message = _unknown_setting(match[1], config)

@@ -250,4 +250,7 @@ def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
         if name in ("experiment", "debug", "sweep"):
             return UserError(f"the file of {name}=… must begin with the line # @package _global_")
         return UserError(f"there is no setting '{name}'.{nearest(name, SETTINGS)}")
-    return UserError(f"{name}: {first_line(error)}" if name else first_line(error))
+    reason = first_line(error)
+    if "not a ListConfig" in reason:  # OmegaConf names its own classes.
+        reason = 'it must be a list, such as ["module load cuda"]'
+    return UserError(f"{name}: {reason}" if name else reason)

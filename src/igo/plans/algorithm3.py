@@ -79,8 +79,8 @@ def stages_of(args: Arguments) -> int:
         advice = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, advice)
     count: float = math.inf
-    # M may be beyond the largest float, or α_0 ε may be 0 to floats.
-    with suppress(OverflowError, ValueError):
+    # M may be beyond the largest float; α_0 ε may be 0 to floats, and so may p.
+    with suppress(ArithmeticError, ValueError):
         count = stages_for(epsilon, alpha_0, args.own["p"])
     if count > limit:
         advice = (

@@ -35,7 +35,7 @@ AMBER = "#C98A00"
 SKY = "#3C9BCB"
 INK = "#333333"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
-DASHES = ("-", "--")
+DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 TEXT, SOFT = "#1c1f24", "#5b626b"
 GRID = "#e6e6e0"
 

@@ -109,7 +109,7 @@ def _table(results: Results, labels: Labels, metrics: Words) -> DataFrame:
 def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The look of each label: seven colours, then the same with other dashes."""
     return {
-        label: {"color": PALETTE[i % 7], "ls": DASHES[i // 7 % 2]}
+        label: {"color": PALETTE[i % 7], "ls": DASHES[i // 7 % 4]}
         for i, label in enumerate(dict.fromkeys(labels))
     }
 

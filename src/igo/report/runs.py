@@ -13,7 +13,7 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
-from igo.ground.files import Record, read_bytes
+from igo.ground.files import Record, fits, read_bytes
 from igo.report.provenance import CODE, provenance
 from igo.runs.folder import read_records, read_status, state_of
 
@@ -136,7 +136,7 @@ def _typed(name: str, value: Any) -> Any:
     if value is None:
         return None
     # An argument of one's own model has no declared type.
-    kind: type = KINDS.get(name) or (type(value) if isinstance(value, int | float) else str)
+    kind: type = KINDS.get(name) or (type(value) if fits(value, (bool, int, float)) else str)
     if kind is str:
         text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
         return printable(text)

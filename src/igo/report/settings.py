@@ -9,7 +9,7 @@ from igo.config import schema
 from igo.ground.files import Record
 from igo.ground.statistics import reach
 from igo.report.provenance import CODE
-from igo.report.runs import HEAD, RESULTS
+from igo.report.runs import FINGERPRINT, HEAD, RESULTS
 
 # What a whole training took and did, in words: settings that are compared may differ in it.
 TOTALS = {
@@ -52,7 +52,8 @@ def differing(settings: DataFrame) -> list[str]:
 def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with the numbers of their settings, and a row for each setting.
 
-    Runs of one setting differ in REPEATED alone, or in values that change no result.
+    Runs of one setting differ in REPEATED alone, or in values that change no result, or each seed
+    has data of its own.
 
     Returns:
         The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
@@ -66,10 +67,16 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
     runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
     files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")
+    file_count = files.n_unique()
     run_counts = (
         runs.drop_nulls("setting")
         .group_by("setting")
-        .agg(data=files.first(), unfinished=(~finished).sum().cast(pl.Int64))
+        .agg(
+            data=pl.when(file_count > 1)
+            .then(pl.lit("own data for each seed"))
+            .otherwise(files.first()),
+            unfinished=(~finished).sum().cast(pl.Int64),
+        )
     )
     statistics_of_settings = averaged(runs.filter("counted"), ["setting"], METRICS)
     for table in (run_counts, statistics_of_settings):
@@ -85,12 +92,21 @@ def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
         for name in runs.columns
         if name not in no_settings and not name.startswith(CODE) and schema.has_effect(name)
     ]
+    if FINGERPRINT in names and _has_data_of_its_own(runs):
+        names.remove(FINGERPRINT)
     values = runs.select(names)
     # The profile is null where config.yaml cannot be read.
     rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
     settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
     joined = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
     return runs.with_columns(joined["setting"]), settings
+
+
+def _has_data_of_its_own(runs: DataFrame) -> bool:
+    """Whether each seed has data of its own, as where it draws them: they are of one setting."""
+    pairs = runs.select("seed", FINGERPRINT).unique()
+    is_one_to_one = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
+    return is_one_to_one and len(pairs) > 2  # Two files with a seed each may be two data sets.
 
 
 def statistics_of(metrics: Iterable[str]) -> list[str]:

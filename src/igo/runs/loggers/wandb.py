@@ -100,7 +100,7 @@ def advice(config: Config, folder: RunFolder) -> str:
     """How to send an offline run."""
     if mode_of(config.tracking) != "offline":
         return ""
-    words = ["igo", "sync", f"runs={folder.path}", *destination(config.tracking)]
+    words = ["igo", "sync", f'runs="{folder.path}"', *destination(config.tracking)]
     reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
     return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
 
