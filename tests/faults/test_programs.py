@@ -61,8 +61,8 @@ def test_a_sweep_beside_itself_and_what_reads_its_runs_meanwhile(tmp_path: Path)
         while not runs_of(tmp_path):
             time.sleep(0.05)
         while not all(sweep.done() for sweep in sweeps):
-            for command in ("table", "report"):
-                start("read", "runs=runs", f"output={command}", command=command).good()
+            start("read", "runs=runs", command="table").good()
+            start("read", "runs=runs", "output=report", command="report").good()
         for sweep in sweeps:
             assert sweep.result().good().stderr == ""
     assert_all_same(tmp_path, finished(*SWEEP, SILENT))
