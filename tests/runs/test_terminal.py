@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, clean_environment, command, configure, status
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from recorded import record_runs
 from rich.console import Console
 
@@ -54,7 +55,8 @@ def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A loss that is no number is said, and the command that sends the run can be typed."""
-    (place,) = record_runs(Path("my runs"), "tracking.mode=offline", seeds=[0], accuracies=[0.25])
+    (folder,) = record_runs(Path("runs"), "tracking.mode=offline", seeds=[0], accuracies=[0.25])
+    place = folder.parent.rename("my (b=1), runs") / folder.name
     rows = read_records(place)
     rows[-1]["test/loss"] = math.nan
     RunFolder(place).write_records(rows)
@@ -65,7 +67,9 @@ def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     assert f"finished: test accuracy 25.00%, best {best:.2%}\n" in printed.out
     assert printed.err.startswith("warning: the test loss is not a number")
     command = printed.out.split("to send it: ")[1].splitlines()[0]
-    assert shlex.split(command) == ["igo", "sync", f"runs={place}", "project=igo"]
+    *program, runs, project = shlex.split(command)
+    assert (program, project) == (["igo", "sync"], "project=igo")
+    assert OverridesParser.create().parse_override(runs).value() == str(place)
 
 
 @pytest.mark.parametrize(

@@ -177,11 +177,13 @@ def _flags_last(words: Sequence[str]) -> list[str]:
     settings, flags = list[str](), list[str]()
     for previous_word, word in pairwise(["", *words]):
         name, _, value = word.partition("=")
+        # There is no such flag, or its value after = was left out.
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
             raise UserError(f"there is no flag {word}; settings are written NAME=VALUE")
         advice = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, advice)
         require(not value.startswith("~"), name, value, "type $HOME in place of ~")
+        # A word with = is a setting, even if the flag before it lacks its value.
         is_value = previous_word in VALUED and "=" not in word
         (flags if word.startswith("-") or is_value else settings).append(word)
     return settings + flags

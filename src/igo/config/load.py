@@ -116,9 +116,13 @@ def _find_facts(dataset: DictConfig, data_dir: object) -> None:
 
 
 def _as_it_is(kind: Any, value: Any, prefix: str = "") -> Any:
-    """The value, with dictionaries as dataclasses; an error if it is not of its type already.
+    """The value, with dictionaries as dataclasses; only an int may become a float.
 
     ``prefix`` begins the names of the settings in it, such as ``dataset.augment.``.
+
+    Raises:
+        TypeError: a value is of another type.
+        UserError: a group of settings has a value itself.
     """
     if is_dataclass(kind):
         if not isinstance(value, dict):

@@ -62,8 +62,8 @@ def schedule_name(config: Config) -> str:
 def words(row: Record, names: Collection[str], *, every: bool = False) -> list[str]:
     """The values of some settings in words, those of the schedule first.
 
-    Of defaults only those of ALWAYS and of the schedule, and nothing that is null or that others
-    say, but with ``every``. ``row`` has settings by their full names.
+    Unless ``every`` is set, what is null is left out, and what other words say already, and so are
+    defaults that are neither in ALWAYS nor of the schedule. ``row`` has settings by full name.
     """
     paper = method(row)
     hidden_names = [*METHOD] if paper else []

@@ -57,9 +57,10 @@ def check_values(config: Config) -> None:
     ``plan`` checks the settings of the noise profile.
     """
     tracking = config.tracking
-    targets = [f"{group}.{name}" for group, name in NAMES.items() if is_own(config, group)]
+    # The name of one's own model is the path of its class, and none of the choices.
+    own_names = [f"{group}.{name}" for group, name in NAMES.items() if is_own(config, group)]
     for name, setting in SETTINGS.items():
-        if name not in targets:
+        if name not in own_names:
             check_setting(name, value_of(config, name), setting.notes)
     if tracking.tool == "wandb":
         require(
@@ -107,7 +108,7 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
 
 
 def _check_curves(config: Config, typed_names: Collection[str]) -> None:
-    """Refuse three curves where two make a plan."""
+    """Refuse curves of all three, noise, η and b: two of them make the plan."""
     schedule = config.schedule
     advice = "type the table as batch_size"
     require("schedule.sizes" not in typed_names, "schedule.sizes", schedule.sizes, advice)

@@ -115,7 +115,9 @@ def smoothed_loss(
         mean = sum(map(gradient, loader), torch.zeros_like(x)) / length_hint(loader)
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         for batch in itertools.islice(batches, draws):
-            # ω is skewed, so its other sign is another law. As E ω = 0, the linear part is known.
+            # The noise of a batch is skewed, so the opposite step is not as likely, and no mean is
+            # taken with it. The linear part of the rise has mean 0: without it the mean is the
+            # same, and varies less.
             step = learning_rate * (gradient(batch) - mean)
             yield loss_at(x - step) - level + float(mean @ step)
 

@@ -255,6 +255,7 @@ class Plan:
                 raise PlanError("control", kind, advice)
         rows = rows_of(kind, self.rows, self.n, self._unit)
         arguments = {**self.arguments, "control": kind}
+        # These rates are those of "reversed"; the other controls get theirs below.
         plan = replace(self, rows=rows, rates=self.rates[::-1], arguments=arguments)
         if kind == "reversed" or not self.rates:
             return plan

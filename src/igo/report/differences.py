@@ -35,8 +35,9 @@ def ratios(first: Record, second: Record) -> str:
 def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     """Whether two settings differ in η and in b, and b of one changes from epoch to epoch.
 
-    Then nothing tells which of the two made a difference. Of one epoch it is not known: the mean of
-    η over its updates differs from that of a control with the same η by images.
+    Then nothing tells which of the two made a difference. Runs of one epoch are never called so: if
+    b grows inside it, the mean of η over its updates differs from that of a control, though both
+    have the same η at each image.
     """
     epochs, other_epochs = (curves.filter(setting=setting) for setting in (first, second))
     names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")

@@ -9,6 +9,7 @@ Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep ge
 import io
 import logging
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,10 @@ def advice(config: Config, folder: RunFolder) -> str:
     """How to send an offline run."""
     if mode_of(config.tracking) != "offline":
         return ""
-    words = ["igo", "sync", f'runs="{folder.path}"', *destination(config.tracking)]
+    place = str(folder.path)
+    if not re.fullmatch(r"[\w ./-]+", place):  # Other signs need Hydra's quotes.
+        place = f'"{place}"'
+    words = ["igo", "sync", f"runs={place}", *destination(config.tracking)]
     reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
     return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
 
