@@ -57,17 +57,20 @@ def streamed() -> tuple[Settings, Panels]:
     return dict(sorted(settings.items())), {x["name"]: x["panels"] for x in sections}
 
 
-def curves(run: OnlineRun, x: str, name: str) -> list[tuple[float, float]]:
-    """A number of a run by another, where it was logged."""
-    return [(row[x], row[name]) for row in run.rows if row.get(name) is not None]
+def numbers(runs: list[OnlineRun], name: str) -> np.ndarray:
+    """A logged number of shape (runs, epochs), NaN where a run has none."""
+    return np.array([[row.get(name) for row in run.rows] for run in runs], dtype=float)
 
 
 def draw_lines(axes: Axes, settings: Settings, panel: dict[str, Any]) -> None:
-    """The mean of each setting, and the standard deviation of its runs; a second name is dashed."""
+    """The mean of each setting, and the standard deviation of its runs; a second name is dashed.
+
+    An epoch counts where all of its runs have the number.
+    """
     for colour, runs in zip(COLOURS, settings.values(), strict=True):
+        x = numbers(runs, panel["xAxis"])[0]
         for name, dashes in zip(panel["metrics"], ("-", "--"), strict=False):
-            points = np.array([curves(run, panel["xAxis"], name) for run in runs], dtype=float)
-            x, values = points[0, :, 0], points[:, :, 1]
+            values = numbers(runs, name)
             mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
             axes.plot(x, mean, color=colour, lw=1.3, ls=dashes)
             axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.2, lw=0)
@@ -80,16 +83,13 @@ def draw_lines(axes: Axes, settings: Settings, panel: dict[str, Any]) -> None:
 
 
 def is_drawn(panel: dict[str, Any], settings: Settings) -> bool:
-    """Whether each run has each number of a panel of lines, in as many epochs."""
+    """Whether a panel is of lines, and some run has its first number."""
     if panel["viewType"] != "Run History Line Plot":
         return False
-    counts = {
-        len(curves(run, panel["config"]["xAxis"], name))
-        for runs in settings.values()
-        for run in runs
-        for name in panel["config"]["metrics"]
-    }
-    return len(counts) == 1 and 0 not in counts
+    name = panel["config"]["metrics"][0]
+    return any(
+        row.get(name) is not None for x in settings.values() for run in x for row in run.rows
+    )
 
 
 def main() -> None:
