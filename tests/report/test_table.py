@@ -39,27 +39,11 @@ def make_run(
     last_entries: Record | None = None,
     **status: object,
 ) -> Path:
-    """A run folder whose numbers tell their epoch; entries of its status may be given."""
+    """A run of an epoch for each accuracy; entries of its last record and status may be given."""
     (folder,) = record_runs(root, *overrides, seeds=[seed])
-    rows: list[Record] = [
-        {
-            "epoch": epoch,
-            "updates": 45 * epoch,
-            "samples": 96 * epoch,
-            "eta_m": 0.1 / epoch,
-            "b_m": 32 + epoch,
-            "eta_largest": 0.1 / epoch,
-            "b_largest": 32 + epoch,
-            "eta_over_sqrt_b": 0.1 / epoch / (32 + epoch) ** 0.5,
-            "delta_m": 1 / epoch,
-            "delta_measured": 2 / epoch,
-            "train/loss": 3 / epoch,
-            "test/loss": 4 / epoch,
-            "train/accuracy": accuracy + 0.01,
-            "test/accuracy": accuracy,
-        }
-        for epoch, accuracy in enumerate(accuracies, 1)
-    ]
+    rows = records(folder, timings=True)[: len(accuracies)]
+    for row, accuracy in zip(rows, accuracies, strict=True):
+        row["test/accuracy"] = accuracy
     if rows:
         rows[-1] |= last_entries or {}
     RunFolder(folder).write_records(rows)
@@ -89,7 +73,8 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         assert row[name] == value, name
         assert type(row[name]) is type(value), name
     assert (row["p"], row["tracking.group"], row["tracking.tags"]) == (0.25, "12:30", '["a", "1"]')
-    last_record = records(folder)[-1]
+    rows = records(folder)
+    updates = np.diff([record["updates"] for record in rows], prepend=0)
     copied = {"test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "eta_m"}
     copied |= {"updates", "samples", "b_m", "delta_measured"}
     expected = {
@@ -97,14 +82,16 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "state": "finished",
         "error": None,
         "epochs_done": 3,
-        **{name: last_record[name] for name in copied},
+        **{name: rows[-1][name] for name in copied},
         "test/accuracy_best": 0.75,
         "validation/accuracy": None,
         "validation/loss": None,
-        "eta_sum": pytest.approx(45 * 0.1 * (1 + 1 / 2 + 1 / 3)),
+        "eta_sum": pytest.approx(np.dot(updates, [record["eta_m"] for record in rows])),
         "eta_max": 0.2,
-        "eta_over_sqrt_b": pytest.approx((0.1 / 33**0.5 + 0.05 / 34**0.5 + 0.01) / 3),
-        "delta": pytest.approx(2 * (1 + 1 / 2 + 1 / 3) / 3),
+        **{
+            name: pytest.approx(statistics.fmean(record[of_epoch] for record in rows))
+            for name, of_epoch in (("eta_over_sqrt_b",) * 2, ("delta", "delta_measured"))
+        },
         "b_max": 64,
         "seconds": 12.5,
         "commit": "c0ffee" * 6,
