@@ -57,7 +57,7 @@ class Checked(Pairs):
         self._run, self._random = run, torch.Generator().manual_seed(run.config.seed)
         self._whole: list[float] = []
         self._repeats, self._recorded = repeats, self._measured
-        self._due = [self._measured[place] for place in sorted(self._twinned)]
+        self._due = sorted(self._twinned)
         self._measured = [*range(arguments[1] // 2)]
         self._twinned = {*self._measured}
 

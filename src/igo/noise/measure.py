@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from igo.ground.seeds import python_generators, seed_python
 from igo.noise.noise import Noise, from_spreads, refuse
 
 WIDTH = 1024  # So many numbers stand for a gradient, see Spread.
-MOST = 32  # So many batches are used, unless the caller gives another number.
+BATCHES = 32  # So many batches are used, unless the caller gives another number.
+NO_SIZE = "batch_size=None: give the samples of a batch"
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
@@ -93,29 +94,26 @@ def measure_noise(
         "give loss (of outputs and targets) or loss_of (of model and batch)",
     )
     check(AT_LEAST_ONE, whole=True, n=n, batches=batches, batch_size=batch_size)
-    least_batches = batches or 2
+    refuse(loss_of and batch_size is None, NO_SIZE)
     _check_measurable(network, loss, loader)
+    get_losses = loss_of or partial(_loss_of_pair, loss)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    sizes: set[Any] = set()
+    unreached = list(parameters)  # The names of those to which no batch has given a gradient.
     with untouched(network, seed):
-        spread, sizes, unreached = Spread(parameters.values()), set[int](), [*parameters]
-        for number, batch in enumerate(itertools.islice(loader, batches or MOST), start=1):
+        spread = Spread(parameters.values())
+        for number, batch in enumerate(itertools.islice(loader, batches or BATCHES), start=1):
             network.zero_grad()
-            losses = _losses(network, batch, loss, loss_of)
-            sizes.add(_size(batch, batch_size, loss_of is None))
-            problem = f"batches of {sorted(sizes)} samples: they must be of one size"
-            refuse(len(sizes) > 1, problem)
-            for part in losses:
-                if part.ndim or not math.isfinite(part.item()):
-                    kind = f"of shape {[*part.shape]}" if part.ndim else part.item()
-                    problem = f"the loss of batch {number} is {kind}: it must be a finite mean"
-                    raise ValueError(problem)
-                part.backward()
+            losses = get_losses(network, batch)
+            sizes.add(batch_size if loss_of else _size(batch, batch_size))
+            refuse(len(sizes) > 1, f"batches of {sorted(sizes)} samples: they must be of one size")
+            for loss_part in [losses] if isinstance(losses, Tensor) else losses:
+                _backward(loss_part, number)
             # A gradient is added at once, so that memory does not grow with their number.
             spread.add([parameter.grad for parameter in parameters.values()])
             unreached = [name for name in unreached if parameters[name].grad is None]
-    refuse(
-        spread.count < least_batches, f"batches={least_batches}: the loader has only {spread.count}"
-    )
+    least = batches or 2
+    refuse(spread.count < least, f"batches={least}: the loader has only {spread.count}")
     refuse(
         unreached,
         f"no gradient reaches {', '.join(unreached[:3])}{' …' if unreached[3:] else ''}: set"
@@ -123,20 +121,39 @@ def measure_noise(
         " use_reentrant=False, which needs no input with a gradient",
     )
     result = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling, own_noise=own_noise)
-    problem = f"C² is {result.variance}: the loss is finite, a gradient is not"
-    refuse(not math.isfinite(result.variance), problem)
+    is_finite = math.isfinite(result.variance)
+    refuse(not is_finite, f"C² is {result.variance}: the loss is finite, a gradient is not")
     return result
 
 
-def _losses(network: nn.Module, batch: Any, loss: Any, loss_of: Any) -> Iterable[Any]:
-    """The batch's mean loss, or the parts whose sum it is."""
-    if loss_of is not None:
-        losses = loss_of(network, batch)
-        return [losses] if isinstance(losses, Tensor) else losses
+def _loss_of_pair(loss: Any, network: nn.Module, batch: Any) -> Tensor:
+    """The mean loss of a batch (inputs, targets)."""
     is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     refuse(not is_pair, "loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
-    return [loss(network(inputs), targets)]
+    mean_loss: Tensor = loss(network(inputs), targets)
+    return mean_loss
+
+
+def _backward(loss: Tensor, number: int) -> None:
+    """Add the gradient of a loss, or of a part of one, to ``.grad``; refuse one that is no mean."""
+    if loss.ndim or not math.isfinite(loss.item()):
+        kind = f"of shape {[*loss.shape]}" if loss.ndim else loss.item()
+        raise ValueError(f"the loss of batch {number} is {kind}: it must be a finite mean")
+    loss.backward()
+
+
+def _size(batch: tuple[Any, Any], batch_size: int | None) -> int:
+    """b of a batch (inputs, targets): the length of both, or ``batch_size`` if they have none."""
+    inputs, targets = batch
+    have_lengths = all(isinstance(part, Tensor) and part.ndim for part in batch)
+    if have_lengths and len(inputs) == len(targets):
+        problem = f"batch_size={batch_size}: the loader gives {len(targets)} samples"
+        refuse(batch_size not in (None, len(targets)), problem)
+        return len(targets)
+    if batch_size is None:
+        raise ValueError(NO_SIZE)
+    return batch_size
 
 
 def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
@@ -157,7 +174,8 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
         " batch_size=32, shuffle=True), or of a function iter(function, None)",
     )
     sampler = getattr(loader, "batch_sampler", None)
-    for source in (loader, sampler):  # One that trains says so.
+    for source in (loader, sampler):
+        # An igo loader that counts updates says why it cannot be used here.
         reason = getattr(source, "unmeasurable", "")
         refuse(reason, f"loader {reason}")
     if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
@@ -168,21 +186,6 @@ def _check_measurable(network: nn.Module, loss: Any, loader: Any) -> None:
 
 def _warn(text: str) -> None:
     warnings.warn(f"measure_noise: {text}", stacklevel=4)
-
-
-def _size(batch: Any, batch_size: int | None, pair: bool) -> int:
-    """b, as given or as the batch has it."""
-    loaded_size = None
-    if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
-        inputs, targets = batch
-        if len(inputs) == len(targets):
-            loaded_size = len(targets)
-    size = batch_size or loaded_size
-    if size is None:
-        raise ValueError("batch_size=None: give the samples of a batch")
-    if loaded_size not in (None, size):
-        raise ValueError(f"batch_size={size}: the loader gives {loaded_size} samples")
-    return size
 
 
 @contextmanager
@@ -219,44 +222,45 @@ def is_sharded(network: nn.Module) -> bool:
 class Spread:
     """Σ‖g_k - ḡ‖² and ḡ of gradients that are added one by one.
 
-    ‖g_k - ḡ_{k-1}‖² (k-1)/k is the square of a contrast, orthogonal to the earlier ones, so the sum
-    of these is Σ‖g_k - ḡ‖² without cancellation (Welford 1962). The interval needs each gradient's
-    share of it, from a random projection to ``WIDTH`` numbers (Johnson and Lindenstrauss 1984). It
-    is exact up to ``WIDTH`` parameters; for more, the error is about 4 % of a share.
+    The k-th gradient adds ‖g_k - ḡ_{k-1}‖² (k-1)/k to the sum, where ḡ_{k-1} is the mean of those
+    before it; so no digits cancel (Welford 1962). The interval needs ‖g_k - ḡ‖² of each gradient.
+    It comes from random projections of the gradients to ``WIDTH`` numbers (Johnson and
+    Lindenstrauss 1984), which are exact up to ``WIDTH`` parameters; for more, each square has an
+    error of about 4 %.
 
     The sums are in float64; ḡ is in float32, or float64 for float64 parameters. Nothing is read
     from the device before ``noise``.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._like = list(parameters)
+        self._parameters = list(parameters)
         self.count = 0  # K, the gradients so far
         # In 16 bits the mean would lose the small differences that C² is made of.
-        kind = reduce(torch.promote_types, (p.dtype for p in self._like), torch.float32)
-        d, device = sum(p.numel() for p in self._like), self._like[0].device
-        self._mean = torch.zeros(d, dtype=kind, device=device)
+        dtype = reduce(torch.promote_types, (p.dtype for p in self._parameters), torch.float32)
+        d, device = sum(p.numel() for p in self._parameters), self._parameters[0].device
+        self._mean = torch.zeros(d, dtype=dtype, device=device)
         # A projection gives each entry of a gradient a random sign. The signs are always the same,
         # so that a measurement can be repeated to the bit.
         generator = torch.Generator().manual_seed(0)
         bits = torch.randint(0, 2, (d,), generator=generator, dtype=torch.int8)
         self._signs = bits.mul_(2).sub_(1).to(device)  # 1 or -1
-        self._squares: list[Tensor] = []  # They are the squares of the gradients' contrasts.
+        self._additions: list[Tensor] = []  # What each gradient adds to the sum.
         self._projections: list[Tensor] = []
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
         """Add the gradient of one more mini-batch, by parameter; None stands for zeros."""
         self.count += 1
         parts = [
-            (torch.zeros_like(p) if grad is None else grad.detach()).reshape(-1)
-            for p, grad in zip(self._like, gradient, strict=True)
+            (torch.zeros_like(parameter) if grad is None else grad.detach()).reshape(-1)
+            for parameter, grad in zip(self._parameters, gradient, strict=True)
         ]
         g = torch.cat(parts).to(self._mean.dtype)
         change = g - self._mean
-        self._squares.append(squared_norm([change]) * ((self.count - 1) / self.count))
+        self._additions.append(squared_norm([change]) * ((self.count - 1) / self.count))
         self._mean += change.div_(self.count)
-        # The entries have random signs, and each is in one of WIDTH sums.
-        signed_numbers = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
-        self._projections.append(signed_numbers.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
+        # Each entry, with its sign, is in one of WIDTH sums.
+        signed_entries = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
+        self._projections.append(signed_entries.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
     def noise(
         self, *, batch_size: int, n: int, sampling: str = "disjoint", own_noise: bool = True
@@ -266,15 +270,16 @@ class Spread:
         Raises:
             ValueError: fewer than two gradients, or disjoint batches of more than n samples.
         """
-        sums = torch.stack([*self._squares, squared_norm([self._mean])])
+        sums = torch.stack([*self._additions, squared_norm([self._mean])])
         numbers = torch.cat([sums, *self._projections]).cpu()  # The device is read once.
-        *squares, mean_square = numbers[: self.count + 1].tolist()
+        *additions, mean_square = numbers[: self.count + 1].tolist()
         projections = numbers[self.count + 1 :].view(self.count, WIDTH)
-        shares = (projections - projections.mean(dim=0)).square().sum(dim=1)
-        # The projections only divide the sum among the gradients; the sum itself is exact.
-        shares *= sum(squares) / max(float(shares.sum()), 1e-300)
+        squares = (projections - projections.mean(dim=0)).square().sum(dim=1)
+        # The projections only divide the sum among the gradients; the sum itself is exact. It may
+        # be 0.
+        squares *= sum(additions) / max(float(squares.sum()), 1e-300)
         return from_spreads(
-            shares.tolist(),
+            squares.tolist(),
             mean_square,
             batch_size=batch_size,
             n=n,

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.ground.numbers import AT_LEAST_ONE, check
 from igo.noise.measure import is_sharded, squared_norm
-from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around, refuse
+from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, StandardError, around, refuse
 
 
 class NoiseMeter:
@@ -60,29 +60,29 @@ class NoiseMeter:
         refuse(is_sharded(model), "no part has its own gradient under FSDP: use igo.measure_noise")
         self._half_life = half_life
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
-        refuse(short, "parameters in 16 bits add rounding noise: use torch.autocast")
+        are_short = any(p.dtype in (torch.bfloat16, torch.float16) for p in self._parameters)
+        refuse(are_short, "parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._part_size = 0.0  # It counts samples.
-        self._begin()
+        self._begin_batch()
         self._ranks, self._group = 1, None
         if isinstance(model, nn.parallel.DistributedDataParallel):
             self._group = model.process_group
             self._ranks = model.process_group.size()
             # The last backward of a batch averages .grad over ranks. A hook is called before that.
             for parameter in self._parameters:
-                parameter.register_post_accumulate_grad_hook(self._keep)
+                parameter.register_post_accumulate_grad_hook(self._keep_gradient)
         if any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
             warnings.warn("BatchNorm in train mode: C² depends on the size of parts", stacklevel=2)
 
-    def _begin(self) -> None:
+    def _begin_batch(self) -> None:
         self._parts = self._samples = 0  # They are this rank's, in the batch so far.
         self._moment: Any = 0.0  # Σ ‖what a part added to the gradient‖²/s_k
         # The gradients of this rank by parameter, and what they were before the newest part.
         self._gradients: dict[Tensor, Tensor] = {}
         self._earlier_gradients: dict[Tensor, Tensor] = {}
 
-    def _keep(self, parameter: Tensor) -> None:
+    def _keep_gradient(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
             self._gradients[parameter] = parameter.grad.detach().clone()
 
@@ -93,17 +93,18 @@ class NoiseMeter:
         The interval assumes that C² is constant over the half-life. None before the first batch of
         two parts or more; there is no interval before the third.
         """
-        weight, c2 = self._sums["weight"], self._sums["c2"]
+        weight = self._sums["weight"]
         if not weight:
             return None
-        mean, square = c2 / weight, self._sums["square"] / weight
+        variance, square = self._sums["c2"] / weight, self._sums["square"] / weight
         updates = weight**2 / self._sums["weights_square"]
         interval = None
         # Weights that have decayed a little count as slightly fewer updates than were made.
-        if updates > LEAST_FOR_INTERVAL - 0.1 and mean > 0:
-            spread = max(self._sums["c2_square"] / weight - mean**2, 0.0)
-            interval = around(mean, (math.sqrt(spread / (updates - 1)) / mean, updates))
-        return Noise(mean, interval, square, round(self._part_size), round(updates), "parts")
+        if updates > LEAST_FOR_INTERVAL - 0.1 and variance > 0:
+            spread = max(self._sums["c2_square"] / weight - variance**2, 0.0)
+            error_of_log = math.sqrt(spread / (updates - 1)) / variance
+            interval = around(variance, StandardError(error_of_log, updates))
+        return Noise(variance, interval, square, round(self._part_size), round(updates), "parts")
 
     def part(self, samples: int) -> None:
         """Take in a micro-batch of so many samples: call it after each micro-batch's backward.
@@ -114,7 +115,7 @@ class NoiseMeter:
         check(AT_LEAST_ONE, whole=True, samples=samples)
         if not self._group:
             for parameter in self._parameters:
-                self._keep(parameter)
+                self._keep_gradient(parameter)
         # A part adds R s_k/B g_k to its rank's gradient, of R ranks and B samples.
         earlier = self._earlier_gradients
         additions = (g - earlier[p] if p in earlier else g for p, g in self._gradients.items())
@@ -122,7 +123,8 @@ class NoiseMeter:
         self._parts += 1
         self._samples += samples
         self._earlier_gradients = dict(self._gradients)
-        # After the last part this is ‖ḡ‖². ``update`` comes too late, if a GradScaler has unscaled.
+        # After the last part this is ‖ḡ‖². ``update`` is too late for it: a GradScaler may have
+        # unscaled the gradients by then.
         self._square = squared_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def update(self, scale: float = 1.0) -> None:
@@ -141,20 +143,20 @@ class NoiseMeter:
             not self._parts,
             "no part of this batch is known: call part(samples) after each backward",
         )
-        parts, own_samples, moment = self._ranks * self._parts, self._samples, self._moment
-        self._begin()
+        parts, own_samples, own_moment = self._ranks * self._parts, self._samples, self._moment
+        self._begin_batch()
         if parts < 2:
             return
-        numbers = torch.stack([moment, torch.full_like(moment, own_samples)])
+        numbers = torch.stack([own_moment, torch.full_like(own_moment, own_samples)])
         if self._group:
             dist.all_reduce(numbers, group=self._group)
         # A GPU is read once.
-        moment, samples, norm = torch.stack([*numbers, self._square]).tolist()
+        moment, samples, mean_square = torch.stack([*numbers, self._square]).tolist()
         # C² has so many degrees of freedom: a batch of many parts says more than one of two.
         weight = parts - 1
         # Σ s_k ‖g_k‖² is the moment times (B/R)², see ``part``, and around ḡ it is B ‖ḡ‖² less.
-        c2 = (moment * (samples / self._ranks) ** 2 - samples * norm) / weight / scale**2
-        square = norm / scale**2 - c2 / samples
+        c2 = (moment * (samples / self._ranks) ** 2 - samples * mean_square) / weight / scale**2
+        square = mean_square / scale**2 - c2 / samples
         if not (math.isfinite(c2) and math.isfinite(square)):
             return
         # The averages decay by samples and not by updates, because b grows during the training.
@@ -172,4 +174,4 @@ class NoiseMeter:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state_dict`` was called."""
         self._sums, self._part_size = dict(state["sums"]), state["size"]
-        self._begin()
+        self._begin_batch()

@@ -7,6 +7,7 @@ formulas here take numbers; igo.noise.measure takes gradients.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,17 @@ from scipy.special import stdtrit  # The import of scipy.stats would take half a
 from igo.ground.numbers import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
-MOST_UNKNOWN = 1.05  # Independent batches may leave such a factor of C² open.
-ROUNDING = 1e-12  # A smaller relative difference of two sums counts as 0.
-Interval = tuple[float, float]
+MOST_TOO_LARGE = 1.05  # C² of independent batches may be so many times too large.
+ROUNDING = 1e-12  # A sum that is so small a share of another counts as 0.
 LEAST_FOR_INTERVAL = 3  # The jackknife leaves one batch out, and a variance needs two.
+Interval = tuple[float, float]
+
+
+class StandardError(NamedTuple):
+    """The standard error of an estimate from so many terms."""
+
+    value: float
+    terms: float
 
 
 @dataclass(frozen=True)
@@ -115,13 +123,16 @@ def noise_level(
         momentum and gradient_norm is None,
         "gradient_norm is missing: δ with a momentum depends on ‖∇f‖",
     )
-    per_batch, k_squared = variance / batch_size, (gradient_norm or 0.0) ** 2
+    batch_variance = variance / batch_size
+    k_squared = (gradient_norm or 0.0) ** 2
     if optimizer == "sgd":
-        return learning_rate * math.sqrt(per_batch)
+        return learning_rate * math.sqrt(batch_variance)
     if optimizer == "shb":
-        factor = momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
-        return learning_rate * math.sqrt((1 + factor) * per_batch + factor * k_squared)
-    return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
+        beta_hat = momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
+        return learning_rate * math.sqrt((1 + beta_hat) * batch_variance + beta_hat * k_squared)
+    return learning_rate * math.sqrt(
+        batch_variance + 4 * momentum**2 * (batch_variance + k_squared)
+    )
 
 
 def refuse(is_wrong: object, words: str) -> None:
@@ -148,14 +159,14 @@ def from_spreads(
     - ``independent``, each batch drawn from all n: (n - 1)/(n - b) and (n - b)/(n - 1),
     - ``disjoint``, all batches pieces of one epoch: (n - 1)/n and (n - bK)/(n - 1).
 
-    These are of differences between samples; for noise that a sample has of its own each is 1. K
-    batches do not tell one from the other. So with ``own_noise``
+    They are right for the noise that samples differ by. For noise that a sample has of its own each
+    of them is 1. K batches do not tell one noise from the other. So with ``own_noise``
 
     - ``with_replacement`` is exact,
-    - ``independent`` is refused if F is above MOST_UNKNOWN; below, C² is too large by F at most,
-    - ``disjoint`` has G = 1: ‖∇f‖² is too small by C²/n at most, C² by C²/n.
+    - ``independent`` makes C² too large by F at most; an F above MOST_TOO_LARGE is refused,
+    - ``disjoint`` has G = 1: ‖∇f‖² is too small by C²/n at most, and so is C².
 
-    The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees. It is
+    The interval is a jackknife of log C² over batches, with Student's t of K - 1 degrees. It is
     wider than needed if disjoint batches are a large part of all n samples.
 
     Args:
@@ -176,57 +187,61 @@ def from_spreads(
     refuse(k < 2, f"batches={k}: a variance needs 2 or more")
     choices = f"it must be one of {', '.join(SAMPLINGS)}"
     refuse(sampling not in SAMPLINGS, f"sampling={sampling!r}: {choices}")
-    # Means of samples that are drawn without replacement vary less, and those of disjoint batches
-    # are no longer independent. F undoes this in C², and G in the part of ‖ḡ‖² that is noise.
-    f, g = 1.0, 1.0
+    # Batches drawn without replacement vary less, and disjoint ones are not independent. F undoes
+    # this in C², and G in the part of ‖ḡ‖² that is noise.
+    factor = factor_of_mean = 1.0  # They are F and G.
     if sampling == "disjoint":
         refuse(k * b > n, f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
-        f, g = (n - 1) / n, 1.0 if own_noise else (n - b * k) / (n - 1)
+        factor = (n - 1) / n
+        if not own_noise:
+            factor_of_mean = (n - b * k) / (n - 1)
     elif sampling == "independent":
         refuse(b >= n, f"batch_size={b}: it must be below n={n}, or batches are equal")
-        f, g = (n - 1) / (n - b), (n - b) / (n - 1)
+        factor, factor_of_mean = (n - 1) / (n - b), (n - b) / (n - 1)
         refuse(
-            own_noise and f > MOST_UNKNOWN,
-            f"own_noise=True: C² of independent batches of {b} of {n} samples could be {f:.3g}"
-            " times too large; measure disjoint batches, or set own_noise=False if a sample's"
-            " gradient is fixed",
+            own_noise and factor > MOST_TOO_LARGE,
+            f"own_noise=True: C² of independent batches of {b} of {n} samples could be"
+            f" {factor:.3g} times too large; measure disjoint batches, or set own_noise=False if a"
+            " sample's gradient is fixed",
         )
     total = math.fsum(spreads)
-    variance = b * total / (k - 1) * f
-    square = mean_square - variance / (b * k) * g
+    variance = b * total / (k - 1) * factor
+    square = mean_square - variance / (b * k) * factor_of_mean
     interval = None
     if k >= LEAST_FOR_INTERVAL:
-        # Each of these leaves one batch out: Σ‖g - ḡ‖² of the others about their own mean.
+        # Each of these is Σ‖g - ḡ‖² of all batches but one, about their own mean.
         sums_without_one = [total - spread * (k / (k - 1)) for spread in spreads]
-        interval = around(variance, (jackknife(sums_without_one, total), k))
+        error = jackknife(sums_without_one, total)
+        interval = around(variance, StandardError(error, k))
     return Noise(variance, interval, square, b, k, sampling)
 
 
 def jackknife(estimates: Sequence[float] | NDArray[np.float64], estimate: float) -> float:
-    """The standard error of the logarithm of an estimate from K terms.
-
-    Each of the K ``estimates`` leaves one of the terms out. The error is infinite if one term is
-    nearly all.
+    """The standard error of log ``estimate``; infinite if one term is nearly all of it.
 
     For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
     less with them: about 73 % for a gradient norm of tail index 3.
+
+    Args:
+        estimates: K, each without one of the K terms.
+        estimate: from all of them, 0 or above.
     """
-    k, lowest, highest = len(estimates), np.min(estimates), np.max(estimates)
-    if not 0 < ROUNDING * estimate < lowest <= highest < math.inf:
+    k = len(estimates)
+    if not (np.min(estimates) > ROUNDING * estimate and np.max(estimates) < math.inf):
         return math.inf
-    # It is that of the logarithm, because an error of a sum of squares is a factor: the interval
-    # cannot reach below 0.
+    # The error of a sum of squares is a factor, so it is computed for the logarithm. Then no
+    # interval reaches below 0.
     logs = np.log(estimates)
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
-def half_width(*errors: tuple[float, float]) -> float:
-    """Half a 95 % interval from independent standard errors, each with its number of terms."""
-    return math.hypot(*(float(stdtrit(k - 1, 0.975)) * error for error, k in errors))
+def half_width(*errors: StandardError) -> float:
+    """Half the 95 % interval of a sum of independent estimates with these errors."""
+    return math.hypot(*(float(stdtrit(terms - 1, 0.975)) * error for error, terms in errors))
 
 
-def around(value: float, *errors: tuple[float, float]) -> Interval:
-    """The 95 % interval of a value above 0, from errors of its logarithm, see half_width."""
+def around(value: float, *errors: StandardError) -> Interval:
+    """The 95 % interval of a value above 0, from independent errors of its logarithm."""
     half = half_width(*errors)
     if half > 700:  # Beyond it exp overflows.
         return (0.0, math.inf)

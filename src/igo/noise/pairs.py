@@ -5,8 +5,10 @@ met in this epoch. Two in a row differ by this noise and by an update, so their 
 C² (docs/noise.md).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,24 +17,35 @@ from torch import Tensor, nn
 from igo.ground.ranks import ALONE, Ranks
 from igo.noise import noise
 from igo.noise.measure import untouched
-from igo.noise.noise import Noise
+from igo.noise.noise import Noise, StandardError
 
-Rows = np.ndarray  # a row for each pair or twin
-
-LONG = 128  # updates; an epoch of fewer has all of its pairs
-PAIRS = 32  # a long epoch has so many
-LEAST_PAIRS = 8  # an interval needs so many
+LONG = 128  # updates; an epoch of fewer measures all of its pairs
+PAIRS = 32  # A long epoch measures so many.
+LEAST_PAIRS = 8  # An interval needs so many.
 TWINS = 0.015  # the share of a run's gradients that are twins
-MOST_TWINS = 2  # an epoch has at most so many after the first two, which have ENOUGH
+MOST_TWINS = 2  # An epoch has at most so many after the first two, which have ENOUGH.
 ENOUGH = 4  # twins; a correction is the mean of so many
 EARLY = 10  # epochs of fast movement, each of which has one twin at least
+Values = np.ndarray  # one for each pair or twin
+
+
+class Products(NamedTuple):
+    """What is known of k pairs of gradients g_t, g_{t+1}: (k,) float64 each."""
+
+    change: Values  # ‖g_{t+1} - g_t‖²
+    total: Values  # ‖g_t‖² + ‖g_{t+1}‖²
+    product: Values  # g_t·g_{t+1}
+
+    def of(self, rows: Any) -> Products:
+        """Those of some pairs: by a slice, indices or a mask."""
+        return Products(*(values[rows] for values in self))
 
 
 class Twin(NamedTuple):
     """What g', batch t + 1's gradient at x_t, says of a pair g_t, g_{t+1}."""
 
     log_change: float  # log(‖g' - g_t‖²/‖g_{t+1} - g_t‖²)
-    log_both: float  # log(‖g' - g_t‖²/(‖g_t‖² + ‖g_{t+1}‖²))
+    log_total: float  # log(‖g' - g_t‖²/(‖g_t‖² + ‖g_{t+1}‖²))
     lacking: float  # (g_t·g' - g_t·g_{t+1})/‖g_{t+1} - g_t‖²
 
 
@@ -45,15 +58,16 @@ class Pairs:
     batch t + 1 at the same point, taken before the update. It says what the movement changes, see
     ``Twin`` and ``_corrected`` (docs/noise.md).
 
-    A long epoch has few pairs. The gradient of the loss by the model's outputs, which each update
-    computes anyway, says how noisy every batch is, and so carries C² from these pairs to all.
+    A long epoch measures few pairs. The slope of a batch, which is the squared norm of its loss's
+    gradient by the model's outputs, says how noisy it is. Each update computes it anyway. So slopes
+    carry C² from the measured pairs to all.
 
     Two gradients are kept, and three norms for each pair, twin and parameter. They stay on the
     device until ``noise``.
 
     Args:
         network: whose gradients are read.
-        batches: k of the epoch. Of LONG or more, PAIRS evenly spread pairs are taken.
+        batches: k of the epoch. Of LONG or more, PAIRS evenly spread pairs are measured.
         updates: the run's before this epoch.
         earlier_twins: twins of earlier epochs, the newest first.
     """
@@ -68,19 +82,20 @@ class Pairs:
         self._network = network
         self._earlier = [Twin(*twin) for twin in earlier_twins]
         self._parameters = [p for p in network.parameters() if p.requires_grad]
-        # Pair p of all that the epoch could have, counted from 0, is of the batches 2p + 1 and
-        # 2p + 2. Those that are measured are spread evenly.
+        # Pair p, counted from 0, is of the batches 2p and 2p + 1, counted from 0. Those that are
+        # measured are spread evenly over all that the epoch could have.
         possible = batches // 2
         count = possible if batches < LONG else PAIRS
         self._measured = [place * possible // count for place in range(count)]
         # They are cut into equal parts, and the pair in the middle of each has a twin.
         twins = min(_twins_due(batches, updates) if self._earlier else ENOUGH, count)
-        self._twinned = {(2 * part + 1) * count // (2 * twins) for part in range(twins)}
-        self._first: list[Tensor] = []  # g_t, between the updates of a pair
-        # What every batch of the epoch has: its size, and its slope without the loss's scale.
+        middles = [(2 * part + 1) * count // (2 * twins) for part in range(twins)]
+        self._twinned = {self._measured[middle] for middle in middles}
+        # Every batch of the epoch has its size, and its slope without the loss's scale.
         self._sizes: list[int] = []
         self._slopes: list[Tensor] = []
-        # The norms of measured pairs, and of twins by the place of their pair, as _norms has them.
+        self._first: list[Tensor] = []  # It is g_t, between the updates of a measured pair.
+        # These are norms, see _norms; those of a twin are by the place of its pair in _pairs.
         self._pairs: list[Tensor] = []
         self._twins: dict[int, Tensor] = {}
 
@@ -100,19 +115,21 @@ class Pairs:
                 the random numbers that its update will have.
             scale: of the loss, in fp16.
         """
-        place, batch = len(self._pairs), len(self._sizes)
+        pair, place_in_pair = divmod(len(self._sizes), 2)
         self._sizes.append(size)
         self._slopes.append(slope if scale is None else slope / scale.square())
-        if self._first:
+        if pair not in self._measured:
+            return
+        if place_in_pair == 1:
             self._pairs.append(_norms(self._first, self._gradient(scale)))
             self._first = []
-        elif place < len(self._measured) and batch == 2 * self._measured[place]:
-            # An optimizer may change gradients in place, and GradScaler does.
-            self._first = [g.clone() for g in self._gradient(scale)]
-            if place in self._twinned:
-                with untouched(self._network):
-                    next_gradient()
-                    self._twins[place] = _norms(self._gradient(scale), self._first)
+            return
+        # An optimizer may change gradients in place, and GradScaler does.
+        self._first = [g.clone() for g in self._gradient(scale)]
+        if pair in self._twinned:
+            with untouched(self._network):
+                next_gradient()
+                self._twins[len(self._pairs)] = _norms(self._gradient(scale), self._first)
 
     def _gradient(self, scale: Tensor | None) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
@@ -130,19 +147,23 @@ class Pairs:
         slopes, norms = self._read(ranks)
         first_squares, second_squares, change = np.square(norms).sum(axis=2).T
         total = first_squares + second_squares
-        rows = np.stack([change, total, (total - change) / 2], axis=1)
-        pairs, pairs_at_one_point = np.split(rows, [len(self._pairs)])
-        new_twins = _compared(pairs[[*self._twins]], pairs_at_one_point)
+        products = Products(change, total, (total - change) / 2)
+        k = len(self._pairs)
+        pairs, at_one_point = products.of(slice(k)), products.of(slice(k, None))
+        new_twins = _compared(pairs.of([*self._twins]), at_one_point)
         twins = [*new_twins, *self._earlier][:ENOUGH]
+        finite = np.isfinite(pairs).all(axis=0)
+        if not finite.any():
+            return None, twins
+        measured = np.array(self._measured[:k])[finite]
         sizes = np.array(self._sizes[: 2 * len(slopes)], dtype=float).reshape(-1, 2)
-        finite = np.isfinite(pairs).all(axis=1)
-        pairs, measured = pairs[finite], np.array(self._measured[: len(pairs)])[finite]
-        return (_corrected(pairs, sizes, measured, slopes, twins) if len(pairs) else None), twins
+        return _corrected(pairs.of(finite), sizes, measured, slopes, twins), twins
 
-    def _read(self, ranks: Ranks) -> tuple[Rows, Rows]:
-        """The slopes of all pairs (p,), and the three norms of each that is measured and each twin.
+    def _read(self, ranks: Ranks) -> tuple[Values, Values]:
+        """The slopes of all pairs (p,), and the norms of the measured ones, then of their twins.
 
-        They are read from the device by one copy.
+        Norms are (pairs + twins, 3, parameters), see ``_norms``. All are read by one copy from the
+        device.
         """
         batches = len(self._slopes)
         rows = torch.stack([*self._pairs, *self._twins.values()])
@@ -167,74 +188,94 @@ def _twins_due(batches: int, updates: int) -> int:
     return max(min(due, MOST_TWINS), least)
 
 
-def _norms(gradient: list[Tensor], next_gradient: list[Tensor]) -> Tensor:
-    """By parameter: the norms of two gradients, and of their difference, which replaces the first.
+def _norms(gradient: list[Tensor], other: list[Tensor]) -> Tensor:
+    """The norms of two gradients and of their difference by parameter, (3 · parameters,).
 
-    New memory for all parameters would take longer than the subtraction.
+    The first gradient becomes the difference: new memory would take longer than the subtraction.
     """
-    norms = torch._foreach_norm([*gradient, *next_gradient])
-    torch._foreach_sub_(gradient, next_gradient)
+    norms = torch._foreach_norm([*gradient, *other])
+    torch._foreach_sub_(gradient, other)
     return torch.stack([*norms, *torch._foreach_norm(gradient)])
 
 
-def _compared(pairs: Rows, pairs_at_one_point: Rows) -> list[Twin]:
-    """What twins say of their pairs, without those whose gradients are not finite."""
-    change, total, product = pairs.T
-    still, _, still_product = pairs_at_one_point.T
-    rows = np.log(still / change), np.log(still / total), (still_product - product) / change
-    return [Twin(*row) for row in np.stack(rows, axis=1).tolist() if np.isfinite(row).all()]
+def _compared(pairs: Products, at_one_point: Products) -> list[Twin]:
+    """What twins say of their pairs, without those whose gradients are not finite.
+
+    Args:
+        pairs: those that have a twin, g_t and g_{t+1}.
+        at_one_point: g_t and g' of each of these.
+    """
+    lacking = (at_one_point.product - pairs.product) / pairs.change
+    still = at_one_point.change
+    columns = np.log(still / pairs.change), np.log(still / pairs.total), lacking
+    return [Twin(*row) for row in np.stack(columns, axis=1).tolist() if np.isfinite(row).all()]
 
 
 def _corrected(
-    pairs: Rows, sizes: Rows, measured: Rows, slopes: Rows, twins: Sequence[Twin]
+    pairs: Products, sizes: Values, measured: Values, slopes: Values, twins: Sequence[Twin]
 ) -> Noise:
-    """C² and ‖∇f‖² of the pairs, carried over to all batches and corrected by the twins.
-
-    Each pair has ‖g_{t+1} - g_t‖², ‖g_t‖² + ‖g_{t+1}‖² and g_t·g_{t+1}. ``sizes`` and ``slopes``
-    are of all pairs that the epoch could have, and ``measured`` say which of them were measured.
-
-    C² is a ratio estimator of two phases (Cochran 1977, chapter 12): the mean of the measured pairs
-    over the mean of their slopes, times the mean slope of all pairs. The jackknife of its logarithm
-    leaves out one of all pairs after the other (Rao and Sitter 1995). Where slopes would add more
-    variance than they take away, C² is the mean of the measured pairs alone.
+    """C² and ‖∇f‖² of an epoch, with intervals if there are enough pairs and twins.
 
     A twin's ‖g' - g_t‖², in which nothing moves, is a multiple of its pair's ‖g_{t+1} - g_t‖², and
     another one of ‖g_t‖² + ‖g_{t+1}‖². The multiple that varies less between the twins corrects all
     pairs: with a momentum mostly the first; without one mostly the second, which has less chance of
     its own. Its mean is geometric. What g_t·g_{t+1} lacks is added to its mean.
 
-    An interval has the error of the pairs and that of the twins.
+    Args:
+        pairs: the k measured ones.
+        sizes: (p, 2), of both batches of all pairs that the epoch could have.
+        measured: (k,) int64, which of all p pairs were measured.
+        slopes: (p,), of all pairs.
+        twins: the newest.
     """
-    k, has_all_twins = len(pairs), len(twins) == ENOUGH
-    change, total, product = pairs.T
-    factors = np.array(twins or [Twin(0, 0, 0)])
-    log_factor, spread = factors[:, 0], change
-    if has_all_twins and factors[:, 1].std() < log_factor.std():
-        log_factor, spread = factors[:, 1], total
-    missing_products = factors[:, 2] * change.mean()
+    has_all_twins = len(twins) == ENOUGH
+    log_changes, log_totals, lacking = np.array(twins or [Twin(0, 0, 0)]).T
+    log_factors, spreads = log_changes, pairs.change
+    if has_all_twins and log_totals.std() < log_changes.std():
+        log_factors, spreads = log_totals, pairs.total
     inverse_sizes = (1 / sizes).sum(axis=1)
-    variances, slopes = spread / inverse_sizes[measured], slopes / inverse_sizes
-    known_slopes = slopes[measured]
-    # Where all pairs are measured, both are their mean. Slopes of 0 fit every sample to rounding.
-    if not known_slopes.any() or (k < len(slopes) and not _helps(known_slopes, variances)):
-        slopes = np.ones_like(slopes)
-    ratio, level = variances.sum() / slopes[measured].sum(), slopes.mean()
-    variance = float(ratio * level * np.exp(log_factor.mean()))
-    square = float(product.mean() + missing_products.mean())
+    variances = spreads / inverse_sizes[measured]
+    mean, error_of_log = _mean_of_all(variances, measured, slopes / inverse_sizes)
+    variance = float(mean * np.exp(log_factors.mean()))
+    missing_products = lacking * pairs.change.mean()
+    square = float(pairs.product.mean() + missing_products.mean())
     interval = square_interval = None
-    if k >= LEAST_PAIRS and has_all_twins:
-        without_one, ratios = 1 - np.eye(k), np.full(len(slopes), ratio)
-        ratios[measured] = (without_one @ variances) / (without_one @ slopes[measured])
-        levels = (slopes.sum() - slopes) / (len(slopes) - 1)
-        of_pairs = noise.jackknife(ratios * levels, ratio * level), k
-        interval = noise.around(variance, of_pairs, _error(log_factor))
-        half = noise.half_width(_error(product), _error(missing_products))
+    if len(measured) >= LEAST_PAIRS and has_all_twins:
+        # An interval has the error of the pairs and that of the twins.
+        interval = noise.around(variance, error_of_log, _error_of_mean(log_factors))
+        errors = _error_of_mean(pairs.product), _error_of_mean(missing_products)
+        half = noise.half_width(*errors)
         square_interval = square - half, square + half
     size = round(sizes[measured].mean())
-    return Noise(variance, interval, square, size, k, "consecutive", square_interval)
+    return Noise(variance, interval, square, size, len(measured), "consecutive", square_interval)
 
 
-def _helps(slopes: Rows, variances: Rows) -> bool:
+def _mean_of_all(
+    variances: Values, measured: Values, slopes: Values
+) -> tuple[float, StandardError]:
+    """The mean variance of all p pairs, from k measured ones; and the error of its logarithm.
+
+    It is a ratio estimator of two phases (Cochran 1977, chapter 12): the mean of the measured pairs
+    over the mean of their slopes, times the mean slope of all pairs. The jackknife leaves out one
+    of all pairs after the other (Rao and Sitter 1995). Where slopes would add more variance than
+    they take away, the mean is that of the measured pairs alone.
+    """
+    p, k = len(slopes), len(variances)
+    known_slopes = slopes[measured]
+    # If all pairs are measured, slopes have no effect on the mean. Slopes of 0 say nothing: the
+    # model then fits every sample to rounding.
+    if not known_slopes.any() or (k < p and not _helps(known_slopes, variances)):
+        slopes = np.ones_like(slopes)
+    ratio, mean_slope = variances.sum() / slopes[measured].sum(), slopes.mean()
+    others = 1 - np.eye(k)  # Each row leaves out one of the measured pairs.
+    ratios = np.full(p, ratio)
+    ratios[measured] = (others @ variances) / (others @ slopes[measured])
+    mean_slopes = (slopes.sum() - slopes) / (p - 1)
+    error = noise.jackknife(ratios * mean_slopes, ratio * mean_slope)
+    return ratio * mean_slope, StandardError(error, k)
+
+
+def _helps(slopes: Values, variances: Values) -> bool:
     """Whether a ratio to the slopes varies less than the variances do.
 
     To first order it does if their regression on the slopes is steeper than half of their ratio,
@@ -245,6 +286,5 @@ def _helps(slopes: Rows, variances: Rows) -> bool:
     return bool((slopes - slopes.mean()) @ (variances - half_ratio * slopes) > 0)
 
 
-def _error(values: Rows) -> tuple[float, int]:
-    """The standard error of a mean, and of how many values."""
-    return values.std(ddof=1) / len(values) ** 0.5, len(values)
+def _error_of_mean(values: Values) -> StandardError:
+    return StandardError(values.std(ddof=1) / len(values) ** 0.5, len(values))

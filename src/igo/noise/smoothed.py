@@ -77,8 +77,8 @@ def smoothed_loss(
     """
     check(POSITIVE, learning_rate=learning_rate)
     check(at_least(2), whole=True, draws=draws)
-    for name, batches in (("loader", loader), ("evaluation", evaluation)):
-        is_used_up = isinstance(batches, Iterator) or not length_hint(batches)
+    for name, argument in (("loader", loader), ("evaluation", evaluation)):
+        is_used_up = isinstance(argument, Iterator) or not length_hint(argument)
         cure = "it is passed over again and again: give a DataLoader or a list, with a length"
         refuse(is_used_up, f"{name}: {cure}")
     noise = measure_noise(network, loss, loader, n=n, seed=seed)
@@ -90,10 +90,10 @@ def smoothed_loss(
     @torch.no_grad()
     def loss_at(point: Tensor) -> float:
         parts = map(Tensor.view_as, point.split(sizes), parameters.values())
-        moved = dict(zip(parameters, parts, strict=True))
+        moved_parameters = dict(zip(parameters, parts, strict=True))
         total, samples = 0.0, 0
         for inputs, targets in evaluation:
-            outputs = functional_call(network, moved, (inputs,))
+            outputs = functional_call(network, moved_parameters, (inputs,))
             total += float(loss(outputs, targets)) * len(targets)
             samples += len(targets)
         return total / samples
@@ -103,15 +103,16 @@ def smoothed_loss(
         batch_loss = loss(network(inputs), targets)
         return parameters_to_vector(torch.autograd.grad(batch_loss, [*parameters.values()]))
 
-    def rises_of_ball() -> Iterator[float]:
+    ball_rises: list[float] = []
+    own_rises: list[float] = []
+    with untouched(network, seed):
+        loss_at_x = loss_at(x)
         for _ in range(draws):
             direction = torch.randn_like(x)
             radius = torch.rand_like(x[0]) ** (1 / len(x))  # The ball's volume is uniform in it.
             step = direction * (delta * radius / direction.norm())
             # Both signs are as likely, and the linear part vanishes.
-            yield (loss_at(x + step) + loss_at(x - step)) / 2 - level
-
-    def rises_of_sgd() -> Iterator[float]:
+            ball_rises.append((loss_at(x + step) + loss_at(x - step)) / 2 - loss_at_x)
         mean = sum(map(gradient, loader), torch.zeros_like(x)) / length_hint(loader)
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         for batch in itertools.islice(batches, draws):
@@ -119,13 +120,12 @@ def smoothed_loss(
             # taken with it. The linear part of the rise has mean 0: without it the mean is the
             # same, and varies less.
             step = learning_rate * (gradient(batch) - mean)
-            yield loss_at(x - step) - level + float(mean @ step)
-
-    def mean_of(rises: Iterator[float]) -> tuple[float, float]:
-        values = list(rises)
-        return statistics.fmean(values), statistics.stdev(values) / math.sqrt(draws)
-
-    with untouched(network, seed):
-        level = loss_at(x)
-        ball, own = mean_of(rises_of_ball()), mean_of(rises_of_sgd())
-    return SmoothedLoss(level, delta, *ball, *own)
+            own_rises.append(loss_at(x - step) - loss_at_x + float(mean @ step))
+    return SmoothedLoss(
+        loss=loss_at_x,
+        delta=delta,
+        ball=statistics.fmean(ball_rises),
+        ball_error=statistics.stdev(ball_rises) / math.sqrt(draws),
+        own=statistics.fmean(own_rises),
+        own_error=statistics.stdev(own_rises) / math.sqrt(draws),
+    )
