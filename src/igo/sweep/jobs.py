@@ -20,7 +20,7 @@ from igo.config.cli import fail, names_of
 from igo.config.load import config_of, make_plan
 from igo.config.schema import SETTINGS, Config, value_of
 from igo.ground.errors import UserError, require, told
-from igo.ground.files import PACKAGE, Record, opened
+from igo.ground.files import PACKAGE, opened
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder
 from igo.runs.name import path_of
@@ -48,8 +48,11 @@ class Job:
 
 
 class Composer:
-    """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms, and its
-    values are applied to a copy, as Hydra itself applies them last.
+    """Composes runs from command lines, and makes jobs of them.
+
+    Hydra takes 70 ms to compose the options of a command line, such as ``model=resnet18``, so each
+    choice of options is composed once. The settings, such as ``p=0.5``, are set in a copy of it, as
+    Hydra itself sets them last.
     """
 
     def __init__(self, config_name: str, flags: Sequence[str] = ()) -> None:
@@ -57,8 +60,8 @@ class Composer:
         self._flags = flags  # Each run's command has them, see cli.config_dirs.
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._groups = set(loader.list_groups(""))
-        # A pickle, of which ``compose`` makes a copy in 0.2 ms.
-        self._composed = cache(lambda *groups: pickle.dumps(compose(config_name, [*groups])))
+        # It is a pickle, because that is copied in 0.2 ms.
+        self._composed = cache(lambda *options: pickle.dumps(compose(config_name, [*options])))
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose one run, check it and make its plan."""
@@ -72,15 +75,17 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration that Hydra composes from a command line."""
         lines = [self._parse(override) for override in overrides]
-        values = [line for line in lines if self._is_value(line)]
-        groups = [line.input_line for line in lines if line not in values]
-        config: DictConfig = pickle.loads(self._composed(*groups))  # a copy that may be changed
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        options = [line for line in lines if self._is_option(line)]
+        settings = [line for line in lines if not self._is_option(line)]
+        config: DictConfig = pickle.loads(self._composed(*(line.input_line for line in options)))
+        ConfigLoaderImpl._apply_overrides_to_config(settings, config)
         return config
 
-    def _is_value(self, line: Override) -> bool:
-        is_group = line.key_or_group.partition("/")[0] in self._groups
-        return not is_group or isinstance(line.value(), dict)
+    def _is_option(self, line: Override) -> bool:
+        """Whether an override chooses an option of a group, such as ``hydra/launcher=slurm``."""
+        in_group = line.key_or_group.partition("/")[0] in self._groups
+        # `noise={batches: 4}` sets values.
+        return in_group and not isinstance(line.value(), dict)
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
@@ -91,24 +96,22 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
     """
     by_name: dict[str, Job] = {}
     for job in jobs:
-        twin = by_name.setdefault(job.name, job)
+        first_job = by_name.setdefault(job.name, job)
         for setting in SETTINGS:
             value = value_of(job.config, setting)
             require(
-                value == value_of(twin.config, setting),
+                value == value_of(first_job.config, setting),
                 setting,
                 value,
                 "it is not part of a run's name, so one run would stand for several values;"
                 " start a sweep for each, with its own runs_dir",
             )
     runs = list(by_name.values())
-    lines = [set(job.overrides) for job in runs]
     # Words that all runs have tell none of them apart.
-    shared_words = set.intersection(*lines) if len(runs) > 1 else set()
-    return [
-        replace(job, label=" ".join(o for o in job.overrides if o not in shared_words) or job.name)
-        for job in runs
-    ]
+    word_sets = [set(job.overrides) for job in runs]
+    shared_words = set.intersection(*word_sets) if len(runs) > 1 else set()
+    labels = [" ".join(word for word in job.overrides if word not in shared_words) for job in runs]
+    return [replace(job, label=label or job.name) for job, label in zip(runs, labels, strict=True)]
 
 
 def execute(job: Job, *, log: bool = False) -> None:
@@ -121,15 +124,13 @@ def execute(job: Job, *, log: bool = False) -> None:
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
     sys.argv = [program, *job.overrides]  # status.json gets it as the command.
-    status: Record | None = None
     try:
-        status = job.folder.status()
         if log:
             _log_output(job.folder)
         run(job.config)
     except Exception as error:
         if Ranks.of_environment().first:
-            _record_failure(job, error, status)
+            _record_failure(job, error)
         if line := told(error):
             fail(line)
         traceback.print_exc()
@@ -137,23 +138,30 @@ def execute(job: Job, *, log: bool = False) -> None:
 
 
 def _log_output(folder: RunFolder) -> None:
+    """Append all that this process prints from now on to output.log in a run's folder."""
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
         log = opened(folder.path / "output.log", "ab")
     with log:
-        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
             # Workers and libraries in C write to the descriptors, past sys.stdout.
-            os.dup2(log.fileno(), number)
+            os.dup2(log.fileno(), descriptor)
 
 
-def _record_failure(job: Job, error: Exception, status: Record | None) -> None:
-    """Record an error that came before the run changed its status, so that a sweep can show it."""
+def _record_failure(job: Job, error: Exception) -> None:
+    """Record what ended a run, so that a sweep can show it.
+
+    The run itself records what ends its training, and this repeats it. What comes before that, such
+    as data that are missing, is recorded here alone.
+    """
     folder = job.folder
-    with suppress(OSError, UserError), folder.held():  # The run's own error is told.
-        if status is not None and status == folder.status() and status.get("state") != "finished":
-            if not status:
-                folder.begin_status()
-                folder.write_plan(job.config, make_plan(job.config))
-                folder.write_records([])
-            folder.write_failure(error)
+    # The folder may be full, damaged or another process's: the run's own error is told.
+    with suppress(OSError, UserError), folder.held():
+        if folder.status().get("state") == "finished":
+            return
+        if not folder.status():
+            folder.begin_status()
+            folder.write_plan(job.config, make_plan(job.config))
+            folder.write_records([])
+        folder.write_failure(error)

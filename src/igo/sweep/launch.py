@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -22,7 +22,7 @@ from igo.config.cli import config_dirs
 from igo.config.load import make_plan
 from igo.config.schema import TASK, total_epochs
 from igo.ground.errors import Busy, UserError, counted, install, require
-from igo.ground.files import Record, alone, read_bytes, seal_of, write_json, writing
+from igo.ground.files import alone, read_bytes, seal_of, write_json, writing
 from igo.ground.ranks import Ranks
 from igo.ground.statistics import least_seeds
 from igo.runs.find import LIST
@@ -50,7 +50,7 @@ class Sweep:
         self.name = f"{choice}-{digest[:8]}"
         self.runs, self.console = runs, console
         fresh = " without fresh=true" if runs[0].config.fresh else ""
-        self.again = f"the same command{fresh}"  # Messages say that it continues the sweep.
+        self.same_command = f"the same command{fresh}"  # Messages say that it continues the sweep.
         self.jobs: list[Job] = []
         self.folder = Path(runs[0].config.runs_dir) / "sweeps" / self.name
         self.in_slurm = _in_slurm(runs)
@@ -65,11 +65,12 @@ class Sweep:
             write_json(self.folder / LIST, {**head, "runs": runs})
 
     def states(self) -> dict[str, str]:
-        """The state of each run: one of STATES."""
-        # A folder does not know that its run, new or interrupted, waits in the queue.
+        """The state of each run, by its name: one of STATES."""
         states = {job.name: state_of(job.folder.path) for job in self.runs}
-        queue = {run for run in self.in_slurm if states[run] not in ("finished", DAMAGED)}
-        return states | dict.fromkeys(queue, IN_SLURM)
+        for name in self.in_slurm:  # A run's folder does not know that it waits in the queue.
+            if states[name] not in ("finished", DAMAGED):
+                states[name] = IN_SLURM
+        return states
 
 
 def counts(states: Mapping[str, str]) -> str:
@@ -93,14 +94,19 @@ def why(folder: Path) -> str:
 
 
 def _in_slurm(runs: Sequence[Job]) -> set[str]:
-    """The runs whose SLURM job is in the queue."""
-    files = {job.name: job.folder.path / SLURM_JOB for job in runs}
-    job_ids = {name: read_bytes(file).decode() for name, file in files.items() if file.is_file()}
-    ids_in_queue = _jobs_in_queue() if job_ids and shutil.which("squeue") else set()
+    """The names of the runs whose SLURM job is in the queue."""
+    job_ids = {}
+    for job in runs:
+        file = job.folder.path / SLURM_JOB
+        if file.is_file():
+            job_ids[job.name] = read_bytes(file).decode()
+    if not job_ids or shutil.which("squeue") is None:
+        return set()
+    ids_in_queue = _ids_in_queue()
     return {name for name, job_id in job_ids.items() if job_id in ids_in_queue}
 
 
-def _jobs_in_queue() -> set[str]:
+def _ids_in_queue() -> set[str]:
     """The ids of this user's jobs in SLURM's queue, ``123`` or, in an array, ``123_4``."""
     ask = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     answer = subprocess.run(ask, capture_output=True, text=True, check=False)
@@ -115,7 +121,9 @@ def launch(
     lines: Sequence[Sequence[str]],
     runner: Callable[[Sweep], None],
 ) -> None:
-    """Have ``runner`` execute or submit these runs, but those that are skipped; print the results.
+    """Have ``runner`` execute or submit the runs of these command lines; print the results.
+
+    Runs are skipped that are finished, damaged, in SLURM or, without ``retry_failed``, failed.
 
     Raises:
         SystemExit: a run did not finish; the exit code is 1.
@@ -131,24 +139,22 @@ def launch(
             "start a sweep in one process: it starts those of its runs. For runs of several"
             " processes use hydra/launcher=slurm with tasks_per_node, or hydra/launcher=basic"
         )
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    composer, choices = Composer(hydra.job.config_name, config_dirs(hydra)), hydra.runtime.choices
-    if choices.get("sweep"):
-        check_file(composer, choices["sweep"])
-    runs = distinct(map(composer.job, lines))
-    if note := too_few_seeds(runs):
-        console.print(note)
-    sweep = Sweep(str(choices.get("sweep") or "sweep"), runs, console)
-    if runs[0].config.dry_run:
-        for job, state in zip(runs, sweep.states().values(), strict=True):
-            console.print(f"{state:<12}{job.label:<40} {job.folder.path}")
+    sweep = _composed(hydra, lines)
+    # All runs have the same dry_run and fresh, or ``distinct`` would have refused them.
+    config = sweep.runs[0].config
+    if config.dry_run:
+        for job, state in zip(sweep.runs, sweep.states().values(), strict=True):
+            sweep.console.print(f"{state:<12}{job.label:<40} {job.folder.path}")
         return
-    if runs[0].config.fresh:
+    if config.fresh:
         _start_over(sweep)
-    skipped = {"finished", DAMAGED, IN_SLURM} | (set() if retry_failed else {"failed"})
-    if choices["hydra/launcher"] != "local":  # It waits for what a killed sweep left running.
-        skipped.add("running")
-    _choose(sweep, skipped)
+    skipped_states = {"finished", DAMAGED, IN_SLURM}
+    if not retry_failed:
+        skipped_states.add("failed")
+    # The local launcher waits for runs that a killed sweep left running.
+    if hydra.runtime.choices["hydra/launcher"] != "local":
+        skipped_states.add("running")
+    _choose(sweep, skipped_states)
     sweep.write()
     if sweep.jobs:
         _share_source()
@@ -156,6 +162,19 @@ def launch(
     # It is no failure that runs go on, here or in SLURM.
     if {"failed", "interrupted", DAMAGED, "new"} & set(show(sweep).values()):
         raise SystemExit(1)
+
+
+def _composed(hydra: DictConfig, lines: Sequence[Sequence[str]]) -> Sweep:
+    """The sweep of these command lines, each checked; a note is printed if it has too few seeds."""
+    composer = Composer(hydra.job.config_name, config_dirs(hydra))
+    file_name = hydra.runtime.choices.get("sweep")
+    if file_name:
+        check_file(composer, file_name)
+    runs = distinct(map(composer.job, lines))
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if note := too_few_seeds(runs):
+        console.print(note)
+    return Sweep(str(file_name or "sweep"), runs, console)
 
 
 def _share_source() -> None:
@@ -171,10 +190,8 @@ def _share_source() -> None:
 
 def check_file(composer: Composer, name: str) -> None:
     """Raise a ConfigError if a sweep's file sets what no run would read."""
-    lines = list[str](), [f"sweep={name}"]
-    plain, with_file = (
-        cast(Record, OmegaConf.to_container(composer.compose(words))) for words in lines
-    )
+    plain: Any = OmegaConf.to_container(composer.compose([]))
+    with_file: Any = OmegaConf.to_container(composer.compose([f"sweep={name}"]))
     strays = [key for key in with_file if key not in plain or with_file[key] != plain[key]]
     require(
         not strays,
@@ -186,7 +203,11 @@ def check_file(composer: Composer, name: str) -> None:
 
 
 def _start_over(sweep: Sweep) -> None:
-    """Remove what the runs have recorded."""
+    """Remove what the runs have recorded, but that of runs in SLURM.
+
+    Raises:
+        Busy: a run is running, and nothing was removed.
+    """
     states = sweep.states()
     for job in sweep.runs:
         if states[job.name] == "running":
@@ -199,42 +220,55 @@ def _start_over(sweep: Sweep) -> None:
                 job.folder.start_over()
 
 
-def _choose(sweep: Sweep, skipped: Set[str]) -> None:
-    """Choose the runs to train, by their states; finished ones must have the data that are here."""
+def _choose(sweep: Sweep, skipped_states: Set[str]) -> None:
+    """Put the runs to train into ``sweep.jobs``, by their states; print how many have each state.
+
+    Raises:
+        UserError: a finished run had another plan or other data than the command has.
+    """
     states, console = sweep.states(), sweep.console
-    # It counts the finished runs by that in which their code differs.
-    counts_by_code: Counter[str] = Counter()
     for job in sweep.runs:
         job.config.tracking.group = job.config.tracking.group or sweep.name  # W&B has groups.
-        if states[job.name] == "finished":
-            has_finished(job.config, job.folder, make_plan(job.config))
-            counts_by_code[differences(job.folder.status(), job.config)] += 1
-    del counts_by_code[""]
+    code_note = _other_code([job for job in sweep.runs if states[job.name] == "finished"])
     console.print(f"sweep {sweep.name}: {counted(len(sweep.runs), 'run')}, {counts(states)}")
-    if counts_by_code:
-        ending = "; and more" if len(counts_by_code) > 1 else ""
-        console.print(
-            f"{counted(counts_by_code.total(), 'finished run')} skipped: of other code or versions"
-            f" ({counts_by_code.most_common(1)[0][0]}{ending}); fresh=true trains all runs again"
-        )
-    if "failed" in skipped & set(states.values()):
+    if code_note:
+        console.print(code_note)
+    if "failed" in skipped_states & set(states.values()):
         console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
-    sweep.jobs = [job for job in sweep.runs if states[job.name] not in skipped]
+    sweep.jobs = [job for job in sweep.runs if states[job.name] not in skipped_states]
+
+
+def _other_code(finished_jobs: Sequence[Job]) -> str:
+    """A line if other code or versions have trained some of these runs; else empty."""
+    run_counts: Counter[str] = Counter()  # of each difference from the code here
+    for job in finished_jobs:
+        has_finished(job.config, job.folder, make_plan(job.config))  # It checks plan and data.
+        run_counts[differences(job.folder.status(), job.config)] += 1
+    del run_counts[""]
+    if not run_counts:
+        return ""
+    ending = "; and more" if len(run_counts) > 1 else ""
+    return (
+        f"{counted(run_counts.total(), 'finished run')} skipped: of other code or versions"
+        f" ({run_counts.most_common(1)[0][0]}{ending}); fresh=true trains all runs again"
+    )
 
 
 def too_few_seeds(jobs: Sequence[Job]) -> str:
     """A line if the settings of a task have too few seeds for a test to decide between them."""
-    tasks = defaultdict[str, dict[str, set[int]]](lambda: defaultdict(set))
+    seeds_by_task: dict[str, dict[str, set[int]]] = {}  # In a task they are by setting.
     for job in jobs:
-        settings = result_settings(job.config).items()
-        task = str(sorted(pair for pair in settings if pair[0].startswith(TASK)))
-        tasks[task][setting_of(job.config)].add(job.config.seed)
-    for seeds in tasks.values():
-        pairs, fewest = math.comb(len(seeds), 2), min(map(len, seeds.values()))
+        items = sorted(result_settings(job.config).items())
+        task = str([(name, value) for name, value in items if name.startswith(TASK)])
+        seeds_by_setting = seeds_by_task.setdefault(task, {})
+        seeds_by_setting.setdefault(setting_of(job.config), set()).add(job.config.seed)
+    for seeds_by_setting in seeds_by_task.values():
+        pairs = math.comb(len(seeds_by_setting), 2)
+        fewest = min(len(seeds) for seeds in seeds_by_setting.values())
         if pairs and fewest < (least := least_seeds(pairs)):
             return (
-                f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings"
-                f" is better; {least} can: seed='range({least})'"
+                f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds_by_setting)}"
+                f" settings is better; {least} can: seed='range({least})'"
             )
     return ""
 
@@ -253,7 +287,8 @@ def show(sweep: Sweep) -> dict[str, str]:
         if state in ("failed", "interrupted", DAMAGED):
             cure = ". fresh=true starts over" if state == DAMAGED else ""
             console.print(f"{state}: {job.label}: {why(folder)} ({folder}){cure}")
-        elif state != "finished" and job.folder.status().get("state") == "running":
+        # In SLURM it may still wait.
+        elif state in ("running", IN_SLURM) and job.folder.status().get("state") == "running":
             epochs = f"{epochs_done(folder)}/{total_epochs(job.config)}"
             console.print(f"running: {job.label}: epoch {epochs}")
     if "finished" in states.values():

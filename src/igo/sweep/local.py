@@ -37,71 +37,89 @@ class Local:
     runs_per_gpu: Count = 1
 
 
+class Display:
+    """A bar with the epochs of all runs of a sweep, and lines for those that start and end."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.console, self._all_runs, self._ended_runs = sweep.console, len(sweep.jobs), 0
+        self._epochs = {job.name: epochs_done(job.folder.path) for job in sweep.jobs}
+        self.bar = Progress(
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            speed_estimate_period=3600,
+        )
+        all_epochs = sum(total_epochs(job.config) for job in sweep.jobs)
+        self._task = self.bar.add_task("", total=all_epochs, completed=sum(self._epochs.values()))
+
+    def update(self, running_jobs: Sequence[Job]) -> None:
+        """Move the bar to the epochs that are done by now."""
+        for job in running_jobs:
+            self._epochs[job.name] = epochs_done(job.folder.path)
+        epochs, text = sum(self._epochs.values()), f"{len(running_jobs)} running"
+        self.bar.update(self._task, completed=epochs, description=text)
+
+    def print_end(self, job: Job, exit_code: int) -> None:
+        """Print how a run ended, and the time that the others need."""
+        self._ended_runs += 1
+        line = f"[{self._ended_runs}/{self._all_runs}] {_outcome(job, exit_code)}"
+        seconds = self.bar.tasks[self._task].time_remaining
+        if seconds and self._ended_runs < self._all_runs:
+            line += f"; about {timedelta(seconds=seconds)} left"
+        self.console.print(line)
+
+
 def run_all(sweep: Sweep, settings: Local) -> None:
     """Run every job, as many at a time as there is room for; a job that fails stops no other.
 
     Raises:
         SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
-    context, console = _server(), sweep.console
-    queue = list(sweep.jobs)
-    processes: dict[ForkServerProcess, tuple[Job, str | None]] = {}
-    signals: list[int] = []  # It has those that have arrived.
-    passed_on = 0  # The runs have got so many of them, at most two.
-    epochs = {job.name: epochs_done(job.folder.path) for job in sweep.jobs}
-    bar = Progress(
-        console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600
-    )
-    all_epochs = sum(total_epochs(job.config) for job in sweep.jobs)
-    task = bar.add_task("", total=all_epochs, completed=sum(epochs.values()))
-    with handled(STOPPING, lambda number, _frame: signals.append(number)), bar:
-        free = rooms(sweep.jobs, settings)
-        while processes or (queue and not signals):
-            while free and queue and not signals:
-                job, gpu = queue.pop(0), free.pop()
+    context, display, waiting_jobs = _server(), Display(sweep), list(sweep.jobs)
+    running: dict[ForkServerProcess, tuple[Job, str | None]] = {}  # The text is the run's GPU.
+    signals: list[int] = []  # These have arrived.
+    signals_sent = 0  # The runs have got as many of them.
+    with handled(STOPPING, lambda number, _frame: signals.append(number)), display.bar:
+        free_gpus = rooms(sweep.jobs, settings)
+        while running or (waiting_jobs and not signals):
+            while free_gpus and waiting_jobs and not signals:
+                job, gpu = waiting_jobs.pop(0), free_gpus.pop()
                 process = context.Process(target=_work, args=(job, settings.threads, gpu))
                 process.start()
-                processes[process] = job, gpu
-                console.print(f"started {job.label}")
-            wait([process.sentinel for process in processes], timeout=LOOK_EVERY)
-            ended = [process for process in processes if process.exitcode is not None]
-            for job, _ in processes.values():
-                epochs[job.name] = epochs_done(job.folder.path)
-            bar.update(task, completed=sum(epochs.values()))
+                running[process] = job, gpu
+                sweep.console.print(f"started {job.label}")
+            wait([process.sentinel for process in running], timeout=LOOK_EVERY)
+            ended = [process for process in running if process.exitcode is not None]
+            display.update([job for job, _ in running.values()])
             for process in ended:
-                job, gpu = processes.pop(process)
-                free.append(gpu)
-                number = len(sweep.jobs) - len(queue) - len(processes)
-                seconds = bar.tasks[task].time_remaining
-                line = f"[{number}/{len(sweep.jobs)}] {_outcome(job, process.exitcode or 0)}"
-                if seconds and number < len(sweep.jobs):
-                    line += f"; about {timedelta(seconds=seconds)} left"
-                console.print(line)
-            # The first signal lets each run end its update; the second ends it at once. More say
-            # nothing new.
-            if passed_on < min(len(signals), 2):
-                passed_on += 1
-                for process in processes:
+                job, gpu = running.pop(process)
+                free_gpus.append(gpu)
+                display.print_end(job, process.exitcode or 0)
+            # The first signal lets each run end its update, the second ends it at once, and more
+            # say nothing new.
+            if signals_sent < min(len(signals), 2):
+                signals_sent += 1
+                for process in running:
                     process.terminate()
-            bar.update(task, description=f"{len(processes)} running")
     if signals:
-        console.print(f"stopped; {sweep.again} continues")
+        sweep.console.print(f"stopped; {sweep.same_command} continues")
         raise SystemExit(128 + signals[0])
 
 
 def rooms(jobs: Sequence[Job], settings: Local) -> list[str | None]:
-    """The GPU of each run that there is room for at a time; on a CPU, None for each.
+    """For each run that there is room for at a time its GPU; None if it trains on the CPU.
 
     Default: a run for each GPU, or cores / threads runs on a CPU.
     """
     import torch
 
-    if torch.cuda.is_available() and any(job.config.engine.device != "cpu" for job in jobs):
-        all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
-        # SLURM, for one, may have given this process some of the GPUs.
-        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
-        return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
-    return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))
+    if not torch.cuda.is_available() or all(job.config.engine.device == "cpu" for job in jobs):
+        return [None] * (settings.parallel or max(1, allowed_cores() // settings.threads))
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    # SLURM, for one, may have given this process some of the GPUs.
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+    return [*(gpus * settings.runs_per_gpu)[: settings.parallel]]
 
 
 def _server() -> ForkServerContext:
@@ -114,8 +132,8 @@ def _server() -> ForkServerContext:
 def _work(job: Job, threads: int, gpu: str | None) -> None:
     """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
     os.setpgrp()  # Ctrl-C shall reach the sweep alone, which sends each run one signal.
-    # A child of a server starts its own children by another one, which would import torch for each
-    # worker that reads images. They start as in a run of its own.
+    # This process is a child of a server, whose own workers, which read images, would by default
+    # start from a new server and import torch. They shall start as in a run of its own.
     multiprocessing.set_start_method(None, force=True)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if gpu is not None:

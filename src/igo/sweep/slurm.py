@@ -12,7 +12,7 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from submitit import SlurmExecutor
@@ -50,6 +50,19 @@ class Slurm:
     additional: dict[str, Any] | None = None
 
 
+# submitit has these under the same names; None is its default, too.
+OF_SUBMITIT = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "time",
+    "cpus_per_task",
+    "nodes",
+    "setup",
+)
+
+
 def check() -> None:
     """Raise a UserError if SLURM is missing."""
     for program in ("sbatch", "srun", "squeue"):
@@ -62,7 +75,6 @@ def check() -> None:
 
 def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> None:
     """Submit the sweep's runs to SLURM; ``more_options`` go to submitit as they are."""
-    options = {**asdict(settings), **more_options}
     per_job, array_size = settings.runs_per_job, settings.array_size
     works = [
         Work(sweep.jobs[start : start + per_job], settings.cpus_per_task)
@@ -72,7 +84,7 @@ def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> No
     # Clusters limit the jobs of one array.
     for start in range(0, len(works), array_size):
         array = works[start : start + array_size]
-        ids = _submit_array(sweep, options, array)
+        ids = _submit_array(sweep, settings, more_options, array)
         for work, job_id in zip(array, ids, strict=True):
             for job in work.jobs:
                 with job.folder.writing(), alone(job.folder.path):
@@ -82,7 +94,7 @@ def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> No
         array_ids.append(ids[0].split("_")[0])
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(len(works), 'SLURM job')}",
-        f"state   {sweep.again} prints what runs, what failed and why, and the results",
+        f"state   {sweep.same_command} prints what runs, what failed and why, and the results",
         f"queue   squeue -j {','.join(array_ids)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(array_ids)}",
@@ -90,36 +102,41 @@ def submit(sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any]) -> No
         sweep.console.print(line)
 
 
-def _submit_array(sweep: Sweep, settings: Mapping[str, Any], array: Sequence[Work]) -> list[str]:
-    """Submit a job array; return the ids of its jobs."""
-    options = {name: value for name, value in settings.items() if value is not None}
-    array_size, timeouts = options.pop("array_size"), options.pop("max_num_timeout")
-    del options["runs_per_job"]
-    # SLURM then queues a preempted job again by itself.
-    parameters = {"requeue": True, **options.pop("additional", {})}
+def _submit_array(
+    sweep: Sweep, settings: Slurm, more_options: Mapping[Any, Any], array: Sequence[Work]
+) -> list[str]:
+    """Submit a job array; return the ids of its jobs.
+
+    Raises:
+        UserError: submitit or SLURM refuses an option.
+    """
     on_gpu = any(job.config.engine.device != "cpu" for work in array for job in work.jobs)
-    options |= {
+    gpus = int(on_gpu) if settings.gpus_per_node is None else settings.gpus_per_node
+    # With requeue, SLURM queues a preempted job again by itself.
+    additional = {"requeue": True, **(settings.additional or {})}
+    options = {
+        **{name: getattr(settings, name) for name in OF_SUBMITIT},
         "job_name": sweep.name,
-        "ntasks_per_node": options.pop("tasks_per_node"),
-        "gpus_per_node": options.get("gpus_per_node", int(on_gpu)) or None,
-        "array_parallelism": options.get("array_parallelism") or array_size,
+        "ntasks_per_node": settings.tasks_per_node,
+        "gpus_per_node": gpus or None,
+        "mem": settings.mem_gb and f"{round(1024 * settings.mem_gb)}M",
+        "array_parallelism": settings.array_parallelism or settings.array_size,
         "stderr_to_stdout": True,
         # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
-        "srun_args": [f"--cpus-per-task={options['cpus_per_task']}"],
+        "srun_args": [f"--cpus-per-task={settings.cpus_per_task}"],
+        # `requeue: false` takes that option out.
         "additional_parameters": {
-            name: value
-            for name, value in parameters.items()
-            if value is not None and value is not False
+            name: value for name, value in additional.items() if value is not False
         },
+        **more_options,
     }
-    if "mem_gb" in options:
-        options["mem"] = f"{round(1024 * options.pop('mem_gb'))}M"
-    for name in [*os.environ] if "SLURM_JOB_ID" in os.environ else []:
+    if "SLURM_JOB_ID" in os.environ:
         # The command was typed within a job, whose settings the new ones would inherit.
-        if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF":
-            del os.environ[name]
+        for name in [*os.environ]:
+            if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF":
+                del os.environ[name]
     try:
-        executor = SlurmExecutor(sweep.folder / "slurm", max_num_timeout=timeouts)
+        executor = SlurmExecutor(sweep.folder / "slurm", max_num_timeout=settings.max_num_timeout)
         executor.update_parameters(**options)
         with redirect_stderr(io.StringIO()):  # The error has the same text.
             return [job.job_id for job in executor.submit_array(array)]
@@ -151,15 +168,15 @@ class Work(Checkpointable):
                 # The warning may come while the run starts, before it has handlers of its own.
                 with handled([signal.SIGUSR2], stop):
                     execute(job, log=ranks.first)
-            except SystemExit as ended:
+            except Stopped as stopped:
                 # SLURM sends USR2 before a time-out or a preemption. The run's record is complete
                 # by now. submitit's handler, in place again, queues the job again and exits.
-                if isinstance(ended, Stopped):
-                    if ended.signal_name == "SIGUSR2":
-                        signal.raise_signal(signal.SIGUSR2)
-                    raise
+                if stopped.signal_name == "SIGUSR2":
+                    signal.raise_signal(signal.SIGUSR2)
+                raise
+            except SystemExit:
                 has_failed = True
-            if has_failed and ranks.size > 1:
-                break
+                if ranks.size > 1:
+                    break
         if has_failed:
             raise SystemExit(1)
