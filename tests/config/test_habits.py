@@ -47,6 +47,8 @@ OPTIONS = {
     "schedule.step_size=30": r"schedule\.stages is their number",
     "hydra.launcher.gpus=2": r"hydra\.launcher\.gpus_per_node",
     "hydra.launcher.timeout_min=60": r"hydra\.launcher\.time$",
+    "output=tables": "no output: igo report output=FOLDER writes its tables as files",
+    "target=0.9": "no target: igo report target=ACCURACY compares",
     "resume=true": "the same command continues an unfinished run",
     "overwrite=true": r"'overwrite'\. \(see --help\)",  # fresh=true would delete the run.
     "frsh=true": r"'frsh'\. \(see --help\)",

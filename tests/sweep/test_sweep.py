@@ -18,7 +18,6 @@ from functools import cache
 from math import comb
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -396,8 +395,7 @@ def test_a_sweep_of_one_is_the_single_run(words_of_file: list[str], words: list[
     @cache
     def single(*words: str) -> Config:
         names = [word.partition("=")[0].lstrip("+~") for word in words]
-        with patch("igo.config.load._as_it_is", None):  # OmegaConf converts every value.
-            return config_of(compose("config", list(words)), names)
+        return config_of(compose("config", list(words)), names)
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         params = dict(word.split("=") for word in words_of_file)

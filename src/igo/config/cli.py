@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
@@ -66,17 +66,16 @@ def hydra_program(program: Program, config: Path) -> None:
         words = with_options(sys.argv[1:])
         help_words = [word for word in words if word.split("=")[0] in ("--help", "-h")]
         if help_words:
-            print(help_text(Path(sys.argv[0]).name, config, help_words[0].partition("=")[2]))
+            topic = help_words[0].partition("=")[2]
+            print(help_text(Path(sys.argv[0]).name, config, topic))
         else:
-            for settings, names in _composed(program, config, words):
-                program(settings, names)
+            _compose_and_call(program, config, words)
         sys.stdout.flush()  # Output that cannot be written raises here, not at the exit.
     except (BrokenPipeError, SystemExit) as error:
         # rich turns a closed pipe into SystemExit; every other SystemExit is ours and goes on.
         if BrokenPipeError not in (type(error), type(error.__context__)):
             raise
-        # Python flushes stdout once more at the exit, and would print an error about the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except Exception as error:
         failure = told(error)
@@ -105,12 +104,20 @@ def _prepare_process() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises its errors.
 
 
+def _discard_output() -> None:
+    """Send the rest of the output nowhere, where it cannot be written to stdout.
+
+    Python flushes stdout once more at the exit, and would print an error of its own.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def fail(message: str) -> NoReturn:
     """End the program with one readable line, of the first rank that fails."""
     try:
         sys.stdout.flush()
-    except OSError:  # The disk is full: Python would try again at the exit, with its own error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError:  # The disk is full.
+        _discard_output()
     ranks = Ranks.of_environment()
     ranks.let_first_speak()
     rank_text = "" if ranks.first else f"in process {ranks.rank}: "
@@ -119,47 +126,57 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _composed(
-    program: Program, config: Path, words: Sequence[str]
-) -> Iterator[tuple[DictConfig, list[str]]]:
-    """Let Hydra compose, and yield the settings of one run with the names of those typed.
+def _compose_and_call(program: Program, config: Path, words: Sequence[str]) -> None:
+    """Let Hydra compose what the words say; call the program with it.
 
-    Hydra gives the runs of -m to their launcher, so none is left.
+    With -m Hydra gives the runs to a launcher. One of igo's trains them by itself, and one of
+    Hydra's own calls the program for each.
     """
-    help_flags = {"--hydra-help"} & {*words}  # Beside it Hydra knows no settings.
-    sys.argv[1:] = help_flags or _flags_last(words)
+    _check_words(words)
+    # Beside --hydra-help Hydra knows no settings.
+    sys.argv[1:] = ["--hydra-help"] if "--hydra-help" in words else _flags_last(words)
     script = sys.argv[0]
     single_runs: list[tuple[DictConfig, HydraConf | None]] = []
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(settings: DictConfig) -> object:
-        hydra_config = HydraConfig.get()
-        if OmegaConf.is_missing(hydra_config.job, "num"):  # Each run of a multirun has a number.
-            single_runs.append((settings, HydraConfig.instance().cfg))
-            return None
-        # This is a launcher of Hydra's own, maybe in another process.
-        overrides = _overrides(hydra_config)
-        sys.argv = [script, *overrides, *config_dirs(hydra_config)]  # status.json has it.
-        try:
-            return program(settings, names_of(overrides))
-        except Exception as error:
-            if not told(error):  # It is a mistake of the program, and a pickle loses its traceback.
-                traceback.print_exc()
-            text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
-            raise UserError(text) from None  # The launcher can pickle it.
+        # Each run of a multirun has a number.
+        if not OmegaConf.is_missing(HydraConfig.get().job, "num"):
+            return _call_for_launcher(program, settings, script)
+        single_runs.append((settings, HydraConfig.instance().cfg))
+        return None
 
     try:
         main()
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise explained(error, config) from None
-    # One run begins here, not in Hydra's job: Hydra would print a line of its own about an error.
+    # A single run begins here, not in Hydra's job: Hydra would print a line of its own about an
+    # error.
     for settings, context in single_runs:
         # Hydra took back ${hydra:...} in settings, and variables, when its job ended.
         HydraConfig.instance().cfg = context
         hydra_config = HydraConfig.get()
         os.environ.update(hydra_config.job.env_set)
         _refuse_sweeps(hydra_config)
-        yield settings, names_of(_overrides(hydra_config))
+        program(settings, names_of(_overrides(hydra_config)))
+
+
+def _call_for_launcher(program: Program, settings: DictConfig, script: str) -> object:
+    """Call the program for a run of a launcher of Hydra's own, maybe in another process.
+
+    Raises:
+        UserError: the run failed. It is one line, because the launcher pickles it.
+    """
+    hydra_config = HydraConfig.get()
+    overrides = _overrides(hydra_config)
+    sys.argv = [script, *overrides, *config_dirs(hydra_config)]  # status.json has it.
+    try:
+        return program(settings, names_of(overrides))
+    except Exception as error:
+        if not told(error):  # It is a mistake of the program, and a pickle loses its traceback.
+            traceback.print_exc()
+        text = f"the run {' '.join(overrides)}: {told(error) or first_line(error)}"
+        raise UserError(text) from None
 
 
 def _overrides(hydra_config: HydraConf) -> list[str]:
@@ -172,10 +189,9 @@ def names_of(overrides: Sequence[str]) -> list[str]:
     return [line.split("=")[0].lstrip("+~") for line in overrides]
 
 
-def _flags_last(words: Sequence[str]) -> list[str]:
-    """The words with flags at the end: argparse takes none between two settings."""
-    settings, flags = list[str](), list[str]()
-    for previous_word, word in pairwise(["", *words]):
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse words that would do nothing, or something else than they say."""
+    for word in words:
         name, _, value = word.partition("=")
         # There is no such flag, or its value after = was left out.
         if word.startswith("-") and (name not in FLAGS or word.endswith("=")):
@@ -183,6 +199,12 @@ def _flags_last(words: Sequence[str]) -> list[str]:
         advice = "each run has its own folder, in runs_dir"
         require(name.lstrip("+") not in FOLDERS, name, value, advice)
         require(not value.startswith("~"), name, value, "type $HOME in place of ~")
+
+
+def _flags_last(words: Sequence[str]) -> list[str]:
+    """The words with flags at the end: argparse takes none between two settings."""
+    settings, flags = list[str](), list[str]()
+    for previous_word, word in pairwise(["", *words]):
         # A word with = is a setting, even if the flag before it lacks its value.
         is_value = previous_word in VALUED and "=" not in word
         (flags if word.startswith("-") or is_value else settings).append(word)

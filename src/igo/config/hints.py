@@ -8,7 +8,7 @@ from hydra.errors import MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.help import group_names, options, settings_in
-from igo.config.load import explain
+from igo.config.load import setting_error
 from igo.config.own import NAMES
 from igo.config.rules import right_options
 from igo.config.schema import SETTINGS
@@ -42,6 +42,8 @@ CURES = {  # What to type for settings that exist under no other name.
     "optimizer.nesterov": "type optimizer._target_=torch.optim.SGD optimizer.momentum=0.9"
     " optimizer.nesterov=true",
     "schedule.step_size": "stages are equally long, and schedule.stages is their number",
+    "output": "igo report output=FOLDER writes its tables as files",
+    "target": "igo report target=ACCURACY compares the updates and images up to it",
     "hydra.launcher.gpus": "that of hydra/launcher=slurm is hydra.launcher.gpus_per_node",
     "hydra.launcher.timeout_min": "that of hydra/launcher=slurm is hydra.launcher.time",
 }
@@ -77,7 +79,7 @@ def explained(error: Exception, config: Path) -> UserError:
     elif match := re.search(r"Ambiguous value for argument '([^'=]+)", text):
         message = f"{match[1]} has several values, and each is a run: add -m"
     elif isinstance(error, OmegaConfBaseException):
-        return explain(error)
+        return setting_error(error)
     else:
         message = f"{text} (settings are written NAME=VALUE)"
     return UserError(message)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from dataclasses import fields, is_dataclass
-from functools import cache
+from dataclasses import fields
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import (
-    ConfigKeyError,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from igo.config import own, rules
 from igo.config.names import leaves
@@ -23,6 +18,7 @@ from igo.config.schema import (
     OF_SCHEDULES,
     SETTINGS,
     Config,
+    ScheduleConfig,
     calls_of,
     settings_of,
     training_samples,
@@ -60,13 +56,41 @@ def config_of(composed: DictConfig, typed_names: Collection[str] = ()) -> Config
                 _find_facts(composed.dataset, composed.get("data_dir"))
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise explain(error) from None
-    for name, setting in leaves(values):
+        raise setting_error(error) from None
+    for name, value in leaves(values):
         advice = "${ would have config.yaml name another setting; rename the file, or leave it out"
-        require("${" not in str(setting), name, setting, advice)
+        require("${" not in str(value), name, value, advice)
+        # A group, such as dataset.augment, has a value itself.
+        if names := [f"{setting}=VALUE" for setting in SETTINGS if setting.startswith(f"{name}.")]:
+            raise UserError(f"{name} is a group of settings: type {' or '.join(names)}")
     own.split_arguments(values, OF_SCHEDULES)
     _split_table(values)
     return _checked(values, typed_names)
+
+
+def _find_facts(dataset: DictConfig, data_dir: object) -> None:
+    """Put in those facts of a data set that are null or missing, by looking into its files."""
+    missing_facts = [name for name in identity.FACTS if dataset.get(name) is None]
+    if not missing_facts or dataset.get("name") not in readers.NAMES:
+        return
+
+    # No setting is checked yet, and each may be anything.
+    def path_in(name: str) -> Path | None:
+        return Path(str(dataset.get(name))) if dataset.get(name) else None
+
+    def count_in(name: str) -> int | None:
+        value = dataset.get(name)
+        return value if isinstance(value, int) and value > 0 else None
+
+    place = Place(
+        Path(str(data_dir)),
+        root=path_in("root"),
+        file=path_in("file"),
+        image_size=count_in("image_size"),
+        channels=count_in("channels"),
+    )
+    facts = identity.find_facts(dataset.name, place)
+    dataset.update({name: facts[name] for name in missing_facts})
 
 
 def _split_table(values: Record) -> None:
@@ -74,86 +98,60 @@ def _split_table(values: Record) -> None:
     table = values.get("batch_size")
     if isinstance(table, dict) and isinstance(values.get("schedule"), dict):
         try:
-            values["schedule"]["sizes"] = sizes = table_of(table)
+            sizes = table_of(table)
         except PlanError as error:
             raise ConfigError("batch_size", error.value, error.allowed) from None
-        values["batch_size"] = sizes[0]
+        values["schedule"]["sizes"], values["batch_size"] = sizes, sizes[0]
 
 
 def _checked(values: Record, typed_names: Collection[str] = ()) -> Config:
     """Type, complete and check settings that have the facts of the data: no file is opened."""
     try:
-        config: Config = _as_it_is(Config, values)
+        config = _typed(Config, values)
     except OverflowError:
         raise UserError("a number has 308 digits at most") from None
-    except (TypeError, LookupError, AttributeError):
-        # OmegaConf, which converts and explains, takes 15 ms: a sweep has thousands of runs.
-        try:
-            merged = OmegaConf.merge(OmegaConf.structured(Config), values)
-            config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-        except OmegaConfBaseException as error:
-            raise explain(error) from None
     rules.check_values(config)
     rules.complete(config, typed_names)
     rules.check_combinations(config, typed_names)
     return config
 
 
-def _find_facts(dataset: DictConfig, data_dir: object) -> None:
-    """Put in those facts of a data set that are null or missing, by looking into its files."""
-    missing_facts = [name for name in identity.FACTS if dataset.get(name) is None]
-    for name in missing_facts:
-        dataset.pop(name, None)
-    if missing_facts and dataset.get("name") in readers.NAMES:
-        # These are not checked yet, and may be anything.
-        entries = (dataset.get(name) for name in ("image_size", "channels"))
-        image_size, channels = (x if isinstance(x, int) and x > 0 else None for x in entries)
-        paths = (dataset.get("root"), dataset.get("file"))
-        root, file = (Path(str(path)) if path else None for path in paths)
-        place = Place(Path(str(data_dir)), root, file, image_size, channels)
-        facts = identity.find_facts(dataset.name, place)
-        dataset.update({name: facts[name] for name in missing_facts})
+def _typed(kind: type[Settings], values: object, group: str = "") -> Settings:
+    """An object of a dataclass with these values, each of the type of its field.
 
-
-def _as_it_is(kind: Any, value: Any, prefix: str = "") -> Any:
-    """The value, with dictionaries as dataclasses; only an int may become a float.
-
-    ``prefix`` begins the names of the settings in it, such as ``dataset.augment.``.
-
-    Raises:
-        TypeError: a value is of another type.
-        UserError: a group of settings has a value itself.
+    ``group`` begins the names of the settings in errors, such as ``hydra.launcher.``.
     """
-    if is_dataclass(kind):
-        if not isinstance(value, dict):
-            settings = [f"{name}=VALUE" for name in SETTINGS if name.startswith(prefix)]
-            group = prefix.removesuffix(".")
-            raise UserError(f"{group} is a group of settings: type {' or '.join(settings)}")
-        owner: Any = kind
-        kinds = _kinds(owner)
-        return owner(
-            **{name: _as_it_is(kinds[name], x, f"{prefix}{name}.") for name, x in value.items()}
-        )
-    if get_origin(kind) is list and type(value) is list:
-        return [_as_it_is(get_args(kind)[0], inner) for inner in value]
-    types = get_args(kind) if get_origin(kind) is UnionType else (kind,)
-    types = tuple(get_origin(inner) or inner for inner in types)
-    if type(value) is int and float in types:
-        return float(value)
-    if type(value) not in types:
-        raise TypeError
-    return value
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), values)
+        settings: Settings = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise setting_error(error, group) from None
+    return settings
 
 
-_kinds = cache(get_type_hints)
+def split_off(
+    composed: DictConfig, kind: type[Settings], group: str = ""
+) -> tuple[Settings, DictConfig]:
+    """Type and check the settings that are fields of ``kind``; return them and the rest.
+
+    ``group`` begins the names of the settings in errors, such as ``hydra.launcher.``.
+    """
+    names = {field.name for field in fields(kind)}
+    settings = _typed(kind, {name: composed[name] for name in names}, group)
+    for name, setting in settings_of(kind):
+        rules.check_setting(group + name, value_of(settings, name), setting.notes)
+    other_names = [str(name) for name in composed if name not in names]
+    return settings, OmegaConf.masked_copy(composed, other_names)
 
 
 def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
-    names = parameters(schedule.curve)
     # p stands among the most used settings, not in the group of the schedule.
-    profile_values = {name: getattr(config if name == "p" else schedule, name) for name in names}
+    profile_values: Record = {
+        name: config.p if name == "p" else getattr(schedule, name)
+        for name in parameters(schedule.curve)
+    }
     try:
         with warnings.catch_warnings():  # The terminal shows them.
             warnings.simplefilter("ignore", PlanWarning)
@@ -179,38 +177,22 @@ def make_plan(config: Config) -> Plan:
             )
             return own_plan.control(config.control) if config.control else own_plan
     except PlanError as error:
-        setting, value, advice = error.argument, error.value, error.allowed
-        # Errors of the plan name its arguments; a person has typed settings.
-        if setting == "h" and schedule.h == 0:  # Nobody typed h, but its lengths.
-            setting, value = "lengths", schedule.lengths
-        elif setting == "warmup_samples":
-            advice = f"{value} samples; {advice}"
-            setting, value = "warmup", schedule.warmup
-        elif setting == "profile":
-            setting = "" if schedule.arguments is None else "_target_"
-            value = own.as_call(schedule.profile, schedule.arguments)
-        if setting not in SETTINGS:
-            setting = f"schedule.{setting}".removesuffix(".")
-        raise ConfigError(setting, value, advice) from None
+        raise _as_typed(error, schedule) from None
 
 
-def split_off(
-    composed: DictConfig, kind: type[Settings], group: str = ""
-) -> tuple[Settings, DictConfig]:
-    """Type and check the settings that are fields of ``kind``; return them and the rest.
-
-    ``group`` begins the names of the settings in errors, such as ``hydra.launcher.``.
-    """
-    names = {field.name for field in fields(kind)}
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
-        settings: Settings = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise explain(error, group) from None
-    for name, setting in settings_of(kind):
-        rules.check_setting(group + name, value_of(settings, name), setting.notes)
-    other_names = [str(name) for name in composed if name not in names]
-    return settings, OmegaConf.masked_copy(composed, other_names)
+def _as_typed(error: PlanError, schedule: ScheduleConfig) -> ConfigError:
+    """An error of the plan with the setting that a person has typed, in place of the argument."""
+    setting, value, advice = error.argument, error.value, error.allowed
+    if setting == "h" and schedule.h == 0:  # Nobody typed h, but its lengths.
+        setting, value = "lengths", schedule.lengths
+    elif setting == "warmup_samples":
+        advice = f"{value} samples; {advice}"
+        setting, value = "warmup", schedule.warmup
+    elif setting == "profile":
+        value = own.as_call(schedule.profile, schedule.arguments)
+        name = "schedule" if schedule.arguments is None else "schedule._target_"
+        return ConfigError(name, value, advice)
+    return ConfigError(setting if setting in SETTINGS else f"schedule.{setting}", value, advice)
 
 
 def read_config(path: Path, trust: bool = False) -> Config:
@@ -224,8 +206,9 @@ def read_config(path: Path, trust: bool = False) -> Config:
         config = _checked(record_values(content.decode()))
     except (UserError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)})") from None
-    if not trust and (calls := calls_of(config)):
-        raise UserError(f"{path} names code, {calls[0]}; trust=true runs it")
+    for call in calls_of(config).values():
+        if not trust:
+            raise UserError(f"{path} names code, {call}; trust=true runs it")
     return config
 
 
@@ -237,6 +220,7 @@ def record_values(text: str) -> Record:
             have OmegaConf read the environment.
     """
     try:
+        # Only a text with a * can have an alias, and few have one.
         if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
             raise ValueError("it has an alias")
         values = yaml.load(text, YAML)
@@ -247,7 +231,7 @@ def record_values(text: str) -> Record:
     return values if isinstance(values, dict) else {}
 
 
-def explain(error: OmegaConfBaseException, group: str = "") -> UserError:
+def setting_error(error: OmegaConfBaseException, group: str = "") -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value in a group."""
     name = group + (error.full_key or "")
     if isinstance(error, ConfigKeyError):

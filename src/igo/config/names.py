@@ -44,8 +44,9 @@ def data_set(row: Record) -> str:
 def of_schedule(name: str) -> bool:
     """Whether the setting of this full name is a part of its schedule's name."""
     group, _, short_name = name.partition(".")
-    is_curve = short_name in ("sizes", "rate", "clock") or short_name not in OF_SCHEDULES
-    return group in ("p", "split", "control") or (group == "schedule" and is_curve)
+    if group != "schedule":
+        return name in ("p", "split", "control")
+    return short_name in ("sizes", "rate", "clock") or short_name not in OF_SCHEDULES
 
 
 def method(row: Record) -> str | None:
@@ -66,27 +67,34 @@ def words(row: Record, names: Collection[str], *, every: bool = False) -> list[s
     defaults that are neither in ALWAYS nor of the schedule. ``row`` has settings by full name.
     """
     paper = method(row)
-    hidden_names = [*METHOD] if paper else []
     texts = [paper] if paper and not set(names).isdisjoint(METHOD) else []
-    if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
-        hidden_names.append("schedule.stages")
-    if row.get("schedule.rate"):  # It names the curve, and b says the rest.
-        hidden_names += ["schedule.profile", "split"]
-    elif row.get("schedule.sizes"):  # It says how b grows.
-        hidden_names.append("split")
+    implied_names = _implied(row)
     for name in sorted(names, key=lambda name: (not of_schedule(name), name in LAST)):
         default = SETTINGS[name].default if name in SETTINGS else None
-        is_shown = name in ALWAYS or of_schedule(name) or row[name] != default
-        is_shown = is_shown and row[name] is not None and name not in hidden_names
+        is_told = name in ALWAYS or of_schedule(name) or row[name] != default
+        is_shown = is_told and row[name] is not None and name not in implied_names
+        # Hydra's note _partial_ says nothing of an argument's value.
         if (every or is_shown) and not name.endswith("._partial_"):
             texts.append(phrase(row, name))
     return texts
 
 
+def _implied(row: Record) -> list[str]:
+    """The settings of a schedule that the words for its other settings say already."""
+    names = [*METHOD] if method(row) else []
+    if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
+        names.append("schedule.stages")
+    if row.get("schedule.rate"):  # It names the curve, and b says the rest.
+        names += ["schedule.profile", "split"]
+    elif row.get("schedule.sizes"):  # It says how b grows.
+        names.append("split")
+    return names
+
+
 def phrase(row: Record, name: str) -> str:
     """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
     value = row[name]
-    # Hydra makes an argument that has a target.
+    # An argument that Hydra makes, model.act._target_, is called act.
     last_part = name.removesuffix("._target_").rpartition(".")[2]
     label = SHORT.get(name, last_part.replace("_", " "))
     text = f"{value:g}" if isinstance(value, float) else str(value)

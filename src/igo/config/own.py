@@ -63,12 +63,13 @@ def split_arguments(values: dict[str, Any], of_schedules: Collection[str]) -> No
     """
     for group, name in NAMES.items():
         arguments = values.get(group)
-        if isinstance(arguments, dict) and "_target_" in arguments:
-            target, settings = arguments.pop("_target_"), {}
-            if group == "schedule":
-                settings = {key: arguments.pop(key) for key in of_schedules if key in arguments}
-            _check(group, target, arguments)
-            values[group] = {**settings, name: target, "arguments": arguments}
+        if not isinstance(arguments, dict) or "_target_" not in arguments:
+            continue
+        target = arguments.pop("_target_")
+        kept_names = of_schedules if group == "schedule" else ()
+        kept_settings = {key: arguments.pop(key) for key in kept_names if key in arguments}
+        _check_call(group, target, arguments)
+        values[group] = {**kept_settings, name: target, "arguments": arguments}
 
 
 def as_call(name: str, arguments: Mapping[str, Any] | None) -> str:
@@ -83,8 +84,8 @@ def as_call(name: str, arguments: Mapping[str, Any] | None) -> str:
     return f"{name}({', '.join(f'{key}={pformat(x, width=sys.maxsize)}' for key, x in items)})"
 
 
-def _check(group: str, target: str, arguments: Mapping[str, Any]) -> None:
-    """Look for a target that takes the arguments; nothing is called yet."""
+def _check_call(group: str, target: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a target that is not there, or does not take the arguments; nothing is called yet."""
     # igo passes the parameters and lr to an optimizer, and the position to a profile.
     positional: dict[str, list[object]] = {"model": [], "optimizer": [[]], "schedule": [0.0]}
     rate = {"lr": 0.1} if group == "optimizer" else {}
@@ -100,7 +101,11 @@ def made_by(
     *positional: object,
     **keywords: object,
 ) -> Any:
-    """What a target makes with its arguments and these; its errors are ConfigErrors."""
+    """What a target returns, called with ``positional``, its own arguments and ``keywords``.
+
+    Raises:
+        ConfigError: the target raised an error, or returned something that is no ``kind``.
+    """
     with reported(group, target, arguments):
         values = arguments
         if "_target_" in str(arguments):  # A plan calls a profile thousands of times without one.

@@ -1,12 +1,12 @@
 """Every rule that a configuration must keep, checked before any compute is spent."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import chain
 from typing import Any
 
 import yaml
 
-from igo.config.own import NAMES
 from igo.config.schema import (
     OPTIMIZERS,
     SETTINGS,
@@ -14,8 +14,8 @@ from igo.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
+    calls_of,
     held_out,
-    is_own,
     training_samples,
     value_of,
     warmup_samples,
@@ -56,23 +56,22 @@ def check_values(config: Config) -> None:
 
     ``plan`` checks the settings of the noise profile.
     """
-    tracking = config.tracking
-    # The name of one's own model is the path of its class, and none of the choices.
-    own_names = [f"{group}.{name}" for group, name in NAMES.items() if is_own(config, group)]
+    own_names = calls_of(config)  # Each is the path of a class, and none of the choices.
     for name, setting in SETTINGS.items():
         if name not in own_names:
             check_setting(name, value_of(config, name), setting.notes)
-    if tracking.tool == "wandb":
-        require(
-            bool(tracking.project) and not {*(tracking.project or "")} & {*"/\\#?%:"},
-            "tracking.project",
-            tracking.project,
-            "it names a project of W&B's, without / \\ # ? % :",
-        )
+    project = config.tracking.project
+    if config.tracking.tool == "wandb" and (not project or {*project} & {*"/\\#?%:"}):
+        advice = "it names a project of W&B's, without / \\ # ? % :"
+        raise ConfigError("tracking.project", project, advice)
 
 
 def complete(config: Config, typed_names: Collection[str]) -> None:
-    """Fill in what follows from other settings, so that each run has one full description."""
+    """Fill in what follows from other settings, so that each run has one full description.
+
+    Raises:
+        ConfigError: a typed setting has no effect, or contradicts another one.
+    """
     schedule = config.schedule
     for name, default in config.optimizer.settings.items():
         if getattr(config.optimizer, name) is None:
@@ -95,10 +94,7 @@ def complete(config: Config, typed_names: Collection[str]) -> None:
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway.
     if schedule.profile == "step":
-        if schedule.kappa or schedule.lam:
-            _follow_kappa_lambda(config, typed_names)
-        elif schedule.gamma is None:
-            schedule.gamma = GAMMA
+        _complete_step(config, typed_names)
     if schedule.profile == "constant" or schedule.rate or schedule.sizes:
         advice = "constant noise has no decay to split"
         if schedule.rate or schedule.sizes:
@@ -156,9 +152,15 @@ def _stages(config: Config) -> int:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
 
 
-def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
-    """Set γ and split from κ and λ: γ = κ/√λ, and split = ln κ/ln γ, the share of η."""
+def _complete_step(config: Config, typed_names: Collection[str]) -> None:
+    """Set γ of the profile step, and split too where κ or λ is given.
+
+    γ = κ/√λ, which is at most κ, and split = ln κ/ln γ, the share of η in the decay, at most 1.
+    """
     schedule = config.schedule
+    if not schedule.kappa and not schedule.lam:
+        schedule.gamma = GAMMA if schedule.gamma is None else schedule.gamma
+        return
     kappa, lam = schedule.kappa or 1.0, schedule.lam or 1.0
     gamma = kappa / math.sqrt(lam)
     pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
@@ -175,7 +177,7 @@ def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
         schedule.gamma,
         f"{pair} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step",
     )
-    split = math.log(kappa) / math.log(gamma) + 0.0  # This is no -0.0, and at most 1 as γ ≤ κ.
+    split = math.log(kappa) / math.log(gamma) + 0.0  # Adding 0.0 makes 0.0 of -0.0.
     require(
         "split" not in typed_names or math.isclose(config.split, split, abs_tol=1e-9),
         "split",
@@ -188,92 +190,78 @@ def _follow_kappa_lambda(config: Config, typed_names: Collection[str]) -> None:
 
 def check_combinations(config: Config, typed_names: Collection[str]) -> None:
     """Check the rules between settings that ``plan`` does not know."""
-    schedule, dataset, augment = config.schedule, config.dataset, config.dataset.augment
-    n, n_held, multiple = training_samples(config), held_out(dataset), schedule.batch_multiple
-    crops = dataset.name != "imagenet"
-    imagenet_advice = "imagenet has random resized crops and flips instead; it must be 0"
-    for name, is_right, advice in (
-        (
-            "schedule.a",
-            schedule.form != "inverse_sqrt" or "schedule.a" not in typed_names,
-            "only schedule.form=inverse_time has it",
-        ),
-        (
-            "schedule.h",
-            schedule.lengths != "equal" or "schedule.h" not in typed_names,
-            "only schedule.lengths=algorithm3 has it",
-        ),
-        (
+    faults = (
+        _faults_of_training(config, typed_names),
+        _faults_of_data(config.dataset),
+        _faults_of_model(config.model, config.dataset),
+        _faults_of_optimizer(config.optimizer),
+    )
+    for name, advice in chain(*faults):
+        raise ConfigError(name, value_of(config, name), advice)
+
+
+def _faults_of_training(config: Config, typed_names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield each setting that breaks a rule, with what is right."""
+    schedule, dataset = config.schedule, config.dataset
+    n, multiple = training_samples(config), schedule.batch_multiple
+    if schedule.form == "inverse_sqrt" and "schedule.a" in typed_names:
+        yield "schedule.a", "only schedule.form=inverse_time has it"
+    if schedule.lengths == "equal" and "schedule.h" in typed_names:
+        yield "schedule.h", "only schedule.lengths=algorithm3 has it"
+    if dataset.validation and (held_out(dataset) == 0 or n < 2):
+        yield (
             "dataset.validation",
-            not dataset.validation or (n_held > 0 and n > 1),
-            f"of {dataset.samples} samples that leaves {n} to train on and {n_held} to validate",
-        ),
-        (
-            "batch_size",
-            not any(b % multiple for b in (config.batch_size, *(schedule.sizes or {}).values())),
-            f"it must be a multiple of schedule.batch_multiple={multiple}",
-        ),
-        (
-            "noise.batches",
-            config.noise.batches <= n,
-            f"it must be at most the {n} training samples",
-        ),
-        (
-            "dataset.augment.crop",
-            augment.crop < dataset.image_size,
-            f"it must be below the image size, {dataset.image_size}",
-        ),
-        ("dataset.augment.crop", crops or augment.crop == 0, imagenet_advice),
-        ("dataset.augment.rotation", crops or augment.rotation == 0, imagenet_advice),
-    ):
-        require(is_right, name, value_of(config, name), advice)
-    _check_dataset(dataset)
-    _check_model(config.model, config.dataset)
-    _check_optimizer(config.optimizer)
+            f"of {dataset.samples} samples that leaves {n} to train on and {held_out(dataset)} to"
+            " validate",
+        )
+    if any(b % multiple for b in (config.batch_size, *(schedule.sizes or {}).values())):
+        yield "batch_size", f"it must be a multiple of schedule.batch_multiple={multiple}"
+    if config.noise.batches > n:
+        yield "noise.batches", f"it must be at most the {n} training samples"
 
 
-def _check_dataset(dataset: DatasetConfig) -> None:
-    for name, owner in (("root", "folder"), ("file", "arrays")):
-        value, advice = getattr(dataset, name), f"only dataset={owner} has it"
-        require(not value or dataset.name == owner, f"dataset.{name}", value, advice)
-    for name, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
-        values = getattr(dataset, name)
-        require(
-            len(values) == dataset.channels and all(low <= x <= high for x in values),
-            f"dataset.{name}",
-            values,
-            f"it must have a number in [{low:g}, {high:g}] for each of"
-            f" dataset.channels={dataset.channels}",
+def _faults_of_data(dataset: DatasetConfig) -> Iterator[tuple[str, str]]:
+    """Yield each setting that breaks a rule, with what is right."""
+    for setting, owner in (("root", "folder"), ("file", "arrays")):
+        if getattr(dataset, setting) and dataset.name != owner:
+            yield f"dataset.{setting}", f"only dataset={owner} has it"
+    for setting, low, high in (("mean", 0, 1), ("std", 1e-6, 1e6)):
+        values = getattr(dataset, setting)
+        if len(values) != dataset.channels or not all(low <= x <= high for x in values):
+            yield (
+                f"dataset.{setting}",
+                f"it must have a number in [{low:g}, {high:g}] for each of"
+                f" dataset.channels={dataset.channels}",
+            )
+    if dataset.augment.crop >= dataset.image_size:
+        yield "dataset.augment.crop", f"it must be below the image size, {dataset.image_size}"
+    for setting in ("crop", "rotation"):
+        if dataset.name == "imagenet" and getattr(dataset.augment, setting):
+            advice = "imagenet has random resized crops and flips instead; it must be 0"
+            yield f"dataset.augment.{setting}", advice
+
+
+def _faults_of_model(model: ModelConfig, dataset: DatasetConfig) -> Iterator[tuple[str, str]]:
+    """Yield each setting that breaks a rule, with what is right."""
+    if not model.timm and model.arguments is None:
+        names = sorted(MODELS.keys() - {"timm", "own"})
+        if model.name not in names:
+            yield "model.name", right_options("model.name", model.name, names)
+        # The file of a model has the settings that the model takes.
+        settings = yaml.safe_load(MODELS[model.name].read_text()).keys() - {"name"}
+        if settings != {name for name in ("width", "stem") if getattr(model, name) is not None}:
+            yield "model.name", f"its settings come with it; choose it as model={model.name}"
+    if model.stem == "imagenet" and dataset.image_size < 32:
+        yield (
+            "model.stem",
+            f"it divides an image's side by 32, and {dataset.name} has {dataset.image_size} pixels;"
+            " use model.stem=cifar",
         )
 
 
-def _check_model(model: ModelConfig, dataset: DatasetConfig) -> None:
-    name = model.name
-    if not model.timm and model.arguments is None:
-        builtin = MODELS.keys() - {"timm", "own"}
-        options = right_options("model.name", name, sorted(builtin))
-        require(name in builtin, "model.name", name, options)
-        present = {name for name in ("width", "stem") if getattr(model, name) is not None}
-        # The file of a model has the settings that the model takes.
-        settings = yaml.safe_load(MODELS[name].read_text()).keys() - {"name"}
-        advice = f"its settings come with it; choose it as model={name}"
-        require(present == settings, "model.name", name, advice)
-    require(
-        model.stem != "imagenet" or dataset.image_size >= 32,
-        "model.stem",
-        model.stem,
-        f"it divides an image's side by 32, and {dataset.name} has {dataset.image_size} pixels; use"
-        " model.stem=cifar",
-    )
-
-
-def _check_optimizer(optimizer: OptimizerConfig) -> None:
-    settings = {name for names in OPTIMIZERS.values() for name in names}
-    for name in sorted(settings - optimizer.settings.keys()):
-        if value := getattr(optimizer, name):
+def _faults_of_optimizer(optimizer: OptimizerConfig) -> Iterator[tuple[str, str]]:
+    """Yield each setting that breaks a rule, with what is right."""
+    for name in sorted({name for names in OPTIMIZERS.values() for name in names}):
+        if getattr(optimizer, name) and name not in optimizer.settings:
             owners = ", ".join(owner for owner, names in OPTIMIZERS.items() if name in names)
-            raise ConfigError(
-                f"optimizer.{name}",
-                value,
-                f"{optimizer.typed} has no {name}; these have: {owners}",
-            )
+            yield f"optimizer.{name}", f"{optimizer.typed} has no {name}; these have: {owners}"

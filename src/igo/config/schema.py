@@ -76,18 +76,14 @@ def value_of(config: object, setting: str) -> Any:
     return attrgetter(setting)(config)
 
 
-def calls_of(config: object) -> list[str]:
-    """The user's own model, optimizer and profile as calls, see own."""
-    return [
-        own.as_call(value_of(config, f"{group}.{name}"), value_of(config, f"{group}.arguments"))
-        for group, name in own.NAMES.items()
-        if is_own(config, group)
-    ]
-
-
-def is_own(config: object, group: str) -> bool:
-    """Whether the model, the optimizer or the profile is the user's own."""
-    return value_of(config, f"{group}.arguments") is not None
+def calls_of(config: object) -> dict[str, str]:
+    """The user's own model, optimizer and profile as calls, by the settings that name them."""
+    calls = {}
+    for group, key in own.NAMES.items():
+        name, arguments = f"{group}.{key}", value_of(config, f"{group}.arguments")
+        if arguments is not None:
+            calls[name] = own.as_call(value_of(config, name), arguments)
+    return calls
 
 
 @dataclass

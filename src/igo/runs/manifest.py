@@ -159,7 +159,7 @@ def code() -> str:
 
 def own_code(config: Config) -> dict[str, str | None]:
     """By the calls of the user's own model, optimizer and profile, digits of their files."""
-    return {call: own.file_digest(call) for call in calls_of(config)}
+    return {call: own.file_digest(call) for call in calls_of(config).values()}
 
 
 def now() -> str:

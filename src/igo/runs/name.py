@@ -6,8 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from igo.config import own
-from igo.config.schema import REPEATED, SETTINGS, Config, has_effect, value_of
+from igo.config.schema import REPEATED, SETTINGS, Config, calls_of, has_effect, value_of
 
 
 def rule(config: Config) -> int:
@@ -31,9 +30,7 @@ def result_settings(config: Config) -> dict[str, Any]:
     here. So a new setting renames no run. For this, a default here must never change.
     """
     values = {name: value_of(config, name) for name in filter(has_effect, SETTINGS)}
-    for group, key in own.NAMES.items():
-        name = f"{group}.{key}"
-        values[name] = own.as_call(values[name], value_of(config, f"{group}.arguments"))
+    values |= calls_of(config)
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}
 
 
