@@ -127,13 +127,13 @@ def draw(arms: Arms, file: Path) -> None:
             judged.forest(axes, compared(arms, names))
             axes.set_xlabel(f"{kind}: points of test accuracy, 95 %")
         stages = range(1, STAGES + 1)
-        lines = [(WORDS[name], stages, by_stage(runs, "delta")) for name, runs in arms.items()]
-        for name, x, y in lines:
-            delta_axes.plot(x, y, **looks[name])
+        deltas = {WORDS[name]: by_stage(runs, "delta") for name, runs in arms.items()}
+        for label, delta in deltas.items():
+            delta_axes.plot(stages, delta, **looks[label])
         delta_axes.set(
             xlabel="stage", xticks=stages, ylabel="δ of the step, at the end", yscale="log"
         )
-        label_ends(delta_axes, lines, looks)
+        label_ends(delta_axes, {label: (STAGES, y[-1]) for label, y in deltas.items()}, looks)
         plain_log(delta_axes.yaxis)
 
 

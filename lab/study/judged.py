@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair, adjusted, pair
+from igo.report import comparison
+from igo.report.comparison import Pair
 from igo.report.formats import in_range, p_value
 from lab.figures import forests
 from lab.study import table
@@ -73,7 +74,7 @@ def claims(
 
 def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
     """The tests, adjusted by Holm over all claims; equal is within ±margin."""
-    return adjusted([pair(claim.judged, margin) for claim in claims])
+    return comparison.adjusted([comparison.paired_test(claim.judged, margin) for claim in claims])
 
 
 def verdicts(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from igo.ground.errors import UserError
-from igo.report.comparison import adjusted, pair
+from igo.report.comparison import adjusted, paired_test
 from lab.study import language, one_pass, one_pass_page
 from lab.study.design import Record
 from lab.study.language import SAMPLES
@@ -138,5 +138,5 @@ def test_a_ramp_is_called_as_the_protocol_says(
     random = np.random.default_rng(1)
     sample = random.normal(size=24)
     sample = mean + sd * (sample - sample.mean()) / sample.std()
-    [test] = adjusted([pair(sample, one_pass_page.MARGIN)])
+    [test] = adjusted([paired_test(sample, one_pass_page.MARGIN)])
     assert verdict(test, share + random.normal(0, 0.01, 24)) == called

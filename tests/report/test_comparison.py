@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
-from igo.report.comparison import Pair, adjusted, pair
+from igo.report.comparison import Pair, adjusted, paired_test
 from igo.report.formats import p_value
 
 MORE = LEVEL + 1e-9
@@ -33,8 +33,8 @@ def test_a_verdict_follows_from_the_adjusted_tests(
 
 def test_two_settings_are_equal_only_with_seeds_and_a_margin() -> None:
     for n in range(2, len(GAPS) + 1):
-        assert (pair(GAPS[:n], 5.0).p_equal is None) == (n < LEAST_SEEDS)
-    assert pair(GAPS, None).p_equal is None
+        assert (paired_test(GAPS[:n], 5.0).p_equal is None) == (n < LEAST_SEEDS)
+    assert paired_test(GAPS, None).p_equal is None
 
 
 def test_a_p_value_is_never_shown_as_0() -> None:
@@ -44,7 +44,11 @@ def test_a_p_value_is_never_shown_as_0() -> None:
 
 def test_only_pairs_that_are_tested_share_the_level() -> None:
     """Holm: the smaller p counts twice. One seed is no test."""
-    small, large, one_seed = pair(GAPS, 0.3), pair(GAPS + 0.3, 0.3), pair(GAPS[:1], 0.3)
+    small, large, one_seed = (
+        paired_test(GAPS, 0.3),
+        paired_test(GAPS + 0.3, 0.3),
+        paired_test(GAPS[:1], 0.3),
+    )
     a, b, c = adjusted([small, large, one_seed])
     assert (a.p_holm, b.p_holm, c.p_holm) == (small.p, 2 * (large.p or 1), None)
     assert (a.p_equal_holm, b.p_equal_holm) == (2 * (small.p_equal or 1), large.p_equal)

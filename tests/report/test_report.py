@@ -37,7 +37,7 @@ def read(root: Path) -> Results:
 def sections_of(root: Path) -> list[Section]:
     """Without figures, which take seconds."""
     with mock.patch("igo.report.figures.of_task", return_value=[]):
-        return sections.compared(read(root))
+        return sections.by_task(read(root))
 
 
 def section_of(root: Path) -> Section:
@@ -46,7 +46,7 @@ def section_of(root: Path) -> Section:
 
 
 def figures_of(root: Path) -> dict[str, Figure]:
-    (section,) = sections.compared(read(root))
+    (section,) = sections.by_task(read(root))
     return {figure.name: figure for figure in section.figures}
 
 

@@ -52,30 +52,34 @@ class Pair:
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
         is_within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
-        return "equal" if is_within or self.sd == self.difference == 0 else "undecided"
+        is_same = self.difference == self.sd == 0
+        return "equal" if is_within or is_same else "undecided"
 
 
-def pair(sample: Array, margin: float | None) -> Pair:
-    """The test of one sample of differences; ``margin`` of equivalence in the same unit, or None.
+def paired_test(differences: Array, margin: float | None) -> Pair:
+    """The tests of one pair by its differences, a number for each seed; see ``adjusted``.
 
-    Nothing is adjusted yet: see ``adjusted``.
+    ``margin`` of equivalence is in the same unit; None for no such test.
     """
-    n = len(sample)
+    n = len(differences)
     if n < 2:
-        return Pair(n, float(sample[0]) if n else None)
+        return Pair(n, float(differences[0]) if n else None)
     # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
-    sample = np.where(np.abs(sample) < NO_SPREAD, 0.0, sample)
-    mean = statistics.mean_of(sample)
-    has_spread = float(np.ptp(sample)) >= NO_SPREAD
+    differences = np.where(np.abs(differences) < NO_SPREAD, 0.0, differences)
+    mean = statistics.mean_of(differences)
+    has_spread = float(np.ptp(differences)) >= NO_SPREAD
+    p_equal = None
     # With fewer seeds the t test of equality could decide, and the sign-flip test could not.
+    if margin and n >= LEAST_SEEDS:
+        p_equal = statistics.equivalence(differences, margin)
     return Pair(
         n,
         difference=mean.value,
         low=mean.low,
         high=mean.high,
-        sd=float(sample.std(ddof=1)) if has_spread else 0.0,
-        p=statistics.sign_flip(sample),
-        p_equal=statistics.equivalence(sample, margin) if margin and n >= LEAST_SEEDS else None,
+        sd=float(differences.std(ddof=1)) if has_spread else 0.0,
+        p=statistics.sign_flip(differences),
+        p_equal=p_equal,
     )
 
 
@@ -116,8 +120,8 @@ def compare(
         common_seeds = rows.filter(setting=first).join(rows.filter(setting=second), on="seed")
         minuends, subtrahends = common_seeds.select(metric, f"{metric}_right").to_numpy().T
         if ranks:  # They may be infinite, and ∞ − ∞ is no number.
-            sample = (minuends > subtrahends) - 1.0 * (minuends < subtrahends)
+            differences = (minuends > subtrahends) - 1.0 * (minuends < subtrahends)
         else:
-            sample = minuends - subtrahends
-        pairs.append(replace(pair(sample, margin), first=first, second=second))
+            differences = minuends - subtrahends
+        pairs.append(replace(paired_test(differences, margin), first=first, second=second))
     return adjusted(pairs)

@@ -14,21 +14,28 @@ SAME = 1e-6  # Totals that differ by a smaller share are called equal.
 LEAST = 0.05
 
 
-def ratio(name: str, first: Record, second: Record) -> str | None:
-    """A total of one setting over that of another, ``×0.5``; "" if equal, None if not known."""
+def ratio(name: str, first: Record, second: Record) -> float | None:
+    """A total of one setting over that of another; None if one is 0 or not known.
+
+    It is exactly 1 for totals that are called equal.
+    """
     dividend, divisor = first[f"{name}_mean"], second[f"{name}_mean"]
     if not dividend or not divisor:
         return None
     is_equal = math.isclose(dividend, divisor, rel_tol=SAME)
-    return "" if is_equal else f"×{dividend / divisor:.3g}"
+    return 1.0 if is_equal else float(dividend / divisor)
 
 
 def ratios(first: Record, second: Record) -> str:
     """The totals of one setting over those of another: ``updates ×0.5; equal: images``."""
-    by_words = {words: ratio(name, first, second) for name, words in TOTALS.items()}
-    phrases = [", ".join(f"{words} {text}" for words, text in by_words.items() if text)]
-    if equal := [words for words, text in by_words.items() if text == ""]:
-        phrases.append(f"equal: {', '.join(equal)}")
+    different, equal = [], []
+    for name, words in TOTALS.items():
+        quotient = ratio(name, first, second)
+        if quotient == 1:
+            equal.append(words)
+        elif quotient is not None:
+            different.append(f"{words} ×{quotient:.3g}")
+    phrases = [", ".join(different), f"equal: {', '.join(equal)}" if equal else ""]
     return "; ".join(filter(None, phrases))
 
 
@@ -39,12 +46,13 @@ def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     b grows inside it, the mean of η over its updates differs from that of a control, though both
     have the same η at each image.
     """
-    epochs, other_epochs = (curves.filter(setting=setting) for setting in (first, second))
+    epochs = curves.filter(setting=first).join(curves.filter(setting=second), on="epoch")
     names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")
-    b, other_b, eta, other_eta = epochs.join(other_epochs, on="epoch").select(names).to_numpy().T
+    b, other_b, eta, other_eta = epochs.select(names).to_numpy().T
     b_changes = _differs(b, b[:1]) or _differs(other_b, other_b[:1])
     return b_changes and _differs(b, other_b) and _differs(eta, other_eta)
 
 
 def _differs(values: Array, other_values: Array) -> bool:
+    """Whether any value differs by more than LEAST."""
     return bool((np.abs(values - other_values) > LEAST * other_values).any())

@@ -6,13 +6,14 @@ The page has a figure as SVG, and the files have it as PNG, PDF and SVG.
 import io
 import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import (
@@ -24,6 +25,7 @@ from matplotlib.ticker import (
 )
 from polars import DataFrame
 
+from igo.ground.statistics import Array
 from igo.report.output import csv_of
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -76,10 +78,10 @@ LOOK: Any = {
 
 WIDTH, HEIGHT = 4.0, 2.5  # Inches of a panel with its title, axes and labels.
 ROOM = 0.75  # Inches of the height that title and axes take.
-LINE = 0.14  # Inches of a line of text.
-LONGEST = 22  # Characters in a line of a label.
+TEXT_LINE = 0.14  # Inches of a line of text.
+LONGEST = 22  # Characters in a line of text of a label.
 MOST_BANDS = 4  # More shaded intervals in one panel would hide each other.
-SCALE = {"test/accuracy": 100}  # An accuracy is shown in per cent.
+ACCURACY = "test/accuracy"  # It is shown in per cent.
 LOG_FROM = 3  # An axis is logarithmic if its largest mean is so many times its smallest.
 Looks = dict[str, dict[str, Any]]  # The colour and the dashes of each label.
 
@@ -147,20 +149,22 @@ def curves(
     """
     # A planned value belongs to its whole epoch, so the line changes between two of them.
     step: Any = "mid" if steps else None
-    groups = _lines(table, x, metric)
-    for label, xs, ys, low, high in groups:
-        ax.plot(xs, ys, label=label, drawstyle="steps-mid" if steps else None, **looks[label])
+    drawstyle = "steps-mid" if steps else None
+    table = _in_per_cent(table)
+    lines = _lines(table, x, metric)
+    for label, xs, ys, low, high in lines:
+        ax.plot(xs, ys, label=label, drawstyle=drawstyle, **looks[label])
         colour = looks[label]["color"]
-        if len(groups) <= MOST_BANDS:
+        if len(lines) <= MOST_BANDS:
             ax.fill_between(xs, low, high, color=colour, alpha=0.14, lw=0, step=step)
         else:
             reach = [(ys - low)[-1:], (high - ys)[-1:]]
             ax.errorbar(xs[-1:], ys[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter("{x:,.0f}")
-    if groups:
+    if lines:
         _limit(ax, table, metric)
-        label_ends(ax, groups, looks)
+        label_ends(ax, {line.label: line.end for line in lines}, looks)
 
 
 def points(
@@ -170,30 +174,50 @@ def points(
 
     A logarithmic axis of x has a place for 0, too, if there is one.
     """
-    groups = _lines(table, x, metric)
+    table = _in_per_cent(table)
+    lines = _lines(table, x, metric)
     if log:
         values = table[x].drop_nulls().to_numpy()
-        # It is linear from 0 to the decade of the smallest value above.
-        decade = math.floor(math.log10(values[values > 0].min(initial=1)))
-        if values.all():
+        positive_values = values[values > 0]
+        if len(positive_values) == len(values):
             ax.set_xscale("log")
-        else:
+        else:  # From 0 to the decade of the smallest positive value the axis is linear.
+            decade = math.floor(math.log10(positive_values.min(initial=1)))
             ax.set_xscale("symlog", linthresh=10.0**decade)
-    for label, xs, ys, low, high in groups:
+    for label, xs, ys, low, high in lines:
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
     if log:
         plain_log(ax.xaxis)
-    label_ends(ax, groups, looks)
+    label_ends(ax, {line.label: line.end for line in lines}, looks)
 
 
-def _lines(table: DataFrame, x: str, metric: str) -> list[tuple[Any, ...]]:
-    """By label: the label, x, the mean of y, and the ends of its interval, where they are known."""
+class _Line(NamedTuple):
+    """What is drawn for a label. An end of an interval that is not known is NaN."""
+
+    label: str
+    xs: Array
+    ys: Array
+    low: Array
+    high: Array
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """Its last point."""
+        return self.xs[-1], self.ys[-1]
+
+
+def _in_per_cent(table: DataFrame) -> DataFrame:
+    """The table with the statistics of ACCURACY in per cent."""
+    return table.with_columns(cs.starts_with(f"{ACCURACY}_") * 100)
+
+
+def _lines(table: DataFrame, x: str, metric: str) -> list[_Line]:
+    """The line of each label, through the rows in which x and the mean are known."""
     points = table.drop_nulls([x, f"{metric}_mean"])
-    columns = (pl.col(f"{metric}_{name}") for name in ("mean", "low", "high"))
-    ys = [column * SCALE.get(metric, 1) for column in columns]
+    columns = (x, f"{metric}_mean", f"{metric}_low", f"{metric}_high")
     return [
-        (rows["label"][0], *rows.select(x, *ys).to_numpy().T)
+        _Line(rows["label"][0], *rows.select(columns).to_numpy().T)
         for rows in points.partition_by("label", maintain_order=True)
     ]
 
@@ -205,15 +229,11 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     tenth of the epochs is left out for accuracies, so that their end is seen. Any other linear axis
     begins at 0.
     """
-    scale, is_accuracy = SCALE.get(metric, 1), metric in SCALE
+    is_accuracy = metric == ACCURACY
     if is_accuracy:
         # A curve that begins at 1 % would press all ends into one line.
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
-    ends = table.group_by("label").last()
-    means, low_ends, high_ends = (
-        scale * rows[f"{metric}_{name}"].drop_nulls().to_numpy()
-        for rows, name in ((table, "mean"), (ends, "low"), (ends, "high"))
-    )
+    means = table[f"{metric}_mean"].drop_nulls()
     low, high = min(means), max(means)
     # η falls to 0 in many schedules, which a logarithmic axis does not show.
     if not is_accuracy and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
@@ -223,7 +243,9 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
         ax.set_ylim(low / factor, high * factor)
         plain_log(ax.yaxis)
         return
-    low, high = min([low, *low_ends]), max([high, *high_ends])
+    last_rows = table.group_by("label").last()
+    low = min([low, *last_rows[f"{metric}_low"].drop_nulls()])
+    high = max([high, *last_rows[f"{metric}_high"].drop_nulls()])
     room = 0.1 * ((high - low) or abs(high) or 1)  # Of one value it is a share of the value.
     if is_accuracy:
         # No accuracy is above 100 %, and a line at 100 % is seen whole.
@@ -245,26 +267,27 @@ def plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> None:
-    """Write each label beside the end of its line, in its colour, no two on one another."""
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], looks: Looks) -> None:
+    """Write each label beside the end of its line, in its colour, no two on one another.
+
+    ``ends`` has the last point of each line of this panel, and ``looks`` each label of the figure.
+    """
     ax.autoscale_view()
     to_panel = ax.transScale + ax.transLimits  # It gives shares of the panel's width and height.
-    ends = []
-    for label, xs, ys, *_ in groups:
-        x, y = to_panel.transform((xs[-1], ys[-1]))
-        ends.append((y, x, label))
-    ends.sort()
+    points = {label: tuple(to_panel.transform(end)) for label, end in ends.items()}
+    from_below = sorted(points, key=lambda label: (points[label][1], points[label][0], label))
     # These are the heights of labels that stand on one another, from 0 up.
-    stack = np.arange(len(ends)) * _lines_of(looks) * LINE / (_height(looks) - ROOM)
+    label_height = _text_lines(looks) * TEXT_LINE / (_height(looks) - ROOM)
+    stack = np.arange(len(ends)) * label_height
     # A label that would touch the one below it goes up.
-    heights = np.maximum.accumulate([y for y, _, _ in ends] - stack) + stack
+    heights = np.maximum.accumulate([points[label][1] for label in from_below] - stack) + stack
     # At the panel's top each leaves room for those above it.
     heights = np.minimum(heights, 1 - stack[::-1])
-    for height, (y, x, label) in zip(heights, ends, strict=True):
+    for label, height in zip(from_below, heights, strict=True):
         colour = looks[label]["color"]
         ax.annotate(
             textwrap.fill(label, LONGEST),
-            (x, y),
+            points[label],
             (1.04, height),
             xycoords="axes fraction",
             color=colour,
@@ -276,9 +299,9 @@ def label_ends(ax: Axes, groups: Sequence[tuple[Any, ...]], looks: Looks) -> Non
 
 def _height(labels: Collection[str]) -> float:
     """Inches of a panel whose labels have room."""
-    return max(HEIGHT, ROOM + LINE * _lines_of(labels) * (len(labels) + 1))
+    return max(HEIGHT, ROOM + TEXT_LINE * _text_lines(labels) * (len(labels) + 1))
 
 
-def _lines_of(labels: Collection[str]) -> int:
-    """The most lines of a label whose lines have at most LONGEST characters."""
+def _text_lines(labels: Collection[str]) -> int:
+    """How many lines of text the longest label has."""
     return max((len(textwrap.wrap(label, LONGEST)) for label in labels), default=0)

@@ -40,48 +40,50 @@ def of_task(results: Results, task: DataFrame, labels: Labels, index: int) -> li
 
     ``index`` is the task's, for the names of files.
     """
-    end = f"_{index}" if index > 1 else ""
+    suffix = f"_{index}" if index > 1 else ""
     drawn_figures = []
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
     # Lines and axis are p and split, so the settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
-        drawn_figures.append(grid(decays, f"grid{end}"))
+        drawn_figures.append(grid(decays, f"grid{suffix}"))
     constants = constant_noise(task)
     if {*differing(constants)} == {"learning_rate", "batch_size"}:
-        drawn_figures.append(accuracy_by_noise(results, constants, f"delta{end}"))
-    if results.curves.filter(setting=min(labels))["epoch"].n_unique() > 1:  # A point is no curve.
-        drawn_figures += [training(results, labels, end), applied(results, labels, end)]
+        drawn_figures.append(accuracy_by_noise(results, constants, f"delta{suffix}"))
+    epochs = results.curves.filter(pl.col("setting").is_in([*labels]))["epoch"]
+    if epochs.n_unique() > 1:  # A point is no curve.
+        drawn_figures.append(training(results, labels, f"training{suffix}"))
+        drawn_figures.append(applied(results, labels, f"noise{suffix}"))
     return drawn_figures
 
 
-def training(results: Results, labels: Labels, end: str) -> Figure:
+def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against images, and against updates where these differ."""
-    table = _table(results, labels, REACHED)
+    table = _of_epochs(results, labels, REACHED)
     caption, x_axes = "", ["images"]
     # If all make as many updates, both axes show the same curves.
     if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
         x_axes.append("updates")
         caption = " A setting that raises the batch size needs fewer updates."
-    figure = _curves(f"training{end}", "Accuracy and loss", caption, table, REACHED, x_axes)
+    figure = _curves(name, "Accuracy and loss", caption, table, REACHED, x_axes)
     if results.target:
         for ax in figure.drawing.axes[: len(x_axes)]:
             ax.axhline(100 * results.target, color=draw.SOFT, lw=1)
     return figure
 
 
-def applied(results: Results, labels: Labels, end: str) -> Figure:
-    """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
-    table = _table(results, labels, APPLIED)
+def applied(results: Results, labels: Labels, name: str) -> Figure:
+    """What was recorded of APPLIED in every epoch."""
+    table = _of_epochs(results, labels, APPLIED)
     caption = (
         " The planned δₘ takes C² from before training; the measured δ takes"
         " C² of the gradients that train that epoch. ηₘ makes"
         " up for the whole number of batches in an epoch, so it varies also where the batch size"
         " carries the whole decay: the more, the fewer the batches."
     )
-    recorded = {name: words for name, words in APPLIED.items() if table[f"{name}_mean"].count()}
-    return _curves(
-        f"noise{end}", "The noise, and what makes it", caption, table, recorded, ["epoch"]
-    )
+    recorded = {
+        metric: words for metric, words in APPLIED.items() if table[f"{metric}_mean"].count()
+    }
+    return _curves(name, "The noise, and what makes it", caption, table, recorded, ["epoch"])
 
 
 def _curves(
@@ -93,28 +95,35 @@ def _curves(
     for ax, (metric, x) in zip(axes, itertools.product(metrics, x_axes), strict=True):
         draw.curves(ax, table, x, metric, looks, steps=metric in PLANNED)
         ax.set(title=metrics[metric], xlabel=x)
-    return Figure(name, title, _means(table["n"]) + caption, table, drawing)
+    return Figure(name, title, _what_is_shown(table["n"]) + caption, table, drawing)
 
 
-def _table(results: Results, labels: Labels, metrics: Words) -> DataFrame:
+def _of_epochs(results: Results, labels: Labels, metrics: Words) -> DataFrame:
+    """A row for each epoch of each setting that has a label: the axes, n and the metrics."""
     # The order of the labels gives the order of colours and of the legend.
     rows = DataFrame({"setting": list(labels), "label": list(labels.values())})
     curves = rows.join(results.curves, on="setting", maintain_order="left_right")
-    totals = {"updates": pl.col("updates_mean"), "images": pl.col("samples_mean")}
-    return curves.with_columns(**totals).select(
-        "label", "epoch", *totals, "n", *statistics_of(metrics)
+    return curves.select(
+        "label",
+        "epoch",
+        pl.col("updates_mean").alias("updates"),
+        pl.col("samples_mean").alias("images"),
+        "n",
+        *statistics_of(metrics),
     )
 
 
 def styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The look of each label: seven colours, then the same with other dashes."""
+    """The look of each label: the colours of PALETTE, then the same with other dashes."""
+    looks = itertools.cycle(itertools.product(DASHES, PALETTE))
     return {
-        label: {"color": PALETTE[i % 7], "ls": DASHES[i // 7 % 4]}
-        for i, label in enumerate(dict.fromkeys(labels))
+        label: {"color": colour, "ls": dashes}
+        for label, (dashes, colour) in zip(dict.fromkeys(labels), looks, strict=False)
     }
 
 
-def _means(counts: Collection[int]) -> str:
+def _what_is_shown(counts: Collection[int]) -> str:
+    """The first sentence of a caption, by the numbers of seeds."""
     n = in_range(counts)
     if n == "1":
         return "One seed; a band is the 95 % interval of the measurement."
@@ -143,12 +152,12 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
         delta_measured=pl.col("delta_measured_mean").last(),
     )
     rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
-    # An epoch of one batch has no noise, and none was measured. Where no δ is planned, none is 0.
+    # An epoch of one batch has no noise: its δ is 0, though none was measured. An optimizer whose δ
+    # is not known has null here, too.
     has_one_batch = pl.col("updates_mean") == pl.col("epochs")
+    zero_or_null = 0 * pl.col("delta_planned")
     rows = rows.with_columns(
-        delta_measured=pl.when(has_one_batch)
-        .then(0 * pl.col("delta_planned"))
-        .otherwise("delta_measured")
+        delta_measured=pl.when(has_one_batch).then(zero_or_null).otherwise("delta_measured")
     )
     columns = ["eta", "b", "delta_planned", "delta_measured", "n", *statistics_of(REACHED)]
     table = rows.select(pl.format("b = {}", "b").alias("label"), *columns).sort("b", "eta")

@@ -25,8 +25,8 @@ def signed(value: float, form: str = ".2f") -> str:
     return f"{value:+{form}}".replace("-", "−")
 
 
-def per_cent(low: float | None, high: float | None) -> str:
-    """``[37.23, 38.60]``, the ends of an interval of shares; "" without one."""
+def interval(low: float | None, high: float | None) -> str:
+    """``[37.23, 38.60]``, an interval of shares in per cent; "" without one."""
     return "" if low is None or high is None else f"[{100 * low:.2f}, {100 * high:.2f}]"
 
 
@@ -35,14 +35,16 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     if pair.difference is None:
         return "–"
     mean = signed(factor * pair.difference, form)
-    if not pair.sd or pair.low is None or pair.high is None:  # An interval has a width.
+    if not pair.sd or pair.low is None or pair.high is None:  # Without spread there is no interval.
         return mean
     return f"{mean} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
 def p_value(p: float | None) -> str:
     """Two digits; never 0."""
-    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+    if p is None:
+        return "–"
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def in_range(counts: Collection[int]) -> str:

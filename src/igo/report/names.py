@@ -23,12 +23,11 @@ FACTS = {
 
 
 def shared(row: Record, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words; ``row`` is one of them."""
+    """What settings have in common, in words: ``names``, whose values ``row``, one of them, has."""
     # How C² is measured changes no training.
     told_names = [name for name in names if name not in FACTS and not name.startswith("noise.")]
-    # What else this row's schedule has is its own, and must not name the schedule of all.
-    own_names = set(filter(of_schedule, row)) - set(names)
-    values = {name: value for name, value in row.items() if name not in own_names}
+    # The rest of this row's schedule is not in common, and must not name the schedule of all.
+    values = {name: row[name] for name in row if name in names or not of_schedule(name)}
     return words(values, told_names)
 
 
@@ -38,19 +37,19 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
     if settings["data"].n_unique() > 1 or "dataset.name" in names:
         other_names = [name for name in names if name not in {"dataset.name", *FACTS}]
         names = ["dataset.name", *other_names]
-    by_setting = {
-        row["setting"]: ", ".join(
-            words(row, names)
-            or words(row, names, every=True)
-            or words(row, [*filter(of_schedule, row)])
-        )
-        for row in settings.to_dicts()
-    }
+    by_setting = {}
+    for row in settings.to_dicts():
+        texts = words(row, names)
+        if not texts:  # Here what differs are defaults, which are left out above.
+            texts = words(row, names, every=True)
+        if not texts:  # There is one setting, and nothing differs.
+            texts = words(row, [*filter(of_schedule, row)])
+        by_setting[row["setting"]] = ", ".join(texts)
     counts = Counter(by_setting.values())
-    return {
-        setting: f"{label} (setting {setting})" if counts[label] > 1 else label
-        for setting, label in by_setting.items()
-    }
+    for setting, label in by_setting.items():
+        if counts[label] > 1:
+            by_setting[setting] = f"{label} (setting {setting})"
+    return by_setting
 
 
 def constant_noise(settings: pl.DataFrame) -> pl.DataFrame:

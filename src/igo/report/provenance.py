@@ -19,7 +19,11 @@ LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 
 
 def provenance(status: Record) -> Record:
-    """What a run's status.json says of its command, machine and code, the code under CODE."""
+    """What a run's status.json says of its command, machine and code.
+
+    Columns: device, command, commit, hardware, software, seconds, started; and under CODE what the
+    losses depend on.
+    """
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
@@ -30,12 +34,13 @@ def provenance(status: Record) -> Record:
     return {
         "device": hardware.get("device"),
         "command": shlex.join(word for word in command if not LOCAL.match(word)) or None,
-        "commit": _then(start.get("commit") for start in starts),
+        "commit": _in_order(start.get("commit") for start in starts),
         "hardware": _listed(hardware),
         "software": _listed(software),
-        **{name: status.get(name) for name in ("seconds", "started")},
+        "seconds": status.get("seconds"),
+        "started": status.get("started"),
         **{
-            f"{CODE}{name}": _then(digests.get(name) for digests in sources)
+            f"{CODE}{name}": _in_order(of_start.get(name) for of_start in sources)
             for name in set[str]().union(*sources)
         },
     }
@@ -57,22 +62,23 @@ def _sources(start: Record) -> Record:
     }
 
 
-def _then(values: Iterable[str | None]) -> str | None:
-    """The value of all starts of a run; where they differ, theirs in order."""
+def _in_order(values: Iterable[str | None]) -> str | None:
+    """The different values of a run's starts, ``a then b``; None if no start has one."""
     return THEN.join(dict.fromkeys(filter(None, values))) or None
 
 
 def mixed(runs: DataFrame, settings: Collection[int]) -> list[str]:
-    """In which code and versions the counted runs of settings differ, a sentence if they do."""
+    """A sentence on the code and versions in which the counted runs of settings differ, if any."""
     runs = runs.filter("counted", pl.col("setting").is_in([*settings]))
-    sources = []
+    differences = []
     for column in runs.select(starts_with(CODE)):
         values = column.drop_nulls().unique().sort()
         if len(values) > 1 or any(THEN in value for value in values):
-            sources.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
+            differences.append(f"{column.name.removeprefix(CODE)} {', '.join(values)}")
+    if not differences:
+        return []
     commits = ", ".join(map(short, runs["commit"].fill_null("unknown").unique().sort()))
-    line = f"The runs are of different code: {'; '.join(sources)}; commits {commits}."
-    return [line] if sources else []
+    return [f"The runs are of different code: {'; '.join(differences)}; commits {commits}."]
 
 
 def short(commit: str) -> str:
@@ -82,9 +88,10 @@ def short(commit: str) -> str:
 
 def commands(runs: DataFrame, settings: Sequence[int]) -> list[str]:
     """The commands of the counted runs, each once, with all of the seeds that it ran with."""
-    group = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
-    by_command = group.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
-    return [
-        f"{line} seed={','.join(map(str, seeds))}{' -m' if len(seeds) > 1 else ''}"
-        for line, seeds in by_command.iter_rows()
-    ]
+    runs = runs.filter("counted", pl.col("setting").is_in(settings)).drop_nulls("command")
+    by_command = runs.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
+    lines = []
+    for command, seeds in by_command.iter_rows():
+        multirun = " -m" if len(seeds) > 1 else ""
+        lines.append(f"{command} seed={','.join(map(str, seeds))}{multirun}")
+    return lines

@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from igo.config.schema import has_effect
 from igo.ground.errors import counted, require
 from igo.ground.numbers import BETWEEN, POSITIVE, fault
-from igo.report import formats, sections
+from igo.report import formats
 from igo.report.formats import in_range
 from igo.report.names import labels, without_delta
 from igo.report.output import csv_of, write_output
 from igo.report.provenance import short
 from igo.report.results import Results, read_results
-from igo.report.sections import Section
+from igo.report.sections import MARGIN, Section, by_task
 from igo.report.settings import TOTALS, constants
 from igo.report.table import show_errors, states
 from igo.report.target import NEEDED
@@ -36,54 +36,76 @@ PAGE = "index.html"
 
 def run(composed: DictConfig) -> Sequence[Section]:
     """Read the runs, and write their report."""
-    output = composed.output
+    output, target, margin = composed.output, composed.target, composed.margin
     is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
     require(is_name, "output", output, "it must be the name of a folder")
-    reason = composed.target is not None and fault(composed.target, BETWEEN)
-    advice = f"{reason}: 36 % of test accuracy is 0.36"
-    require(not reason, "target", composed.target, advice)
-    require(
-        not fault(composed.margin, POSITIVE),
-        "margin",
-        composed.margin,
-        "it must be points of test accuracy, above 0",
-    )
+    if target is not None:
+        reason = fault(target, BETWEEN)
+        require(not reason, "target", target, f"{reason}: 36 % of test accuracy is 0.36")
+    reason = fault(margin, POSITIVE)
+    require(not reason, "margin", margin, "it must be points of test accuracy, above 0")
     folders = find(named(composed.runs))
     # A folder that cannot be written ends the command before it reads.
     write_output(Path(output), {})
-    return write(read_results(folders, composed.target), Path(output), composed.margin)
+    return write(read_results(folders, target), Path(output), margin)
 
 
-def write(results: Results, output: Path, margin: float = sections.MARGIN) -> Sequence[Section]:
-    """Write the page, the figures and the tables into a folder, and print what was found."""
+def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Section]:
+    """Write the page, the figures and the tables into a folder, print what was found, return it."""
     results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
-    tasks = sections.compared(results, margin)
-    figures = [figure for task in tasks for figure in task.figures]
+    sections = by_task(results, margin)
+    figures = [figure for section in sections for figure in section.figures]
     excluded = len(results.runs) - int(results.runs["counted"].sum())
-    print(
-        f"{counted(len(results.runs), 'run')} ({excluded:,} excluded);"
-        f" {counted(len(figures), 'figure')}"
-    )
+    run_count, figure_count = counted(len(results.runs), "run"), counted(len(figures), "figure")
+    print(f"{run_count} ({excluded:,} excluded); {figure_count}")
     show_errors(results.runs)
-    for task in tasks:
-        if words := " ".join(filter(None, (task.headline, *task.notes))):
-            print(f"{task.title}: {words}")
+    for section in sections:
+        if text := " ".join(filter(None, (section.headline, *section.notes))):
+            print(f"{section.title}: {text}")
     # A report may be published: names of folders are left out.
-    local_names = ["folder", *(x for x in results.runs.columns if not has_effect(x))]
+    local_columns = [name for name in results.runs.columns if not has_effect(name)]
     files = {
-        "runs.csv": csv_of(results.runs.drop(local_names)),
+        "runs.csv": csv_of(results.runs.drop("folder", *local_columns)),
         "settings.csv": csv_of(results.settings),
         "epochs.csv": csv_of(results.curves),
     }
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
-    write_output(output, files | render(tasks, results, output))
+    write_output(output, files | render(sections, results, output))
     print(f"wrote {output / PAGE}")
-    return tasks
+    return sections
 
 
-def render(tasks: Sequence[Section], results: Results, folder: Path) -> dict[str, bytes]:
-    """The page and the table for LaTeX, by their names in ``folder``; the page links the runs."""
+def render(sections: Sequence[Section], results: Results, output: Path) -> dict[str, bytes]:
+    """The page and the table for LaTeX, by their names in ``output``; the page links the runs."""
+    names = labels(results.settings)
+    runs = results.runs.to_dicts()
+    for run in runs:
+        run["label"] = names.get(run["setting"], "–")
+        # The link is relative, so that page and runs can be moved together.
+        link = os.path.relpath(Path(run["folder"]).resolve(), output.resolve())
+        run["link"] = f"{quote(link)}/"
+    values = {
+        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        "sections": sections,
+        "settings": [(names[row["setting"]], row) for row in results.settings.to_dicts()],
+        "runs": runs,
+        "facts": _facts(results),
+        "totals": TOTALS,
+        "target": results.target,
+        "needed": NEEDED,
+        "how": _how(results),
+        "common": constants(results.settings),
+    }
+    environment = _environment()
+    return {
+        PAGE: environment.get_template("page.html").render(values).encode(),
+        "settings.tex": environment.get_template("page.tex").render(values).encode(),
+    }
+
+
+def _environment() -> Environment:
+    """Jinja, with what the templates need to write numbers and words."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         # A record may hold anything, also a stranger's HTML: only what is made here is Markup.
@@ -104,30 +126,7 @@ def render(tasks: Sequence[Section], results: Results, folder: Path) -> dict[str
         # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
         "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
     }
-    names = labels(results.settings)
-    runs = results.runs.to_dicts()
-    for row in runs:
-        run_folder = Path(row["folder"]).resolve()
-        row["label"] = names.get(row["setting"], "–")
-        # The link is relative, so that page and runs can be moved together.
-        row["link"] = f"{quote(os.path.relpath(run_folder, folder.resolve()))}/"
-    values = {
-        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        "sections": tasks,
-        "settings": [(names[row["setting"]], row) for row in results.settings.to_dicts()],
-        "runs": runs,
-        "facts": _facts(results),
-        "totals": TOTALS,
-        "target": results.target,
-        "needed": NEEDED,
-        "how": _how(results),
-        "common": constants(results.settings),
-    }
-    templates = {PAGE: "page.html", "settings.tex": "page.tex"}
-    return {
-        name: environment.get_template(template).render(values).encode()
-        for name, template in templates.items()
-    }
+    return environment
 
 
 def _facts(results: Results) -> dict[str, Any]:
@@ -149,6 +148,8 @@ def _how(results: Results) -> dict[str, str]:
     rows = {"This page": command(), "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):
         counts = Counter(runs[name].fill_null("unknown").sort()).most_common()
-        texts = [f"{text} ({count} runs)" if len(counts) > 1 else text for text, count in counts]
+        texts = [text for text, _ in counts]
+        if len(counts) > 1:
+            texts = [f"{text} ({count} runs)" for text, count in counts]
         rows[name.capitalize()] = "; ".join(texts)
     return {name: text for name, text in rows.items() if text}

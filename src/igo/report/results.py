@@ -8,6 +8,7 @@ import polars as pl
 from polars import DataFrame
 
 from igo.ground.errors import printable
+from igo.ground.files import Record
 from igo.report.runs import read_runs
 from igo.report.settings import averaged, by_setting
 from igo.report.target import with_target
@@ -55,26 +56,31 @@ def read_results(folders: Sequence[Path], target: float | None = None) -> Result
     runs, settings = by_setting(read_runs(folders))
     names = [printable(str(folder)) for folder in folders]
     runs = runs.with_columns(pl.Series("folder", names, pl.String))
-    kinds = {"epoch": int} | dict.fromkeys((*AVERAGED, *INTERVAL_ENDS), float)
-    rows = [
-        (name, setting, *map(record.get, kinds))
-        for folder, (name, setting, counts) in zip(
-            folders, runs.select("folder", "setting", "counted").iter_rows(), strict=True
-        )
-        for record in (read_records(folder) if counts else ())
-    ]
-    schema = {"folder": str, "setting": int, **kinds}
-    epochs = DataFrame(rows, schema=schema, orient="row", strict=False)
+    epochs = _epochs(runs, folders)
     return Results(with_target(runs, epochs, target), settings, _curves(epochs), target)
 
 
+def _epochs(runs: DataFrame, folders: Sequence[Path]) -> DataFrame:
+    """A row for each epoch of each counted run, with AVERAGED and INTERVAL_ENDS."""
+    rows: list[Record] = []
+    for run, folder in zip(runs.iter_rows(named=True), folders, strict=True):
+        if run["counted"]:
+            of_run = {"folder": run["folder"], "setting": run["setting"]}
+            rows += (of_run | record for record in read_records(folder))
+    kinds = dict.fromkeys((*AVERAGED, *INTERVAL_ENDS), float)
+    schema = {"folder": str, "setting": int, "epoch": int, **kinds}
+    return DataFrame(rows, schema=schema, strict=False)
+
+
 def _curves(epochs: DataFrame) -> DataFrame:
+    """``curves`` of Results."""
     keys = ["setting", "epoch"]
     curves = averaged(epochs, keys, AVERAGED)
-    one_run = epochs.unique(keys).select(*keys, *INTERVAL_ENDS)
+    # Only where n = 1 it is used, and there is one run to choose.
+    any_run = epochs.unique(keys).select(*keys, *INTERVAL_ENDS)
+    joined = curves.join(any_run, on=keys, suffix="_of_run")
     ends = (
         pl.when(pl.col("n") == 1).then(f"{end}_of_run").otherwise(end).alias(end)
         for end in INTERVAL_ENDS
     )
-    table = curves.join(one_run, on=keys, suffix="_of_run").with_columns(ends)
-    return table.select(curves.columns).sort(keys)
+    return joined.with_columns(ends).select(curves.columns).sort(keys)

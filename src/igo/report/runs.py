@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import numpy as np
 from polars import DataFrame
@@ -14,6 +14,7 @@ from igo.config.load import record_values
 from igo.config.names import leaves
 from igo.ground.errors import UserError, first_line, printable
 from igo.ground.files import Record, fits, read_bytes
+from igo.ground.statistics import Array
 from igo.report.provenance import CODE, provenance
 from igo.runs.folder import read_records, read_status, state_of
 
@@ -34,7 +35,6 @@ LAST = (
 )
 # What only all epochs together tell. The sum is over updates; the two means are over images.
 OF_ALL_EPOCHS = ("eta_sum", "eta_max", "eta_over_sqrt_b", "delta", "b_max")
-INSIDE = ("eta_largest", "b_largest", "eta_over_sqrt_b")  # of an epoch, where η or b changes
 # The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
@@ -52,14 +52,15 @@ RESULTS: dict[str, type] = {
 }
 
 
-def _type(setting: schema.Setting) -> type:
-    """The type of a column: str for a list, which is JSON there, and for a table."""
-    kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
-    of_text = get_origin(setting.kind) is list or get_origin(kinds[0]) is dict
-    return str if of_text else kinds[0]
+def _column_type(setting: schema.Setting) -> type:
+    """The type of a setting's column: str also for lists and tables, which are JSON there."""
+    for kind in (bool, int, float):
+        if setting.kind in (kind, kind | None):
+            return kind
+    return str
 
 
-SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
+SETTINGS = {name: _column_type(setting) for name, setting in schema.SETTINGS.items()}
 DEFAULTS = {
     name: setting.default
     for name, setting in schema.SETTINGS.items()
@@ -71,8 +72,8 @@ KINDS: dict[str, Any] = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
 def read_runs(folders: Iterable[Path]) -> DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: run, state, error; the settings by their full names, also the arguments of one's own
-    model, optimizer and profile; the results; CODE.
+    Columns: HEAD; the settings by their full names, also the arguments of one's own model,
+    optimizer and profile; FINGERPRINT, if a run has one; RESULTS; and those of CODE.
     """
     rows = [read_run(folder) for folder in folders]
     other_names = sorted(set[str]().union(*rows) - KINDS.keys())
@@ -80,7 +81,7 @@ def read_runs(folders: Iterable[Path]) -> DataFrame:
     arguments = [name for name in other_names if name not in code]
     runs = DataFrame(
         rows,
-        schema=list(dict.fromkeys((*HEAD, *SETTINGS, *arguments, *KINDS, *code))),
+        schema=[*HEAD, *SETTINGS, *arguments, FINGERPRINT, *RESULTS, *code],
         schema_overrides=KINDS,
         strict=False,
         infer_schema_length=None,  # All runs together tell the types of arguments.
@@ -100,29 +101,44 @@ def read_run(folder: Path) -> Record:
     row: Record = {"run": printable(folder.name)}
     if not folder.exists():
         return row | {"state": "new"}
-    files = {
-        "config.yaml": _settings,
-        "status.json": _status,
-        "metrics.jsonl": _results,
-    }
-    name = "status.json"
+    file = "status.json"  # The file that is being read: an error names it.
     try:
         # The state is read before the records: a run that has finished has all of them.
         status = read_status(folder)
-        for name, reader in files.items():  # noqa: B007 (an error has the name)
-            entries = reader(folder, row, status)
-            row |= {key: _typed(key, value) for key, value in entries.items()}
+        file = "config.yaml"
+        row |= _typed(_settings(folder))
+        file = "status.json"
+        row |= _typed(_status(folder, row, status))
+        file = "metrics.jsonl"
+        row |= _typed(_results(folder, row, status))
         return row
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}/")
     except FileNotFoundError:
-        reason = f"{name} is missing"
+        reason = f"{file} is missing"
     except Exception as error:  # One bad file, whatever it holds, must not end the whole table.
-        reason = f"{name} cannot be read ({first_line(error)})"
+        reason = f"{file} cannot be read ({first_line(error)})"
     return row | {"state": "unreadable", "error": printable(reason)}
 
 
-def _settings(folder: Path, _row: Record, _status: Record) -> Record:
+def _typed(entries: Record) -> Record:
+    """The entries of a row as their columns have them."""
+    return {name: _typed_value(name, value) for name, value in entries.items()}
+
+
+def _typed_value(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    kind = KINDS.get(name)
+    if kind is None:  # An argument of one's own model has no declared type.
+        kind = type(value) if fits(value, (bool, int, float)) else str
+    if kind is not str:
+        return kind(value)
+    text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
+    return printable(text)
+
+
+def _settings(folder: Path) -> Record:
     """Every setting by its full name. A setting that the record does not have has its default."""
     row = DEFAULTS | dict(leaves(record_values(read_bytes(folder / "config.yaml").decode())))
     settings = {name for name in row if ".arguments." not in name}
@@ -131,19 +147,11 @@ def _settings(folder: Path, _row: Record, _status: Record) -> Record:
     return row
 
 
-def _typed(name: str, value: Any) -> Any:
-    """The value as its column has it."""
-    if value is None:
-        return None
-    # An argument of one's own model has no declared type.
-    kind: type = KINDS.get(name) or (type(value) if fits(value, (bool, int, float)) else str)
-    if kind is str:
-        text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
-        return printable(text)
-    return kind(value)
-
-
 def _status(folder: Path, row: Record, status: Record) -> Record:
+    """The state, the error, the provenance and, of the user's own data, the FINGERPRINT.
+
+    ``row`` has the settings. Empty means that there is no status.json.
+    """
     if not status:
         raise FileNotFoundError
     state = status.get("state") or "new"
@@ -159,37 +167,42 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
-    """The results in metrics.jsonl, of the epochs that are sealed."""
-    finished = row["state"] == "finished"
-    last_epoch = row["epochs"] + row["schedule.final_updates"] if finished else status.get("epochs")
+    """The results in metrics.jsonl, of the epochs that are sealed.
+
+    ``row`` has the settings and the state.
+    """
+    last_epoch = status.get("epochs")
+    if row["state"] == "finished":  # Then no epoch of its plan may be missing.
+        last_epoch = row["epochs"] + row["schedule.final_updates"]
     records = read_records(folder, last_epoch)
     if not records:
         return {"epochs_done": 0}
-    accuracies = [record.get("test/accuracy") for record in records]
+    entries = (record.get("test/accuracy") for record in records)
+    accuracies = [accuracy for accuracy in entries if accuracy is not None]
     return {
         "epochs_done": len(records),
         **{name: records[-1].get(name) for name in LAST},
-        "test/accuracy_best": max((x for x in accuracies if x is not None), default=None),
+        "test/accuracy_best": max(accuracies, default=None),
         **_totals(records),
     }
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """OF_ALL_EPOCHS; δ is the mean over the epochs that have one."""
-    updates, images, eta, delta, largest_eta, largest_b, eta_over_sqrt_b = (
-        np.array([record.get(name) for record in records], float)
-        for name in ("updates", "samples", "eta_m", "delta_measured", *INSIDE)
-    )
-    updates, images = np.diff(updates, prepend=0), np.diff(images, prepend=0)
+    """OF_ALL_EPOCHS, None where they are not known; δ is the mean over the epochs that have one."""
+
+    def column(name: str) -> Array:
+        """An entry of each epoch, NaN where it is null."""
+        return np.array([record.get(name) for record in records], float)
+
+    updates = np.diff(column("updates"), prepend=0)  # Records count from the start of the run.
+    images = np.diff(column("samples"), prepend=0)
+    delta = column("delta_measured")
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
-    totals = (
-        eta @ updates,
-        largest_eta.max(),
-        eta_over_sqrt_b @ images / images.sum(),
-        delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
-        largest_b.max(),
-    )
-    return {
-        name: total if np.isfinite(total) else None
-        for name, total in zip(OF_ALL_EPOCHS, totals, strict=True)
+    totals = {
+        "eta_sum": column("eta_m") @ updates,
+        "eta_max": column("eta_largest").max(),
+        "eta_over_sqrt_b": column("eta_over_sqrt_b") @ images / images.sum(),
+        "delta": delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
+        "b_max": column("b_largest").max(),
     }
+    return {name: total if np.isfinite(total) else None for name, total in totals.items()}

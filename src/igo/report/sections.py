@@ -14,7 +14,7 @@ from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.differences import differ_in_both, ratios
 from igo.report.draw import Figure
-from igo.report.formats import per_cent
+from igo.report.formats import interval
 from igo.report.names import constant_noise, labels, shared
 from igo.report.provenance import commands, mixed
 from igo.report.results import Results
@@ -61,7 +61,7 @@ class Section:
         return 100 * median(differences) if differences else None
 
 
-def compared(results: Results, margin: float = MARGIN) -> list[Section]:
+def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
     """A section for each task, those with settings to compare first.
 
     ``margin`` of equivalence is in points of test accuracy.
@@ -77,62 +77,79 @@ def compared(results: Results, margin: float = MARGIN) -> list[Section]:
 def _section(
     results: Results, task: pl.DataFrame, task_names: list[str], index: int, margin: float
 ) -> Section:
-    # A setting has no mean where a run of it was not evaluated: it can neither be ranked nor
-    # compared.
-    ranking = task.drop_nulls("test/accuracy_mean").sort(
-        "test/accuracy_mean", descending=True, maintain_order=True
-    )
-    best_rows = ranking.head(MOST_SETTINGS).to_dicts()
-    settings = [row["setting"] for row in best_rows]
-    rows = [row for row in task.to_dicts() if row["setting"] in settings or not settings]
-    # The names begin with an M, so they come before "other".
-    rows.sort(key=lambda row: method(row) or "other")  # Methods 1 to 4 first
+    """The section of the settings of a task, which is the same in the settings ``task_names``."""
+    ranking = _ranking(task)
+    rows = ranking or task.to_dicts()
+    # Methods 1 to 4 come first: their names begin with an M.
+    rows = sorted(rows, key=lambda row: (method(row) or "other", row["setting"]))
     all_labels = labels(task)
     row_labels = {row["setting"]: all_labels[row["setting"]] for row in rows}
-    ground = ", ".join(shared(rows[0], [n for n in constants(task) if n not in task_names]))
+    other_constants = [name for name in constants(task) if name not in task_names]
+    ground = ", ".join(shared(rows[0], other_constants))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
-    # In a difference a control and constant noise come second, else the setting of lower mean.
-    controls = {row["setting"] for row in best_rows if row.get("control")}
-    references = controls | {*constant_noise(task)["setting"]}
-    settings.sort(key=lambda setting: setting in references)
-    accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
-    # Differences from these are shown first.
-    accuracy.sort(key=lambda pair: pair.second not in references)
-    columns = NEEDED if results.target else {}
+    pairs = _pairs(results, task, ranking, margin)
+    needed_by_label = {}
+    if results.target:
+        needed_by_label = {label: needed(results.runs, row) for row, label in row_labels.items()}
     return Section(
         name=f"task-{index}",
         title=", ".join(shared(rows[0], task_names)),
         shared=ground,
         labels=row_labels,
         rows={row["setting"]: row for row in rows},
-        headline=headline(row_labels, best_rows, accuracy, margin),
-        notes=[
-            *caveats(row_labels, best_rows, results.curves),
-            *mixed(results.runs, row_labels),
-        ],
-        pairs={
-            "test/accuracy": accuracy,
-            "train/loss": compare(results.runs, settings, "train/loss"),
-            **{name: compare(results.runs, settings, name, ranks=True) for name in columns},
-        },
+        headline=headline(row_labels, ranking, pairs["test/accuracy"], margin),
+        notes=[*caveats(row_labels, ranking, results.curves), *mixed(results.runs, row_labels)],
+        pairs=pairs,
         figures=figures.of_task(results, task, row_labels, index),
         commands=commands(results.runs, list(row_labels)),
-        needed={
-            label: needed(results.runs, setting) for setting, label in row_labels.items() if columns
-        },
+        needed=needed_by_label,
     )
 
 
+def _ranking(task: pl.DataFrame) -> list[Record]:
+    """The rows of the MOST_SETTINGS settings of highest accuracy, the highest first.
+
+    A setting has no mean where a run of it was not evaluated: it is neither ranked nor compared.
+    """
+    name = "test/accuracy_mean"
+    ranked = task.drop_nulls(name).sort(name, descending=True, maintain_order=True)
+    return ranked.head(MOST_SETTINGS).to_dicts()
+
+
+def _pairs(
+    results: Results, task: pl.DataFrame, ranking: list[Record], margin: float
+) -> dict[str, list[Pair]]:
+    """All pairs of the settings of a ranking, by the metric that is compared."""
+    controls = task.filter(pl.col("control").is_not_null())
+    references = {*controls["setting"], *constant_noise(task)["setting"]}
+    settings = [row["setting"] for row in ranking]
+    # In a difference a reference comes second, else the setting of lower mean.
+    settings.sort(key=lambda setting: setting in references)
+    accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
+    # Differences from the references are shown first.
+    accuracy.sort(key=lambda pair: pair.second not in references)
+    loss = compare(results.runs, settings, "train/loss")
+    pairs = {"test/accuracy": accuracy, "train/loss": loss}
+    if results.target:
+        for name in NEEDED:
+            pairs[name] = compare(results.runs, settings, name, ranks=True)
+    return pairs
+
+
 def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], margin: float) -> str:
-    """What the pairs say of the best setting of a ``ranking``, in the words of their verdicts."""
+    """What the pairs say of the best setting of a ``ranking``, in the words of their verdicts.
+
+    ``names`` has the settings' labels. Empty if there is nothing to compare.
+    """
     if len(ranking) < 2:
         return ""
     seeds = least_seeds(len(pairs))
     best = ranking[0]["setting"]
     best_pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
-    # Here seeds are missing. With enough of them "undecided" is a finding.
-    if {pair.verdict for pair in pairs} == {"undecided"} and max(x.n for x in best_pairs) < seeds:
+    has_few_seeds = max(pair.n for pair in best_pairs) < seeds
+    # With enough seeds "undecided" is a finding.
+    if has_few_seeds and all(pair.verdict == "undecided" for pair in pairs):
         return f"No comparison can be decided: it needs {seeds} seeds that two settings share."
     forms = {
         "higher": "{best} is above {others}.",
@@ -149,7 +166,7 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
         else:
             opponents[opposite.get(pair.verdict, pair.verdict)].append(names[pair.first])
     mean, low, high = (ranking[0][f"test/accuracy_{name}"] for name in ("mean", "low", "high"))
-    subject = f"{names[best]}, {100 * mean:.2f} % {per_cent(low, high)}".rstrip() + ","
+    subject = f"{names[best]}, {100 * mean:.2f} % {interval(low, high)}".rstrip() + ","
     sentences = []
     for verdict, form in forms.items():
         if others := opponents[verdict]:
@@ -159,7 +176,7 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
 
 
 def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
-    """From which settings the best one of a ``ranking`` differs in both η and b.
+    """A sentence on the settings from which the best of a ``ranking`` differs in η and b, if any.
 
     Controls are left out: each is there to be compared with its own schedule.
     """
@@ -167,10 +184,12 @@ def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) 
         return []
     best, *others = (row["setting"] for row in ranking if not row.get("control"))
     opponents = [names[other] for other in others if differ_in_both(curves, best, other)]
-    words = f"{names[best]} differs in η and b from {listed(opponents)}"
-    return [f"{words}; the control is control=rate."] if opponents else []
+    if not opponents:
+        return []
+    difference = f"{names[best]} differs in η and b from {listed(opponents)}"
+    return [f"{difference}; the control is control=rate."]
 
 
 def listed(settings: list[str]) -> str:
-    """Settings by their labels, or how many there are."""
+    """Settings by their labels; how many there are, if they are more than MOST_NAMED."""
     return "; ".join(settings) if len(settings) <= MOST_NAMED else f"{len(settings)} settings"

@@ -35,8 +35,8 @@ METRICS = (
 
 def constants(settings: DataFrame) -> Record:
     """What all settings have in common, without null."""
-    values = {name: settings[name].unique() for name in names_in(settings)}
-    return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
+    in_common = (name for name in names_in(settings) if settings[name].n_unique() == 1)
+    return {name: settings[name][0] for name in in_common if settings[name][0] is not None}
 
 
 def names_in(settings: DataFrame) -> list[str]:
@@ -105,7 +105,7 @@ def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
 def _has_data_of_its_own(runs: DataFrame) -> bool:
     """Whether each seed has data of its own, as where it draws them: they are of one setting."""
     pairs = runs.select("seed", FINGERPRINT).unique()
-    is_one_to_one = pairs.select(pl.all().is_unique().all()).row(0) == (True, True)
+    is_one_to_one = pairs["seed"].n_unique() == pairs[FINGERPRINT].n_unique() == len(pairs)
     return is_one_to_one and len(pairs) > 2  # Two files with a seed each may be two data sets.
 
 
@@ -130,13 +130,15 @@ def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Da
         complete.then(values.mean()).name.suffix("_mean"),
         complete.then(values.std()).name.suffix("_sd"),
     )
+    # Half of an interval, in standard deviations; null for n = 1.
+    reach_of_one = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
     ends = []
-    half_width = pl.Series(reach(1.0, groups["n"].to_numpy())).fill_nan(None)
     for metric in metrics:
-        deviation, largest = pl.col(f"{metric}_sd"), None
+        mean, deviation, largest = pl.col(f"{metric}_mean"), pl.col(f"{metric}_sd"), None
         if "accuracy" in metric:
-            deviation, largest = pl.when(deviation > 0).then(deviation), 1.0
-        for sign, end in ((-1, "low"), (1, "high")):
-            value = pl.col(f"{metric}_mean") + sign * half_width * deviation
-            ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
+            largest = 1.0
+            deviation = pl.when(deviation > 0).then(deviation)  # Else it is null.
+        half_width = reach_of_one * deviation
+        ends.append((mean - half_width).clip(0.0, largest).alias(f"{metric}_low"))
+        ends.append((mean + half_width).clip(0.0, largest).alias(f"{metric}_high"))
     return groups.with_columns(ends)

@@ -12,7 +12,7 @@ from rich.text import Text
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.report.differences import ratio
-from igo.report.formats import fixed, number, per_cent
+from igo.report.formats import fixed, interval, number
 from igo.report.names import labels, shared, without_delta
 from igo.report.provenance import mixed
 from igo.report.results import Results, read_results
@@ -63,7 +63,7 @@ def print_summary(results: Results) -> None:
             names[row["setting"]],
             f"{row['n']} (+{row['unfinished']})" if row["unfinished"] else f"{row['n']}",
             _mean_and_sd(row, "test/accuracy", ".2f", 100),
-            per_cent(row["test/accuracy_low"], row["test/accuracy_high"]) or "–",
+            interval(row["test/accuracy_low"], row["test/accuracy_high"]) or "–",
             _mean_and_sd(row, "train/loss", ".4f"),
         )
         for row in rows
@@ -75,10 +75,14 @@ def print_summary(results: Results) -> None:
 
 
 def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -> None:
-    """Print what else differs between the rows of settings, and what is equal in all."""
-    ratios = {name: {ratio(name, row, rows[0]) for row in rows} for name in TOTALS if rows}
-    equal = [name for name, texts in ratios.items() if texts == {""}]
-    columns = [name for name, texts in ratios.items() if texts > {""}]
+    """Print which TOTALS differ between the rows of settings, and which are equal in all."""
+    columns, equal = [], []
+    for name, words in TOTALS.items():
+        ratios = {ratio(name, row, rows[0]) for row in rows}
+        if ratios == {1}:
+            equal.append(f"{words} {number(rows[0][f'{name}_mean'])}")
+        elif 1 in ratios:  # Else the first row's is 0, or not known.
+            columns.append(name)
     if columns:
         cells = [
             (labels[row["setting"]], *(number(row[f"{name}_mean"]) for name in columns))
@@ -86,12 +90,11 @@ def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -
         ]
         _print(console, ("what differs", *(TOTALS[name] for name in columns)), cells)
     if equal:
-        totals = (f"{TOTALS[name]} {number(rows[0][f'{name}_mean'])}" for name in equal)
-        console.print(f"equal in all: {', '.join(totals)}")
+        console.print(f"equal in all: {', '.join(equal)}")
 
 
 def _print(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table, whose first column has labels."""
+    """Print a table, whose first column has labels, and whose others have numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(titles[0], overflow="fold")
     for title in titles[1:]:

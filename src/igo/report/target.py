@@ -31,11 +31,13 @@ def with_target(runs: DataFrame, epochs: DataFrame, target: float | None) -> Dat
 
 
 def needed(runs: DataFrame, setting: int) -> dict[str, str]:
-    """In words, how many runs of a setting reach the target, and the medians of NEEDED."""
-    group = runs.filter("counted", setting=setting)
-    hits = int((group["target_updates"] < NEVER).sum())
-    medians = {words: median(group[name].to_list()) for name, words in NEEDED.items()}
-    return {"reached by": f"{hits} of {len(group)}", **medians}
+    """In words, by the titles of a table: how many runs of a setting reach the target, and the
+    medians of NEEDED.
+    """
+    runs = runs.filter("counted", setting=setting)
+    hits = int((runs["target_updates"] < NEVER).sum())
+    medians = {words: median(runs[name].to_list()) for name, words in NEEDED.items()}
+    return {"reached by": f"{hits} of {len(runs)}", **medians}
 
 
 def median(values: Sequence[float]) -> str:
