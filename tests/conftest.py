@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from ast import literal_eval
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +21,9 @@ import torch
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import settings
+from torch import nn
 
+import igo
 from igo.config.cli import names_of
 from igo.config.load import config_of
 from igo.config.schema import Config
@@ -97,9 +101,24 @@ def archived(name: str) -> dict[str, dict[str, str]]:
     return texts
 
 
+def arguments_of(words: str) -> dict[str, Any]:
+    """Those of a call, as a person writes them in Python: ``n=8 rate='linear'``."""
+    pairs = (word.split("=") for word in words.split())
+    return {name: literal_eval(value) for name, value in pairs}
+
+
+def updates_of(plan: igo.Plan) -> list[igo.Update]:
+    return [plan.at(number) for number in range(1, plan.updates + 1)]
+
+
+def hydra_initialized() -> AbstractContextManager[None]:
+    """Hydra with the configuration of the project, once at a time."""
+    return initialize_config_dir(str(ROOT / "conf"), version_base="1.3")
+
+
 def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra_initialized():
         composed = _composer().compose(overrides)
     return config_of(composed, names_of(overrides))
 
@@ -137,6 +156,12 @@ class Ended:
         assert not any(self.codes), self
         return self
 
+    def assert_light(self, module: str) -> None:
+        """With PYTHONPROFILEIMPORTTIME=1 it imported a module, and no heavy library."""
+        imported = {line.rpartition("|")[2].strip() for line in self.stderr.splitlines()}
+        assert module in imported
+        assert not imported & {"torch", "timm", "wandb", "sklearn"}
+
     def error(self) -> str:
         """The only line of stderr, once it is checked that the program refused what it was told."""
         assert self.returncode == 2, self
@@ -161,6 +186,16 @@ def ran(folder: Path, *words: str | Path, **environment: str) -> Ended:
         check=False,
     )
     return Ended(process.returncode, process.stdout, process.stderr)
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Parameters, statistics of BatchNorm and random numbers stay as they are, to the bit."""
+    content = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert_equal(dict(model.state_dict()), content)
 
 
 def status(place: Path = Path()) -> dict[str, Any]:

@@ -16,6 +16,11 @@ def plan(profile: Any = "linear", **arguments: Any) -> Any:
     return igo.plan(profile, **{"n": N, "epochs": EPOCHS, "batch_size": 8, **arguments})
 
 
+def sgd(rate: Any = RATE) -> torch.optim.Optimizer:
+    """An optimizer of one parameter."""
+    return torch.optim.SGD([nn.Parameter(torch.ones(1))], rate)
+
+
 PLAN = plan("step", stages=2, gamma=0.5)  # two epochs of 12 batches, then two of 6
 
 

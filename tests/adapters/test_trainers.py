@@ -63,12 +63,21 @@ class Row(NamedTuple):
     rate: float
 
 
+class Killed(Exception):
+    pass
+
+
 @dataclass
 class Run:
     """The updates of a training, and the weights at its end."""
 
     rows: list[Row] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+
+    def end_at_stop(self, job: Job) -> None:
+        """The process ends here, as far as the training loop can tell."""
+        if job.stop is not None and not job.resume and len(self.rows) == job.stop:
+            raise Killed
 
     def add(self, samples: Tensor, logged: float, rate: float) -> None:
         self.rows.append(Row(sorted(samples.flatten().int().tolist()), float(logged), float(rate)))
@@ -129,10 +138,6 @@ def plain(job: Job) -> Run:
     return run
 
 
-class Killed(Exception):
-    """The process ends here, as far as the training loop can tell."""
-
-
 def lightning(
     job: Job, saving: Any = None, loader: Any = None, automatic: bool = False, **settings: Any
 ) -> Run:
@@ -186,8 +191,7 @@ def lightning(
 
     class Recorder(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
-            if job.stop is not None and not job.resume and len(run.rows) == job.stop:
-                raise Killed
+            run.end_at_stop(job)
 
         def on_train_batch_end(
             self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Tensor, index: int
@@ -243,8 +247,7 @@ def transformers(job: Job, **settings: Any) -> Run:
 
     class Recorded(GraduatedTrainer):
         def training_step(self, model: Any, inputs: Any, *arguments: Any) -> Any:
-            if job.stop is not None and not job.resume and len(run.rows) == job.stop:
-                raise Killed
+            run.end_at_stop(job)
             self.samples: list[Tensor] = []
             loss = super().training_step(model, inputs, *arguments)
             rate = self.optimizer.param_groups[0]["lr"]

@@ -60,19 +60,15 @@ def test_settings_that_mean_the_same_are_the_same_run() -> None:
     assert configure("max_batch_size=1436") != configure()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
+def test_a_record_is_read_as_the_configuration_that_it_is() -> None:
+    for words in (
         "schedule=linear",
         "schedule.rate=linear schedule.clock=updates",
         "schedule.rate=constant batch_size={0:16,2000:32}",
-    ],
-)
-def test_a_record_is_read_as_the_configuration_that_it_is(words: str, tmp_path: Path) -> None:
-    config = configure(*with_options(words.split()))
-    file = tmp_path / "config.yaml"
-    file.write_text(OmegaConf.to_yaml(asdict(config)))
-    assert read_config(file) == config
+    ):
+        config, file = configure(*with_options(words.split())), Path("config.yaml")
+        file.write_text(OmegaConf.to_yaml(asdict(config)))
+        assert read_config(file) == config
 
 
 def test_curves_and_grid_are_those_of_the_library() -> None:
@@ -112,11 +108,11 @@ def test_a_control_is_that_of_the_library_and_is_named() -> None:
     assert phrase({"control": None}, "control") == "no control"
 
 
-@pytest.mark.parametrize(("kappa", "lam"), [(0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)])
-def test_kappa_and_lam_are_gamma_and_split(kappa: float, lam: float) -> None:
+def test_kappa_and_lam_are_gamma_and_split() -> None:
     """κ = γ^s, λ = γ^(-2(1-s))."""
-    config = configure("schedule=step", f"schedule.kappa={kappa}", f"schedule.lam={lam}")
-    gamma, split = config.schedule.gamma, config.split
-    assert gamma**split == pytest.approx(kappa, rel=1e-12)
-    assert gamma ** (-2 * (1 - split)) == pytest.approx(lam, rel=1e-12)
-    assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # It is no -0.0.
+    for kappa, lam in ((0.8, 1.44), (1.0, 2.0), (0.5, 1.0), (1.4, 2.0)):
+        config = configure("schedule=step", f"schedule.kappa={kappa}", f"schedule.lam={lam}")
+        gamma, split = config.schedule.gamma, config.split
+        powers = gamma**split, gamma ** (-2 * (1 - split))
+        assert powers == pytest.approx((kappa, lam), rel=1e-12)
+        assert math.copysign(1, split) == (1 if kappa <= 1 else -1)  # It is no -0.0.

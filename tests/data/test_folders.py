@@ -2,7 +2,6 @@
 
 import errno
 import multiprocessing
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -241,20 +240,6 @@ def test_an_image_that_cannot_be_read_is_named(damage: str, workers: int, data_c
     with pytest.raises(UserError, match=rf"^{path} cannot be read \(.+\)$") as caught:
         list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_a_disk_that_fails_is_no_fault_of_an_image(
-    number: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So a sweep tries its run again."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(Outside, match=rf"cannot be read \(.*{os.strerror(number)}\)"):
-        list(imagenet(data_dir, "dataset.workers=0").test_batches())
 
 
 def test_a_worker_that_is_killed_is_one_line_where_it_is_read(data_dir: Path) -> None:

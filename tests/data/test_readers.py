@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from damages import ANY, Damage, written
 from data_files import TEST, TRAIN, clothes, pixels, write_cifar, write_fashion, write_idx
+from PIL import Image
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from igo.data import readers
+from igo.data.folders import image_in
 from igo.data.readers import Missing, Place, Splits
 from igo.ground.errors import Outside, UserError
 
@@ -130,7 +132,7 @@ def test_damaged_idx_files_are_noticed(damage: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "arrays"])
+@pytest.mark.parametrize("name", ["fashion_mnist", "arrays", "an image"])
 def test_a_disk_that_fails_is_no_damage(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,8 +145,9 @@ def test_a_disk_that_fails_is_no_damage(
     (file := tmp_path / "mine.npz").touch()
     monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", fail)
     monkeypatch.setattr(np, "load", fail)
+    monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(Outside, match=os.strerror(errno.EIO)):
-        readers.read(name, Place(tmp_path, file=file))
+        image_in(file) if name == "an image" else readers.read(name, Place(tmp_path, file=file))
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_a_sweep_beside_itself_and_what_reads_its_runs_meanwhile(tmp_path: Path)
     assert_all_same(tmp_path, finished(*SWEEP, SILENT))
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A copy of a finished sweep."""
+    return Path(shutil.copytree(finished(*SWEEP), tmp_path / "copy", symlinks=True))
+
+
 def sync(place: Path, server: WandbServer, outputs: Path, death: Death | None = None) -> Ended:
     outputs.mkdir(exist_ok=True)
     return forge.run(command="sync", folder=place, outputs=outputs, death=death, **server.online)
@@ -88,9 +94,8 @@ def assert_synced(place: Path, server: WandbServer) -> None:
         ("close", 1, "before"),
     ],
 )
-def test_sync_is_killed(function: str, call: int, moment: str, tmp_path: Path) -> None:
+def test_sync_is_killed(function: str, call: int, moment: str, place: Path, tmp_path: Path) -> None:
     """In odd calls W&B's service is killed with it."""
-    place = Path(shutil.copytree(finished(*SWEEP), tmp_path / "copy", symlinks=True))
     death = Death(f"{WANDB}.{function}", call, moment, group=call % 2 == 1)
     with WandbServer() as server:
         assert sync(place, server, tmp_path / "out", death).returncode == -signal.SIGKILL
@@ -100,8 +105,7 @@ def test_sync_is_killed(function: str, call: int, moment: str, tmp_path: Path) -
             assert len(run.received) == len(run.rows), "each once"
 
 
-def test_two_syncs_at_once(tmp_path: Path) -> None:
-    place = Path(shutil.copytree(finished(*SWEEP), tmp_path / "copy", symlinks=True))
+def test_two_syncs_at_once(place: Path, tmp_path: Path) -> None:
     with WandbServer() as server, ThreadPoolExecutor() as pool:
         outputs = tmp_path / "1", tmp_path / "2"
         for process in pool.map(lambda output: sync(place, server, output), outputs):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from looped import sgd
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, WeightedRandomSampler
 
@@ -32,12 +33,18 @@ class Stream(IterableDataset[int]):
         yield from range(start, 10_000, step)
 
 
+def assert_refused(words: str, batches: Iterator[Any]) -> None:
+    """In place of the first batch, or part."""
+    with pytest.raises(igo.PlanError, match=words):
+        next(batches)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> None:
     plan = stream_plan()
     loader = DataLoader(Stream(), batch_size=None, num_workers=workers)
     counter, samples = igo.Counter(plan), []
-    schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
+    schedule = igo.Schedule(sgd(), counter)
     for batch in schedule(counter.batches(loader)):
         update = schedule.update
         assert schedule.learning_rate == update.learning_rate
@@ -195,37 +202,35 @@ def test_micro_batches_are_the_parts_as_they_are(name: str, ranks: int) -> None:
     assert updates == [(number, part, len(parts), 8) for number in (1, 2, 3) for part in parts]
     assert (numbers, whole.samples) == ([*range(96 // ranks)], 96)
     words = rf"no equal parts .*micro_batch_size, here {8 * ranks}, .* {4 * ranks}\b.*size_of="
-    with pytest.raises(igo.PlanError, match=words):
-        next(counter(**grid).parts(map(layout, loader_of(4)), *size_of))
-    with pytest.raises(igo.PlanError, match=r"no equal parts .*batch_multiple"):
-        next(counter(**ragged).parts(map(layout, loader_of(8)), *size_of))
+    assert_refused(words, counter(**grid).parts(map(layout, loader_of(4)), *size_of))
+    assert_refused(
+        r"no equal parts .*batch_multiple",
+        counter(**ragged).parts(map(layout, loader_of(8)), *size_of),
+    )
     if name not in NO_TENSORS:
-        with pytest.raises(igo.PlanError, match=r"micro-batches, .*counter\.parts"):
-            next(counter(**grid).batches(map(layout, loader_of(8))))
+        assert_refused(
+            r"micro-batches, .*counter\.parts", counter(**grid).batches(map(layout, loader_of(8)))
+        )
 
 
 def test_samples_with_as_many_rows_as_a_part_are_told_by_their_collate() -> None:
     """A loader's micro-batches of another size are refused, too."""
     counter, ones = igo.Counter(igo.plan("constant", samples=8, batch_size=4)), torch.ones
-    sample: Any
     stream: Any
-    for sample in (
-        ones(4),
-        (ones(4), ones(4)),
-        (ones(2, 3), ones(2)),
-        {"x": ones(2, 9), "y": ones(2)},
-    ):
+    of_two: Any = {"x": ones(2, 9), "y": ones(2)}
+    for sample in (ones(4), (ones(4), ones(4)), (ones(2, 3), ones(2)), of_two):
         stream = [sample] * 8
-        with pytest.raises(igo.PlanError, match=r"list is not allowed: .*collate="):
-            next(counter.batches(stream))
+        assert_refused(r"list is not allowed: .*collate=", counter.batches(stream))
         assert len(list(counter.batches(stream, collate=list))) == 2
     for sample in (
         *(ones(5), ones(2, 9), ones(()), "word", {"x": ones(3)}),
         *((ones(4), 1), (ones(2), ones(2)), (ones(2, 5, 5), ones(())), (ones(3, 2), ones(3))),
     ):
         assert len(list(counter.batches([sample] * 8))) == 2
-    with pytest.raises(igo.PlanError, match=r"DataLoader is not allowed: .*batch_size=None"):
-        next(counter.batches(DataLoader(Stream(), batch_size=3)))
+    assert_refused(
+        r"DataLoader is not allowed: .*batch_size=None",
+        counter.batches(DataLoader(Stream(), batch_size=3)),
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -235,7 +240,7 @@ def test_a_function_makes_the_samples_of_each_part(ranks: int) -> None:
     place: Any = {"ranks": ranks, "micro_batch_size": 4}
     for rank in range(ranks):
         counter = igo.Counter(stream_plan(), rank=rank, **place)
-        schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
+        schedule = igo.Schedule(sgd(), counter)
 
         def get_batch(update: igo.Update) -> Tensor:
             return torch.arange(300)[update.start :: update.ranks][: update.samples]
@@ -246,21 +251,25 @@ def test_a_function_makes_the_samples_of_each_part(ranks: int) -> None:
         assert counter.done
     assert sorted(numbers) == [*range(300)]
     counter = igo.Counter(stream_plan(), rank=0, **place)
-    with pytest.raises(igo.PlanError, match=rf"it made {6 // ranks} samples here: make"):
-        next(counter.parts(lambda update: torch.ones(update.batch_size // ranks)))
+    assert_refused(
+        rf"it made {6 // ranks} samples here: make",
+        counter.parts(lambda update: torch.ones(update.batch_size // ranks)),
+    )
 
 
 def test_the_size_of_an_object_is_asked_for() -> None:
     plan = igo.plan("constant", samples=96, batch_size=16, batch_multiple=8)
-    with pytest.raises(igo.PlanError, match=r"object is not .*give counter\.parts size_of="):
-        next(igo.Counter(plan, micro_batch_size=8).parts(repeat(object())))
+    assert_refused(
+        r"object is not .*give counter\.parts size_of=",
+        igo.Counter(plan, micro_batch_size=8).parts(repeat(object())),
+    )
 
 
 def test_a_loader_with_the_batch_size_of_the_plan_needs_no_other() -> None:
     """Its last batch may be smaller, where the plan's share what is left."""
     for samples in (8, 11):
         counter = igo.Counter(igo.plan("constant", samples=samples, batch_size=4))
-        schedule = igo.Schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), counter)
+        schedule = igo.Schedule(sgd(), counter)
         assert len([*schedule(DataLoader(NUMBERS[:samples], batch_size=4))]) == counter.plan.updates
 
 
@@ -285,14 +294,12 @@ def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part(
 def test_ranks_are_checked_against_what_is_left() -> None:
     plan = igo.plan("step", gamma=0.5**0.5, n=8, epochs=2, batch_size=1, split=0)
     batches = igo.BatchSampler(plan, range(8), rank=0, ranks=2)
-    with pytest.raises(igo.PlanError, match="batches of 1 samples"):
-        next(iter(batches))
+    assert_refused("batches of 1 samples", iter(batches))
     batches.load_state_dict({**batches.state_dict(), "updates": 8})  # b is 2 from here on
     assert [len(batch) for batch in batches] == [1] * 4
     # These batches come before those that fit.
     batches.load_state_dict({**batches.state_dict(), "updates": 0})
-    with pytest.raises(igo.PlanError, match="batches of 1 samples"):
-        next(iter(batches))
+    assert_refused("batches of 1 samples", iter(batches))
 
 
 def test_a_state_without_a_seed_leaves_the_samplers() -> None:

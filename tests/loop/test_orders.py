@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from looped import DATA, EPOCHS, PLAN, RATE, Loop, N, measured
-from torch import Tensor, nn
+from looped import DATA, EPOCHS, PLAN, RATE, Loop, N, measured, sgd
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -79,12 +79,6 @@ def mmengine(loop: Loop, skips: bool = False) -> Iterator[Tensor]:
             return
 
 
-def all_batches(loop: Loop) -> Iterator[Tensor]:
-    """The page's line for trainers that call next(), as detectron2's and Megatron's do."""
-    loader = loop.schedule(loop.loader)
-    return (batch for _ in loop.batches.epochs() for batch in loader)
-
-
 def one_epoch_of_all_updates(loop: Loop) -> Iterator[Tensor]:
     """One view, wrapped before the loop, again and again, as ignite and metric-learning take it."""
     view = loop.schedule(loop.loader)
@@ -112,6 +106,16 @@ def with_statistics_of_all_samples(loop: Loop) -> Iterator[Tensor]:
     assert sorted(torch.cat([*loop.loader]).flatten().tolist()) == list(range(N))
 
 
+def all_batches(loop: Loop) -> Iterator[Tensor]:
+    """The page's line for trainers that call next(), as detectron2's and Megatron's do."""
+    loader = loop.schedule(loop.loader)
+    return (batch for _ in loop.batches.epochs() for batch in loader)
+
+
+def in_each_epoch(batches_of: Callable[[Loop], Any]) -> Use:
+    return lambda loop: (batch for _ in loop.batches.epochs() for batch in batches_of(loop))
+
+
 RIGHT: dict[str, Use] = {
     "PyTorch's example for ImageNet": imagenet,
     "timm": timm,
@@ -119,23 +123,18 @@ RIGHT: dict[str, Use] = {
     "MMEngine": mmengine,
     "by next": all_batches,
     "ignite, with a bar": one_epoch_of_all_updates,
-    "FixMatch": lambda x: (
-        b for _ in x.batches.epochs() for _, b in zip(count(), x.schedule(x.loader), strict=False)
+    "FixMatch": in_each_epoch(
+        lambda x: (b for _, b in zip(count(), x.schedule(x.loader), strict=False))
     ),
-    "around zip": lambda x: (
-        b for _ in x.batches.epochs() for b, _ in x.schedule(zip(x.loader, count()))
+    "around zip": in_each_epoch(lambda x: (b for b, _ in x.schedule(zip(x.loader, count())))),
+    "around a prefetcher": in_each_epoch(
+        lambda x: (b for b, _ in x.schedule(pairwise(chain(x.loader, [None]))))
     ),
-    "around a prefetcher": lambda x: (
-        b for _ in x.batches.epochs() for b, _ in x.schedule(pairwise(chain(x.loader, [None])))
-    ),
-    "left early": lambda x: (
-        b for _ in x.batches.epochs() for b in islice(x.schedule(x.loader), 3)
-    ),
-    "with a measurement of noise": lambda x: (
-        b
-        for _ in x.batches.epochs()
-        for b in x.schedule(x.loader)
-        if measured(x, DataLoader(DATA, 8, shuffle=True))
+    "left early": in_each_epoch(lambda x: islice(x.schedule(x.loader), 3)),
+    "with a measurement of noise": in_each_epoch(
+        lambda x: filter(
+            lambda _: measured(x, DataLoader(DATA, 8, shuffle=True)), x.schedule(x.loader)
+        )
     ),
     "copied, and a look at the loader": copied_and_looked_at,
     "statistics of all samples": with_statistics_of_all_samples,
@@ -244,11 +243,7 @@ LOUD: list[tuple[Use, dict[str, Any], str]] = [
     (with_a_rate_of_its_own, {}, r"of update 2 has the learning rate 0\.0972.*schedule set 0\.1:"),
     (left_before_the_step, {}, LEFT),
     (
-        lambda x: (
-            b
-            for _ in x.batches.epochs()
-            for b, _ in zip(x.schedule(x.loader), range(5), strict=False)
-        ),
+        in_each_epoch(lambda x: (b for b, _ in zip(x.schedule(x.loader), range(5), strict=False))),
         {},
         LEFT,
     ),
@@ -295,7 +290,7 @@ def test_some_updates_may_lack_a_step(steps: int) -> None:
 def test_a_trainer_that_fetches_the_next_batch_before_the_step() -> None:
     """nanochat's order. Its accumulation has the line of the page, and its loader none."""
     plan = igo.plan("step", samples=128, stages=2, batch_size=8, batch_multiple=8, gamma=0.5)
-    optimizer, counter = torch.optim.SGD([nn.Parameter(torch.ones(1))], RATE), igo.Counter(plan)
+    optimizer, counter = sgd(), igo.Counter(plan)
     schedule = igo.Schedule(optimizer, counter)
     stream: Any = range(1000)
     loader = iter(DataLoader(stream, batch_size=8))

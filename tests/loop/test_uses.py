@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from looped import DATA, PLAN, RATE, Loop, N, measured, plan
+from looped import DATA, PLAN, Loop, N, measured, plan, sgd
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, TensorDataset
@@ -41,7 +41,6 @@ def own(t: float, *, h: Any) -> float:
     return 1 - t / 2 if type(h) in (int, list) else 0
 
 
-SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=RATE)
 WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
 NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches, .*count each batch once"
@@ -70,7 +69,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders its data"),
     (lambda _: igo.Schedule([], sampler()), "one of torch.optim or several, .* not BatchSampler$"),
-    (lambda _: WRONGLY.Schedule(sampler(), SGD), "not BatchSampler, SGD$"),
+    (lambda _: WRONGLY.Schedule(sampler(), sgd()), "not BatchSampler, SGD$"),
     (lambda _: igo.Schedule([DATA], sampler()), "not Tensor, BatchSampler$"),
     (lambda _: igo.Schedule(WITHOUT_RATE, sampler()), "lr is missing: the optimizer chooses its"),
     (lambda _: WRONGLY.BatchSampler(DataLoader(DATA), PLAN), "not a DataLoader"),
@@ -157,7 +156,6 @@ def trained(workers: int, device: str, stop: int = -1, saved: Any = None) -> tup
     return states, [parameter.tolist() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_resume_has_the_same_bits(device: str) -> None:
     """In mid-epoch, at its end, and with other workers."""
     weights = trained(0, device)[1]
@@ -212,13 +210,12 @@ class Workers(list[int]):
 
 def test_workers_draw_others_in_each_epoch_rank_and_run() -> None:
     """Whatever numbers the loop itself draws."""
-    model, seeds = torch.nn.Linear(1, 1), set[tuple[int, ...]]()
+    seeds = set[tuple[int, ...]]()
     for seed, rank, draws in product((0, 1), (0, 1), (0, 3)):
         torch.manual_seed(seed)
         workers = Workers()
         workers.batches = sampler(rank=rank, ranks=2)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        loader = igo.Schedule(optimizer, workers.batches)(workers)
+        loader = igo.Schedule(sgd(), workers.batches)(workers)
         for _ in range(2):
             torch.rand(draws)
             assert len([*loader]) == 12

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import seed
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.nn.utils import parameters_to_vector
@@ -86,18 +87,14 @@ def test_randomness_is_as_before_and_seed_says_what_is_drawn(draw: Any) -> None:
 
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
-    def begin() -> None:
-        for seed in (torch.manual_seed, random.seed, np.random.seed):
-            seed(5)
-
-    begin()
+    seed()
     expected = numbers()
-    begin()
+    seed()
     noises = [
         igo.measure_noise(
-            model, None, loader(), n=N, batches=4, seed=seed, loss_of=augmented, batch_size=B
+            model, None, loader(), n=N, batches=4, seed=number, loss_of=augmented, batch_size=B
         )
-        for seed in (None, None, 1, 2, 1)
+        for number in (None, None, 1, 2, 1)
     ]
     assert numbers() == expected
     assert noises[0] == noises[1] != noises[2]
@@ -135,23 +132,18 @@ def in_eval_mode() -> nn.Module:
     return nn.Sequential(net(torch.float32), nn.Dropout(0.5)).eval()
 
 
-@pytest.mark.parametrize(
-    ("model", "batches", "words"),
-    [
+def test_a_likely_mistake_is_one_line_of_warning() -> None:
+    for model, batches, words in (
         (in_eval_mode(), loader(), ["Dropout and is in eval mode"]),
         (in_eval_mode().train(), loader(), []),
         (net(torch.float32), DataLoader(data(), B), ["samples in order"]),
-    ],
-)
-def test_a_likely_mistake_is_one_line_of_warning(
-    model: nn.Module, batches: Any, words: list[str]
-) -> None:
-    with warnings.catch_warnings(record=True) as lines:
-        warnings.simplefilter("always")
-        igo.measure_noise(model, mse_loss, batches, n=N, batches=4)
-    for text, line in zip(words, lines, strict=True):
-        assert text in str(line.message)
-        assert line.filename == __file__
+    ):
+        with warnings.catch_warnings(record=True) as lines:
+            warnings.simplefilter("always")
+            igo.measure_noise(model, mse_loss, batches, n=N, batches=4)
+        for text, line in zip(words, lines, strict=True):
+            assert text in str(line.message)
+            assert line.filename == __file__
 
 
 def changed(change: Callable[[Any], object]) -> nn.Module:
@@ -241,14 +233,14 @@ def test_what_cannot_be_measured_is_refused_and_the_model_is_as_before(case: str
         assert parameter.grad is gradient
 
 
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_a_measurement_computes_gradients_where_none_are_wanted(context: Any) -> None:
+def test_a_measurement_computes_gradients_where_none_are_wanted() -> None:
     """As in a validation; ``batchmean`` is a mean over the batch."""
     model, loss = net(torch.float32), nn.KLDivLoss(reduction="batchmean", log_target=True)
 
     def noise() -> igo.Noise:
         return igo.measure_noise(model, loss, loader(), n=N, batches=4, seed=0)
 
-    with context():
-        noise_in_context = noise()
-    assert noise_in_context == noise()
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            noise_in_context = noise()
+        assert noise_in_context == noise()

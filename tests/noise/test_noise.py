@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import arguments_of
 from scipy import stats
 from torch import Tensor
 
@@ -32,20 +33,19 @@ def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
     return (x @ w - y).unsqueeze(1) * x
 
 
-@pytest.mark.parametrize(
-    ("momentum", "square"),  # δ²/η² at b = 4 and C² = 8: C²/b = 2, and β̂ = 0.9·0.91/0.01 = 81.9
-    [
-        ({}, 2),
-        ({"optimizer": "shb", "gradient_norm": 3.0}, 2),
-        ({"optimizer": "nshb", "gradient_norm": 3.0}, 2),
-        ({"optimizer": "shb", "momentum": 0.9, "gradient_norm": 0.0}, 82.9 * 2),
-        ({"optimizer": "shb", "momentum": 0.9, "gradient_norm": 3.0}, 82.9 * 2 + 81.9 * 9),
-        ({"optimizer": "nshb", "momentum": 0.9, "gradient_norm": 3.0}, 2 + 4 * 0.81 * (2 + 9)),
-    ],
-)
-def test_noise_levels_of_momentum_by_hand(momentum: dict[str, Any], square: float) -> None:
-    level = noise.noise_level(0.5, 4, 8.0, **momentum)
-    assert level == pytest.approx(0.5 * math.sqrt(square), rel=1e-12)
+def test_noise_levels_of_momentum_by_hand() -> None:
+    """At b = 4 and C² = 8, so C²/b = 2, and β̂ = 0.9·0.91/0.01 = 81.9."""
+    squares = {  # δ²/η² by the words of the call
+        "": 2,
+        "optimizer='shb' gradient_norm=3": 2,
+        "optimizer='nshb' gradient_norm=3": 2,
+        "optimizer='shb' momentum=0.9 gradient_norm=0": 82.9 * 2,
+        "optimizer='shb' momentum=0.9 gradient_norm=3": 82.9 * 2 + 81.9 * 9,
+        "optimizer='nshb' momentum=0.9 gradient_norm=3": 2 + 4 * 0.81 * (2 + 9),
+    }
+    for words, square in squares.items():
+        level = noise.noise_level(0.5, 4, 8.0, **arguments_of(words))
+        assert level == pytest.approx(0.5 * math.sqrt(square), rel=1e-12), words
 
 
 @pytest.mark.parametrize(("k", "drops"), [(2, False), (3, False), (2, True)])
@@ -83,23 +83,25 @@ def test_each_sampling_over_every_draw_and_mask_there_is(
     assert means == pytest.approx((variance, float(full) - shortfall), rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"optimizer": "adam"}, "adam"),
-        ({"momentum": 0.9}, 'use optimizer="shb"'),
-        ({"optimizer": "shb", "momentum": 0.9}, "gradient_norm is missing"),
-        ({"optimizer": "shb", "momentum": 1.0, "gradient_norm": 1.0}, "momentum=1.0"),
-        ({"batch_size": 0}, "batch_size=0: it must be above 0"),
-        ({"learning_rate": -0.1}, "learning_rate=-0.1: it must be 0 or more"),
-        ({"variance": math.nan}, "variance=nan: it must be a number; it must be 0 or more"),
-        ({"variance": -5}, "variance=-5: it must be 0"),
-        ({"gradient_norm": 10**400}, "gradient_norm=10"),
-    ],
-)
-def test_what_has_no_noise_level_is_refused(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        noise.noise_level(**{"learning_rate": 0.1, "batch_size": 1, "variance": 1.0, **arguments})
+NO_LEVEL = {  # The words of a call, and what is said of them.
+    "optimizer='adam'": "adam",
+    "momentum=0.9": 'use optimizer="shb"',
+    "optimizer='shb' momentum=0.9": "gradient_norm is missing",
+    "optimizer='shb' momentum=1.0 gradient_norm=1": "momentum=1.0",
+    "batch_size=0": "batch_size=0: it must be above 0",
+    "learning_rate=-0.1": "learning_rate=-0.1: it must be 0 or more",
+    "variance=-5": "variance=-5: it must be 0",
+    f"gradient_norm={10**400}": "gradient_norm=10",
+}
+
+
+def test_what_has_no_noise_level_is_refused() -> None:
+    sound: Any = {"learning_rate": 0.1, "batch_size": 1, "variance": 1.0}
+    for words, message in NO_LEVEL.items():
+        with pytest.raises(ValueError, match=message):
+            noise.noise_level(**sound | arguments_of(words))
+    with pytest.raises(ValueError, match="variance=nan: it must be a number; it must be 0 or more"):
+        noise.noise_level(**sound | {"variance": math.nan})
 
 
 @pytest.mark.parametrize("size", [1, 1e-3])
@@ -136,24 +138,21 @@ def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -
     assert interval(1.0, 1.0, 3.0) == (0.0, math.inf)
 
 
-@pytest.mark.parametrize(
-    ("square", "of_c2", "of_square", "norms", "scale", "scales"),  # C² = 96
-    [
+def test_the_noise_scale_is_a_quotient_and_so_are_the_ends_of_its_interval() -> None:
+    """The least C² over the largest ‖∇f‖², and the other way round. C² is 96."""
+    cases: list[tuple[Any, ...]] = [
+        # ‖∇f‖², the intervals of C² and of it, and of its root; the quotient, and its interval
         (4, (48, 192), (1, 16), (1, 4), 24, (3, 192)),
         (4, (48, 192), (0, 16), (0, 4), 24, (3, math.inf)),
         (0, (48, 192), (-9, 16), (0, 4), None, (3, math.inf)),
         (-4, (48, 192), (-9, 0), (0, 0), None, None),
         (4, None, (1, 16), (1, 4), 24, None),
         (4, (48, 192), None, None, 24, None),
-    ],
-)
-def test_the_noise_scale_is_a_quotient_and_so_are_the_ends_of_its_interval(
-    square: float, of_c2: Any, of_square: Any, norms: Any, scale: float | None, scales: Any
-) -> None:
-    """The least C² over the largest ‖∇f‖², and the other way round."""
-    quotients = noise.Noise(96, of_c2, square, 32, 8, "disjoint", of_square)
-    assert (quotients.norm_interval, quotients.noise_scale) == (norms, scale)
-    assert quotients.scale_interval == scales
+    ]
+    for square, of_c2, of_square, *expected in cases:
+        measured = noise.Noise(96, of_c2, square, 32, 8, "disjoint", of_square)
+        quotients = measured.norm_interval, measured.noise_scale, measured.scale_interval
+        assert quotients == tuple(expected)
 
 
 def test_of_many_parameters_each_gradients_share_is_near_the_exact_one() -> None:

@@ -110,13 +110,14 @@ EVEN = [Twin(0.1 * sign, 9.0 * sign, 0.2 * sign) for sign in (1, -1, 1, -1)]
 SHORT = torch.tensor(
     [[1.0, 0, 0], [0, 2, 0], [3, 1, 1], [1, 1, 1], [1, 0, 0], [5, 5, 5], [1, 1, 1]]
 )
+SHORT_SIZES = [4, 2, 8, 4, 1, 1, 1]
 STEADY = [Twin(0.1 * sign, 9.0 * sign, 0.125) for sign in (1, 0, -1)]
 STEADY_BOTH = [Twin(9.0 * sign, 0.1 * sign, 0.125) for sign in (1, 0, -1)]
 # The noises, sizes, η, slopes, earlier twins, and whether slopes help.
 EPOCHS: dict[str, tuple[Tensor, list[int], float, Tensor | None, list[Twin], bool]] = {
-    "unequal batches": (SHORT, [4, 2, 8, 4, 1, 1, 1], 0.5, None, STEADY, False),
-    "both gradients": (SHORT, [4, 2, 8, 4, 1, 1, 1], 0.5, None, STEADY_BOTH, False),
-    "too few twins": (SHORT, [4, 2, 8, 4, 1, 1, 1], 0.5, None, STEADY_BOTH[:2], False),
+    "unequal batches": (SHORT, SHORT_SIZES, 0.5, None, STEADY, False),
+    "both gradients": (SHORT, SHORT_SIZES, 0.5, None, STEADY_BOTH, False),
+    "too few twins": (SHORT, SHORT_SIZES, 0.5, None, STEADY_BOTH[:2], False),
     "slopes help": (LONG, LONG_SIZES, 0.01, SLOPES * CHANCE, EVEN, True),
     "slopes vary more": (LONG, LONG_SIZES, 0.01, SLOPES * TAILS, EVEN, False),
     "no slopes": (LONG, LONG_SIZES, 0.01, 0 * SLOPES, EVEN, False),

@@ -1,10 +1,10 @@
 """What ``igo.plan`` refuses, in one line that names the argument and the cure."""
 
 import math
-from ast import literal_eval
 from typing import Any
 
 import pytest
+from conftest import arguments_of
 
 import igo
 
@@ -27,60 +27,61 @@ HABITS = {  # What people type from other tools, and igo's word.
 }
 # The words of a call, of which the last one is refused, and what is said of it.
 WRONG = {
-    "graduated p=2": "the schedule polynomial takes any p > 0",
-    "graduated p='half'": "p='half' is not allowed: it must be a number",
-    "graduated p=0.5 spilt=1": "Did you mean 'split'?",
-    "cosine p=0.5": "there is no such argument; cosine has floor of its own",
-    "cosine rate='linear'": "keep two: profile and batch_size, or rate",
-    "cosine growth={0.5:2}": "there is no such argument",
-    "method3 split=0.5": "method3 has its own decay and split; leave",
-    "method2 gamma=0.5": "method2 has its own decay and split; leave",
-    "method3 batch_size={0:10,0.5:20}": "own decay and split; give b_1",
-    "step gamma=1": "(0, 1)",
-    "exponential decay=-1": "(0, 1)",
-    "cosine_power power=1": "above 1",
-    "diminishing form='inverse'": "Did you mean 'inverse_time'?",
-    "diminishing a=0": "above 0",
-    "wsd decay=0.2": "Did you mean 'share'",
-    "wsd share=0": "(0, 1]",
-    "wsd shape='lin'": "Did you mean 'linear'?",
-    "cosine learning_rate=0": "above 0",
-    "cosine split=1.5": "at most 1",
-    "cosine batch_size=101": "[1, 100], the training samples",
-    "cosine batch_size=0": "1 or more",
-    "cosine batch_size=2.5": "a whole number",
-    "cosine batch_size=True": "a whole number",
-    "cosine batch_size=None": "it must be a whole number",
-    "cosine batch_size=[2,4]": "a table begins at 0, and goes on by shares of the schedule",
-    "cosine batch_size={0.5:20}": "a table begins at 0",
-    "cosine batch_size={0:10,1.0:20}": "or by samples, {0: 256, 40_000: 512}",
-    "cosine batch_size={0:10,-0.5:20}": "a table begins at 0",
-    "cosine batch_size={0:10,'half':20}": "a table begins at 0",
-    "cosine batch_size={0:10,0.5:0.5}": "a whole number",
-    "cosine batch_size={0:10,0.5:0}": "1 or more",
-    "cosine batch_size={0:10,0.5:40,0.7:20}": "b never shrinks",
-    "cosine batch_size={0:10,0.5:101}": "it must be in [1, 100], the training samples",
-    "cosine batch_size={0:10,400:20}": "a size begins after all 400 samples",
-    "cosine batch_size={0:10,4:20}": "its places are samples, of which an epoch has 100, or shares"
-    " below 1",
-    "cosine max_batch_size=5": "at least batch_size=10",
-    "cosine batch_size={0:9,0.5:40} max_batch_size=20": "size=40",
-    "constant max_batch_size=20": "b stays at batch_size=10; leave",
-    "cosine batch_ratio=0.5": "1 or more",
-    "cosine batch_size={0:9} batch_ratio=2": "a table has all sizes",
-    "method1 batch_ratio=2": "b stays at batch_size=10; leave it out",
-    "cosine batch_size={0:9} split=1": "profile and batch_size say how",
-    "cosine epochs=0": "[1, 1,000,000]",
-    "cosine epochs=None": "epochs with n, or samples",
-    "cosine n=None": "for a stream give samples instead",
-    "cosine samples=200": "leave one out",
-    "cosine stages=41": "400 samples have at most 40 stages",
-    "cosine warmup_samples=400": "below the 400 samples",
-    "cosine warmup_samples=-1": "0 or more",
-    "cosine warmup_samples=0.05": "a whole number",
-    "cosine warmup_samples=10": "within the first batch, of 10",
-    "cosine algorithm3={'H':1}": "it has epsilon, alpha_0, h, final_updates",
-    "cosine clock='updates'": "so rate alone can count them",
+    "profile='graduated' p=2": "the schedule polynomial takes any p > 0",
+    "profile='graduated' p='half'": "p='half' is not allowed: it must be a number",
+    "profile='graduated' p=0.5 spilt=1": "Did you mean 'split'?",
+    "profile='cosine' p=0.5": "there is no such argument; cosine has floor of its own",
+    "profile='cosine' rate='linear'": "keep two: profile and batch_size, or rate",
+    "profile='cosine' growth={0.5:2}": "there is no such argument",
+    "profile='method3' split=0.5": "method3 has its own decay and split; leave",
+    "profile='method2' gamma=0.5": "method2 has its own decay and split; leave",
+    "profile='method3' batch_size={0:10,0.5:20}": "own decay and split; give b_1",
+    "profile='step' gamma=1": "(0, 1)",
+    "profile='exponential' decay=-1": "(0, 1)",
+    "profile='cosine_power' power=1": "above 1",
+    "profile='diminishing' form='inverse'": "Did you mean 'inverse_time'?",
+    "profile='diminishing' a=0": "above 0",
+    "profile='wsd' decay=0.2": "Did you mean 'share'",
+    "profile='wsd' share=0": "(0, 1]",
+    "profile='wsd' shape='lin'": "Did you mean 'linear'?",
+    "profile='cosine' learning_rate=0": "above 0",
+    "profile='cosine' split=1.5": "at most 1",
+    "profile='cosine' batch_size=101": "[1, 100], the training samples",
+    "profile='cosine' batch_size=0": "1 or more",
+    "profile='cosine' batch_size=2.5": "a whole number",
+    "profile='cosine' batch_size=True": "a whole number",
+    "profile='cosine' batch_size=None": "it must be a whole number",
+    "profile='cosine' batch_size=[2,4]": "a table begins at 0, and goes on by shares of the"
+    " schedule",
+    "profile='cosine' batch_size={0.5:20}": "a table begins at 0",
+    "profile='cosine' batch_size={0:10,1.0:20}": "or by samples, {0: 256, 40_000: 512}",
+    "profile='cosine' batch_size={0:10,-0.5:20}": "a table begins at 0",
+    "profile='cosine' batch_size={0:10,'half':20}": "a table begins at 0",
+    "profile='cosine' batch_size={0:10,0.5:0.5}": "a whole number",
+    "profile='cosine' batch_size={0:10,0.5:0}": "1 or more",
+    "profile='cosine' batch_size={0:10,0.5:40,0.7:20}": "b never shrinks",
+    "profile='cosine' batch_size={0:10,0.5:101}": "it must be in [1, 100], the training samples",
+    "profile='cosine' batch_size={0:10,400:20}": "a size begins after all 400 samples",
+    "profile='cosine' batch_size={0:10,4:20}": "its places are samples, of which an epoch has 100,"
+    " or shares below 1",
+    "profile='cosine' max_batch_size=5": "at least batch_size=10",
+    "profile='cosine' batch_size={0:9,0.5:40} max_batch_size=20": "size=40",
+    "profile='constant' max_batch_size=20": "b stays at batch_size=10; leave",
+    "profile='cosine' batch_ratio=0.5": "1 or more",
+    "profile='cosine' batch_size={0:9} batch_ratio=2": "a table has all sizes",
+    "profile='method1' batch_ratio=2": "b stays at batch_size=10; leave it out",
+    "profile='cosine' batch_size={0:9} split=1": "profile and batch_size say how",
+    "profile='cosine' epochs=0": "[1, 1,000,000]",
+    "profile='cosine' epochs=None": "epochs with n, or samples",
+    "profile='cosine' n=None": "for a stream give samples instead",
+    "profile='cosine' samples=200": "leave one out",
+    "profile='cosine' stages=41": "400 samples have at most 40 stages",
+    "profile='cosine' warmup_samples=400": "below the 400 samples",
+    "profile='cosine' warmup_samples=-1": "0 or more",
+    "profile='cosine' warmup_samples=0.05": "a whole number",
+    "profile='cosine' warmup_samples=10": "within the first batch, of 10",
+    "profile='cosine' algorithm3={'H':1}": "it has epsilon, alpha_0, h, final_updates",
+    "profile='cosine' clock='updates'": "so rate alone can count them",
     "rate='cosine' clock='update'": "Did you mean 'updates'?",
     "rate='step' gamma=0.5 clock='updates'": "step counts stages",
     "rate='cosine' split=1": "rate and batch_size say how b grows",
@@ -89,7 +90,7 @@ WRONG = {
     "rate='cosin'": "Did you mean 'cosine'?",
     "rate='method3'": "it must be one of constant,",
     "rate=[1,0.5]": "=[1, 0.5] is not allowed: it must be one of",
-    **{f"cosine {word}=9": f"Did you mean '{name}'" for word, name in HABITS.items()},
+    **{f"profile='cosine' {word}=9": f"Did you mean '{name}'" for word, name in HABITS.items()},
 }
 
 
@@ -103,12 +104,8 @@ def assert_refused(argument: str, message: str, **call: Any) -> None:
 
 @pytest.mark.parametrize("words", WRONG)
 def test_a_wrong_argument_is_named_with_its_cure(words: str) -> None:
-    """A word without a name is the profile; values are Python's."""
-    call: dict[str, Any] = {}
-    for word in words.split():
-        name, _, value = word.rpartition("=")
-        call[name or "profile"] = literal_eval(value) if name else value
-    assert_refused(name, WRONG[words], **call)
+    arguments = arguments_of(words)
+    assert_refused([*arguments][-1], WRONG[words], **arguments)
 
 
 HALF: Any = {"profile": "graduated", "p": 0.5}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import updates_of
 
 import igo
 
@@ -30,15 +31,14 @@ PLANS = {
 def by_sample(plan: igo.Plan) -> np.ndarray[Any, Any]:
     """η, without a warm-up, and the mean b of each sample's row, in the order of training."""
     pairs: list[tuple[float, float]] = []
-    for number in range(1, plan.updates + 1):
-        update = plan.at(number)
-        rate = plan.rates[number - 1] if plan.rates else update.row.eta_m / plan.learning_rate
+    for number, update in enumerate(updates_of(plan)):
+        rate = plan.rates[number] if plan.rates else update.row.eta_m / plan.learning_rate
         pairs += [(rate, update.row.b_m)] * update.batch_size
     return np.array(pairs).T
 
 
 def sizes_of(plan: igo.Plan) -> list[int]:
-    return [plan.at(number).batch_size for number in range(1, plan.updates + 1)]
+    return [update.batch_size for update in updates_of(plan)]
 
 
 def at_starts(rates: np.ndarray[Any, Any], plan: igo.Plan) -> Any:
@@ -111,9 +111,8 @@ def test_another_plan_is_a_rate(name: str) -> None:
     assert sizes_of(longer_plan) == sizes_of(linear_plan)
 
 
-@pytest.mark.parametrize(
-    ("plan", "kind", "words"),
-    [
+def test_a_plan_without_a_control_says_why() -> None:
+    for plan, kind, words in (
         (PLANS["whole epochs"], "b", "control=b is not allowed: it must be one of rate, noise"),
         (
             igo.plan("method2", **DATA),
@@ -127,15 +126,13 @@ def test_another_plan_is_a_rate(name: str) -> None:
             "rate",
             "a plan that ends without noise has none",
         ),
-    ],
-)
-def test_a_plan_without_a_control_says_why(plan: igo.Plan, kind: str, words: str) -> None:
-    with pytest.raises(igo.PlanError, match=words):
-        plan.control(kind)
+    ):
+        with pytest.raises(igo.PlanError, match=words):
+            plan.control(kind)
 
 
-@pytest.mark.parametrize("split", [0.5, 1])
-def test_a_plan_whose_size_hardly_changes_is_printed(split: float) -> None:
+def test_a_plan_whose_size_hardly_changes_is_printed() -> None:
     """It has no control."""
-    plan = igo.plan("graduated", n=96, epochs=6, stages=2, batch_size=32, split=split, p=0.5)
-    assert "18 updates" in str(plan)
+    for split in (0.5, 1):
+        plan = igo.plan("graduated", n=96, epochs=6, stages=2, batch_size=32, split=split, p=0.5)
+        assert "18 updates" in str(plan)

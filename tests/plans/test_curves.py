@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from conftest import updates_of
 
 import igo
 
@@ -151,8 +152,7 @@ def check_beginnings(
 def walk(plan: igo.Plan, warm: int, cap: int) -> None:
     """Each sample comes once an epoch, in order; the sizes of a row differ by one at most."""
     samples, sizes = 0, dict[igo.Row, set[int]]()
-    for number in range(1, plan.updates + 1):
-        update = plan.at(number)
+    for number, update in enumerate(updates_of(plan), 1):
         assert (update.epoch - 1) * plan.n + update.start == samples
         assert update.batch_size <= cap
         assert update.start + update.batch_size <= plan.n

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import updates_of
 
 import igo
 
@@ -98,7 +99,7 @@ def test_a_clock_of_updates_begins_after_the_warm_up_and_a_row_has_its_mean() ->
     )
     warming = [0.3 * 10 * number / 105 for number in range(1, 11)]
     falling = [0.3 / math.sqrt(max(k, 0) + 1) for k in range(-1, plan.updates - 11)]
-    updates = [plan.at(number) for number in range(1, plan.updates + 1)]
+    updates = updates_of(plan)
     rates = [update.learning_rate for update in updates]
     assert rates == pytest.approx([*warming, *falling], rel=1e-12)
     for row in plan.rows[1:]:
@@ -123,19 +124,16 @@ def test_a_plan_by_updates_is_plain_data() -> None:
     assert not plan.is_that_of(igo.plan(rate="linear", **arguments).identity)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "stages"),
-    [
+def test_what_depends_on_t_has_a_hundred_stages_in_a_single_pass() -> None:
+    cases: list[tuple[dict[str, Any], int]] = [
         ({"rate": "cosine"}, 100),
         ({"profile": "graduated", "p": 0.5}, 100),
         ({"profile": "constant", "batch_size": lambda t: 250 * (1 + t)}, 100),
         ({"profile": "constant"}, 1),
-    ],
-)
-def test_what_depends_on_t_has_a_hundred_stages_in_a_single_pass(
-    arguments: dict[str, Any], stages: int
-) -> None:
-    assert len(igo.plan(**{"samples": 10**6, "batch_size": 250, **arguments}).rows) == stages
+    ]
+    for arguments, stages in cases:
+        plan = igo.plan(**{"samples": 10**6, "batch_size": 250, **arguments})
+        assert len(plan.rows) == stages, arguments
 
 
 def test_a_rate_by_epochs_says_in_how_many_steps_it_falls() -> None:

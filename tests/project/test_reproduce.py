@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from conftest import ROOT, configure, lines_of
-from hydra import initialize_config_dir
+from conftest import ROOT, configure, hydra_initialized, lines_of
 
 from igo.config.load import make_plan
 from igo.config.own import with_options
@@ -207,7 +206,7 @@ def runs(command: str) -> list[list[str]]:
     if words[0].startswith("SWEEP="):
         file = ROOT / "launch" / "sweep" / f"{words.pop(0).removeprefix('SWEEP=')}.yaml"
         params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra_initialized():
         return lines_of(params, with_options(words))
 
 

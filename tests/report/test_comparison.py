@@ -1,7 +1,6 @@
 """The rules by which two settings are judged, at their edges."""
 
 import numpy as np
-import pytest
 
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, detectable
 from igo.report.comparison import Pair, adjusted, paired_test
@@ -11,9 +10,8 @@ MORE = LEVEL + 1e-9
 GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])
 
 
-@pytest.mark.parametrize(
-    ("difference", "sd", "p", "p_equal", "verdict"),
-    [
+def test_a_verdict_follows_from_the_adjusted_tests() -> None:
+    cases = [  # the difference and its sd, p and p_equal, and the verdict
         (0.1, 0.1, LEVEL, 0.01, "higher"),  # A difference comes before equality.
         (-0.1, 0.1, LEVEL, 0.01, "lower"),
         (0.1, 0.1, MORE, LEVEL, "equal"),
@@ -22,13 +20,10 @@ GAPS = np.array([0.1, -0.2, 0.15, 0.05, -0.1, 0.12, 0.3])
         (0.0, 0.0, None, None, "equal"),  # All seeds agree.
         (0.1, 0.0, None, None, "undecided"),
         (0.0, None, None, None, "undecided"),  # There is one seed.
-    ],
-)
-def test_a_verdict_follows_from_the_adjusted_tests(
-    difference: float, sd: float | None, p: float | None, p_equal: float | None, verdict: str
-) -> None:
-    judged_pair = Pair(8, difference, sd=sd, p=0, p_equal=0, p_holm=p, p_equal_holm=p_equal)
-    assert judged_pair.verdict == verdict
+    ]
+    for difference, sd, p, p_equal, verdict in cases:
+        judged_pair = Pair(8, difference, sd=sd, p=0, p_equal=0, p_holm=p, p_equal_holm=p_equal)
+        assert judged_pair.verdict == verdict, judged_pair
 
 
 def test_two_settings_are_equal_only_with_seeds_and_a_margin() -> None:

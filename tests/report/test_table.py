@@ -1,6 +1,5 @@
 """The table of many runs: against the standard library, SciPy's t, brute force; real runs too."""
 
-import fcntl
 import json
 import math
 import re
@@ -199,8 +198,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         tmp_path / "not-yet",
         no_settings,
     ]
-    with (running / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with RunFolder(running).held():
         results = read_results(folders)
     error = pl.col("error").str.split(" (").list.first()
     assert results.runs.select(
@@ -295,12 +293,10 @@ def test_the_table_from_the_command_line_needs_no_torch(tmp_path: Path) -> None:
         record_runs(tmp_path / "runs", f"p={p}", seeds=range(2), accuracies=values)
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
     process = python(tmp_path, "-m", "igo", "table", **environment).good()
+    process.assert_light("igo.report.runs")
     lines = process.stdout.splitlines()
     assert lines[0] == "4 runs (4 finished), 2 settings"
     cells = [re.split(r" {2,}", line.strip())[:3] for line in lines]
     for p, values in truth.items():
         mean, sd = 100 * statistics.fmean(values), 100 * statistics.stdev(values)
         assert [f"p = {p}", "2", f"{mean:.2f} ± {sd:.2f}"] in cells
-    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
-    assert "igo.report.runs" in imported
-    assert not imported & {"torch", "timm", "wandb", "sklearn"}

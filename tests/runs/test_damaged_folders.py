@@ -123,8 +123,12 @@ def again(folder: Path) -> object:
     return has_finished(config(), RunFolder(folder), make_plan(config()))
 
 
+def sweep_of_the_run() -> launch.Sweep:
+    return launch.Sweep("sweep", [Job((), config())], Console(quiet=True))
+
+
 def sweep(folder: Path) -> object:
-    states = launch.Sweep("sweep", [Job((), config())], Console(quiet=True)).states()
+    states = sweep_of_the_run().states()
     if "damaged" in states.values():
         raise UserError(launch.why(folder))
     return states
@@ -156,7 +160,7 @@ def log(folder: Path) -> None:
 
 Reader = Callable[[Path], object]
 FINISHED: tuple[Reader, ...] = (load, row, again, sweep, sync, log)
-STOPPED: tuple[Reader, ...] = (load, row, again, sweep, sync, log, goes_on)  # the last one writes
+STOPPED = (*FINISHED, goes_on)  # the last one writes
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +269,7 @@ def test_a_damaged_record_of_a_sweep_ends_no_other(sources: dict[str, Path]) -> 
         file.unlink(missing_ok=True)
         file.write_text("{}")
         damage(file)
-        launch.Sweep("sweep", [Job((), config())], Console(quiet=True))
+        sweep_of_the_run()
         with pytest.raises(UserError, match=r"sweep.json|holds no runs"):
             find([str(file.parent)])
 

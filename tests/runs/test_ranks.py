@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import in_double
 import pytest
@@ -54,25 +55,18 @@ SBATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
 SRUN = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
 
 
-@pytest.mark.parametrize(
-    ("environment", "ranks"),
-    [
+def test_a_process_learns_who_it_is_from_what_started_it() -> None:
+    cases: list[tuple[dict[str, str], Ranks]] = [
         ({}, Ranks(0, 1, 0)),
         (TORCHRUN, Ranks(3, 8, 1)),
         (SRUN, Ranks(5, 8, 2)),
         (SBATCH, Ranks(0, 1, 0)),  # a batch script that starts the program itself, once
         (SRUN | TORCHRUN, Ranks(3, 8, 1)),  # torchrun started by srun
         ({"WORLD_SIZE": "8"}, Ranks(0, 1, 0)),
-    ],
-)
-def test_a_process_learns_who_it_is_from_what_started_it(
-    environment: dict[str, str], ranks: Ranks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in TORCHRUN | SBATCH | SRUN:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert Ranks.of_environment() == ranks
+    ]
+    for environment, ranks in cases:
+        with mock.patch.dict(os.environ, environment, clear=True):
+            assert Ranks.of_environment() == ranks, environment
 
 
 def engine_of(ranks: Ranks, precision: str = "fp32") -> Engine:

@@ -119,11 +119,7 @@ def test_a_finished_folder_holds_what_is_promised() -> None:
             assert (cell == "") if value is None else (type(value)(cell) == value), column
     epochs = records(folder)
     assert [(row["epoch"], row["stage"], row["samples"]) for row in epochs] == [
-        (1, 1, 96),
-        (2, 2, 192),
-        (3, 2, 288),
-        (4, 3, 384),
-        (5, 3, 480),
+        (epoch, stage, 96 * epoch) for epoch, stage in enumerate((1, 2, 2, 3, 3), 1)
     ]
     assert (epochs[-1]["b_m"], epochs[-1]["delta_m"]) == (96, 0)
     status_entries = status(place)
@@ -198,8 +194,7 @@ def test_a_folder_held_by_another_process_is_left_alone() -> None:
     folder = run_folder()
     (folder / "status.json").unlink()
     contents = contents_of(folder)
-    with (folder / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with RunFolder(folder).held():
         for fresh in ("fresh=false", "fresh=true"):
             line = forge.run(*arguments, "epochs=1", fresh).error()
             assert line == f"error: {folder} is being worked on by another process"

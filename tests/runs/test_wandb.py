@@ -3,7 +3,6 @@
 The real client, and a server on 127.0.0.1.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -30,6 +29,8 @@ from wandb_server import (
     history,
 )
 
+from igo.runs.folder import RunFolder
+
 LONGER = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = "igo.runs.loggers.wandb.WandB.log"
 PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
@@ -39,6 +40,11 @@ def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **variabl
     environment: Any = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
     environment |= {"WANDB_API_KEY": key} if key else {}
     return forge.run(command="sync", folder=place, **environment, **variables)
+
+
+def outcomes_of(process: Ended) -> list[str]:
+    """What became of each run, without its name."""
+    return sorted(line.split(": ")[1] for line in process.good().stdout.splitlines())
 
 
 def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:
@@ -214,17 +220,15 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
     assert process.stdout.count("it is kept, start this again") == 2
 
     with WandbServer() as server:
-        with (long_folder / ".lock").open() as lock:  # It runs.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with RunFolder(long_folder).held():  # It runs.
             edit(long_folder, state="running")
             waited = sync(place, server.url).good().stdout
             edit(long_folder, state="finished")
         assert f"{long_folder.name}: skipped: it is running" in waited
         assert f"{short_folder.name}: 3 epochs sent" in waited
-        process = sync(place, server.url, mode="").good()  # an empty WANDB_MODE, too
+        process = sync(place, server.url, mode="")  # an empty WANDB_MODE, too
         assert process.stderr == ""
-        outcomes = sorted(line.split(": ")[1] for line in process.stdout.splitlines())
-        assert outcomes == ["6 epochs sent", "W&B has all of its 3 epochs"]
+        assert outcomes_of(process) == ["6 epochs sent", "W&B has all of its 3 epochs"]
         long_run, short_run = (
             server.runs[status(folder)["wandb_id"]] for folder in (long_folder, short_folder)
         )
@@ -233,8 +237,7 @@ def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
         assert_whole(short_run, short_folder, 3)
         assert [run.exit_code for run in server.runs.values()] == [0, 0]
         assert sorted(long_run.settings["tags"]) == ["digits", "graduated", "tagged"]
-        process = sync(place, server.url).good()
-        outcomes = sorted(line.split(": ")[1] for line in process.stdout.splitlines())
+        outcomes = outcomes_of(sync(place, server.url))
         assert outcomes == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
         assert_whole(long_run, long_folder)
     assert_key_is_nowhere(place)

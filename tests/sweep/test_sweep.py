@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import multiprocessing
 import os
 import re
@@ -30,6 +29,7 @@ from conftest import (
     command,
     configure,
     folder_of,
+    hydra_initialized,
     interpreter,
     lines_of,
     records,
@@ -37,18 +37,19 @@ from conftest import (
     status,
 )
 from forked import NO_FIGURES, Death, finished, forge
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorded import edit
+from scipy import stats
 
 from igo.config.load import config_of, make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.statistics import least_seeds
 from igo.runs import manifest
-from igo.runs.folder import state_of
+from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
 from igo.sweep.jobs import Composer, Job, distinct
 from igo.sweep.launch import check_file, too_few_seeds
@@ -130,8 +131,8 @@ def test_it_ends_with_difference_interval_verdict_and_report() -> None:
 
     differences = 100 * np.subtract(accuracies("method3"), accuracies("method1"))
     mean = np.mean(differences)
-    half = 12.7062 * np.std(differences, ddof=1) / 2**0.5  # Student's t, one degree of freedom
-    expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, mean - half, mean + half)]
+    ends = stats.ttest_1samp(differences, 0).confidence_interval()
+    expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, *ends)]
     (line,) = (x for x in lines if x.startswith("Method 3 − Method 1 (constant): "))
     assert re.findall(r"[+−]\d+\.\d+", line) == expected
     assert line.endswith("over 2 seeds: undecided (p 0.5)")
@@ -264,15 +265,14 @@ def test_a_run_that_another_process_has_is_waited_for() -> None:
     """As the runs of a sweep whose manager was killed, which live on."""
     run = folder_of(*SMALL, "seed=0")
     run.mkdir(parents=True)
-    with ThreadPoolExecutor(1) as pool, (run / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        fresh = sweep_of(*SMALL, "seed=1,0", "fresh=true")
-        assert "is being worked on by another process; fresh=true has removed" in fresh.error()
-        process = pool.submit(sweep_of, *SMALL, "seed=0")
-        with pytest.raises(TimeoutError):
-            process.result(timeout=3)
-        assert not (run / "metrics.jsonl").exists()
-        fcntl.flock(lock, fcntl.LOCK_UN)
+    with ThreadPoolExecutor(1) as pool:
+        with RunFolder(run).held():
+            fresh = sweep_of(*SMALL, "seed=1,0", "fresh=true")
+            assert "is being worked on by another process; fresh=true has removed" in fresh.error()
+            process = pool.submit(sweep_of, *SMALL, "seed=0")
+            with pytest.raises(TimeoutError):
+                process.result(timeout=3)
+            assert not (run / "metrics.jsonl").exists()
         process.result().good()
     assert status(run)["state"] == "finished"
 
@@ -352,7 +352,7 @@ def test_a_sweeper_that_optimizes_gets_the_accuracy() -> None:
 @pytest.fixture
 def composer() -> Iterator[Composer]:
     """For one test: Hydra can be initialized once at a time."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra_initialized():
         yield Composer("config")
 
 
@@ -397,7 +397,7 @@ def test_a_sweep_of_one_is_the_single_run(words_of_file: list[str], words: list[
         names = [word.partition("=")[0].lstrip("+~") for word in words]
         return config_of(compose("config", list(words)), names)
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra_initialized():
         params = dict(word.split("=") for word in words_of_file)
         (line,) = lines_of(params, words)
         try:
@@ -428,6 +428,10 @@ def test_null_chooses_no_experiment() -> None:
 NOT_JUDGED = "tuning"  # The best mean is taken, see results/cifar100.md.
 
 
+def seeds_of(lines: list[list[str]]) -> list[str]:
+    return [override for line in lines for override in line if override.startswith("seed=")]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
 def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) -> None:
     """Each has as many runs as its comment says, with plans."""
@@ -436,15 +440,13 @@ def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) 
     params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
     lines = lines_of(params, [])
     assert f" {len(lines)} runs" in text
-    seeds = [override for line in lines for override in line if override.startswith("seed=")]
+    seeds = seeds_of(lines)
     lines_of_seed = [line for line in lines if not seeds or seeds[0] in line]
     jobs = distinct(map(composer.job, lines_of_seed))
     assert all(make_plan(job.config).updates > 0 for job in jobs)
     if len(jobs) > 1 and not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
-    lines = lines_of(params, ["seed=4,5"])
-    seeds = [override for line in lines for override in line if override.startswith("seed=")]
-    assert {*seeds} == {"seed=4", "seed=5"}
+    assert {*seeds_of(lines_of(params, ["seed=4,5"]))} == {"seed=4", "seed=5"}
 
 
 def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -> None:

@@ -11,7 +11,7 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import TINY, assert_equal, timeless
+from conftest import TINY, assert_equal, timeless, updates_of
 from torch import Tensor, nn
 from trained import prepared, train
 
@@ -46,7 +46,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...
     )
     with mock.patch.object(pairs, "ENOUGH", 0):  # Twins have forward passes.
         progress = train(training)
-    updates = [plan.at(number) for number in range(1, plan.updates + 1)]
+    updates = updates_of(plan)
     assert rates == [update.learning_rate for update in updates]
     count = config.noise.batches  # forward passes that measure C², before training
     assert batches[:count] == [96 // -(-96 // config.batch_size)] * count

@@ -43,24 +43,21 @@ def some(*words: str) -> Data:
     return open_data(configure("dataset.samples=400", *words), CPU)
 
 
-def test_redrawn_each_seed_trains_on_images_of_its_own() -> None:
+def test_training_and_validation_images_are_all_and_redrawn_each_seed_has_its_own() -> None:
+    everything = sorted(pixels(some().plain_batches([torch.arange(400)])))
     for redraw in (False, True):
-        opened = [some(f"dataset.redraw={redraw}", f"seed={seed}") for seed in (1, 2)]
-        image_sets = [set(pixels(data.plain_batches([torch.arange(400)]))) for data in opened]
-        assert (image_sets[0] == image_sets[1]) is not redraw
+        images_of_seeds = []
+        for seed in (1, 2):
+            data = some("dataset.validation=0.25", f"dataset.redraw={redraw}", f"seed={seed}")
+            images = pixels(data.plain_batches([torch.arange(300)]))
+            held_images = pixels(data.test_batches(part="validation"))
+            assert (sorted(images + held_images) == everything) is not redraw
+            images_of_seeds.append((sorted(images), sorted(held_images)))
+            assert data.n == 300
+        assert (images_of_seeds[0] == images_of_seeds[1]) is not redraw
     labels = np.arange(100) % 10  # all of them are in use
     facts = dataset(validation=0.2)
     assert {*shares(labels, facts, 1)[1]} != {*shares(labels, facts, 2)[1]}
-
-
-def test_training_and_validation_images_share_none_and_are_all() -> None:
-    all_data, *opened = some(), *(some("dataset.validation=0.25", f"seed={s}") for s in (0, 1))
-    assert (all_data.n, opened[0].n) == (400, 300)
-    everything = pixels(all_data.plain_batches([torch.arange(400)]))
-    training_images = pixels(opened[0].plain_batches([torch.arange(300)]))
-    held_images = pixels(opened[0].test_batches(part="validation"))
-    assert sorted(training_images + held_images) == sorted(everything)
-    assert held_images == pixels(opened[1].test_batches(part="validation")), "whatever the seed"
 
 
 def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:
