@@ -24,8 +24,8 @@ from igo.data.readers import Missing, Place
 from igo.ground.errors import Outside, UserError
 from igo.ground.seeds import derive_seed
 from igo.train import datasets
-from igo.train.datasets import Data, open_data
-from igo.train.on_device import TensorData
+from igo.train.datasets import open_data
+from igo.train.on_device import Data, TensorData
 
 CPU = torch.device("cpu")
 CLASSES = ("n01440764", "n01443537", "n01484850")  # named as ImageNet names them

@@ -17,8 +17,8 @@ from igo.data import readers
 from igo.data.readers import Place, Split
 from igo.ground.errors import ConfigError
 from igo.plans import batches as equal
-from igo.train.datasets import Data, open_data
-from igo.train.on_device import TensorData
+from igo.train.datasets import open_data
+from igo.train.on_device import Data, TensorData
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def tensor_data(n: int, device: str, **normalisation: Any) -> tuple[TensorData, 
     images = np.random.default_rng(0).integers(1, 256, (n, 12, 12, 3), dtype=np.uint8)
     facts = dataset(size=12, samples=n, augment=MOVED, **normalisation)
     split = Split(images, np.arange(n) % 10)
-    return TensorData(facts, split, {"test": split}, torch.device(device)), split
+    return TensorData(facts, {"train": split, "test": split}, torch.device(device)), split
 
 
 def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from forked import forge
 from torch import Tensor
 from trained import dataset, loaded
 
-from igo.train.datasets import Data, open_data, shares
+from igo.train.datasets import open_data, shares
+from igo.train.on_device import Data
 
 CPU = torch.device("cpu")
 VALIDATED = (*TINY, "dataset.validation=0.25", "tracking=none", "engine.precision=fp32")

@@ -29,6 +29,10 @@ class Split:
     images: Any
     labels: np.ndarray
 
+    def of(self, rows: np.ndarray) -> "Split":
+        """The images with these indices (k,), and their labels."""
+        return Split(self.images[rows], self.labels[rows])
+
 
 Splits = tuple[Split, Split]  # The first is for training, the second for testing.
 
@@ -149,13 +153,13 @@ def _npz(file: Path) -> Splits:
     if "test_images" in entries or "test_labels" in entries:
         test = _npz_split(file, entries, "test_")
     else:
-        parts = train_and_test(train.labels)
-        if not len(parts[1]):
+        rows, test_rows = train_and_test(train.labels)
+        if not len(test_rows):
             raise UserError(
                 f"{file}: a fifth of {len(train.labels)} images is no test set; add test_images and"
                 " test_labels"
             )
-        train, test = (Split(train.images[i], train.labels[i]) for i in parts)
+        train, test = train.of(rows), train.of(test_rows)
     classes = {*train.labels.tolist()}
     lowest = min(train.labels.min(), test.labels.min())
     fault = ""

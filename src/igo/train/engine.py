@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +21,30 @@ from igo.train import models
 from igo.train.on_device import Batch, Batches
 
 
+class Sums(NamedTuple):
+    """Of this rank's share of a batch: float32 scalars on the device."""
+
+    loss: Tensor  # the sum of its samples' losses
+    correct: Tensor  # its correct answers
+    slope: Tensor  # ‖gradient by the model's outputs‖², scaled as ``.grad`` is, see ``Pairs``
+
+
+class Outcome(NamedTuple):
+    """What the model makes of a part of a batch."""
+
+    loss: Tensor  # the sum of its samples' losses, a scalar
+    correct: Tensor  # its correct answers, a float32 scalar
+    logits: Tensor  # (b, classes) float32
+
+
 @dataclass(frozen=True)
 class Engine:
     """Where and in which precision a run computes.
 
     ``autocast`` is None for fp32. ``scaler`` scales the loss in fp16, and skips a step whose scaled
     gradient overflows. ``micro_batch_size`` is the most samples that go through the model at once,
-    over all ranks. ``model`` is what training calls in place of the network: it is by torch.compile
-    (``compiles``), or with several ranks in DistributedDataParallel.
+    over all ranks. ``model`` is what training calls in place of the network: torch.compile's
+    (``compiles``), or with several ranks DistributedDataParallel's.
     """
 
     device: torch.device
@@ -54,7 +70,7 @@ class Engine:
         parts: Iterable[Batch],
         size: int,
         parameters: Iterable[nn.Parameter] | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> Sums:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
         DistributedDataParallel averages gradients over R ranks. So each rank's mean loss has the
@@ -66,34 +82,30 @@ class Engine:
             parts: of this rank's share of the batch, at least one.
             size: samples of the whole batch.
             parameters: a list of the model's, for a loop: to find them takes as long as a layer.
-
-        Returns:
-            Three float32 scalars on the device: this rank's sum of losses, its correct answers, and
-            the squared norm of the gradient by the model's outputs, scaled as ``.grad`` is. It says
-            how noisy the batch is (``Pairs``).
         """
         for parameter in network.parameters() if parameters is None else parameters:
             # They are not set to zeros: what the loss does not reach is then left alone, also by
             # momentum and decay.
             parameter.grad = None
-        totals: tuple[Tensor, ...] = ()
+        totals: Sums | None = None
         for loss, correct, logits in self.losses(network, parts):
             logits.retain_grad()
             loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
-            slope = cast(Tensor, logits.grad).flatten()
-            sums = loss.detach(), correct, slope.dot(slope)
-            totals = tuple(map(torch.add, totals, sums)) if totals else sums
-        return totals
+            gradient = cast(Tensor, logits.grad).flatten()
+            sums = Sums(loss.detach(), correct, gradient.dot(gradient))
+            totals = Sums(*map(torch.add, totals, sums)) if totals else sums
+        return cast(Sums, totals)
 
-    def losses(self, network: nn.Module, parts: Iterable[Batch]) -> Iterator[tuple[Tensor, ...]]:
-        """Of each part the sum of losses, the correct answers and the outputs.
+    def losses(self, network: nn.Module, parts: Iterable[Batch]) -> Iterator[Outcome]:
+        """Yield the outcome of each part.
 
-        Before the next part its loss has a backward pass, in which ranks exchange gradients if it
-        is the last.
+        Before the next one its loss has a backward pass, in which ranks exchange gradients if the
+        part is the last.
         """
         parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
         for part, next_part in pairwise(chain[Any](parts, [None])):
-            with nullcontext() if parallel is None or not next_part else parallel.no_sync():
+            is_last = next_part is None
+            with nullcontext() if parallel is None or is_last else parallel.no_sync():
                 yield self._forward(network, *part)
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
@@ -107,6 +119,7 @@ class Engine:
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
         """The fewest samples that BatchNorm sees at once in batches of these sizes."""
         micro, ranks = self.micro_batch_size, self.ranks.size
+        # On GPUs BatchNorm sees the shares of all ranks together, see ``distributed``.
         shares = ranks if self.device.type == "cpu" else 1
         return min(size // shares // batches.parts(size, micro, ranks) for size in batch_sizes)
 
@@ -119,24 +132,26 @@ class Engine:
         for images, labels in stream:
             count = batches.count(len(labels), self.micro_batch_size)
             for part in zip(images.tensor_split(count), labels.tensor_split(count), strict=True):
-                totals += torch.stack(self._forward(network, *part)[:2])
+                outcome = self._forward(network, *part)
+                totals += torch.stack([outcome.loss, outcome.correct])
             samples += len(labels)
         network.train()
         samples = int(self.ranks.sum_(torch.tensor(samples)))
         loss, correct = self.ranks.sum_(totals.double()).tolist()
         return loss / samples, correct / samples
 
-    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> Outcome:
         precision = self.autocast
+        # Evaluation calls the network itself.
         model = self.model if self.model and torch.is_grad_enabled() else network
         if self.compiles:  # One graph is for all batch sizes from 2, on a CPU two.
             torch._dynamo.maybe_mark_dynamic(images, 0)  # The others are fixed, for fast layouts.
         with torch.autocast(self.device.type, precision) if precision else nullcontext():
             logits = model(images)
-        # In 16 bits a sum of losses would lose digits.
-        logits = logits.float()
+        logits = logits.float()  # In 16 bits a sum of losses would lose digits.
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32), logits
+        correct = (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
+        return Outcome(loss, correct, logits)
 
 
 def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -17,7 +18,6 @@ from igo.ground.seeds import derive_seed
 from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs
-from igo.train import on_device
 from igo.train.engine import average_statistics
 from igo.train.on_device import Batch
 from igo.train.reference import reference_noise
@@ -25,9 +25,9 @@ from igo.train.training import Epoch, Progress, Training, Watcher, planned_delta
 
 # The scale of an fp16 loss starts at 2^16 and is halved at each overflow. Below this it is no use.
 LEAST_SCALE = 2.0**-20
-# Parts of a RuntimeError's message when memory runs out: PyTorch's allocators, C++, cuBLAS and
-# cuDNN, and oneDNN, which says no more.
-EXHAUSTED = (
+# When memory runs out, a RuntimeError's message has one of these: of PyTorch's allocators, C++,
+# cuBLAS and cuDNN, or oneDNN, which says no more.
+OUT_OF_MEMORY = (
     "can't allocate memory",
     "Cannot allocate memory",
     "out of memory",
@@ -44,24 +44,25 @@ class NotFinite(ArithmeticError):
 
 
 class Stream(Iterator[Batch]):
-    """The parts of an epoch's batches, of which a twin sees those of the next batch ahead.
+    """The parts of an epoch's batches, one after the other; a twin may look at the next ones.
 
-    ``samples`` are those of the parts that were taken.
+    ``samples`` counts those of the parts that were taken.
     """
 
     def __init__(self, parts: Iterator[Batch]) -> None:
-        self._parts, self._ahead = parts, deque[Batch]()
+        self._parts = parts
+        self._seen_ahead = deque[Batch]()
         self.samples = 0
 
     def __next__(self) -> Batch:
-        images, labels = self._ahead.popleft() if self._ahead else next(self._parts)
+        images, labels = self._seen_ahead.popleft() if self._seen_ahead else next(self._parts)
         self.samples += len(labels)
         return images, labels
 
     def ahead(self, count: int) -> list[Batch]:
-        """The next so many parts, which are still to come."""
-        self._ahead.extend(islice(self._parts, count - len(self._ahead)))
-        return [*self._ahead]
+        """The next ``count`` parts, which stay in the stream."""
+        self._seen_ahead.extend(islice(self._parts, count - len(self._seen_ahead)))
+        return [*self._seen_ahead]
 
 
 def train(
@@ -75,29 +76,11 @@ def train(
 
     ``check_stop`` is called before each update and may raise to end the run.
     """
-    config, plan, ranks = run.config, run.plan, run.engine.ranks
+    ranks = run.engine.ranks
     run.network.train()
     for epoch in run.batches.epochs():
         try:
-            start = time.perf_counter()
-            if progress.reference is None:
-                progress.reference = reference_noise(run)
-            torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
-            first_row = plan.rows_of_epoch(epoch)[0]
-            bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
-            results = train_epoch(run, bar, check_stop, progress.twins)
-            _check_finite(run, results, progress.reference)
-            average_statistics(run.network, ranks)
-            evaluation = _evaluate(run, epoch)
-            progress.epoch = epoch
-            progress.samples += sum(results.sizes)
-            progress.twins = [*map(tuple, results.twins)]
-            stage = plan.at(run.batches.updates).row
-            record = record_of(run, stage, results, evaluation, progress)
-            record["seconds"] = time.perf_counter() - start
-            if run.engine.device.type == "cuda":
-                record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
-                record["max_memory_reserved"] = torch.cuda.max_memory_reserved()
+            record = _next_record(run, epoch, progress, bar, check_stop)
         except NotFinite as error:
             raise UserError(_not_finite(run, error, progress)) from None
         except Outside:
@@ -105,7 +88,7 @@ def train(
                 check_stop()  # The signal that ended a worker may have come here, too.
             raise
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED):
+            if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
                 raise Outside(_out_of_memory(run, epoch)) from None
             ranks.check_lost(error)
             raise
@@ -114,58 +97,89 @@ def train(
         bar.end_epoch(record)
 
 
+def _next_record(
+    run: Training, epoch: int, progress: Progress, bar: Watcher, check_stop: Callable[[], None]
+) -> Record:
+    """Train and evaluate one epoch, and return its record; ``progress`` then has all but that."""
+    start = time.perf_counter()
+    config, ranks = run.config, run.engine.ranks
+    if progress.reference is None:
+        progress.reference = reference_noise(run)
+    torch.manual_seed(derive_seed(config.seed, "dropout", epoch, *ranks.seed_suffix))
+    first_row = run.plan.rows_of_epoch(epoch)[0]
+    bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
+    results = train_epoch(run, bar, check_stop, progress.twins)
+    _check_finite(run, results, progress.reference)
+    average_statistics(run.network, ranks)
+    evaluation = _evaluate(run, epoch)
+    progress.epoch = epoch
+    progress.samples += sum(results.sizes)
+    progress.twins = [*map(tuple, results.twins)]
+    last_row = run.plan.at(run.batches.updates).row
+    record = record_of(run, last_row, results, evaluation, progress)
+    record["seconds"] = time.perf_counter() - start
+    if run.engine.device.type == "cuda":
+        record["max_memory_allocated"] = torch.cuda.max_memory_allocated()  # bytes
+        record["max_memory_reserved"] = torch.cuda.max_memory_reserved()
+    return record
+
+
 def train_epoch(
     run: Training,
     bar: Watcher,
     check_stop: Callable[[], None],
     twins: Sequence[tuple[float, ...]] = (),
 ) -> Epoch:
-    """Make the updates of the next epoch; ``twins`` are those of the epochs before.
+    """Make the updates of the next epoch; ``twins`` are the newest of the epochs before.
 
     Raises:
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
             wait, and several processes notice at the end of the epoch.
     """
     start = time.perf_counter()
-    engine, updates = run.engine, run.batches.updates
+    engine, plan, updates = run.engine, run.plan, run.batches.updates
     indices = [torch.tensor(part, dtype=torch.int64) for part in run.batches]
-    epoch = run.plan.at(updates + 1).epoch
-    k = run.plan.batches_of_epoch(epoch)
+    epoch = plan.at(updates + 1).epoch
+    k = plan.batches_of_epoch(epoch)
     seed = derive_seed(run.config.seed, "epoch", epoch)
     stream = Stream(run.data.train_batches(indices, seed))
     pairs = Pairs(run.network, k, updates, twins)
     parameters = [*run.network.parameters()]
-    losses: list[Tensor] = []  # Each batch has its sum of losses and its correct answers.
+    # These have an entry for each update.
+    losses: list[Tensor] = []  # Sums over this rank's samples.
+    correct_answers: list[Tensor] = []  # Counts of this rank's samples.
     rates: list[float] = []
-    shares: list[int] = []  # They are this rank's samples of each update.
-    reads_losses = engine.device.type == "cpu" and engine.ranks.size == 1
+    own_samples: list[int] = []  # This rank's share of the batch.
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
+    stops_at_once = engine.device.type == "cpu" and engine.ranks.size == 1
 
-    def next_gradient() -> None:
-        size = run.plan.at(number + 1).batch_size
-        engine.backward(run.network, stream.ahead(run.batches.parts_of(size)), size)
+    def gradient_ahead(number: int) -> None:
+        """Set ``.grad`` to that of an update to come, which a twin needs."""
+        size = plan.at(number).batch_size
+        parts = stream.ahead(run.batches.parts_of(size))
+        engine.backward(run.network, parts, size, parameters)
 
     for number in range(updates + 1, updates + k + 1):
         check_stop()
-        taken = stream.samples
-        size = run.plan.at(number).batch_size
-        *sums, slope = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
-        update = run.schedule.update
-        rates.append(update.learning_rate)
-        shares.append(stream.samples - taken)
-        losses += sums
-        if reads_losses and not math.isfinite(sums[0].item()):
+        samples_before = stream.samples
+        size = plan.at(number).batch_size
+        sums = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
+        rates.append(run.schedule.update.learning_rate)
+        own_samples.append(stream.samples - samples_before)
+        losses.append(sums.loss)
+        correct_answers.append(sums.correct)
+        if stops_at_once and not math.isfinite(sums.loss.item()):
             break  # _means will raise.
         scale = scales[-1] if engine.scaler.is_enabled() else None
-        pairs.take(update.batch_size, slope, next_gradient, scale)
+        pairs.take(size, sums.slope, partial(gradient_ahead, number + 1), scale)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(unit))
-        bar.advance(update.batch_size)
+        bar.advance(size)
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
-    sizes = engine.ranks.sum_(torch.tensor(shares)).tolist()
-    loss, accuracy = _means(losses, sum(sizes), engine.ranks)
+    sizes = engine.ranks.sum_(torch.tensor(own_samples)).tolist()
+    loss, accuracy = _means(losses, correct_answers, sum(sizes), engine.ranks)
     noise, newest_twins = pairs.noise(engine.ranks)
     return Epoch(
         loss=loss,
@@ -179,27 +193,29 @@ def train_epoch(
     )
 
 
-def _parts(schedule: Schedule, stream: Iterator[Batch]) -> Iterator[Batch]:
-    """Count each part of the next update, and yield it."""
+def _parts(schedule: Schedule, stream: Stream) -> Iterator[Batch]:
+    """Yield the parts of the next update; each is counted in the schedule before."""
     is_last = False
     while not is_last:
         is_last = schedule.step().is_last_part
         yield next(stream)
 
 
-def _means(losses: list[Tensor], samples: int, ranks: Ranks) -> tuple[float, float]:
-    """Mean loss and accuracy of an epoch over all ranks, from each batch's sums.
+def _means(
+    losses: list[Tensor], correct_answers: list[Tensor], samples: int, ranks: Ranks
+) -> tuple[float, float]:
+    """Mean loss and accuracy of an epoch over all ranks, from this rank's sums of each update.
 
     Raises:
         NotFinite: a rank's loss is not finite.
     """
-    rows = torch.stack(losses).view(-1, 2).cpu()
-    faults = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
+    sums = torch.stack([*losses, *correct_answers]).view(2, -1).cpu()
+    faults = ranks.sum_((~sums[0].isfinite()).double()).nonzero()
     if len(faults):
         raise NotFinite(f"the loss is not finite at update {int(faults[0]) + 1}")
-    # NumPy adds one row after the other; the order of torch.sum differs from machine to machine.
-    sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])
-    loss, correct = ranks.sum_(sums.double()).tolist()
+    # NumPy adds one after the other; the order of torch.sum differs from machine to machine.
+    totals = torch.from_numpy(np.add.accumulate(sums.numpy(), axis=1)[:, -1])
+    loss, correct = ranks.sum_(totals.double()).tolist()
     return loss / samples, correct / samples
 
 
@@ -210,16 +226,17 @@ def _evaluate(run: Training, epoch: int) -> Record:
     """
     is_due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     values: Record = {}
-    for subset in ("test", "validation") if run.config.dataset.validation else ("test",):
+    for part in ("test", "validation") if run.config.dataset.validation else ("test",):
         loss, accuracy = None, None
         if is_due:
-            stream = run.data.test_batches(run.engine.ranks, subset)
-            loss, accuracy = run.engine.evaluate(run.network, stream)
-        values |= {f"{subset}/loss": loss, f"{subset}/accuracy": accuracy}
+            batches = run.data.test_batches(run.engine.ranks, part)
+            loss, accuracy = run.engine.evaluate(run.network, batches)
+        values |= {f"{part}/loss": loss, f"{part}/accuracy": accuracy}
     return values
 
 
 def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
+    """Raise NotFinite if an epoch left numbers with which no training goes on."""
     variances = [noise.variance for noise in (results.noise, reference) if noise]
     scaler = run.engine.scaler
     fault = ""
@@ -234,6 +251,7 @@ def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
 
 
 def _not_finite(run: Training, error: NotFinite, progress: Progress) -> str:
+    """What the user is told: where it happened, and what may help."""
     update = run.plan.at(max(run.batches.updates, 1))
     stage, delta = update.row, planned_delta(run.config, update.row, progress.reference)
     delta_text = "" if delta is None else f", δ {delta:.4g}"
@@ -245,8 +263,9 @@ def _not_finite(run: Training, error: NotFinite, progress: Progress) -> str:
 
 
 def _out_of_memory(run: Training, epoch: int) -> str:
+    """What the user is told: how many samples were too many, and how many may fit."""
     largest = math.ceil(max(row.b_m for row in run.plan.rows_of_epoch(epoch)))
-    at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
+    at_once = min(run.engine.micro_batch_size, max(largest, run.data.test_batch))
     return (
         f"out of memory in epoch {epoch} with up to {at_once:,} samples at once. Stop other"
         f" programs, or set engine.micro_batch_size={max(at_once // 2, 1)}: a new run, as BatchNorm"

@@ -1,5 +1,6 @@
-"""Images in memory: kept on the device as bytes, and made into batches there."""
+"""Data sets as batches on the device; here from images that are kept there as bytes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,6 @@ from igo.train import augment
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 Batches = Iterator[Batch]
-TEST_BATCH = 500  # It fits in a CPU's cache and takes a third less time than 1000.
 # Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more do
 # not help. A GPU gains from fewer launches; its limit is in pixels, of some 30 bytes each.
 MADE_AT_ONCE = 256
@@ -40,39 +40,76 @@ class Normalise:
         return images
 
 
-class TensorData:
-    """A data set that is on the device as uint8, (n, H, W, C); see Data. ``tests`` are by part.
+class Data(ABC):
+    """A data set in the parts "train", "test" and "validation", as batches on the device.
+
+    A caller says which images are a batch: a part of an epoch's permutation, or a draw that
+    measures C².
+    """
+
+    device: torch.device
+    sizes: Mapping[str, int]  # the images of each part
+    test_batch: int  # the images of a test batch
+
+    @property
+    def n(self) -> int:
+        """The images to train on."""
+        return self.sizes["train"]
+
+    @abstractmethod
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
+        """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
+
+        b may be 0, in a rank's share of a small batch.
+        """
+
+    @abstractmethod
+    def plain_batches(self, index_batches: Sequence[Tensor], part: str = "train") -> Batches:
+        """Yield batches of a part in the same way, not augmented."""
+
+    def test_batches(self, ranks: Ranks = ALONE, part: str = "test") -> Batches:
+        """Yield a rank's share of the test set, not augmented, in its own order.
+
+        With ``part="validation"`` it is that of the held-out training images.
+        """
+        rows = torch.arange(ranks.rank, self.sizes[part], ranks.size, device=self.device)
+        return self.plain_batches(rows.split(self.test_batch), part)
+
+
+class TensorData(Data):
+    """A data set whose images are on the device as uint8.
 
     The host waits for a GPU at each copy to it, so these are few and large.
     """
 
-    def __init__(
-        self,
-        dataset: DatasetConfig,
-        train: Split,
-        tests: Mapping[str, Split],
-        device: torch.device,
-    ) -> None:
-        def resident(split: Split) -> tuple[Tensor, Tensor]:
-            images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-            return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
+    test_batch = 500  # It fits in a CPU's cache and takes a third less time than 1000.
 
-        self.n = len(train.labels)
-        self._augment, self._device = dataset.augment, device
-        self._train = resident(train)
-        self._tests = {name: resident(split) for name, split in tests.items()}
+    def __init__(
+        self, dataset: DatasetConfig, parts: Mapping[str, Split], device: torch.device
+    ) -> None:
+        self.device = device
+        self.sizes = {name: len(split.labels) for name, split in parts.items()}
+        self._images = {
+            name: torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+            for name, split in parts.items()
+        }
+        self._labels = {
+            name: torch.from_numpy(split.labels.astype(np.int64)).to(device)
+            for name, split in parts.items()
+        }
+        self._augment = dataset.augment
         self._normalise = Normalise(dataset, device)
         on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
         self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. The moves of all n images are drawn before the first batch."""
-        images, labels = self._train
+        images, labels = self._images["train"], self._labels["train"]
         random = generator(seed, "augmentation")
         # Moves are by image and not by batch, so that an image moves alike at any batch size and on
         # any number of ranks.
-        moves = augment.draw_moves(self._augment, self.n, random, self._device)
-        batches = self._order(index_batches)
+        moves = augment.draw_moves(self._augment, self.n, random, self.device)
+        batches = self._on_device(index_batches)
         # So many batches are made by one call.
         count = -(-self._at_once // max(1, *map(len, batches)))
         for start in range(0, len(batches), count):
@@ -82,19 +119,13 @@ class TensorData:
             sizes = [len(batch) for batch in group]
             yield from zip(augmented.split(sizes), labels[index].split(sizes), strict=True)
 
-    def _order(self, index_batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def plain_batches(self, index_batches: Sequence[Tensor], part: str = "train") -> Batches:
+        """See Data."""
+        for index in self._on_device(index_batches):
+            images = self._images[part][index].permute(0, 3, 1, 2)
+            yield self._normalise(images), self._labels[part][index]
+
+    def _on_device(self, index_batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The same batches on the device, in one copy."""
-        indices = torch.cat([*index_batches]).to(self._device)
+        indices = torch.cat([*index_batches]).to(self.device)
         return torch.split(indices, [len(batch) for batch in index_batches])
-
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Batches:
-        """See Data."""
-        images, labels = self._train
-        for index in self._order(index_batches):
-            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
-
-    def test_batches(self, ranks: Ranks = ALONE, part: str = "test") -> Batches:
-        """See Data."""
-        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._tests[part])
-        for images, labels in zip(*share, strict=True):
-            yield self._normalise(images.permute(0, 3, 1, 2)), labels

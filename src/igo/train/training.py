@@ -1,12 +1,13 @@
 """A training, its progress, and the record of an epoch.
 
-δ is planned with C² before training, and measured with the epoch's.
+The planned δ has the C² before training in it, and the measured δ that of its epoch.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -23,18 +24,18 @@ from igo.noise.noise import Noise
 from igo.noise.pairs import Twin
 from igo.plans.plan import Plan
 from igo.plans.rows import Row
-from igo.train.datasets import Data
 from igo.train.engine import Engine
+from igo.train.on_device import Data
 
 
 class Watcher(Protocol):
     """Watches the updates, like a progress bar; it reads nothing from the device."""
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
-        """Called when an epoch begins, with its δ_m."""
+        """Called when an epoch begins, with its planned δ_m."""
 
     def advance(self, images: int) -> None:
-        """Called for each update, with its images."""
+        """Called after each update, with the number of its images."""
 
     def end_epoch(self, record: Record) -> None:
         """Called after an epoch is recorded."""
@@ -51,11 +52,11 @@ class Training:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     engine: Engine
-    identity: Identity  # the data's
+    identity: Identity  # It says which data these are.
 
     @property
     def plan(self) -> Plan:
-        """The plan that the batches are of."""
+        """The plan whose batches they are."""
         return self.batches.plan
 
 
@@ -63,17 +64,17 @@ class Training:
 class Progress:
     """The progress of a run: what changes besides its model, optimizer and schedule."""
 
-    epoch: int = 0
+    epoch: int = 0  # the last that is finished
     samples: int = 0
-    reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
-    threads: int | None = None  # Rounding depends on the CPU's.
-    records: list[Record] = field(default_factory=list)
-    # The newest twins correct C². They are plain numbers, since checkpoints hold no classes.
+    reference: Noise | None = None  # C² and ‖∇f‖ before training, for the planned δ_m
+    threads: int | None = None  # of the CPU: rounding depends on their number
+    records: list[Record] = field(default_factory=list)  # one for each finished epoch
+    # The newest twins, see Pairs. They are plain numbers, since checkpoints hold no classes.
     twins: list[tuple[float, ...]] = field(default_factory=list)
 
     @staticmethod
     def of_state(state: Record) -> Progress:
-        """Make it from a checkpoint's plain data, as ``dataclasses.asdict`` made them."""
+        """The progress in a checkpoint, which is what ``dataclasses.asdict`` makes of one."""
         state = {**state}
         if state["reference"]:
             state["reference"] = Noise(**state["reference"])
@@ -86,36 +87,23 @@ class Epoch:
 
     loss: float
     accuracy: float
-    skipped: int  # Updates that fp16's loss scaler left out, as a gradient overflowed
+    skipped: int  # updates that fp16's loss scaler left out, as a gradient overflowed
     rates: list[float]  # η of each update, as the optimizer had it
-    sizes: list[int]  # Of each batch that reached the model, over all ranks
+    sizes: list[int]  # of each batch that reached the model, over all ranks
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ of the gradients that trained it
-    twins: list[Twin]  # The newest, also of earlier epochs
+    twins: list[Twin]  # the newest, also of earlier epochs
 
 
 def record_of(
     run: Training, stage: Row, results: Epoch, evaluation: Record, progress: Progress
 ) -> Record:
-    """The record of a finished epoch, without its seconds."""
-    measurement, reference = _resolved(results.noise, run.data.n), progress.reference
+    """The record of a finished epoch, without its seconds. ``stage`` is that of its last update."""
+    reference, measurement = progress.reference, _resolved(results.noise, run.data.n)
     rates, sizes, samples = results.rates, results.sizes, sum(results.sizes)
     # The mean of equal rates would be rounded.
     eta = rates[0] if len({*rates}) == 1 else math.fsum(rates) / len(rates)
-    config, b = run.config, samples / len(sizes)
-    delta = delta_of(config, eta, b, reference) if stage.phi_m else 0.0
-
-    def delta_at(variance: float | None) -> float | None:
-        if measurement is None or variance is None or math.isinf(variance):
-            return None
-        delta_of_end = delta_of(config, eta, b, replace(measurement, variance=variance))
-        # With δ_m = 0 a batch is all samples, which is gradient descent on f itself.
-        return 0.0 if delta == 0 and delta_of_end is not None else delta_of_end
-
-    no_ends = None, None
-    low, high = (measurement and measurement.variance_interval) or no_ends
-    norm_low, norm_high = (measurement and measurement.norm_interval) or no_ends
-    scale_low, scale_high = (measurement and measurement.scale_interval) or no_ends
+    b = samples / len(sizes)
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -131,19 +119,8 @@ def record_of(
         "gamma_m": stage.gamma_m,
         "kappa_m": stage.kappa_m,
         "lambda_m": stage.lambda_m,
-        "delta_m": delta,
-        "delta_measured": delta_at(measurement.variance if measurement else None),
-        "delta_measured_low": delta_at(low),
-        "delta_measured_high": delta_at(high),
-        "gradient_variance": measurement and measurement.variance,
-        "gradient_variance_low": low,
-        "gradient_variance_high": high,
-        "gradient_norm": measurement and (measurement.gradient_norm or None),
-        "gradient_norm_low": norm_low,
-        "gradient_norm_high": norm_high,
-        "noise_scale": measurement and measurement.noise_scale,
-        "noise_scale_low": scale_low,
-        "noise_scale_high": None if scale_high == math.inf else scale_high,
+        "delta_m": delta_of(run.config, eta, b, reference) if stage.phi_m else 0.0,
+        **_measured(run.config, eta, b, measurement),
         "variance_pairs": measurement.batches if measurement else 0,
         "reference_variance": reference and reference.variance,
         "reference_gradient_norm": reference and reference.gradient_norm,
@@ -154,11 +131,34 @@ def record_of(
     }
 
 
+def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -> Record:
+    """What an epoch measured, with the ends of intervals; None if it is not known, or infinite."""
+    if measurement is None:
+        names = "delta_measured", "gradient_variance", "gradient_norm", "noise_scale"
+        return {name + end: None for name in names for end in ("", "_low", "_high")}
+    delta, *delta_ends = (
+        delta_of(config, eta, b, replace(measurement, variance=variance))
+        for variance in (measurement.variance, *(measurement.variance_interval or ()))
+    )
+    norm = measurement.gradient_norm or None  # The samples cannot tell a norm of 0.
+    return {
+        **_with_ends("delta_measured", delta, delta_ends),
+        **_with_ends("gradient_variance", measurement.variance, measurement.variance_interval),
+        **_with_ends("gradient_norm", norm, measurement.norm_interval),
+        **_with_ends("noise_scale", measurement.noise_scale, measurement.scale_interval),
+    }
+
+
+def _with_ends(name: str, value: float | None, ends: Sequence[float | None] | None) -> Record:
+    low, high = ends or (None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": None if high == math.inf else high}
+
+
 def _resolved(measurement: Noise | None, n: int) -> Noise | None:
-    """The measurement, with an upper bound alone of a ‖∇f‖² below C²/n.
+    """The measurement, in which a ‖∇f‖² below C²/n is 0, with an upper bound.
 
     n samples cannot tell such a ‖∇f‖² from 0. As an epoch draws each sample once, the estimate may
-    be too small by C²/n, which the bound has in addition.
+    be too small by C²/n, so C²/n is added to the bound.
     """
     if measurement is None or measurement.gradient_square >= measurement.variance / n:
         return measurement
@@ -169,15 +169,15 @@ def _resolved(measurement: Noise | None, n: int) -> Noise | None:
 
 
 def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float | None:
-    """δ_m of a stage with the C² and ‖∇f‖ of the start of training; None if no δ is known."""
+    """δ_m of a stage with the C² and ‖∇f‖ before training; None if no δ is known."""
     if stage.phi_m == 0:  # This is gradient descent on f itself.
         return 0.0
     return delta_of(config, stage.eta_m, stage.b_m, reference)
 
 
 def delta_of(config: Config, eta: float, b: float, measurement: Noise | None) -> float | None:
-    """δ of η and b; None if it is not known."""
-    if measurement is None or not config.optimizer.formula:
+    """δ of η and b; None if it is not known, or infinite."""
+    if measurement is None or measurement.variance == math.inf or not config.optimizer.formula:
         return None
     return noise.noise_level(
         eta,
