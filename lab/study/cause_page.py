@@ -31,7 +31,7 @@ ESTIMATES = (
     ("smoothed", BEST),
     (BEST, "even"),
 )
-COMPARED = {"fresh": "fresh", "annealed": "annealed"}
+COMPARED = {end: end for end in ("fresh", "annealed")}
 ENDPOINTS = {end: end for end in ("train", "fresh", "running", "annealed")}
 WORDS = {  # what the page and the figure call the arms
     "m1": "Method 1",
@@ -55,17 +55,21 @@ def lengths(arms: Arms) -> Iterator[tuple[int, Arms]]:
     yield cause.LONG, LONG_STUDY.arms(LONG_STUDY.archived())
 
 
+def named(arm: str) -> str:
+    """What the page and the figure call an arm."""
+    return WORDS.get(arm, arm)
+
+
 def compared(arms: Arms, pairs: Pairs) -> list[Claim]:
     """Arms less others."""
-    return judged.claims(arms, pairs, COMPARED, WORDS.__getitem__)
+    return judged.claims(arms, pairs, COMPARED, named)
 
 
 def summary(arms: Arms) -> str:
     """The claims."""
-    claims = compared(arms, CLAIMS)
-    tests = judged.tested(claims, MARGIN)
-    verdicts = judged.verdicts(arms, CLAIMS, tests, TRAINED)
-    return "\n".join([judged.shown(claims, tests, verdicts, equality=False), FIGURE])
+    outcomes = judged.tested(compared(arms, CLAIMS), MARGIN)
+    outcomes = judged.if_trained(outcomes, arms, CLAIMS, TRAINED)
+    return "\n".join([judged.shown(outcomes, equality=False), FIGURE])
 
 
 def estimates(arms: Arms) -> str:

@@ -7,11 +7,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from igo.report.comparison import Pair
 from lab.figures import drawn
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Runs, Study
-from lab.study.judged import MARGIN, Claim
+from lab.study.judged import MARGIN, Judged
 from lab.study.table import Page
 
 RATE, ANNEAL = 0.8, 0.08  # η_1, tuned; η of the anneal
@@ -69,17 +68,16 @@ def regimes(arms: Arms) -> dict[str, Arms]:
     return {"many passes": arms, "few passes": FEW_STUDY.arms(FEW_STUDY.archived())}
 
 
-def tested(arms: Arms, families: Iterable[Family]) -> list[tuple[Claim, Pair]]:
+def tested(arms: Arms, families: Iterable[Family]) -> list[Judged]:
     """Differences and what the seeds say of them; p is adjusted in each family."""
-    tests: list[tuple[Claim, Pair]] = []
+    outcomes: list[Judged] = []
     for endpoint, pairs in families:
         claims = [
             replace(claim, name=f"{endpoint}: {claim.name}")
             for claim in judged.claims(arms, pairs, {"difference": ENDPOINTS[endpoint]})
         ]
-        margin = 1.0 if "loss" in endpoint else MARGIN
-        tests += zip(claims, judged.tested(claims, margin), strict=True)
-    return tests
+        outcomes += judged.tested(claims, 1.0 if "loss" in endpoint else MARGIN)
+    return outcomes
 
 
 def measured(arms: Arms) -> dict[str, str]:
@@ -109,18 +107,16 @@ def differences(arms: Arms) -> str:
     for regime, of_regime in regimes(arms).items():
         for family in product(measured(of_regime), (ABOVE, EQUAL)):
             is_judged = regime == "many passes" and family in JUDGED
-            for difference, test in tested(of_regime, [family]):
-                line = {"regime": regime, "claim": difference.name, **difference.columns}
+            for claim, test, verdict in tested(of_regime, [family]):
+                line = {"regime": regime, "claim": claim.name, **claim.columns}
                 line |= {"p": test.p_holm, "p_equal": test.p_equal_holm}
-                lines.append(line | {"verdict": test.verdict if is_judged else None})
+                lines.append(line | {"verdict": verdict if is_judged else None})
     return table.csv(lines, 4)
 
 
 def summary(arms: Arms) -> str:
     """The figure, and the claims by accuracy."""
-    claims, tests = zip(*tested(arms, SHOWN), strict=True)
-    verdicts = [test.verdict for test in tests]
-    return f"{FIGURE}\n{judged.shown(claims, tests, verdicts, equality=False)}"
+    return f"{FIGURE}\n{judged.shown(tested(arms, SHOWN), equality=False)}"
 
 
 def draw(arms: Arms, path: Path) -> None:

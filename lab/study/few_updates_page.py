@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from igo.ground.statistics import LEVEL
 from igo.report.comparison import Pair
 from igo.report.formats import p_value
 from lab.figures import COLOURS, GREY, drawn
@@ -10,7 +9,7 @@ from lab.study import judged, table
 from lab.study.design import Arms, Record
 from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, Arm, B
 from lab.study.judged import Claim
-from lab.study.one_pass_page import DIGITS, constants, losses, point, saved, variance
+from lab.study.one_pass_page import DIGITS, constants, is_equal, losses, point, saved, variance
 from lab.study.table import Page
 
 MARGIN = 0.02
@@ -26,18 +25,13 @@ def named(arm: Arm) -> str:
     return f"{own}b ∝ {family.removeprefix(OWN)}, as b = {b}"
 
 
-def difference(arms: Arms, name: str, arm: Arm, rival: Arm) -> Claim:
-    """The loss of an arm less that of another, seed by seed."""
-    return Claim(name, {"difference": losses(arms[arm]) - losses(arms[rival])})
-
-
 def claims(arms: Arms) -> list[Claim]:
-    """D and E of each ramp."""
+    """D and E of each ramp in turn: its loss less that of the constant, and of its own η."""
     found = []
     for family, b in RAMPS:
-        name, ramp = named((family, b)), (family, b)
-        found.append(difference(arms, f"{name}: D", ramp, (CONSTANT, b)))
-        found.append(difference(arms, f"{name}: E", ramp, (OWN + family, b)))
+        for letter, rival in (("D", (CONSTANT, b)), ("E", (OWN + family, b))):
+            difference = judged.difference(arms, (family, b), rival, "test")
+            found.append(Claim(f"{named((family, b))}: {letter}", {"difference": difference}))
     return found
 
 
@@ -46,38 +40,28 @@ def verdict(beside: Pair, own: Pair, by_more: Pair) -> str:
     lower, own_lower = beside.verdict == "lower", own.verdict == "lower"
     if lower and own_lower:
         return "wins by more than 0.02" if by_more.verdict == "lower" else "wins"
-    if lower and _equal(own):
+    if lower and is_equal(own):
         return "was the curve of η"
-    if not lower and _equal(beside):
+    if not lower and is_equal(beside):
         return "level"
     return "loses" if beside.verdict == "higher" else "undecided"
 
 
-def _equal(test: Pair) -> bool:
-    return test.p_equal_holm is not None and test.p_equal_holm <= LEVEL
-
-
-def tests(arms: Arms) -> tuple[list[Pair], list[Pair]]:
-    """The tests of all claims: of 0 and of equality, and those of −MARGIN."""
-    found = claims(arms)
-    shifted = [Claim(one.name, {"difference": one.judged + MARGIN}) for one in found]
-    return judged.tested(found, MARGIN), judged.tested(shifted, None)
-
-
 def summary(arms: Arms) -> str:
     """The claims, the arms, and the updates that a constant needs."""
-    found, (of_zero, of_margin) = claims(arms), tests(arms)
-    lines = []
+    found, lines = claims(arms), []
+    shifted = [Claim(one.name, {"difference": one.judged + MARGIN}) for one in found]
+    tests = [outcome.test for outcome in judged.tested(found, MARGIN)]
+    tests_by_more = [outcome.test for outcome in judged.tested(shifted, None)]
+    cells = [table.mean_with_interval(one.judged, DIGITS) for one in found]
+    ps = [f"{p_value(test.p_holm)}, {p_value(test.p_equal_holm)}" for test in tests]
     for number, ramp in enumerate(RAMPS):
-        here = slice(2 * number, 2 * number + 2)
-        beside, own = of_zero[here]
-        cells = [table.mean_with_interval(one.judged, DIGITS) for one in found[here]]
-        ps = [f"{p_value(test.p_holm)}, {p_value(test.p_equal_holm)}" for test in of_zero[here]]
-        more = of_margin[here][0]
-        lines.append([named(ramp), *cells, *ps, p_value(more.p_holm), verdict(beside, own, more)])
-    estimate = difference(arms, SWAPPED, (SWAPPED, B), (CONSTANT, B)).judged
+        d, e = 2 * number, 2 * number + 1  # the places of its claims
+        more, called = tests_by_more[d], verdict(tests[d], tests[e], tests_by_more[d])
+        lines.append([named(ramp), cells[d], cells[e], ps[d], ps[e], p_value(more.p_holm), called])
+    estimate = judged.difference(arms, (SWAPPED, B), (CONSTANT, B), "test")
     lines.append([SWAPPED, table.mean_with_interval(estimate, DIGITS), *[""] * 4, "estimate"])
-    head = [f"ramp, {of_zero[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]
+    head = [f"ramp, {tests[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]
     head += ["p of E", "p of D + 0.02", "verdict"]
     return "\n".join([table.markdown(head, lines), FIGURE, _table_of_arms(arms)])
 
@@ -86,8 +70,7 @@ def _table_of_arms(arms: Arms) -> str:
     lines = []
     for line in arm_lines(arms):
         sizes = dict.fromkeys(map(str, (line["b_1"], line["b_end"])))
-        share = [100 * line[f"saved{end}"] for end in ("", "_low", "_high") if "saved" in line]
-        saving = table.with_interval(*share, digits=0) if share else ""
+        saving = table.with_interval(line, "saved", digits=0, factor=100)
         scaled = 1000 * line["eta_over_sqrt_b"]
         lines.append({**line, "b": " → ".join(sizes), "scaled": scaled, "saving": saving})
     columns = {
@@ -125,7 +108,7 @@ def arm_lines(arms: Arms) -> list[Record]:
             "seconds": judged.ends(records, "cpu_seconds").mean() / seconds,
         }
         if arm in RAMPS:
-            line |= Claim("", {"saved": saved(arms, arm)}).columns
+            line |= table.intervals({"saved": saved(arms, arm)})
         lines.append(line)
     return lines
 

@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 
 from igo.ground.statistics import Array, mean_of
-from igo.report.comparison import Pair
 from igo.report.formats import signed
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
 from lab.study import afterwards, judged, table
 from lab.study.design import RECORDS, Arms
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
-from lab.study.judged import MARGIN, Claim
+from lab.study.judged import MARGIN, Claim, Judged
 from lab.study.table import Page
 
 REFERENCE = "cosine"
@@ -35,7 +34,6 @@ README = {  # What README shows beside the cosine at its best η_1, and its name
     "Method 3": "Method 3: b doubles four times",
 }
 ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}
-NOT_SHOWN = {"A": "not shown equal", "B": "not shown higher"}  # what the protocol asks
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
     (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
@@ -47,25 +45,30 @@ FIGURE = "![Accuracy by updates and by time](fewer_updates.png)\n"
 Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 
 
-def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[tuple[Claim, Pair]]:
+def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[Judged]:
     """The claims, from the accuracies and the seconds relative to those of cosine.
 
     A: a growing arm is equal to cosine. B: it is higher than what trains less.
     """
-    nearest = {
-        arm: min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
-        for arm, rivals in GROWING.items()
-    }
-    equal, higher = (
-        [
-            Claim(f"{family}: {arm} − {rival}", {"difference": accuracies[arm] - accuracies[rival]})
-            for arm, rival in rivals.items()
-        ]
-        for family, rivals in (("A", dict.fromkeys(GROWING, REFERENCE)), ("B", nearest))
-    )
-    # A has no other test than that of equality.
-    tests = [replace(t, p_holm=None, detectable=None) for t in judged.tested(equal, MARGIN)]
-    return list(zip(equal + higher, tests + judged.tested(higher, None), strict=True))
+
+    def claim(family: str, arm: str, rival: str) -> Claim:
+        difference = accuracies[arm] - accuracies[rival]
+        return Claim(f"{family}: {arm} − {rival}", {"difference": difference})
+
+    equal, higher = [], []
+    for arm, rivals in GROWING.items():
+        nearest = min(rivals, key=lambda rival: abs(ratios[rival] - ratios[arm]))
+        equal.append(claim("A", arm, REFERENCE))
+        higher.append(claim("B", arm, nearest))
+    outcomes = []
+    for equal_claim, test, _ in judged.tested(equal, MARGIN):
+        equality = replace(test, p_holm=None, detectable=None)  # A has no other test.
+        verdict = equality.verdict.replace("undecided", "not shown equal")
+        outcomes.append(Judged(equal_claim, equality, verdict))
+    for outcome in judged.tested(higher, None):
+        verdict = outcome.verdict.replace("undecided", "not shown higher")
+        outcomes.append(outcome._replace(verdict=verdict))
+    return outcomes
 
 
 def ends(arms: Arms, length: int, endpoint: str = "running") -> dict[str, Array]:
@@ -87,16 +90,11 @@ def seconds() -> dict[str, float]:
 
 def summary(arms: Arms) -> str:
     """The claims, and the arms."""
-    tests = claims(ends(arms, LONGEST), seconds())
-    claims_shown, pairs = zip(*tests, strict=True)
-    verdicts = [
-        test.verdict.replace("undecided", NOT_SHOWN[claim.name[0]]) for claim, test in tests
-    ]
     longest = {
         name: [{end: run[field] for end, field in ENDPOINTS.items()} for run in arms[name, LONGEST]]
         for name in ARMS
     }
-    shown = judged.shown(claims_shown, pairs, verdicts)
+    shown = judged.shown(claims(ends(arms, LONGEST), seconds()))
     return "\n".join([shown, FIGURE, _arms(arms), afterwards.summary(longest)])
 
 
@@ -110,11 +108,11 @@ def beside_cosine(name: str, accuracies: Ends) -> str:
 def _arms(arms: Arms) -> str:
     """The arms of the longest runs: where they end, and what they cost; and the others' ends."""
     lines, seconds_of_arms = [], seconds()
-    means = {length: ends(arms, length) for length in LENGTHS}
+    accuracies = {length: ends(arms, length) for length in LENGTHS}
     for name in ARMS:
-        above = {length: beside_cosine(name, of_length) for length, of_length in means.items()}
+        above = {length: beside_cosine(name, ends) for length, ends in accuracies.items()}
         cells = [name, f"{arms[name, LONGEST][0]['job']['rate']:g}"]
-        cells += [f"{means[LONGEST][name].mean():.2f}", above[LONGEST]]
+        cells += [f"{accuracies[LONGEST][name].mean():.2f}", above[LONGEST]]
         cells += [f"{updates(arms, name):,.0f}", f"{seconds_of_arms[name]:.2f}", above[LENGTHS[0]]]
         lines.append(cells)
     head = [f"{LONGEST} epochs", "η₁", "%", "− cosine", "updates", "time"]

@@ -1,17 +1,16 @@
-"""Claims of a study, and how a page shows them."""
+"""Claims of a study, how they are judged, and how a page shows them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from igo.ground.statistics import Array, mean_of
-from igo.report import comparison
-from igo.report.comparison import Pair
+from igo.report.comparison import Pair, adjusted, paired_test
 from igo.report.formats import in_range, p_value
-from lab.figures import forests
+from lab.figures import COLOURS, INK, legend_above
 from lab.study import table
 from lab.study.design import Arms, Record
 
@@ -33,12 +32,16 @@ class Claim:
 
     @property
     def columns(self) -> Record:
-        """The means with their intervals, as columns of a CSV."""
-        columns: Record = {}
-        for end, differences in self.differences.items():
-            mean = mean_of(differences)
-            columns |= {end: mean.value, f"{end}_low": mean.low, f"{end}_high": mean.high}
-        return columns
+        """The means of the differences with their intervals, as columns of a CSV."""
+        return table.intervals(self.differences)
+
+
+class Judged(NamedTuple):
+    """A claim with its test, and what a page calls the outcome."""
+
+    claim: Claim
+    test: Pair
+    verdict: str
 
 
 def ends(records: Sequence[Record], endpoint: str) -> Array:
@@ -51,44 +54,49 @@ def means(records: Sequence[Record], endpoints: Mapping[str, str]) -> Record:
     return {end: ends(records, field).mean() for end, field in endpoints.items()}
 
 
+def difference(arms: Arms, arm: Any, rival: Any, field: str) -> Array:
+    """A field of an arm less that of its rival, over the seeds that both have: the first ones."""
+    n = min(len(arms[arm]), len(arms[rival]))
+    return ends(arms[arm][:n], field) - ends(arms[rival][:n], field)
+
+
 def claims(
     arms: Arms,
     pairs: Pairs,
     endpoints: Mapping[str, str],
     named: Callable[[Any], str] = str,
 ) -> list[Claim]:
-    """Arms less their rivals, over the seeds that both have: the first ones.
+    """Arms less their rivals; ``endpoints`` are fields of the records, by what a table calls them.
 
-    ``endpoints`` are fields of the records, by what a table calls them.
-    """
-    found = []
-    for arm, rival in pairs:
-        n = min(len(arms[arm]), len(arms[rival]))
-        differences = {
-            end: ends(arms[arm][:n], field) - ends(arms[rival][:n], field)
-            for end, field in endpoints.items()
-        }
-        found.append(Claim(f"{named(arm)} − {named(rival)}", differences))
-    return found
-
-
-def tested(claims: Sequence[Claim], margin: float | None) -> list[Pair]:
-    """The tests, adjusted by Holm over all claims; equal is within ±margin."""
-    return comparison.adjusted([comparison.paired_test(claim.judged, margin) for claim in claims])
-
-
-def verdicts(
-    arms: Arms, pairs: Pairs, tests: Sequence[Pair], trained: float, train: str = "train"
-) -> list[str]:
-    """The verdicts, or that an arm of the pair does not fit its images.
-
-    ``trained`` is the least mean of the field ``train``, the train accuracy in %.
+    ``named`` gives what a page calls an arm.
     """
     return [
-        test.verdict
-        if min(ends(arms[arm], train).mean() for arm in names) >= trained
-        else "not judged: not trained to the end"
-        for names, test in zip(pairs, tests, strict=True)
+        Claim(
+            f"{named(arm)} − {named(rival)}",
+            {end: difference(arms, arm, rival, field) for end, field in endpoints.items()},
+        )
+        for arm, rival in pairs
+    ]
+
+
+def tested(claims: Sequence[Claim], margin: float | None) -> list[Judged]:
+    """The claims with their tests, adjusted by Holm over all of them; equal is within ±margin."""
+    tests = adjusted([paired_test(claim.judged, margin) for claim in claims])
+    return [Judged(claim, test, test.verdict) for claim, test in zip(claims, tests, strict=True)]
+
+
+def if_trained(
+    outcomes: Sequence[Judged], arms: Arms, pairs: Pairs, least: float, field: str = "train"
+) -> list[Judged]:
+    """The same, but a claim is not judged where an arm of its pair does not fit its images.
+
+    ``field`` of the records is the train accuracy in %, and ``least`` the least mean of it.
+    """
+    return [
+        outcome
+        if min(ends(arms[arm], field).mean() for arm in pair_of_arms) >= least
+        else outcome._replace(verdict="not judged: not trained to the end")
+        for outcome, pair_of_arms in zip(outcomes, pairs, strict=True)
     ]
 
 
@@ -97,33 +105,34 @@ def csv(claims: Sequence[Claim]) -> str:
     return table.csv([{"difference": claim.name, **claim.columns} for claim in claims])
 
 
-def shown(
-    claims: Sequence[Claim],
-    pairs: Sequence[Pair],
-    verdicts: Sequence[str],
-    digits: int = 2,
-    equality: bool = True,
-) -> str:
+def shown(outcomes: Sequence[Judged], digits: int = 2, equality: bool = True) -> str:
     """The table of the claims, with the p of ``equality`` or without."""
     lines = []
-    for claim, test, verdict in zip(claims, pairs, verdicts, strict=True):
-        ends = [
-            table.mean_with_interval(differences, digits)
-            for differences in claim.differences.values()
+    for claim, test, verdict in outcomes:
+        differences = [
+            table.mean_with_interval(sample, digits) for sample in claim.differences.values()
         ]
         p = [p_value(test.p_holm), *([p_value(test.p_equal_holm)] if equality else [])]
         power = "–" if test.detectable is None else f"{test.detectable:.2g}"
-        lines.append([claim.name, *ends, *p, power, verdict])
-    head = [f"claim, {in_range([test.n for test in pairs])} seeds"]
-    head += [f"{end}, 95 %" for end in claims[0].differences]
+        lines.append([claim.name, *differences, *p, power, verdict])
+    head = [f"claim, {in_range([outcome.test.n for outcome in outcomes])} seeds"]
+    head += [f"{end}, 95 %" for end in outcomes[0].claim.differences]
     head += ["p, different", "p, equal"] if equality else ["p"]
     return table.markdown([*head, "detectable", "verdict"], lines)
 
 
 def forest(axes: Axes, claims: Sequence[Claim], unit: str = "points of test accuracy") -> None:
-    """The differences with their intervals, a colour for each endpoint."""
-    estimates = {
-        end: [mean_of(claim.differences[end]) for claim in claims] for end in claims[0].differences
-    }
-    forests(axes, [claim.name for claim in claims], estimates)
+    """Differences with 95 % intervals under the name of each claim, a colour for each endpoint."""
+    places, endpoints = -np.arange(len(claims)), claims[0].differences
+    for number, (end, colour) in enumerate(zip(endpoints, COLOURS, strict=False)):
+        means = [astuple(mean_of(claim.differences[end])) for claim in claims]
+        x, low, high = np.transpose(means)
+        y = places - 0.7 / len(endpoints) * (number - (len(endpoints) - 1) / 2)
+        axes.errorbar(x, y, xerr=(x - low, high - x), fmt="o", ms=3.5, color=colour, label=end)
+    axes.axvline(0, color=INK, lw=0.8)
+    axes.set_yticks([])
+    axes.set_ylim(-len(claims) + 0.4, 0.8)
+    for place, claim in zip(places, claims, strict=True):
+        axes.text(0.01, place + 0.5, claim.name, transform=axes.get_yaxis_transform(), va="center")
     axes.set_xlabel(f"{unit}, 95 %, {len(claims[0].judged)} seeds")
+    legend_above(axes)

@@ -82,8 +82,9 @@ def claims(arms: Arms) -> list[Claim]:
     """The ramps beside the frontier, and beside the constant of their updates."""
     found = []
     for family in JUDGED:
-        pair = losses(arms[family, MIDDLE]) - losses(arms[f"beside {family}", MIDDLE])
-        ends = {"D": above(arms, (family, MIDDLE)), "beside its constant": pair}
+        ramp, constant = (family, MIDDLE), (f"beside {family}", MIDDLE)
+        beside = judged.difference(arms, ramp, constant, "test")
+        ends = {"D": above(arms, ramp), "beside its constant": beside}
         found.append(Claim(WORDS[family], ends))
     return found
 
@@ -96,25 +97,27 @@ def verdict(test: Pair, shares: Array) -> str:
         names = ["pays" if mean.value >= GAIN and mean.low > 0 else "below"]
     elif test.verdict == "higher":
         names = ["loses"]
-    if test.p_equal_holm is not None and test.p_equal_holm <= LEVEL:
+    if is_equal(test):
         names.append("level")
     return ", ".join(names) or "undecided"
 
 
+def is_equal(test: Pair) -> bool:
+    """Whether the test of equality finds it, also where a difference is found."""
+    return test.p_equal_holm is not None and test.p_equal_holm <= LEVEL
+
+
 def summary(arms: Arms) -> str:
     """The claims, and the arms."""
-    all_claims = claims(arms)
-    tests = judged.tested(all_claims, MARGIN)
-    called = [
-        verdict(test, saved(arms, (family, MIDDLE)))
-        for family, test in zip(JUDGED, tests, strict=True)
+    outcomes = [
+        outcome._replace(verdict=verdict(outcome.test, saved(arms, (family, MIDDLE))))
+        for family, outcome in zip(JUDGED, judged.tested(claims(arms), MARGIN), strict=True)
     ]
     lines = []
     for line in arm_lines(arms):
         if "beside" not in line["arm"] and "naive" not in line["arm"]:
-            ends = [line[column] for column in ("D", "D_low", "D_high") if "D" in line]
-            above = table.with_interval(*ends, digits=DIGITS) if ends else ""
-            sizes = "{b_1} → {b_end}" if ends else "{b_1}"
+            sizes = "{b_1} → {b_end}" if "D" in line else "{b_1}"  # A ramp has D.
+            above = table.with_interval(line, "D", DIGITS)
             lines.append({**line, "b": sizes.format(**line), "above": above})
     columns = {
         "arm": "{arm}",
@@ -125,7 +128,7 @@ def summary(arms: Arms) -> str:
         "loss": "{loss:.3f}",
         "D, 95 %": "{above}",
     }
-    shown = judged.shown(all_claims, tests, called, DIGITS)
+    shown = judged.shown(outcomes, DIGITS)
     return "\n".join([shown, FIGURE, table.formatted(lines, columns)])
 
 
@@ -151,7 +154,7 @@ def arm_lines(arms: Arms) -> list[Record]:
         }
         if family != "constant":
             arm = family, b
-            line |= Claim("", {"D": above(arms, arm), "saved": saved(arms, arm)}).columns
+            line |= table.intervals({"D": above(arms, arm), "saved": saved(arms, arm)})
         lines.append(line)
     return lines
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from igo.ground.statistics import mean_of
-from lab.figures import drawn, forests
+from lab.figures import drawn
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Record, Runs
-from lab.study.judged import MARGIN
+from lab.study.judged import MARGIN, Claim
 from lab.study.table import Page
 
 SEEDS, LEAST = range(40), 32  # LEAST are judged
@@ -77,9 +76,9 @@ def summary(arms: Arms) -> str:
     """The claims, the figure, and the arms at each length."""
     pairs = [((arm, LONGEST), (rival, LONGEST)) for arm, rival in JUDGED]
     claims = judged.claims(arms, pairs, {"difference": ENDPOINTS["running"]}, itemgetter(0))
-    tests = judged.tested(claims, MARGIN)
-    verdicts = judged.verdicts(arms, pairs, tests, TRAINED, "end_train_accuracy")
-    shown = judged.shown(claims, tests, verdicts, equality=False)
+    outcomes = judged.tested(claims, MARGIN)
+    outcomes = judged.if_trained(outcomes, arms, pairs, TRAINED, "end_train_accuracy")
+    shown = judged.shown(outcomes, equality=False)
     return "\n".join([shown, NOTE, FIGURE, MEANS, _means(arms)])
 
 
@@ -125,19 +124,18 @@ def differences(arms: Arms) -> str:
 
 def draw(arms: Arms, file: Path) -> None:
     """The differences by training length, by both statistics."""
-    claims = {
-        n: judged.claims(arms, [((a, n), (b, n)) for a, b in ESTIMATED], ENDPOINTS, itemgetter(0))
-        for n in LENGTHS
-    }
     seeds = len(arms["Method 1", LONGEST])
     with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
-        for ax, statistics in zip(axes, ENDPOINTS, strict=True):
-            estimates = {
-                f"{epochs} epochs": [mean_of(each.differences[statistics]) for each in of_length]
-                for epochs, of_length in claims.items()
-            }
-            forests(ax, [claim.name for claim in claims[LONGEST]], estimates)
+        for ax, (statistics, field) in zip(axes, ENDPOINTS.items(), strict=True):
+            claims = []
+            for arm, rival in ESTIMATED:
+                differences = {
+                    f"{n} epochs": judged.difference(arms, (arm, n), (rival, n), field)
+                    for n in LENGTHS
+                }
+                claims.append(Claim(f"{arm} − {rival}", differences))
+            judged.forest(ax, claims)
             ax.set_xlabel(f"points of test accuracy, {seeds} seeds, {statistics} statistics")
 
 

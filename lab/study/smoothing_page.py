@@ -8,26 +8,15 @@ import numpy as np
 from lab.figures import COLOURS, drawn
 from lab.study import judged, table
 from lab.study.cause import BATCH, STAGES, TRAINED
-from lab.study.cause_page import WORDS, by_stage
+from lab.study.cause_page import COMPARED, by_stage, compared, named
 from lab.study.design import Arms, Record
-from lab.study.judged import MARGIN, Claim, ends
+from lab.study.judged import MARGIN, Judged, ends
 from lab.study.smoothing import ABSOLUTE, BATCHES, SMOOTHED, STUDY, UPDATES
 from lab.study.table import Page
 
-ENDPOINTS = {"fresh": "fresh", "annealed": "annealed"}
 PAIRS = [(SMOOTHED, name) for name in BATCHES if name != SMOOTHED]
 NEAR, CHECKED = 0.1, range(2)  # how far a shared variance may differ, in the first stages
 FIGURE = "![Differences; C² by stage](smoothing.png)\n"
-
-
-def named(arm: str) -> str:
-    """What the page calls an arm."""
-    return WORDS.get(arm, arm)
-
-
-def claims(arms: Arms) -> list[Claim]:
-    """Smoothed less each of the others."""
-    return judged.claims(arms, PAIRS, ENDPOINTS, named)
 
 
 def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> float:
@@ -42,24 +31,24 @@ def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> flo
     return float(step / plain if relative else step)
 
 
-def verdicts(arms: Arms) -> list[str]:
-    """What each claim is judged, or why it is not."""
-    tests = judged.tested(claims(arms), MARGIN)
-    found = judged.verdicts(arms, PAIRS, tests, TRAINED)
+def judged_claims(arms: Arms) -> list[Judged]:
+    """Smoothed less each of the others: what each claim is judged, or why it is not."""
+    outcomes = judged.tested(compared(arms, PAIRS), MARGIN)
     for number, (_, other) in enumerate(PAIRS):
         of_other, of_smoothed = (
             np.array([drawn_variance(arms[name], stage, other != ABSOLUTE) for stage in CHECKED])
             for name in (other, SMOOTHED)
         )
         ratios = of_other / of_smoothed
-        if found[number] == tests[number].verdict and abs(ratios - 1).max() > NEAR:
-            found[number] = "not judged: steps of " + " and ".join(f"{r:.2f}" for r in ratios)
-    return found
+        if abs(ratios - 1).max() > NEAR:
+            reason = "not judged: steps of " + " and ".join(f"{r:.2f}" for r in ratios)
+            outcomes[number] = outcomes[number]._replace(verdict=reason)
+    return judged.if_trained(outcomes, arms, PAIRS, TRAINED)
 
 
 def summary(arms: Arms) -> str:
     """The claims, and in what the arms differ."""
-    all_claims, lines = claims(arms), []
+    lines = []
     for name, records in arms.items():
         finite = [record for record in records if record["finite"]]
         cells = [drawn_variance(finite, s, relative) for relative in (True, False) for s in CHECKED]
@@ -70,14 +59,14 @@ def summary(arms: Arms) -> str:
                 *(f"{cell:.3g}" for cell in cells),
                 f"{np.mean([record['norms'][-1] for record in finite]):.1f}",
                 f"{BATCH * ends(finite, 'passes').mean():,.0f}",
-                *(f"{ends(records, end).mean():.2f}" for end in ("train", *ENDPOINTS)),
+                *(f"{ends(records, end).mean():.2f}" for end in ("train", *COMPARED)),
             ]
         )
     pairs = ["v of the step", "its variance", "C²/16", "‖ξ‖²"]
     head = ["differs in", *(f"{pair}, stage {stage + 1}" for pair in pairs for stage in CHECKED)]
     head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %"]
-    shown = judged.shown(all_claims, judged.tested(all_claims, MARGIN), verdicts(arms))
     arms_beside, *quantities = zip(head, *lines, strict=True)
+    shown = judged.shown(judged_claims(arms))
     return "\n".join([shown, FIGURE, table.markdown(arms_beside, quantities)])
 
 
@@ -85,7 +74,7 @@ def draw(arms: Arms, file: Path) -> None:
     """The differences; C²/16 by stage."""
     stages = range(1, STAGES + 1)
     with drawn(file, 2.4, 2.6) as (forest, plain):
-        judged.forest(forest, claims(arms))
+        judged.forest(forest, compared(arms, PAIRS))
         for (name, records), colour in zip(arms.items(), COLOURS, strict=False):
             plain.plot(stages, by_stage(records, "plain"), color=colour, label=named(name))
         plain.set(xlabel="stage", xticks=stages, ylabel="C²/16 at the point", yscale="log")

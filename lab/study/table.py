@@ -76,16 +76,27 @@ def tuning(study: Study, runs: Runs, endpoint: str) -> str:
     return means.sort(settings).write_csv(float_precision=5)
 
 
-def with_interval(*numbers: float, digits: int = 2) -> str:
-    """A number with the ends of its interval."""
+def intervals(samples: Mapping[str, Array]) -> Record:
+    """The mean of each sample, NAME, with Student's 95 % interval, NAME_low and NAME_high."""
+    columns: Record = {}
+    for name, sample in samples.items():
+        mean = mean_of(sample)
+        columns |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return columns
+
+
+def with_interval(line: Record, name: str, digits: int = 2, factor: float = 1) -> str:
+    """A mean of ``intervals`` and its interval, times the factor; "" where the line has none."""
+    if name not in line:
+        return ""
+    numbers = (factor * line[f"{name}{end}"] for end in ("", "_low", "_high"))
     value, low, high = (signed(number, f".{digits}f") for number in numbers)
     return f"{value} [{low}, {high}]"
 
 
-def mean_with_interval(values: Array, digits: int = 2) -> str:
-    """Their mean, with Student's 95 % interval."""
-    mean = mean_of(values)
-    return with_interval(mean.value, mean.low, mean.high, digits=digits)
+def mean_with_interval(sample: Array, digits: int = 2) -> str:
+    """The mean of a sample, with Student's 95 % interval."""
+    return with_interval(intervals({"mean": sample}), "mean", digits)
 
 
 def between(text: str) -> str:

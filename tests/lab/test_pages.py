@@ -59,10 +59,10 @@ def test_a_growing_batch_gains_if_it_is_equal_and_above_training_less(
     random = np.random.default_rng(0)
     base = 60 + random.normal(size=N)
     ends = {name: base + mean + random.normal(0, 0.3, N) for name, mean in means.items()}
-    tests = fewer_updates_page.claims(ends, SECONDS)
-    rivals = [claim.name.rpartition(" − ")[2] for claim, _ in tests]
+    outcomes_of_claims = fewer_updates_page.claims(ends, SECONDS)
+    rivals = [outcome.claim.name.rpartition(" − ")[2] for outcome in outcomes_of_claims]
     assert rivals == [REFERENCE, REFERENCE, BATCH, NEAREST]
-    a_half, a_zero, b_half, b_zero = (test.verdict for _, test in tests)
+    a_half, a_zero, b_half, b_zero = (outcome.verdict for outcome in outcomes_of_claims)
     pairs = ((a_half, b_half), (a_zero, b_zero))
     assert [(a == "equal", b == "higher") for a, b in pairs] == outcomes
 

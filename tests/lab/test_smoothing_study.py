@@ -129,5 +129,5 @@ def test_smoothing_is_judged_where_the_steps_are_as_noisy(
     arms[SMOOTHED] = records(SMOOTHED, 62 + random.normal(0, 0.5, n))
     arms[RELATIVE] = records(RELATIVE, 60 + random.normal(size=n), step, train)
     rivals = [name for name in BATCHES if name != SMOOTHED]
-    assert smoothing_page.verdicts(arms)[rivals.index(RELATIVE)] == verdict
+    assert smoothing_page.judged_claims(arms)[rivals.index(RELATIVE)].verdict == verdict
     assert f"| {verdict} |" in smoothing_page.summary(arms)
