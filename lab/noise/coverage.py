@@ -22,13 +22,13 @@ from hydra import compose, initialize_config_dir
 from igo.config.load import config_of, make_plan
 from igo.ground.files import CONF, Record
 from igo.ground.ranks import ALONE, Ranks
-from igo.noise.measure import Spread, untouched
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs, Twin
 from igo.runs.terminal import Terminal
 from igo.train import loop
 from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
+from lab.noise.point import variance_at_point
 
 EPOCHS, REPEATS = 2, 12
 DRAWS = 8  # batches of all samples at each point
@@ -65,15 +65,9 @@ class Checked(Pairs):
         """Where a pair begins, also measure C² of batches of all samples."""
         super().take(size, *arguments)
         if self._first:
-            run, n = self._run, self._run.data.n
-            order = torch.randperm(n, generator=self._random)[: DRAWS * size]
-            seed = int(order[0])
-            with untouched(run.network):
-                spread = Spread(self._parameters)
-                for batch in run.data.train_batches(order.split(size), seed):
-                    run.engine.backward(run.network, [batch], size)
-                    spread.add([parameter.grad for parameter in self._parameters])
-            self._whole.append(spread.noise(batch_size=size, n=n).variance)
+            run = self._run
+            order = torch.randperm(run.data.n, generator=self._random)[: DRAWS * size]
+            self._whole.append(variance_at_point(run, order, size, seed=int(order[0])))
 
     def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, list[Twin]]:
         """What the run would record."""

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from igo.config.load import make_plan
 from igo.ground.seeds import derive_seed, generator
-from igo.noise.measure import Spread, untouched
+from igo.noise.measure import untouched
 from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
+from lab.noise.point import variance_at_point
 from lab.study import ends, images, records
 from lab.study.design import Job, Record, Runs, Study
 
@@ -92,6 +92,12 @@ def mean(gradients: Sequence[list[Tensor]], v: float | None) -> list[Tensor]:
     return total
 
 
+def centred(gradients: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+    """The gradients minus their mean."""
+    means: Any = [torch.stack(of_one).mean(0) for of_one in zip(*gradients, strict=True)]
+    return [list(torch._foreach_sub(gradient, means)) for gradient in gradients]
+
+
 class Steps:
     """The updates of one arm on one network."""
 
@@ -119,13 +125,11 @@ class Steps:
 
     def _own_noise(self, v: float) -> list[list[Tensor]]:
         """ξ_i = −η √(v k/(k − 1)) (g'_i − ḡ') of k other batches; their mean is 0."""
-        gradients = [self._gradient(next(self.others))[0] for _ in range(SMOOTHING)]
-        means: Any = [torch.stack(of_one).mean(0) for of_one in zip(*gradients, strict=True)]
+        shifts = centred([self._gradient(next(self.others))[0] for _ in range(SMOOTHING)])
         scale = -self.rate * math.sqrt(v * SMOOTHING / (SMOOTHING - 1))
-        for gradient in gradients:
-            torch._foreach_sub_(gradient, means)
-            torch._foreach_mul_(gradient, scale)
-        return gradients
+        for shift in shifts:
+            torch._foreach_mul_(shift, scale)
+        return shifts
 
     def stages_of(self, updates: int) -> Iterator[int]:
         """Make so many updates of each stage, and give it; they end where a loss is not finite."""
@@ -140,8 +144,9 @@ class Steps:
     def step(self, stage: int, number: int) -> None:
         """Make update ``number`` of a stage, both from 0."""
         arm = self.arm
-        fewest = int(arm.batches[stage])
-        k = fewest if fewest == arm.batches[stage] else fewest + (number % STAGES == STAGES - 1)
+        k = int(arm.batches[stage])
+        if k < arm.batches[stage] and number % 5 == 4:  # 6.2 is 6, 6, 6, 6 and 7.
+            k += 1
         shifts: list[list[Tensor]] = []
         eta = self.rate * arm.rates[stage]
         if arm.smoothing:
@@ -186,26 +191,17 @@ class Steps:
         """C² at the point, δ of the arm's updates there, and the size of the weights."""
         run, seed = self.run, self.run.config.seed
         order = torch.randperm(run.data.n, generator=generator(seed, "noise", stage))
-        rows = order[: MEASURED * BATCH].split(BATCH)
-        with untouched(run.network):
-            spread = Spread(self.parameters)
-            for batch in run.data.train_batches(rows, derive_seed(seed, "noise", stage)):
-                run.engine.backward(run.network, [batch], BATCH)
-                spread.add([parameter.grad for parameter in self.parameters])
-        c2 = spread.noise(batch_size=BATCH, n=run.data.n).variance
-        k, v = self.arm.batches[stage], self.arm.variance
+        augmentation = derive_seed(seed, "noise", stage)
+        c2 = variance_at_point(run, order[: MEASURED * BATCH], BATCH, augmentation)
+        k, v, smoothing = self.arm.batches[stage], self.arm.variance, self.arm.smoothing
         eta = self.rate * self.arm.rates[stage]
-        norm = math.sqrt(sum(float(p.detach().square().sum()) for p in self.parameters))
-        delta = eta * math.sqrt((1 / k if v is None else v) * c2 / BATCH)
-        smoothing = self.arm.smoothing
-        shift = self.rate * math.sqrt(smoothing[stage] * c2 / BATCH) if smoothing else 0.0
         return {
             "eta": eta,
             "k": k,
             "C2": c2,
-            "delta": delta,
-            "shift": shift,
-            "norm": norm,
+            "delta": eta * math.sqrt((1 / k if v is None else v) * c2 / BATCH),
+            "shift": self.rate * math.sqrt(smoothing[stage] * c2 / BATCH) if smoothing else 0.0,
+            "norm": math.sqrt(sum(float(p.detach().square().sum()) for p in self.parameters)),
             "train": self.accuracy,
         }
 
@@ -235,20 +231,10 @@ def train(job: Job, _runs: Runs) -> Record:
 
 def end(run: Training) -> Record:
     """Accuracies in % with new statistics of BatchNorm, and those after the anneal."""
-    test, of_training = fresh(run)
+    (_, train), (_, fresh) = ends.with_statistics(run, ends.plain_images(run))
     ends.anneal(run, ANNEAL_RATE, ANNEAL)
-    annealed, _ = fresh(run)
-    return {"fresh": test, "train": of_training, "annealed": annealed}
-
-
-def fresh(run: Training) -> tuple[float, float]:
-    """Test and train accuracy with new statistics of BatchNorm."""
-    order = torch.randperm(run.data.n, generator=generator(0, "statistics")).split(ends.AT_ONCE)
-    update_bn(run.data.plain_batches(order), run.network.train())
-    _, test = ends.evaluated(run.network, run.data.test_batches())
-    _, of_training = ends.evaluated(run.network, run.data.plain_batches(order))
-    run.network.train()
-    return test, of_training
+    _, (_, annealed) = ends.with_statistics(run, ends.plain_images(run))
+    return {"fresh": fresh, "train": train, "annealed": annealed}
 
 
 def job_of(arm: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Job:

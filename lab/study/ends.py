@@ -12,17 +12,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from igo.ground.files import write_atomically
 from igo.ground.seeds import derive_seed, generator
-from igo.train.on_device import Batch
+from igo.train.on_device import Batch, Batches
 from igo.train.training import Training
 
 FILE = "after.json"
 AT_ONCE = 500  # images of a batch, in the statistics and in the evaluation
 ANNEAL, ANNEAL_SIZE = 400, 128  # updates, and images of each
+Evaluation = tuple[float, float]  # mean loss, and accuracy in %
 
 
 def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str, float]:
@@ -53,23 +54,40 @@ def anew(run: Training, name: str) -> dict[str, float]:
 
     With statistics of augmented images they are NAME_augmented_log_loss, and so on.
     """
-    network, data, numbers = run.network, run.data, {}
-    images = torch.randperm(data.n, generator=generator(0, "statistics")).split(AT_ONCE)
+    numbers = {}
     seed = derive_seed(run.config.seed, "statistics")
     statistics = {
-        name: data.plain_batches(images),
-        f"{name}_augmented": data.train_batches(images, seed),
+        name: plain_images(run),
+        f"{name}_augmented": run.data.train_batches(indices(run), seed),
     }
     for kind, batches in statistics.items():
-        update_bn(batches, network.train())
-        numbers[f"{kind}_train_loss"], _ = evaluated(network, data.plain_batches(images))
-        loss, numbers[f"{kind}_accuracy"] = evaluated(network, data.test_batches())
+        (numbers[f"{kind}_train_loss"], _), (loss, accuracy) = with_statistics(run, batches)
+        numbers[f"{kind}_accuracy"] = accuracy
         numbers[f"{kind}_log_loss"] = 100 * math.log(loss)
     return numbers
 
 
-def evaluated(network: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
-    """Mean loss, and accuracy in %, in eval mode."""
+def indices(run: Training) -> tuple[Tensor, ...]:
+    """The indices of all training images, in random batches of AT_ONCE."""
+    order = torch.randperm(run.data.n, generator=generator(0, "statistics"))
+    batches: tuple[Tensor, ...] = order.split(AT_ONCE)
+    return batches
+
+
+def plain_images(run: Training) -> Batches:
+    """All training images as they are, in these batches."""
+    return run.data.plain_batches(indices(run))
+
+
+def with_statistics(run: Training, batches: Iterable[Batch]) -> tuple[Evaluation, Evaluation]:
+    """The evaluation on the training images and on the test set, with statistics of the batches."""
+    update_bn(batches, run.network.train())
+    of_training = evaluated(run.network, plain_images(run))
+    return of_training, evaluated(run.network, run.data.test_batches())
+
+
+def evaluated(network: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """The evaluation on these batches, in eval mode."""
     network.eval()
     loss = right = count = 0.0
     with torch.no_grad():

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 import igo
 from igo.ground.errors import UserError
 from igo.ground.seeds import generator
+from lab.noise.point import squared_norm
 from lab.study.design import Record
 
 CONTEXT, WIDTH, DEPTH, HEADS = 32, 32, 2, 2  # 42,000 parameters
@@ -151,9 +152,9 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
         elif update.number % LOOK == 1 and before:
             # Half the squared difference of two gradients is the variance of one, C²/b: the mean
             # gradient hardly moves between them.
-            span["variances"] += _square(torch._foreach_sub(gradients, before)) / 2
+            span["variances"] += squared_norm(torch._foreach_sub(gradients, before)) / 2
             span["pairs"] += 1
-            span["norm"] = math.sqrt(_square(parameters))
+            span["norm"] = math.sqrt(squared_norm(parameters))
     short = [{name: float(f"{total:.4g}") for name, total in span.items()} for span in spans]
     return {
         "test": held_out_loss(model),
@@ -180,8 +181,3 @@ def noise_scale(model: nn.Module, sequences: Tensor, seed: int) -> float | None:
         seed=seed,
     )
     return noise.noise_scale
-
-
-def _square(tensors: Any) -> float:
-    """‖·‖² over all tensors."""
-    return float(torch.stack(torch._foreach_norm(tensors)).detach().square().sum())

@@ -7,7 +7,6 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from igo.ground.seeds import generator
 from igo.noise.measure import untouched
 from igo.train.on_device import Batch
 from igo.train.training import Training
+from lab.noise.point import squared_norm
 from lab.study import cause
 from lab.study.cause import CHANCE, EPOCHS, FALLING, RATE, STAGES
 from lab.study.design import Job, Record, Runs, Study, key
@@ -63,19 +63,19 @@ class Steps(cause.Steps):
             self.others = others
             with untouched(self.run.network):
                 shifts = self._own_noise(v)
-            plain = sum(map(square, shifts)) / (len(shifts) * v * self.rate**2)
+            plain = sum(map(squared_norm, shifts)) / (len(shifts) * v * self.rate**2)
         if self.name == BALL:
             if look:
-                self.distances = [math.sqrt(square(shift)) for shift in shifts]
+                self.distances = [math.sqrt(squared_norm(shift)) for shift in shifts]
             shifts = [self._on_sphere(distance) for distance in self.distances]
         found = self.gradients(self.k, batches, shifts)
         beside = variance(found)
-        shift = sum(map(square, shifts)) / self.k
+        shift = sum(map(squared_norm, shifts)) / self.k
         return found, {"plain": plain if shifts else beside, "beside": beside, "shift": shift}
 
     def _on_sphere(self, distance: float) -> Tensors:
         direction = [torch.randn(p.shape, generator=self.directions) for p in self.parameters]
-        torch._foreach_mul_(direction, distance / math.sqrt(square(direction)))
+        torch._foreach_mul_(direction, distance / math.sqrt(squared_norm(direction)))
         return direction
 
     def squares(self, stage: int, update: int) -> float:
@@ -128,16 +128,9 @@ class Steps(cause.Steps):
         return [{name: column[stage] for name, column in means.items()} for stage in range(STAGES)]
 
 
-def square(tensors: Any) -> float:
-    """‖·‖² over all tensors."""
-    return float(torch.stack(torch._foreach_norm(tensors)).square().sum())
-
-
 def variance(gradients: list[Tensors]) -> float:
     """Σ‖g − ḡ‖²/(k − 1) over k gradients."""
-    means: Any = [torch.stack(of_one).mean(0) for of_one in zip(*gradients, strict=True)]
-    total = sum(square(torch._foreach_sub(gradient, means)) for gradient in gradients)
-    return total / (len(gradients) - 1)
+    return sum(map(squared_norm, cause.centred(gradients))) / (len(gradients) - 1)
 
 
 def jobs(runs: Runs) -> Iterator[Job]:
@@ -159,9 +152,7 @@ def train(job: Job, runs: Runs) -> Record:
         return CHANCE
     run = cause.prepared(EPOCHS, RATE, seed)
     steps = Steps(run, arm, target)
-    norms = [
-        math.sqrt(square([p.detach() for p in steps.parameters])) for _ in steps.stages_of(UPDATES)
-    ]
+    norms = [math.sqrt(squared_norm(steps.parameters)) for _ in steps.stages_of(UPDATES)]
     if len(norms) < STAGES:
         return CHANCE
     plain = np.reshape([seen["plain"] for seen in steps.seen], (-1, WINDOW))

@@ -6,7 +6,7 @@ The checkers of nice.py need this precision: Monte Carlo noise could hide a viol
 one.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -88,8 +88,17 @@ class Ripple:
 
 def rastrigin(kernel: Kernel, dimension: int) -> Ripple:
     """Return Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension."""
-    wave = Ripple(0.0, 0.0, wave_slope=20 * np.pi, frequency=2 * np.pi, tilt=-np.pi / 2)
-    return replace(wave, bowl=2.0, kernel=kernel, dimension=dimension, domain=(-5.12, 5.12))
+    return Ripple(
+        right=0.0,
+        left=0.0,
+        wave_slope=20 * np.pi,
+        frequency=2 * np.pi,
+        bowl=2.0,
+        tilt=-np.pi / 2,
+        kernel=kernel,
+        dimension=dimension,
+        domain=(-5.12, 5.12),
+    )
 
 
 def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Ripple:
@@ -98,8 +107,8 @@ def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel)
     It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
     """
     slope = amplitude * frequency
-    wave = Ripple(0.0, 0.0, slope, frequency, bowl=1.0, tilt=tilt, kernel=kernel)
-    return replace(wave, domain=(-2 * slope - 1, 2 * slope + 1))
+    domain = (-2 * slope - 1, 2 * slope + 1)
+    return Ripple(0.0, 0.0, slope, frequency, 1.0, tilt, kernel, domain=domain)
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,25 @@ def checks(
     column: str,
     low: float = -math.inf,
     high: float = math.inf,
+    error: str = "",
 ) -> list[Check]:
-    """Return the check of a column in each line, whose quantity has other columns in braces."""
-    lines = table.iter_rows(named=True)
-    return [Check(quantity.format(**line), line[column], low, high) for line in lines]
+    """Return the check of a column in each line, whose quantity has other columns in braces.
+
+    `error` is a column of standard errors, from which the interval comes.
+    """
+    found = []
+    for line in table.iter_rows(named=True):
+        value, interval = line[column], None
+        if error:
+            reach = 1.96 * line[error]
+            interval = (value - reach, value + reach)
+        found.append(Check(quantity.format(**line), value, low, high, interval))
+    return found
+
+
+def no_lines(quantity: str, table: pl.DataFrame) -> Check:
+    """Return the check that a table is empty."""
+    return Check(quantity, len(table), high=0)
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,14 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 def rate(quantity: str, successes: int, trials: int, low: float = 0.0, high: float = 1.0) -> Check:
     """Return the check of a success rate with Wilson's interval."""
     return Check(quantity, successes / trials, low, high, wilson(successes, trials))
+
+
+def rates(
+    table: pl.DataFrame, quantity: str, successes: str, trials: int, low: float
+) -> list[Check]:
+    """Return the check of a success rate in each line, whose quantity has columns in braces."""
+    lines = table.iter_rows(named=True)
+    return [rate(quantity.format(**line), line[successes], trials, low) for line in lines]
 
 
 def rate_gap(

@@ -9,7 +9,7 @@ import polars as pl
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
 from lab.theory.nice import weakest
-from lab.theory.row import Check, Frames, Records, Seen, Study, Tables, checks
+from lab.theory.row import Check, Frames, Records, Seen, Study, Tables, checks, no_lines
 from lab.theory.smoothing import BALL, Array, in_ball
 
 STUDY = Study("width_bounds", "strong_convexity", "existence_probability")
@@ -91,20 +91,18 @@ def curvatures() -> Records:
 @STUDY.statement("命題 3.1")
 def width_is_bounded(frames: Frames) -> Seen:
     """1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)"""
-    table, parts = frames["width_bounds"], list[Check]()
-    for front, name in ((False, "θ > π/2"), (True, "θ < π/2")):
-        d, a = table.filter(front=front).select("d_m", "a").to_numpy().T
-        below = (d < 1 - SLACK).sum()
-        above = (d > props.printed_width_bound(a) * (1 + SLACK)).sum()
-        parts[:0] = [
-            Check(f"d_m below 1, {name}", below, high=0),
-            Check(f"d_m above the upper bound, {name}", above, high=0),
-        ]
-    halved = (d > props.exact_width_bounds(a)[1] / 2 * (1 + SLACK)).sum()  # θ < π/2
+    table, (d_m, a) = frames["width_bounds"], frames["width_bounds"].select("d_m", "a").to_numpy().T
+    below = table.filter(d_m < 1 - SLACK)
+    above = table.filter(d_m > props.printed_width_bound(a) * (1 + SLACK))
+    above_half = table.filter(d_m > props.exact_width_bounds(a)[1] / 2 * (1 + SLACK))
+    parts = []
+    for front, name in ((True, "θ < π/2"), (False, "θ > π/2")):
+        parts.append(no_lines(f"d_m below 1, {name}", below.filter(front=front)))
+        parts.append(no_lines(f"d_m above the upper bound, {name}", above.filter(front=front)))
     return Seen(
         f"{table.unique('a')['samples'].sum():,} pairs (x, u), d = 2",
         parts,
-        [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
+        [no_lines("above half the exact upper bound, θ < π/2", above_half.filter(front=True))],
         "For θ > π/2 the printed |δ⁻| is the larger root. Else d_m is exactly from a/√(a² − 1) to "
         "a/(a − 1) [derived]",
     )

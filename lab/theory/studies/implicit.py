@@ -18,7 +18,7 @@ from igo.plans.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rate
+from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rates
 from lab.theory.smoothing import Array
 
 STUDY = Study(
@@ -216,21 +216,13 @@ def steps_against_error(frames: Frames) -> Seen:
 @STUDY.statement("Algorithms 3, 4")
 def epsilon_is_reached(frames: Frames) -> Seen:
     """M^p = 1/(α_0 ε) rounds with T_F steps each reach ε"""
-    table = frames["algorithm3"]
-
-    def checks(mode: str) -> list[Check]:
-        rows = table.filter(mode=mode).select("p", "epsilon", "rounds", "within").iter_rows()
-        return [
-            rate(f"chains within ε = {e:g}, p = {p:g}, M = {m:,}, {mode}", count, CHAINS, low=0.95)
-            for p, e, m, count in rows
-        ]
-
-    sgd = table.filter(mode="sgd")
+    sgd, no_noise = (frames["algorithm3"].filter(mode=mode) for mode in ("sgd", "no noise"))
+    quantity = "chains within ε = {epsilon:g}, p = {p:g}, M = {rounds:,}, {mode}"
     worst = (sgd["mean_error"] / sgd["epsilon"]).to_numpy().max()
     return Seen(
         f"a ripple with five other minima, {CHAINS} chains",
-        checks("sgd"),
-        checks("no noise"),
+        rates(sgd, quantity, "within", CHAINS, low=0.95),
+        rates(no_noise, quantity, "within", CHAINS, low=0.95),
         f"The mean error is at most {worst:.2g} ε",
     )
 
@@ -268,8 +260,8 @@ def starts_inside_the_class(frames: Frames) -> Seen:
     """f new σ-nice at its levels, with other minima ⇒ all starts reach N(x*; d_Mδ_M)"""
 
     def arrive(mode: str) -> list[Check]:
-        rows = frames["inside_success"].filter(mode=mode).select("p", "within").iter_rows()
-        return [rate(f"{mode}, p = {p:g}", won, CHAINS, low=0.95) for p, won in rows]
+        table = frames["inside_success"].filter(mode=mode)
+        return rates(table, "{mode}, p = {p:g}", "within", CHAINS, low=0.95)
 
     return Seen(
         f"a ripple with 87 other minima, in hills as narrow as the steps of δ, {CHAINS} chains",

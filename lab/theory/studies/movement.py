@@ -10,7 +10,7 @@ from scipy import optimize
 
 from lab.theory.functions import Dented, Function, Ripple, tilted_wave
 from lab.theory.nice import weakest
-from lab.theory.row import Check, Frames, Seen, Study, Tables
+from lab.theory.row import Frames, Seen, Study, Tables, no_lines
 from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
 
@@ -123,20 +123,19 @@ def noise_is_sufficient(frames: Frames) -> Seen:
     def met(r: float, share: float = SHARE) -> pl.DataFrame:
         return table.filter(pl.col("needed") <= share * pl.col("delta"), r=r)
 
-    def weak(r: float, share: float = SHARE) -> int:
-        bent = pl.col("curvature") < share * pl.col("sigma") * (1 - 1e-5)
-        return len(met(r, share).filter(bent))
+    def weak(r: float, share: float = SHARE) -> pl.DataFrame:
+        return met(r, share).filter(pl.col("curvature") < share * pl.col("sigma") * (1 - 1e-5))
 
     unmet = table.filter(pl.col("needed") > SHARE * pl.col("delta"))
     small, cases = RADII[-1], {r: f"of {len(met(r))}, r = {r:g}" for r in RADII}
     return Seen(
         "random x²/2 + A sin(ωx + φ)",
         [
-            Check(f"break (ii) {cases[small]}, σ at its largest", weak(small, 1.0), high=0),
-            *(Check(f"break (i) {cases[r]}", len(met(r).filter(moves_far)), high=0) for r in RADII),
-            *(Check(f"break (ii) {cases[r]}", weak(r), high=0) for r in RADII),
+            no_lines(f"break (ii) {cases[small]}, σ at its largest", weak(small, 1.0)),
+            *(no_lines(f"break (i) {cases[r]}", met(r).filter(moves_far)) for r in RADII),
+            *(no_lines(f"break (ii) {cases[r]}", weak(r)) for r in RADII),
         ],
-        [Check("do not meet it and break (i)", len(unmet.filter(moves_far)), high=0)],
+        [no_lines("do not meet it and break (i)", unmet.filter(moves_far))],
         "How small r must be depends on σ [derived]",
     )
 
@@ -151,11 +150,9 @@ def stages_start_inside(frames: Frames) -> Seen:
     return Seen(
         f"{len(table):,} stages of random new σ-nice functions, {len(below):,} with such γ_m",
         [
-            Check(
-                "γ_m > 1/d_{m+1}: start outside", len(table.filter(is_above & is_outside)), high=0
-            ),
-            Check("γ_m ≤ 1/d_{m+1}: start inside", len(below.filter(~is_outside)), high=0),
+            no_lines("γ_m > 1/d_{m+1}: start outside", table.filter(is_above & is_outside)),
+            no_lines("γ_m ≤ 1/d_{m+1}: start inside", below.filter(~is_outside)),
         ],
-        [Check("γ_m ≤ 1/d_{m+1}: start outside", len(below.filter(is_outside)), high=0)],
+        [no_lines("γ_m ≤ 1/d_{m+1}: start outside", below.filter(is_outside))],
         "γ_m > 1/d_{m+1} is sufficient [derived], and necessary only for all such f at once",
     )

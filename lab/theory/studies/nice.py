@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+import polars as pl
 
 from lab.theory.functions import Dented, Ripple, rastrigin
 from lab.theory.nice import Level, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.propositions import optimal_levels
-from lab.theory.row import Check, Frames, Seen, Study, Tables
+from lab.theory.row import Check, Frames, Seen, Study, Tables, no_lines
 from lab.theory.smoothing import BALL, GAUSSIAN
 
 STUDY = Study("nonconvex_bands", "nice_stages")
@@ -66,14 +67,9 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(sequence), 1.0, SIGMA)
 
 
-def _broken(frames: Frames, case: str) -> int:
-    """Return the number of levels of a check at which a condition fails."""
-    stages = frames["nice_stages"].filter(check=case)
-    return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
-
-
-def _unbroken(frames: Frames, quantity: str, case: str) -> Check:
-    return Check(quantity, _broken(frames, case), high=0)
+def _broken(frames: Frames, case: str) -> pl.DataFrame:
+    """Return the levels of a check at which a condition fails."""
+    return frames["nice_stages"].filter(~(pl.col("i_holds") & pl.col("ii_holds")), check=case)
 
 
 @STUDY.statement("目的関数の平滑化")
@@ -81,19 +77,18 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
     """more noise makes a smoother function"""
     table = frames["nonconvex_bands"]
     parts = [
-        Check(
+        no_lines(
             f"bands, {kernel.name}, d = {d}",
-            len(table.filter(function="rastrigin", kernel=kernel.name, d=d)),
-            high=0,
+            table.filter(function="rastrigin", kernel=kernel.name, d=d),
         )
         for d, kernel in CASES
     ]
-    near = len(table.filter(function="rastrigin on N(0; 3δ)"))
+    near = table.filter(function="rastrigin on N(0; 3δ)")
     low, high = table.select("from", "to").row(0)
     return Seen(
         f"Rastrigin: bands of δ with f̂_δ''(0) < 0, of the ball from {low:.3g} to {high:.3g}",
         parts,
-        [Check("bands, gaussian, d = 1, all of N(0; 3δ)", near, high=0)],
+        [no_lines("bands, gaussian, d = 1, all of N(0; 3δ)", near)],
     )
 
 
@@ -103,8 +98,8 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
     quantity = f"dented bowl, σ = {DENTED_SIGMA:g}: broken of {len(DENTED_LEVELS)} levels"
     return Seen(
         "so one exists",
-        [Check(quantity, _broken(frames, "σ-nice: dented"), low=1)],
-        [Check("x²/2, convex and σ-nice", _broken(frames, "σ-nice: x²/2"), low=1)],
+        [Check(quantity, len(_broken(frames, "σ-nice: dented")), low=1)],
+        [Check("x²/2, convex and σ-nice", len(_broken(frames, "σ-nice: x²/2")), low=1)],
     )
 
 
@@ -135,12 +130,15 @@ def cannot_be_defined(frames: Frames) -> Seen:
 def new_sigma_nice_exists(frames: Frames) -> Seen:
     """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
     rastrigins, ripples, twice = (
-        [_unbroken(frames, f"{name}, M = {m}: broken levels", f"{name}, M = {m}") for m in ROUNDS]
+        [
+            no_lines(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"))
+            for m in ROUNDS
+        ]
         for name in ("rastrigin", "ripple, 1σ", "ripple, 2σ")
     )
     moves = frames["nice_stages"].filter(check=f"ripple, 1σ, M = {ROUNDS[-1]}")
     speed = (moves["distance"] / moves["allowed"]).to_numpy().max()
-    ball = _unbroken(frames, "rastrigin, ball", "rastrigin, ball")
+    ball = no_lines("rastrigin, ball", _broken(frames, "rastrigin, ball"))
     return Seen(
         "the ripple; Rastrigin, Gaussian noise; p = ½",
         [*ripples, *rastrigins],
@@ -153,9 +151,12 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """the new definition lets more functions in, by choice of the noise sequence"""
     names = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
-    through = "sequence: through the band"
+    through = _broken(frames, "sequence: through the band")
     return Seen(
         "Rastrigin, Gaussian noise, sequences that avoid its band",
-        [_unbroken(frames, f"{name}: broken levels", f"sequence: {name}") for name in names],
-        [_unbroken(frames, "16 even steps through the band", through)],
+        [
+            no_lines(f"{name}: broken levels", _broken(frames, f"sequence: {name}"))
+            for name in names
+        ],
+        [no_lines("16 even steps through the band", through)],
     )

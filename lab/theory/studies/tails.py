@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab.theory import digits
 from lab.theory.digits import NETWORK
-from lab.theory.row import Check, Frames, Seen, Study, Tables
+from lab.theory.row import Check, Frames, Seen, Study, Tables, checks
 from lab.theory.smoothing import PUBLISHED, Array, wave_left
 from lab.theory.studies.own_noise import BATCH, RATE
 
@@ -84,23 +84,14 @@ def tails_smooth(frames: Frames) -> Seen:
 @STUDY.statement("arXiv v7")
 def noise_is_heavy_tailed(frames: Frames) -> Seen:
     """the noise of SGD may be heavy-tailed (index below 2)"""
-    table = frames["tail_index"]
 
-    def checks(name: str) -> list[Check]:
-        rows = table.filter(noise=name).select("epochs", "hill", "standard_error").iter_rows()
-        return [
-            Check(
-                f"index, {name}, epoch {epochs}",
-                index,
-                high=2,
-                interval=(index - 1.96 * error, index + 1.96 * error),
-            )
-            for epochs, index, error in rows
-        ]
+    def indices(noise: str) -> list[Check]:
+        table, quantity = frames["tail_index"].filter(noise=noise), "index, {noise}, epoch {epochs}"
+        return checks(table, quantity, "hill", high=2, error="standard_error")
 
     return Seen(
         "digits, Hill's index",
-        [*checks(ONE), *checks(MANY)],
-        checks(NORMAL),
+        [*indices(ONE), *indices(MANY)],
+        indices(NORMAL),
         "One-sample gradients become heavy-tailed, mini-batches do not",
     )
