@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PIXELS, CLASSES = 64, 10
+PIXELS, HIDDEN, CLASSES = 64, 32, 10
+SIZES = [PIXELS * HIDDEN, HIDDEN, HIDDEN * CLASSES, CLASSES]  # weights and biases of two layers
 
 
 @dataclass(frozen=True)
@@ -36,57 +37,36 @@ def load() -> Digits:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of one hidden layer as a function of its parameter vector, float64.
+    """A network of one hidden layer as a function of its parameter vector (P,), float64."""
 
-    Leading dimensions of the parameters are independent copies.
-    """
-
-    hidden: int = 32
     activation: Callable[[Tensor], Tensor] = torch.relu
 
-    @property
-    def sizes(self) -> list[int]:
-        """Lengths of the parts: first weights and biases, second weights and biases."""
-        return [PIXELS * self.hidden, self.hidden, self.hidden * CLASSES, CLASSES]
-
-    def initial(self, count: int, seed: int) -> Tensor:
-        """Return `count` He-initialised parameter vectors, shape (count, P)."""
+    def initial(self, seed: int) -> Tensor:
+        """Return a He-initialised parameter vector."""
         random = torch.Generator().manual_seed(seed)
-        scales = [(2 / PIXELS) ** 0.5, 0.0, (2 / self.hidden) ** 0.5, 0.0]
+        scales = [(2 / PIXELS) ** 0.5, 0.0, (2 / HIDDEN) ** 0.5, 0.0]
         parts = [
-            scale * torch.randn(count, size, generator=random, dtype=torch.float64)
-            for size, scale in zip(self.sizes, scales, strict=True)
+            scale * torch.randn(size, generator=random, dtype=torch.float64)
+            for size, scale in zip(SIZES, scales, strict=True)
         ]
-        return torch.cat(parts, 1)
+        return torch.cat(parts)
 
-    def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of each sample, (..., b), of images (b, 64), labels (b,)."""
-        w1, b1, w2, b2 = parameters.split(self.sizes, -1)
-        inputs = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
-        hidden: Tensor = self.activation(inputs)
-        logits: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
-        log_share = functional.log_softmax(logits, -1)
-        return -log_share.gather(-1, labels.expand(log_share.shape[:-1])[..., None])[..., 0]
-
-    def loss(self, parameters: Tensor, data: Digits) -> Tensor:
-        """Return the mean cross-entropy, shape (...)."""
-        return self.losses(parameters, data.images, data.labels).mean(-1)
+    def loss(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy of images (b, 64), labels (b,)."""
+        w1, b1, w2, b2 = parameters.split(SIZES)
+        hidden = self.activation(images @ w1.view(PIXELS, HIDDEN) + b1)
+        return functional.cross_entropy(hidden @ w2.view(HIDDEN, CLASSES) + b2, labels)
 
     def gradient(self, parameters: Tensor, data: Digits) -> Tensor:
-        """Return the gradient of `loss` in the parameters, shape (..., P)."""
-        point = parameters.detach().requires_grad_()
-        # The copies do not mix, so the gradient of the sum has the gradient of each copy.
-        (slope,) = torch.autograd.grad(self.loss(point, data).sum(), point)
+        """Return the gradient of `loss` in the parameters, shape (P,)."""
+        slope: Tensor = torch.func.grad(self.loss)(parameters, data.images, data.labels)
         return slope
 
     def sample_gradients(self, parameters: Tensor, data: Digits) -> Tensor:
         """Return the gradient of every sample's loss at one parameter vector, (n, P)."""
-
-        def sample_loss(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
-            return self.losses(point, image[None], label[None])[0]
-
-        of_samples = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0))
-        gradients: Tensor = of_samples(parameters, data.images, data.labels)
+        of_samples = torch.func.vmap(torch.func.grad(self.loss), (None, 0, 0))
+        # Each sample is a batch of one.
+        gradients: Tensor = of_samples(parameters, data.images[:, None], data.labels[:, None])
         return gradients
 
 
@@ -98,7 +78,7 @@ def after_epochs(
 ) -> Tensor:
     """Return the parameters (P,) of a network after SGD whose batches are drawn independently."""
     random = torch.Generator().manual_seed(seed)
-    n, x = len(data.labels), network.initial(1, seed)[0]
+    n, x = len(data.labels), network.initial(seed)
     for _ in range(round(epochs * n / batch)):
         rows = torch.rand(n, generator=random).topk(batch).indices
         x = x.add(network.gradient(x, data.part(rows)), alpha=-rate)

@@ -1,22 +1,17 @@
 """Study: assumptions A1 (L_g-smooth), A2 (L_f-Lipschitz), A3 (unbiased, one C²) on a network."""
 
-import tarfile
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import torch
-import yaml
 from torch import Tensor
 
 from igo.ground.statistics import mean_of
+from lab.study.cifar100 import STUDY as CIFAR100
 from lab.theory import digits
 from lab.theory.digits import NETWORK, Digits, Network
 from lab.theory.row import Check, Frames, Records, Seen, Study, Tables
 
 STUDY = Study("kinks", "scaled", "variance_on_the_way", "unseen_samples", "variance_cifar100")
-CIFAR100 = Path(__file__).parents[3] / "results" / "records" / "cifar100_many.tar.xz"
-SEEDS_CIFAR100 = 8  # 0 to 7
 EPOCHS, RATE, BATCH = 20, 0.15, 32
 NETWORKS = {"ReLU": Network(), "tanh": Network(activation=torch.tanh)}
 STEPS = (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -32,18 +27,20 @@ def across_kinks(network: Network, x: Tensor, data: Digits, step: float) -> floa
 
     x± is x with the unit's bias moved so that its input on that sample is ±step.
     """
-    weight_count, bias_count, *_ = network.sizes
-    weights = x[:weight_count].view(digits.PIXELS, network.hidden)
-    inputs = data.images @ weights + x[weight_count : weight_count + bias_count]
+    weights, biases, *_ = x.split(digits.SIZES)
+    inputs = data.images @ weights.view(digits.PIXELS, digits.HIDDEN) + biases
     random = torch.Generator().manual_seed(1)
     samples = torch.randint(len(inputs), (PAIRS,), generator=random)
-    units = torch.randint(network.hidden, (PAIRS,), generator=random)
-    sides = []
-    for sign in (1, -1):
-        points = x.repeat(PAIRS, 1)
-        points[torch.arange(PAIRS), weight_count + units] += sign * step - inputs[samples, units]
-        sides.append(network.gradient(points, data))
-    return float((sides[0] - sides[1]).norm(dim=1).max()) / (2 * step)
+    units = torch.randint(digits.HIDDEN, (PAIRS,), generator=random)
+    jumps = []
+    for sample, unit in zip(samples, units, strict=True):
+        gradients = []
+        for side in (step, -step):
+            point = x.clone()
+            point[len(weights) + unit] += side - inputs[sample, unit]
+            gradients.append(network.gradient(point, data))
+        jumps.append(float((gradients[0] - gradients[1]).norm()))
+    return max(jumps) / (2 * step)
 
 
 def unseen_over_all(data: Digits, seed: int) -> list[float]:
@@ -52,7 +49,7 @@ def unseen_over_all(data: Digits, seed: int) -> list[float]:
     With each sample once an epoch, G is the gradient of a sample that the epoch has not used yet.
     """
     random = torch.Generator().manual_seed(seed)
-    x, excess = NETWORK.initial(1, seed)[0], []
+    x, excess = NETWORK.initial(seed), []
     for epoch in range(1, max(HALVES) + 1):
         parts = torch.randperm(len(data.labels), generator=random).split(BATCH)
         for number, rows in enumerate(parts):
@@ -69,15 +66,13 @@ def on_cifar100() -> Records:
     of the second half of the epochs over that of the first.
     """
     records = []
-    with tarfile.open(CIFAR100) as tar:
-        files = {m.name: file.read() for m in tar if (file := tar.extractfile(m))}
-    for run in sorted({name.partition("/")[0] for name in files}):
-        if yaml.safe_load(files[f"{run}/config.yaml"])["seed"] < SEEDS_CIFAR100:
-            epochs = pl.read_ndjson(files[f"{run}/metrics.jsonl"], infer_schema_length=None)
-            rises = (epochs["gradient_variance"] / epochs["reference_variance"]).to_numpy()
-            first_half, second_half = np.split(rises, 2)
-            later = second_half.max() / first_half.max()
-            records.append({"run": run, "largest": rises.max(), "later": later})
+    runs = CIFAR100.archived()
+    for name in sorted(map(CIFAR100.key, CIFAR100.jobs(runs))):
+        epochs = runs[name]["epochs"]
+        rises = [epoch["gradient_variance"] / epoch["reference_variance"] for epoch in epochs]
+        first_half, second_half = np.split(np.array(rises), 2)
+        later = second_half.max() / first_half.max()
+        records.append({"run": name, "largest": max(rises), "later": later})
     return records
 
 
@@ -105,7 +100,7 @@ def measure(seed: int) -> Tables:
         ]
         for c in SCALES:
             y = x.clone()
-            y[sum(network.sizes[:2]) :] *= c  # the second layer
+            y[sum(digits.SIZES[:2]) :] *= c  # the second layer
             slope = network.gradient(y, moved_labels)
             norm = float(slope.norm())
             slope_ahead = network.gradient(y + AHEAD / norm * slope, moved_labels)

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import igo
 from lab.theory import digits
-from lab.theory.digits import CLASSES, NETWORK, PIXELS
+from lab.theory.digits import CLASSES, HIDDEN, PIXELS, SIZES
 from lab.theory.row import Check, Frames, Seen, Study, Tables
 
 STUDY = Study("own_noise")
@@ -19,8 +19,8 @@ NEAR = 0.25  # how far a ratio may be from 1
 
 def module(x: Tensor) -> nn.Sequential:
     """The network with these parameters (P,)."""
-    first, second = nn.Linear(PIXELS, NETWORK.hidden), nn.Linear(NETWORK.hidden, CLASSES)
-    parts = x.split(NETWORK.sizes)
+    first, second = nn.Linear(PIXELS, HIDDEN), nn.Linear(HIDDEN, CLASSES)
+    parts = x.split(SIZES)
     for layer, weight, bias in zip((first, second), parts[::2], parts[1::2], strict=True):
         layer.weight.data, layer.bias.data = weight.view(layer.in_features, -1).T.contiguous(), bias
     return nn.Sequential(first, nn.ReLU(), second)
