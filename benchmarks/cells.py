@@ -102,6 +102,7 @@ def make(
         task = Task(file, kind.network, ((samples // int(b), 0.001),) * turns, samples)
         return Cell(name, task, kind.contenders, rounds)
     crop, rotation = (4, 15) if kind.data == "colour" else (0, 0)
+    stages = (5 if quick else 10) if whole_run else 1
     settings = (
         "dataset=arrays",
         f"dataset.file={file}",
@@ -115,8 +116,8 @@ def make(
         f"batch_size={b}",
         f"learning_rate={RATE}",
         "schedule=graduated" if whole_run else "schedule=constant",
-        f"schedule.stages={(5 if quick else 10) if whole_run else 1}",
-        f"epochs={(5 if quick else 10) if whole_run else 1}",
+        f"schedule.stages={stages}",
+        f"epochs={stages}",
         *more,
     )
     rows = make_plan(configure(*settings)).rows

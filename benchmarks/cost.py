@@ -68,10 +68,10 @@ def of_program(task: Task) -> list[float]:
                 return super().noise(*ranks)
 
     def epoch_done(record: Record) -> None:
-        shares.append(watch.seconds * record["images_per_second"] / plan.n)
+        shares.append(watch.seconds * record["images_per_second"] / training.plan.n)
         watch.seconds = 0.0
 
-    plan, training, progress = ours.prepared(task)
+    training, progress = ours.prepared(task)
     with mock.patch.object(loop, "Pairs", Timed):
         loop.train(training, progress, mock.Mock(), epoch_done, lambda: None)
     return shares

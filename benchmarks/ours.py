@@ -60,7 +60,8 @@ class Watcher:
 
 def in_program(task: Task, turns: Turns) -> nn.Module:
     """As ``igo train`` does."""
-    plan, training, progress = prepared(task)
+    training, progress = prepared(task)
+    plan = training.plan
 
     def epoch_done(record: Record) -> None:
         updates = plan.batches_of_epoch(record["epoch"])
@@ -75,7 +76,7 @@ def in_program(task: Task, turns: Turns) -> nn.Module:
     return training.network
 
 
-def prepared(task: Task) -> tuple[igo.Plan, Training, Progress]:
+def prepared(task: Task) -> tuple[Training, Progress]:
     """A run and its progress; a constant plan goes on after ten epochs, with untrained weights.
 
     In the first ten C² has more twins than in all later ones.
@@ -84,12 +85,12 @@ def prepared(task: Task) -> tuple[igo.Plan, Training, Progress]:
     early = EARLY if config.schedule.profile == "constant" else 0
     epochs = math.ceil(len(task.turns) * task.samples / training_samples(config))
     config = replace(config, epochs=early + epochs)
-    plan, progress = make_plan(config), Progress()
+    plan = make_plan(config)
     training = assembled(config, plan)
-    if early:
-        training.batches.updates = early * plan.batches_of_epoch(1)
-        progress = Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * ENOUGH)
-    return plan, training, progress
+    if not early:
+        return training, Progress()
+    training.batches.updates = early * plan.batches_of_epoch(1)
+    return training, Progress(early, early * plan.n, twins=[(0.0, 0.0, 0.0)] * ENOUGH)
 
 
 def in_own_loop(task: Task, turns: Turns) -> nn.Module:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cells, report
 from igo.ground.files import write_atomically
+from lab.markdown import markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 NAMES = {"script": "over the script", "limit": "of the limit", "published": "over the published"}
 START, END = "<!-- made by python -m benchmarks.page -->\n", "<!-- end of rows -->\n"
-
-
-def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    head_line, *other_lines = (f"| {' | '.join(line)} |\n" for line in (head, *lines))
-    return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
 def spread(values: dict[str, float], form: str = ".2f") -> str:

@@ -28,13 +28,12 @@ class Spread:
 
 def rates(rows: Sequence[Row]) -> dict[str, list[float]]:
     """Images a second by contender, in each round: its images over its seconds."""
-    sums: dict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    rounds: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        total = sums[row["contender"], row["round"]]
-        total[0] += row["images"]
-        total[1] += row["seconds"]
+        rounds[row["contender"], row["round"]].append(row)
     by_contender: dict[str, list[float]] = defaultdict(list)
-    for (contender, _), (images, seconds) in sums.items():
+    for (contender, _), turns in rounds.items():
+        images, seconds = (sum(turn[name] for turn in turns) for name in ("images", "seconds"))
         by_contender[contender].append(images / seconds)
     return by_contender
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -60,9 +61,9 @@ def show(title: str, rows: Sequence[Row]) -> None:
         table.add_column(name.replace("_", " "), justify="right" if number else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console = Console(highlight=False)
     # Without a terminal rich assumes 80 columns and would cut the table.
-    (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table)
 
 
 def _cell(value: object) -> str:

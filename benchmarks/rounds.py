@@ -9,10 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.cells import Cell
+from benchmarks.ratios import Row
 from benchmarks.worker import Turn, serve
 from igo.ground.errors import UserError
-
-Row = dict[str, Any]
 
 
 class Worker:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import markdown
+from lab.markdown import markdown
 
 Items = dict[str, dict[str, Any]]
 

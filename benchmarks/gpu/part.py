@@ -45,12 +45,17 @@ class Part:
         return "cpu" if self.dry else "cuda"
 
     @property
+    def small_model(self) -> tuple[str, ...]:
+        """The settings of the model of a dry run; none of another."""
+        return ("model=resnet8", "model.width=4") if self.dry else ()
+
+    @property
     def left(self) -> float:
         """Seconds until the part's limit."""
         return self.seconds - (time.perf_counter() - self.began)
 
     def item(self, name: str, measure: Callable[[], Result], seconds: float = 0.0) -> Result:
-        """Measure an item if ``least`` seconds are left, and write its result; return the result.
+        """Measure an item if so many seconds are left, and write its result; return the result.
 
         An exception is a failed item, and so is ``ok`` False in the result of ``measure``.
         """
@@ -112,23 +117,19 @@ def waits(part: Part) -> Iterator[list[str]]:
 
 
 def configured(part: Part, folder: Path, *overrides: str) -> Config:
-    """A configuration on the part's device, with the images of the workplace unless others are."""
-    model = ("model=resnet8", "model.width=4") if part.dry else ()
-    images = (
+    """A configuration on the part's device, with the images of the workplace."""
+    return configure(
         "dataset=arrays",
         f"dataset.file={next(folder.glob('colour-*.npz'))}",
         "dataset.augment.crop=4",
         "dataset.augment.flip=true",
         "dataset.augment.rotation=15",
-    )
-    return configure(
-        *(() if any(word.startswith("dataset=") for word in overrides) else images),
         "tracking=none",
         f"runs_dir={folder / 'runs'}",
         f"data_dir={folder}",
         "learning_rate=0.05",
         *overrides,
-        *model,
+        *part.small_model,
         f"engine.device={part.device}",
     )
 

@@ -26,15 +26,13 @@ def items(part: Part, folder: Path) -> None:
             part.item(name, lambda s=schedule: trained(part, folder, s), seconds=30)
 
 
-def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
-    flags = [word for word in overrides if word.startswith("-")]
-    settings = [word for word in overrides if not word.startswith("-")]
-    model = ["model=resnet8", "model.width=4"] if part.dry else []
-    places = [f"engine.device={part.device}", f"runs_dir={folder / runs}"]
+def command(part: Part, folder: Path, runs: str, *settings: str) -> list[str]:
+    """The command of a run with these settings, in the folder ``runs`` of the workplace."""
     file = part.data or next(folder.glob("colour-*.npz"))
     images = "dataset=arrays", f"dataset.file={file}"
-    words = [*images, "tracking=none", *settings, *model, *places]
-    return [sys.executable, TRAIN, *flags, *words]
+    places = f"engine.device={part.device}", f"runs_dir={folder / runs}"
+    words = (*images, "tracking=none", *settings, *part.small_model, *places)
+    return [sys.executable, TRAIN, *words]
 
 
 def start(part: Part, command: list[str]) -> str:

@@ -10,6 +10,7 @@ epoch has not used yet. ``repeats=`` and ``epochs=`` set the two numbers.
 import copy
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,16 +19,19 @@ from unittest import mock
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
 
 from igo.config.load import config_of, make_plan
 from igo.ground.files import CONF, Record
 from igo.ground.ranks import ALONE, Ranks
+from igo.noise.measure import untouched
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs, Twin
 from igo.runs.terminal import Terminal
 from igo.train import loop
 from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
+from lab.markdown import markdown
 from lab.noise.point import variance_at_point
 
 EPOCHS, REPEATS = 2, 12
@@ -50,39 +54,56 @@ class Repeat(NamedTuple):
 
 
 class Checked(Pairs):
-    """Measures each pair of the epoch and gives it a twin, beside what the run would record."""
+    """Records an epoch as a run does, and gives each pair a twin of its own.
 
-    def __init__(self, run: Training, repeats: list[Repeat], *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._run, self._random = run, torch.Generator().manual_seed(run.config.seed)
+    ``repeats`` gets a repetition when the epoch ends.
+    """
+
+    def __init__(
+        self, run: Training, repeats: list[Repeat], network: nn.Module, batches: int, *rest: Any
+    ) -> None:
+        super().__init__(network, batches, *rest)
+        self._run, self._repeats = run, repeats
+        self._batches_in_pairs, self._batches = batches - batches % 2, 0
+        self._random = torch.Generator().manual_seed(run.config.seed)
+        self._first_and_twin: list[Tensor] = []
+        self._first_size = 0
+        self._variances: list[tuple[float, float]] = []  # C² of each pair, and of its twin
         self._whole: list[float] = []
-        self._repeats, self._recorded = repeats, self._measured
-        self._due = sorted(self._twinned)
-        self._measured = [*range(arguments[1] // 2)]
-        self._twinned = {*self._measured}
 
-    def take(self, size: int, *arguments: Any) -> None:
-        """Where a pair begins, also measure C² of batches of all samples."""
-        super().take(size, *arguments)
-        if self._first:
-            run = self._run
+    def take(
+        self, size: int, slope: Tensor, next_gradient: Callable[[], object], *scale: Any
+    ) -> None:
+        """Beside what is recorded, measure a pair and its twin, and batches of all samples."""
+        super().take(size, slope, next_gradient, *scale)
+        run, gradient = self._run, self._flat_gradient()
+        self._batches += 1
+        if self._batches % 2 == 0:
+            first, twin = self._first_and_twin
+            of_one_sample = 1 / self._first_size + 1 / size
+            changes = ((other - first).square().sum() for other in (gradient, twin))
+            pair, of_twin = (float(change) / of_one_sample for change in changes)
+            self._variances.append((pair, of_twin))
+        elif self._batches < self._batches_in_pairs:
+            with untouched(run.network):
+                next_gradient()
+                self._first_and_twin = [gradient, self._flat_gradient()]
+            self._first_size = size
             order = torch.randperm(run.data.n, generator=self._random)[: DRAWS * size]
             self._whole.append(variance_at_point(run, order, size, seed=int(order[0])))
 
+    def _flat_gradient(self) -> Tensor:
+        gradients = [p.grad for p in self._run.network.parameters() if p.grad is not None]
+        return torch.cat([gradient.flatten() for gradient in gradients]).double()
+
     def noise(self, ranks: Ranks = ALONE) -> tuple[Noise | None, list[Twin]]:
         """What the run would record."""
-        norms = torch.stack([*self._pairs, *self._twins.values()]).numpy().astype(float)
-        squares = np.square(norms).reshape(2, len(self._pairs), 3, -1).sum(axis=3)
-        sizes = np.array(self._sizes[: 2 * len(self._pairs)], dtype=float).reshape(-1, 2)
-        variances = squares[..., 2] / (1 / sizes).sum(axis=1)
-        alone, truth = variances[0][self._recorded].mean(), variances[1].mean()
-        self._pairs = [self._pairs[number] for number in self._recorded]
-        self._twins = {self._recorded.index(number): self._twins[number] for number in self._due}
-        self._measured = self._recorded
         recorded, newest = super().noise(ranks)
         if recorded:
-            whole = float(np.mean(self._whole))
-            self._repeats.append(Repeat(truth, alone, whole, recorded, len(self._due)))
+            pairs, twins = np.transpose(self._variances)
+            alone, whole = pairs[self._measured].mean(), np.mean(self._whole)
+            row = Repeat(twins.mean(), alone, float(whole), recorded, len(self._twinned))
+            self._repeats.append(row)
         return recorded, newest
 
 
@@ -148,8 +169,7 @@ def main(words: list[str]) -> None:
         else:
             settings.append(word)
     row = cells(measured(settings, **numbers))
-    for line in (row, ["---"] * len(row), row.values()):
-        print(f"| {' | '.join(line)} |")
+    print(markdown([*row], [[*row.values()]]), end="")
 
 
 if __name__ == "__main__":

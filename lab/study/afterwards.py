@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lab.markdown import markdown
 from lab.study import judged, table
 from lab.study.design import Arms, Record, archive_of
 
@@ -54,7 +55,7 @@ def summary(arms_of_study: Arms) -> str:
         cells = [table.mean_with_interval(sample) for sample in claim.differences.values()]
         differences.append([claim.name, str(len(claim.judged)), *cells])
     head = [f"post hoc, later: {LENGTH} epochs", "n", *ENDPOINTS]
-    first_table = table.markdown(head, differences)
+    first_table = markdown(head, differences)
     columns = {
         "differs in": "{arm}",
         "n": "{n}",

@@ -5,6 +5,7 @@ from pathlib import Path
 from igo.report.comparison import Pair
 from igo.report.formats import p_value
 from lab.figures import COLOURS, GREY, drawn
+from lab.markdown import markdown
 from lab.study import judged, table
 from lab.study.design import Arms, Record
 from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, Arm, B
@@ -63,7 +64,7 @@ def summary(arms: Arms) -> str:
     lines.append([SWAPPED, table.mean_with_interval(estimate, DIGITS), *[""] * 4, "estimate"])
     head = [f"ramp, {tests[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]
     head += ["p of E", "p of D + 0.02", "verdict"]
-    return "\n".join([table.markdown(head, lines), FIGURE, _table_of_arms(arms)])
+    return "\n".join([markdown(head, lines), FIGURE, _table_of_arms(arms)])
 
 
 def _table_of_arms(arms: Arms) -> str:

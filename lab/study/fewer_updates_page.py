@@ -12,6 +12,7 @@ import polars as pl
 from igo.ground.statistics import Array, mean_of
 from igo.report.formats import signed
 from lab.figures import COLOURS, GREY, INK, drawn, legend_above
+from lab.markdown import markdown
 from lab.study import afterwards, judged, table
 from lab.study.design import RECORDS, Arms
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
@@ -116,7 +117,7 @@ def _arms(arms: Arms) -> str:
         cells += [f"{updates(arms, name):,.0f}", f"{seconds_of_arms[name]:.2f}", above[LENGTHS[0]]]
         lines.append(cells)
     head = [f"{LONGEST} epochs", "η₁", "%", "− cosine", "updates", "time"]
-    return table.markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
+    return markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
 
 def all_arms(arms: Arms) -> str:
@@ -158,7 +159,7 @@ def readme() -> str:
         half = (above.high - above.low) / 2
         lines.append([label, *cells, f"{signed(above.value, '.1f')} ± {half:.1f}"])
     head = [f"{LONGEST} epochs, ten classes of CIFAR-100", "updates", "time", "test accuracy"]
-    return table.markdown(head, lines)
+    return markdown(head, lines)
 
 
 def draw(arms: Arms, file: Path) -> None:

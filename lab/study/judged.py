@@ -11,6 +11,7 @@ from igo.ground.statistics import Array, mean_of
 from igo.report.comparison import Pair, adjusted, paired_test
 from igo.report.formats import in_range, p_value
 from lab.figures import COLOURS, INK, legend_above
+from lab.markdown import markdown
 from lab.study import table
 from lab.study.design import Arms, Record
 
@@ -118,7 +119,7 @@ def shown(outcomes: Sequence[Judged], digits: int = 2, equality: bool = True) ->
     head = [f"claim, {in_range([outcome.test.n for outcome in outcomes])} seeds"]
     head += [f"{end}, 95 %" for end in outcomes[0].claim.differences]
     head += ["p, different", "p, equal"] if equality else ["p"]
-    return table.markdown([*head, "detectable", "verdict"], lines)
+    return markdown([*head, "detectable", "verdict"], lines)
 
 
 def forest(axes: Axes, claims: Sequence[Claim], unit: str = "points of test accuracy") -> None:

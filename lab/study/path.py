@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lab.figures import drawn
+from lab.markdown import markdown
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Record, Runs
 from lab.study.judged import MARGIN, Claim
@@ -92,7 +93,7 @@ def _means(arms: Arms) -> str:
         lines.append([name, *cells, f"{longest['delta']:.2g}", f"{longest['updates']:,.0f}"])
     lengths = [f"{epochs} epochs" for epochs in LENGTHS]
     head = [f"arm, {len(arms['Method 1', LONGEST])} seeds", *lengths, "δ", "updates"]
-    return table.markdown(head, lines)
+    return markdown(head, lines)
 
 
 def _ends(arms: Arms) -> Iterator[Record]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from lab.figures import COLOURS, drawn
-from lab.study import judged, table
+from lab.markdown import markdown
+from lab.study import judged
 from lab.study.cause import BATCH, STAGES, TRAINED
 from lab.study.cause_page import COMPARED, by_stage, compared, named
 from lab.study.design import Arms, Record
@@ -67,7 +68,7 @@ def summary(arms: Arms) -> str:
     head += ["‖w‖", "images", "train, %", "fresh, %", "annealed, %"]
     arms_beside, *quantities = zip(head, *lines, strict=True)
     shown = judged.shown(judged_claims(arms))
-    return "\n".join([shown, FIGURE, table.markdown(arms_beside, quantities)])
+    return "\n".join([shown, FIGURE, markdown(arms_beside, quantities)])
 
 
 def draw(arms: Arms, file: Path) -> None:

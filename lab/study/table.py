@@ -1,6 +1,6 @@
 """A page of a study: its text between two marks, its tables and its figure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import polars as pl
 from igo.ground.files import write_atomically
 from igo.ground.statistics import Array, mean_of
 from igo.report.formats import signed
+from lab.markdown import markdown
 from lab.study.design import ROOT, Arms, Record, Runs, Study
 
 RESULTS = ROOT / "results"
@@ -45,12 +46,6 @@ class Page:
             self.draw(arms, RESULTS / f"{self.name}.png")
             for file, text in self.csvs(runs, arms).items():
                 write_atomically(RESULTS / file, text)
-
-
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    head_line, *other_lines = (f"| {' | '.join(line)} |\n" for line in (head, *lines))
-    return "".join([head_line, "|---" * len(head), "|\n", *other_lines])
 
 
 def formatted(lines: Iterable[Record], columns: Mapping[str, str]) -> str:
