@@ -24,16 +24,16 @@ def differences() -> list[np.ndarray]:
     return list(np.round(random.normal(random.normal(size=(100, 1)), 2, size=(100, 5)), 1))
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 11, 23, 40])
-def test_sign_flips_are_those_that_a_convolution_counts(n: int) -> None:
-    gaps = np.random.default_rng(n).integers(-10, 20, size=n)  # Some are ties or zeros.
-    counts = np.array([1], dtype=object)  # Each sum from −Σ|d| to Σ|d| has one.
-    for d in np.abs(gaps):
-        counts = np.convolve(counts, [1, *[0] * (2 * d - 1), 1] if d else [2])
-    sums = np.arange(len(counts)) - np.abs(gaps).sum()
-    p = counts[np.abs(sums) >= abs(gaps.sum())].sum() / 2**n
-    assert statistics.sign_flip(gaps / 10) == p
-    assert statistics.sign_flip(np.arange(1.0, n + 1)) == statistics.least_p(n) == 2 ** (1 - n)
+def test_sign_flips_are_those_that_a_convolution_counts() -> None:
+    for n in (1, 2, 5, 11, 23, 40):
+        gaps = np.random.default_rng(n).integers(-10, 20, size=n)  # Some are ties or zeros.
+        counts = np.array([1], dtype=object)  # Each sum from −Σ|d| to Σ|d| has one.
+        for d in np.abs(gaps):
+            counts = np.convolve(counts, [1, *[0] * (2 * d - 1), 1] if d else [2])
+        sums = np.arange(len(counts)) - np.abs(gaps).sum()
+        p = counts[np.abs(sums) >= abs(gaps.sum())].sum() / 2**n
+        assert statistics.sign_flip(gaps / 10) == p
+        assert statistics.sign_flip(np.arange(1.0, n + 1)) == statistics.least_p(n) == 2 ** (1 - n)
 
 
 def test_sign_flips_of_many_are_drawn_and_of_none_are_nothing() -> None:
@@ -72,11 +72,13 @@ def test_what_is_detectable_has_its_power_by_statsmodels() -> None:
     assert statistics.detectable(1.0, 6, 0.05 / 6) is None
 
 
-@pytest.mark.parametrize("n", [7, 9])
-def test_what_few_seeds_detect_has_the_power_of_the_sign_flip_test(n: int) -> None:
+def test_what_few_seeds_detect_has_the_power_of_the_sign_flip_test() -> None:
     """8 pairs at 5 %/4 need all signs alike: P(z > -effect)^8 = 0.8."""
-    effect = stats.norm.ppf(0.8 ** (1 / 8))
-    assert statistics.detectable(1.0, 8, 0.05 / 4) == pytest.approx(effect, rel=0.02)
-    samples = np.random.default_rng(1).standard_normal((1500, n)) + statistics.detectable(1.0, n)
-    are_detected = [statistics.sign_flip(sample) <= 0.05 for sample in samples]
-    assert np.mean(are_detected) == pytest.approx(0.8, abs=0.04)
+    for n in (7, 9):
+        effect = stats.norm.ppf(0.8 ** (1 / 8))
+        assert statistics.detectable(1.0, 8, 0.05 / 4) == pytest.approx(effect, rel=0.02)
+        samples = np.random.default_rng(1).standard_normal((1500, n)) + statistics.detectable(
+            1.0, n
+        )
+        are_detected = [statistics.sign_flip(sample) <= 0.05 for sample in samples]
+        assert np.mean(are_detected) == pytest.approx(0.8, abs=0.04)

@@ -50,27 +50,26 @@ def accumulate(
     meter.update(scale=scale)
 
 
-@pytest.mark.parametrize("sizes", [(1, 2), (1, 2, 1)])
-@pytest.mark.parametrize("replaced", [True, False])
-def test_unbiased_over_every_draw_there_is(sizes: tuple[int, ...], replaced: bool) -> None:
+def test_unbiased_over_every_draw_there_is() -> None:
     """The averages over all draws of parts from five samples are C² and ‖∇f‖².
 
     Draws without replacement have C²/n more, and less.
     """
-    model, b = linear(), sum(sizes)
-    meter = igo.NoiseMeter(model, half_life=float("inf"))
-    draws: Any = itertools.permutations(range(N), b)
-    if replaced:
-        draws = itertools.product(range(N), repeat=b)
-    for index in draws:
-        rest = iter(index)
-        accumulate(meter, model, [[*itertools.islice(rest, size)] for size in sizes])
-    g = gradients(model, range(N))
-    variance = g.var(axis=0, ddof=0 if replaced else 1).sum()
-    expected = variance, np.square(g.mean(axis=0)).sum() - (0 if replaced else variance / N)
-    noise = meter.noise
-    assert (noise.variance, noise.gradient_square) == pytest.approx(expected, rel=CLOSE)
-    assert noise.batch_size == round(b / len(sizes))
+    for sizes, replaced in itertools.product(((1, 2), (1, 2, 1)), (True, False)):
+        model, b = linear(), sum(sizes)
+        meter = igo.NoiseMeter(model, half_life=float("inf"))
+        draws: Any = itertools.permutations(range(N), b)
+        if replaced:
+            draws = itertools.product(range(N), repeat=b)
+        for index in draws:
+            rest = iter(index)
+            accumulate(meter, model, [[*itertools.islice(rest, size)] for size in sizes])
+        g = gradients(model, range(N))
+        variance = g.var(axis=0, ddof=0 if replaced else 1).sum()
+        expected = variance, np.square(g.mean(axis=0)).sum() - (0 if replaced else variance / N)
+        noise = meter.noise
+        assert (noise.variance, noise.gradient_square) == pytest.approx(expected, rel=CLOSE)
+        assert noise.batch_size == round(b / len(sizes))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])

@@ -48,39 +48,37 @@ def test_noise_levels_of_momentum_by_hand() -> None:
         assert level == pytest.approx(0.5 * math.sqrt(square), rel=1e-12), words
 
 
-@pytest.mark.parametrize(("k", "drops"), [(2, False), (3, False), (2, True)])
-@pytest.mark.parametrize("sampling", noise.SAMPLINGS)
-def test_each_sampling_over_every_draw_and_mask_there_is(
-    sampling: str, k: int, drops: bool
-) -> None:
+def test_each_sampling_over_every_draw_and_mask_there_is() -> None:
     """K batches of two samples, whose gradients a mask may double or drop, p = 1/2.
 
     Of independent batches the two kinds of noise have other factors, so C² is not known from them:
     with one for both it is 1.5 times too large. Others are right within C²/n. The mean of
     disjoint batches of all samples varies by masks alone, and ‖∇f‖² falls short by the rest.
     """
-    n, b = {"disjoint": 2 * k, "with_replacement": 3}.get(sampling, 4), 2
-    samples = linear_gradients(n)
-    pieces: Any = itertools.combinations(range(n), b)
-    if sampling == "with_replacement":
-        pieces = itertools.product(range(n), repeat=b)
-    draws = [*itertools.product(pieces, repeat=k)]
-    if sampling == "disjoint":
-        draws = [batches for batches in draws if len({*itertools.chain(*batches)}) == n]
-    masks = torch.tensor([*itertools.product((0.0, 2.0) if drops else (1.0,), repeat=k * b)])
-    rows = samples[torch.tensor(draws).view(len(draws), 1, k, b)]
-    gradients = (rows * masks.view(1, -1, k, b, 1)).mean(dim=3).flatten(0, 1)
-    draw: Any = {"batch_size": b, "n": n, "sampling": sampling}
-    own_noise = drops and sampling != "independent"
-    noises = [estimate(batches, own_noise, **draw) for batches in gradients]
-    full, squares = samples.mean(dim=0).square().sum(), samples.square().sum(dim=1).mean()
-    # The variance of a mask is 1, so that of a sample's own gradient is its square.
-    of_samples, of_masks = float(squares - full), float(squares) if drops else 0.0
-    factors = {"with_replacement": 1, "independent": (n - 1) / (n - b), "disjoint": (n - 1) / n}
-    variance = of_samples + of_masks * factors[sampling]
-    shortfall = (variance - of_masks) / n if own_noise and sampling == "disjoint" else 0
-    means = fmean(f.variance for f in noises), fmean(f.gradient_square for f in noises)
-    assert means == pytest.approx((variance, float(full) - shortfall), rel=1e-10)
+    cases = (2, False), (3, False), (2, True)
+    for sampling, (k, drops) in itertools.product(noise.SAMPLINGS, cases):
+        n, b = {"disjoint": 2 * k, "with_replacement": 3}.get(sampling, 4), 2
+        samples = linear_gradients(n)
+        pieces: Any = itertools.combinations(range(n), b)
+        if sampling == "with_replacement":
+            pieces = itertools.product(range(n), repeat=b)
+        draws = [*itertools.product(pieces, repeat=k)]
+        if sampling == "disjoint":
+            draws = [batches for batches in draws if len({*itertools.chain(*batches)}) == n]
+        masks = torch.tensor([*itertools.product((0.0, 2.0) if drops else (1.0,), repeat=k * b)])
+        rows = samples[torch.tensor(draws).view(len(draws), 1, k, b)]
+        gradients = (rows * masks.view(1, -1, k, b, 1)).mean(dim=3).flatten(0, 1)
+        draw: Any = {"batch_size": b, "n": n, "sampling": sampling}
+        own_noise = drops and sampling != "independent"
+        noises = [estimate(batches, own_noise, **draw) for batches in gradients]
+        full, squares = samples.mean(dim=0).square().sum(), samples.square().sum(dim=1).mean()
+        # The variance of a mask is 1, so that of a sample's own gradient is its square.
+        of_samples, of_masks = float(squares - full), float(squares) if drops else 0.0
+        factors = {"with_replacement": 1, "independent": (n - 1) / (n - b), "disjoint": (n - 1) / n}
+        variance = of_samples + of_masks * factors[sampling]
+        shortfall = (variance - of_masks) / n if own_noise and sampling == "disjoint" else 0
+        means = fmean(f.variance for f in noises), fmean(f.gradient_square for f in noises)
+        assert means == pytest.approx((variance, float(full) - shortfall), rel=1e-10)
 
 
 NO_LEVEL = {  # The words of a call, and what is said of them.
@@ -104,25 +102,20 @@ def test_what_has_no_noise_level_is_refused() -> None:
         noise.noise_level(**sound | {"variance": math.nan})
 
 
-@pytest.mark.parametrize("size", [1, 1e-3])
-@pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])
-def test_interval_is_the_jackknife_of_log_variance(
-    sampling: str, factor: float, size: float
-) -> None:
+def test_interval_is_the_jackknife_of_log_variance() -> None:
     """Each batch left out, C² computed anew from the others, by NumPy and SciPy alone."""
-    g = np.random.default_rng(2).normal(size=(6, 4)) * size
-
-    def variance(rows: np.ndarray) -> float:
-        return float(5 * factor * rows.var(axis=0, ddof=1).sum())
-
-    estimated = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
-    assert estimated.variance == pytest.approx(variance(g), rel=1e-12)
-    logs = np.log([variance(np.delete(g, i, axis=0)) for i in range(6)])
-    error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
-    reach = stats.t.ppf(0.975, 5) * error
-    interval = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
-    assert estimated.variance_interval == pytest.approx(interval, rel=1e-9)
-    assert (estimated.batch_size, estimated.batches, estimated.sampling) == (5, 6, sampling)
+    factors = {"with_replacement": 1, "disjoint": 99 / 100}
+    for (sampling, factor), size in itertools.product(factors.items(), (1, 1e-3)):
+        g = np.random.default_rng(2).normal(size=(6, 4)) * size
+        estimated = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
+        c2 = 5 * factor * g.var(axis=0, ddof=1).sum()
+        assert estimated.variance == pytest.approx(c2, rel=1e-12)
+        logs = np.log([np.delete(g, i, axis=0).var(axis=0, ddof=1).sum() for i in range(6)])
+        error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
+        reach = stats.t.ppf(0.975, 5) * error
+        interval = c2 * math.exp(-reach), c2 * math.exp(reach)
+        assert estimated.variance_interval == pytest.approx(interval, rel=1e-9)
+        assert (estimated.batch_size, estimated.batches, estimated.sampling) == (5, 6, sampling)
 
 
 def test_two_batches_have_no_interval_and_noise_that_hangs_on_one_has_no_end() -> None:

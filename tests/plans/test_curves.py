@@ -183,9 +183,12 @@ def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
     assert refused < plans / 2
 
 
-@pytest.mark.parametrize(
-    ("p", "stages", "epochs", "split", "h", "options"),
-    [
+def test_stages_of_algorithm_3_are_as_long_as_it_asks() -> None:
+    """Updates ∝ 1/(φ² - h η/η_1), φ = ((M - m + 1)/M)^p, within what whole batches allow.
+
+    M is given, or M^p = 1/(α_0 ε).
+    """
+    cases: list[Any] = [
         (0.5, 30, 30, 0.5, 0, {}),
         (0.5, 400, 400, 0.5, 0, {}),
         (1, 20, 200, 0.5, 0, {}),
@@ -193,35 +196,29 @@ def test_every_update_is_on_both_curves_and_on_the_grid(plans: int) -> None:
         (1, 3, 49, 0.5, 0.1, {}),
         (0.5, 25, 30, 0.5, 0.03, {"epsilon": 0.2, "alpha_0": 1}),
         (1, 4, 30, 0.5, 0.05, {"epsilon": 0.125, "alpha_0": 2}),
-    ],
-)
-def test_stages_of_algorithm_3_are_as_long_as_it_asks(
-    p: float, stages: int, epochs: int, split: float, h: float, options: Any
-) -> None:
-    """Updates ∝ 1/(φ² - h η/η_1), φ = ((M - m + 1)/M)^p, within what whole batches allow.
-
-    M is given, or M^p = 1/(α_0 ε).
-    """
-    algorithm3: Any = {"h": h, **options}
-    plan = igo.plan(
-        "graduated",
-        p=p,
-        n=1437,
-        epochs=epochs,
-        stages=None if options else stages,
-        batch_size=16,
-        split=split,
-        algorithm3=algorithm3,
-    )
-    updates: Counter[int] = Counter()
-    for row in plan.rows:
-        updates[row.stage] += row.updates
-    phis = [((stages - m) / stages) ** p for m in range(stages)]
-    assert [*{row.stage: row.phi_m for row in plan.rows}.values()] == pytest.approx(phis, rel=1e-12)
-    shape = [1 / (phi**2 - h * phi**split) for phi in phis]
-    scale = plan.updates / sum(shape)
-    for m, share in enumerate(shape, 1):
-        assert abs(updates[m] - scale * share) < 2 + 0.07 * scale * share
+    ]
+    for p, stages, epochs, split, h, options in cases:
+        plan = igo.plan(
+            "graduated",
+            p=p,
+            n=1437,
+            epochs=epochs,
+            stages=None if options else stages,
+            batch_size=16,
+            split=split,
+            algorithm3=options | {"h": h},
+        )
+        updates: Counter[int] = Counter()
+        for row in plan.rows:
+            updates[row.stage] += row.updates
+        phis = [((stages - m) / stages) ** p for m in range(stages)]
+        assert [*{row.stage: row.phi_m for row in plan.rows}.values()] == pytest.approx(
+            phis, rel=1e-12
+        )
+        shape = [1 / (phi**2 - h * phi**split) for phi in phis]
+        scale = plan.updates / sum(shape)
+        for m, share in enumerate(shape, 1):
+            assert abs(updates[m] - scale * share) < 2 + 0.07 * scale * share
 
 
 def test_lengths_of_algorithm_3_take_no_batch_above_n() -> None:

@@ -209,20 +209,20 @@ def test_alpha_0_is_the_printed_minimum() -> None:
         alpha_0(**constants, lipschitz=1, width=1, sigma=0)
 
 
-@pytest.mark.parametrize(("stages", "h"), [(3, None), (8, None), (3, 0), (3, 0.1)])
-def test_full_batches_follow_the_stages_as_they_are(stages: int, h: float | None) -> None:
+def test_full_batches_follow_the_stages_as_they_are() -> None:
     """Stage M + 1, also where stages begin inside epochs, as with Algorithm 3's lengths."""
-    arguments: Any = {"n": 60, "epochs": 4, "batch_size": 4, "stages": stages}
-    lengths: Any = {} if h is None else {"h": h}
-    stages_alone = igo.plan("linear", **arguments, algorithm3=lengths)
-    plan = igo.plan("linear", **arguments, algorithm3=lengths | {"final_updates": 2})
+    for stages, h in ((3, None), (8, None), (3, 0), (3, 0.1)):
+        arguments: Any = {"n": 60, "epochs": 4, "batch_size": 4, "stages": stages}
+        lengths: Any = {} if h is None else {"h": h}
+        stages_alone = igo.plan("linear", **arguments, algorithm3=lengths)
+        plan = igo.plan("linear", **arguments, algorithm3=lengths | {"final_updates": 2})
 
-    def rows_of(plan: igo.Plan) -> list[Any]:
-        return [
-            (u.epoch, u.stage, u.start, u.batch_size, u.learning_rate) for u in updates_of(plan)
-        ]
+        def rows_of(plan: igo.Plan) -> list[Any]:
+            return [
+                (u.epoch, u.stage, u.start, u.batch_size, u.learning_rate) for u in updates_of(plan)
+            ]
 
-    updates = rows_of(stages_alone)
-    rate = updates[-1][-1]
-    ends = [(epoch, stages + 1, 0, 60, rate) for epoch in (5, 6)]
-    assert rows_of(plan) == updates + ends
+        updates = rows_of(stages_alone)
+        rate = updates[-1][-1]
+        ends = [(epoch, stages + 1, 0, 60, rate) for epoch in (5, 6)]
+        assert rows_of(plan) == updates + ends

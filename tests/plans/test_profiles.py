@@ -68,17 +68,17 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
     assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 
 
-@pytest.mark.parametrize("method", ["method1", "method2", "method3", "method4"])
-def test_a_method_is_named_and_is_that_of_the_library(method: str) -> None:
+def test_a_method_is_named_and_is_that_of_the_library() -> None:
     """By κ and λ of conf/schedule, and by ``igo.plan`` of the name."""
-    config = configure("experiment=cifar100", f"schedule={method}")
-    plan = make_plan(config)
-    name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
-    assert str(name).startswith(f"Method {method[-1]}")
-    for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.
-        gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
-        assert paper_method(schedule, gamma, config.split) is None
-    assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None
-    by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
-    assert by_name().is_that_of(plan.identity)
-    assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4
+    for method in ("method1", "method2", "method3", "method4"):
+        config = configure("experiment=cifar100", f"schedule={method}")
+        plan = make_plan(config)
+        name = paper_method(config.schedule.profile, config.schedule.gamma, config.split)
+        assert str(name).startswith(f"Method {method[-1]}")
+        for schedule in ("step", "cosine"):  # Other schedules may have numbers near a method's.
+            gamma = 2**-0.5 + (0.002 if schedule == "step" else 0)
+            assert paper_method(schedule, gamma, config.split) is None
+        assert method == "method1" or paper_method("step", 2**-0.5, config.split + 0.002) is None
+        by_name = partial(igo.plan, method, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
+        assert by_name().is_that_of(plan.identity)
+        assert [stage.epochs for stage in by_name(stages=4).rows] == [50] * 4

@@ -1,5 +1,6 @@
 """Data sets as batches: what is in them, in which order, and that conf/dataset tells the truth."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,33 +59,32 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
     return images[back], labels[back]
 
 
-@pytest.mark.parametrize("at_once", [1, 17, 256])
-@pytest.mark.parametrize("b", [1, 7, 16, 40])
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
-    b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
+    device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.train.on_device.MADE_AT_ONCE", at_once)
-    images, _ = by_index(tensor_data(40, "cpu")[0], epoch_batches(40, 1, 3, 1), seed=5)
-    batches = epoch_batches(40, equal.count(40, b), 0, 2)
-    images_of_batches, labels = by_index(tensor_data(40, device)[0], batches, seed=5)
-    # Places of up to 12 pixels, from two products and two sums; neighbours differ by 1 at most.
-    torch.testing.assert_close(images_of_batches, images, rtol=0, atol=12 * rounding.bound(4))
-    assert torch.equal(labels, torch.arange(40) % 10)
+    for b, at_once in product((1, 7, 16, 40), (1, 17, 256)):
+        monkeypatch.setattr("igo.train.on_device.MADE_AT_ONCE", at_once)
+        images, _ = by_index(tensor_data(40, "cpu")[0], epoch_batches(40, 1, 3, 1), seed=5)
+        batches = epoch_batches(40, equal.count(40, b), 0, 2)
+        images_of_batches, labels = by_index(tensor_data(40, device)[0], batches, seed=5)
+        # Places of up to 12 pixels, from two products and two sums; neighbours differ by 1 at most.
+        torch.testing.assert_close(images_of_batches, images, rtol=0, atol=12 * rounding.bound(4))
+        assert torch.equal(labels, torch.arange(40) % 10)
 
 
-@pytest.mark.parametrize("n", [5, 1000, 2300])
-def test_images_are_as_they_are_in_evaluation_and_plain_batches(n: int, device: str) -> None:
+def test_images_are_as_they_are_in_evaluation_and_plain_batches(device: str) -> None:
     """Normalised as by torchvision."""
-    mean, std = [0.1, 0.3, 0.5], [0.2, 0.3, 0.25]
-    (data, split), index = tensor_data(n, device, mean=mean, std=std), [4, 2, n - 1, 4, n // 2]
-    plain = list(data.plain_batches([torch.tensor(index), torch.arange(2)]))
-    assert [len(labels) for _, labels in plain] == [5, 2]
-    for batches, rows in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):
-        batch_images, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
-        images = torch.from_numpy(split.images[rows]).permute(0, 3, 1, 2) / 255
-        images = functional.normalize(images, mean, std)
-        torch.testing.assert_close(batch_images, images, rtol=1e-6, atol=2e-6)
-        assert labels.tolist() == split.labels[rows].tolist()
+    for n in (5, 1000, 2300):
+        mean, std = [0.1, 0.3, 0.5], [0.2, 0.3, 0.25]
+        (data, split), index = tensor_data(n, device, mean=mean, std=std), [4, 2, n - 1, 4, n // 2]
+        plain = list(data.plain_batches([torch.tensor(index), torch.arange(2)]))
+        assert [len(labels) for _, labels in plain] == [5, 2]
+        for batches, rows in ((data.test_batches(), range(n)), (plain, [*index, 0, 1])):
+            batch_images, labels = (torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
+            images = torch.from_numpy(split.images[rows]).permute(0, 3, 1, 2) / 255
+            images = functional.normalize(images, mean, std)
+            torch.testing.assert_close(batch_images, images, rtol=1e-6, atol=2e-6)
+            assert labels.tolist() == split.labels[rows].tolist()
 
 
 def test_wrong_facts_in_conf_are_named() -> None:

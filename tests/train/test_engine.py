@@ -71,36 +71,38 @@ def one_by_one(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[floa
     return -float((p.log() * y).sum()), int(correct), float(slope)
 
 
-@pytest.mark.parametrize(("b", "micro"), [(1, 1024), (10, 3), (16, 8), (37, 1024)])
-def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, device: str) -> None:
+def test_evaluation_divides_sums_over_samples_by_samples(device: str) -> None:
     """37 samples: the last batch is ragged, and a mean of batch means would be another number."""
-    run = build(device, micro=micro)
-    network = run.prepare(plain_network())
-    loss, accuracy = run.evaluate(network, batches_of(b, *samples(37, device)))
-    wanted_loss, correct, _ = one_by_one(plain_network(), *samples(37))
-    assert loss == pytest.approx(wanted_loss / 37, rel=rounding.bound(*LOGITS, 37))
-    assert accuracy == pytest.approx(correct / 37, rel=1e-6)
+    for b, micro in ((1, 1024), (10, 3), (16, 8), (37, 1024)):
+        run = build(device, micro=micro)
+        network = run.prepare(plain_network())
+        loss, accuracy = run.evaluate(network, batches_of(b, *samples(37, device)))
+        wanted_loss, correct, _ = one_by_one(plain_network(), *samples(37))
+        assert loss == pytest.approx(wanted_loss / 37, rel=rounding.bound(*LOGITS, 37))
+        assert accuracy == pytest.approx(correct / 37, rel=1e-6)
 
 
-@pytest.mark.parametrize("micro", [1, 5, 7, 22, 23, 1024])
-def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(
-    micro: int, device: str
-) -> None:
+def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(device: str) -> None:
     """It returns sums at the parameters before it; an earlier gradient is not added to."""
-    images, labels = samples(23)
-    reference = plain_network()
-    F.cross_entropy(reference(images), labels).backward()
-    run = build(device, micro=micro)
-    network = run.prepare(plain_network())
-    optimizer = optimizers.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
-    backward(run, network, 23, device)
-    totals = backward(run, network, 23, device)
-    run.update(optimizer)
-    rounding.assert_close(gradient(network), gradient(reference), rounding.terms(reference, images))
-    expected_totals = loss, *_ = one_by_one(reference, images, labels)
-    assert [*map(float, totals)] == pytest.approx(expected_totals, rel=rounding.bound(*LOGITS, 23))
-    last_loss, *_ = one_by_one(network.cpu(), images, labels)
-    assert last_loss < loss
+    for micro in (1, 5, 7, 22, 23, 1024):
+        images, labels = samples(23)
+        reference = plain_network()
+        F.cross_entropy(reference(images), labels).backward()
+        run = build(device, micro=micro)
+        network = run.prepare(plain_network())
+        optimizer = optimizers.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
+        backward(run, network, 23, device)
+        totals = backward(run, network, 23, device)
+        run.update(optimizer)
+        rounding.assert_close(
+            gradient(network), gradient(reference), rounding.terms(reference, images)
+        )
+        expected_totals = loss, *_ = one_by_one(reference, images, labels)
+        assert [*map(float, totals)] == pytest.approx(
+            expected_totals, rel=rounding.bound(*LOGITS, 23)
+        )
+        last_loss, *_ = one_by_one(network.cpu(), images, labels)
+        assert last_loss < loss
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Models: the published sizes, what they take, and what is said of those that do not fit."""
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -36,24 +37,22 @@ def test_models_have_the_published_number_of_parameters() -> None:
         assert sum(p.numel() for p in network.parameters() if p.requires_grad) == published
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_stems_are_the_first_layers(stem: str, name: str, channels: int) -> None:
-    network: Any = meta(ModelConfig(name, stem=stem), dataset(10, channels, 64))
-    kernel, stride = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}[stem]
-    assert network.conv1.weight.shape == (64, channels, *kernel)
-    assert network.conv1.stride == stride
-    assert isinstance(network.maxpool, nn.Identity) == (stem == "cifar")
+def test_stems_are_the_first_layers() -> None:
+    for stem, name, channels in product(("cifar", "imagenet"), ("resnet18", "resnet34"), (1, 3)):
+        network: Any = meta(ModelConfig(name, stem=stem), dataset(10, channels, 64))
+        kernel, stride = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}[stem]
+        assert network.conv1.weight.shape == (64, channels, *kernel)
+        assert network.conv1.stride == stride
+        assert isinstance(network.maxpool, nn.Identity) == (stem == "cifar")
 
 
-@pytest.mark.parametrize("data", DATASETS)
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet34", "wide_resnet28_10", "timm"])
-def test_each_model_takes_each_data_set(name: str, data: str) -> None:
-    small = name == "resnet34" and data in ("digits", "fashion_mnist")
-    config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
-    network = meta(config.model, config.dataset)
-    models.check_model(network, config.model, config.dataset, smallest=2)
+def test_each_model_takes_each_data_set() -> None:
+    names = "resnet8", "resnet18", "resnet34", "wide_resnet28_10", "timm"
+    for name, data in product(names, DATASETS):
+        small = name == "resnet34" and data in ("digits", "fashion_mnist")
+        config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
+        network = meta(config.model, config.dataset)
+        models.check_model(network, config.model, config.dataset, smallest=2)
 
 
 def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
