@@ -72,44 +72,46 @@ def test_unbiased_over_every_draw_there_is() -> None:
         assert noise.batch_size == round(b / len(sizes))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1024.0])
 def test_averages_decay_by_samples_go_on_after_a_stop_and_leave_an_overflow_out(
-    scale: float, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """By a plain loop over the updates; with a GradScaler's scale, and after a checkpoint."""
-    model, half_life = linear(), 20.0
-    rows: list[tuple[float, ...]] = []
-    meter = igo.NoiseMeter(model, half_life)
-    for i in range(12):
-        parts = [[i], [i + 1, i + 2, i + 3]][: 1 + (i != 3)]  # One part alone says nothing.
-        parts += [[0, 1, 2]] * (i % 4 == 0)
-        accumulate(meter, model, parts, scale)
-        means = [gradients(model, part).mean(axis=0) for part in parts]
-        sizes, samples = [*map(len, parts)], sum(map(len, parts))
-        mean = np.average(means, axis=0, weights=sizes)
-        if len(parts) > 1:
-            spread = sum(s * np.square(g - mean).sum() for s, g in zip(sizes, means, strict=True))
-            c2, weight = spread / (len(parts) - 1), len(parts) - 1
-            rows = [(w * 0.5 ** (samples / half_life), *terms) for w, *terms in rows]
-            rows.append((weight, c2, np.square(mean).sum() - c2 / samples))
-        if i == 5:
-            torch.save(meter.state_dict(), tmp_path / "meter.pt")
-            meter = igo.NoiseMeter(model, half_life)
-            meter.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
-            (mse_loss(model(X), Y) * math.inf).backward()
-            meter.part(2)
-            meter.part(2)
-            meter.update(scale)
-    weights, variances, squares = np.array(rows).T
-    c2, noise = np.average(variances, weights=weights), meter.noise
-    square = np.average(squares, weights=weights)
-    assert (noise.variance, noise.gradient_square) == pytest.approx((c2, square), rel=CLOSE)
-    count = weights.sum() ** 2 / np.square(weights).sum()
-    assert (noise.batches, noise.batch_size) == (round(count), 2)
-    error = math.sqrt(np.average((variances - c2) ** 2, weights=weights) / (count - 1)) / c2
-    half = stats.t.ppf(0.975, count - 1) * error
-    ends = c2 * math.exp(-half), c2 * math.exp(half)
-    assert noise.variance_interval == pytest.approx(ends, rel=1e-6)
+    for scale in (1.0, 1024.0):
+        model, half_life = linear(), 20.0
+        rows: list[tuple[float, ...]] = []
+        meter = igo.NoiseMeter(model, half_life)
+        for i in range(12):
+            parts = [[i], [i + 1, i + 2, i + 3]][: 1 + (i != 3)]  # One part alone says nothing.
+            parts += [[0, 1, 2]] * (i % 4 == 0)
+            accumulate(meter, model, parts, scale)
+            means = [gradients(model, part).mean(axis=0) for part in parts]
+            sizes, samples = [*map(len, parts)], sum(map(len, parts))
+            mean = np.average(means, axis=0, weights=sizes)
+            if len(parts) > 1:
+                spread = sum(
+                    s * np.square(g - mean).sum() for s, g in zip(sizes, means, strict=True)
+                )
+                c2, weight = spread / (len(parts) - 1), len(parts) - 1
+                rows = [(w * 0.5 ** (samples / half_life), *terms) for w, *terms in rows]
+                rows.append((weight, c2, np.square(mean).sum() - c2 / samples))
+            if i == 5:
+                torch.save(meter.state_dict(), tmp_path / "meter.pt")
+                meter = igo.NoiseMeter(model, half_life)
+                meter.load_state_dict(torch.load(tmp_path / "meter.pt", weights_only=True))
+                (mse_loss(model(X), Y) * math.inf).backward()
+                meter.part(2)
+                meter.part(2)
+                meter.update(scale)
+        weights, variances, squares = np.array(rows).T
+        c2, noise = np.average(variances, weights=weights), meter.noise
+        square = np.average(squares, weights=weights)
+        assert (noise.variance, noise.gradient_square) == pytest.approx((c2, square), rel=CLOSE)
+        count = weights.sum() ** 2 / np.square(weights).sum()
+        assert (noise.batches, noise.batch_size) == (round(count), 2)
+        error = math.sqrt(np.average((variances - c2) ** 2, weights=weights) / (count - 1)) / c2
+        half = stats.t.ppf(0.975, count - 1) * error
+        ends = c2 * math.exp(-half), c2 * math.exp(half)
+        assert noise.variance_interval == pytest.approx(ends, rel=1e-6)
 
 
 def test_the_interval_covers_c2_and_is_open_once_the_noise_has_ended() -> None:

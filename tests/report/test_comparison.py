@@ -50,3 +50,4 @@ def test_only_pairs_that_are_tested_share_the_level() -> None:
     assert (b.p_holm or 1) < LEVEL < (a.p_holm or 0)
     assert a.detectable == b.detectable == detectable(GAPS.std(ddof=1), len(GAPS), LEVEL / 2)
     assert c.detectable is None
+    assert adjusted([paired_test(0 * GAPS, 0.3)])[0].detectable is None

@@ -129,23 +129,22 @@ def test_what_ends_a_run_is_on_record_in_wandb_too(
     assert exit_codes(folder) == [0 if epochs == 3 else code]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR2", "SIGHUP"])
-def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back(name: str) -> None:
-    number = signal.Signals[name]
-    own_handler = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
-    try:
-        handlers = signal.getsignal(number), signal.getsignal(signal.SIGINT)
-        with suppress(stopping.Stopped), stopping.signals() as check_stop:
-            check_stop()
-            os.kill(os.getpid(), number)
-            with pytest.raises(stopping.Stopped) as first_stop:
+def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP):
+        own_handler = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored
+        try:
+            handlers = signal.getsignal(number), signal.getsignal(signal.SIGINT)
+            with suppress(stopping.Stopped), stopping.signals() as check_stop:
                 check_stop()
-            with pytest.raises(stopping.Stopped) as second_stop:
-                os.kill(os.getpid(), signal.SIGINT)
-        assert (first_stop.value.code, second_stop.value.code) == (128 + number, 130)
-        assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == handlers
-    finally:
-        signal.signal(number, own_handler)
+                os.kill(os.getpid(), number)
+                with pytest.raises(stopping.Stopped) as first_stop:
+                    check_stop()
+                with pytest.raises(stopping.Stopped) as second_stop:
+                    os.kill(os.getpid(), signal.SIGINT)
+            assert (first_stop.value.code, second_stop.value.code) == (128 + number, 130)
+            assert (signal.getsignal(number), signal.getsignal(signal.SIGINT)) == handlers
+        finally:
+            signal.signal(number, own_handler)
 
 
 def test_a_hangup_that_was_ignored_stays_so() -> None:
