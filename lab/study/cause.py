@@ -21,6 +21,7 @@ from igo.config.load import make_plan
 from igo.ground.seeds import derive_seed, generator
 from igo.noise.measure import untouched
 from igo.train.assembly import assembled
+from igo.train.engine import Sums
 from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.noise.point import variance_at_point
@@ -117,7 +118,7 @@ class Steps:
             order = torch.randperm(data.n, generator=generator(seed, name, number))
             yield from data.train_batches(order.split(BATCH), derive_seed(seed, name, number))
 
-    def _gradient(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    def _gradient(self, batch: Batch) -> tuple[list[Tensor], Sums]:
         self.passes += 1
         network, size = self.run.network, len(batch[1])
         sums = self.run.engine.backward(network, [batch], size, self.parameters)
@@ -165,7 +166,7 @@ class Steps:
             if shifts:
                 torch._foreach_add_(self.parameters, shifts[i])
             with torch.enable_grad():
-                gradient, (loss, correct, _) = self._gradient(next(batches))
+                gradient, (loss, correct, *_) = self._gradient(next(batches))
             if shifts:
                 torch._foreach_sub_(self.parameters, shifts[i])
             if i == 0:

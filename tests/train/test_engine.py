@@ -98,9 +98,8 @@ def test_a_step_is_along_the_whole_batchs_gradient_in_micro_batches_too(device: 
             gradient(network), gradient(reference), rounding.terms(reference, images)
         )
         expected_totals = loss, *_ = one_by_one(reference, images, labels)
-        assert [*map(float, totals)] == pytest.approx(
-            expected_totals, rel=rounding.bound(*LOGITS, 23)
-        )
+        expected = pytest.approx((*expected_totals, 23), rel=rounding.bound(*LOGITS, 23))
+        assert [*map(float, totals)] == expected
         last_loss, *_ = one_by_one(network.cpu(), images, labels)
         assert last_loss < loss
 
@@ -127,7 +126,7 @@ def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
     totals = backward(run, network, 64, device)
     run.evaluate(network, batches_of(40, *samples(40, device)))
     assert dtypes == [dtype] * 6
-    assert {total.dtype for total in totals} == {torch.float32}
+    assert {total.dtype for total in totals[:3]} == {torch.float32}
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in network.parameters())  # type: ignore[union-attr]
     assert run.scaler.is_enabled() == (precision == "fp16")
     assert machine.hardware(run)["precision"] == str(dtype).split(".")[1].replace("float32", "fp32")

@@ -23,7 +23,10 @@ MOST_READ = 256  # So many images, spread over the names, tell size, mean, std a
 
 
 def splits(name: str, place: Place) -> tuple[ImageFolder, ImageFolder]:
-    """The images of dataset=folder or dataset=imagenet, in train and val or test, or split here.
+    """The training images of dataset=folder or dataset=imagenet, and the test images.
+
+    They are in the folders train and val, of dataset=folder train and val or test. Without such a
+    folder a fifth of train is for testing.
 
     Raises:
         Missing: there are no images, or a class has none.
@@ -37,14 +40,17 @@ def splits(name: str, place: Place) -> tuple[ImageFolder, ImageFolder]:
     imagenet = name == "imagenet"
     root = (place.data_dir / name if imagenet else place.root or place.data_dir).resolve()
     train = _listed(root / "train")
-    tests = ["val"] if imagenet else [p for p in ("val", "test") if (root / p).is_dir()]
-    if not tests:
+    test_folders = [root / name for name in ("val", "test") if (root / name).is_dir()]
+    if imagenet:
+        test_folders = [root / "val"]  # It is no choice: without it there is an error.
+    if not test_folders:
         rows, test_rows = train_and_test(np.array(train.targets))
         return part(train, rows), part(train, test_rows)
-    test = _listed(root / tests[0])
+    test = _listed(test_folders[0])
     # The number of a class is its place in the sorted folders: with other folders, a number would
     # mean another class in the test set.
-    if differences := {*train.classes} ^ {*test.classes}:
+    differences = {*train.classes} ^ {*test.classes}
+    if differences:
         raise UserError(
             f"{train.root} and {test.root} must hold the same class folders;"
             f" {min(differences)} is in one of them only"
@@ -81,9 +87,10 @@ def transformed(images: ImageFolder, *transforms: Any) -> ImageFolder:
 
 
 def plain(name: str, size: int, channels: int) -> list[Any]:
-    """What a test image goes through: the shorter side is resized, and the middle cropped.
+    """Transforms of a test image: grey if there is one channel, then a resize, and a crop.
 
-    ImageNet's shorter side is 8/7 of the size: 256 for 224.
+    The shorter side is resized, and the middle cropped. ImageNet's shorter side is 8/7 of the
+    size: 256 for 224.
     """
     side = round(size * 8 / 7) if name == "imagenet" else size
     grey = [Grayscale()] * (channels == 1)
@@ -94,13 +101,14 @@ def facts(name: str, place: Place) -> tuple[int, int, int, int, Iterator[np.ndar
     """Classes, channels, size and n of the training images, and pixels (H, W, C) of a sample."""
     train, _ = splits(name, place)
     sample, channels = _sample(train), place.channels or 3
-    size = place.image_size or _size(sample)
+    size = place.image_size or _common_size(sample)
     images = transformed(sample, *plain(name, size, channels))
     pixels = (image.permute(1, 2, 0).numpy() for image, _ in images)
     return len(train.classes), channels, size, len(train), pixels
 
 
-def _size(images: ImageFolder) -> int:
+def _common_size(images: ImageFolder) -> int:
+    """The side of all these images; refuse those that are not squares of one size."""
     sizes = sorted({image.size for image, _ in images})
     if len(sizes) > 1 or sizes[0][0] != sizes[0][1]:
         examples = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
@@ -114,7 +122,7 @@ def _size(images: ImageFolder) -> int:
 
 
 def content(splits: Sequence[ImageFolder]) -> Iterator[bytes]:
-    """Yield what a fingerprint is of: the names of all files, and the contents of a sample."""
+    """Yield buffers for a fingerprint: the names of all files, and the contents of a sample."""
     for images in splits:
         for path, _ in images.samples:
             yield os.fsencode(path.removeprefix(images.root)) + b"\0"
@@ -123,6 +131,7 @@ def content(splits: Sequence[ImageFolder]) -> Iterator[bytes]:
 
 
 def _sample(images: ImageFolder) -> ImageFolder:
+    """At most MOST_READ of the images, evenly spread."""
     return part(images, range(0, len(images), len(images) // MOST_READ + 1))
 
 

@@ -1,4 +1,4 @@
-"""What a data set is: a fingerprint of its content, without its place, and facts about it."""
+"""Identifies a data set by a fingerprint of its content, and finds the facts about it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -20,15 +20,11 @@ AT_ONCE = 1000  # The pixels of so many images are counted together.
 
 @dataclass(frozen=True)
 class Identity:
-    """The data that a run read.
-
-    ``n`` counts all training images, in use or not. ``fingerprint`` is of all images and labels;
-    for image files, of their names and a sample of contents.
-    """
+    """Which data a run read."""
 
     name: str
-    n: int
-    fingerprint: str
+    n: int  # all training images, in use or not
+    fingerprint: str  # of all images and labels; of image files, of their names and a sample
     read_from: str
 
     def __str__(self) -> str:
@@ -58,13 +54,13 @@ def identify(name: str, place: Place) -> Identity:
 def fingerprint(content: Iterable[Any]) -> str:
     """BLAKE2b of buffers, in 16 hexadecimal digits."""
     blake = hashlib.blake2b(digest_size=8)
-    for part in content:
-        blake.update(part)
+    for buffer in content:
+        blake.update(buffer)
     return blake.hexdigest()
 
 
 def content(splits: Splits) -> Iterator[Any]:
-    """Yield what a fingerprint of arrays is of: shapes, images and labels (as int64)."""
+    """Yield the buffers of arrays for a fingerprint: shapes, images and labels (as int64)."""
     for split in splits:
         # The same labels in a smaller integer type are the same data.
         for array in (np.asarray(split.images), split.labels.astype(np.int64)):
@@ -74,7 +70,7 @@ def content(splits: Splits) -> Iterator[Any]:
 
 @cache  # A sweep asks for each run.
 def find_facts(name: str, place: Place) -> Record:
-    """The FACTS of a data set; of images in folders, mean and std are those of a sample.
+    """The FACTS of a data set by name; in folders, mean and std are those of a sample of images.
 
     Raises:
         Missing: the data set is not there.
@@ -83,16 +79,14 @@ def find_facts(name: str, place: Place) -> Record:
     if name in readers.FOLDERS:
         from igo.data import folders  # It imports torch.
 
-        *numbers, pixels = folders.facts(name, place)
+        classes, channels, size, n, pixels = folders.facts(name, place)
     else:
         train, test = readers.read(name, place)
         n, size, _, channels = train.images.shape
         classes = int(max(train.labels.max(), test.labels.max())) + 1
-        numbers, pixels = (
-            [classes, channels, size, n],
-            np.array_split(train.images, n // AT_ONCE + 1),
-        )
-    return dict(zip(FACTS, (*numbers, *moments(pixels)), strict=True))
+        pixels = np.array_split(train.images, n // AT_ONCE + 1)
+    mean, std = moments(pixels)
+    return dict(zip(FACTS, (classes, channels, size, n, mean, std), strict=True))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -53,7 +53,7 @@ class Place:
     download: bool = True
 
 
-# Where a data set was found, for the user: an absolute path, or the package that has it.
+# A data set, and before it where it was found: an absolute path, or the package that has it.
 Found = tuple[str, Splits]
 
 
@@ -67,7 +67,8 @@ def read(name: str, place: Place) -> Splits:
     Raises:
         Missing: the data set is not there.
     """
-    return READERS[name](place)[1]
+    _, splits = READERS[name](place)
+    return splits
 
 
 def digits(_: Place) -> Found:
@@ -78,18 +79,25 @@ def digits(_: Place) -> Found:
     digits = load_digits()
     # scikit-learn's pixels are from 0 to 16, and all images here are bytes.
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    parts = train_test_split(
+    train_images, test_images, train_labels, test_labels = train_test_split(
         images, digits.target, test_size=360, stratify=digits.target, random_state=0
     )
-    splits = Split(parts[0], parts[2]), Split(parts[1], parts[3])
+    splits = Split(train_images, train_labels), Split(test_images, test_labels)
     return f"scikit-learn {version('scikit-learn')}", splits
 
 
 def published(kind: str, folder: str, cure: str, place: Place) -> Found:
-    """A data set of torchvision's, in its format under data_dir; downloaded if it is missing."""
+    """A data set of torchvision's, in its format under data_dir; downloaded if it is missing.
+
+    Args:
+        kind: the name of torchvision's class.
+        folder: of its files, below data_dir.
+        cure: what the user can do if they are damaged or not to be had.
+        place: where to look.
+    """
     files = place.data_dir / folder
 
-    def get(train: bool, download: bool) -> Any:
+    def splits(download: bool) -> Splits:
         from torchvision import datasets
 
         # Debian's package has the very files that torchvision would download.
@@ -97,37 +105,37 @@ def published(kind: str, folder: str, cure: str, place: Place) -> Found:
             files.mkdir(parents=True, exist_ok=True)
             archives = DEBIAN_FASHION_MNIST.glob("*.gz")
             replace_all({files / f.stem: gzip.decompress(f.read_bytes()) for f in archives})
-        return getattr(datasets, kind)(str(place.data_dir), train=train, download=download)
+        parts = []
+        for is_train in (True, False):
+            data = getattr(datasets, kind)(str(place.data_dir), train=is_train, download=download)
+            images = np.asarray(data.data)
+            parts.append(Split(images.reshape(*images.shape[:3], -1), np.asarray(data.targets)))
+        return parts[0], parts[1]
 
-    def split(train: bool) -> Split:
-        dataset = _fetched(place, files, partial(get, train), cure)
-        images = np.asarray(dataset.data)
-        return Split(images.reshape(*images.shape[:3], -1), np.asarray(dataset.targets))
-
-    return str(files.resolve()), (split(True), split(False))
+    return str(files.resolve()), _fetched(place, files, splits, cure)
 
 
-def _fetched(place: Place, folder: Path, get: Callable[[bool], Any], cure: str) -> Any:
+def _fetched(place: Place, files: Path, splits: Callable[[bool], Splits], cure: str) -> Splits:
     """Let torchvision find the data or, in one process at a time, unpack or download them.
 
-    It verifies checksums of what it downloads. ``get`` is told whether it may.
+    It verifies checksums of what it downloads. ``splits`` is told whether it may download.
     """
     kind: type[UserError] = Missing
     failure = ""
     with suppress(Exception):  # A damaged file raises errors of many kinds.
-        return get(False)
+        return splits(False)
     if place.download:
         try:
             place.data_dir.mkdir(parents=True, exist_ok=True)
             with opened(place.data_dir / ".lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                return get(True)
+                return splits(True)
         except Exception as error:
             reason = " ".join(str(error).split())  # torchvision's text has several lines.
             failure = f" and could not be downloaded ({reason})"
             kind = Outside if reading(error) is Outside else Missing
     raise kind(
-        f"{folder} is missing or damaged{failure}; {cure}, or point data_dir=… at a folder that has"
+        f"{files} is missing or damaged{failure}; {cure}, or point data_dir=… at a folder that has"
         " it"
     )
 
@@ -138,10 +146,6 @@ def arrays(place: Place) -> Found:
     if file is None or not file.is_file():
         path = file and file.absolute()
         raise Missing(f"dataset.file={path} is missing: an .npz of images and labels, by np.savez")
-    return str(file.resolve()), _npz(file)
-
-
-def _npz(file: Path) -> Splits:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             entries = {name: arrays[name] if name in ARRAYS else None for name in arrays}
@@ -160,12 +164,19 @@ def _npz(file: Path) -> Splits:
                 " test_labels"
             )
         train, test = train.of(rows), train.of(test_rows)
-    classes = {*train.labels.tolist()}
-    lowest = min(train.labels.min(), test.labels.min())
+    _check_fit(file, train, test)
+    return str(file.resolve()), (train, test)
+
+
+def _check_fit(file: Path, train: Split, test: Split) -> None:
+    """Refuse a test set that does not fit the training set, and classes that are not from 0 on."""
+    classes, test_classes = {*train.labels.tolist()}, {*test.labels.tolist()}
+    strays = test_classes - classes
+    lowest = min(classes)
     fault = ""
     if train.images.shape[1:] != test.images.shape[1:]:
         fault = "images and test_images differ in size or channels"
-    elif strays := {*test.labels.tolist()} - classes:
+    elif strays:
         fault = f"test_labels has {min(strays)}, a class that labels has not"
     # Classes from 1 upwards would leave the model an output that no image has.
     elif lowest > 0:
@@ -175,42 +186,45 @@ def _npz(file: Path) -> Splits:
     if len(classes) <= max(classes):
         counts = f"{len(classes)} classes from 0 to {max(classes)}"
         warn_once(f"{file}: labels has {counts}; no image has the model's other outputs")
-    return train, test
 
 
 def _npz_split(file: Path, entries: dict[str, Any], prefix: str) -> Split:
-    images, labels = f"{prefix}images", f"{prefix}labels"
-    for name in (images, labels):
+    """The arrays ``{prefix}images`` and ``{prefix}labels`` of an .npz, checked."""
+    for name in (f"{prefix}images", f"{prefix}labels"):
         if not isinstance(entries.get(name), np.ndarray):  # A zip may hold any file.
             raise UserError(f"{file} has no array {name}; it has {', '.join(entries) or 'nothing'}")
-    pixels, classes = entries[images], entries[labels]
-    square = pixels.ndim in (3, 4) and pixels.shape[1] == pixels.shape[2]
-    if pixels.dtype != np.uint8 or not square or not all(pixels.shape[1:]):
+    images, labels = entries[f"{prefix}images"], entries[f"{prefix}labels"]
+    are_square = images.ndim in (3, 4) and images.shape[1] == images.shape[2]
+    if images.dtype != np.uint8 or not are_square or not all(images.shape[1:]):
         raise UserError(
-            f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
-            " H, H) for grey or (n, H, H, C) for colour images"
+            f"{file}: {prefix}images is {images.dtype} of shape {images.shape}; it must be uint8,"
+            " (n, H, H) for grey or (n, H, H, C) for colour images"
         )
-    is_whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
-    if not is_whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
+    n = len(images)
+    are_whole = np.issubdtype(labels.dtype, np.integer) and labels.shape == (n,)
+    if not are_whole or n < 2 or labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise UserError(
-            f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
-            f" 0 to {MOST_CLASSES - 1:,} for each of the {len(pixels)} images, two at least"
+            f"{file}: {prefix}labels is {labels.dtype} of shape {labels.shape}; it must be a class"
+            f" from 0 to {MOST_CLASSES - 1:,} for each of the {n} images, two at least"
         )
-    return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
+    return Split(images if images.ndim == 4 else images[..., None], labels.astype(np.int64))
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
-    """Sorted indices of a part with the same share of each class; it depends on ``draw`` alone."""
+    """Sorted indices of so many samples, with the same share of each class.
+
+    ``draw`` is the seed that chooses them.
+    """
     if samples == len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(draw).permutation(len(labels))
-    rank = np.empty(len(labels))  # It is the place of each sample within its class, from 0 to 1.
+    # Each class is spread evenly over [0, 1], in random order. So the samples with the smallest
+    # places have the same share of each class.
+    place = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        # Each class is spread evenly over [0, 1], in random order. So the smallest ranks of all
-        # samples have the same share of each class.
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(order[np.argsort(place[order], kind="stable")][:samples])
 
 
 def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

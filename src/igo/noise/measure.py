@@ -262,10 +262,11 @@ class Spread:
         signed_entries = torch.nn.functional.pad(g.mul_(self._signs), (0, -len(g) % WIDTH))
         self._projections.append(signed_entries.view(-1, WIDTH).sum(dim=0, dtype=torch.float64))
 
-    def noise(
-        self, *, batch_size: int, n: int, sampling: str = "disjoint", own_noise: bool = True
-    ) -> Noise:
-        """Unbiased C² and ‖∇f‖², with the interval of C², see ``from_spreads``.
+    def noise(self, **draw: Any) -> Noise:
+        """Unbiased C² and ‖∇f‖², with the interval of C².
+
+        Args:
+            draw: ``batch_size``, ``n``, ``sampling`` and ``own_noise``, see ``from_spreads``.
 
         Raises:
             ValueError: fewer than two gradients, or disjoint batches of more than n samples.
@@ -278,14 +279,7 @@ class Spread:
         # The projections only divide the sum among the gradients; the sum itself is exact. It may
         # be 0.
         squares *= sum(additions) / max(float(squares.sum()), 1e-300)
-        return from_spreads(
-            squares.tolist(),
-            mean_square,
-            batch_size=batch_size,
-            n=n,
-            sampling=sampling,
-            own_noise=own_noise,
-        )
+        return from_spreads(squares.tolist(), mean_square, **draw)
 
 
 def squared_norm(parts: Iterable[Tensor]) -> Tensor:

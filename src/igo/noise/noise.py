@@ -147,7 +147,7 @@ def from_spreads(
     *,
     batch_size: int,
     n: int,
-    sampling: str,
+    sampling: str = "disjoint",
     own_noise: bool = True,
 ) -> Noise:
     """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².

@@ -37,7 +37,7 @@ class Products(NamedTuple):
     product: Values  # g_t·g_{t+1}
 
     def of(self, rows: Any) -> Products:
-        """Those of some pairs: by a slice, indices or a mask."""
+        """Those of some pairs, by indices or by a mask."""
         return Products(*(values[rows] for values in self))
 
 
@@ -87,7 +87,8 @@ class Pairs:
         possible = batches // 2
         count = possible if batches < LONG else PAIRS
         self._measured = [place * possible // count for place in range(count)]
-        # They are cut into equal parts, and the pair in the middle of each has a twin.
+        # They are cut into equal parts, and the pair in the middle of each has a twin. Without
+        # earlier twins, as in a first epoch, the epoch has all that a correction needs.
         twins = min(_twins_due(batches, updates) if self._earlier else ENOUGH, count)
         middles = [(2 * part + 1) * count // (2 * twins) for part in range(twins)]
         self._twinned = {self._measured[middle] for middle in middles}
@@ -145,11 +146,8 @@ class Pairs:
         if not self._pairs:
             return None, self._earlier
         slopes, norms = self._read(ranks)
-        first_squares, second_squares, change = np.square(norms).sum(axis=2).T
-        total = first_squares + second_squares
-        products = Products(change, total, (total - change) / 2)
         k = len(self._pairs)
-        pairs, at_one_point = products.of(slice(k)), products.of(slice(k, None))
+        pairs, at_one_point = _products(norms[:k]), _products(norms[k:])
         new_twins = _compared(pairs.of([*self._twins]), at_one_point)
         twins = [*new_twins, *self._earlier][:ENOUGH]
         finite = np.isfinite(pairs).all(axis=0)
@@ -196,6 +194,13 @@ def _norms(gradient: list[Tensor], other: list[Tensor]) -> Tensor:
     norms = torch._foreach_norm([*gradient, *other])
     torch._foreach_sub_(gradient, other)
     return torch.stack([*norms, *torch._foreach_norm(gradient)])
+
+
+def _products(norms: Values) -> Products:
+    """What norms (k, 3, parameters) of k pairs say, see ``_norms``."""
+    first_squares, second_squares, change = np.square(norms).sum(axis=2).T
+    total = first_squares + second_squares
+    return Products(change, total, (total - change) / 2)
 
 
 def _compared(pairs: Products, at_one_point: Products) -> list[Twin]:

@@ -10,13 +10,14 @@ from igo.ground.ranks import ALONE, Ranks
 from igo.loop.sampler import BatchSampler
 from igo.loop.schedule import Schedule
 from igo.plans.plan import Plan
-from igo.train import datasets, engine, machine, models, optimizers
+from igo.train import datasets, machine, models, optimizers
+from igo.train.engine import distributed
 from igo.train.reference import reference_size
 from igo.train.training import Training
 
 
 def assembled(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
-    """Read the data, build model and optimizer, and check that they fit."""
+    """The training of a configuration, with data, model and optimizer that fit each other."""
     sizes = [*plan.batch_sizes, reference_size(config)]
     require(
         min(sizes) >= ranks.size,
@@ -25,29 +26,31 @@ def assembled(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
         f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
         f" fewer than the {ranks.size} processes; take larger batches or fewer processes",
     )
-    built = machine.choose(config.engine, config.dataset.image_size, ranks)
-    images = datasets.open_data(config, built.device)
+    engine = machine.choose(config.engine, config.dataset.image_size, ranks)
+    data = datasets.open_data(config, engine.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
     # BatchNorm fails if a part has a single value a channel. It shall fail now, not in the stage
     # whose batch is cut so.
-    smallest = built.smallest_part(sizes)
+    smallest = engine.smallest_part(sizes)
     if models.check_model(network, config.model, config.dataset, smallest):
-        built = machine.without_bf16(built)
-    network = built.prepare(network)
-    built, network = engine.distributed(built, network)
+        engine = machine.without_bf16(engine)
+    engine, network = distributed(engine, engine.prepare(network))
     optimizer = optimizers.build(config.optimizer, network.parameters(), config.learning_rate)
-    data = identify(config.dataset.name, place_of(config))
-    digits: str = ranks.broadcast(data.fingerprint)
-    if data.fingerprint != digits:
-        raise UserError(f"process {ranks.rank} has other data than the first: {data}, not {digits}")
+    identity = identify(config.dataset.name, place_of(config))
+    first_fingerprint: str = ranks.broadcast(identity.fingerprint)
+    if identity.fingerprint != first_fingerprint:
+        raise UserError(
+            f"process {ranks.rank} has other data than the first: {identity}, not"
+            f" {first_fingerprint}"
+        )
     batches = BatchSampler(
         plan,
-        range(images.n),
+        range(data.n),
         seed=config.seed,
         rank=ranks.rank,
         ranks=ranks.size,
-        micro_batch_size=built.micro_batch_size,
+        micro_batch_size=engine.micro_batch_size,
     )
     schedule = Schedule(optimizer, batches)
-    return Training(config, batches, images, network, optimizer, schedule, built, data)
+    return Training(config, batches, data, network, optimizer, schedule, engine, identity)

@@ -28,9 +28,9 @@ class Moves(NamedTuple):
     flip: Tensor | None
     angle: Tensor | None
 
-    def of(self, index: Tensor | slice) -> Moves:
-        """The moves of the images with these indices (b,) int64, or of a slice."""
-        return Moves(*(None if t is None else t[index] for t in self))
+    def of(self, index: Tensor) -> Moves:
+        """The moves of the images with these indices (b,) int64."""
+        return Moves(*(None if move is None else move[index] for move in self))
 
 
 def draw_moves(
@@ -44,7 +44,7 @@ def draw_moves(
         flip = torch.rand(n, generator=generator) < 0.5
     if augment.rotation:
         angle = (torch.rand(n, generator=generator) * 2 - 1) * augment.rotation
-    return Moves(*(None if t is None else t.to(device) for t in (shift, flip, angle)))
+    return Moves(*(None if move is None else move.to(device) for move in (shift, flip, angle)))
 
 
 def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
@@ -72,7 +72,10 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
 def _sources(
     height: int, width: int, moves: Moves, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The source of each output pixel: row and column (b, H, W) int64, and whether it exists."""
+    """The source of each output pixel: row and column (b, H, W) int64, and whether it is inside.
+
+    The last move is undone first.
+    """
     rows = torch.arange(height, device=device).view(1, -1, 1)
     columns = torch.arange(width, device=device).view(1, 1, -1)
     is_inside = torch.ones((), dtype=torch.bool, device=device)

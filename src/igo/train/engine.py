@@ -3,6 +3,7 @@
 ``machine`` chooses the engine of a run.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -22,11 +23,12 @@ from igo.train.on_device import Batch, Batches
 
 
 class Sums(NamedTuple):
-    """Of this rank's share of a batch: float32 scalars on the device."""
+    """Of this rank's share of a batch. The tensors are float32 scalars on the device."""
 
     loss: Tensor  # the sum of its samples' losses
     correct: Tensor  # its correct answers
     slope: Tensor  # ‖gradient by the model's outputs‖², scaled as ``.grad`` is, see ``Pairs``
+    samples: int
 
 
 class Outcome(NamedTuple):
@@ -92,8 +94,8 @@ class Engine:
             logits.retain_grad()
             loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
             gradient = cast(Tensor, logits.grad).flatten()
-            sums = Sums(loss.detach(), correct, gradient.dot(gradient))
-            totals = Sums(*map(torch.add, totals, sums)) if totals else sums
+            sums = Sums(loss.detach(), correct, gradient.dot(gradient), len(logits))
+            totals = Sums(*map(operator.add, totals, sums)) if totals else sums
         return cast(Sums, totals)
 
     def losses(self, network: nn.Module, parts: Iterable[Batch]) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
@@ -18,7 +18,7 @@ from igo.ground.seeds import derive_seed
 from igo.loop.schedule import Schedule
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs
-from igo.train.engine import average_statistics
+from igo.train.engine import Sums, average_statistics
 from igo.train.on_device import Batch
 from igo.train.reference import reference_noise
 from igo.train.training import Epoch, Progress, Training, Watcher, planned_delta, record_of
@@ -44,20 +44,14 @@ class NotFinite(ArithmeticError):
 
 
 class Stream(Iterator[Batch]):
-    """The parts of an epoch's batches, one after the other; a twin may look at the next ones.
-
-    ``samples`` counts those of the parts that were taken.
-    """
+    """The parts of an epoch's batches, one after the other; a twin may look at the next ones."""
 
     def __init__(self, parts: Iterator[Batch]) -> None:
         self._parts = parts
         self._seen_ahead = deque[Batch]()
-        self.samples = 0
 
     def __next__(self) -> Batch:
-        images, labels = self._seen_ahead.popleft() if self._seen_ahead else next(self._parts)
-        self.samples += len(labels)
-        return images, labels
+        return self._seen_ahead.popleft() if self._seen_ahead else next(self._parts)
 
     def ahead(self, count: int) -> list[Batch]:
         """The next ``count`` parts, which stay in the stream."""
@@ -109,7 +103,7 @@ def _next_record(
     first_row = run.plan.rows_of_epoch(epoch)[0]
     bar.begin_epoch(epoch, planned_delta(config, first_row, progress.reference))
     results = train_epoch(run, bar, check_stop, progress.twins)
-    _check_finite(run, results, progress.reference)
+    _check_finite(run, results.noise)
     average_statistics(run.network, ranks)
     evaluation = _evaluate(run, epoch)
     progress.epoch = epoch
@@ -145,41 +139,30 @@ def train_epoch(
     stream = Stream(run.data.train_batches(indices, seed))
     pairs = Pairs(run.network, k, updates, twins)
     parameters = [*run.network.parameters()]
-    # These have an entry for each update.
-    losses: list[Tensor] = []  # Sums over this rank's samples.
-    correct_answers: list[Tensor] = []  # Counts of this rank's samples.
+    sums_of_updates: list[Sums] = []
     rates: list[float] = []
-    own_samples: list[int] = []  # This rank's share of the batch.
     unit = torch.ones((), device=engine.device)
     scales = [engine.scaler.scale(unit)]  # In fp16 a scale is halved where an update is skipped.
     stops_at_once = engine.device.type == "cpu" and engine.ranks.size == 1
-
-    def gradient_ahead(number: int) -> None:
-        """Set ``.grad`` to that of an update to come, which a twin needs."""
-        size = plan.at(number).batch_size
-        parts = stream.ahead(run.batches.parts_of(size))
-        engine.backward(run.network, parts, size, parameters)
-
     for number in range(updates + 1, updates + k + 1):
         check_stop()
-        samples_before = stream.samples
         size = plan.at(number).batch_size
         sums = engine.backward(run.network, _parts(run.schedule, stream), size, parameters)
+        sums_of_updates.append(sums)
         rates.append(run.schedule.update.learning_rate)
-        own_samples.append(stream.samples - samples_before)
-        losses.append(sums.loss)
-        correct_answers.append(sums.correct)
         if stops_at_once and not math.isfinite(sums.loss.item()):
             break  # _means will raise.
         scale = scales[-1] if engine.scaler.is_enabled() else None
-        pairs.take(size, sums.slope, partial(gradient_ahead, number + 1), scale)
+        next_gradient = partial(_set_gradient, run, stream, number + 1, parameters)
+        pairs.take(size, sums.slope, next_gradient, scale)
         engine.update(run.optimizer)
         scales.append(engine.scaler.scale(unit))
         bar.advance(size)
+    own_sizes = torch.tensor([sums.samples for sums in sums_of_updates])
     # This comes before the GPU is read: if a rank has left, it fails, but reading would wait for
     # ever.
-    sizes = engine.ranks.sum_(torch.tensor(own_samples)).tolist()
-    loss, accuracy = _means(losses, correct_answers, sum(sizes), engine.ranks)
+    sizes = engine.ranks.sum_(own_sizes).tolist()
+    loss, accuracy = _means(sums_of_updates, sum(sizes), engine.ranks)
     noise, newest_twins = pairs.noise(engine.ranks)
     return Epoch(
         loss=loss,
@@ -201,20 +184,28 @@ def _parts(schedule: Schedule, stream: Stream) -> Iterator[Batch]:
         yield next(stream)
 
 
-def _means(
-    losses: list[Tensor], correct_answers: list[Tensor], samples: int, ranks: Ranks
-) -> tuple[float, float]:
-    """Mean loss and accuracy of an epoch over all ranks, from this rank's sums of each update.
+def _set_gradient(
+    run: Training, stream: Stream, number: int, parameters: list[nn.Parameter]
+) -> None:
+    """Set ``.grad`` to the gradient of the update that comes next in the stream."""
+    size = run.plan.at(number).batch_size
+    parts = stream.ahead(run.batches.parts_of(size))
+    run.engine.backward(run.network, parts, size, parameters)
+
+
+def _means(sums_of_updates: Sequence[Sums], samples: int, ranks: Ranks) -> tuple[float, float]:
+    """Mean loss and accuracy of an epoch over all ranks, from this rank's sums.
 
     Raises:
         NotFinite: a rank's loss is not finite.
     """
-    sums = torch.stack([*losses, *correct_answers]).view(2, -1).cpu()
-    faults = ranks.sum_((~sums[0].isfinite()).double()).nonzero()
+    numbers = [number for sums in sums_of_updates for number in (sums.loss, sums.correct)]
+    rows = torch.stack(numbers).view(-1, 2).cpu()
+    faults = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
     if len(faults):
         raise NotFinite(f"the loss is not finite at update {int(faults[0]) + 1}")
-    # NumPy adds one after the other; the order of torch.sum differs from machine to machine.
-    totals = torch.from_numpy(np.add.accumulate(sums.numpy(), axis=1)[:, -1])
+    # NumPy adds one row after the other; the order of torch.sum differs from machine to machine.
+    totals = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])
     loss, correct = ranks.sum_(totals.double()).tolist()
     return loss / samples, correct / samples
 
@@ -235,13 +226,12 @@ def _evaluate(run: Training, epoch: int) -> Record:
     return values
 
 
-def _check_finite(run: Training, results: Epoch, reference: Noise) -> None:
+def _check_finite(run: Training, noise: Noise | None) -> None:
     """Raise NotFinite if an epoch left numbers with which no training goes on."""
-    variances = [noise.variance for noise in (results.noise, reference) if noise]
     scaler = run.engine.scaler
     fault = ""
-    if not math.isfinite(sum(variances)):
-        fault = f"C² is {sum(variances)}"
+    if noise and not math.isfinite(noise.variance):
+        fault = f"C² is {noise.variance}"
     elif not torch.stack([p.isfinite().all() for p in run.network.parameters()]).all():
         fault = "a parameter is not finite at the end"
     elif scaler.is_enabled() and scaler.get_scale() < LEAST_SCALE:

@@ -25,7 +25,7 @@ from igo.train.training import Progress, Training
 
 ALL_THREADS = torch.get_num_threads()  # No run has changed it yet.
 SHARED_FROM = 16  # Pixels a side: with smaller images threads mostly wait.
-MOST_AT_ONCE = 1024  # Samples, on each GPU: none gains from more.
+MOST_AT_ONCE = 1024  # Samples, on each GPU or on all CPUs: none gains from more.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # These numbers are those of <malloc.h>.
 # cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
@@ -36,32 +36,33 @@ NOT_IN_JOB = (
 )
 
 
-def choose(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
+def choose(config: EngineConfig, image_size: int = SHARED_FROM, ranks: Ranks = ALONE) -> Engine:
     """Choose device, precision and threads. Each process takes a GPU of its machine.
 
-    For images of very few pixels a side (``image_size``) it is one thread.
+    Images of fewer than SHARED_FROM pixels a side (``image_size``) get one thread.
     """
     on_gpu = _on_gpu(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
-    if not on_gpu:
-        keep_freed_memory()
-    else:
+    if on_gpu:
         _let_segments_grow()
         if ranks.size > 1:
             _take_own_gpu(ranks)
-    small = image_size is not None and image_size < SHARED_FROM
-    torch.set_num_threads(1 if small else allowed_threads())
+    else:
+        keep_freed_memory()
+    torch.set_num_threads(1 if image_size < SHARED_FROM else allowed_threads())
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
     _set_options(precision, config.deterministic)
-    unexpected = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
-    note = NOT_IN_JOB if unexpected else ""
-    if precision == "bf16" != best:
+    note = ""
+    if config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ:
+        note = NOT_IN_JOB
+    if precision == "bf16" and best != "bf16":
         kind = "GPU" if on_gpu else "CPU"
         note = f"engine.precision=bf16 is emulated on this {kind}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    micro_batch_size = config.micro_batch_size or MOST_AT_ONCE * (ranks.size if on_gpu else 1)
+    most_at_once = MOST_AT_ONCE * (ranks.size if on_gpu else 1)
+    micro_batch_size = config.micro_batch_size or most_at_once
     return Engine(device, autocast, scaler, micro_batch_size, note, ranks, compiles=config.compile)
 
 
@@ -80,8 +81,8 @@ def _let_segments_grow() -> None:
     """Let PyTorch's reserved memory grow in place, unless the user's environment has settings.
 
     By default each batch size leaves blocks that larger ones cannot use: in a simulation 30 sizes
-    reserved 6.9 times what the largest needs, so 1.01. This is a call, as PyTorch may have read
-    its environment when it was imported, and 2.9 does not heed PYTORCH_ALLOC_CONF for this.
+    reserved 6.9 times what the largest needs, with this 1.01. It is no environment variable, as
+    PyTorch may have read those when it was imported, and 2.9 does not heed PYTORCH_ALLOC_CONF here.
     """
     if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
         # PyTorch has this setter from 2.10.
@@ -93,23 +94,25 @@ def _take_own_gpu(ranks: Ranks) -> None:
     """Use a GPU that no other process of the run uses."""
     count = torch.cuda.device_count()
     torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
-    identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-    gpu, processes = Counter(ranks.gather(f"{socket.gethostname()} {identity}")).most_common(1)[0]
+    uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+    gpus = Counter(ranks.gather((socket.gethostname(), uuid)))
+    (host, _), processes = gpus.most_common(1)[0]
     require(
         processes == 1,
         "engine.device",
         "cuda",
-        f"{processes} processes on {gpu.split()[0]} would share one GPU; start at most as many"
-        f" as there are GPUs ({count}), or use engine=cpu",
+        f"{processes} processes on {host} would share one GPU; start at most as many as there are"
+        f" GPUs ({count}), or use engine=cpu",
     )
 
 
 def _best_precision(device: torch.device) -> str:
+    """The fastest precision for which the device has instructions."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     has_bf16 = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use them.
+    # ONEDNN_MAX_CPU_ISA may forbid oneDNN to use these instructions.
     uses_bf16 = has_bf16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bf16" if uses_bf16 else "fp32"
 
@@ -140,18 +143,21 @@ def keep_freed_memory() -> None:
     By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
     heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.
     """
-    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # macOS has none.
     if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
         mallopt(M_MMAP_MAX, 0)  # The heap then has large blocks, too.
         mallopt(M_TRIM_THRESHOLD, -1)  # It never shrinks.
 
 
 def without_bf16(engine: Engine) -> Engine:
-    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU, see models."""
+    """The engine, in fp32 if it is a CPU in bf16; for models with wrong gradients there."""
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
-    note = "training in fp32: this model has strided convolutions on single pixels, whose bf16"
-    return replace(engine, autocast=None, note=f"{note} gradients PyTorch gets wrong on a CPU")
+    note = (
+        "training in fp32: this model has strided convolutions on single pixels, whose bf16"
+        " gradients PyTorch gets wrong on a CPU"
+    )
+    return replace(engine, autocast=None, note=note)
 
 
 def allowed_threads() -> int:
@@ -160,9 +166,11 @@ def allowed_threads() -> int:
     ``OMP_NUM_THREADS`` lowers it. PyTorch reads that variable once, when it is imported; launchers
     set it later.
     """
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    cores = min(ALL_THREADS, allowed_cores())
-    return max(1, min(cores, int(limit))) if limit.strip().isdecimal() else cores
+    threads = min(ALL_THREADS, allowed_cores())
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # A list is by level of nesting.
+    if limit.strip().isdecimal():
+        threads = min(threads, int(limit))
+    return max(1, threads)
 
 
 def keep_threads(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
@@ -211,5 +219,6 @@ def instructions() -> str:
 def cpu_name() -> str:
     """The CPU's name, as the kernel has it."""
     cpus = Path("/proc/cpuinfo")
-    match = re.search(r"^model name\s*:\s*(.*)", cpus.read_text(), re.M) if cpus.exists() else None
+    text = cpus.read_text() if cpus.exists() else ""
+    match = re.search(r"^model name\s*:\s*(.*)", text, re.M)
     return match[1] if match else platform.processor() or platform.machine()

@@ -12,18 +12,18 @@ from torchvision.models.resnet import BasicBlock
 
 from igo.config import own
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.ground.errors import ConfigError, first_line, nearest
+from igo.ground.errors import ConfigError, first_line, nearest, require
 
 LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU has
 
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """Build a model that maps (b, C, H, W) images to (b, classes) logits."""
-    if (arguments := model.arguments) is not None:
-        return own.made_by("model", model.name, arguments, nn.Module)  # type: ignore[no-any-return]
-    if model.timm:
-        return _timm(model, dataset)
-    return BUILDERS[model.name](model, dataset)
+    if model.arguments is not None:
+        network: nn.Module = own.made_by("model", model.name, model.arguments, nn.Module)
+        return network
+    builder = _timm if model.timm else BUILDERS[model.name]
+    return builder(model, dataset)
 
 
 def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
@@ -85,7 +85,7 @@ class _PreactivationBlock(nn.Module):
 
 
 def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-    """As the authors' script starts it, but there the last layer's bias is 0."""
+    """WRN-28-10, started as in the authors' script, but there the last layer's bias is 0."""
     layers: list[nn.Module] = [nn.Conv2d(dataset.channels, 16, 3, padding=1, bias=False)]
     inputs = 16
     for outputs, stride in ((160, 1), (320, 2), (640, 2)):
@@ -113,6 +113,7 @@ def _he_initialised(network: nn.Module) -> nn.Module:
 
 
 def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    """A model of timm's, whose name may end in a tag of weights: ``NAME.TAG``."""
     import timm  # Its import takes seconds.
 
     names, name = timm.list_models(), model.name
@@ -131,11 +132,12 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 
 
 def unstrided(network: nn.Module) -> None:
-    """Replace the stride of 1x1 convolutions of few channels by a selection of pixels: on a CPU.
+    """Let 1x1 convolutions of few channels select pixels before, in place of their stride.
 
-    With a stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the workspace of the weight's
-    gradient too small if the channels do not fill a vector, in channels_last memory. Gradients are
-    wrong, or other memory is overwritten, until the process dies or hangs.
+    It is for a CPU. With a stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the
+    workspace of the weight's gradient too small if the channels do not fill a vector, in
+    channels_last memory. Gradients are wrong, or other memory is overwritten, until the process
+    dies or hangs.
     """
     for module in network.modules():
         if (
@@ -146,11 +148,11 @@ def unstrided(network: nn.Module) -> None:
             and module.groups == 1
             and module.padding in ((0, 0), "valid")
         ):
-            module.register_forward_pre_hook(partial(_selected, module.stride))
+            module.register_forward_pre_hook(partial(_selected_pixels, module.stride))
             module.stride = (1, 1)
 
 
-def _selected(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+def _selected_pixels(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     down, across = stride
     return inputs[0][..., ::down, ::across]
 
@@ -158,7 +160,7 @@ def _selected(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> T
 def check_model(
     network: nn.Module, model: ModelConfig, dataset: DatasetConfig, smallest: int
 ) -> bool:
-    """Run the smallest batch of the plan through a copy of the model.
+    """Refuse a model that cannot take the smallest batch, by a copy of it without content.
 
     Returns:
         Whether a strided convolution has single pixels as input. On a CPU its bf16 gradient is
@@ -167,22 +169,23 @@ def check_model(
     side = dataset.image_size
     images = torch.empty(smallest, dataset.channels, side, side, device="meta")
     batch = f"{smallest} x {dataset.channels} x {side} x {side} images of {dataset.name}"
-    single_pixels: list[bool] = []
+    on_single_pixels: list[bool] = []  # It has an entry for each strided convolution.
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
-            single_pixels.append(inputs[0].shape[-2:] == (1, 1))
+            on_single_pixels.append(inputs[0].shape[-2:] == (1, 1))
 
-    setting = "model.name" if model.arguments is None else "model._target_"
+    fault = ""
     try:
-        shapes = copy.deepcopy(network).to("meta").train()  # It has no content.
+        shapes = copy.deepcopy(network).to("meta").train()
         for module in shapes.modules():
             module.register_forward_pre_hook(look)
         shape = tuple(shapes(images).shape)
-        fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
+        if shape != (smallest, dataset.classes):
+            fault = f"it makes outputs {shape} of {batch}; (b, {dataset.classes}) are needed"
     except Exception as error:  # A model may raise anything for images that it cannot take.
-        shape, line_text = (), own.line_of(error, model.name)
+        line_text = own.line_of(error, model.name)
         fault = f"it cannot take a batch of {batch}: {first_line(error)}{line_text}"
-    if shape != (smallest, dataset.classes):
-        raise ConfigError(setting, own.as_call(model.name, model.arguments), fault)
-    return any(single_pixels)
+    setting = "model.name" if model.arguments is None else "model._target_"
+    require(not fault, setting, own.as_call(model.name, model.arguments), fault)
+    return any(on_single_pixels)

@@ -57,31 +57,30 @@ class DiskData(Data):
     def decoded(self, part: str) -> Split:
         """All images of a part, decoded once."""
         rows = torch.arange(self.sizes[part]).split(self.test_batch)
-        batches = self._loaded(self._plain[part], [index.tolist() for index in rows])
-        images, labels = zip(*batches, strict=True)
+        images, labels = zip(*self._loaded(self._plain[part], rows), strict=True)
         return Split(torch.cat(images).permute(0, 2, 3, 1).numpy(), torch.cat(labels).numpy())
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. An image's augmentation depends on the seed and its index, see Seeded."""
-        batches = [Indices(index.tolist()) for index in index_batches]
-        for batch in batches:
-            batch.seed, batch.epoch = seed, 0  # The seed is another in each epoch.
-        return self._batches(self._augmented, batches)
+        return self._batches(self._augmented, index_batches, seed)
 
     def plain_batches(self, index_batches: Sequence[Tensor], part: str = "train") -> Batches:
         """See Data. All parts are transformed like test images."""
-        return self._batches(self._plain[part], [index.tolist() for index in index_batches])
+        return self._batches(self._plain[part], index_batches)
 
-    def _batches(self, images: Any, index_batches: Sequence[list[int]]) -> Batches:
-        for batch in self._loaded(images, index_batches):
+    def _batches(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Batches:
+        for batch in self._loaded(images, index_batches, seed):
             pixels, labels = (t.to(self.device, non_blocking=True) for t in batch)
             yield self._normalise(pixels), labels
 
-    def _loaded(self, images: Any, index_batches: Sequence[list[int]]) -> Iterator[Any]:
+    def _loaded(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Iterator[Any]:
         """Yield (b, C, H, W) uint8 and (b,) int64 in the host's memory for b indices."""
+        batches = [Indices(index.tolist()) for index in index_batches]
+        for batch in batches:
+            batch.seed, batch.epoch = seed, 0  # The seed is another in each epoch.
         loader = DataLoader(
             images,
-            batch_sampler=index_batches,
+            batch_sampler=batches,
             num_workers=self._workers,
             pin_memory=self.device.type == "cuda",
             # A loader draws its workers' seed, by default from the generator that dropout has, too.

@@ -29,11 +29,10 @@ def build(
     all_parameters = list(parameters)
     if config.arguments is not None:
         return _own(config.name, config.arguments, all_parameters, learning_rate)
-    # One kernel for all parameters is fused: launches are most of a small batch's update.
     settings: dict[str, Any] = {
         "lr": learning_rate,
         "weight_decay": config.weight_decay,
-        "fused": True,
+        "fused": True,  # One kernel for all parameters: launches are most of a small update.
     }
     if config.name == "adamw":
         settings |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
@@ -41,8 +40,8 @@ def build(
     dampening = config.momentum if config.name == "nshb" else 0.0
     optimizer = SGD(all_parameters, momentum=config.momentum, dampening=dampening, **settings)
     if config.momentum:
-        # It begins with m = 0. PyTorch's first m would be g, not (1 - β) g, and unwritten memory if
-        # loss scaling skips the first step.
+        # m begins at 0. PyTorch's first m would be g, not (1 - β) g, and unwritten memory if loss
+        # scaling skips the first step.
         for parameter in all_parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
@@ -51,11 +50,12 @@ def build(
 def _own(
     target: str, arguments: dict[str, Any], parameters: list[nn.Parameter], learning_rate: float
 ) -> Optimizer:
+    """The user's own optimizer, which must need no closure and have the learning rate as lr."""
     optimizer: Optimizer = own.made_by(
         "optimizer", target, arguments, Optimizer, parameters, lr=learning_rate
     )
     with own.reported("optimizer", target, arguments):
-        inspect.signature(optimizer.step).bind()  # It must need no closure.
+        inspect.signature(optimizer.step).bind()  # It raises if a closure is needed.
         rates = [group["lr"] for group in optimizer.param_groups]
         if None in rates or not any(math.isclose(r, learning_rate, rel_tol=SAME) for r in rates):
             texts = ", ".join(map(str, rates[:3]))

@@ -1,4 +1,4 @@
-"""C² before training, which the planned δ_m takes as constant: the reference of a run."""
+"""Measures C² before training. The planned δ_m takes it as constant."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from igo.train.training import Training
 
 
 def reference_size(config: Config) -> int:
-    """b of the measurement before training: that of the first stage, if K batches fit.
+    """b of the K batches that are measured before training: the first stage's, or smaller to fit.
 
     Under BatchNorm C² depends on the batch size that it is measured with.
     """
@@ -27,7 +27,7 @@ def reference_size(config: Config) -> int:
 
 
 def reference_noise(run: Training) -> Noise:
-    """C² before training, from gradients as in training, with augmentation and BatchNorm.
+    """C² and ‖∇f‖ before training, from gradients as in training: augmented, with BatchNorm.
 
     If training scales the loss (fp16), it is in fp32, as a scaled gradient may overflow.
     """
@@ -36,10 +36,12 @@ def reference_noise(run: Training) -> Noise:
         engine = replace(engine, autocast=None)
     size, seed = reference_size(config), derive_seed(config.seed, "noise", 1)
     order = torch.randperm(run.data.n, generator=generator(seed, "pieces"))
-    pieces = order[: config.noise.batches * size].split(size)
+    index_batches = order[: config.noise.batches * size].split(size)
     count = run.batches.parts_of(size)
-    shares = [p for piece in pieces for p in piece[ranks.rank :: ranks.size].tensor_split(count)]
-    stream = run.data.train_batches(shares, derive_seed(seed, "augmentation"))
+    own_parts: list[Tensor] = []
+    for index in index_batches:
+        own_parts += index[ranks.rank :: ranks.size].tensor_split(count)
+    stream = run.data.train_batches(own_parts, derive_seed(seed, "augmentation"))
 
     def losses(network: nn.Module, parts: Iterator[Batch]) -> Iterator[Tensor]:
         return (loss * (ranks.size / size) for loss, *_ in engine.losses(network, parts))
@@ -48,9 +50,9 @@ def reference_noise(run: Training) -> Noise:
         return measure_noise(
             run.network,
             None,
-            (islice(stream, count) for _ in pieces),
+            (islice(stream, count) for _ in index_batches),
             n=run.data.n,
-            batches=len(pieces),
+            batches=len(index_batches),
             loss_of=losses,
             batch_size=size,
             seed=derive_seed(seed, "dropout", *ranks.seed_suffix),
