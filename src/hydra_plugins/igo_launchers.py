@@ -41,17 +41,17 @@ class GridSweeper(BasicSweeper):
         overrides = parser.parse_overrides(words)
         names = [override.get_key_element().lstrip("+~") for override in overrides]
         choices = []  # For each word these are what stands in its place in the runs.
-        for place, (word, override) in enumerate(zip(words, overrides, strict=True)):
+        for place, (name, word, override) in enumerate(zip(names, words, overrides, strict=True)):
             is_sweep = override.is_sweep_override()
             # `sweep=NAME` chose the file of the params, which is read by now; no run has it.
-            if names[place] == "sweep":
+            if name == "sweep":
                 advice = "a sweep has one file; type a command for each"
                 require(not is_sweep, "sweep", word.partition("=")[2], advice)
                 continue
             # The last of several words for one setting counts. One of the file or one with many
             # values must go, or the grid would have them too; Hydra itself decides among the rest.
-            comes_again = names[place] in names[place + 1 :]
-            if comes_again and (is_sweep or place < len(params)):
+            is_of_file, comes_again = place < len(params), name in names[place + 1 :]
+            if comes_again and (is_sweep or is_of_file):
                 continue
             if is_sweep:  # The word `p=0.1,0.5` stands for p=0.1 and p=0.5.
                 split = self.split_arguments([override], None)[0]
@@ -109,7 +109,7 @@ class LocalLauncher(SweepLauncher):
     """Runs side by side on this machine, see igo.sweep.local."""
 
     def runner(self) -> Callable[..., None]:
-        """Check the settings."""
+        """What runs a sweep on this machine, with settings that are checked now."""
         from igo.config.load import split_off
         from igo.sweep.local import Local, run_all
 
@@ -121,7 +121,7 @@ class SlurmLauncher(SweepLauncher):
     """Runs as SLURM jobs, see igo.sweep.slurm."""
 
     def runner(self) -> Callable[..., None]:
-        """Check the settings; those that are not igo's go to submitit."""
+        """What submits a sweep, with settings that are checked now; others go to submitit."""
         from igo.config.load import split_off
         from igo.sweep.slurm import Slurm, check, submit
 

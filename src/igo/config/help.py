@@ -21,18 +21,18 @@ def help_text(program: str, config: Path, topic: str) -> str:
     With a group of settings as ``topic``: by its files; with ``all``: by those of all groups.
     """
     source = config.read_text()
-    groups: dict[str, str] = dict(GROUP.findall(source))
+    defaults: dict[str, str] = dict(GROUP.findall(source))  # The option of each group
     text = DEFAULTS.sub("", source).partition("\nhydra:")[0]
     if topic:
-        return _of_topic(text, topic, groups)
+        return _of_topic(text, topic, defaults)
     if program.startswith("igo "):
         text = text.replace("python src/train.py", program)
-    arguments = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
-    group_lines = [
-        f"{f'{group}={default}':<22}# {', '.join(option.stem for option in options(group))}"
-        for group, default in groups.items()
-    ]
-    return "\n".join([f"usage: {program} {arguments} ...\n", text, *group_lines])
+    arguments = "[GROUP=OPTION] [SETTING=VALUE]" if defaults else "[SETTING=VALUE]"
+    lines = [f"usage: {program} {arguments} ...\n", text]
+    for group, default in defaults.items():
+        choice, names = f"{group}={default}", [option.stem for option in options(group)]
+        lines.append(f"{choice:<22}# {', '.join(names)}")
+    return "\n".join(lines)
 
 
 def _of_topic(text: str, topic: str, groups: Iterable[str]) -> str:
@@ -49,11 +49,11 @@ def _of_topic(text: str, topic: str, groups: Iterable[str]) -> str:
 
 
 def settings_in(file: Path) -> set[str]:
-    """The names of the settings in a YAML file."""
-    names = set[str]()
+    """The names of the settings in a YAML file, such as ``p`` and ``noise.batches``."""
+    names = list[str]()
     for name, value in (yaml.safe_load(file.read_text()) or {}).items():
-        names |= {f"{name}.{key}" for key in value} if isinstance(value, dict) else {name}
-    return names - {"defaults"}
+        names += [f"{name}.{key}" for key in value] if isinstance(value, dict) else [name]
+    return {*names} - {"defaults"}
 
 
 def options(group: str) -> list[Path]:

@@ -55,7 +55,7 @@ def explained(error: Exception, config: Path) -> UserError:
     """One readable line for an error of Hydra, OmegaConf or YAML."""
     if isinstance(error, MissingConfigException):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        if not error.options:
+        if not error.options:  # There is no such group.
             return UserError(f"{first_line(error)} (see --help)")
         return ConfigError(group, name, right_options(group, name, error.options))
     if isinstance(error, yaml.YAMLError):
@@ -87,14 +87,15 @@ def explained(error: Exception, config: Path) -> UserError:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
-    # A file has the full name if its package is global, and else the short one.
     group, _, short_name = name.partition(".")
     if name in CURES:
         return f"there is no {name}: {CURES[name]}"
     if name.endswith("._target_") and group in NAMES:
         return f"leave {group}= out: {name} takes its place"
-    words = {name} | ({short_name} - SETTINGS.keys())
-    if owners := [file for file in options(group) if words & settings_in(file)]:
+    # A file has the full name if its package is global, and else the short one. Without a group
+    # learning_rate, say, is another setting than optimizer.learning_rate.
+    names_in_file = {name} if short_name in SETTINGS else {name, short_name}
+    if owners := [file for file in options(group) if names_in_file & settings_in(file)]:
         cures = ", ".join(f"{group}={file.stem}" for file in owners)
         return f"{name} is no setting here: it belongs to {cures}"
     if name in group_names():

@@ -51,9 +51,7 @@ def config_of(composed: DictConfig, typed_names: Collection[str] = ()) -> Config
             it would have no effect or contradicts another one.
     """
     try:
-        if OmegaConf.is_dict(composed.get("dataset")):
-            with open_dict(composed.dataset):
-                _find_facts(composed.dataset, composed.get("data_dir"))
+        _find_facts(composed)  # Other settings may be ${dataset.classes}.
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise setting_error(error) from None
@@ -68,29 +66,22 @@ def config_of(composed: DictConfig, typed_names: Collection[str] = ()) -> Config
     return _checked(values, typed_names)
 
 
-def _find_facts(dataset: DictConfig, data_dir: object) -> None:
-    """Put in those facts of a data set that are null or missing, by looking into its files."""
-    missing_facts = [name for name in identity.FACTS if dataset.get(name) is None]
-    if not missing_facts or dataset.get("name") not in readers.NAMES:
+def _find_facts(composed: DictConfig) -> None:
+    """Put in those facts of the data set that are null or missing, by looking into its files."""
+    dataset = composed.get("dataset")
+    if not OmegaConf.is_dict(dataset) or dataset.get("name") not in readers.NAMES:
         return
-
-    # No setting is checked yet, and each may be anything.
-    def path_in(name: str) -> Path | None:
-        return Path(str(dataset.get(name))) if dataset.get(name) else None
-
-    def count_in(name: str) -> int | None:
-        value = dataset.get(name)
-        return value if isinstance(value, int) and value > 0 else None
-
-    place = Place(
-        Path(str(data_dir)),
-        root=path_in("root"),
-        file=path_in("file"),
-        image_size=count_in("image_size"),
-        channels=count_in("channels"),
-    )
+    missing_facts = [name for name in identity.FACTS if dataset.get(name) is None]
+    if not missing_facts:
+        return
+    paths = {name: str(dataset[name]) for name in ("root", "file") if dataset.get(name)}
+    sizes = {name: dataset.get(name) for name in ("image_size", "channels")}
+    place = _typed(Place, {"data_dir": str(composed.data_dir), **paths, **sizes}, "dataset.")
+    for name, size in sizes.items():
+        rules.check_setting(f"dataset.{name}", size, SETTINGS[f"dataset.{name}"].notes)
     facts = identity.find_facts(dataset.name, place)
-    dataset.update({name: facts[name] for name in missing_facts})
+    with open_dict(dataset):
+        dataset.update({name: facts[name] for name in missing_facts})
 
 
 def _split_table(values: Record) -> None:
@@ -111,8 +102,8 @@ def _checked(values: Record, typed_names: Collection[str] = ()) -> Config:
     except OverflowError:
         raise UserError("a number has 308 digits at most") from None
     rules.check_values(config)
-    rules.complete(config, typed_names)
     rules.check_combinations(config, typed_names)
+    rules.complete(config)
     return config
 
 
@@ -122,7 +113,7 @@ def _typed(kind: type[Settings], values: object, group: str = "") -> Settings:
     ``group`` begins the names of the settings in errors, such as ``hydra.launcher.``.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), values)
+        merged = OmegaConf.unsafe_merge(OmegaConf.structured(kind), values)  # It copies nothing.
         settings: Settings = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise setting_error(error, group) from None

@@ -32,20 +32,22 @@ MAY_BE_NULL = ("experiment", "sweep", "debug")  # These groups have no option un
 
 
 def with_options(words: Sequence[str]) -> list[str]:
-    """A command line that chooses GROUP=own where ``GROUP._target_`` is typed and no option is.
+    """The words of a command line, with the options of groups that they imply.
 
-    Hydra takes any setting of this option. ``schedule.rate=cosine`` chooses ``schedule=cosine``,
-    whose settings are those of the curve. ``experiment=null`` is left out: Hydra refuses it.
+    ``model._target_=…`` implies ``model=own``, of which Hydra takes any setting. The curve
+    ``schedule.rate=cosine`` implies ``schedule=cosine``, which has its settings. A typed option
+    stays. ``experiment=null`` is left out: Hydra refuses it.
 
     Raises:
         ConfigError: ``schedule.rate`` is no curve.
     """
     values = dict(word.split("=", 1) for word in words if "=" in word)
-    without = [group for group in MAY_BE_NULL if values.get(group) == "null"]
-    words = [word for word in words if word.partition("=")[0] not in without]
+    null_groups = [group for group in MAY_BE_NULL if values.get(group) == "null"]
+    words = [word for word in words if word.partition("=")[0] not in null_groups]
     options = {group: "own" for group in NAMES if f"{group}._target_" in values}
     rate = values.get("schedule.rate", "null")
-    if rate != "null" and "," not in rate:  # The line of each run of a sweep comes here as well.
+    # Several rates are a sweep's, and the words of each run come here, too.
+    if rate != "null" and "," not in rate:
         # Hydra would name the group of the option, which nobody typed.
         advice = f"it must be one of {', '.join(CURVES)}.{nearest(rate, CURVES)}"
         require(rate in CURVES, "schedule.rate", rate, advice)

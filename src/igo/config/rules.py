@@ -14,6 +14,7 @@ from igo.config.schema import (
     DatasetConfig,
     ModelConfig,
     OptimizerConfig,
+    ScheduleConfig,
     calls_of,
     held_out,
     training_samples,
@@ -27,6 +28,7 @@ from igo.plans.algorithm3 import stages_of
 from igo.plans.arguments import Arguments, PlanError
 from igo.plans.profiles import GAMMA, Declared, parameters
 
+Faults = Iterator[tuple[str, str]]  # Each is a setting that breaks a rule, and what is right.
 MODELS = {file.stem: file for file in sorted((CONF / "model").glob("*.yaml"))}
 
 
@@ -66,131 +68,15 @@ def check_values(config: Config) -> None:
         raise ConfigError("tracking.project", project, advice)
 
 
-def complete(config: Config, typed_names: Collection[str]) -> None:
-    """Fill in what follows from other settings, so that each run has one full description.
-
-    Raises:
-        ConfigError: a typed setting has no effect, or contradicts another one.
-    """
-    schedule = config.schedule
-    for name, default in config.optimizer.settings.items():
-        if getattr(config.optimizer, name) is None:
-            setattr(config.optimizer, name, default)
-    if schedule.clock == "samples":
-        schedule.clock = None  # Both are one setting, and have one name.
-    _check_curves(config, typed_names)
-    if "p" not in parameters(schedule.curve):
-        require(
-            "p" not in typed_names,
-            "p",
-            config.p,
-            f"the profile '{schedule.profile}' has no p; leave it out, or use schedule=graduated",
-        )
-        config.p = None
-    if schedule.profile == "linear":
-        schedule.profile, config.p = "polynomial", 1.0  # Runs are named so.
-        schedule.rate = schedule.rate and "polynomial"
-    schedule.stages = _stages(config)
-    if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
-        config.max_batch_size = None  # n is a cap anyway.
-    if schedule.profile == "step":
-        _complete_step(config, typed_names)
-    if schedule.profile == "constant" or schedule.rate or schedule.sizes:
-        advice = "constant noise has no decay to split"
-        if schedule.rate or schedule.sizes:
-            advice = "schedule.rate, or a table as batch_size, says how b grows"
-        require("split" not in typed_names, "split", config.split, f"{advice}; leave it out")
-        config.split = 1.0
-
-
-def _check_curves(config: Config, typed_names: Collection[str]) -> None:
-    """Refuse curves of all three, noise, η and b: two of them make the plan."""
-    schedule = config.schedule
-    advice = "type the table as batch_size"
-    require("schedule.sizes" not in typed_names, "schedule.sizes", schedule.sizes, advice)
-    # schedule.rate=cosine alone has chosen schedule=cosine, see own.py; any other was typed.
-    profile = schedule.profile if schedule.arguments is None else "own"
-    require(
-        schedule.rate in (None, profile),
-        "schedule.rate",
-        schedule.rate,
-        f"schedule={profile} is the noise, and η follows; keep two curves: schedule={profile} with"
-        " batch_size, or schedule.rate with batch_size",
-    )
-    curve = schedule.rate or schedule.sizes
-    require(
-        not (curve and (schedule.kappa or schedule.lam)),
-        "schedule.rate" if schedule.rate else "batch_size",
-        curve,
-        "schedule.kappa and schedule.lam say how η and b go; leave it out",
-    )
-
-
-def _stages(config: Config) -> int:
-    """M, which a run is named after."""
-    schedule, n = config.schedule, max(training_samples(config), 1)
-    has_p = config.p is not None or schedule.profile != "graduated"
-    require(has_p, "p", None, "graduated needs it, e.g. p=0.5")
-    try:
-        return stages_of(
-            Arguments(
-                schedule.profile,
-                config.batch_size,
-                {"p": config.p},
-                n=n,
-                epochs=config.epochs,
-                stages=schedule.stages,
-                epsilon=schedule.epsilon,
-                alpha_0=schedule.alpha_0,
-                sizes=schedule.sizes,
-                h=None if schedule.lengths == "equal" else schedule.h,
-                final_updates=schedule.final_updates,
-                warmup_samples=warmup_samples(config),
-            )
-        )
-    except PlanError as error:
-        raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
-
-
-def _complete_step(config: Config, typed_names: Collection[str]) -> None:
-    """Set γ of the profile step, and split too where κ or λ is given.
-
-    γ = κ/√λ, which is at most κ, and split = ln κ/ln γ, the share of η in the decay, at most 1.
-    """
-    schedule = config.schedule
-    if not schedule.kappa and not schedule.lam:
-        schedule.gamma = GAMMA if schedule.gamma is None else schedule.gamma
-        return
-    kappa, lam = schedule.kappa or 1.0, schedule.lam or 1.0
-    gamma = kappa / math.sqrt(lam)
-    pair = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    require(
-        0 < gamma < 1,
-        "schedule.kappa",
-        schedule.kappa,
-        f"{pair} give κ/√λ = {gamma:g}; it must be in (0, 1). Constant noise is schedule=constant"
-        " with a table as batch_size",
-    )
-    require(
-        schedule.gamma is None or math.isclose(schedule.gamma, gamma, rel_tol=1e-9),
-        "schedule.gamma",
-        schedule.gamma,
-        f"{pair} make it κ/√λ = {gamma:g}; leave one out, or use schedule=step",
-    )
-    split = math.log(kappa) / math.log(gamma) + 0.0  # Adding 0.0 makes 0.0 of -0.0.
-    require(
-        "split" not in typed_names or math.isclose(config.split, split, abs_tol=1e-9),
-        "split",
-        config.split,
-        f"{pair} make it {split:.5g}; leave one out, or use schedule=step",
-    )
-    schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
-    config.split = split
-
-
 def check_combinations(config: Config, typed_names: Collection[str]) -> None:
-    """Check the rules between settings that ``plan`` does not know."""
+    """Check the rules between settings that ``plan`` does not know.
+
+    Args:
+        config: the settings, before they are completed.
+        typed_names: those that the user typed. They are errors if they would have no effect.
+    """
     faults = (
+        _faults_of_curves(config, typed_names),
         _faults_of_training(config, typed_names),
         _faults_of_data(config.dataset),
         _faults_of_model(config.model, config.dataset),
@@ -200,8 +86,53 @@ def check_combinations(config: Config, typed_names: Collection[str]) -> None:
         raise ConfigError(name, value_of(config, name), advice)
 
 
-def _faults_of_training(config: Config, typed_names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield each setting that breaks a rule, with what is right."""
+def _faults_of_curves(config: Config, typed_names: Collection[str]) -> Faults:
+    """Yield each fault of the curves of noise, η and b, of which two make the plan."""
+    schedule = config.schedule
+    # schedule.rate=cosine alone has chosen schedule=cosine, see own.py; any other was typed.
+    profile = schedule.profile if schedule.arguments is None else "own"
+    if schedule.rate not in (None, profile):
+        yield (
+            "schedule.rate",
+            f"schedule={profile} is the noise, and η follows; keep two curves: schedule={profile}"
+            " with batch_size, or schedule.rate with batch_size",
+        )
+    if "schedule.sizes" in typed_names:
+        yield "schedule.sizes", "type the table as batch_size"
+    if "p" in typed_names and "p" not in parameters(schedule.curve):
+        advice = "leave it out, or use schedule=graduated"
+        yield "p", f"the profile '{schedule.profile}' has no p; {advice}"
+    if schedule.profile == "graduated" and config.p is None:
+        yield "p", "graduated needs it, e.g. p=0.5"
+    if schedule.kappa or schedule.lam:
+        yield from _faults_of_kappa_lambda(schedule, typed_names)
+    if "split" in typed_names and (schedule.rate or schedule.sizes):
+        advice = "schedule.rate, or a table as batch_size, says how b grows; leave it out"
+        yield "split", advice
+    if "split" in typed_names and schedule.profile == "constant":
+        yield "split", "constant noise has no decay to split; leave it out"
+
+
+def _faults_of_kappa_lambda(schedule: ScheduleConfig, typed_names: Collection[str]) -> Faults:
+    """Yield each setting that cannot stand beside κ or λ."""
+    if schedule.rate or schedule.sizes:
+        advice = "schedule.kappa and schedule.lam say how η and b go; leave the curve or table out"
+        yield "schedule.rate" if schedule.rate else "batch_size", advice
+    if not 0 < (gamma := _ratio(schedule)) < 1:
+        yield (
+            "schedule.kappa",
+            f"κ/√λ must be in (0, 1), and is {gamma:g}. Constant noise is schedule=constant with a"
+            " table as batch_size",
+        )
+    advice = "schedule.kappa and schedule.lam set it; leave it out, or use schedule=step"
+    if schedule.gamma is not None:
+        yield "schedule.gamma", advice
+    if "split" in typed_names:
+        yield "split", advice
+
+
+def _faults_of_training(config: Config, typed_names: Collection[str]) -> Faults:
+    """Yield each fault of what is trained on, and how."""
     schedule, dataset = config.schedule, config.dataset
     n, multiple = training_samples(config), schedule.batch_multiple
     if schedule.form == "inverse_sqrt" and "schedule.a" in typed_names:
@@ -220,8 +151,8 @@ def _faults_of_training(config: Config, typed_names: Collection[str]) -> Iterato
         yield "noise.batches", f"it must be at most the {n} training samples"
 
 
-def _faults_of_data(dataset: DatasetConfig) -> Iterator[tuple[str, str]]:
-    """Yield each setting that breaks a rule, with what is right."""
+def _faults_of_data(dataset: DatasetConfig) -> Faults:
+    """Yield each fault of the facts and the augmentation of a data set."""
     for setting, owner in (("root", "folder"), ("file", "arrays")):
         if getattr(dataset, setting) and dataset.name != owner:
             yield f"dataset.{setting}", f"only dataset={owner} has it"
@@ -241,8 +172,8 @@ def _faults_of_data(dataset: DatasetConfig) -> Iterator[tuple[str, str]]:
             yield f"dataset.augment.{setting}", advice
 
 
-def _faults_of_model(model: ModelConfig, dataset: DatasetConfig) -> Iterator[tuple[str, str]]:
-    """Yield each setting that breaks a rule, with what is right."""
+def _faults_of_model(model: ModelConfig, dataset: DatasetConfig) -> Faults:
+    """Yield each fault of a model, also with the images that it gets."""
     if not model.timm and model.arguments is None:
         names = sorted(MODELS.keys() - {"timm", "own"})
         if model.name not in names:
@@ -259,9 +190,65 @@ def _faults_of_model(model: ModelConfig, dataset: DatasetConfig) -> Iterator[tup
         )
 
 
-def _faults_of_optimizer(optimizer: OptimizerConfig) -> Iterator[tuple[str, str]]:
-    """Yield each setting that breaks a rule, with what is right."""
+def _faults_of_optimizer(optimizer: OptimizerConfig) -> Faults:
+    """Yield each setting of another optimizer that is set."""
     for name in sorted({name for names in OPTIMIZERS.values() for name in names}):
         if getattr(optimizer, name) and name not in optimizer.settings:
             owners = ", ".join(owner for owner, names in OPTIMIZERS.items() if name in names)
             yield f"optimizer.{name}", f"{optimizer.typed} has no {name}; these have: {owners}"
+
+
+def complete(config: Config) -> None:
+    """Fill in what follows from other settings, so that each run has one full description."""
+    schedule = config.schedule
+    for name, default in config.optimizer.settings.items():
+        if getattr(config.optimizer, name) is None:
+            setattr(config.optimizer, name, default)
+    if schedule.clock == "samples":
+        schedule.clock = None  # Both are one setting, and have one name.
+    if "p" not in parameters(schedule.curve):
+        config.p = None
+    if schedule.profile == "linear":
+        schedule.profile, config.p = "polynomial", 1.0  # Runs are named so.
+        schedule.rate = schedule.rate and "polynomial"
+    schedule.stages = _stages(config)
+    if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
+        config.max_batch_size = None  # n is a cap anyway.
+    if schedule.profile == "step" and (schedule.kappa or schedule.lam):
+        kappa, gamma = schedule.kappa or 1.0, _ratio(schedule)
+        # It is the share of η in the decay, at most 1 as γ ≤ κ. Adding 0.0 makes 0.0 of -0.0.
+        config.split = math.log(kappa) / math.log(gamma) + 0.0
+        schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
+    if schedule.profile == "step" and schedule.gamma is None:
+        schedule.gamma = GAMMA
+    if schedule.profile == "constant" or schedule.rate or schedule.sizes:
+        config.split = 1.0
+
+
+def _ratio(schedule: ScheduleConfig) -> float:
+    """γ = κ/√λ, the ratio of the noise of two stages; κ and λ are 1 by default."""
+    return (schedule.kappa or 1.0) / math.sqrt(schedule.lam or 1.0)
+
+
+def _stages(config: Config) -> int:
+    """M, which a run is named after."""
+    schedule = config.schedule
+    try:
+        return stages_of(
+            Arguments(
+                schedule.profile,
+                config.batch_size,
+                {"p": config.p},
+                n=training_samples(config),
+                epochs=config.epochs,
+                stages=schedule.stages,
+                epsilon=schedule.epsilon,
+                alpha_0=schedule.alpha_0,
+                sizes=schedule.sizes,
+                h=None if schedule.lengths == "equal" else schedule.h,
+                final_updates=schedule.final_updates,
+                warmup_samples=warmup_samples(config),
+            )
+        )
+    except PlanError as error:
+        raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None

@@ -30,12 +30,11 @@ from igo.sweep.launch import SLURM_JOB, Sweep
 
 @dataclass
 class Slurm:
-    """The settings of conf/hydra/launcher/slurm.yaml, which explains them."""
+    """The settings of conf/hydra/launcher/slurm.yaml, which explains them, that igo checks.
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    The others, such as the partition, go to submitit as they are.
+    """
+
     time: Count = 1440
     mem_gb: Annotated[float | None, POSITIVE] = None
     cpus_per_task: Count = 4
@@ -48,19 +47,6 @@ class Slurm:
     max_num_timeout: Annotated[int, NOT_NEGATIVE] = 10
     setup: list[str] = field(default_factory=list)
     additional: dict[str, Any] | None = None
-
-
-# submitit has these under the same names; None is its default, too.
-OF_SUBMITIT = (
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "time",
-    "cpus_per_task",
-    "nodes",
-    "setup",
-)
 
 
 def check() -> None:
@@ -115,12 +101,15 @@ def _submit_array(
     # With requeue, SLURM queues a preempted job again by itself.
     additional = {"requeue": True, **(settings.additional or {})}
     options = {
-        **{name: getattr(settings, name) for name in OF_SUBMITIT},
         "job_name": sweep.name,
+        "time": settings.time,
+        "nodes": settings.nodes,
         "ntasks_per_node": settings.tasks_per_node,
+        "cpus_per_task": settings.cpus_per_task,
         "gpus_per_node": gpus or None,
         "mem": settings.mem_gb and f"{round(1024 * settings.mem_gb)}M",
         "array_parallelism": settings.array_parallelism or settings.array_size,
+        "setup": settings.setup,
         "stderr_to_stdout": True,
         # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
         "srun_args": [f"--cpus-per-task={settings.cpus_per_task}"],
