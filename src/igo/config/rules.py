@@ -50,7 +50,7 @@ def check_setting(setting: str, value: Any, notes: Declared) -> None:
     if notes.choices and value not in notes.choices:
         raise ConfigError(setting, value, right_options(setting, value, notes.choices))
     if notes.rule:
-        require(not fault(value, notes.rule), setting, value, notes.rule[1])
+        require(not fault(value, notes.rule), setting, value, notes.rule.words)
 
 
 def check_values(config: Config) -> None:

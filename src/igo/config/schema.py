@@ -29,7 +29,7 @@ from igo.plans.arguments import CLOCKS, RULES
 from igo.plans.controls import CONTROLS
 from igo.plans.profiles import PROFILES, Declared, notes_of, parameters
 
-LAMBDA: Rule = (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
+LAMBDA = Rule(lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more")
 TWO = at_least(2)
 # The settings of each optimizer, and their defaults.
 OPTIMIZERS: dict[str, dict[str, float | None]] = {
@@ -265,7 +265,7 @@ class Config:
     p: float | None = None  # conf/config.yaml has the default, and the profile the range.
     split: Annotated[float, RULES["split"]] = 0.5
     control: Annotated[str | None, CONTROLS, "control ="] = None
-    seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
+    seed: Annotated[int, Rule(lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
     evaluate_every: Count = 1
     checkpoint_seconds: Annotated[float, NOT_NEGATIVE] = 10.0

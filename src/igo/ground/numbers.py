@@ -2,36 +2,46 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated, Any
 
-Rule = tuple[Callable[[float], bool], str]  # A range of numbers is a test and its words.
-POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
+
+@dataclass(frozen=True)
+class Rule:
+    """A range of numbers, as a test and in words."""
+
+    allows: Callable[[float], bool]
+    words: str
 
 
 def at_least(low: float) -> Rule:
-    """The bound is allowed."""
-    return lambda x: x >= low, f"it must be {low:,} or more"
-
-
-NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
-BELOW_ONE: Rule = (lambda x: 0 <= x < 1, "it must be in [0, 1)")
-BETWEEN: Rule = (lambda x: 0 < x < 1, "it must be in (0, 1)")
-Count = Annotated[int, AT_LEAST_ONE]  # Settings have this type.
+    """The range [low, ∞)."""
+    return Rule(lambda x: x >= low, f"it must be {low:,} or more")
 
 
 def within(low: float, high: float) -> Rule:
-    """Both bounds are allowed."""
-    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+    """The range [low, high]."""
+    return Rule(lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]")
+
+
+POSITIVE = Rule(lambda x: x > 0, "it must be above 0")
+NOT_NEGATIVE = at_least(0)
+AT_LEAST_ONE = at_least(1)
+BELOW_ONE = Rule(lambda x: 0 <= x < 1, "it must be in [0, 1)")
+BETWEEN = Rule(lambda x: 0 < x < 1, "it must be in (0, 1)")
+Count = Annotated[int, AT_LEAST_ONE]  # Settings have this type.
 
 
 def fault(value: Any, rule: Rule, whole: bool = False) -> str:
-    """What a value must be instead, empty if it is right: a finite number within a range."""
-    holds, words = rule
+    """What is wrong with a value: it must be a finite number in a range, whole if asked.
+
+    It says what the value must be; it is empty if the value is right.
+    """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not abs(value) <= sys.float_info.max or (whole and value % 1 != 0):
-        return f"it must be a {'whole ' * whole}number; {words}"
-    return "" if holds(float(value)) else words
+        return f"it must be a {'whole ' * whole}number; {rule.words}"
+    return "" if rule.allows(float(value)) else rule.words
 
 
 def check(rule: Rule, *, whole: bool = False, **arguments: object) -> None:

@@ -54,72 +54,85 @@ def stages_for(epsilon: float, alpha_0: float, p: float) -> int:
 
 
 def stages_of(args: Arguments) -> int:
-    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, at most one for each batch.
+    """M: ``stages``, or as ``epsilon`` and ``alpha_0`` choose it, or one for each epoch.
 
-    If neither is given, each epoch after the warm-up is a stage. A curve that depends on t would
-    stay where it begins in a single stage, so it has RESOLVED ones there.
+    The epochs of the warm-up do not count. A curve that depends on t would stay where it begins in
+    a single stage, so it has RESOLVED ones there, but no more than batches.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or chooses another M than ``stages``.
     """
-    limit, epsilon, alpha_0 = args.total // args.batch_size, args.epsilon, args.alpha_0
-    if epsilon is None and alpha_0 is None:
-        warm_epochs = args.warmup_samples // args.per_epoch
-        epochs = max(batches.count(args.total, args.per_epoch) - warm_epochs, 1)
-        # The stages of Algorithm 3 are its own.
-        is_algorithm3 = args.h is not None or args.final_updates
-        depends_on_t = callable(args.sizes) or args.profile not in CONSTANT
-        if epochs == 1 and depends_on_t and not is_algorithm3:
-            epochs = max(min(RESOLVED, limit), 1)
-        return args.stages or epochs
+    if args.epsilon is not None or args.alpha_0 is not None:
+        return _stages_by_epsilon(args)
+    if args.stages:
+        return args.stages
+    warm_epochs = args.warmup_samples // args.per_epoch
+    epochs = batches.count(args.total, args.per_epoch) - warm_epochs
+    if epochs > 1:
+        return epochs
+    # The stages of Algorithm 3 are the user's: their lengths, and full batches after them.
+    is_algorithm3 = args.h is not None or args.final_updates
+    depends_on_t = callable(args.sizes) or args.profile not in CONSTANT
+    if is_algorithm3 or not depends_on_t:
+        return 1
+    return max(min(RESOLVED, args.total // args.batch_size), 1)
+
+
+def _stages_by_epsilon(args: Arguments) -> int:
+    """M by ``epsilon`` and ``alpha_0``, where the plan has room for so many stages."""
+    epsilon, alpha_0 = args.epsilon, args.alpha_0
     if epsilon is None or alpha_0 is None:
         advice = "it is needed with the other one; igo.plans.algorithm3.alpha_0 gives alpha_0"
         raise PlanError("epsilon" if epsilon is None else "alpha_0", None, advice)
     if args.profile != "graduated":
         advice = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, advice)
-    count: float = math.inf
+    stages: float = math.inf
     # M may be beyond the largest float; α_0 ε may be 0 to floats, and so may p.
     with suppress(ArithmeticError, ValueError):
-        count = stages_for(epsilon, alpha_0, args.own["p"])
-    if count > limit:
+        stages = stages_for(epsilon, alpha_0, args.own["p"])
+    limit = args.total // args.batch_size  # Each stage has a batch.
+    if stages > limit:
         advice = (
-            f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
+            f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {stages:,} stages for it, and the plan has"
             f" room for {limit:,}; use a larger ε or p, or train longer"
         )
         raise PlanError("epsilon", epsilon, advice)
-    if args.stages not in (None, count):
-        advice = f"epsilon chooses {count}; leave one of them out"
+    if args.stages not in (None, stages):
+        advice = f"epsilon chooses {stages}; leave one of them out"
         raise PlanError("stages", args.stages, advice)
-    return int(count)
+    return int(stages)
 
 
 def lengths_of_stages(
     phis: Sequence[float], sizes: Sequence[float], total: int, h: float
 ) -> list[float]:
-    """Samples of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
+    """The samples of each stage, for updates ∝ 1/(φ_m² - h η_m/η_1): T_F [derived].
 
-    An update of stage m has ``sizes[m - 1]`` samples, and η_m/η_1 = φ_m √(b_m/b_1); all stages have
-    ``total`` samples.
+    Args:
+        phis: φ_m of each stage.
+        sizes: b_m of each stage, so that η_m/η_1 = φ_m √(b_m/b_1).
+        total: the samples of all stages.
+        h: it stands in for H_3 of Algorithm 3, which nobody knows for a network.
 
     Raises:
-        PlanError: the bracket is not positive in a stage, so T_F has no meaning; or T_F is below 1.
+        PlanError: φ_m² - h η_m/η_1 is not positive in a stage, so T_F has no meaning; or the
+            shortest stage is below one update.
     """
-    # The bracket of T_F, ε_m - H_3 η_m but for a factor: the smaller it is, the longer a stage
-    # takes. h stands in for H_3, which nobody knows for a network.
-    rates = (phi * math.sqrt(b / sizes[0]) for phi, b in zip(phis, sizes, strict=True))
-    brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
-    for m, bracket in enumerate(brackets, 1):
+    brackets = []  # ε_m - H_3 η_m but for a factor: the smaller it is, the longer is a stage.
+    for m, (phi, size) in enumerate(zip(phis, sizes, strict=True), 1):
+        bracket = phi**2 - h * (phi * math.sqrt(size / sizes[0]))
         if bracket <= 0:
             advice = (
                 f"φ_{m}² - h η_{m}/η_1 = {bracket:.3g} in stage {m} of {len(phis)}, and Algorithm 3"
                 " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
             )
             raise PlanError("h", h, advice)
-    samples = [b / bracket for b, bracket in zip(sizes, brackets, strict=True)]
-    scale = total / math.fsum(samples)
-    shortest = scale / max(brackets)  # It is in updates.
-    if shortest < 1:
-        problem = f"the shortest would have {shortest:.2g} updates by h={h:g}"
+        brackets.append(bracket)
+    lengths = [size / bracket for size, bracket in zip(sizes, brackets, strict=True)]
+    scale = total / math.fsum(lengths)
+    fewest_updates = scale / max(brackets)
+    if fewest_updates < 1:
+        problem = f"the shortest would have {fewest_updates:.2g} updates by h={h:g}"
         raise PlanError("stages", len(phis), f"{problem}; use fewer stages, or train longer")
-    return [scale * length for length in samples]
+    return [scale * length for length in lengths]

@@ -9,13 +9,13 @@ from igo.plans import batches
 from igo.plans.profiles import Profile
 
 Named = Mapping[str, Any]  # Arguments by name
-Table = Mapping[float, int]  # It has b by shares of the schedule, or by samples.
+Table = Mapping[float, int]  # Sizes b by the places from which they hold: shares, or samples.
 TABLE = (
     "a table begins at 0, and goes on by shares of the schedule, {0: 256, 0.03: 512}, or by"
     " samples, {0: 256, 40_000: 512}"
 )
 CLOCKS = ("samples", "updates")
-MOST_EPOCHS = 1_000_000  # The record has a line for each.
+MOST_EPOCHS = 1_000_000  # A run's record has a line for each.
 
 RULES: dict[str, Rule] = {
     "n": AT_LEAST_ONE,
@@ -23,7 +23,7 @@ RULES: dict[str, Rule] = {
     "samples": AT_LEAST_ONE,
     "learning_rate": POSITIVE,
     "batch_size": AT_LEAST_ONE,
-    "split": (
+    "split": Rule(
         lambda s: s <= 1,
         "it must be at most 1: 1 = all of the decay in the learning rate, 0 = all in the batch,"
         " below 0 the learning rate rises and the batch grows faster",
@@ -38,6 +38,7 @@ RULES: dict[str, Rule] = {
     "alpha_0": POSITIVE,
     "final_updates": within(0, MOST_EPOCHS),
 }
+# Arguments that are whole numbers, and those that may not be None.
 WHOLE = {*RULES} - {"learning_rate", "split", "batch_ratio", "h", "epsilon", "alpha_0"}
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple", "batch_ratio")
 
@@ -55,7 +56,7 @@ ALIASES = {word: name for name, words in HABITS.items() for word in words.split(
 
 
 class PlanError(ValueError):
-    """An argument of ``plan``, of a sampler or of a schedule that is wrong, or a state that is.
+    """An argument of ``plan``, of a sampler or of a schedule is wrong, or a loaded state is.
 
     Attributes: ``argument``, its name, or ``plan`` for the whole plan; ``value``, None if it is
     missing; ``allowed``, which values are right.
@@ -93,10 +94,11 @@ class Algorithm3(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Arguments:
-    """The checked arguments of ``plan``. ``own`` are those of the profile itself.
+    """The checked arguments of ``plan``.
 
-    With ``rate`` the profile is η/η_1, and not φ. ``batch_size`` is b_1, and ``sizes`` the table or
-    the function that was given in its place.
+    ``profile`` is the curve of φ, or with ``rate`` that of η/η_1; ``own`` are the arguments of the
+    curve itself. ``batch_size`` is b_1, and ``sizes`` the table or the function that was given in
+    its place.
     """
 
     profile: str | Profile
@@ -127,7 +129,7 @@ class Arguments:
 
     @property
     def per_epoch(self) -> int:
-        """The samples of an epoch: n. A stream is one epoch."""
+        """The samples of an epoch: n, or all samples of a stream, which is one epoch."""
         return self.n or self.total
 
     @property
@@ -137,11 +139,13 @@ class Arguments:
 
     @property
     def thresholds(self) -> dict[int, int]:
-        """b of a table by the sample from which it holds, in order; else b_1 from sample 0 on."""
+        """The sizes of a table by the samples from which they hold; else b_1 from 0 on."""
         table = self.sizes if isinstance(self.sizes, Mapping) else {0: self.batch_size}
         later_samples = self.total - self.warmup_samples
-        places = {
-            t if isinstance(t, int) else self.warmup_samples + batches.whole(t * later_samples): b
-            for t, b in table.items()
-        }
-        return dict(sorted(places.items()))
+        sizes_by_sample = {}
+        for place, size in table.items():
+            sample = place
+            if isinstance(place, float):  # It is a share of the samples after the warm-up.
+                sample = self.warmup_samples + batches.whole(place * later_samples)
+            sizes_by_sample[int(sample)] = size
+        return dict(sorted(sizes_by_sample.items()))

@@ -10,8 +10,8 @@ CLOSE = 1e-9  # Float rounding adds at most this share to a whole number.
 
 def whole(x: float) -> int:
     """⌈x⌉, at least 1, without float rounding: 4.000000001 becomes 4."""
-    # If x is large, the share CLOSE of it is several whole numbers.
-    return max(1, math.ceil(max(x * (1 - CLOSE), x - 0.01)))
+    rounding = min(x * CLOSE, 0.01)  # If x is large, the share CLOSE of it is above 1.
+    return max(1, math.ceil(x - rounding))
 
 
 def count(n: int, batch_size: int) -> int:
@@ -25,19 +25,26 @@ def larger_size(n: int, batches: int) -> int:
 
 
 def counts_by_size(n: int, batches: int) -> dict[int, int]:
-    """The number of batches of each size, of n samples in equal batches: two sizes at most."""
-    small, larger = divmod(n, batches)
-    numbers = {small + 1: larger, small: batches - larger}
-    return {size: number for size, number in numbers.items() if number}
+    """The number of batches of each size, of n samples in equal batches.
+
+    There are two sizes at most, the larger one first.
+    """
+    size, larger_batches = divmod(n, batches)
+    if not larger_batches:
+        return {size: batches}
+    return {size + 1: larger_batches, size: batches - larger_batches}
 
 
 def parts(size: int, micro_batch_size: int, ranks: int) -> int:
-    """The fewest parts of a batch of at most ``micro_batch_size``, with a sample of each rank."""
+    """The number of parts in which a batch of ``size`` samples goes through the model.
+
+    A part has at most ``micro_batch_size`` samples, if each rank can have one of them.
+    """
     return min(count(size, micro_batch_size), size // ranks)
 
 
 def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
     """The first sample of batch ``index``, counted from 0, and the one after its last."""
-    small, larger = divmod(n, batches)
-    start = index * small + min(index, larger)
-    return start, start + small + (index < larger)
+    size, larger_batches = divmod(n, batches)  # The larger batches come first.
+    start = index * size + min(index, larger_batches)
+    return start, start + size + (index < larger_batches)

@@ -16,17 +16,19 @@ def rows_of(kind: str, rows: Sequence[Row], n: int, unit: int) -> tuple[Row, ...
     """The rows of one of CONTROLS, see ``Plan.control``; batches are multiples of ``unit``."""
     if kind == "reversed":
         return linked([*_reversed(rows, n)])
-    by_rate, eta_1 = kind == "rate", rows[0].eta_m / rows[0].phi_m
-    updates, samples = rows[0].batches, rows[0].samples
-    if by_rate:
+    eta_1 = rows[0].eta_m / rows[0].phi_m
+    if kind == "rate":  # As many updates as the plan has, at its η.
         updates = sum(row.updates for row in rows)
         samples = sum(row.epochs * row.samples for row in rows)
-    cut_rows = [*_cut(rows, updates, samples, unit)]
-    factors = [row.eta_m / eta_1 if by_rate else row.phi_m for row in cut_rows]
-    return rated(cut_rows, factors, eta_1, by_rate=by_rate)
+        cut_rows = [*_cut(rows, updates, samples, unit)]
+        rates = [row.eta_m / eta_1 for row in cut_rows]
+        return rated(cut_rows, rates, eta_1, by_rate=True)
+    cut_rows = [*_cut(rows, rows[0].batches, rows[0].samples, unit)]  # b stays at b_1.
+    return rated(cut_rows, [row.phi_m for row in cut_rows], eta_1, by_rate=False)
 
 
 def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:
+    """Yield the rows from the last to the first, each at its new place and stage."""
     place, last_stage = 0, rows[-1].stage
     for row in reversed(rows):
         epoch, start = divmod(place, n)
@@ -36,15 +38,15 @@ def _reversed(rows: Sequence[Row], n: int) -> Iterator[Row]:
 
 
 def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator[Row]:
-    """Yield the rows in equal batches, ``updates`` of them in so many ``samples``.
+    """Yield the rows cut anew into equal batches: ``updates`` of them for each ``samples``.
 
     An epoch is cut as a whole, and a batch belongs to the row in which it begins. Sizes differ by
     what is rounded: the updates of an epoch, and the samples of a batch.
     """
     samples_done = updates_done = 0
     for epoch, group in groupby(rows, attrgetter("first_epoch")):
-        parts = list(group)  # Several rows are parts of one epoch.
-        epochs, length = parts[0].epochs, sum(row.samples for row in parts)
+        epoch_rows = list(group)  # Several rows share one epoch; a row alone may have several.
+        epochs, length = epoch_rows[0].epochs, sum(row.samples for row in epoch_rows)
         samples_done += epochs * length
         # The share of the updates that is due after these epochs, rounded in whole numbers.
         updates_due = (2 * updates * samples_done + samples) // (2 * samples)
@@ -53,28 +55,30 @@ def _cut(rows: Sequence[Row], updates: int, samples: int, unit: int) -> Iterator
         first_epoch = epoch
         # Of equal epochs some have k updates, and the others one less.
         for k, count in batches.counts_by_size(new_updates, epochs).items():
-            for row in _parts_in(parts, length, k, unit):
+            for row in _cut_epoch(epoch_rows, length, k, unit):
                 yield replace(row, first_epoch=first_epoch, epochs=count)
             first_epoch += count
 
 
-def _parts_in(parts: Sequence[Row], length: int, k: int, unit: int) -> Iterator[Row]:
-    """Yield what the rows of an epoch have of its k batches, which are multiples of ``unit``."""
+def _cut_epoch(rows: Sequence[Row], length: int, k: int, unit: int) -> Iterator[Row]:
+    """Yield what each row of an epoch has of its k batches, which are multiples of ``unit``."""
 
-    def start_of(index: int) -> int:
-        return unit * (length // unit * index // k)
+    def start_of(batch: int) -> int:
+        """The samples of the epoch before a batch, counted from 0."""
+        return unit * (length // unit * batch // k)
 
-    first = parts[0].start
-    ends = accumulate(row.samples for row in parts)
-    indices = [0, *(bisect_left(range(k), end, key=start_of) for end in ends)]
-    for row, (index, next_index) in zip(parts, pairwise(indices), strict=True):
-        units = (start_of(next_index) - start_of(index)) // unit
-        sizes = batches.counts_by_size(units, next_index - index) if index < next_index else {}
-        start = first + start_of(index)
-        if unit == 1 and sizes:  # A row may have batches of two sizes.
-            yield replace(row, batches=next_index - index, start=start, samples=units)
+    ends = accumulate(row.samples for row in rows)
+    first_batches = [0, *(bisect_left(range(k), end, key=start_of) for end in ends)]
+    for row, (batch, next_batch) in zip(rows, pairwise(first_batches), strict=True):
+        count = next_batch - batch
+        if not count:  # No batch begins in this row.
             continue
-        for size, count in sizes.items():
-            piece = unit * size * count
-            yield replace(row, batches=count, start=start, samples=piece)
-            start += piece
+        start = rows[0].start + start_of(batch)
+        samples = start_of(next_batch) - start_of(batch)
+        if unit == 1:  # A row may have batches of two sizes.
+            yield replace(row, batches=count, start=start, samples=samples)
+            continue
+        for units, count_of_size in batches.counts_by_size(samples // unit, count).items():
+            samples_of_size = unit * units * count_of_size
+            yield replace(row, batches=count_of_size, start=start, samples=samples_of_size)
+            start += samples_of_size

@@ -20,14 +20,17 @@ def equal_starts(args: Arguments, stages: int) -> list[int]:
     samples that follow the warm-up, rounded.
     """
     total, n, warmup = args.total, args.per_epoch, args.warmup_samples
-    later_stages = range(1, stages)
     warm_epochs = warmup // n
     epochs = total // n - warm_epochs
     if total % n == 0 and stages <= epochs:
-        return [0, *((warm_epochs + m * epochs // stages) * n for m in later_stages)]
-    samples = total - warmup
-    # Half a sample is rounded in whole numbers: floats could differ between machines.
-    return [0, *(warmup + (2 * m * samples + stages) // (2 * stages) for m in later_stages)]
+        later_starts = [(warm_epochs + m * epochs // stages) * n for m in range(1, stages)]
+    else:
+        samples = total - warmup
+        # Half a sample is rounded in whole numbers: floats could differ between machines.
+        later_starts = [
+            warmup + (2 * m * samples + stages) // (2 * stages) for m in range(1, stages)
+        ]
+    return [0, *later_starts]
 
 
 def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
@@ -39,40 +42,31 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
     """
     starts = [stage.start for stage in stages]
     total, n = args.total, args.per_epoch
-    # b of a part of an epoch is a multiple where one is asked.
-    whole_sizes = [_size(args, stage.share) for stage in stages]
-    sizes = [size - size % args.batch_multiple or size for size in whole_sizes]
-    of_epochs = _batches_of_epochs(args, stages)
-    thresholds = args.thresholds
-    on_grid = args.n is None and args.batch_multiple > 1  # The last piece, too, is whole batches.
+    sizes = [_size_inside_epoch(args, stage) for stage in stages]
+    batches_of_epochs = _batches_of_epochs(args, stages)
+    in_whole_batches = args.n is None and args.batch_multiple > 1  # of a stream on a grid
     place = 0
     for m, (size, end) in enumerate(zip(sizes, [*starts[1:], total], strict=True)):
-        has_batches = ends_inside = False
-        while place < end and not ends_inside:
+        stage_place = place
+        while place < end:
             epoch, start = divmod(place, n)
-            room = min(n - start, total - place)  # The epoch may end after the plan.
-            epochs, samples = 1, room
-            ends_inside = end - place < room
+            epochs, samples = 1, min(n - start, total - place)  # to the end of epoch or plan
+            ends_inside = end - place < samples
             if ends_inside:
-                # A batch that is cut short would have another noise. So the stage ends with the
-                # whole batch that is nearest to its end. The size of a table holds from the first
-                # batch at or after its place, as in Megatron-LM.
-                k = round((end - place) / size)
-                if end in thresholds:
-                    k = batches.count(end - place, size)
-                samples = size * max(k, not has_batches)
+                rest_of_epoch = samples
+                k = _batches_until(args, end, end - place, size)
+                samples = size * max(k, place == stage_place)  # A stage has one batch at least.
+                # A rest that holds no batch of the stage that follows belongs to this one.
                 next_stage = max(bisect_right(starts, place + samples) - 1, m + 1)
-                # The rest of the epoch holds no batch of the stage that follows, so it is trained
-                # here.
-                if room - samples < sizes[next_stage]:
-                    samples = room
-            if on_grid:
+                if rest_of_epoch - samples < sizes[next_stage]:
+                    samples = rest_of_epoch
+            if in_whole_batches:
                 samples -= samples % size
-            k = batches.count(samples, size)
-            if args.n and samples == n:
-                epochs, k = max((end - place) // n, 1), of_epochs[m]
             if samples < size:
                 break
+            k = batches.count(samples, size)
+            if args.n and samples == n:
+                epochs, k = max((end - place) // n, 1), batches_of_epochs[m]
             yield Row(
                 stage=m + 1,
                 first_epoch=epoch + 1,
@@ -82,12 +76,29 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
                 samples=samples,
             )
             place += epochs * samples
-            has_batches = True
+            if ends_inside:
+                break
 
 
-def _size(args: Arguments, share: float) -> int:
-    """b as a whole number: at most b_1/share, and at most what is allowed."""
-    return int(min(args.batch_size / share * (1 + batches.CLOSE), args.largest))
+def _size_inside_epoch(args: Arguments, stage: Stage) -> int:
+    """b of a stage in a part of an epoch: a multiple of ``batch_multiple`` if there is one."""
+    size = _whole_size(args, stage)
+    return size - size % args.batch_multiple or size
+
+
+def _whole_size(args: Arguments, stage: Stage) -> int:
+    """b as a whole number, at most what is allowed."""
+    return int(min(stage.batch_size * (1 + batches.CLOSE), args.largest))
+
+
+def _batches_until(args: Arguments, end: int, samples: int, size: int) -> int:
+    """The batches of a stage that ends inside an epoch, at ``end``, after so many samples.
+
+    A batch that is cut short would have another noise, so the stage ends with a whole batch: the
+    one that is nearest to its end.
+    """
+    # The size of a table holds from the first batch at or after its place, as in Megatron-LM.
+    return batches.count(samples, size) if end in args.thresholds else round(samples / size)
 
 
 def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
@@ -97,16 +108,19 @@ def _batches_of_epochs(args: Arguments, stages: Sequence[Stage]) -> list[int]:
     ⌈n/max_batch_size⌉. With ``batch_multiple`` it is the next k whose larger batch is
     a multiple, if there is one.
     """
-    n, multiple, ks = args.per_epoch, args.batch_multiple, []
+    n, ks = args.per_epoch, []
     least_k, k_1 = batches.count(n, args.largest), batches.count(n, args.batch_size)
     most_k = k_1
     for stage in stages:
         if args.sizes:
-            k = batches.count(n, _size(args, stage.share))
+            k = batches.count(n, _whole_size(args, stage))
         else:
-            k = batches.whole(k_1 * stage.share)
+            k = batches.whole(k_1 * args.batch_size / stage.batch_size)
         k = min(max(k, least_k), most_k)
-        on_grid = (j for j in range(k, most_k + 1) if batches.larger_size(n, j) % multiple == 0)
-        most_k = next(on_grid, k)
-        ks.append(most_k)
+        for larger_k in range(k, most_k + 1):
+            if batches.larger_size(n, larger_k) % args.batch_multiple == 0:
+                k = larger_k
+                break
+        most_k = k
+        ks.append(k)
     return ks

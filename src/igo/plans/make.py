@@ -22,7 +22,7 @@ from igo.plans.rows import Row, linked, rated
 
 FLAT = 0.1  # A curve of one's own that changes by less was perhaps meant for epochs or updates.
 FEW = 10  # If a size has fewer batches, its place was perhaps no number of samples.
-NAMES = {*PROFILES, "another plan"}
+NAMES = {*PROFILES, "another plan"}  # The curves that are not of one's own.
 PLAIN = (int, float, str, bool)  # A checkpoint may hold these, see torch.load(weights_only=).
 
 
@@ -142,100 +142,110 @@ def plan(
 
 def notes(plan: Plan) -> list[str]:
     """What is perhaps not meant in a plan that can be trained."""
-    noisy = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
-    last_stage, texts = noisy[-1].stage, []
+    noisy_rows = [row for row in plan.rows if row.phi_m > 0]  # Stage M + 1 has no noise.
+    last_stage, texts = noisy_rows[-1].stage, []
     if "control" not in plan.arguments:
-        if still := _still(plan.arguments, noisy):
+        if still := _still_curves(plan.arguments, noisy_rows):
             texts.append(
                 f"M = {last_stage}: {still}; a curve gets t, the finished share of the training, no"
                 " epoch and no update; more stages may change this"
             )
-        texts += _short(plan)
+        texts += _short_sizes(plan)
     left_out = (plan.arguments.get("samples") or 0) - plan.samples
-    if left_out > noisy[-1].b_m:
+    if left_out > noisy_rows[-1].b_m:
         texts.append(
             f"{left_out:,} samples are left out at the end, where a batch has more; a lower"
             " max_batch_size, or whole epochs, would train on them"
         )
-    full = next((row.stage for row in noisy if row.b_m == plan.n), None)
-    if full and noisy[0].batches > 1 and plan.arguments.get("max_batch_size") is None:
+    full_stages = [row.stage for row in noisy_rows if row.b_m == plan.n]
+    is_asked = noisy_rows[0].batches == 1 or plan.arguments.get("max_batch_size") is not None
+    if full_stages and not is_asked:
         texts.append(
-            f"b reaches n = {plan.n:,} in stage {full} of {last_stage}: from there on SGD has no"
-            " noise; a lower max_batch_size keeps some"
+            f"b reaches n = {plan.n:,} in stage {full_stages[0]} of {last_stage}: from there on SGD"
+            " has no noise; a lower max_batch_size keeps some"
         )
     return texts
 
 
-def _still(arguments: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Which curves stay as they are in stage 1, or hardly move; empty if none."""
+def _still_curves(arguments: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Which curves of the user's own hardly move, or that none moves at all; empty if all do."""
     profile, batch_size = arguments.get("profile"), arguments.get("batch_size")
-    is_constant = profile == "constant" and isinstance(batch_size, int)
     if all(math.isclose(row.phi_m, 1) and row.b_m == rows[0].b_m for row in rows):
-        return "" if is_constant else "η, b and the noise stay, so the curves do nothing"
-    by_rate, is_own = arguments.get("rate"), profile not in NAMES
-    changes = []
-    for symbol, name, is_asked, least in (
-        ("η", "eta_m", is_own and by_rate, 1),
-        ("φ", "phi_m", is_own and not by_rate, 1),
-        ("b", "b_m", isinstance(batch_size, str), 0),  # A b that stays would be a number.
-    ):
-        values = [getattr(row, name) for row in rows]
-        change = max(values) / min(values)
-        if is_asked and least < change < 1 + FLAT:
-            changes.append(f"{symbol} changes by {change - 1:.2g}")
-    return " and ".join(changes)
+        is_meant = profile == "constant" and isinstance(batch_size, int)
+        return "" if is_meant else "η, b and the noise stay, so the curves do nothing"
+    texts = []
+    if profile not in NAMES:
+        by_rate = arguments.get("rate")
+        values = [row.eta_m if by_rate else row.phi_m for row in rows]
+        change = max(values) / min(values) - 1
+        if 0 < change < FLAT:  # A curve that stays at 1 is meant.
+            texts.append(f"{'η' if by_rate else 'φ'} changes by {change:.2g}")
+    if isinstance(batch_size, str):  # It is a function's name. A b that stays would be a number.
+        values = [row.b_m for row in rows]
+        change = max(values) / min(values) - 1
+        if change < FLAT:
+            texts.append(f"b changes by {change:.2g}")
+    return " and ".join(texts)
 
 
-def _short(plan: Plan) -> list[str]:
+def _short_sizes(plan: Plan) -> list[str]:
     """How long each size of a table in samples lasts, if one has hardly a batch."""
     table = plan.arguments.get("batch_size")
     if not isinstance(table, Mapping) or not all(isinstance(place, int) for place in table):
         return []
-    starts = [place and plan.after(min(place - 1, plan.samples)) + 1 for place in table]
-    numbers = [end - start for start, end in pairwise([*starts, plan.updates])]
-    if not any(
-        number < FEW and after - place < max(b, plan.samples / 100)
-        for (place, b), after, number in zip(table.items(), [*table][1:], numbers, strict=False)
-    ):
+    # A size begins with the first batch at or after its place.
+    starts = [plan.after(min(place - 1, plan.samples)) + 1 if place else 0 for place in table]
+    counts = [end - start for start, end in pairwise([*starts, plan.updates])]
+    is_short = False
+    for (place, b), next_place, count in zip(table.items(), [*table][1:], counts, strict=False):
+        few_samples = max(b, plan.samples / 100)
+        if count < FEW and next_place - place < few_samples:
+            is_short = True
+    if not is_short:
         return []
-    lengths = ", ".join(f"{b:,} for {k:,}" for b, k in zip(table.values(), numbers, strict=True))
-    return [
-        f"batches of each size: {lengths}; the places of a table are samples, or shares below 1"
-    ]
+    lengths = [f"{b:,} for {count:,}" for b, count in zip(table.values(), counts, strict=True)]
+    places = "the places of a table are samples, or shares below 1"
+    return [f"batches of each size: {', '.join(lengths)}; {places}"]
 
 
 def _plan(args: Arguments) -> Plan:
     """From checked arguments to a plan."""
-    total, n = args.total, args.per_epoch
     stages = stages_of_curves(args, equal_starts(args, stages_of(args)))
     cut_rows = list(cut(args, stages))
     factors = [stages[row.stage - 1].factor for row in cut_rows]
     rows = rated(cut_rows, factors, args.learning_rate, by_rate=args.rate)
     # A stream's last samples, which fill no batch, are known once it is cut.
     n = args.n or rows[-1].start + rows[-1].samples
-    if args.final_updates:  # In stage M + 1 δ is 0: gradient descent on f itself.
-        if not args.n or total % n:
-            advice = "full batches must follow whole epochs of a data set of n samples"
-            raise PlanError("final_updates", args.final_updates, advice)
-        final_row = replace(
-            rows[-1],
-            stage=len(stages) + 1,
-            first_epoch=total // n + 1,
-            epochs=args.final_updates,
-            batches=1,
-            phi_m=0.0,
-            start=0,
-            samples=n,
-        )
-        rows = linked([*rows, final_row])
+    if args.final_updates:
+        rows = linked([*rows, _final_row(args, rows[-1], len(stages))])
     plan = Plan(rows, n, args.learning_rate, args.warmup_samples, _shown(args))
     if args.clock == "samples":
         return plan
     return plan.with_rates(rates_of_updates(args, plan))
 
 
+def _final_row(args: Arguments, last_row: Row, stages: int) -> Row:
+    """Stage M + 1, where δ is 0: gradient descent on f itself, in full batches at the last η."""
+    if not args.n or args.total % args.n:
+        advice = "full batches must follow whole epochs of a data set of n samples"
+        raise PlanError("final_updates", args.final_updates, advice)
+    return replace(
+        last_row,
+        stage=stages + 1,
+        first_epoch=args.total // args.n + 1,
+        epochs=args.final_updates,
+        batches=1,
+        phi_m=0.0,
+        start=0,
+        samples=args.n,
+    )
+
+
 def _with_rate_of(other: Plan, values: dict[str, Any]) -> Plan:
-    """A plan that has η/η_1 of another plan at each share of the samples."""
+    """A plan that has η/η_1 of another plan at each share of the samples.
+
+    ``values`` are the arguments of ``plan``.
+    """
     for name, default in (("clock", "samples"), ("warmup_samples", 0)):
         if values[name] != default:
             advice = "the plan that is given as rate has its own; leave it out"

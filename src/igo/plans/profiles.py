@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from igo.ground.numbers import BELOW_ONE, BETWEEN, POSITIVE, Rule
 
 Profile = Callable[..., float]
-# A function of t, or a table, has b itself.
+# b_1, a function that returns b, or a table of b by shares of the schedule or by samples.
 BatchSize = int | Profile | Mapping[float, int] | Mapping[int, int]
 
 
 class Position(float):
-    """Where a stage begins: the number t = (m - 1)/M in [0, 1), with more attributes.
+    """t = (m - 1)/M in [0, 1), a number: the share of the schedule before stage ``m`` of ``M``.
 
-    ``m`` is the stage, of ``M``; ``epochs_before`` is a whole number, unless stages begin inside
-    epochs. Your own profile can use it as t, or read ``m`` from it.
+    ``epochs_before`` counts the epochs before the stage: a whole number, unless stages begin inside
+    epochs. Your own profile can use the position as t, or read these attributes.
     """
 
     m: int
@@ -48,7 +48,7 @@ def polynomial(position: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) ->
     return math.pow((position.M - position.m + 1) / position.M, p)
 
 
-OPTIMAL: Rule = (
+OPTIMAL = Rule(
     lambda p: 0 < p <= 1,
     "graduated needs p in (0, 1], the range of the optimal decay; the schedule polynomial takes"
     " any p > 0",
@@ -80,7 +80,7 @@ def cosine(position: Position, *, floor: Annotated[float, BELOW_ONE] = 0.0) -> f
     return floor + (1 - floor) * (1 + math.cos(math.pi * position)) / 2
 
 
-BASE: Rule = (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)")
+BASE = Rule(lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)")
 
 
 def cosine_power(position: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
@@ -105,7 +105,7 @@ def diminishing(
     return 1 / (1 + a * position)
 
 
-SHARE: Rule = (lambda x: 0 < x <= 1, "the share of the decay must be in (0, 1]")
+SHARE = Rule(lambda x: 0 < x <= 1, "the share of the decay must be in (0, 1]")
 
 
 def wsd(
@@ -154,15 +154,18 @@ def paper_method(
     """``Method 1 (constant)``, ``Method 2`` to ``Method 4``; None for any other schedule."""
     if sizes or rate:
         return None
-
-    def near(value: object, exact: float) -> bool:
-        return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)
-
     if profile == "constant":
         return "Method 1 (constant)"
-    if profile != "step" or not near(gamma, GAMMA):
-        return None
-    return next((f"Method {n}" for n in (2, 3, 4) if near(split, SPLITS[f"method{n}"])), None)
+    if profile == "step" and _is_near(gamma, GAMMA):
+        for number in (2, 3, 4):
+            if _is_near(split, SPLITS[f"method{number}"]):
+                return f"Method {number}"
+    return None
+
+
+def _is_near(value: object, exact: float) -> bool:
+    """Whether a value is ``exact`` as a person types it: with three digits."""
+    return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)
 
 
 def function(profile: str | Profile) -> Profile:
@@ -178,9 +181,8 @@ def name_of(profile: str | Profile) -> str:
 def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
     """A profile's parameters after the position, by name."""
     after_position = [*inspect.signature(function(profile)).parameters.values()][1:]
-    return {
-        p.name: p for p in after_position if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {parameter.name: parameter for parameter in after_position if parameter.kind in kinds}
 
 
 class Declared(NamedTuple):
@@ -193,12 +195,19 @@ class Declared(NamedTuple):
 
 def notes_of(hint: Any) -> Declared:
     """Read ``Annotated[type, rule, choices, text]``, of which each may be missing, or a Literal."""
-    notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())
-    pairs = [note for note in notes if isinstance(note, tuple)]
-    rule = next((note for note in pairs if callable(note[0])), None)
-    choices = get_args(hint) if get_origin(hint) is Literal else ()
-    choices = next((note for note in pairs if not callable(note[0])), choices)
-    return Declared(rule, choices, next((note for note in notes if isinstance(note, str)), None))
+    rule: Rule | None = None
+    choices: tuple[str, ...] = ()
+    text: str | None = None
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+    for note in getattr(hint, "__metadata__", ()):
+        if isinstance(note, Rule):
+            rule = note
+        elif isinstance(note, str):
+            text = note
+        elif isinstance(note, tuple):
+            choices = note
+    return Declared(rule, choices, text)
 
 
 def declared(profile: str | Profile) -> dict[str, Declared]:

@@ -10,11 +10,11 @@ from itertools import pairwise
 class Row:
     """A row of the plan: a stage, or what it has of an epoch. The names are the paper's.
 
-    ``stage`` is m and ``first_epoch`` an epoch; both count from 1. ``batches`` is k_m, the batches
-    of each of the row's ``epochs`` segments. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from
-    this row to the next (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in
-    the last row. A segment has N = ``samples`` of its epoch, from ``start`` on: all n, unless the
-    row is less than an epoch. ``b_m`` = N/k_m is the mean batch size.
+    ``stage`` is m; the row has ``epochs`` epochs from ``first_epoch`` on. Both count from 1. Of
+    each epoch it has N = ``samples`` samples, from ``start`` on: all n, unless the row is less than
+    an epoch. They are cut into k_m = ``batches`` batches, and ``b_m`` = N/k_m is the mean batch
+    size. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from this row to the next (γ_m =
+    δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in the last row.
     """
 
     stage: int
@@ -22,7 +22,7 @@ class Row:
     epochs: int
     batches: int
     updates: int = field(init=False)
-    phi_m: float = 1.0  # This and η are known once all rows are cut, see ``rated``.
+    phi_m: float = 1.0  # ``rated`` sets φ and η, once all rows are cut.
     gamma_m: float | None = None
     kappa_m: float | None = None
     lambda_m: float | None = None
@@ -45,12 +45,12 @@ class Row:
 class Update:
     """One parameter update of a plan, or one part of it.
 
-    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
-    ``part`` of ``parts``. ``batch_size`` is b, the samples of the batch over all ranks and parts.
-    This part has ``samples`` samples on this rank: of the epoch's permutation ``start`` and each
-    ``ranks``-th after it. ``learning_rate`` is η; of a plan without a learning rate
-    η/η_1, and of a ``Schedule``'s update as it was set.
-    ``row`` has the rest, such as ``row.b_m`` and ``row.phi_m``.
+    ``number`` counts the updates of the plan from 1, ``epoch`` its epochs, ``batch`` the epoch's
+    ``batches`` and ``part`` the batch's ``parts``. ``batch_size`` is b, the samples of the batch
+    over all ranks and parts. This part has ``samples`` samples on this rank: of the epoch's
+    permutation the one at ``start``, and each ``ranks``-th after it. ``learning_rate`` is η; of a
+    plan without a learning rate η/η_1, and of a ``Schedule``'s update as it was set. ``row`` has
+    the rest, such as ``row.b_m`` and ``row.phi_m``.
     """
 
     number: int
@@ -91,8 +91,8 @@ class Update:
         return self.is_last_part and self.batch == self.batches
 
 
-def root(row: Row, first_row: Row) -> float:
-    """√(b/b_1)."""
+def root_of_b(row: Row, first_row: Row) -> float:
+    """√(b/b_1), of the mean batch sizes of two rows."""
     square = row.samples * first_row.batches / (first_row.samples * row.batches)
     return math.pow(square, 0.5)  # math.sqrt would change the last bits of old plans.
 
@@ -107,11 +107,11 @@ def rated(
     """
     rated_rows = []
     for row, factor in zip(rows, factors, strict=True):
-        root_of_b = root(row, rows[0])
+        root = root_of_b(row, rows[0])
         if by_rate:
-            rated_rows.append(replace(row, eta_m=eta_1 * factor, phi_m=factor / root_of_b))
+            rated_rows.append(replace(row, eta_m=eta_1 * factor, phi_m=factor / root))
         else:
-            rated_rows.append(replace(row, eta_m=eta_1 * factor * root_of_b, phi_m=factor))
+            rated_rows.append(replace(row, eta_m=eta_1 * factor * root, phi_m=factor))
     return linked(rated_rows)
 
 
@@ -126,4 +126,5 @@ def linked(rows: Sequence[Row]) -> tuple[Row, ...]:
         )
         for row, next_row in pairwise(rows)
     ]
-    return (*linked_rows, replace(rows[-1], gamma_m=None, kappa_m=None, lambda_m=None))
+    last_row = replace(rows[-1], gamma_m=None, kappa_m=None, lambda_m=None)
+    return (*linked_rows, last_row)
