@@ -199,9 +199,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def status(place: Path = Path()) -> dict[str, Any]:
-    """status.json of a run folder, or of the only one under place/runs."""
-    folder = place if (place / "status.json").exists() else run_folder(place)
-    return dict(json.loads((folder / "status.json").read_text()))
+    """status.json of the run in a place."""
+    return dict(json.loads((run_folder(place) / "status.json").read_text()))
 
 
 def assert_equal(actual: Any, expected: Any) -> None:
@@ -281,8 +280,11 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 
 def run_folder(place: Path = Path()) -> Path:
-    """The one run folder under place/runs, a test's own place by default."""
-    (folder,) = (path.parent for path in (place.absolute() / "runs").glob("*/plan.csv"))
+    """The folder of the run in a place: the place itself, or the only one in its folder runs."""
+    place = place.absolute()
+    if not (place / "runs").exists():
+        return place
+    (folder,) = (path.parent for path in (place / "runs").glob("*/plan.csv"))
     return folder
 
 
@@ -296,12 +298,9 @@ def contents_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def records(folder: Path | None = None, *, timings: bool = False) -> list[dict[str, Any]]:
-    """metrics.jsonl as a list, without timings and a GPU's memory unless they are wanted.
-
-    It is that of a run folder, or of the only one in a test's own place.
-    """
-    file = (folder or run_folder()) / "metrics.jsonl"
+def records(place: Path = Path(), *, timings: bool = False) -> list[dict[str, Any]]:
+    """metrics.jsonl of the run in a place, without timings and a GPU's memory unless wanted."""
+    file = run_folder(place) / "metrics.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     return rows if timings else timeless(rows)
 

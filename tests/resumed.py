@@ -58,8 +58,8 @@ class Outcome:
 
 
 def outcome(place: Path = Path()) -> Outcome:
-    """What a run folder, or the one run in a place, has; it must have finished."""
-    folder = place if (place / "status.json").exists() else run_folder(place)
+    """What the run in a place has; it must have finished."""
+    folder = run_folder(place)
     assert status(folder)["state"] == "finished"
     state = checkpoint.load(folder / "checkpoint.pt", folder.name)
     return Outcome(records(folder), state)

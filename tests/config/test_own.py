@@ -95,7 +95,7 @@ def test_they_train_as_igos_own_and_are_continued_loaded_and_tabled(file: Path) 
     assert folder.name.startswith("digits-mine.net-mine.power-")
     Path("other").mkdir()
     forge.run(*RUN, *SAME, "runs_dir=other/runs").good()
-    own_rows, igos_rows = records(folder), records(run_folder(Path("other")))
+    own_rows, igos_rows = records(folder), records(Path("other"))
     # An optimizer of one's own has no δ.
     nulls = {name: None for name in own_rows[0] if name.startswith("delta_m")}
     assert own_rows == [row | nulls for row in igos_rows]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import records, run_folder, status
+from conftest import records, status
 from forked import forge
 from resumed import assert_same, outcome
 from wandb_server import NOWHERE, WandbServer, assert_rows
@@ -65,7 +65,7 @@ def test_an_outage_costs_nothing_but_patience(tmp_path: Path, trouble: str, rows
         server.well_again.set()
         rows_there = sync(online_place, server)
         assert server.reports == []  # for whose answers the process would wait at its end
-    assert_rows(rows_there, records(run_folder(online_place)))
+    assert_rows(rows_there, records(online_place))
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])

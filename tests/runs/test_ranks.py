@@ -142,7 +142,7 @@ def test_an_overflow_on_one_rank_skips_the_step_on_all(steps: list[dict[str, Any
 
 def assert_same_run(place: Path, expected_place: Path) -> None:
     """Records and the whole state, to rounding; each epoch once."""
-    rows, expected_rows = (records(run_folder(p)) for p in (place, expected_place))
+    rows, expected_rows = map(records, (place, expected_place))
     assert [row["epoch"] for row in rows] == list(range(1, len(expected_rows) + 1))
     for row, expected_row in zip(rows, expected_rows, strict=True):
         assert row == {

@@ -35,7 +35,7 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(tmp_path: Path) 
     for images, labels in open_data(run.config, torch.device("cpu")).test_batches():
         right += int((run.model(images).argmax(1) == labels).sum())
         total += len(labels)
-    accuracy = records(run_folder(place))[-1]["test/accuracy"]
+    accuracy = records(place)[-1]["test/accuracy"]
     assert right / total == pytest.approx(accuracy, rel=1e-6)
     file = export(RunFolder(tmp_path / "elsewhere"), run.config)
     assert file.read_bytes() == (run_folder(place) / "model.pt").read_bytes()

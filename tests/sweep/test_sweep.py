@@ -33,7 +33,6 @@ from conftest import (
     interpreter,
     lines_of,
     records,
-    run_folder,
     status,
 )
 from forked import NO_FIGURES, Death, finished, forge
@@ -70,7 +69,7 @@ def sweep_of(*words: str, **settings: Any) -> Ended:
 @cache
 def records_alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
-    return records(run_folder(finished(*overrides)))
+    return records(finished(*overrides))
 
 
 def test_every_combination_runs_once_as_it_would_alone_and_never_again() -> None:

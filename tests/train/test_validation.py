@@ -1,7 +1,6 @@
 """Images held out to tune on: always the same, never trained on, and n is what is left."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,11 +62,11 @@ def test_training_and_validation_images_are_all_and_redrawn_each_seed_has_its_ow
     assert {*shares(labels, facts, 1)[1]} != {*shares(labels, facts, 2)[1]}
 
 
-def test_the_record_has_validation_as_the_network_gives_it(tmp_path: Path) -> None:
-    place, output = tmp_path, forge.run(*VALIDATED).good().stdout
-    rows = records(run_folder(place))
+def test_the_record_has_validation_as_the_network_gives_it() -> None:
+    output = forge.run(*VALIDATED).good().stdout
+    rows = records()
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
-    training = loaded(run_folder(place))
+    training = loaded(run_folder())
     images, labels = next(iter(training.data.test_batches(part="validation")))
     assert len(labels) == 24
     network = training.network.eval()
