@@ -22,15 +22,14 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from igo.config.load import config_of, make_plan
-from igo.ground.files import CONF, Record
+from igo.ground.files import CONF
 from igo.ground.ranks import ALONE, Ranks
 from igo.noise.measure import untouched
 from igo.noise.noise import Noise
 from igo.noise.pairs import Pairs, Twin
-from igo.runs.terminal import Terminal
 from igo.train import loop
 from igo.train.assembly import assembled
-from igo.train.training import Progress, Training
+from igo.train.training import Training
 from lab.markdown import markdown
 from lab.noise.point import variance_at_point
 
@@ -107,31 +106,22 @@ class Checked(Pairs):
         return recorded, newest
 
 
-def epoch(run: Training, progress: Progress, seed: int, rows: list[Repeat]) -> None:
-    """Train the next epoch on a copy, with batches and augmentation of another seed."""
-    run = replace(copy.deepcopy(run), config=replace(run.config, seed=seed))
-    run.batches.seed = seed
-    checked = mock.patch.object(loop, "Pairs", partial(Checked, run, rows))
-    with checked, Terminal(quiet=True).progress(run.plan) as bar:
-        loop.train_epoch(run, bar, lambda: None, progress.twins)
-
-
 def measured(words: list[str], repeats: int, epochs: int) -> list[Repeat]:
     """The repetitions of the epoch after the first ``epochs``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = config_of(compose("config", [*SETTINGS, f"epochs={epochs + 1}", *words]))
-    run, progress = assembled(config, make_plan(config)), Progress()
-    copies: list[tuple[Training, Progress]] = []
-
-    def epoch_done(record: Record) -> None:
-        if record["epoch"] == epochs:
-            copies.append(copy.deepcopy((run, progress)))
-
-    with Terminal(quiet=True).progress(run.plan) as bar:
-        loop.train(run, progress, bar, epoch_done, lambda: None)
+    run, bar = assembled(config, make_plan(config)), mock.Mock()
+    run.network.train()
+    torch.manual_seed(config.seed)  # of dropout
+    twins: list[Twin] = []
+    for _ in range(epochs):
+        twins = loop.train_epoch(run, bar, lambda: None, twins).twins
     rows: list[Repeat] = []
     for seed in range(1, 1 + repeats):
-        epoch(*copies[0], seed, rows)
+        repetition = replace(copy.deepcopy(run), config=replace(config, seed=seed))
+        repetition.batches.seed = seed
+        with mock.patch.object(loop, "Pairs", partial(Checked, repetition, rows)):
+            loop.train_epoch(repetition, bar, lambda: None, twins)
     return rows
 
 
