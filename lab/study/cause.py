@@ -40,6 +40,7 @@ ANNEAL, ANNEAL_RATE = 100, 0.1  # updates of 128 images, and their η
 # What a run counts whose loss is not finite: 10 %, chance
 CHANCE: Record = {"finite": False, "fresh": 10.0, "running": 10.0, "annealed": 10.0, "train": 10.0}
 BEST = "even at its best η"
+Tensors = list[Tensor]  # one for each parameter: a gradient, a step, or a shift of the point
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def weights(k: int, v: float | None) -> Tensor:
     return unequal
 
 
-def mean(gradients: Sequence[list[Tensor]], v: float | None) -> list[Tensor]:
+def mean(gradients: Sequence[Tensors], v: float | None) -> Tensors:
     """Σ w g, with the weights of v."""
     weight, *other_weights = weights(len(gradients), v).tolist()
     total = list(torch._foreach_mul(gradients[0], weight))
@@ -93,7 +94,7 @@ def mean(gradients: Sequence[list[Tensor]], v: float | None) -> list[Tensor]:
     return total
 
 
-def centred(gradients: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+def centred(gradients: Sequence[Tensors]) -> list[Tensors]:
     """The gradients minus their mean."""
     means: Any = [torch.stack(of_one).mean(0) for of_one in zip(*gradients, strict=True)]
     return [list(torch._foreach_sub(gradient, means)) for gradient in gradients]
@@ -118,15 +119,17 @@ class Steps:
             order = torch.randperm(data.n, generator=generator(seed, name, number))
             yield from data.train_batches(order.split(BATCH), derive_seed(seed, name, number))
 
-    def _gradient(self, batch: Batch) -> tuple[list[Tensor], Sums]:
+    def _gradient(self, batch: Batch) -> tuple[Tensors, Sums]:
         self.passes += 1
         network, size = self.run.network, len(batch[1])
         sums = self.run.engine.backward(network, [batch], size, self.parameters)
         return [p.grad for p in self.parameters if p.grad is not None], sums
 
-    def _own_noise(self, v: float) -> list[list[Tensor]]:
+    def _own_noise(self, v: float) -> list[Tensors]:
         """ξ_i = −η √(v k/(k − 1)) (g'_i − ḡ') of k other batches; their mean is 0."""
-        shifts = centred([self._gradient(next(self.others))[0] for _ in range(SMOOTHING)])
+        with untouched(self.run.network):
+            gradients = [self._gradient(next(self.others))[0] for _ in range(SMOOTHING)]
+        shifts = centred(gradients)
         scale = -self.rate * math.sqrt(v * SMOOTHING / (SMOOTHING - 1))
         for shift in shifts:
             torch._foreach_mul_(shift, scale)
@@ -148,17 +151,14 @@ class Steps:
         k = int(arm.batches[stage])
         if k < arm.batches[stage] and number % 5 == 4:  # 6.2 is 6, 6, 6, 6 and 7.
             k += 1
-        shifts: list[list[Tensor]] = []
         eta = self.rate * arm.rates[stage]
-        if arm.smoothing:
-            with untouched(self.run.network):
-                shifts = self._own_noise(arm.smoothing[stage])
+        shifts = self._own_noise(arm.smoothing[stage]) if arm.smoothing else []
         gradients = self.gradients(k, self.batches, shifts)
         torch._foreach_add_(self.parameters, mean(gradients, arm.variance), alpha=-eta)
 
     def gradients(
-        self, k: int, batches: Iterator[Batch], shifts: Sequence[list[Tensor]]
-    ) -> list[list[Tensor]]:
+        self, k: int, batches: Iterator[Batch], shifts: Sequence[Tensors]
+    ) -> list[Tensors]:
         """Of k batches, each at the point plus its shift, where there are shifts."""
         gradients_of_batches = []
         for i in range(k):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from igo.ground.seeds import generator
 from igo.noise.measure import untouched
@@ -18,7 +17,7 @@ from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.noise.point import squared_norm
 from lab.study import cause
-from lab.study.cause import CHANCE, EPOCHS, FALLING, RATE, STAGES
+from lab.study.cause import CHANCE, EPOCHS, FALLING, RATE, STAGES, Tensors
 from lab.study.design import Job, Record, Runs, Study, key
 
 SEEDS, LEAST = range(400, 460), 32
@@ -33,7 +32,6 @@ EVERY, LOOKS = 5, 20  # ball measures its own noise at each fifth update; its la
 WINDOW = 25  # updates whose mean C² counts
 # Steps are drawn at these updates, DRAWS at each.
 DRAWN, DRAWS = (25, 100, 250, 400, 525, 625, 750, 900), 8
-Tensors = list[Tensor]
 
 
 class Steps(cause.Steps):
@@ -61,8 +59,7 @@ class Steps(cause.Steps):
         plain, v = math.nan, FALLING[stage]
         if self.name == SMOOTHED or (self.name == BALL and look):
             self.others = others
-            with untouched(self.run.network):
-                shifts = self._own_noise(v)
+            shifts = self._own_noise(v)
             plain = sum(map(squared_norm, shifts)) / (len(shifts) * v * self.rate**2)
         if self.name == BALL:
             if look:
@@ -120,12 +117,10 @@ class Steps(cause.Steps):
 
     def stages(self) -> list[Record]:
         """What was seen, as means by stage."""
-        columns = {name: [seen[name] for seen in self.seen] for name in self.seen[0]}
-        means = {
-            name: np.nanmean(np.reshape(column, (STAGES, -1)), axis=1).tolist()
-            for name, column in columns.items()
-        }
-        return [{name: column[stage] for name, column in means.items()} for stage in range(STAGES)]
+        return [
+            {name: float(np.nanmean([seen[name] for seen in of_stage])) for name in of_stage[0]}
+            for of_stage in np.split(np.array(self.seen), STAGES)
+        ]
 
 
 def variance(gradients: list[Tensors]) -> float:
