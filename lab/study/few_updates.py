@@ -14,14 +14,13 @@ import numpy as np
 import igo
 from lab.study import language, one_pass
 from lab.study.design import Job, Record, Runs, Study, key
-from lab.study.one_pass import FAMILIES, MOST, STAGES, Sizes
+from lab.study.one_pass import FAMILIES, MOST, STAGES, Arm, Sizes
 
 SEEDS, TUNED = range(300, 324), range(900, 903)
 CONSTANT, ROOT, LINEAR, MEASURED_ROOT = "constant", "√t", "t", "√B"
 OWN, SWAPPED, MEASURED = "own η of ", "√t at the constant's η", "measured"
 B, LARGE, SMALL = 44, 88, 32  # A ramp has the updates of B or LARGE.
 POINTS = 16  # A run that measures B does so at so many.
-Arm = tuple[str, int]  # a family, and b or, of a ramp, the constant b that has its updates
 RAMPS: list[Arm] = [(ROOT, B), (LINEAR, B), (MEASURED_ROOT, B), (ROOT, LARGE)]
 TUNED_ARMS: list[Arm] = [(CONSTANT, B), *RAMPS, (CONSTANT, LARGE), (CONSTANT, SMALL)]
 Steps = tuple[int, ...]  # of each of SETTINGS, from its start
@@ -93,23 +92,22 @@ def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Step
     A setting moves by steps while the loss falls. It returns what was tried, and the best; None
     while a loss is missing.
     """
-    tried, here, inside = {start: None}, start, 0
-    for place in itertools.cycle(range(len(start))):
-        while True:
-            before, after = here[:place], here[place + 1 :]
-            around = [(*before, here[place] + step, *after) for step in (0, -1, 1)]
-            tried |= dict.fromkeys(around)
-            losses = [loss(steps) for steps in around]
-            if None in losses:
-                return [*tried], None
-            best = around[int(np.argmin(np.array(losses, float)))]
-            if best == here:
-                break
-            here, inside = best, 0
-        inside += 1
-        if inside == len(start):
-            return [*tried], here
-    raise AssertionError  # The cycle has no end.
+    tried, best, setting = {start: None}, start, 0
+    settings_in_a_row = 0  # whose neighbours are worse than the best
+    while settings_in_a_row < len(start):
+        before, after = best[:setting], best[setting + 1 :]
+        around = [(*before, best[setting] + step, *after) for step in (0, -1, 1)]
+        tried |= dict.fromkeys(around)
+        losses = [loss(steps) for steps in around]
+        if None in losses:
+            return [*tried], None
+        lowest = around[int(np.argmin(np.array(losses, float)))]
+        if lowest != best:
+            best, settings_in_a_row = lowest, 0
+        else:
+            settings_in_a_row += 1
+            setting = (setting + 1) % len(start)
+    return [*tried], best
 
 
 def tuning(arm: Arm, runs: Runs) -> tuple[list[Job], Steps | None]:

@@ -8,8 +8,9 @@ from lab.figures import COLOURS, GREY, drawn
 from lab.markdown import markdown
 from lab.study import judged, table
 from lab.study.design import Arms, Record
-from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, Arm, B
+from lab.study.few_updates import CONSTANT, OWN, RAMPS, STUDY, SWAPPED, B
 from lab.study.judged import Claim
+from lab.study.one_pass import Arm
 from lab.study.one_pass_page import DIGITS, constants, is_equal, losses, point, saved, variance
 from lab.study.table import Page
 

@@ -131,37 +131,37 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
         parameters, lr=rate, betas=(0.9, beta2), weight_decay=0.0, fused=True
     )
     schedule = igo.Schedule(optimizer, counter := igo.Counter(plan))
-    spans, place = [defaultdict[str, float](float) for _ in range(SPANS)], 0
+    spans, samples_seen = [defaultdict[str, float](float) for _ in range(SPANS)], 0
     noises: list[tuple[float, float | None]] = []
-    before: list[Tensor] = []
+    first_of_pair: list[Tensor] = []
     while not counter.done:
-        if len(noises) < points and place * points >= len(noises) * SAMPLES:
-            noises.append((place / SAMPLES, noise_scale(model, train[order[-HELD:]], seed)))
-        span = spans[place * SPANS // SAMPLES]
+        if len(noises) < points and samples_seen * points >= len(noises) * SAMPLES:
+            noises.append((samples_seen / SAMPLES, noise_scale(model, train[order[-HELD:]], seed)))
+        span = spans[samples_seen * SPANS // SAMPLES]
         update = schedule.step()
-        loss = loss_of(model, train[order[place : place + update.samples]])
+        loss = loss_of(model, train[order[samples_seen : samples_seen + update.samples]])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        place += update.samples
+        samples_seen += update.samples
         span["updates"] += 1
         span["rates"] += schedule.learning_rate
         gradients: Any = [p.grad for p in parameters]
         if update.number % LOOK == 0:
-            before = [gradient.clone() for gradient in gradients]
-        elif update.number % LOOK == 1 and before:
+            first_of_pair = [gradient.clone() for gradient in gradients]
+        elif update.number % LOOK == 1 and first_of_pair:
             # Half the squared difference of two gradients is the variance of one, C²/b: the mean
             # gradient hardly moves between them.
-            span["variances"] += squared_norm(torch._foreach_sub(gradients, before)) / 2
+            span["variances"] += squared_norm(torch._foreach_sub(gradients, first_of_pair)) / 2
             span["pairs"] += 1
             span["norm"] = math.sqrt(squared_norm(parameters))
-    short = [{name: float(f"{total:.4g}") for name, total in span.items()} for span in spans]
+    rounded = [{name: float(f"{total:.4g}") for name, total in span.items()} for span in spans]
     return {
         "test": held_out_loss(model),
         "updates": plan.updates,
-        "samples": place,
+        "samples": samples_seen,
         "largest": max(plan.batch_sizes),
-        "spans": short,
+        "spans": rounded,
         "noise_scales": noises,
     }
 

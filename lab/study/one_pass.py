@@ -31,7 +31,7 @@ FAMILIES: dict[str, Sizes] = {
 MEASURED_ROOT = "√B"  # one more family: b ∝ the root of the measured noise scale
 MIDDLE = 22  # Every family has a ramp with as many updates as a constant of this b.
 JUDGED = ("root", MEASURED_ROOT, "late", "early")  # at MIDDLE
-Arm = tuple[str, int]  # a family, and b_1 or, of a ramp, the constant b that has its updates
+Arm = tuple[str, int]  # a family, and b or, of a ramp, the constant b that has its updates
 
 
 def level(curve: Curve, share: float) -> float:
@@ -57,8 +57,8 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
 
     # A table begins a stage where b changes, but its sizes are whole numbers.
     table = {0.0: b} | {start: round(size_at(start)) for start in sizes}
-    whole = all(math.isclose(size_at(start), size) for start, size in table.items())
-    return streamed(relative, table if whole else size_at)
+    is_whole = all(math.isclose(size_at(start), size) for start, size in table.items())
+    return streamed(relative, table if is_whole else size_at)
 
 
 def streamed(rate: Callable[[float], float], batch_size: Any) -> igo.Plan:

@@ -51,24 +51,27 @@ class Steps(cause.Steps):
         self.seen: list[Record] = []  # It has an entry for each update.
         self.drawn: list[Record] = []
 
-    def taken(
-        self, stage: int, batches: Iterator[Batch], others: Iterator[Batch], look: bool
+    def gradients_of_update(
+        self, stage: int, batches: Iterator[Batch], others: Iterator[Batch], measures: bool
     ) -> tuple[list[Tensors], Record]:
-        """An update's gradients, and what is seen. Where it may ``look``, ball draws ‖ξ_i‖."""
+        """An update's gradients, and the variances that they show.
+
+        With ``measures`` ball takes ‖ξ_i‖ from its own noise anew; else it keeps the last ones.
+        """
         shifts: list[Tensors] = []
         plain, v = math.nan, FALLING[stage]
-        if self.name == SMOOTHED or (self.name == BALL and look):
+        if self.name == SMOOTHED or (self.name == BALL and measures):
             self.others = others
             shifts = self._own_noise(v)
             plain = sum(map(squared_norm, shifts)) / (len(shifts) * v * self.rate**2)
         if self.name == BALL:
-            if look:
+            if measures:
                 self.distances = [math.sqrt(squared_norm(shift)) for shift in shifts]
             shifts = [self._on_sphere(distance) for distance in self.distances]
-        found = self.gradients(self.k, batches, shifts)
-        beside = variance(found)
+        gradients = self.gradients(self.k, batches, shifts)
+        beside = variance(gradients)
         shift = sum(map(squared_norm, shifts)) / self.k
-        return found, {"plain": plain if shifts else beside, "beside": beside, "shift": shift}
+        return gradients, {"plain": plain if shifts else beside, "beside": beside, "shift": shift}
 
     def _on_sphere(self, distance: float) -> Tensors:
         direction = [torch.randn(p.shape, generator=self.directions) for p in self.parameters]
@@ -89,10 +92,10 @@ class Steps(cause.Steps):
     @torch.no_grad()
     def step(self, stage: int, number: int) -> None:
         """Make update ``number`` of a stage, both from 0."""
-        update, look = stage * UPDATES + number, number % EVERY == 0
+        update, measures = stage * UPDATES + number, number % EVERY == 0
         if update in DRAWN:
             self.draw(stage, update)
-        gradients, seen = self.taken(stage, self.batches, self.smoothing, look)
+        gradients, seen = self.gradients_of_update(stage, self.batches, self.smoothing, measures)
         if not math.isnan(seen["plain"]):
             self.recent.append((seen["plain"], seen["beside"]))
         seen["squares"] = self.squares(stage, update)
@@ -108,7 +111,7 @@ class Steps(cause.Steps):
         # ``untouched`` lets gradients be computed, which adding a shift to the point shall not be.
         with untouched(self.run.network), torch.no_grad():
             for _ in range(DRAWS):
-                gradients, seen = self.taken(stage, batches, batches, look=True)
+                gradients, seen = self.gradients_of_update(stage, batches, batches, measures=True)
                 steps.append(cause.mean(gradients, squares))
                 plain += seen["plain"] / DRAWS
                 torch._foreach_copy_(self.parameters, before)  # a shift leaves its rounding

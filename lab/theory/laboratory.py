@@ -9,11 +9,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import polars as pl
 
 from igo.ground.files import write_atomically
-from lab.theory.row import VERDICTS, Study, frame
+from lab.theory.row import VERDICTS, Look, Seen, Study, frame
 
 STUDIES = (  # the page is in the order of verdicts, and then in this
     "identity",
@@ -65,32 +66,45 @@ def run_study(name: str, output: Path, seed: int) -> float:
     return time.perf_counter() - start
 
 
+class Row(NamedTuple):
+    """A statement of the page: its study, its place in the source, and what was seen."""
+
+    study_name: str
+    source: str
+    look: Look
+    seen: Seen
+
+    def entry(self, number: int) -> str:
+        """Its lines on the page: the statement, the number that decides, and how it was run."""
+        text = " ".join(str(self.look.__doc__).split())
+        statement = re.sub(r"([][*])", r"\\\1", text)  # a link's text
+        check, ran, note = self.seen.deciding, self.seen.ran, self.seen.note
+        return (
+            f"{number}. [{statement}](../../lab/theory/studies/{self.study_name}.py)"
+            f" ({self.source})\\\n   {check.quantity}: **{check.number}** ({check.asked})."
+            f" {ran[0].upper()}{ran[1:]}.{f' {note}.' if note else ''}"
+        )
+
+
 def write_page(tables: Path, folder: Path) -> None:
     """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
     frames = read_frames(tables)
-    rows = []
+    rows: list[Row] = []
     for name in STUDIES:
         study: Study = load(name).STUDY
         if {*study.frames} <= frames.keys():
-            rows += [(name, source, look, look(frames)) for source, look in study.rows]
-    rows.sort(key=lambda row: VERDICTS.index(row[-1].verdict))
+            rows += [Row(name, source, look, look(frames)) for source, look in study.rows]
+    rows.sort(key=lambda row: VERDICTS.index(row.seen.verdict))
     entries, checks = {verdict: list[str]() for verdict in VERDICTS}, []
-    for number, (study_name, source, look, result) in enumerate(rows, 1):
-        text = " ".join(str(look.__doc__).split())
-        statement = re.sub(r"([][*])", r"\\\1", text)  # a link's text
-        check, ran = result.deciding, f"{result.ran[0].upper()}{result.ran[1:]}."
-        note = f" {result.note}." if result.note else ""
-        entries[result.verdict].append(
-            f"{number}. [{statement}](../../lab/theory/studies/{study_name}.py) ({source})\\\n"
-            f"   {check.quantity}: **{check.number}** ({check.asked}). {ran}{note}"
-        )
-        for kind, of_kind in (("part", result.parts), ("control", result.controls)):
+    for number, row in enumerate(rows, 1):
+        seen = row.seen
+        entries[seen.verdict].append(row.entry(number))
+        for kind, of_kind in (("part", seen.parts), ("control", seen.controls)):
             for check in of_kind:
                 numbers = (check.quantity, check.number, check.asked, check.holds)
-                checks.append((number, look.__name__, result.verdict, kind, *numbers))
+                checks.append((number, row.look.__name__, seen.verdict, kind, *numbers))
     counts = ", ".join(f"{verdict} {len(found)}" for verdict, found in entries.items())
-    head = HEAD.read_text().format(counts=f"{len(rows)} statements: {counts}.")
-    lines = [head]
+    lines = [HEAD.read_text().format(counts=f"{len(rows)} statements: {counts}.")]
     for verdict, found in entries.items():
         lines += [f"## {verdict.capitalize()}", "", *found, ""] if found else []
     write_atomically(folder / "README.md", "\n".join(lines))

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from lab.study import few_updates
-from lab.study.few_updates import CONSTANT, LINEAR, MEASURED_ROOT, ROOT, SWAPPED, Arm, Steps, walk
+from lab.study.few_updates import CONSTANT, LINEAR, MEASURED_ROOT, ROOT, SWAPPED, Steps, walk
 from lab.study.language import SAMPLES
+from lab.study.one_pass import Arm
 
 GROWTH = {
     ROOT: {0: 1, 1 / 16: 2, 1 / 4: 4},

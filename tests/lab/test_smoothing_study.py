@@ -89,7 +89,8 @@ def test_ball_goes_as_far_as_its_own_noise_in_other_directions() -> None:
             yield batch
 
     with torch.no_grad():
-        _, numbers = steps.taken(0, watched(steps.batches), steps.others, look=True)
+        batches = watched(steps.batches)
+        _, numbers = steps.gradients_of_update(0, batches, steps.others, measures=True)
     distances = [float(place.norm()) for place in places]
     assert distances == pytest.approx(steps.distances, rel=1e-3)
     assert numbers["shift"] == pytest.approx(np.mean(np.square(distances)), rel=1e-3)
