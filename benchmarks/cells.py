@@ -43,7 +43,7 @@ KINDS = {
     "resnet18": Kind("resnet18", "colour", (1536, 12_288, 128)),
     "timm": Kind("convnext_atto", "colour", (1536, 12_288, 128)),
     "wrn": Kind("wide_resnet28_10", "colour", (256, 3072, 128), FEW, turns_are_epochs=True),
-    "transformer": Kind("transformer", "text", (1024, 4096, 64), FEW, turns_are_epochs=True),
+    "transformer": Kind("Transformer", "text", (1024, 4096, 64), FEW, turns_are_epochs=True),
 }
 # A name is a kind and b; graduated is a whole run: ten stages of an epoch, p = 0.5, b_1 = 16.
 NAMES = (

@@ -67,14 +67,12 @@ class Preactivation(nn.Module):
         return change + (self.shortcut(active) if self.shortcut else x)
 
 
-def transformer() -> nn.Module:
-    """A language model of bytes: 4 layers, 128 wide."""
-    return Transformer()
-
-
 class Transformer(nn.Module):
-    def __init__(self, width: int = 128, layers: int = 4) -> None:
+    """A language model of bytes: 4 layers, 128 wide."""
+
+    def __init__(self) -> None:
         super().__init__()
+        width, layers = 128, 4
         self.bytes, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(CONTEXT, width)
         options: Any = {"dropout": 0.0, "batch_first": True, "norm_first": True}
         layer = nn.TransformerEncoderLayer(width, 4, 4 * width, activation="gelu", **options)

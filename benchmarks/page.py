@@ -21,11 +21,11 @@ def spread(values: dict[str, float], form: str = ".2f") -> str:
     return f"{median} [{low}, {high}]"
 
 
-def contenders(results: Path) -> str:
+def contenders() -> str:
     """A row for each cell that is there: igo's images a second, and over each other contender's."""
-    files = [file for name in cells.NAMES if (file := results / f"{name}.json").is_file()]
+    files = [report.RESULTS / f"{name}.json" for name in cells.NAMES]
     lines = []
-    for file in files:
+    for file in filter(Path.is_file, files):
         record = json.loads(file.read_text())
         rows = {row["contender"]: row for row in record["contenders"]}
         ratios = [spread(rows[name]["ours_over_it"]) if name in rows else "" for name in NAMES]
@@ -46,20 +46,19 @@ def measured(facts: dict[str, Any]) -> str:
     )
 
 
-def costs(results: Path) -> str:
+def costs() -> str:
     """A row for each update whose C² was timed."""
-    record = json.loads((results / "cost.json").read_text())
+    record = json.loads((report.RESULTS / "cost.json").read_text())
     lines = [[row["cell"], spread(row["share"], ".2%")] for row in record["shares"]]
     return measured(record["facts"]) + markdown(["model and b", "C²'s share of an update"], lines)
 
 
 def made() -> str:
-    """The page with the tables of the results; without results it stays as it is."""
+    """The page with the tables of the results."""
     text, *texts = PAGE.read_text().split(START)
     for table, rest in zip((contenders, costs), texts, strict=True):
-        old, end, after = rest.partition(END)
-        new = table(report.RESULTS) if any(report.RESULTS.glob("*.json")) else old
-        text += START + new + end + after
+        _, end, after = rest.partition(END)
+        text += START + table() + end + after
     return text
 
 

@@ -53,8 +53,6 @@ def save(result: Row, path: Path) -> None:
 
 def show(title: str, rows: Sequence[Row]) -> None:
     """Print rows as a table; their keys are the columns."""
-    if not rows:
-        return
     table = Table(title=title, title_justify="left", header_style="bold")
     for name, value in rows[0].items():
         number = isinstance(value, int | float | Spread)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from benchmarks import programs
@@ -64,8 +63,7 @@ def one_part(name: str, out: Path, data: str | None, *, dry: bool) -> int:
 
     from benchmarks.gpu.part import Part, workplace
 
-    began = time.perf_counter()
-    part = Part(name, out, MINUTES[name] * 60 * (BUSY if dry else 1), dry, data, began)
+    part = Part(name, out, MINUTES[name] * 60 * (BUSY if dry else 1), dry, data)
     with workplace(dry) as folder:
         importlib.import_module(f"benchmarks.gpu.{name}").items(part, folder)
     return int(any(item["state"] == "failed" for item in part.items))

@@ -37,7 +37,7 @@ class Part:
     seconds: float
     dry: bool
     data: str | None = None  # the user's images, an .npz
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(default_factory=time.perf_counter, init=False)
     items: list[Result] = field(default_factory=list)
 
     @property

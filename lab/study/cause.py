@@ -209,7 +209,7 @@ class Steps:
 
 def prepared(epochs: int, rate: float, seed: int) -> Training:
     """The network and the images of a seed, before the first update."""
-    images.require([f"ten/{seed}"], f"ten {seed} 1")
+    images.require(f"ten/{seed}", f"ten {seed} 1")
     settings = {"experiment": "path", "schedule": "method1", "epochs": epochs}
     config = records.config_of(settings | {"learning_rate": rate, "seed": seed})
     run = assembled(config, make_plan(config))

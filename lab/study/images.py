@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def ten(words: list[str]) -> None:
     Of the 600 images of a class 200 random ones are for training, and 400 for testing.
     """
     first_seed, n = map(int, words)
-    require(["cifar100"], "cifar100 FOLDER")
+    require("cifar100", "cifar100 FOLDER")
     with np.load("data/cifar100.npz") as arrays_read:
         images, labels = (
             np.concatenate([arrays_read[name], arrays_read[f"test_{name}"]])
@@ -71,11 +70,11 @@ def ten(words: list[str]) -> None:
         _write(f"ten/{seed}", arrays)
 
 
-def require(names: Iterable[object], command: str) -> None:
-    """End the program if one of these files of data/ is missing; the command writes them."""
-    for file in (Path("data", f"{name}.npz") for name in names):
-        if not file.is_file():
-            sys.exit(f"error: {file} is missing; first: python -m lab.study {command}")
+def require(name: str, command: str) -> None:
+    """End the program if this file of data/ is missing; the command writes it."""
+    file = Path("data", f"{name}.npz")
+    if not file.is_file():
+        sys.exit(f"error: {file} is missing; first: python -m lab.study {command}")
 
 
 def _half(images: np.ndarray) -> np.ndarray:

@@ -60,6 +60,7 @@ def trained(config: Config, anneal: float | None) -> Record:
         if state_of(folder.path) != "finished":
             train_recorded(config, plan, folder, Terminal(quiet=True), ALONE)
     except UserError:
+        # A run whose loss is not finite has failed, and counts as chance.
         if state_of(folder.path) != "failed":
             raise
     else:

@@ -18,7 +18,7 @@ FIRST, CONSTANT, CHAINS, SIGMA, STAGES = 0.5, 0.05, 200, 0.7, 7
 PROBLEM = Dented()  # nonconvex and σ-nice, and f(x*_δ) is proportional to δ
 
 
-def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float = 1.0) -> int:
+def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float) -> int:
     """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: the steps of SGD to accuracy ε_m. It grows as 1/δ_m².
 
     Hazan et al. 2016 use this rate of SGD with suffix averaging on a σ-strongly convex function
