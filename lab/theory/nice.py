@@ -65,8 +65,10 @@ def minimisers(function: Function, noise_level: float) -> Array:
     return np.stack(unique)
 
 
-def weakest(function: Function, noise_level: float, centres: Array, radius: float) -> float:
-    """Return the smallest curvature of f̂_δ in the balls about `centres` (k, 1)."""
+def smallest_curvature(
+    function: Function, noise_level: float, centres: Array | float, radius: float
+) -> float:
+    """Return the smallest curvature of f̂_δ in the balls about one centre, or `centres` (k, 1)."""
     points = centres + radius * np.linspace(-1, 1, 401)
     return float(function.second_derivative(points, noise_level).min())
 
@@ -115,7 +117,7 @@ def _level(
         gaps = np.linalg.norm(minima[:, None] - minimisers(function, next_delta)[None], axis=-1)
         distance, allowance = float(gaps.min(1).max()), float(delta - next_delta)
     radius = width * delta
-    curvature = weakest(function, delta, centres, radius)
+    curvature = smallest_curvature(function, delta, centres, radius)
     return Level(
         delta=delta,
         x_star=float(np.abs(minima[:, 0]).max()),
@@ -138,7 +140,7 @@ def bands(
     """
 
     def curvature_at(level: float) -> float:
-        return weakest(function, level, np.zeros((1, 1)), radius_factor * level)
+        return smallest_curvature(function, level, 0.0, radius_factor * level)
 
     curvatures = [curvature_at(level) for level in noise_levels]
     ends = [float(noise_levels[0])] if curvatures[0] < 0 else []

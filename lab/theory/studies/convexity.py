@@ -8,7 +8,7 @@ import polars as pl
 
 from lab.theory import propositions as props
 from lab.theory.functions import rastrigin
-from lab.theory.nice import weakest
+from lab.theory.nice import smallest_curvature
 from lab.theory.row import Check, Frames, Records, Seen, Study, Tables, checks, no_lines
 from lab.theory.smoothing import BALL, Array, in_ball
 
@@ -82,7 +82,7 @@ def curvatures() -> Records:
                 "a": a,
                 "delta": delta,
                 "sigma_of_f": function.second_derivative(np.array(r)).item(),
-                "smallest_curvature": weakest(function, delta, np.zeros((1, 1)), a * r),
+                "smallest_curvature": smallest_curvature(function, delta, 0.0, a * r),
             }
         )
     return records

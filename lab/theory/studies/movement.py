@@ -9,7 +9,7 @@ import polars as pl
 from scipy import optimize
 
 from lab.theory.functions import Dented, Function, Ripple, tilted_wave
-from lab.theory.nice import weakest
+from lab.theory.nice import smallest_curvature
 from lab.theory.row import Frames, Seen, Study, Tables, no_lines
 from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
@@ -51,8 +51,8 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
     proposition's smallest |δ_m|, 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) over levels m and m + 1.
     """
     function = wave(rng)
-    star = np.array([[minimiser(function, 0.0)]])
-    sigma = weakest(function, 0.0, star, r)
+    star = np.array(minimiser(function, 0.0))
+    sigma = smallest_curvature(function, 0.0, star, r)
     if sigma <= 0:
         return None
     a, gamma = rng.uniform(np.sqrt(2), 6), rng.uniform(0.3, 0.95)
@@ -69,7 +69,7 @@ def case_of_3_2(rng: np.random.Generator, r: float) -> dict[str, float] | None:
         "needed": 2 * max(slopes) / (sigma * (1 - gamma)),
         "moved": abs(points[0] - points[1]),
         "allowed": delta - next_delta,
-        "curvature": weakest(function, delta, star, a * r),
+        "curvature": smallest_curvature(function, delta, star, a * r),
     }
 
 
@@ -83,7 +83,7 @@ def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str,
     width, star = rng.uniform(1, 3), minimiser(function, 0.0)
     points = np.array([*(minimiser(function, d) for d in levels), star])
     moves, allowances = np.abs(np.diff(points)), -np.diff([*levels, 0.0])
-    convex = min(weakest(function, d, np.array([[star]]), width * d) for d in levels)
+    convex = min(smallest_curvature(function, d, star, width * d) for d in levels)
     is_small = moves <= allowances + 1e-9
     return [
         {
