@@ -34,6 +34,11 @@ class Level(NamedTuple):
     largest_sigma: float
     ii_holds: bool
 
+    @property
+    def holds(self) -> bool:
+        """Whether both conditions hold."""
+        return self.i_holds and self.ii_holds
+
 
 @cache
 def minimisers(function: Function, noise_level: float) -> Array:
@@ -74,7 +79,7 @@ def smallest_curvature(
 
 
 def check_sigma_nice(
-    function: Function, noise_levels: Sequence[float], sigma: float
+    function: Function, noise_levels: Sequence[float] | Array, sigma: float
 ) -> list[Level]:
     """Check Hazan et al.'s σ-nice conditions at every given δ (each is compared with δ/2).
 
@@ -88,7 +93,7 @@ def check_sigma_nice(
 
 
 def check_new_sigma_nice(
-    function: Function, noise_levels: Sequence[float], width: float, sigma: float
+    function: Function, noise_levels: Sequence[float] | Array, sigma: float, width: float = 1.0
 ) -> list[Level]:
     """Check the new σ-nice conditions along δ_1 > δ_2 > …, with one d_m = `width`.
 

@@ -60,8 +60,7 @@ def algorithm1(
 def measure(seed: int) -> Tables:
     """Run Algorithm 1 on a σ-nice function with both iteration rules."""
     levels = np.array([FIRST / 2**m for m in range(STAGES)])
-    checked_levels = check_sigma_nice(PROBLEM, list(levels), SIGMA)
-    nice = all(level.i_holds and level.ii_holds for level in checked_levels)
+    nice = all(level.holds for level in check_sigma_nice(PROBLEM, levels, SIGMA))
     start = np.random.default_rng(seed).uniform(-FIRST, FIRST, (CHAINS, 1))
     records = []
     rules: dict[str, Any] = {

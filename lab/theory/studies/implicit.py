@@ -156,8 +156,8 @@ def inside(seed: int) -> Tables:
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
     for name, case, power, rounds in cases:
         levels, sigma = optimal_levels(case.delta, rounds, power), case.problem.sigma(case.delta)
-        checked_levels = check_new_sigma_nice(case.problem, list(levels), 1.0, sigma)
-        broken = sum(not (level.i_holds and level.ii_holds) for level in checked_levels)
+        checked_levels = check_new_sigma_nice(case.problem, levels, sigma)
+        broken = sum(not level.holds for level in checked_levels)
         classes.append({"function": name, "p": power, "levels": rounds, "broken": broken})
     for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise")):
         rates += rounds_and_errors(power, mode, ROUNDS[power][:4], seed, VALLEY)

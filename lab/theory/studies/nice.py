@@ -43,15 +43,15 @@ def measure(_seed: int) -> Tables:
 
 
 def _reports() -> Iterator[tuple[str, list[Level]]]:
-    halving, optimal = [2.0 / 2**m for m in range(7)], list(optimal_levels(2.0, 10, 0.5))
+    halving, optimal = [2.0 / 2**m for m in range(7)], optimal_levels(2.0, 10, 0.5)
     problem, gaussian, ball = Ripple(), rastrigin(GAUSSIAN, 1), rastrigin(BALL, 1)
-    yield "rastrigin, ball", check_new_sigma_nice(ball, optimal, 1.0, SIGMA)
+    yield "rastrigin, ball", check_new_sigma_nice(ball, optimal, SIGMA)
     for rounds in ROUNDS:
-        levels = list(optimal_levels(2.0, rounds, 0.5))
-        yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, 1.0, SIGMA)
-        levels = list(optimal_levels(0.2, rounds, 0.5))
+        levels = optimal_levels(2.0, rounds, 0.5)
+        yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, SIGMA)
+        levels = optimal_levels(0.2, rounds, 0.5)
         for times in (1, 2):
-            levels_checked = check_new_sigma_nice(problem, levels, 1.0, times * problem.sigma(0.2))
+            levels_checked = check_new_sigma_nice(problem, levels, times * problem.sigma(0.2))
             yield f"ripple, {times}σ, M = {rounds}", levels_checked
     yield "σ-nice: dented", check_sigma_nice(Dented(), DENTED_LEVELS, DENTED_SIGMA)
     parabola = Ripple(right=0.0, left=0.0, wave_slope=0.0, bowl=1.0)
@@ -64,7 +64,7 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         ("both, one jump over the band", np.concatenate([LARGE, SMALL])),
         ("through the band", np.linspace(2.0, 0.02, 16)),
     ):
-        yield f"sequence: {case}", check_new_sigma_nice(gaussian, list(sequence), 1.0, SIGMA)
+        yield f"sequence: {case}", check_new_sigma_nice(gaussian, sequence, SIGMA)
 
 
 def _broken(frames: Frames, case: str) -> pl.DataFrame:
@@ -108,16 +108,12 @@ def cannot_be_defined(frames: Frames) -> Seen:
     """there are cases in which a σ-nice function cannot be defined"""
 
     def checks(case: str) -> list[Check]:
+        found = []
         stages = frames["nice_stages"].filter(check=case)
-        rows = stages.select("delta", "minimisers", "x_star").iter_rows()
-        return [
-            check
-            for delta, count, x in rows
-            for check in (
-                Check(f"minimisers of f̂_δ, δ = {delta:g}", count, low=2),
-                Check(f"their distance from x* = 0, δ = {delta:g}", x, low=0.1),
-            )
-        ]
+        for delta, count, x in stages.select("delta", "minimisers", "x_star").iter_rows():
+            found.append(Check(f"minimisers of f̂_δ, δ = {delta:g}", count, low=2))
+            found.append(Check(f"their distance from x* = 0, δ = {delta:g}", x, low=0.1))
+        return found
 
     return Seen(
         "Rastrigin, ball, in its band (row 7)",
@@ -129,20 +125,18 @@ def cannot_be_defined(frames: Frames) -> Seen:
 @STUDY.statement("New σ-nice 関数")
 def new_sigma_nice_exists(frames: Frames) -> Seen:
     """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
-    rastrigins, ripples, twice = (
-        [
-            no_lines(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"))
-            for m in ROUNDS
-        ]
-        for name in ("rastrigin", "ripple, 1σ", "ripple, 2σ")
-    )
+
+    def unbroken(name: str) -> list[Check]:
+        cases = [f"{name}, M = {m}" for m in ROUNDS]
+        return [no_lines(f"{case}: broken levels", _broken(frames, case)) for case in cases]
+
     moves = frames["nice_stages"].filter(check=f"ripple, 1σ, M = {ROUNDS[-1]}")
     speed = (moves["distance"] / moves["allowed"]).to_numpy().max()
     ball = no_lines("rastrigin, ball", _broken(frames, "rastrigin, ball"))
     return Seen(
         "the ripple; Rastrigin, Gaussian noise; p = ½",
-        [*ripples, *rastrigins],
-        [*twice, ball],
+        [*unbroken("ripple, 1σ"), *unbroken("rastrigin")],
+        [*unbroken("ripple, 2σ"), ball],
         f"The ripple's x*_δ moves up to {speed:.4g} times as far as δ falls",
     )
 

@@ -40,7 +40,7 @@ def test_a_quadratic_is_nice_with_its_own_curvature_and_no_more():
 
 @pytest.mark.parametrize(("speed", "failing"), [(0.99, []), (1.01, [1.0, 0.7])])
 def test_condition_one_is_a_speed_limit_on_the_minimiser(speed, failing):
-    levels = check_new_sigma_nice(Drifting(speed), [1.0, 0.7, 0.2], 1.0, sigma=0.5)
+    levels = check_new_sigma_nice(Drifting(speed), [1.0, 0.7, 0.2], sigma=0.5)
     assert broken(levels, "i_holds") == failing
     levels_of_hazan = check_sigma_nice(Drifting(speed), [1.0], sigma=0.5)
     assert broken(levels_of_hazan, "i_holds") == failing[:1]
@@ -48,7 +48,7 @@ def test_condition_one_is_a_speed_limit_on_the_minimiser(speed, failing):
 
 def test_ball_smoothed_rastrigin_fails_at_zero_inside_the_band_and_has_two_minimisers():
     function = rastrigin(BALL, 1)
-    levels = check_new_sigma_nice(function, [1.2, 0.75, 0.3], 0.1, sigma=1.0)
+    levels = check_new_sigma_nice(function, [1.2, 0.75, 0.3], sigma=1.0, width=0.1)
     assert broken(levels, "ii_holds") == [0.75]
     minima = np.sort(minimisers(function, 0.75)[:, 0])
     x = np.linspace(-2, 2, 400_001)[:, None]
@@ -72,7 +72,7 @@ def test_gaussian_rastrigin_has_no_band_at_its_minimiser_but_one_in_its_neighbou
 
 
 def test_largest_sigma_is_the_brute_force_minimum():
-    levels = check_new_sigma_nice(rastrigin(GAUSSIAN, 1), [0.6, 0.2], 1.0, sigma=0.0)
+    levels = check_new_sigma_nice(rastrigin(GAUSSIAN, 1), [0.6, 0.2], sigma=0.0)
     rng = np.random.default_rng(0)
     for level in levels:
         x = rng.uniform(-level.radius, level.radius, 100_000)
@@ -84,8 +84,8 @@ def test_largest_sigma_is_the_brute_force_minimum():
 def test_the_ripple_is_new_sigma_nice_with_its_stated_sigma_though_not_convex():
     problem = Ripple()
     deltas = list(0.2 * (1 - np.arange(20) / 20) ** 0.5)
-    levels = check_new_sigma_nice(problem, deltas, 1.0, problem.sigma(0.2))
-    assert all(level.ii_holds and level.i_holds for level in levels)
+    levels = check_new_sigma_nice(problem, deltas, problem.sigma(0.2))
+    assert all(level.holds for level in levels)
     rises = np.diff(problem.value(np.linspace(-1, 1, 4001)))
     assert ((rises[:-1] < 0) & (rises[1:] > 0)).sum() > 1  # local minima
 
@@ -98,4 +98,4 @@ def test_the_dented_bowl_is_sigma_nice_and_a_wider_dent_is_not():
         (Dented(far=1.2), 0.01, False),
     ):
         levels = check_sigma_nice(problem, deltas, sigma)
-        assert all(level.ii_holds and level.i_holds for level in levels) is nice
+        assert all(level.holds for level in levels) is nice
