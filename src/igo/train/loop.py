@@ -122,7 +122,7 @@ def train_epoch(
     run: Training,
     bar: Watcher,
     check_stop: Callable[[], None],
-    twins: Sequence[tuple[float, ...]] = (),
+    twins: Sequence[tuple[float, ...]],
 ) -> Epoch:
     """Make the updates of the next epoch; ``twins`` are the newest of the epochs before.
 

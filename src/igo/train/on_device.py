@@ -47,7 +47,7 @@ class Data(ABC):
     measures C².
     """
 
-    device: torch.device
+    device: torch.device  # where its images are kept
     sizes: Mapping[str, int]  # the images of each part
     test_batch: int  # the images of a test batch
 
@@ -89,12 +89,11 @@ class TensorData(Data):
     ) -> None:
         self.device = device
         self.sizes = {name: len(split.labels) for name, split in parts.items()}
-        self._images = {
-            name: torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-            for name, split in parts.items()
-        }
-        self._labels = {
-            name: torch.from_numpy(split.labels.astype(np.int64)).to(device)
+        self._parts = {
+            name: (
+                torch.from_numpy(np.ascontiguousarray(split.images)).to(device),
+                torch.from_numpy(split.labels.astype(np.int64)).to(device),
+            )
             for name, split in parts.items()
         }
         self._augment = dataset.augment
@@ -104,7 +103,7 @@ class TensorData(Data):
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. The moves of all n images are drawn before the first batch."""
-        images, labels = self._images["train"], self._labels["train"]
+        images, labels = self._parts["train"]
         random = generator(seed, "augmentation")
         # Moves are by image and not by batch, so that an image moves alike at any batch size and on
         # any number of ranks.
@@ -121,9 +120,9 @@ class TensorData(Data):
 
     def plain_batches(self, index_batches: Sequence[Tensor], part: str = "train") -> Batches:
         """See Data."""
+        images, labels = self._parts[part]
         for index in self._on_device(index_batches):
-            images = self._images[part][index].permute(0, 3, 1, 2)
-            yield self._normalise(images), self._labels[part][index]
+            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
 
     def _on_device(self, index_batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The same batches on the device, in one copy."""

@@ -33,12 +33,13 @@ dataloader._MultiProcessingDataLoaderIter._workers_status = [True] * 1024
 class DiskData(Data):
     """Images of dataset=folder or dataset=imagenet, decoded anew in each pass."""
 
+    device = torch.device("cpu")  # Workers decode the images there.
     test_batch = 125  # Photographs are large.
 
     def __init__(
         self, dataset: DatasetConfig, parts: Mapping[str, ImageFolder], device: torch.device
     ) -> None:
-        self.device = device
+        self._batch_device = device
         self.sizes = {name: len(images) for name, images in parts.items()}
         self._normalise = Normalise(dataset, device)
         most_workers = min(allowed_cores(), MOST_WORKERS)
@@ -70,7 +71,7 @@ class DiskData(Data):
 
     def _batches(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Batches:
         for batch in self._loaded(images, index_batches, seed):
-            pixels, labels = (t.to(self.device, non_blocking=True) for t in batch)
+            pixels, labels = (t.to(self._batch_device, non_blocking=True) for t in batch)
             yield self._normalise(pixels), labels
 
     def _loaded(self, images: Any, index_batches: Sequence[Tensor], seed: int = 0) -> Iterator[Any]:
@@ -82,7 +83,7 @@ class DiskData(Data):
             images,
             batch_sampler=batches,
             num_workers=self._workers,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self._batch_device.type == "cuda",
             # A loader draws its workers' seed, by default from the generator that dropout has, too.
             generator=torch.Generator(),
         )
