@@ -93,7 +93,7 @@ def plain(name: str, size: int, channels: int) -> list[Any]:
     size: 256 for 224.
     """
     side = round(size * 8 / 7) if name == "imagenet" else size
-    grey = [Grayscale()] * (channels == 1)
+    grey = [Grayscale()] if channels == 1 else []
     return [*grey, Resize(side, antialias=True), CenterCrop(size)]
 
 
@@ -112,8 +112,9 @@ def _common_size(images: ImageFolder) -> int:
     sizes = sorted({image.size for image, _ in images})
     if len(sizes) > 1 or sizes[0][0] != sizes[0][1]:
         examples = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+        more = ", …" if len(sizes) > 3 else ""
         raise UserError(
-            f"the images in {images.root} are of sizes {examples}{', …' * (len(sizes) > 3)}; set"
+            f"the images in {images.root} are of sizes {examples}{more}; set"
             " dataset.image_size, such as dataset.image_size=64: each image is then resized, and"
             " its longer side cropped"
         )

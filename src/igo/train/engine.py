@@ -157,7 +157,7 @@ class Engine:
 
 
 def distributed(engine: Engine, network: nn.Module) -> tuple[Engine, nn.Module]:
-    """The engine with what training calls, and the prepared model; all ranks get rank 0's.
+    """The engine, which gets its ``model``, and the network; all ranks begin with rank 0's numbers.
 
     On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
     BatchNorm sees its own share of a batch.

@@ -23,7 +23,9 @@ def reference_size(config: Config) -> int:
     Under BatchNorm C² depends on the batch size that it is measured with.
     """
     n = training_samples(config)
-    return max(1, min(n // batches.count(n, config.batch_size), n // config.noise.batches))
+    of_first_stage = n // batches.count(n, config.batch_size)
+    most = n // config.noise.batches
+    return max(1, min(of_first_stage, most))
 
 
 def reference_noise(run: Training) -> Noise:

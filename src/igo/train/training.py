@@ -150,6 +150,7 @@ def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -
 
 
 def _with_ends(name: str, value: float | None, ends: Sequence[float | None] | None) -> Record:
+    """A value's entries in a record: it, and the ends of its interval, if it has one."""
     low, high = ends or (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": None if high == math.inf else high}
 
