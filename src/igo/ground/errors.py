@@ -1,4 +1,4 @@
-"""Errors that the user can fix, shown as one line without a traceback; and words of such lines."""
+"""Errors that the user can fix, each shown as one line without a traceback, and their words."""
 
 import difflib
 import errno
@@ -65,7 +65,7 @@ def told(error: BaseException) -> str:
 
 
 def reading(error: BaseException) -> type[UserError]:
-    """The kind of an error in reading a file: with an errno it is the disk's."""
+    """The class to raise for an error in reading a file: Outside if the disk has one, by errno."""
     return Outside if getattr(error, "errno", None) else UserError
 
 

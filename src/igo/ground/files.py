@@ -104,10 +104,13 @@ def fits(value: Any, kind: Any) -> bool:
     ``{"name": kind}`` an object whose entry ``name``, null if it is missing, is of that kind.
     """
     if isinstance(kind, dict):
-        entries = kind.items()
-        return type(value) is dict and all(fits(value.get(name), inner) for name, inner in entries)
+        if type(value) is not dict:
+            return False
+        return all(fits(value.get(name), inner_kind) for name, inner_kind in kind.items())
     if isinstance(kind, list):
-        return value is None or (type(value) is list and all(fits(x, kind[0]) for x in value))
+        if value is None:
+            return True
+        return type(value) is list and all(fits(item, kind[0]) for item in value)
     bound = BOUNDS.get(type(value))
     return type(value) in kind and (bound is None or abs(value) < bound)
 

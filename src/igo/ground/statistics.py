@@ -88,7 +88,7 @@ def sign_flip(differences: ArrayLike) -> float | None:
 
 
 def _sums(differences: Array) -> Array:
-    """The sums with all signs."""
+    """The 2^n sums of n differences, each with either sign."""
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums - difference, sums + difference])
@@ -132,7 +132,7 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
 
 @cache
 def _detectable(n: int, level: float) -> float:
-    """In standard deviations of normal differences.
+    """What ``detectable`` returns for normal differences whose standard deviation is 1.
 
     Up to FEW_SIGNS the power is that of drawn samples. Above, it is the paired t test's, which is
     within 3 points of it.
@@ -144,7 +144,8 @@ def _detectable(n: int, level: float) -> float:
     signs = np.array([*itertools.product((-1.0, 1.0), repeat=min(n, FEW_SIGNS))])
     normal = np.random.default_rng(0).standard_normal((DRAWN_SAMPLES, n))
 
-    def lacks(effect: float) -> float:
+    def excess_power(effect: float) -> float:
+        """The chance to find an effect, less POWER."""
         if n > FEW_SIGNS:
             return float(nct.sf(quantile, n - 1, effect * math.sqrt(n))) - POWER
         samples = normal + effect
@@ -152,4 +153,4 @@ def _detectable(n: int, level: float) -> float:
         return float((2 * at_least.mean(axis=1) <= level).mean()) - POWER
 
     unit = quantile / math.sqrt(n)  # This effect is found about half of the time.
-    return float(brentq(lacks, unit / 4, unit * 8, xtol=1e-6))
+    return float(brentq(excess_power, unit / 4, unit * 8, xtol=1e-6))

@@ -69,16 +69,16 @@ class Counter:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
         # Unless they are given, torch.distributed is asked at each use, because it may be started
         # after the sampler is made.
-        self._place: tuple[int, int] | None = None
+        self._given_ranks: tuple[int, int] | None = None  # the rank, and how many there are
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or not 0 <= rank < ranks:
                 advice = f"give rank in [0, ranks={ranks}) and ranks together, or none"
                 raise PlanError("rank", rank, advice)
-            self._place = rank, ranks
+            self._given_ranks = rank, ranks
         self.plan, self._micro = plan, micro
         # The position is whole updates, and the parts that were counted of the next one.
         self.updates, self._parts_made = 0, 0
-        self._epoch = 0  # the newest epoch that has begun; 0 at the start and after a resume
+        self._epoch = 0  # the newest epoch that has begun; 0 if none has, as after a resume
         # Whether batches come from here. A loader of your own takes none. Then each call of
         # ``advance`` counts what the plan has next.
         self._delivers = False
@@ -89,19 +89,19 @@ class Counter:
     @property
     def rank(self) -> int:
         """This process, from 0."""
-        return self._of_ranks[0]
+        return self._rank_and_ranks[0]
 
     @property
     def ranks(self) -> int:
         """How many processes share each batch."""
-        return self._of_ranks[1]
+        return self._rank_and_ranks[1]
 
     @property
-    def _of_ranks(self) -> tuple[int, int]:
+    def _rank_and_ranks(self) -> tuple[int, int]:
         """This rank and the number of ranks: as given, else those of torch.distributed."""
-        if self._place is None and dist.is_available() and dist.is_initialized():
+        if self._given_ranks is None and dist.is_available() and dist.is_initialized():
             return dist.get_rank(), dist.get_world_size()
-        return self._place or (0, 1)
+        return self._given_ranks or (0, 1)
 
     @property
     def samples(self) -> int:
@@ -151,14 +151,9 @@ class Counter:
 
     def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
         """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
-        rank, ranks = self._of_ranks
+        rank, ranks = self._rank_and_ranks
         if ranks > 1 and updates < self.plan.updates:
-            stage = self.plan.at(updates + 1).stage
-            rows_left = (row for row in self.plan.rows if row.stage >= stage)
-            smallest_batch = min(row.samples // row.batches for row in rows_left)
-            if ranks > smallest_batch:
-                problem = f"the plan has batches of {smallest_batch} samples"
-                raise PlanError("ranks", ranks, problem)
+            self._check_shares(ranks, self.plan.at(updates + 1).stage)
         for number in range(updates + 1, self.plan.updates + 1):
             update = self.plan.at(number)
             parts = batches.parts(update.batch_size, self._micro, ranks)
@@ -175,6 +170,13 @@ class Counter:
                     update, start=start, samples=samples, ranks=ranks, part=part + 1, parts=parts
                 )
             parts_made = 0  # The updates that follow begin with their first part.
+
+    def _check_shares(self, ranks: int, first_stage: int) -> None:
+        """Refuse more ranks than samples in a batch, from a stage on: a rank would have none."""
+        rows_left = (row for row in self.plan.rows if row.stage >= first_stage)
+        smallest_batch = min(row.samples // row.batches for row in rows_left)
+        if ranks > smallest_batch:
+            raise PlanError("ranks", ranks, f"the plan has batches of {smallest_batch} samples")
 
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
@@ -297,7 +299,7 @@ class Counter:
         yield from self._deliver(take)
 
     def _deliver(self, take: Callable[[Update], Any]) -> Iterator[Any]:
-        """Yield what ``take`` makes of each part of the plan that is left."""
+        """Yield the data that ``take`` returns for each part of the plan that is left."""
         self._delivers = True
         for update in self._updates_after(self.updates, self._parts_made):
             part = take(update)

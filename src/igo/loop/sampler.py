@@ -79,7 +79,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
         self.sampler = range(plan.n)  # Trainers look for one in batch samplers.
-        self._pass_end = -1  # the updates when the newest pass ended, if some of it were counted
+        self._pass_end = -1  # updates counted when the newest pass ended, or -1: see ``_pass``
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -93,8 +93,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self._epoch, updates = self._next_epoch, self.updates
         # A loop that was left early has counted batches after the newest one was fetched, and a
         # loader that begins again by itself has not.
-        ended = any(update.ends_epoch for update in self._delivered.values()) and not self.done
-        if ended and (self._pass_end == updates or self._resumed_epoch == self._epoch):
+        is_end_left = any(update.ends_epoch for update in self._delivered.values())
+        none_since_pass = self._pass_end == updates or self._resumed_epoch == self._epoch
+        if is_end_left and none_since_pass and not self.done:
             warnings.warn(
                 f"a pass over the loader ended, and {len(self._delivered)} of its batches were not"
                 " counted: leave out what skips batches after a resume (Composer:"

@@ -263,7 +263,11 @@ class Schedule:
 
 
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
-    """The rate that a group was made with, which it keeps. A new one's is now ``factor`` of it."""
+    """The rate that a group was made with; it is kept in the group as ``initial_lr``.
+
+    A group that is added later has ``factor`` times this rate at that moment; or it was given none,
+    and has the optimizer's ``default``, which is this rate itself.
+    """
     rate = group.get("initial_lr")  # PyTorch's schedulers leave a tensor where the rate is one
     if rate is None:
         rate = group.get("lr")

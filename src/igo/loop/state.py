@@ -1,4 +1,4 @@
-"""Whether a state is whole, and of this plan."""
+"""Refuses a loaded state that is damaged, or of another plan."""
 
 from collections.abc import Mapping
 from types import NoneType

@@ -33,15 +33,20 @@ def is_batch(item: Any, part_size: int) -> bool:
     if isinstance(item, list) and len(item) == 1:
         item = item[0]  # DALI has lists of one batch.
     values = item.values() if isinstance(item, Mapping) else item
-    fields = [item] if hasattr(item, "shape") or not isinstance(values, Iterable) else [*values]
+    is_one_field = hasattr(item, "shape") or not isinstance(values, Iterable)
+    fields = [item] if is_one_field else [*values]
     # A list, such as one of words, may be a field of a sample or of a batch.
-    shapes = [getattr(field, "shape", ()) for field in fields if not isinstance(field, list)]
-    rows = {tuple(shape[:1]) for shape in shapes}
-    if len(rows) != 1 or () in rows:
+    arrays = [field for field in fields if not isinstance(field, list)]
+    shapes: list[Any] = [getattr(array, "shape", ()) for array in arrays]
+    if not shapes or not all(map(len, shapes)):
+        return False  # A field without rows is a sample's.
+    size = int(shapes[0][0])
+    if any(shape[0] != size for shape in shapes):
         return False
-    ((size,),) = rows
-    divides = len(shapes) > 1 < size and max(map(len, shapes)) > 1 and part_size % size == 0
-    return size == part_size or divides
+    are_all_vectors = all(len(shape) == 1 for shape in shapes)
+    if len(shapes) == 1 or are_all_vectors or size <= 1:
+        return size == part_size
+    return part_size % size == 0
 
 
 def shown_size(batch: Any) -> int | None:

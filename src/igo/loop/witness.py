@@ -30,8 +30,8 @@ class Witness:
 
     def __init__(self, optimizers: Sequence[Optimizer], batches: Counter) -> None:
         self._optimizers, self._batches = optimizers, batches
-        self._says_rates = True  # It says once that another sets them.
-        self._sign: RemovableHandle | None = None
+        self._may_warn_of_rates = True  # It warns once that another sets them.
+        self._gradient_hook: RemovableHandle | None = None
         self.begin(is_resumed=False)
         self._watch()
 
@@ -40,7 +40,7 @@ class Witness:
         self._is_resumed = is_resumed
         self._update: Update | None = None
         self.pass_end = -1
-        self._begun = -1  # updates before the loop's first one
+        self._updates_before = -1  # those of the plan before the loop's first one; -1 until that
         self._rates: list[list[float]] = []  # Those set in each optimizer's groups, until its step
         self._steps: list[bool] = []  # One for each update of a window: whether it had a step.
         self._gradients: list[int] | None = []  # updates that had one, until the first step
@@ -56,12 +56,12 @@ class Witness:
         """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
-        if parameters and self._gradients is not None and self._sign is None:
+        if parameters and self._gradients is not None and self._gradient_hook is None:
             see = _weak(self.see_gradient)
-            self._sign = register_multi_grad_hook(parameters, see, mode="any")
+            self._gradient_hook = register_multi_grad_hook(parameters, see, mode="any")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_sign": None}
+        return {**vars(self), "_gradient_hook": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -70,8 +70,8 @@ class Witness:
 
     def expect(self, update: Update, rates: list[list[float]]) -> None:
         """An update, or a part of one, is counted; ``rates`` are of each optimizer's groups."""
-        if self._begun < 0:
-            self._begun = update.number - 1
+        if self._updates_before < 0:
+            self._updates_before = update.number - 1
         if update.part == 1:
             if len(self._steps) == WINDOW:
                 self._check_steps()
@@ -114,7 +114,7 @@ class Witness:
             return
         plan, updates = self._batches.plan, self._batches.updates
         if self.pass_end == updates < plan.updates:
-            first, last = plan.at(self._begun + 1), plan.at(updates)
+            first, last = plan.at(self._updates_before + 1), plan.at(updates)
             if first.epoch == last.epoch:
                 _warn(
                     f"the loop over schedule(loader) ended after {updates:,} of"
@@ -146,7 +146,7 @@ class Witness:
                 f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
             )
         if self._gradients is not None:
-            self._end_beginning(update.number, self._gradients)
+            self._check_beginning(update.number, self._gradients)
         if self.pass_end == update.number < self._batches.plan.updates:
             self.pass_end = -1
             _warn(
@@ -164,13 +164,15 @@ class Witness:
         rates.clear()
         self._steps[-1] = True
 
-    def _end_beginning(self, number: int, gradients: Sequence[int]) -> None:
-        """At the first step, warn if earlier updates had neither a gradient nor a step.
+    def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
+        """At the first step, warn if batches were lost; after a resume refuse if two were.
 
-        So too if the newest gradient was that of an earlier update. After a resume refuse two.
+        The step is that of update ``number``, and ``gradients`` are the updates that had one. A
+        batch is lost if its update had no gradient: before the first gradient, or after the newest.
         """
         first, newest = (gradients[0], gradients[-1]) if gradients else (number, number)
-        lost = max(first - 1 - self._begun, number - newest)
+        lost_before, lost_after = first - 1 - self._updates_before, number - newest
+        lost = max(lost_before, lost_after)
         words = (
             f"{lost} of the first updates had no gradient before the next batch was counted: put"
             " what fetches ahead inside, schedule(prefetcher), look at next(iter(loader.loader)),"
@@ -182,17 +184,17 @@ class Witness:
         if lost:
             _warn(words, 6)
         self._gradients = None
-        if self._sign:
-            self._sign.remove()
-            self._sign = None
+        if self._gradient_hook:
+            self._gradient_hook.remove()
+            self._gradient_hook = None
 
     def _check_rate(self, update: Update, rate: Any, planned: float) -> None:
         """Warn, once, if another has set a rate.
 
         A rate that is a tensor is not read, as on a GPU that would wait for the device.
         """
-        if self._says_rates and not isinstance(rate, Tensor) and rate != planned:
-            self._says_rates = False
+        if self._may_warn_of_rates and not isinstance(rate, Tensor) and rate != planned:
+            self._may_warn_of_rates = False
             _warn(
                 f"optimizer.step() of update {update.number:,} has the learning rate {rate:g}, and"
                 f" the schedule set {planned:g}: leave out what sets it after the schedule; a"
@@ -206,7 +208,7 @@ def _warn(words: str, stacklevel: int) -> None:
 
 
 def _weak(method: Callable[..., None]) -> Callable[..., None]:
-    """A hook that calls a method for as long as somebody else holds its object."""
+    """A hook that calls a method, and nothing once its object is gone: it does not keep it."""
     reference = WeakMethod(method)
 
     def hook(*arguments: Any) -> None:
