@@ -61,7 +61,7 @@ def test_a_run_ends_with_its_best_accuracy_and_what_is_left_to_do(
     rows[-1]["test/loss"] = math.nan
     RunFolder(place).write_records(rows)
     config = read_config(place / "config.yaml")
-    run._conclude(config, RunFolder(place), terminal.Terminal(), "finished")
+    run._conclude(config, RunFolder(place), terminal.Terminal(), was_finished=False)
     printed = capsys.readouterr()
     best = max(row["test/accuracy"] for row in rows)
     assert f"finished: test accuracy 25.00%, best {best:.2%}\n" in printed.out

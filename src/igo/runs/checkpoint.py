@@ -23,7 +23,7 @@ from igo.train import models
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 FILE = "model.pt"  # the parameters of a trained model
-# What takes up the state of a checkpoint runs in this context.
+# Around what loads a checkpoint's state: another shape or a missing entry becomes one line.
 fitting = partial(damaged, fault="does not fit this program")
 
 
@@ -31,7 +31,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint. At whatever moment the process dies, the old or the new one is whole."""
     with durable(path) as file:
         torch.save({"version": VERSION, **state}, file)
-        file.seek(0)
+        file.seek(0)  # The digest is of all before it: it is read to the end, and written there.
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
     handle = os.open(path.parent, os.O_RDONLY)
     try:
@@ -60,7 +60,8 @@ def load(path: Path, signature: str) -> Record | None:
         return None
     with damaged(path):
         # torch.load does not notice changed numbers.
-        if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
+        saved, digest = memoryview(content)[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(saved).digest() != digest:
             raise ValueError("its SHA-256 differs")
         try:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -36,11 +36,10 @@ def find(names: Sequence[str]) -> list[Path]:
     for name in names:
         # A folder's name may have brackets. Path.glob takes no absolute pattern.
         paths = [name] if Path(name).is_dir() else glob.glob(name)  # noqa: PTH207
+        require(bool(paths), "runs", name, "there is no such folder")
         folders = [folder for path in paths for folder in _runs_of(Path(path))]
-        fault = (
-            "it holds no runs (folders with a config.yaml)" if paths else "there is no such folder"
-        )
-        require(any(map(is_run, folders)), "runs", name, fault)
+        has_runs = any(map(is_run, folders))
+        require(has_runs, "runs", name, "it holds no runs (folders with a config.yaml)")
         # A glob and a list may name the same run.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())

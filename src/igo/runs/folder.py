@@ -38,8 +38,8 @@ from igo.ground.files import (
 from igo.plans.plan import Plan
 from igo.runs.stopping import Stopped
 
-SEALED = ("config.yaml", "plan.csv", "metrics.jsonl")  # status.json has their seals, and its own
-RECORDS = SEALED[-1:]
+RECORDS = "metrics.jsonl"
+SEALED = ("config.yaml", "plan.csv", RECORDS)  # status.json has their seals, and its own
 
 _locks: set[IO[Any]] = set()  # This process has the open lock of the run that it works on.
 # A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
@@ -57,7 +57,7 @@ class RunFolder:
         self._status_file = self.path / "status.json"
         self._held = False
         self._status: Record | None = None  # It is kept while the folder is held.
-        self._lines: list[str] = []  # the lines of metrics.jsonl
+        self._lines: list[str] = []  # Those of RECORDS that this process wrote
         self._seals: Record = {}  # Those of the files that this process wrote
 
     @contextmanager
@@ -82,7 +82,8 @@ class RunFolder:
                 _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
-        for _ in range(10):  # A process that only reads has it for a moment, see state_of.
+        """Lock the file for this process."""
+        for _ in range(10):  # A process that only looks has it for a moment, see _is_locked.
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
@@ -128,10 +129,11 @@ class RunFolder:
         """
         # Thousands of epochs take longer to turn into JSON than to write.
         self._lines += [_line(record) for record in records[len(self._lines) :]]
-        self._write("metrics.jsonl", "".join(self._lines))
+        self._write(RECORDS, "".join(self._lines))
         self.update_status(epochs=len(self._lines), seals=self._seals)
 
     def _write(self, name: str, text: str) -> None:
+        """Write a file of SEALED, and keep its seal for status.json."""
         write_atomically(self.path / name, text)
         self._seals[name] = seal_of(text.encode())
 
@@ -142,17 +144,18 @@ class RunFolder:
         """
         if self._status is not None:
             return self._status
-        status = read_status(self.path, RECORDS)
+        status = read_status(self.path, [RECORDS])
         if self._held:
             self._status = status
         return status
 
     def begin_status(self, **entries: object) -> None:
         """Write a new status.json, without seals. It keeps the W&B run of an earlier start."""
-        # W&B must go on in the same run, however often this one starts.
-        ids = {name: entry for name, entry in self.status().items() if name == "wandb_id"}
+        earlier = self.status()
         (self.path / "error.txt").unlink(missing_ok=True)
-        self._status = {"run": self.path.name, **ids}
+        self._status = {"run": self.path.name}
+        if "wandb_id" in earlier:
+            self._status["wandb_id"] = earlier["wandb_id"]
         self.update_status(**entries)
 
     def update_status(self, **changes: object) -> None:
@@ -189,6 +192,7 @@ def _line(record: Record) -> str:
 
 
 def _lines_of(file: Path) -> list[bytes]:
+    """The lines with their ends; none where there is no file."""
     return read_bytes(file).splitlines(keepends=True) if file.exists() else []
 
 
@@ -208,9 +212,13 @@ def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
         raise Damaged(f"{folder / 'status.json'} is of another run, {run}")
     seals = status.get("seals") or {}
     for name in filter(seals.get, names):
-        file, is_needed = folder / name, name in RECORDS
-        content = b"".join(_lines_of(file)[: status.get("epochs") if is_needed else None])
-        if seal_of(content) != seals[name] and (is_needed or file.exists()):
+        file = folder / name
+        lines = _lines_of(file)
+        if name == RECORDS:
+            lines = lines[: status.get("epochs")]
+        elif not file.exists():
+            continue
+        if seal_of(b"".join(lines)) != seals[name]:
             raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote")
     return status
 
@@ -222,20 +230,28 @@ def state_of(folder: Path) -> str:
     was killed.
     """
     try:
-        state = str(read_status(folder, RECORDS).get("state") or "new")
+        state = str(read_status(folder, [RECORDS]).get("state") or "new")
         if state == "finished":
-            read_status(folder)
-        else:
-            with opened(folder / ".lock") as lock:
-                # Shared: two that only look do not take each other for the run.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            read_status(folder)  # All of its files must be as it wrote them.
+            return state
     except (Damaged, Outside):
         return "damaged"
-    except BlockingIOError:
+    if _is_locked(folder):
         return "running"
+    return "interrupted" if state == "running" else state
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a process works on the run."""
+    try:
+        with opened(folder / ".lock") as lock:
+            # Shared: two that only look do not take each other for the run.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:  # A copy has no lock, or it is another user's.
         pass
-    return "interrupted" if state == "running" else state
+    return False
 
 
 def epochs_done(folder: Path) -> int:
@@ -252,9 +268,9 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
     seal. With ``until``, an epoch, all up to it must be there; later ones, which are trained again,
     are left out. Of a run that has not finished only ``epochs`` of its status are sealed.
     """
-    file = folder / "metrics.jsonl"
+    file = folder / RECORDS
     with damaged(file):
-        # After the last newline comes nothing, or a line that a full disk or SIGKILL has torn.
+        # A last line without its end was torn by a full disk or SIGKILL.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
         records: list[Record] = [json.loads(line) for line in lines[:until]]
         epochs = [record["epoch"] for record in records]

@@ -96,20 +96,22 @@ def differences(status: Record, config: Config, hardware: Mapping[str, Any] | No
         hardware: of this process; None = it is not compared.
     """
     facts = {"code": code(), **own_code(config), **{name: _version(name) for name in COMPUTING}}
-    facts |= {name: hardware.get(name) for name in MACHINE} if hardware else {}
+    if hardware:
+        facts |= {name: hardware.get(name) for name in MACHINE}
     lines = []
     for start in (*(status.get("earlier") or ()), status):
         record = {"code": start.get("code") or code()}
         for entry in ("own_code", "versions", "hardware"):
             record |= start.get(entry) or {}
-        # An earlier version may not have recorded a fact; then nothing is said.
-        changed = [name for name in facts if record.get(name, facts[name]) != facts[name]]
-        lines += [f"{name} {record[name]}, now {facts[name]}" for name in changed]
+        for name, fact in facts.items():
+            # An earlier version may not have recorded a fact; then nothing is said.
+            if name in record and record[name] != fact:
+                lines.append(f"{name} {record[name]}, now {fact}")
     return "; ".join(dict.fromkeys(lines))
 
 
 def earlier(status: Record, epoch: int) -> list[Record]:
-    """The manifests, of a status.json, of the starts that trained the epochs up to this one."""
+    """The manifests of a run's starts that trained an epoch up to this one, from status.json."""
     newest = {name: entry for name, entry in status.items() if name not in OF_RUN}
     starts = [*(status.get("earlier") or ()), newest]
     return [start for start in starts if (start.get("after_epoch") or 0) < epoch]
@@ -169,6 +171,7 @@ def now() -> str:
 
 @cache
 def _version(package: str) -> str | None:
+    """The installed version of a package."""
     try:
         return version(package)
     except PackageNotFoundError:  # igo itself, whose checkout may be on the path, too

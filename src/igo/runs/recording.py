@@ -25,45 +25,45 @@ from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
 
 
-def snapshot(signature: str, run: Training, progress: Progress) -> Record:
-    """All that a bit-identical resume needs; its tensors are those of the run.
+def snapshot(signature: str, training: Training, progress: Progress) -> Record:
+    """The checkpoint: all that a bit-identical resume needs. Its tensors are those of the training.
 
     Random streams need no state, see igo.ground.seeds.
     """
     return {
         "signature": signature,
-        "model": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "schedule": run.schedule.state_dict(),
-        "scaler": run.engine.scaler.state_dict(),
+        "model": training.network.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "schedule": training.schedule.state_dict(),
+        "scaler": training.engine.scaler.state_dict(),
         "progress": asdict(replace(progress, records=[])),  # metrics.jsonl has the records.
     }
 
 
-def resume(path: Path, signature: str, run: Training, status: Record) -> Progress | None:
-    """Bring a run to its checkpoint. Only rank 0 reads the file, and needs the run's status.
+def resume(path: Path, signature: str, training: Training, status: Record) -> Progress | None:
+    """Bring a training to its checkpoint. Only rank 0 reads the file, and needs the run's status.
 
     The data in the status, and the plan of the checkpoint, must be those of the training.
 
     Returns:
         The run's progress without its records, None where there is no checkpoint.
     """
-    ranks = run.engine.ranks
+    ranks = training.engine.ranks
     # The others may be on machines that do not see the file.
     state = checkpoint.load(path, signature) if ranks.first else None
     if state:
-        manifest.check_data(path.parent, status, run.identity)
+        manifest.check_data(path.parent, status, training.identity)
     state = ranks.broadcast(state)
     if state is None:
         return None
     with checkpoint.fitting(path):
-        run.network.load_state_dict(state["model"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        if not run.plan.is_that_of(state["schedule"]):
-            raise manifest.another_plan(path.parent, status, run.config)
-        run.schedule.load_state_dict(state["schedule"])
+        training.network.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        if not training.plan.is_that_of(state["schedule"]):
+            raise manifest.another_plan(path.parent, status, training.config)
+        training.schedule.load_state_dict(state["schedule"])
         if state["scaler"]:  # It is empty where the device needed no scaling.
-            run.engine.scaler.load_state_dict(state["scaler"])
+            training.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
 
 
@@ -79,15 +79,16 @@ def train_recorded(
         if ranks.first:
             loggers.check(config)
         training = assembled(config, plan, ranks)
+        engine = training.engine
         terminal.say(f"run {folder.path}")
-        if training.engine.note:
-            terminal.warn(training.engine.note)
+        if engine.note:
+            terminal.warn(engine.note)
         terminal.show_plan(config, plan)
-        largest_part = training.engine.micro_batch_size
-        if ranks.size > 1 and training.engine.device.type == "cpu":
+        if ranks.size > 1 and engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
-        if largest_part < max(row.b_m for row in plan.rows):
-            terminal.say(f"larger batches go through the model in parts of at most {largest_part}")
+        if engine.micro_batch_size < max(row.b_m for row in plan.rows):
+            size = engine.micro_batch_size
+            terminal.say(f"larger batches go through the model in parts of at most {size}")
         with (
             _recorded(training, folder, terminal) as epochs,
             terminal.progress(plan, epochs.progress.epoch) as bar,
@@ -114,14 +115,11 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
             terminal.warn(f"{file} is missing: data, plan, code and records were not compared")
         if differences:
             terminal.warn(f"the run began under {differences}")
+    earlier = manifest.earlier(status, progress.epoch)
+    entries = {"started": manifest.now(), "after_epoch": progress.epoch, **facts}
     with folder.writing():
-        folder.begin_status(  # This takes back the seals of all that is written anew.
-            state="running",
-            started=manifest.now(),
-            after_epoch=progress.epoch,
-            **facts,
-            earlier=manifest.earlier(status, progress.epoch),
-        )
+        # This takes back the seals of all that is written anew.
+        folder.begin_status(state="running", **entries, earlier=earlier)
         folder.write_plan(training.config, training.plan)
         if diff := manifest.changes():  # Starts of other code leave files of other names.
             replace_all({folder.path / f"changes-{facts['code']}.patch": diff})
@@ -136,10 +134,13 @@ class _Epochs:
         self.progress, self._training, self._folder = progress, training, folder
         self.logger = loggers.Logger()
         self._logged_epoch, self._write_time = progress.epoch, -math.inf
-        self._state: Record = {}  # The last epoch's checkpoint stays until it is written.
+        self._state: Record = {}  # The checkpoint of the last epoch; empty once it is written
 
     def done(self, _: Record) -> None:
-        """Take the epoch that the progress has reached. The first and the last are written."""
+        """Take the epoch that the progress has reached: write it now, or keep it for ``write``.
+
+        The first and the last are written.
+        """
         if not self._training.engine.ranks.first:
             return
         self._state = snapshot(self._folder.path.name, self._training, self.progress)
@@ -183,8 +184,8 @@ def _recorded(training: Training, folder: RunFolder, terminal: Terminal) -> Iter
 
         try:
             epochs.logger = loggers.start(training.config, folder, records, terminal.warn)
-            if address := epochs.logger.address:
-                terminal.say(f"{training.config.tracking.tool} {address}")
+            if epochs.logger.address:
+                terminal.say(f"{training.config.tracking.tool} {epochs.logger.address}")
             yield epochs
             epochs.logger.close()  # A run that is called finished logs no more rows.
         except BaseException as error:

@@ -29,35 +29,25 @@ def run(config: Config) -> Path:
     terminal = Terminal(quiet=not ranks.first)
     plan = make_plan(config)
     folder = RunFolder(path_of(config))
-    outcome = "finished"
     try:
         with ranks.joined():
-            # The folder's name is a digest of all settings that change the result.
-            codes = manifest.code(), *manifest.own_code(config).values()
-            if len(set(ranks.gather((folder.path.name, codes)))) > 1:
-                raise UserError(
-                    "the processes of this run differ in settings or code; start all with the same"
-                    " command and code"
-                )
+            _check_ranks(config, folder, ranks)
             if config.dry_run:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
             finished = ranks.first and not config.fresh and has_finished(config, folder, plan)
-            if ranks.broadcast(finished):
-                differences = manifest.differences(folder.status(), config) if ranks.first else ""
-                under = f" under {differences}" if differences else ""
-                outcome = f"finished before{under}; fresh=true runs it again"
-                if ranks.first and loggers.logs_again(config):
-                    loggers.check(config)
-                    with folder.held():
-                        records = read_records(folder.path)
-                        loggers.start(config, folder, records, terminal.warn).close()
-            else:
+            was_finished = ranks.broadcast(finished)
+            if not was_finished:
                 # It imports torch, which a dry run does not need.
                 from igo.runs.recording import train_recorded
 
                 train_recorded(config, plan, folder, terminal, ranks)
+            elif ranks.first and loggers.logs_again(config):
+                loggers.check(config)
+                with folder.held():
+                    records = read_records(folder.path)
+                    loggers.start(config, folder, records, terminal.warn).close()
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
         finished = state_of(folder.path) == "finished"
@@ -68,8 +58,19 @@ def run(config: Config) -> Path:
     except Damaged as error:
         raise UserError(f"{error}. fresh=true starts over") from None
     if ranks.first:
-        _conclude(config, folder, terminal, outcome)
+        _conclude(config, folder, terminal, was_finished)
     return folder.path
+
+
+def _check_ranks(config: Config, folder: RunFolder, ranks: Ranks) -> None:
+    """Raise a UserError if the processes differ in settings or code."""
+    codes = manifest.code(), *manifest.own_code(config).values()
+    # The folder's name is a digest of all settings that change the result.
+    if len(set(ranks.gather((folder.path.name, codes)))) > 1:
+        raise UserError(
+            "the processes of this run differ in settings or code; start all with the same"
+            " command and code"
+        )
 
 
 def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
@@ -89,12 +90,17 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     return True
 
 
-def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:
+def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finished: bool) -> None:
     """Write the model if save_model asks for it, and print the results."""
     if config.save_model:
         from igo.runs import checkpoint
 
         checkpoint.export(folder, config)
+    outcome = "finished"
+    if was_finished:
+        differences = manifest.differences(folder.status(), config)
+        under = f" under {differences}" if differences else ""
+        outcome = f"finished before{under}; fresh=true runs it again"
     records = read_records(folder.path)
     entries = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in entries if accuracy is not None]

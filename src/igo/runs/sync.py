@@ -45,8 +45,9 @@ def run(composed: DictConfig) -> None:
         try:
             outcome = _send(folder, target)
         except Exception as error:  # W&B raises CommError, or any other after a strange answer.
+            failures += 1
             reason = told(error) or first_line(error)
-            outcome, failures = f"failed: {reason}; it is kept, start this again", failures + 1
+            outcome = f"failed: {reason}; it is kept, start this again"
         terminal.say(f"[{index}/{len(folders)}] {printable(f'{folder.name}: {outcome}')}")
     if failures:
         raise SystemExit(1)
@@ -66,20 +67,21 @@ def _send(folder: Path, target: TrackingConfig) -> str:
     if state_of(folder) == "running":
         return "skipped: it is running"
     config = read_config(folder / "config.yaml", trust=True)  # Nothing that it names is called.
-    if (words := destination(config.tracking)) != destination(target):
+    own_destination = destination(config.tracking)
+    if own_destination != destination(target):
         raise UserError(
             "its config.yaml names another project or entity than this command: type"
-            f" {shlex.join(words)} to send it there"
+            f" {shlex.join(own_destination)} to send it there"
         )
     records = read_records(folder, status.get("epochs"))
-    updates = _updates_there(config, status["wandb_id"])
-    rows = sum(record["updates"] <= updates for record in records)
-    if rows == len(records):
+    updates_there = _updates_there(config, status["wandb_id"])
+    rows_there = sum(record["updates"] <= updates_there for record in records)
+    if rows_there == len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
     logger = WandB("online", config, RunFolder(folder), records, stats=False)
-    logger.close(int(status.get("state") != "finished"))
-    epochs = counted(len(records) - rows, "epoch")
-    return f"{epochs} sent{f', {rows} were there' if rows else ''}"
+    logger.close(exit_code=0 if status.get("state") == "finished" else 1)
+    outcome = f"{counted(len(records) - rows_there, 'epoch')} sent"
+    return f"{outcome}, {rows_there} were there" if rows_there else outcome
 
 
 def _updates_there(config: Config, run_id: str) -> int:
@@ -90,12 +92,10 @@ def _updates_there(config: Config, run_id: str) -> int:
     """
     try:
         run = run_there(config, run_id)
-        updates, values = int(run.lastHistoryStep), run.config
+        updates = int(run.lastHistoryStep)
+        run_of_there = run.config.get("setting"), run.config.get("seed")
     except Exception:  # W&B raises its own, or any other after a strange answer.
         return 0
-    if updates > 0 and (values.get("setting"), values.get("seed")) != (
-        setting_of(config),
-        config.seed,
-    ):
+    if updates > 0 and run_of_there != (setting_of(config), config.seed):
         raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
     return updates

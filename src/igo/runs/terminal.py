@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -25,19 +26,30 @@ RELATIVE = (
     "φ_m is η/√b relative to its start, as planned; the noise also changes with C², as the model"
     " learns"
 )
-FAR = 2  # A measured δ that is so many times the plan's, or its share, is worth a line.
+FAR = 2  # A last δ above so many times the plan's, or below that share of it, is worth a line.
 SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
-EPOCH = (  # Each has its entry of the record, its title, width and format.
-    ("epoch", "epoch", 5, "d"),
-    ("delta_m", "δ_m", 9, ".4g"),
-    ("delta_measured", "measured", 9, ".4g"),
-    ("eta_m", "η_m", 9, ".4g"),
-    ("b_m", "b_m", 8, ",.1f"),
-    ("train/loss", "loss", 7, ".4f"),
-    ("train/accuracy", "train", 7, ".2%"),
-    ("validation/accuracy", "validation", 10, ".2%"),
-    ("test/accuracy", "test", 7, ".2%"),
-    ("images_per_second", "images/s", 8, ",.0f"),
+
+
+class Column(NamedTuple):
+    """A column of the lines of epochs: an entry of the record, and how it is shown."""
+
+    entry: str
+    title: str
+    width: int
+    form: str
+
+
+COLUMNS = (
+    Column("epoch", "epoch", 5, "d"),
+    Column("delta_m", "δ_m", 9, ".4g"),
+    Column("delta_measured", "measured", 9, ".4g"),
+    Column("eta_m", "η_m", 9, ".4g"),
+    Column("b_m", "b_m", 8, ",.1f"),
+    Column("train/loss", "loss", 7, ".4f"),
+    Column("train/accuracy", "train", 7, ".2%"),
+    Column("validation/accuracy", "validation", 10, ".2%"),
+    Column("test/accuracy", "test", 7, ".2%"),
+    Column("images_per_second", "images/s", 8, ",.0f"),
 )
 
 
@@ -119,27 +131,29 @@ class ProgressBar:
         It has at most 79 characters, and a dash for what was not measured or evaluated. Validation,
         if images are held out for it, takes the place of images/s.
         """
-        extra = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
-        columns = [column for column in EPOCH if column[0] != extra]
+        left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
+        columns = [column for column in COLUMNS if column.entry != left_out]
         if self._lines % HEADING_EVERY == 0:
-            heading = " ".join(title.rjust(width) for _, title, width, _ in columns)
-            self._terminal.say(heading, style="bold")
+            titles = [column.title.rjust(column.width) for column in columns]
+            self._terminal.say(" ".join(titles), style="bold")
         self._lines += 1
-        self._terminal.say(
-            " ".join(
-                ("–" if record[name] is None else format(record[name], form)).rjust(width)
-                for name, _, width, form in columns
-            )
-        )
+        cells = []
+        for column in columns:
+            value = record[column.entry]
+            text = "–" if value is None else format(value, column.form)
+            cells.append(text.rjust(column.width))
+        self._terminal.say(" ".join(cells))
 
 
 def noise_note(record: Record) -> str:
     """Where C² went until the last epoch; empty unless δ as measured is far from the plan's."""
     planned, measured = record["delta_m"], record["delta_measured"]
-    if not (planned and measured) or 1 / FAR <= measured / planned <= FAR:
+    if not planned or not measured:
+        return ""
+    ratio = measured / planned
+    if 1 / FAR <= ratio <= FAR:
         return ""
     start, end = record["reference_variance"], record["gradient_variance"]
-    ratio = measured / planned
     share = f"1/{_rounded(1 / ratio)} of" if ratio < 1 else f"{_rounded(ratio)} times"
     verb = "fell" if end < start else "rose"
     change = f"C² {verb} from {_rounded(start)} to {_rounded(end)}"
@@ -147,14 +161,15 @@ def noise_note(record: Record) -> str:
 
 
 def _rounded(number: float) -> str:
+    """The number with two digits."""
     return f"{float(f'{number:.2g}'):,g}"
 
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts, optimizer = notes(plan), config.optimizer
-    noisy = [row for row in plan.rows if row.phi_m > 0]
-    start, end = noisy[0], noisy[-1]
+    rows_with_noise = [row for row in plan.rows if row.phi_m > 0]
+    start, end = rows_with_noise[0], rows_with_noise[-1]
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and end.b_m > start.b_m:
         # The part of δ from C² falls as φ, and that from ‖∇f‖ as η.
         texts.append(
@@ -162,4 +177,6 @@ def plan_notes(config: Config, plan: Plan) -> list[str]:
             f" {end.eta_m / start.eta_m:.2g} of its start, the more the larger ‖∇f‖ is, which a"
             " growing b does not lower; with split=1 both are equal"
         )
-    return [*texts, optimizer.why_null] if optimizer.why_null else texts
+    if optimizer.why_null:
+        texts.append(optimizer.why_null)
+    return texts

@@ -35,7 +35,10 @@ class Logger:
 
 
 class Guarded(Logger):
-    """Calls a logger. After its first error it warns, and the run goes on without the logger."""
+    """Calls a logger. After its first error it warns, and the run goes on without the logger.
+
+    ``start`` makes the logger, and the warning ends with ``cure``.
+    """
 
     def __init__(self, tool: str, cure: str, warn: Say, start: Callable[[], Logger]) -> None:
         self._tool, self._cure, self._warn = tool, cure, warn
@@ -51,6 +54,7 @@ class Guarded(Logger):
         self._attempt(lambda: self._logger.close(exit_code))
 
     def _attempt(self, call: Callable[[], Logger | None]) -> Logger | None:
+        """What a call returns; None after an error, which ends the use of the logger."""
         try:
             return call()
         except Exception as error:  # Loggers raise anything, and their services may be dead.
@@ -62,27 +66,27 @@ class Guarded(Logger):
 
 def check(config: Config) -> None:
     """Raise a UserError if the configured logger cannot log."""
-    _part(config, "check", lambda _: None)(config)
+    _of_file(config, "check", lambda _: None)(config)
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
     """Start the configured logger, and send it the records that it lacks."""
-    begin = partial(_part(config, "start", lambda *_: Logger()), config, folder, records, warn)
-    return Guarded(config.tracking.tool, _part(config, "CURE", ""), warn, begin)
+    begin = partial(_of_file(config, "start", lambda *_: Logger()), config, folder, records, warn)
+    return Guarded(config.tracking.tool, _of_file(config, "CURE", ""), warn, begin)
 
 
 def logs_again(config: Config) -> bool:
     """Whether the configured logger gets a finished run again."""
-    return bool(_part(config, "logs_again", lambda: False)())
+    return bool(_of_file(config, "logs_again", lambda: False)())
 
 
 def advice(config: Config, folder: RunFolder) -> str:
     """What the user is told of the configured logger at the end of a run; it may be nothing."""
-    return str(_part(config, "advice", lambda *_: "")(config, folder))
+    return str(_of_file(config, "advice", lambda *_: "")(config, folder))
 
 
-def _part(config: Config, name: str, default: Any) -> Any:
+def _of_file(config: Config, name: str, default: Any) -> Any:
     """What the file of the configured logger has under a name, or the default."""
-    if config.tracking.tool == "none":
+    if config.tracking.tool == "none":  # It has no file.
         return default
     return getattr(importlib.import_module(f"{__name__}.{config.tracking.tool}"), name, default)

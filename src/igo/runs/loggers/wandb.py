@@ -15,7 +15,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +55,10 @@ def knows_key() -> bool:
     except wandb.errors.AuthenticationError:  # It has not the form of a key.
         return False
     finally:  # The next run of this process reads it.
-        del os.environ["WANDB_MODE"]
-        os.environ |= {"WANDB_MODE": mode} if mode is not None else {}
+        if mode is None:
+            del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = mode
 
 
 def mode_of(tracking: TrackingConfig) -> str:
@@ -68,7 +69,10 @@ def mode_of(tracking: TrackingConfig) -> str:
 
 
 def prepare(root: Path) -> None:
-    """Before W&B starts: it writes into root/wandb, as a node's home may be read-only."""
+    """Set the environment that W&B starts in: it writes into root/wandb.
+
+    A node's home may be read-only.
+    """
     if (root / "wandb").is_symlink():
         raise UserError(f"{root / 'wandb'} is a link, through which W&B would write: remove it")
     os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # Artifacts wait there.
@@ -98,15 +102,15 @@ def logs_again() -> bool:
 
 
 def advice(config: Config, folder: RunFolder) -> str:
-    """How to send an offline run."""
+    """How to send an offline run; empty for others."""
     if mode_of(config.tracking) != "offline":
         return ""
-    place = str(folder.path)
-    if not re.fullmatch(r"[\w ./-]+", place):  # Other signs need Hydra's quotes.
-        place = f'"{place}"'
-    words = ["igo", "sync", f"runs={place}", *destination(config.tracking)]
+    path = str(folder.path)
+    if not re.fullmatch(r"[\w ./-]+", path):  # Other signs need Hydra's quotes.
+        path = f'"{path}"'
+    command = shlex.join(["igo", "sync", f"runs={path}", *destination(config.tracking)])
     reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
-    return f"W&B is offline{reason}; to send it: {shlex.join(words)}"
+    return f"W&B is offline{reason}; to send it: {command}"
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
@@ -115,9 +119,10 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
     if mode == "disabled":
         return Logger()
     own_id = folder.status().get("wandb_id")
-    agent_id = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-    # A deleted id can never be used again, so a part of it is drawn.
-    run_id = agent_id or own_id or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
+    # A deleted id can never be used again, so a part of a new one is drawn.
+    run_id = own_id or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
+    if os.environ.get("WANDB_SWEEP_ID"):  # `wandb agent` chose the id of this run.
+        run_id = os.environ.get("WANDB_RUN_ID") or run_id
     if run_id != own_id:
         folder.update_status(wandb_id=run_id)
     if mode == "online":
@@ -150,22 +155,7 @@ class WandB(Logger):
         import wandb
 
         self._config, self._folder = config, folder
-        status, tracking, name = folder.status(), config.tracking, folder.path.name
-        values, schedule = asdict(config), schedule_name(config)
-        title = f"{schedule}, seed {config.seed}, {name}"
-        row, setting = dict(leaves(values)), setting_of(config)
-        dataset, curve = config.dataset.name, typeable(schedule.partition(",")[0])
-        setting_words = ", ".join([schedule, *words(row, NAMED)])
-        setting_name = typeable(f"{setting_words} ({setting[:4]})")
-        group = tracking.group or os.environ.get("WANDB_SWEEP_ID") or setting_name[:LONGEST_NAME]
-        values["schedule"]["name"] = schedule
-        gamma = config.schedule.gamma
-        if gamma is not None and not config.control:  # It stands for κ/√λ.
-            values["schedule"]["kappa"] = round(gamma**config.split, 12)
-            values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
-        plan = read_plan(folder.path)
-        # An element may hold several, as WANDB_TAGS does.
-        tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
+        status, tracking = folder.status(), config.tracking
         settings = wandb.Settings(
             silent=True,
             console="wrap" if mode == "online" else "off",  # It is W&B's tab of logs.
@@ -188,25 +178,13 @@ class WandB(Logger):
                 project=tracking.project,
                 entity=tracking.entity,
                 job_type="train",
-                group=group,
-                tags=[*filter(None, tags), *(tag[:LONGEST_TAG] for tag in (dataset, curve))],
-                name=(tracking.name or typeable(title))[:LONGEST_NAME],
                 id=status["wandb_id"],
-                config={
-                    **values,
-                    "setting": setting,
-                    "setting_name": setting_name,
-                    "plan": {key: [row[key] for row in plan] for key in plan[0]},
-                    "manifest": {key: status.get(key) for key in MANIFEST},
-                },
+                config=_values(config, folder),
+                **_names(config, folder),
             )
-        self.address = self._run.url or "" if mode == "online" else ""
-        over_epochs = partial(self._run.define_metric, step_metric="epoch")
-        over_epochs("*")
-        over_epochs("updates", summary="last")
-        for split in ("test", "validation"):
-            over_epochs(f"{split}/accuracy", summary="max,last")
-            over_epochs(f"{split}/loss", summary="min,last")
+            self._define_metrics()
+        if mode == "online":
+            self.address = self._run.url or ""
         # A row's step is its updates, so the next step of W&B's run tells which rows it has.
         self._updates = int(self._run.starting_step or 0) - 1
         if mode == "offline" and records:  # W&B's own files of the earlier starts have these.
@@ -214,8 +192,16 @@ class WandB(Logger):
         for record in records:
             self.log(record, record["epoch"])
 
+    def _define_metrics(self) -> None:
+        """Draw all over epochs, and keep the best and the last value of what is evaluated."""
+        summaries = {"*": None, "updates": "last"}
+        for split in ("test", "validation"):
+            summaries |= {f"{split}/accuracy": "max,last", f"{split}/loss": "min,last"}
+        for name, summary in summaries.items():
+            self._run.define_metric(name, step_metric="epoch", summary=summary)
+
     def log(self, metrics: Record, step: int) -> None:  # noqa: ARG002
-        """See Logger. What has its row is skipped, even if it was trained again."""
+        """See Logger. An epoch that has its row is skipped, even if it was trained again."""
         updates = metrics["updates"]
         if updates <= self._updates:
             return
@@ -223,10 +209,11 @@ class WandB(Logger):
         row = {name: value for name, value in metrics.items() if value is not None}
         with _or_teardown():
             self._run.log(row, step=updates, commit=True)
-            # W&B's summary would keep an earlier stage's value; a null accuracy is not new.
-            names = [key for key, value in metrics.items() if value is None and "/" not in key]
-            if names:
-                self._run.summary.update(dict.fromkeys(names))
+            # W&B's summary would keep an earlier stage's value of what is null now. The last
+            # accuracies and losses, whose names have a /, stay.
+            nulls = [name for name, value in metrics.items() if value is None and "/" not in name]
+            if nulls:
+                self._run.summary.update(dict.fromkeys(nulls))
 
     def close(self, exit_code: int = 0) -> None:
         """See Logger. W&B makes one version of a model with the same content."""
@@ -240,6 +227,46 @@ class WandB(Logger):
                 artifact.add_file(str(export(self._folder, self._config)))
                 self._run.log_artifact(artifact)
             self._run.finish(exit_code=exit_code)
+
+
+def _names(config: Config, folder: RunFolder) -> dict[str, Any]:
+    """The name, the group and the tags that the run has in W&B."""
+    tracking, schedule = config.tracking, schedule_name(config)
+    name = tracking.name or typeable(f"{schedule}, seed {config.seed}, {folder.path.name}")
+    group = tracking.group or os.environ.get("WANDB_SWEEP_ID")
+    # An element may hold several, as WANDB_TAGS does.
+    own_tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
+    curve = typeable(schedule.partition(",")[0])
+    tags = [*filter(None, own_tags), config.dataset.name[:LONGEST_TAG], curve[:LONGEST_TAG]]
+    return {
+        "name": name[:LONGEST_NAME],
+        "group": group or _setting_name(config)[:LONGEST_NAME],
+        "tags": tags,
+    }
+
+
+def _setting_name(config: Config) -> str:
+    """What the runs of one setting share, in words and four digits."""
+    texts = [schedule_name(config), *words(dict(leaves(asdict(config))), NAMED)]
+    return typeable(f"{', '.join(texts)} ({setting_of(config)[:4]})")
+
+
+def _values(config: Config, folder: RunFolder) -> Record:
+    """The configuration that W&B shows: the settings, with the plan and the manifest."""
+    values = asdict(config)
+    values["schedule"]["name"] = schedule_name(config)
+    gamma = config.schedule.gamma
+    if gamma is not None and not config.control:  # It stands for κ/√λ.
+        values["schedule"]["kappa"] = round(gamma**config.split, 12)
+        values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
+    plan, status = read_plan(folder.path), folder.status()
+    return {
+        **values,
+        "setting": setting_of(config),
+        "setting_name": _setting_name(config),
+        "plan": {key: [row[key] for row in plan] for key in plan[0]},
+        "manifest": {key: status.get(key) for key in MANIFEST},
+    }
 
 
 @contextmanager
