@@ -132,7 +132,7 @@ def _faults_of_kappa_lambda(schedule: ScheduleConfig, typed_names: Collection[st
 
 
 def _faults_of_training(config: Config, typed_names: Collection[str]) -> Faults:
-    """Yield each fault of what is trained on, and how."""
+    """Yield each fault of the samples in use, and of batches and stages of them."""
     schedule, dataset = config.schedule, config.dataset
     n, multiple = training_samples(config), schedule.batch_multiple
     if schedule.form == "inverse_sqrt" and "schedule.a" in typed_names:
@@ -191,7 +191,7 @@ def _faults_of_model(model: ModelConfig, dataset: DatasetConfig) -> Faults:
 
 
 def _faults_of_optimizer(optimizer: OptimizerConfig) -> Faults:
-    """Yield each setting of another optimizer that is set."""
+    """Yield each setting that has a value and belongs to other optimizers alone."""
     for name in sorted({name for names in OPTIMIZERS.values() for name in names}):
         if getattr(optimizer, name) and name not in optimizer.settings:
             owners = ", ".join(owner for owner, names in OPTIMIZERS.items() if name in names)

@@ -38,7 +38,7 @@ class Local:
 
 
 class Display:
-    """A bar with the epochs of all runs of a sweep, and lines for those that start and end."""
+    """A bar with the epochs of all runs of a sweep, and a line for each run that ends."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.console, self._all_runs, self._ended_runs = sweep.console, len(sweep.jobs), 0
@@ -78,7 +78,7 @@ def run_all(sweep: Sweep, settings: Local) -> None:
     context, display, waiting_jobs = _server(), Display(sweep), list(sweep.jobs)
     running: dict[ForkServerProcess, tuple[Job, str | None]] = {}  # The text is the run's GPU.
     signals: list[int] = []  # These have arrived.
-    signals_sent = 0  # The runs have got as many of them.
+    signals_sent = 0  # So many of them have gone on to the runs.
     with handled(STOPPING, lambda number, _frame: signals.append(number)), display.bar:
         free_gpus = rooms(sweep.jobs, settings)
         while running or (waiting_jobs and not signals):
