@@ -68,11 +68,12 @@ class Noise:
 
     @property
     def scale_interval(self) -> Interval | None:
-        """An interval of B_simple, of 95 % or more: from those of C² and of ‖∇f‖²."""
+        """An interval of B_simple, from the 95 % intervals of C² and of ‖∇f‖²."""
         variance, square = self.variance_interval, self.square_interval
         if not (variance and square and square[1] > 0):
             return None
-        # Opposite ends are divided: that is wider than needed, and never too narrow.
+        # Opposite ends are divided. Where the errors of both logarithms are normal, this interval
+        # has 95 % or more, however the errors are correlated.
         high = variance[1] / square[0] if square[0] > 0 else math.inf
         return variance[0] / square[1], high
 

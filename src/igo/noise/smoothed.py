@@ -48,8 +48,9 @@ def smoothed_loss(
 ) -> SmoothedLoss:
     """Measure by how much noise raises the loss, and leave the model unchanged.
 
-    It takes 3 · ``draws`` + 1 passes over ``evaluation``, and one over ``loader``. The part that
-    is linear in a draw has the mean 0, and is left out.
+    This takes 3 · ``draws`` + 1 passes over ``evaluation``. From ``loader`` it takes the batches of
+    ``igo.measure_noise``, one whole pass, and ``draws`` batches. The part of the rise that is
+    linear in a draw has the mean 0, and is left out.
 
     >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
     >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
@@ -78,9 +79,9 @@ def smoothed_loss(
     check(POSITIVE, learning_rate=learning_rate)
     check(at_least(2), whole=True, draws=draws)
     for name, argument in (("loader", loader), ("evaluation", evaluation)):
-        is_used_up = isinstance(argument, Iterator) or not length_hint(argument)
+        is_reusable = not isinstance(argument, Iterator) and length_hint(argument) > 0
         cure = "it is passed over again and again: give a DataLoader or a list, with a length"
-        refuse(is_used_up, f"{name}: {cure}")
+        refuse(not is_reusable, f"{name}: {cure}")
     noise = measure_noise(network, loss, loader, n=n, seed=seed)
     delta = noise_level(learning_rate, noise.batch_size, noise.variance)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -109,7 +110,8 @@ def smoothed_loss(
         loss_at_x = loss_at(x)
         for _ in range(draws):
             direction = torch.randn_like(x)
-            radius = torch.rand_like(x[0]) ** (1 / len(x))  # The ball's volume is uniform in it.
+            # radius^d is uniform for d parameters, so that the point is uniform in the ball.
+            radius = torch.rand_like(x[0]) ** (1 / len(x))
             step = direction * (delta * radius / direction.norm())
             # Both signs are as likely, and the linear part vanishes.
             ball_rises.append((loss_at(x + step) + loss_at(x - step)) / 2 - loss_at_x)

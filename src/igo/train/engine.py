@@ -75,9 +75,8 @@ class Engine:
     ) -> Sums:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
-        DistributedDataParallel averages gradients over R ranks. So each rank's mean loss has the
-        weight own samples · R / size, as ``Update.weight`` says; this is its sum of losses over
-        size / R. Ranks exchange gradients in the last part alone.
+        DistributedDataParallel averages gradients over R ranks. So the gradient of each rank's sum
+        of losses is multiplied by R / size. Ranks exchange gradients in the last part alone.
 
         Args:
             network: the model.
@@ -92,7 +91,8 @@ class Engine:
         totals: Sums | None = None
         for loss, correct, logits in self.losses(network, parts):
             logits.retain_grad()
-            loss.backward(self.scaler.scale(loss.new_full((), self.ranks.size / size)))
+            factor = self.scaler.scale(loss.new_full((), self.ranks.size / size))
+            loss.backward(factor)
             gradient = cast(Tensor, logits.grad).flatten()
             sums = Sums(loss.detach(), correct, gradient.dot(gradient), len(logits))
             totals = Sums(*map(operator.add, totals, sums)) if totals else sums
@@ -101,8 +101,8 @@ class Engine:
     def losses(self, network: nn.Module, parts: Iterable[Batch]) -> Iterator[Outcome]:
         """Yield the outcome of each part.
 
-        Before the next one its loss has a backward pass, in which ranks exchange gradients if the
-        part is the last.
+        The caller makes the backward pass of a part before it asks for the next part. Ranks
+        exchange gradients in the backward pass of the last part.
         """
         parallel = self.model if isinstance(self.model, DistributedDataParallel) else None
         for part, next_part in pairwise(chain[Any](parts, [None])):

@@ -44,7 +44,7 @@ class NotFinite(ArithmeticError):
 
 
 class Stream(Iterator[Batch]):
-    """The parts of an epoch's batches, one after the other; a twin may look at the next ones."""
+    """The parts of an epoch's batches, one after the other. The next ones can be seen ahead."""
 
     def __init__(self, parts: Iterator[Batch]) -> None:
         self._parts = parts
@@ -124,7 +124,11 @@ def train_epoch(
     check_stop: Callable[[], None],
     twins: Sequence[tuple[float, ...]],
 ) -> Epoch:
-    """Make the updates of the next epoch; ``twins`` are the newest of the epochs before.
+    """Make the updates of the next epoch, and measure C² from the gradients that train.
+
+    Two updates in a row are a pair, see ``Pairs``. Some pairs have a twin: the gradient of the next
+    batch before this update, which shows by how much the update changes the pair's difference.
+    ``twins`` are the newest of the epochs before.
 
     Raises:
         NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would

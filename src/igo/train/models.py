@@ -116,9 +116,10 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """A model of timm's, whose name may end in a tag of weights: ``NAME.TAG``."""
     import timm  # Its import takes seconds.
 
-    names, name = timm.list_models(), model.name
-    if name.split(".")[0] not in names:
-        advice = f"timm {timm.__version__} has no such model.{nearest(name, names)}"
+    name = model.name
+    if not timm.is_model(name):
+        cure = nearest(name, timm.list_models())
+        advice = f"timm {timm.__version__} has no such model.{cure}"
         raise ConfigError("model.name", name, advice)
     settings: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
     try:

@@ -98,8 +98,8 @@ class TensorData(Data):
         }
         self._augment = dataset.augment
         self._normalise = Normalise(dataset, device)
-        on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
-        self._at_once = MADE_AT_ONCE if device.type == "cpu" else on_gpu
+        images_on_gpu = -(-PIXELS_AT_ONCE // dataset.image_size**2)
+        self._at_once = MADE_AT_ONCE if device.type == "cpu" else images_on_gpu
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Batches:
         """See Data. The moves of all n images are drawn before the first batch."""

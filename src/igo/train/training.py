@@ -114,6 +114,7 @@ def record_of(
         "b_m": b,
         "eta_largest": max(rates),
         "b_largest": max(sizes),
+        # The mean over images: a batch has b of them, and b · η/√b = η√b.
         "eta_over_sqrt_b": sum(map(operator.mul, rates, map(math.sqrt, sizes))) / samples,
         "beta_m": run.optimizer.param_groups[0].get("momentum"),
         "gamma_m": stage.gamma_m,
@@ -121,7 +122,7 @@ def record_of(
         "lambda_m": stage.lambda_m,
         "delta_m": delta_of(run.config, eta, b, reference) if stage.phi_m else 0.0,
         **_measured(run.config, eta, b, measurement),
-        "variance_pairs": measurement.batches if measurement else 0,
+        "variance_pairs": measurement.batches if measurement else 0,  # Pairs count as batches.
         "reference_variance": reference and reference.variance,
         "reference_gradient_norm": reference and reference.gradient_norm,
         "train/loss": results.loss,
@@ -132,7 +133,7 @@ def record_of(
 
 
 def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -> Record:
-    """What an epoch measured, with the ends of intervals; None if it is not known, or infinite."""
+    """What an epoch measured, with the ends of intervals. Unknown and infinite values are None."""
     if measurement is None:
         names = "delta_measured", "gradient_variance", "gradient_norm", "noise_scale"
         return {name + end: None for name in names for end in ("", "_low", "_high")}
@@ -150,7 +151,7 @@ def _measured(config: Config, eta: float, b: float, measurement: Noise | None) -
 
 
 def _with_ends(name: str, value: float | None, ends: Sequence[float | None] | None) -> Record:
-    """A value's entries in a record: it, and the ends of its interval, if it has one."""
+    """Three entries of a record: a value, and the ends of its interval, None without one."""
     low, high = ends or (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": None if high == math.inf else high}
 
@@ -177,7 +178,7 @@ def planned_delta(config: Config, stage: Row, reference: Noise | None) -> float 
 
 
 def delta_of(config: Config, eta: float, b: float, measurement: Noise | None) -> float | None:
-    """δ of η and b; None if it is not known, or infinite."""
+    """δ of η and b; None where δ is not known or infinite."""
     if measurement is None or measurement.variance == math.inf or not config.optimizer.formula:
         return None
     return noise.noise_level(
