@@ -111,7 +111,8 @@ def compare(
     """Every pair of settings, over the common seeds of their counted runs.
 
     ``margin`` of equivalence is in the unit of the metric; None for no such test. With ``ranks``
-    a difference is 1, 0 or −1, whichever value is larger: this is the sign test.
+    a difference is 1 where the first value is larger, −1 where the second is, else 0. This is the
+    sign test.
     """
     rows = runs.filter("counted", pl.col(metric).is_not_null()).sort("seed")
     pairs = []
@@ -119,7 +120,7 @@ def compare(
         # Runs of one seed have the same initialisation and order of the samples.
         common_seeds = rows.filter(setting=first).join(rows.filter(setting=second), on="seed")
         minuends, subtrahends = common_seeds.select(metric, f"{metric}_right").to_numpy().T
-        if ranks:  # They may be infinite, and ∞ − ∞ is no number.
+        if ranks:  # Values may be infinite, as updates to a target that is never reached are.
             differences = (minuends > subtrahends) - 1.0 * (minuends < subtrahends)
         else:
             differences = minuends - subtrahends

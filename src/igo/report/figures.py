@@ -66,6 +66,7 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
         caption = " A setting that raises the batch size needs fewer updates."
     figure = _curves(name, "Accuracy and loss", caption, table, REACHED, x_axes)
     if results.target:
+        # The first panels show test accuracy, and the target is one of it.
         for ax in figure.drawing.axes[: len(x_axes)]:
             ax.axhline(100 * results.target, color=draw.SOFT, lw=1)
     return figure
@@ -89,7 +90,10 @@ def applied(results: Results, labels: Labels, name: str) -> Figure:
 def _curves(
     name: str, title: str, caption: str, table: DataFrame, metrics: Words, x_axes: list[str]
 ) -> Figure:
-    """Each metric, which has words, against each axis; a line for each label."""
+    """Panels of each metric against each axis, a line for each label.
+
+    ``metrics`` has the columns of the table, and what an axis calls them.
+    """
     looks = styles(table["label"])
     drawing, axes = draw.panels(len(metrics) * len(x_axes), looks)
     for ax, (metric, x) in zip(axes, itertools.product(metrics, x_axes), strict=True):
@@ -171,7 +175,10 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
 
 
 def _final(name: str, title: str, caption: str, table: DataFrame, axes: Words) -> Figure:
-    """The last test accuracy against each of ``axes``, which have words; a line for each label."""
+    """The last test accuracy against each of ``axes``, a line for each label.
+
+    ``axes`` has the columns of the table, and what an axis calls them.
+    """
     looks = styles(table["label"])
     drawing, panels = draw.panels(len(axes), looks)
     for ax, (x, words) in zip(panels, axes.items(), strict=True):

@@ -53,7 +53,7 @@ RESULTS: dict[str, type] = {
 
 
 def _column_type(setting: schema.Setting) -> type:
-    """The type of a setting's column: str also for lists and tables, which are JSON there."""
+    """The type of a setting's column: str also for lists and for tables of batch sizes."""
     for kind in (bool, int, float):
         if setting.kind in (kind, kind | None):
             return kind
@@ -127,6 +127,7 @@ def _typed(entries: Record) -> Record:
 
 
 def _typed_value(name: str, value: Any) -> Any:
+    """A value as the column of this name has it: a list becomes JSON."""
     if value is None:
         return None
     kind = KINDS.get(name)
@@ -134,8 +135,10 @@ def _typed_value(name: str, value: Any) -> Any:
         kind = type(value) if fits(value, (bool, int, float)) else str
     if kind is not str:
         return kind(value)
-    text = str(value) if isinstance(value, str | dict) else json.dumps(value, default=str)
-    return printable(text)
+    # JSON would turn the numbers that are keys of a table of batch sizes into text.
+    if isinstance(value, str | dict):
+        return printable(str(value))
+    return printable(json.dumps(value, default=str))
 
 
 def _settings(folder: Path) -> Record:
@@ -150,11 +153,11 @@ def _settings(folder: Path) -> Record:
 def _status(folder: Path, row: Record, status: Record) -> Record:
     """The state, the error, the provenance and, of the user's own data, the FINGERPRINT.
 
-    ``row`` has the settings. Empty means that there is no status.json.
+    ``row`` has the settings. ``status`` is what status.json has, and empty without this file.
     """
     if not status:
         raise FileNotFoundError
-    state = status.get("state") or "new"
+    state = status["state"]
     entries = {
         # The process of a run that says "running" may be dead.
         "state": state_of(folder) if state == "running" else state,
@@ -188,7 +191,7 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """OF_ALL_EPOCHS, None where they are not known; δ is the mean over the epochs that have one."""
+    """OF_ALL_EPOCHS. An unknown total is None. δ is the mean over the epochs that have δ."""
 
     def column(name: str) -> Array:
         """An entry of each epoch, NaN where it is null."""

@@ -92,7 +92,7 @@ def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
         for name in runs.columns
         if name not in no_settings and not name.startswith(CODE) and schema.has_effect(name)
     ]
-    if FINGERPRINT in names and _has_data_of_its_own(runs):
+    if FINGERPRINT in names and _each_seed_has_own_data(runs):
         names.remove(FINGERPRINT)
     values = runs.select(names)
     # The profile is null where config.yaml cannot be read.
@@ -102,8 +102,11 @@ def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     return runs.with_columns(joined["setting"]), settings
 
 
-def _has_data_of_its_own(runs: DataFrame) -> bool:
-    """Whether each seed has data of its own, as where it draws them: they are of one setting."""
+def _each_seed_has_own_data(runs: DataFrame) -> bool:
+    """Whether each seed has data of its own, as where the seed draws the data.
+
+    Runs on such data are of one setting.
+    """
     pairs = runs.select("seed", FINGERPRINT).unique()
     is_one_to_one = pairs["seed"].n_unique() == pairs[FINGERPRINT].n_unique() == len(pairs)
     return is_one_to_one and len(pairs) > 2  # Two files with a seed each may be two data sets.
@@ -117,11 +120,11 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
 def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
     """``n``, the rows that are alike in ``keys``, and for each metric its statistics over them.
 
-    They are the mean (``…_mean``), the sample standard deviation (``…_sd``) and Student's 95 %
-    interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss overflowed,
-    there is no mean. With n = 1 there is no deviation and no interval. Intervals are cut at 0, and
-    for accuracies also at 1. An accuracy that is the same in all rows has no interval: accuracies
-    come in steps, and 0 is no estimate of their spread.
+    The statistics are the mean (``…_mean``), the sample standard deviation (``…_sd``) and
+    Student's 95 % interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss
+    overflowed, there is no mean. With n = 1 there is no deviation and no interval. Intervals are
+    cut at 0, and for accuracies also at 1. An accuracy that is the same in all rows has no
+    interval: accuracies come in steps, and 0 is no estimate of their spread.
     """
     values = pl.col(metrics)
     complete = pl.when(values.null_count() == 0)
