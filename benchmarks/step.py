@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,8 @@ def trained(task: Task) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     keep_freed_memory()
     network: nn.Module = getattr(networks, task.network)().to(device()).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # PyTorch's types of `to` differ by version.
+    cast(Any, network).to(memory_format=torch.channels_last)
     kind = torch.optim.AdamW if task.is_text else torch.optim.SGD
     return network, kind(network.parameters(), lr=task.turns[0][1], fused=True)
 
