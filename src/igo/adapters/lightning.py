@@ -95,10 +95,12 @@ class Graduated(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # Lightning counts an epoch that max_steps cut as processed; the plan goes on in it.
+        # Lightning has counted an epoch that max_steps cut short as processed, and would resume
+        # with the next one. The plan goes on in the cut one.
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-        if progress["current"]["processed"] >= next(self.batches.epochs(), math.inf):
-            for counts in progress.values():
+        next_epoch = next(self.batches.epochs(), math.inf)  # inf once the plan is done
+        if progress["current"]["processed"] >= next_epoch:
+            for counts in progress.values():  # "current" and "total"
                 counts["processed"] -= 1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from igo.config import own, rules
 from igo.config.names import leaves
 from igo.config.schema import (
-    OF_SCHEDULES,
+    OF_EVERY_SCHEDULE,
     SETTINGS,
     Config,
     ScheduleConfig,
@@ -61,7 +61,7 @@ def config_of(composed: DictConfig, typed_names: Collection[str] = ()) -> Config
         # A group, such as dataset.augment, has a value itself.
         if names := [f"{setting}=VALUE" for setting in SETTINGS if setting.startswith(f"{name}.")]:
             raise UserError(f"{name} is a group of settings: type {' or '.join(names)}")
-    own.split_arguments(values, OF_SCHEDULES)
+    own.split_arguments(values, OF_EVERY_SCHEDULE)
     _split_table(values)
     return _checked(values, typed_names)
 

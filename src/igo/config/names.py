@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from igo.config.schema import FORMULAS, OF_SCHEDULES, SETTINGS, Config
+from igo.config.schema import FORMULAS, OF_EVERY_SCHEDULE, SETTINGS, Config
 from igo.ground.errors import counted
 from igo.ground.files import Record
 from igo.plans.profiles import paper_method
@@ -46,7 +46,8 @@ def of_schedule(name: str) -> bool:
     group, _, short_name = name.partition(".")
     if group != "schedule":
         return name in ("p", "split", "control")
-    return short_name in ("sizes", "rate", "clock") or short_name not in OF_SCHEDULES
+    is_of_profile = short_name not in OF_EVERY_SCHEDULE  # the profile, or a parameter of it
+    return is_of_profile or short_name in ("sizes", "rate", "clock")
 
 
 def method(row: Record) -> str | None:

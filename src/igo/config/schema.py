@@ -210,7 +210,7 @@ class ScheduleConfig:
 
 
 # Settings of every schedule: those that are no parameters of a profile.
-OF_SCHEDULES = {setting.name for setting in fields(ScheduleConfig)} - {
+OF_EVERY_SCHEDULE = {setting.name for setting in fields(ScheduleConfig)} - {
     "profile",
     "arguments",
     "kappa",

@@ -90,12 +90,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
         )
 
     def __iter__(self) -> Iterator[list[int]]:
+        """Begin at the next update; once the plan is done, begin its last epoch again."""
         self._epoch, updates = self._next_epoch, self.updates
-        # A loop that was left early has counted batches after the newest one was fetched, and a
-        # loader that begins again by itself has not.
-        is_end_left = any(update.ends_epoch for update in self._delivered.values())
-        none_since_pass = self._pass_end == updates or self._resumed_epoch == self._epoch
-        if is_end_left and none_since_pass and not self.done:
+        if not self.done and self._has_skipped_end():
             warnings.warn(
                 f"a pass over the loader ended, and {len(self._delivered)} of its batches were not"
                 " counted: leave out what skips batches after a resume (Composer:"
@@ -107,6 +104,18 @@ class BatchSampler(Counter, Sampler[list[int]]):
         if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
             updates -= self.plan.batches_of_epoch(self._epoch)
         return self._pass(self._epoch, self._updates_after(updates, self._parts_made))
+
+    def _has_skipped_end(self) -> bool:
+        """Whether the newest pass gave the last batch of its epoch, and something skipped this.
+
+        Workers fetch to the end of an epoch also for a loop that is then left early. But this loop
+        counts updates after that, as a loader that begins again by itself does not.
+        """
+        gave_end = any(update.ends_epoch for update in self._delivered.values())
+        counted_none_since = self._pass_end == self.updates
+        # After a resume what skips batches may take all of the epoch, before any is counted.
+        is_resumed = self._resumed_epoch == self._epoch
+        return gave_end and (counted_none_since or is_resumed)
 
     def _pass(self, epoch: int, next_updates: Iterator[Update]) -> Iterator[list[int]]:
         """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""

@@ -92,15 +92,20 @@ class Witness:
             )
         self._steps.clear()
 
-    def check_left(self) -> None:
-        """Warn if a loop was left after a batch that had no ``optimizer.step()``, and others had.
+    @property
+    def _has_seen_step(self) -> bool:
+        return self._gradients is None
 
-        A part that is not the last has none, and the next loop goes on after it.
+    def check_left(self) -> None:
+        """Warn if a loop was left before the ``optimizer.step()`` of its newest update.
+
+        Nothing is said before the first step, because steps may be invisible, nor after a part that
+        is not the last: such a part has no step, and the next loop goes on after it.
         """
         update = self._update
-        if update is None or self._gradients is not None or self._steps[-1] or sys.is_finalizing():
+        if sys.is_finalizing():  # Python closes the loops that are open when the program ends.
             return
-        if update.is_last_part:
+        if update and update.is_last_part and self._has_seen_step and not self._steps[-1]:
             _warn(
                 f"the loop was left before the optimizer.step() of update {update.number:,},"
                 " whose batch counts as trained: leave at the end of the body, look at"
@@ -110,7 +115,7 @@ class Witness:
 
     def __del__(self) -> None:
         """Warn if the loop was a single pass, and the plan has more epochs."""
-        if self.pass_end < 0 or self._gradients is not None:
+        if self.pass_end < 0 or not self._has_seen_step:
             return
         plan, updates = self._batches.plan, self._batches.updates
         if self.pass_end == updates < plan.updates:
@@ -208,7 +213,7 @@ def _warn(words: str, stacklevel: int) -> None:
 
 
 def _weak(method: Callable[..., None]) -> Callable[..., None]:
-    """A hook that calls a method, and nothing once its object is gone: it does not keep it."""
+    """A hook that calls a method, and nothing once its object is gone, which it does not keep."""
     reference = WeakMethod(method)
 
     def hook(*arguments: Any) -> None:

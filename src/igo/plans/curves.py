@@ -94,16 +94,17 @@ class Stage(NamedTuple):
 
 
 def stages_of_curves(args: Arguments, starts: Sequence[int]) -> list[Stage]:
-    """The stages that begin at these samples, and those that a table of b begins."""
+    """The stages that begin at these samples, or by ``h`` elsewhere, and those of a table of b."""
     positions = _positions(args, starts)
     factors = [1.0] * len(starts)  # With the clock of updates, each update gets its own later.
     if args.clock == "samples":
         factors = [_given_curve(args).at(position) for position in positions]
     if callable(args.sizes):
         sizes = _sizes_of_function(args.sizes, positions)
-    elif args.sizes or args.rate:
+    elif args.sizes or args.rate:  # With a rate a number is a table of one size.
         thresholds = args.thresholds
         all_starts = sorted({*starts, *thresholds})
+        # A stage that the table begins has the factor of the stage that it cuts.
         factors = [factors[bisect_right(starts, start) - 1] for start in all_starts]
         sizes = [_size_at(start, thresholds) for start in all_starts]
         starts = all_starts

@@ -189,17 +189,18 @@ def _still_curves(arguments: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _short_sizes(plan: Plan) -> list[str]:
-    """How long each size of a table in samples lasts, if one has hardly a batch."""
+    """How many batches each size of a table has, if places were perhaps not meant as samples."""
     table = plan.arguments.get("batch_size")
     if not isinstance(table, Mapping) or not all(isinstance(place, int) for place in table):
         return []
-    # A size begins with the first batch at or after its place.
-    starts = [plan.after(min(place - 1, plan.samples)) + 1 if place else 0 for place in table]
-    counts = [end - start for start, end in pairwise([*starts, plan.updates])]
+    # The updates before each size, which begins with the first batch at or after its place.
+    updates = [plan.after(min(place - 1, plan.samples)) + 1 if place else 0 for place in table]
+    counts = [end - start for start, end in pairwise([*updates, plan.updates])]
     is_short = False
-    for (place, b), next_place, count in zip(table.items(), [*table][1:], counts, strict=False):
-        few_samples = max(b, plan.samples / 100)
-        if count < FEW and next_place - place < few_samples:
+    sizes = pairwise(table.items())
+    for ((place, b), (next_place, _)), count in zip(sizes, counts, strict=False):
+        # A large b may have few batches and be meant: then its places lie far apart.
+        if count < FEW and next_place - place < max(b, plan.samples / 100):
             is_short = True
     if not is_short:
         return []

@@ -55,7 +55,7 @@ class Section:
 
     @property
     def detectable(self) -> float | None:
-        """The median over pairs of the smallest difference that the seeds detect, in points."""
+        """The smallest difference that the seeds detect, in points: the median over pairs."""
         accuracy = self.pairs["test/accuracy"]
         differences = [pair.detectable for pair in accuracy if pair.detectable]
         return 100 * median(differences) if differences else None

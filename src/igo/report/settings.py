@@ -56,14 +56,17 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     has data of its own.
 
     Returns:
-        The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
-        ``counted`` (finished, and the first run of its seed). The settings in the order of their
-        values: ``setting``; each setting that changes a result; ``data``, the name of the user's
-        own file or folder; ``unfinished``; ``n`` and the statistics of METRICS over the counted
-        runs.
+        The runs of ``read_runs`` with two more columns: ``setting``, the number of the run's row in
+        the second table (null if config.yaml cannot be read), and ``counted`` (finished, and the
+        first such run of its seed).
+        A table with a row for each setting, in the order of their values. Its columns are the
+        number, ``setting``; the values that change a result; ``data``, the name of the user's own
+        file or folder; ``unfinished``, a number of runs; ``n`` and the statistics of METRICS over
+        the counted runs.
     """
     runs, settings = _with_setting(runs)
     finished = pl.col("state") == "finished"
+    # An unfinished run does not hide a finished one of the same seed.
     first_of_seed = pl.struct("setting", "seed", finished).is_first_distinct()
     runs = runs.with_columns(counted=finished & first_of_seed & pl.col("setting").is_not_null())
     files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")

@@ -53,8 +53,8 @@ def print_summary(results: Results) -> None:
     if not console.is_terminal:
         console.width = 100_000  # Lines in a file may have any length.
     print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
-    if settings_of_all := constants(settings):
-        text = ", ".join(shared(settings_of_all, settings_of_all))
+    if in_common := constants(settings):
+        text = ", ".join(shared(row=in_common, names=in_common.keys()))
         console.print(Text(f"all: {text}", style="dim"))
     names = labels(settings)
     rows = settings.to_dicts()
@@ -70,7 +70,9 @@ def print_summary(results: Results) -> None:
     ]
     _print(console, ("setting", "seeds", "test/accuracy %", "95 %", "train/loss"), cells)
     _show_totals(console, [row for row in rows if row["n"]], names)
-    for line in (*LEGEND, *without_delta(settings), *mixed(runs, names)):
+    # Sentences: why some settings have no δ, and which code and versions were mixed.
+    notes = [*without_delta(settings), *mixed(runs, names)]
+    for line in (*LEGEND, *notes):
         print(line)
 
 

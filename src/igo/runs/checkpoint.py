@@ -31,7 +31,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint. At whatever moment the process dies, the old or the new one is whole."""
     with durable(path) as file:
         torch.save({"version": VERSION, **state}, file)
-        file.seek(0)  # The digest is of all before it: it is read to the end, and written there.
+        file.seek(0)  # file_digest reads to the end, where the digest is then written.
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
     handle = os.open(path.parent, os.O_RDONLY)
     try:

@@ -10,17 +10,18 @@ from igo.config.schema import REPEATED, SETTINGS, Config, calls_of, has_effect, 
 
 
 def rule(config: Config) -> int:
-    """The version of what settings mean. Runs of an earlier rule are never continued.
+    """The version of what settings mean: a higher one where they now train otherwise than before.
 
-    It is raised when the same settings give another result, as when epochs became equal batches
-    (2), models with the CIFAR stem began at PyTorch's initialisation (3, of these alone), or stages
-    inside epochs began to end with whole batches (4, of these alone).
+    Runs of another version are never continued. Only settings that a change concerns get its
+    number.
     """
     schedule = config.schedule
     warm_epochs = int(schedule.warmup)
     if schedule.lengths != "equal" or (schedule.stages or 1) > config.epochs - warm_epochs:
-        return 4
-    return 3 if config.model.stem == "cifar" else 2
+        return 4  # Since then a stage that begins inside an epoch has whole batches.
+    if config.model.stem == "cifar":
+        return 3  # Since then a model with this stem has PyTorch's initialisation.
+    return 2  # Since then an epoch is equal batches.
 
 
 def result_settings(config: Config) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def signature(config: Config, omissions: Collection[str] = ()) -> str:
     """Ten hexadecimal digits of everything that changes a run's result, but for some settings."""
     settings = {name: v for name, v in result_settings(config).items() if name not in omissions}
     if "p" in settings:
-        settings["schedule.p"] = settings.pop("p")  # The first runs were named when it was there.
+        settings["schedule.p"] = settings.pop("p")  # In the first runs p was an entry of schedule.
     canonical = json.dumps({"rule": rule(config), **settings}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 

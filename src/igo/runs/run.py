@@ -97,11 +97,12 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finishe
 
         checkpoint.export(folder, config)
     outcome = "finished"
-    if was_finished:
+    if was_finished:  # Its code, versions or machine may be others than those here.
         differences = manifest.differences(folder.status(), config)
         under = f" under {differences}" if differences else ""
         outcome = f"finished before{under}; fresh=true runs it again"
     records = read_records(folder.path)
+    # An epoch that was not evaluated has null.
     entries = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in entries if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
@@ -110,7 +111,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finishe
     terminal.say(f"{outcome}: {test_text}{validation_text}")
     if note := noise_note(records[-1]):
         terminal.say(note)
-    if records[-1]["test/loss"] is None:
+    if records[-1]["test/loss"] is None:  # It was a NaN: the last epoch is always evaluated.
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"
             " accuracy means nothing; a smaller learning_rate may help"
