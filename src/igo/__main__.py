@@ -24,7 +24,7 @@ EXTRAS = "train,report"  # The commands need these of pyproject.toml.
 def train_command(composed: DictConfig, typed: list[str]) -> float | None:
     """Train one run, or a sweep with -m. Return the accuracy, for a sweeper that optimizes it.
 
-    It is that of the last epoch: on the images held out for validation, else on the test set.
+    The accuracy is the last epoch's, on the images held out for validation, else on the test set.
     """
     from igo.config.load import config_of
     from igo.runs.folder import read_records
@@ -35,7 +35,8 @@ def train_command(composed: DictConfig, typed: list[str]) -> float | None:
     return last.get("validation/accuracy", last.get("test/accuracy"))
 
 
-# The other programs: the function ``run`` of a module, with a configuration of the same name.
+# The other commands, each with the module whose function ``run`` does the work. The command's
+# configuration has the command's name.
 MODULES = {
     "sync": "igo.runs.sync",
     "table": "igo.report.table",
@@ -53,10 +54,11 @@ def start_program(config: str) -> None:
         cure = f"source .venv/bin/activate, or {install(EXTRAS)}"
         _fail(f"{missing.name} is missing: {cure}")
 
-    def other(composed: DictConfig, _typed: list[str]) -> None:
+    def module_command(composed: DictConfig, _typed: list[str]) -> None:
         import_module(MODULES[config]).run(composed)
 
-    hydra_program(train_command if config == "config" else other, CONF / f"{config}.yaml")
+    command = train_command if config == "config" else module_command
+    hydra_program(command, CONF / f"{config}.yaml")
 
 
 def _fail(message: str) -> NoReturn:
@@ -68,9 +70,11 @@ def main() -> None:
     """Run the command, with the arguments after it."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # A closed pipe ends it without a word.
+        # A closed pipe, as of ``igo --help | head``, ends the program without an error.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
         files = {name: (CONF / f"{config}.yaml").read_text() for name, config in COMMANDS.items()}
+        # The first line of a configuration is a comment that says what its command does.
         lines = [f"  {name:<16}{text.splitlines()[0][2:]}" for name, text in files.items()]
         more = "igo COMMAND --help explains every setting of a command. igo --version"
         print("\n".join([usage, "", *lines, "", more]))

@@ -29,7 +29,8 @@ class Loader(DataLoader[Any]):
     batch_sampler: BatchSampler
 
     def __len__(self) -> int:
-        # Lightning asks for the length of an epoch before it iterates, so the epoch begins here.
+        # Lightning asks for the length of an epoch before it iterates. The sampler's length is that
+        # of the newest epoch, so the epoch begins here.
         next(self.batch_sampler.epochs(), None)
         return super().__len__()
 
@@ -45,7 +46,8 @@ class Loader(DataLoader[Any]):
 class Graduated(Callback):
     """Sets η_m before each update; its state in Lightning's checkpoints is the sampler's.
 
-    ``eta_m`` and ``b_m`` are logged, as applied. Return the plain mean loss: if processes have
+    ``eta_m`` and ``b_m``, the rate and batch size of the update, are logged. Return the plain mean
+    loss: if processes have
     unequal shares of a batch, the callback weights their gradients so that the average is the whole
     batch's gradient. ``batches`` is the sampler, ``update`` the newest update.
 
@@ -105,6 +107,7 @@ class Graduated(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         epochs = self.batches.plan.epochs
+        # A trainer without an end has max_epochs=-1.
         if stage == "fit" and not 0 <= trainer.max_epochs <= epochs:
             problem = f"max_epochs={trainer.max_epochs}: the plan has {epochs}"
             raise UserError(f"{problem}; set max_epochs=plan.epochs")
@@ -113,7 +116,7 @@ class Graduated(Callback):
                 "micro_batch_size needs manual optimization: set automatic_optimization = False in"
                 " the module; the lines for its training_step are in help(Graduated)"
             )
-        # Stages differ in their batches an epoch, and Lightning would ask for the length once.
+        # Epochs differ in their number of batches, and Lightning would ask for that number once.
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,7 +138,7 @@ class Graduated(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        # DDP averages unequal shares as if they were equal.
+        # DDP averages the gradients of unequal shares as if the shares were equal.
         weight = self.update.weight
         loss.register_hook(lambda gradient: gradient * weight)
 

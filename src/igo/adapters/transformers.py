@@ -3,8 +3,8 @@
     trainer = GraduatedTrainer(model, arguments, train_dataset=data, plan=plan)
     trainer.train(resume_from_checkpoint=folder)
 
-For TRL's SFT: ``class Mine(GraduatedTrainer, SFTTrainer): ...``. If it packs the data, their number
-is known later: ``plan=lambda n: igo.plan("cosine", n=n, …)``.
+For TRL's SFT: ``class Mine(GraduatedTrainer, SFTTrainer): ...``. If SFTTrainer packs the data, the
+number n of samples is known later: ``plan=lambda n: igo.plan("cosine", n=n, …)``.
 """
 
 import warnings
@@ -25,21 +25,26 @@ from igo.plans.plan import Plan
 
 
 class WholePlan(Sampler[list[int]]):
-    """The parts of all epochs' batches: for Trainer each pass over a loader has the same length."""
+    """The parts of all epochs' batches in one pass.
+
+    A plan's epochs differ in length, and to Trainer all passes over a loader are equally long.
+    """
 
     def __init__(self, batches: BatchSampler, trainer: Trainer) -> None:
         self.batches, self.trainer = batches, trainer
 
     def __len__(self) -> int:
-        return self.batches.plan.updates
+        return self.batches.plan.updates  # To Trainer an update is one item, whatever its parts.
 
     def __iter__(self) -> Iterator[list[int]]:
-        # Trainer may iterate again, and each time begins with the plan, so a copy counts.
+        # Each time that Trainer iterates, it begins with the plan's first update. So a copy of the
+        # sampler counts.
         batches = deepcopy(self.batches)
         for _ in batches.epochs():
             for indices in batches:
                 update = batches.advance()
-                # After a resume Trainer skips one item for each update that was made.
+                # After a resume Trainer skips one item for each update that was made, so such an
+                # update gives its last part alone.
                 if update.is_last_part or update.number > self.trainer.state.global_step:
                     yield indices
 
@@ -47,16 +52,17 @@ class WholePlan(Sampler[list[int]]):
 class GraduatedTrainer(Trainer):
     """A Trainer with the batches of a plan, and its η_m before each update.
 
-    η_1 is ``TrainingArguments.learning_rate``, or that of your own optimizer. To Trainer the plan
-    is one epoch: evaluate and save by steps. Its checkpoints have the schedule's state; a resume
-    goes on with the next sample and the random numbers that Trainer saves.
+    η_1 is ``TrainingArguments.learning_rate``, or the rate of your own optimizer. To Trainer the
+    plan is one epoch: evaluate and save by steps. Trainer's checkpoints have the schedule's state;
+    a resume goes on with the next sample and the random numbers that Trainer saves.
 
     A device has at most ``per_device_train_batch_size`` samples at once (8 unless you set it), and
     larger batches come in parts, whose gradients are accumulated. Mean losses are weighted by
-    samples. Losses that Trainer divides by tokens are divided by those of the whole batch, over all
-    parts and processes. To Trainer these are the losses of models whose ``forward`` has ``**named``
-    arguments; if yours does not use ``num_items_in_batch``, it needs ``accepts_loss_kwargs =
-    False``, as for Trainer's own accumulation. ``update`` is the newest update, or part of one.
+    samples. Losses that Trainer divides by tokens are divided by the tokens of the whole batch,
+    over all parts and processes. Trainer divides the losses of models whose ``forward`` has
+    ``**named`` arguments; if your model does not use ``num_items_in_batch``, it needs
+    ``accepts_loss_kwargs = False``, as for Trainer's own accumulation. ``update`` is the newest
+    update, or part of one.
 
     Args:
         plan: what ``igo.plan`` returns, for the n samples of ``train_dataset``, or a function of n
@@ -79,9 +85,11 @@ class GraduatedTrainer(Trainer):
         plan = plan(len(self.train_dataset)) if callable(plan) else plan
         args, self.plan = self.args, plan
         args.gradient_accumulation_steps = 1
-        # Processes that divide by their own tokens have an average that is no mean over all.
+        # If each process divides by its own tokens, the average of the processes is no mean over
+        # all tokens.
         args.average_tokens_across_devices = True
-        args.ignore_data_skip = False  # With it a resume would begin with the plan's first batch.
+        # If data were not skipped, a resume would begin with the plan's first batch.
+        args.ignore_data_skip = False
         if args.max_steps > plan.updates:
             raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
         args.max_steps = args.max_steps if args.max_steps > 0 else plan.updates
@@ -100,7 +108,8 @@ class GraduatedTrainer(Trainer):
                 " them anew: leave out what asks for it; if the trainer needs it, as GRPO does, use"
                 " igo.Schedule and igo.Counter in a loop of your own"
             )
-        loader = super().get_train_dataloader()  # It lacks the columns that the model ignores.
+        # In this loader's data set the columns that the model ignores are left out.
+        loader = super().get_train_dataloader()
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         micro = self.get_total_train_batch_size(self.args)
         batches = BatchSampler(self.plan, loader.dataset, seed=seed, micro_batch_size=micro)
@@ -114,8 +123,8 @@ class GraduatedTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         counter = Counter(self.plan, micro_batch_size=self.get_total_train_batch_size(self.args))
         schedule = self.schedule = Schedule(optimizer or self.optimizer, counter)
-        # Trainer steps its scheduler after an update, and η is set before one, by the schedule: so
-        # this object only answers.
+        # Trainer steps its scheduler after an update, and the schedule sets η before an update. So
+        # Trainer gets an object whose step does nothing.
         self.lr_scheduler = SimpleNamespace(
             step=lambda: None,
             get_last_lr=schedule.get_last_lr,
@@ -126,19 +135,21 @@ class GraduatedTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         self.update = self.schedule.step()
-        # Trainer counts the tokens of all parts, as if it accumulated. To it one item is an update.
+        # Trainer takes all parts of the batch, as if it accumulated, and counts their tokens. It
+        # trains one item for an update, so it is given the last part.
         parts, items = super().get_batch_samples(epoch_iterator, self.update.parts, device)
         *self._earlier, last = parts
         return [last], items
 
     def training_step(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
         loss = 0.0
-        # Trainer calls this once for what it takes for a batch, which is the last part. The others
+        # Trainer calls this once for an update, with the last part as ``inputs``. The earlier parts
         # are trained first.
         for part in self._earlier:
-            with self.accelerator.no_sync(model):  # Only the last part's averages.
+            # Gradients are averaged over processes once, after the last part.
+            with self.accelerator.no_sync(model):
                 loss += super().training_step(model, part, *arguments, **settings)
-            # Trainer does this itself for the last part.
+            # Trainer counts the operations and tokens of the last part itself.
             self.current_flos += float(self.floating_point_ops(part))
             self._track_num_input_tokens(part)
             self.update = self.schedule.step()
@@ -146,7 +157,8 @@ class GraduatedTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
         loss = super().compute_loss(model, inputs, *arguments, **settings)
-        # An evaluation has no weight, nor has a loss over the tokens of the whole batch.
+        # The loss of an evaluation has no weight. Nor has a loss with ``num_items_in_batch``, which
+        # is divided by the tokens of the whole batch.
         if not model.training or settings.get("num_items_in_batch") is not None:
             return loss
         if isinstance(loss, tuple):  # Trainer may ask for the outputs, too.

@@ -1,4 +1,4 @@
-"""Errors that the user can fix, each shown as one line without a traceback, and their words."""
+"""Errors that the user can fix, each shown as one line without a traceback, and their wording."""
 
 import difflib
 import errno
@@ -9,7 +9,8 @@ from functools import cache
 from importlib.metadata import distributions
 from urllib.parse import unquote, urlsplit
 
-OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # They may name no file.
+# The errors of a disk, which may come without a file's name.
+OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class UserError(Exception):
@@ -38,8 +39,8 @@ class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot be run.
 
     Args:
-        setting: its full name on the command line, such as ``schedule.kappa``.
-        value: its value.
+        setting: the setting's full name on the command line, such as ``schedule.kappa``.
+        value: the setting's value.
         advice: which values are right, and the cure if it is not obvious.
     """
 
@@ -58,14 +59,17 @@ def require(holds: bool, setting: str, value: object, advice: str) -> None:
 
 
 def told(error: BaseException) -> str:
-    """What a person is told of an error that they can fix; empty for a mistake of the program."""
+    """The line shown for an error that the user can fix; empty for a mistake of the program."""
     if isinstance(error, OSError) and (error.filename or error.errno in OF_OUTPUT):
         return f"{error.filename or 'output'}: {error.strerror}"
     return str(error) if isinstance(error, UserError) else ""
 
 
 def reading(error: BaseException) -> type[UserError]:
-    """The class to raise for an error in reading a file: Outside if the disk has one, by errno."""
+    """The class to raise for an error in reading a file.
+
+    Outside for an error of the system, which has an errno; else UserError.
+    """
     return Outside if getattr(error, "errno", None) else UserError
 
 
@@ -81,15 +85,15 @@ def printable(text: str) -> str:
 
 def warn(text: str) -> None:
     """Print a warning to stderr."""
-    sys.stdout.flush()  # Both may be one file, whose lines shall be in their order.
+    sys.stdout.flush()  # stdout and stderr may be one file, whose lines shall stay in order.
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-warn_once = cache(warn)  # A process says the same once.
+warn_once = cache(warn)  # A process prints the same warning once.
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the one of the names closest to ``name``; empty if none is."""
+    """`` Did you mean 'x'?`` with the name closest to ``name``; empty if none of them is close."""
     spellings = {other.lower(): other for other in names}
     matches = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
     return f" Did you mean '{spellings[matches[0]]}'?" if matches else ""
@@ -99,7 +103,7 @@ def install(extras: str) -> str:
     """The command that installs this package once more from where it came, with extras."""
     for package in distributions(name="igo"):
         origin = json.loads(package.read_text("direct_url.json") or "{}")
-        if origin:  # It is a folder or a wheel.
+        if origin:  # The package came from a folder or a wheel, not from an index.
             flag = "-e " if origin.get("dir_info", {}).get("editable") else ""
             return f"pip install {flag}'{unquote(urlsplit(origin['url']).path)}[{extras}]'"
     return f"pip install 'igo[{extras}]'"

@@ -1,7 +1,7 @@
 """The package's folders, reading files of runs, and writing files whole or not at all.
 
-conf/ and launch/ are at the top of a clone, and inside an installed package: in a clone, links in
-the package lead to them; a wheel has the folders in place of the links.
+conf/ and launch/ are found inside the package. In a clone the package has links to these folders,
+which are at the clone's top; a wheel has the folders in place of the links.
 """
 
 import fcntl
@@ -20,17 +20,18 @@ from igo.ground.errors import Damaged, Outside
 PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
-Record = dict[str, Any]  # A line of metrics.jsonl is one.
-BOUNDS = {float: math.inf, int: 2**63}  # Tables have numbers of 64 bits.
+Record = dict[str, Any]  # an object of JSON, such as a line of metrics.jsonl
+# The size of a number must be below its bound. Tables have numbers of 64 bits.
+BOUNDS = {float: math.inf, int: 2**63}
 
 
 def opened(path: Path, mode: str = "rb") -> IO[bytes]:
     """Open a file; no FIFO or device, which may never answer, and no link, which leads elsewhere.
 
     Raises:
-        OSError: the file is one of these, is not there, or cannot be opened.
+        OSError: the path is no regular file, or the file is not there or cannot be opened.
     """
-    with suppress(FileNotFoundError):  # The file may be made now.
+    with suppress(FileNotFoundError):  # With a mode such as "ab" the file is made by ``open``.
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(f"{path.name} is no file")
     return path.open(mode)
@@ -40,8 +41,8 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file that another program may have put there.
 
     Raises:
-        FileNotFoundError: there is no file.
-        Outside: the file cannot be read, or is none, see ``opened``.
+        FileNotFoundError, NotADirectoryError: there is no file.
+        Outside: the file cannot be read, or is no regular file, see ``opened``.
     """
     try:
         with opened(path) as file:
@@ -61,7 +62,10 @@ def seal_of(content: bytes) -> str:
 
 
 def sealed(content: Record) -> Record:
-    """An object of JSON with ``seal``, that of its other entries, whatever its spaces."""
+    """An object of JSON with its ``seal``, the SHA-256 of its other entries.
+
+    The entries are written anew for the seal, so the spaces in a file do not matter.
+    """
     entries = {name: entry for name, entry in content.items() if name != "seal"}
     return {**entries, "seal": seal_of(json.dumps(entries, allow_nan=False).encode())}
 
@@ -93,7 +97,7 @@ def damaged(path: Path, fault: str = "is damaged") -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]  # PyTorch's has several lines.
+        reason = " ".join(str(error).split())[:200]  # A message of PyTorch's has several lines.
         raise Damaged(f"{path} {fault} ({reason or type(error).__name__})") from None
 
 
@@ -111,18 +115,19 @@ def fits(value: Any, kind: Any) -> bool:
         if value is None:
             return True
         return type(value) is list and all(fits(item, kind[0]) for item in value)
+    # The type is compared itself, because a bool is an int by ``isinstance``.
     bound = BOUNDS.get(type(value))
     return type(value) in kind and (bound is None or abs(value) < bound)
 
 
 @contextmanager
 def durable(path: Path) -> Iterator[IO[bytes]]:
-    """Replace a file by what the body writes, once that is on the disk; or leave the old one."""
-    # It is in the same folder, because a rename is atomic only within one file system.
+    """Replace a file by what the body writes, once that is on the disk; or leave the old file."""
+    # This file is in the same folder, because a rename is atomic only within one file system.
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)
-        # With `x` no link is followed that somebody else may have put there.
+        # The mode `x` follows no link that somebody else may have put there.
         with partial.open("x+b") as file:
             yield file
             file.flush()
@@ -145,7 +150,7 @@ def write_atomically(path: Path, text: str) -> None:
 def alone(folder: Path) -> Iterator[None]:
     """Make a folder, and let one process at a time write into it, on a disk that has locks.
 
-    Two would take each other's partial files away.
+    Two processes would take each other's partial files away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -158,11 +163,13 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Write all new files to the disk, then replace the old ones: none if a write fails."""
+    """Write all new files to the disk, then replace the old files: none if a write fails."""
     with ExitStack() as replaced:
         for path, data in contents.items():
             file = replaced.enter_context(durable(path))
             file.write(data)
+            # ``durable`` replaces a file when the outer ``with`` ends. Each file is on the disk
+            # before the first of them is replaced.
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,7 +1,7 @@
-"""The processes that train one run together, their messages, and the cores that one may use.
+"""The processes that train a run together, their messages, and the cores that a process may use.
 
-torchrun or srun starts them. When one fails, torchrun or ``srun --kill-on-bad-exit`` ends the
-others. Rank r of R has the samples r, r + R, r + 2R, … of each batch.
+torchrun or srun starts the processes. When one process fails, torchrun or ``srun
+--kill-on-bad-exit`` ends the others. Rank r of R has the samples r, r + R, r + 2R, … of each batch.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:  # torch is imported where it is used: a dry run needs none.
 
 Value = TypeVar("Value")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-# srun sets these, and sbatch does not.
+# srun sets these variables, and sbatch does not.
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 BACKENDS = ("gloo", "NCCL", "TCPStore")  # The errors of a lost rank name one of these.
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroups 2 has a container's quota there.
-NOTICE = 2.0  # Rank 0 has so many seconds to record and say an error that all meet.
+NOTICE = 2.0  # The seconds that rank 0 has to record and say an error that all ranks meet.
 
 
 @dataclass(frozen=True)
 class Ranks:
     """This process among those of the run. With one process every call returns at once.
 
-    ``local_rank`` counts on this machine.
+    ``rank`` counts over all machines, ``local_rank`` on this machine alone.
     """
 
     rank: int = 0
@@ -43,7 +43,7 @@ class Ranks:
 
     @staticmethod
     def of_environment() -> Ranks:
-        """Read the variables of torchrun or srun; one process if neither started this one."""
+        """Read the variables of torchrun or srun; one rank if neither started this process."""
         for names in (TORCHRUN, SRUN):
             if all(os.environ.get(name) for name in names):
                 rank, size, local_rank = (int(os.environ[name]) for name in names)
@@ -82,20 +82,25 @@ class Ranks:
             # Gradients on GPUs go by NCCL; what the hosts tell each other goes by gloo.
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             store, rank, size = next(rendezvous("env://", self.rank, self.size))
-            # torchrun's store outlives a restart, with addresses of processes that have ended.
+            # torchrun's store outlives a restart, and keeps addresses of processes that have ended.
+            # So each restart has its own prefix in the store.
             store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", ""), store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size)
             atexit.register(dist.destroy_process_group)
         try:
             yield
         except BaseException as error:
-            atexit.unregister(dist.destroy_process_group)  # It may wait for a rank that failed.
+            # To destroy the group at exit may wait for a rank that failed.
+            atexit.unregister(dist.destroy_process_group)
             self.let_first_speak()
             self.check_lost(error)
             raise  # It is this rank's own error.
 
     def let_first_speak(self) -> None:
-        """Before an error ends this rank: torchrun ends all ranks at the first that fails."""
+        """Wait, before an error ends this rank, so that rank 0 can say the error first.
+
+        torchrun ends all ranks when the first of them fails.
+        """
         if not self.first:
             time.sleep(NOTICE)
 
@@ -109,7 +114,7 @@ class Ranks:
             ) from error
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by its sum over all ranks, the same bits on each; returns it."""
+        """Replace a tensor by its sum over all ranks, the same bits on each; return the tensor."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -117,7 +122,10 @@ class Ranks:
         return tensor
 
     def largest(self, number: int) -> Callable[[], int]:
-        """Begin to find the largest of all ranks' numbers; what this returns waits for it."""
+        """Begin to find the largest of all ranks' numbers.
+
+        The function that this returns waits for the largest number, and returns it.
+        """
         if self.size == 1:
             return lambda: number
         import torch
@@ -162,17 +170,20 @@ def slurm_address() -> tuple[str, int]:
             f"{', '.join(TORCHRUN)} are set and MASTER_ADDR is not: start the processes with"
             " torchrun or srun, or unset these for one process"
         )
+    # Several nodes may be one short text, such as gpu[01-04].
     if "[" in nodes or "," in nodes:
         command = ["scontrol", "show", "hostnames", nodes]
         nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
-    return nodes.split()[0], 20000 + (job + 997 * step) % 10000
+    # Neighbouring jobs and steps shall have different ports, so steps are 997 ports apart.
+    port = 20000 + (job + 997 * step) % 10000
+    return nodes.split()[0], port
 
 
 def allowed_cores(quota: Path = QUOTA) -> int:
     """Count the cores that affinity and the container's CPU quota allow, 1 or more."""
-    affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")  # macOS has none.
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     # `max 100000` or `350000 100000`: microseconds of CPU time in each period.
     share, period = quota.read_text().split() if quota.is_file() else ("max", "")
     return cores if share == "max" else max(1, min(cores, int(share) // int(period)))

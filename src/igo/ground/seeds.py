@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # A plan is made and printed without torch.
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A seed in [0, 2^63) for one purpose: the first bytes of a SHA-256."""
+    """A seed in [0, 2^63) for one purpose: the first 63 bits of a SHA-256."""
     path = "/".join(str(word) for word in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
@@ -31,7 +31,7 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 @contextmanager
 def python_generators() -> Iterator[None]:
-    """Leave ``random`` and ``numpy.random`` as they were."""
+    """After the body set ``random`` and ``numpy.random`` back to their states before it."""
     import numpy as np
 
     python_state, numpy_state = random.getstate(), np.random.get_state()

@@ -17,14 +17,14 @@ from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
-LEVEL = 0.05  # Every test has it.
-LEAST_SEEDS = 6  # With fewer the sign-flip test cannot reach LEVEL, see least_p.
+LEVEL = 0.05  # Every test has this level.
+LEAST_SEEDS = 6  # With fewer seeds the sign-flip test cannot reach LEVEL, see least_p.
 POWER = 0.8  # A "detectable" difference is found with this chance.
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # A smaller spread comes from rounding.
 FEW_SIGNS, DRAWN_SAMPLES = 10, 4_000  # See _detectable.
-MOST_SIGNS = 40  # Up to so many differences the sign-flip test counts all signs, in 0.3 s.
-DRAWN_SIGNS = 99_999
+MOST_SIGNS = 40  # Up to 40 differences the sign-flip test counts all signs, in 0.3 s.
+DRAWN_SIGNS = 99_999  # With more differences the test draws signs at random.
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Estimate:
 def reach(sd: ArrayLike, n: ArrayLike) -> Array:
     """Half the width of Student's 95 % interval of a mean, t s/√n; NaN for n < 2."""
     n = np.asarray(n, dtype=np.float64)
-    free = np.where(n > 1, n - 1, np.nan)
-    return np.asarray(stdtrit(free, (1 + CONFIDENCE) / 2) * np.asarray(sd) / np.sqrt(n))
+    degrees_of_freedom = np.where(n > 1, n - 1, np.nan)
+    # 2.5 % of the distribution are above the interval, and 2.5 % below.
+    t = stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)
+    return np.asarray(t * np.asarray(sd) / np.sqrt(n))
 
 
 def mean_of(values: ArrayLike) -> Estimate:
@@ -51,21 +53,25 @@ def mean_of(values: ArrayLike) -> Estimate:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979); None stays None and does not count."""
+    """Holm's adjusted p-values (1979); None stays None and does not count as a test."""
     ranked = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     largest = 0.0
     for rank, (p, i) in enumerate(ranked):
-        adjusted[i] = largest = max(largest, min((len(ranked) - rank) * p, 1.0))
+        # The smallest p counts for all tests, the next for one test less. An adjusted p is never
+        # below that of a smaller p.
+        multiplied = min((len(ranked) - rank) * p, 1.0)
+        largest = max(largest, multiplied)
+        adjusted[i] = largest
     return adjusted
 
 
 def sign_flip(differences: ArrayLike) -> float | None:
     """Two-sided p of the hypothesis that each difference is symmetric around 0 (Fisher 1935).
 
-    The exact test: the share of all 2^n signs for which the mean is at least as far from 0. It is
-    never below ``least_p(n)``. More than MOST_SIGNS differences are tested by DRAWN_SIGNS random
-    signs. None for no differences, or where all are 0.
+    The exact test: the share of all 2^n signs for which the mean is at least as far from 0 as with
+    the given signs. This p is never below ``least_p(n)``. More than MOST_SIGNS differences are
+    tested by DRAWN_SIGNS random signs. None for no differences, or where all are 0.
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
@@ -76,10 +82,12 @@ def sign_flip(differences: ArrayLike) -> float | None:
     if len(d) > MOST_SIGNS:
         random = np.random.default_rng(0)
         sums = (random.integers(0, 2, (DRAWN_SIGNS, len(d)), dtype=np.int8) * 2.0 - 1) @ d
+        # The given signs count as one draw more, so p is never 0.
         return float((1 + (np.abs(sums) >= bound).sum()) / (1 + DRAWN_SIGNS))
-    if bound <= 0:
+    if bound <= 0:  # The mean is 0, and no other is nearer.
         return 1.0
-    # A sum of all is one of the first half's and one of the second's: 2^(n/2) sums each.
+    # A sum of all differences is a sum of the first half and one of the second half. Each half has
+    # 2^(n/2) sums. A total is nearer to 0 if it is strictly between -bound and bound.
     sums, other_sums = (np.sort(_sums(half)) for half in np.array_split(d, 2))
     nearer = np.searchsorted(other_sums, bound - sums)
     nearer -= np.searchsorted(other_sums, -bound - sums, "right")
@@ -96,14 +104,21 @@ def _sums(differences: Array) -> Array:
 
 
 def least_p(n: int) -> float:
-    """The smallest p of the sign-flip test for n differences: two of 2^n signs."""
+    """The smallest p of the sign-flip test for n differences.
+
+    It is 2/2^n: at least the given signs and their opposites are as far from 0.
+    """
     if n > MOST_SIGNS:
         return 1 / (1 + DRAWN_SIGNS)
     return 2.0 ** (1 - n) if n else 1.0
 
 
 def least_seeds(tests: int) -> int:
-    """The fewest seeds with which the sign-flip test can decide one of so many tests."""
+    """The fewest seeds with which the sign-flip test can decide one of ``tests`` tests.
+
+    The level of each test is LEVEL / tests. The search ends at 65 seeds, because above MOST_SIGNS
+    differences ``least_p`` becomes no smaller.
+    """
     return next(n for n in itertools.count(1) if least_p(n) <= LEVEL / tests or n > 64)
 
 
@@ -113,17 +128,17 @@ def equivalence(differences: ArrayLike, margin: float) -> float:
     The larger p of the two (Schuirmann 1987), for two differences or more.
     """
     d = np.asarray(differences, dtype=np.float64)
-    error = float(d.std(ddof=1)) / math.sqrt(len(d))
-    away = margin - abs(d.mean())  # The mean is so far from the nearer end.
-    if error < NO_SPREAD:
-        return float(away <= 0)
-    return float(stdtr(len(d) - 1, -away / error))
+    standard_error = float(d.std(ddof=1)) / math.sqrt(len(d))
+    distance = margin - abs(d.mean())  # from the mean to the nearer end, where p is larger
+    if standard_error < NO_SPREAD:  # Then the mean is certain.
+        return float(distance <= 0)
+    return float(stdtr(len(d) - 1, -distance / standard_error))
 
 
 def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
     """The smallest true difference that the sign-flip test finds with a chance of POWER.
 
-    None where n is too small for a verdict at this level: n < 2, or ``least_p(n)`` above it.
+    None where n is too small for a verdict: n < 2, or ``least_p(n)`` above ``level``.
     """
     if n < 2 or least_p(n) > level:
         return None
@@ -134,8 +149,9 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
 def _detectable(n: int, level: float) -> float:
     """What ``detectable`` returns for normal differences whose standard deviation is 1.
 
-    Up to FEW_SIGNS the power is that of drawn samples. Above, it is the paired t test's, which is
-    within 3 points of it.
+    Up to n = FEW_SIGNS the power is the share of drawn samples in which the sign-flip test finds
+    the effect. Above, the power is the paired t test's, which differs by 3 percentage points at
+    most.
     """
     from scipy.optimize import brentq
     from scipy.stats import nct
@@ -149,6 +165,8 @@ def _detectable(n: int, level: float) -> float:
         if n > FEW_SIGNS:
             return float(nct.sf(quantile, n - 1, effect * math.sqrt(n))) - POWER
         samples = normal + effect
+        # All signs are tried, so the absolute values stand for the sample. The share of signs with
+        # a sum not below the sample's is the one-sided p.
         at_least = np.abs(samples) @ signs.T >= samples.sum(axis=1, keepdims=True) - NO_SPREAD
         return float((2 * at_least.mean(axis=1) <= level).mean()) - POWER
 

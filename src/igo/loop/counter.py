@@ -1,7 +1,7 @@
 """Counts the updates of a plan, and makes its batches of a stream.
 
-The sizes of batches are planned before the first one is taken. So b changes at the planned update,
-however many batches workers fetch ahead.
+The sizes of all batches are planned before the first batch is taken. So the batch size b changes at
+the planned update, however many batches workers fetch ahead.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +50,7 @@ class Counter:
             larger batch is cut into parts, the same number on each rank, and each part is counted.
 
     Attributes:
-        updates: how many have been made, with all of their parts. ``state_dict`` holds it.
+        updates: how many updates have been made, with all of their parts. ``state_dict`` holds it.
     """
 
     def __init__(
@@ -64,27 +64,31 @@ class Counter:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
+        # No batch has more than n samples, so with a micro-batch of n no batch is cut into parts.
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
-        # Unless they are given, torch.distributed is asked at each use, because it may be started
-        # after the sampler is made.
-        self._given_ranks: tuple[int, int] | None = None  # the rank, and how many there are
+        # This rank and the number of ranks. If they are not given, torch.distributed is asked at
+        # each use, because it may be started after the sampler is made.
+        self._given_ranks: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or not 0 <= rank < ranks:
                 advice = f"give rank in [0, ranks={ranks}) and ranks together, or none"
                 raise PlanError("rank", rank, advice)
             self._given_ranks = rank, ranks
         self.plan, self._micro = plan, micro
-        # The position is whole updates, and the parts that were counted of the next one.
+        # The position is a number of whole updates, and how many parts of the next update were
+        # counted.
         self.updates, self._parts_made = 0, 0
         self._epoch = 0  # the newest epoch that has begun; 0 if none has, as after a resume
-        # Whether batches come from here. A loader of your own takes none. Then each call of
-        # ``advance`` counts what the plan has next.
+        # Whether this counter gives the batches: ``advance`` then refuses an update whose batch was
+        # not given. With a loader of your own ``advance`` counts what the plan has next.
         self._delivers = False
-        # Workers fetch ahead. These updates, by (number, part), were delivered and are not counted.
+        # The updates, by (number, part), whose batches were given and which are not counted yet.
+        # They are several if workers fetch ahead.
         self._delivered: dict[tuple[int, int], Update] = {}
-        self._resumed_epoch = 0  # the one in progress when a state was loaded, until a view counts
+        # The epoch in progress when a state was loaded; 0 once ``schedule(loader)`` counts.
+        self._resumed_epoch = 0
 
     @property
     def rank(self) -> int:
@@ -110,7 +114,7 @@ class Counter:
 
     @property
     def unmeasurable(self) -> str:
-        """Why ``igo.measure_noise`` must not use its batches now; empty if it may."""
+        """Why ``igo.measure_noise`` must not use this counter's batches now; empty if it may."""
         if self.updates == 0 or self.done:
             return ""
         return (
@@ -127,7 +131,8 @@ class Counter:
         """Count the update, or the part of one, that is about to be made.
 
         Raises:
-            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
+            RuntimeError: all updates of the plan are made, or the sampler gave no batch for the
+                next one.
         """
         if self.done:
             raise RuntimeError(
@@ -139,18 +144,21 @@ class Counter:
             if self._delivers:
                 raise RuntimeError(NOT_GIVEN)
             update = next(self._updates_after(self.updates, self._parts_made))
-        # Half of a gradient is in no checkpoint, so an update counts once its last part is counted,
-        # and a resume begins it again.
+        # The gradient of a batch's first parts is in no checkpoint. So an update is made once its
+        # last part is counted, and a resume in between begins the update again.
         self.updates = update.number if update.is_last_part else update.number - 1
         self._parts_made = 0 if update.is_last_part else update.part
         return update
 
     def parts_of(self, batch_size: int) -> int:
-        """How many parts a batch of so many samples over all ranks has."""
+        """How many parts a batch has whose size over all ranks is ``batch_size``."""
         return batches.parts(batch_size, self._micro, self.ranks)
 
     def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
-        """Yield this rank's parts of the plan that follow a position, each as an ``Update``."""
+        """Yield this rank's parts of the plan after a position, each part as an ``Update``.
+
+        The position is ``updates`` whole updates, and ``parts_made`` parts of the next one.
+        """
         rank, ranks = self._rank_and_ranks
         if ranks > 1 and updates < self.plan.updates:
             self._check_shares(ranks, self.plan.at(updates + 1).stage)
@@ -165,6 +173,7 @@ class Counter:
             share = len(range(rank, update.batch_size, ranks))
             for part in range(parts_made, parts):
                 low, high = batches.bounds(share, parts, part)
+                # Sample i of this rank's share is sample rank + ranks * i of the batch.
                 start, samples = update.start + rank + ranks * low, high - low
                 yield replace(
                     update, start=start, samples=samples, ranks=ranks, part=part + 1, parts=parts
@@ -172,8 +181,12 @@ class Counter:
             parts_made = 0  # The updates that follow begin with their first part.
 
     def _check_shares(self, ranks: int, first_stage: int) -> None:
-        """Refuse more ranks than samples in a batch, from a stage on: a rank would have none."""
+        """Refuse more ranks than a batch of ``first_stage`` or later has samples.
+
+        A rank would have no sample of that batch.
+        """
         rows_left = (row for row in self.plan.rows if row.stage >= first_stage)
+        # The batches of a row differ by one sample at most, so rounding down gives the smallest.
         smallest_batch = min(row.samples // row.batches for row in rows_left)
         if ranks > smallest_batch:
             raise PlanError("ranks", ranks, f"the plan has batches of {smallest_batch} samples")
@@ -181,7 +194,7 @@ class Counter:
     def epochs(self) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, counted from 1, not from 0 as by range.
 
-        So the last one is ``plan.epochs``. After a resume the first is the epoch in progress.
+        So the last number is ``plan.epochs``. After a resume the first is the epoch in progress.
 
         Raises:
             RuntimeError: no update was counted in an epoch.
@@ -205,23 +218,25 @@ class Counter:
     def batches(
         self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
     ) -> Iterator[Any]:
-        """Group this rank's samples of a stream into its shares of the plan's batches.
+        """Group this rank's samples of a stream into this rank's shares of the plan's batches.
 
         Samples are grouped in this process, so workers of the stream may fetch ahead: give a
-        DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part is a batch.
-        ``parts`` takes a stream of micro-batches.
+        DataLoader with ``batch_size=None``. With ``micro_batch_size`` each part of a batch is
+        yielded by itself. For a stream of micro-batches there is ``parts``.
 
         Args:
-            samples: this rank's samples; after a resume those that come next.
+            samples: this rank's samples; after a resume the samples that come next.
             collate: makes a batch from a list, by default PyTorch's ``default_collate``.
 
         Raises:
-            PlanError: the stream has micro-batches: a DataLoader makes them, or all tensors of what
-                it gives have as many rows as a part has samples; of several that are not all
-                vectors, a number that divides it. With ``collate`` they are samples.
+            PlanError: the stream has micro-batches, not samples. This is so if it is a DataLoader
+                with a batch size, or, without ``collate``, if all tensors of an item have as many
+                rows as a part has samples. Where an item has several tensors, not all of them
+                vectors, the rows may also be a number that divides the samples of a part.
             RuntimeError: the stream ends before the plan.
         """
         makes_batches = isinstance(samples, DataLoader) and samples.batch_size is not None
+        # The most samples that this rank can have of a part of the first batch.
         part_size = min(self._micro, self.plan.at(1).batch_size) // self.ranks
         iterator = iter(samples)
 
@@ -245,10 +260,11 @@ class Counter:
         """Take each micro-batch of a loader as a part of one of the plan's batches, as it is.
 
         The loader may be any iterable, also an endless one: a DataLoader with a ``batch_size`` and
-        ``drop_last=True``, a generator, a loader of another library. Of R ranks each has its own.
-        The plan's batches must be whole micro-batches of all ranks: its ``batch_multiple`` and the
-        counter's ``micro_batch_size`` are the samples of a micro-batch times R. A function, such as
-        nanoGPT's ``get_batch``, makes ``update.samples`` samples of each part, for any plan.
+        ``drop_last=True``, a generator, a loader of another library. Of R ranks each has its own
+        loader. The plan's batches must be whole micro-batches of all ranks: the plan's
+        ``batch_multiple`` and the counter's ``micro_batch_size`` are the samples of a micro-batch
+        times R. In place of a loader a function of the update, such as one around nanoGPT's
+        ``get_batch``, may make the ``update.samples`` samples of each part, for any plan.
 
         >>> plan = igo.plan("constant", samples=24, batch_size=8, batch_multiple=4)
         >>> counter = igo.Counter(plan, micro_batch_size=4)
@@ -264,18 +280,22 @@ class Counter:
         3 2 of 2 torch.Size([4, 3])
 
         Args:
-            loader: this rank's micro-batches; after a resume those that come next.
-            size_of: the samples of a micro-batch, such as ``len`` of a list of samples. Without it
-                they are the rows of the first tensor or array, or the length of a list.
+            loader: this rank's micro-batches; after a resume the micro-batches that come next.
+            size_of: counts the samples of a micro-batch, such as ``len`` for a list of samples.
+                Without ``size_of`` the number of samples is the rows of the first tensor or array,
+                or the length of a list.
 
         Raises:
             PlanError: a micro-batch is no part of the plan, or does not show its size.
             RuntimeError: the loader ends before the plan.
         """
         micro, ranks, name = self._micro, self.ranks, type(loader).__name__
-        is_whole = not micro % ranks and not any(size % micro for size in self.plan.batch_sizes)
+        # Only then do all parts have ``micro`` samples, and all ranks as many of them.
+        are_parts_equal = micro % ranks == 0 and all(
+            size % micro == 0 for size in self.plan.batch_sizes
+        )
         stream = iter(loader) if isinstance(loader, Iterable) else None
-        get_batch: Any = loader
+        get_batch: Any = loader  # It is called only where the argument is no stream.
 
         def take(update: Update) -> Any:
             part = next_of(stream, 1, update, self.plan)[0] if stream else get_batch(update)
@@ -283,7 +303,7 @@ class Counter:
             if size is None:
                 advice = "it does not show how many samples it has: give counter.parts size_of="
                 raise PlanError("loader", type(part).__name__, advice)
-            if stream and not (is_whole and size * ranks == micro):
+            if stream and not (are_parts_equal and size * ranks == micro):
                 advice = (
                     "its micro-batches are no equal parts of the plan's batches: make both"
                     f" micro_batch_size, here {micro}, and the plan's batch_multiple"
@@ -299,7 +319,7 @@ class Counter:
         yield from self._deliver(take)
 
     def _deliver(self, take: Callable[[Update], Any]) -> Iterator[Any]:
-        """Yield the data that ``take`` returns for each part of the plan that is left."""
+        """Yield the data that ``take`` returns for each part that the plan has left."""
         self._delivers = True
         for update in self._updates_after(self.updates, self._parts_made):
             part = take(update)

@@ -1,8 +1,8 @@
 """The batches of a plan, of a data set: shuffled, cut and shared among processes.
 
-A sampler's iteration yields the batches from the next update to the end of its epoch. Their sizes
-are planned before the first batch is taken. So b changes at the planned update, also inside an
-epoch, however many batches workers fetch ahead.
+A sampler's iteration yields the batches from the next update to the end of its epoch. The sizes of
+all batches are planned before the first batch is taken. So the batch size b changes at the planned
+update, also inside an epoch, however many batches workers fetch ahead.
 """
 
 import warnings
@@ -29,11 +29,12 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 
 class BatchSampler(Counter, Sampler[list[int]]):
-    """The batches of a plan: each iteration is an epoch, or the rest of one; at last, the last.
+    """The batches of a plan: each iteration is an epoch, or the rest of one.
 
-    It yields lists of indices into the data, one list for each batch, for a DataLoader's
-    ``batch_sampler``. Each epoch is a permutation of all n samples. A stage's segment of it is cut
-    into k_m equal batches. The permutation depends on (seed, epoch) alone. With several processes,
+    An iteration yields lists of indices into the data, one list for each batch, for a DataLoader's
+    ``batch_sampler``. After the plan's end an iteration is the last epoch again. Each epoch is a
+    permutation of all n samples. The segment of the permutation that belongs to stage m is cut into
+    k_m equal batches. The permutation depends on (seed, epoch) alone. With several processes,
     rank r of R gets the samples r, r + R, r + 2R, … of each batch.
 
     >>> data = torch.arange(10.0)
@@ -58,7 +59,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             loader yields parts of batches; step the optimizer after ``update.is_last_part``.
 
     Attributes:
-        updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
+        updates: how many updates have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
             continues with the next sample, on any number of ranks, with workers or without.
 
     Raises:
@@ -78,8 +79,10 @@ class BatchSampler(Counter, Sampler[list[int]]):
         super().__init__(plan, rank=rank, ranks=ranks, micro_batch_size=micro_batch_size)
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
-        self.sampler = range(plan.n)  # Trainers look for one in batch samplers.
-        self._pass_end = -1  # updates counted when the newest pass ended, or -1: see ``_pass``
+        self.sampler = range(plan.n)  # Trainers look for a ``sampler`` in batch samplers.
+        # The updates counted when the newest pass gave its last batch; -1 if the loop had counted
+        # none of that pass by then, or all.
+        self._pass_end = -1
 
     def __len__(self) -> int:
         """All batches (or parts) of the newest epoch."""
@@ -119,7 +122,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def _pass(self, epoch: int, next_updates: Iterator[Update]) -> Iterator[list[int]]:
         """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
-        order, start = permutation(self.plan.n, self.seed, epoch), self.updates
+        order = permutation(self.plan.n, self.seed, epoch)
+        updates_at_start = self.updates
         for update in next_updates:
             self._delivered[update.number, update.part] = update
             ranks, stop = update.ranks, update.start + update.samples * update.ranks
@@ -128,8 +132,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:
-                # The loop counted some updates of this pass, but not yet this one.
-                self._pass_end = self.updates if start < self.updates < update.number else -1
+                # The loop has counted some updates of this pass, and not the last.
+                is_mid_pass = updates_at_start < self.updates < update.number
+                self._pass_end = self.updates if is_mid_pass else -1
                 return
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,7 +145,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """Continue where ``state_dict`` was called, with its seed.
 
         Raises:
-            PlanError: it is of another plan.
+            PlanError: the state is of another plan.
         """
         super().load_state_dict(state)
         self.seed = state.get("seed", self.seed)

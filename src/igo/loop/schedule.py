@@ -21,17 +21,19 @@ from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update
 
 Loader = TypeVar("Loader", bound=Iterable[Any])
-SAME = 1e-6  # relative: what float32 makes of a learning rate
+SAME = 1e-6  # Rounding to float32 may change a learning rate by less, relative to the rate.
 
 
 class Batches:
-    """What ``schedule(loader)`` returns: the loader, with an update counted before each batch.
+    """What ``schedule(loader)`` returns: a view of it that counts an update before each batch.
 
-    Each pass is an epoch, or the rest of one. Its length and other attributes are the loader's, and
-    are set in it. ``loader`` is the loader itself, which counts nothing.
+    A pass over the view is an epoch, or the rest of one. The view's length and other attributes are
+    the loader's, and what is set on the view is set on the loader. ``loader`` is the loader itself,
+    which counts nothing.
     """
 
-    loader: Any = None  # __getattr__ asks for it before a copy has its own
+    loader: Any = None  # A copy without attributes yet asks __getattr__, which reads ``loader``.
+    # Why ``igo.measure_noise`` must not use the batches of a view.
     unmeasurable = "counts an update with each batch: measure with the one that it was made with"
 
     def __init__(self, schedule: Schedule, loader: Iterable[Any]) -> None:
@@ -44,7 +46,8 @@ class Batches:
                 " loop over the loader that it was made with"
             )
         counter = self.schedule.batches
-        if counter.done:  # A trainer that asked for the length of an epoch once goes on for more.
+        # A trainer that takes all epochs to be as long as the first may ask for too many.
+        if counter.done:
             warnings.warn(
                 f"all {counter.plan.updates:,} updates of the plan are done, so this loop has no"
                 " batches",
@@ -52,9 +55,12 @@ class Batches:
                 stacklevel=2,
             )
             return
-        counter._resumed_epoch = 0  # A view counts each batch, so it skips none after a resume.
-        # A loader draws its workers' seed. It depends on the epoch, and no number of the loop's own
-        # stream is used up, because after a resume in mid-epoch there is a pass more.
+        # A view counts each batch, so the sampler need not look for batches that were skipped after
+        # a resume.
+        counter._resumed_epoch = 0
+        # A DataLoader draws its workers' seed from PyTorch's generator at the start of each pass. A
+        # resume in mid-epoch makes a pass more, which must not move the loop's own random numbers.
+        # So the generator has a seed of its own for the draw, and its old state afterwards.
         with torch.random.fork_rng(devices=[]):
             seed = derive_seed(torch.initial_seed(), "workers", counter.updates, counter.rank)
             torch.default_generator.manual_seed(seed)
@@ -67,7 +73,7 @@ class Batches:
                 self.schedule._witness.check_left()
                 raise
             if counter.done and not counter._delivers:
-                break  # The loader is your own, and may have more.
+                break  # A loader of your own may have more batches than the plan.
         self.schedule._witness.pass_end = counter.updates
 
     def __len__(self) -> int:
@@ -83,9 +89,10 @@ class Batches:
 class Schedule:
     """Sets η of each update in optimizers, and counts the update in the sampler.
 
-    A loop over ``schedule(loader)`` does both before each batch. η_m/η_1 multiplies the rate that
-    each parameter group was made with, as PyTorch's LambdaLR does; the group keeps that rate as
-    ``initial_lr`` in the optimizer's state. timm's ``lr_scale`` multiplies it too.
+    A loop over ``schedule(loader)`` does both before each batch. The factor η_m/η_1 of stage m
+    multiplies the rate that each parameter group was made with, as PyTorch's LambdaLR does; the
+    group keeps that rate as ``initial_lr`` in the optimizer's state. timm's ``lr_scale`` of a group
+    multiplies the group's rate, too.
 
     >>> plan = igo.plan("graduated", n=10, epochs=2, batch_size=5, p=1, split=1)
     >>> batches = igo.BatchSampler(plan, range(10))
@@ -106,8 +113,9 @@ class Schedule:
 
     Args:
         optimizers: of torch.optim, one or several: ``Schedule([muon, adamw], batches)``. Rates that
-            are tensors change in place. A group that is added later has the rate of that moment;
-            with the optimizer's own rate, it counts as made with it.
+            are tensors change in place. A group that is added in mid-plan has a rate of that
+            moment, η_m/η_1 included. If it has the optimizer's own rate, as a group that is given
+            none, the group counts as made with that rate.
         batches: the loader's sampler; for your own loader, an ``igo.Counter``.
 
     Raises:
@@ -140,7 +148,7 @@ class Schedule:
         """The update that is being made, with η of the first group.
 
         Raises:
-            RuntimeError: before the first one.
+            RuntimeError: before the first update.
         """
         if self._update is None:
             raise RuntimeError("no update has begun: loop over schedule(loader)")
@@ -148,7 +156,10 @@ class Schedule:
 
     @property
     def learning_rate(self) -> float:
-        """η of the newest update in the first parameter group; on a GPU it waits for the device."""
+        """η of the newest update in the first parameter group.
+
+        If the rate is a tensor on a GPU, reading it waits for the device.
+        """
         return self.get_last_lr()[0]
 
     def get_last_lr(self) -> list[float]:
@@ -156,30 +167,32 @@ class Schedule:
         return [float(group["lr"]) for group in self._groups]
 
     def __call__(self, loader: Any) -> Any:
-        """The loader, which now calls ``step()`` before it gives a batch.
+        """A view of the loader, which calls ``step()`` before it gives a batch.
 
-        It is used as before, in each epoch again, and to type checkers it is the same. It is a view
-        of it, whose ``loader`` counts nothing. What you leave early, by ``break`` at the end of the
-        body, the next loop over it finishes.
+        The view is used as the loader was, in each epoch again, and to type checkers it is the
+        same. The view's ``loader`` counts nothing. If you leave a loop over the view early, by
+        ``break`` at the end of the body, the next loop over the view finishes the epoch.
 
-        After a pass over it a step for a batch that was not counted warns (``PlanWarning``).
+        After a pass over the view a step for a batch that was not counted warns (``PlanWarning``).
 
         Raises:
-            TypeError: the loader has another batch sampler, or is such a view.
-            PlanError: its data set has another length than the plan's; or, beside a ``Counter``, it
-                has a batch size of its own, and the plan's differ.
-            RuntimeError: in a loop, as ``step``; or gradients are off.
+            TypeError: the loader has another batch sampler, or is a view already.
+            PlanError: the loader's data set has another length than the plan's; or, beside a
+                ``Counter``, the loader has a batch size of its own, and the plan's differ.
+            RuntimeError: in a loop over the view, as ``step``; or gradients are off.
         """
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
         sampler = getattr(loader, "batch_sampler", None)
-        size, sizes = getattr(loader, "batch_size", None) or 0, self.batches.plan.batch_sizes
+        size = getattr(loader, "batch_size", None) or 0  # of each rank; 0 of a loader without one
+        sizes = self.batches.plan.batch_sizes
+        # Batches of one size that share the samples of an epoch may differ by one.
+        is_one_size = sizes[0] <= sizes[-1] + 1
         if isinstance(self.batches, BatchSampler):
             if sampler not in (None, self.batches):
                 kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
                 raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
-        # Batches of one size that share the samples of an epoch may differ by one.
-        elif size and not sizes[0] == size * self.batches.ranks <= sizes[-1] + 1:
+        elif size and not (is_one_size and size * self.batches.ranks == sizes[0]):
             advice = (
                 f"the loader has it, and the plan has batches of {sizes[-1]} to {sizes[0]} samples;"
                 " for a data set take igo.BatchSampler, for a stream batch_size=None and"
@@ -194,15 +207,16 @@ class Schedule:
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η.
 
-        A trainer that calls back does this before each update, or before each part of one. If of 32
-        updates fewer than 24 had an ``optimizer.step()``, it warns (``PlanWarning``).
+        A trainer with callbacks calls this before each update, or before each part of one. If of 32
+        updates fewer than 24 had an ``optimizer.step()``, this warns (``PlanWarning``).
 
         Returns:
             The update: its number, epoch, stage, batch size, and η of the first group.
 
         Raises:
             PlanError: at the first update, if the plan has a learning rate that no group has.
-            RuntimeError: all updates of the plan are made, or the sampler gave no batch for it.
+            RuntimeError: all updates of the plan are made, or the sampler gave no batch for the
+                next one.
         """
         updates_before, plan = self.batches.updates, self.batches.plan
         update = self.batches.advance()
@@ -214,10 +228,11 @@ class Schedule:
             for group in optimizer.param_groups:
                 initial = group.get("initial_lr")
                 if type(initial) is not float:
-                    # A new group has the rate of the moment, so what it was made with is that rate
-                    # without the moment's factor.
+                    # The group is new, and its rate is one of this moment in the plan. The moment's
+                    # factor is taken out of that rate.
                     factor = plan.at(updates_before).learning_rate / eta_1 if updates_before else 1
                     initial = _made_with(group, optimizer.defaults.get("lr"), factor)
+                # In this order a group that was made with η_1 has η to the bit.
                 rate = eta * (initial / eta_1) * group.get("lr_scale", 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)  # compiled steps read this very tensor
@@ -225,10 +240,12 @@ class Schedule:
                     group["lr"] = rate
                 initials.append(initial)
                 rates[-1].append(rate)
-        is_first = self._update is None and eta_1 != 1
-        if is_first and not any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials):
-            advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
-            raise PlanError("learning_rate", eta_1, advice)
+        if self._update is None:
+            # η_1 is 1 in a plan without a learning rate, which fits every optimizer.
+            fits = eta_1 == 1 or any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials)
+            if not fits:
+                advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
+                raise PlanError("learning_rate", eta_1, advice)
         self._update = replace(update, learning_rate=rates[0][0])
         self._witness.expect(self._update, rates)
         return self._update
@@ -242,13 +259,14 @@ class Schedule:
         """Continue where ``state_dict`` was called; load the optimizer's state before or after.
 
         Raises:
-            PlanError: it is of another plan, of no schedule, or of other parameter groups.
+            PlanError: the state is of another plan, of no schedule, or of other parameter groups.
         """
         if "rates" in state and "base_lrs" not in state:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
         numbers = [len(optimizer.param_groups) for optimizer in self.optimizers]
         base_lrs = state.get("base_lrs", [])
         check_state(state)
+        # A list in a state may be null.
         if "base_lrs" in state and [len(rates or ()) for rates in base_lrs] != numbers:
             advice = f"the optimizers have {numbers} parameter groups; make them as they were"
             raise PlanError("base_lrs", base_lrs, advice)
@@ -265,16 +283,17 @@ class Schedule:
 def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
     """The rate that a group was made with; it is kept in the group as ``initial_lr``.
 
-    A group that is added later has ``factor`` times this rate at that moment; or it was given none,
-    and has the optimizer's ``default``, which is this rate itself.
+    A group that is added later has ``factor`` times the rate that it counts as made with. But a
+    group that is given no rate has the optimizer's ``default``, and counts as made with that.
     """
-    rate = group.get("initial_lr")  # PyTorch's schedulers leave a tensor where the rate is one
+    rate = group.get("initial_lr")  # A scheduler of PyTorch's leaves a tensor if the rate is one.
     if rate is None:
         rate = group.get("lr")
         if rate is None:
             advice = "the optimizer chooses its rate by itself; make it with a number"
             raise PlanError("lr", None, advice)
-        if isinstance(rate, Tensor) or rate != default:  # A group added without one has default.
+        # A default that is a tensor was set in place, so it is a rate of this moment, too.
+        if isinstance(rate, Tensor) or rate != default:
             rate = rate / factor
     group["initial_lr"] = float(rate)
     return float(rate)

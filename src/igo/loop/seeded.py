@@ -10,19 +10,19 @@ from igo.ground.seeds import derive_seed, python_generators, seed_python
 
 
 class Indices(list[int]):
-    """The samples of a batch, with what their random numbers depend on."""
+    """The indices of a batch's samples, and the seed and epoch of the samples' random numbers."""
 
     seed: int
     epoch: int
 
 
 class Seeded(Dataset[Any]):
-    """A data set whose random augmentation a resume has again, for a ``BatchSampler``'s loader.
+    """A data set whose random augmentation a resume repeats, for a ``BatchSampler``'s loader.
 
     While a sample is made, ``torch``, ``random`` and ``numpy.random`` are seeded by the sampler's
-    seed, the epoch and the sample's index; after it they go on as before. So a run with workers,
-    without, on any number of ranks, or resumed in mid-epoch sees the same samples. A library's own
-    generators are not seeded.
+    seed, the epoch and the sample's index; then these generators go on as before. So a run with
+    workers, without, on any number of ranks, or resumed in mid-epoch sees the same samples. A
+    library's own generators are not seeded.
 
     >>> class Noisy(list):
     ...     __getitem__ = lambda self, index: torch.rand(())
@@ -32,13 +32,14 @@ class Seeded(Dataset[Any]):
     True
 
     Args:
-        data: the data set: ``len(data)`` and ``data[index]``. Other attributes are passed on.
+        data: the data set: ``len(data)`` and ``data[index]``. Its other attributes are found here,
+            too.
 
     Raises:
-        TypeError: in a loader without a ``BatchSampler``; give it ``data`` itself.
+        TypeError: in a loader without a ``BatchSampler``; give such a loader ``data`` itself.
     """
 
-    data: Any = None  # __getattr__ asks for it before a copy has its own
+    data: Any = None  # A copy without attributes yet asks __getattr__, which reads ``data``.
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -49,12 +50,13 @@ class Seeded(Dataset[Any]):
     def __getitem__(self, index: Any) -> Any:
         return self.data[index]
 
+    # A DataLoader asks for the samples of a batch by this method.
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         if not isinstance(indices, Indices):
             raise TypeError("igo.Seeded needs an igo.BatchSampler; give other loaders its data")
         samples = []
-        # The loop's own numbers must not depend on whether a worker or this process makes the
-        # samples.
+        # The loop's own random numbers must not depend on whether a worker or this process makes
+        # the samples.
         with torch.random.fork_rng(devices=[]), python_generators():
             for index in indices:
                 seed = derive_seed(indices.seed, "sample", indices.epoch, index)

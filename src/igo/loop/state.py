@@ -8,7 +8,9 @@ from igo.ground.files import Record, fits
 from igo.plans.arguments import PlanError
 from igo.plans.plan import Plan
 
-KINDS: Record = {  # the entries of a state: a counter's, a sampler's, a schedule's
+# The entries that a state may have, a counter's, a sampler's or a schedule's, each with its kind as
+# ``igo.ground.files.fits`` reads it.
+KINDS: Record = {
     "updates": (int,),
     "plan": (str,),
     "rates": [(float, int)],
@@ -22,6 +24,7 @@ def check_state(state: Mapping[str, Any]) -> None:
     """Raise a PlanError if an entry of a state is of another kind than ``state_dict`` writes."""
     for name, kind in KINDS.items():
         value = state.get(name)
+        # ``fits`` lets a list be null, but no entry of a state is null.
         if name in state and (value is None or not fits(value, kind)):
             raise PlanError(name, repr(value), "the state is damaged; load another checkpoint")
 
@@ -29,6 +32,7 @@ def check_state(state: Mapping[str, Any]) -> None:
 def check_plan(state: Mapping[str, Any], plan: Plan) -> None:
     """Raise a PlanError if a state is damaged, of another plan, or of no sampler."""
     check_state(state)
+    # Every sampler's state has the rates of its plan.
     if "rates" not in state:
         keys = ", ".join(map(str, state)) or "nothing"
         advice = f"the state has {keys}; give what state_dict() returned"

@@ -9,10 +9,10 @@ from igo.plans.rows import Update
 
 
 def next_of(stream: Iterator[Any], number: int, update: Update, plan: Plan) -> list[Any]:
-    """The next items of a stream.
+    """The next ``number`` items of a stream, for an update of a plan.
 
     Raises:
-        RuntimeError: it has fewer.
+        RuntimeError: the stream has fewer.
     """
     items = list(islice(stream, number))
     if len(items) < number:
@@ -25,10 +25,11 @@ def next_of(stream: Iterator[Any], number: int, update: Update, plan: Plan) -> l
 
 
 def is_batch(item: Any, part_size: int) -> bool:
-    """Whether an item of a stream of samples is a micro-batch: all its tensors have as many rows.
+    """Whether an item of a stream is a micro-batch and no sample, by the rows of its tensors.
 
-    These are as many as a part has samples; of several that are not all vectors, a number that
-    divides it.
+    All tensors of a micro-batch have one number of rows. It is ``part_size``, the number of samples
+    in a part; or, if there are several tensors, not all of them vectors, a number that divides
+    ``part_size``.
     """
     if isinstance(item, list) and len(item) == 1:
         item = item[0]  # DALI has lists of one batch.
@@ -39,10 +40,12 @@ def is_batch(item: Any, part_size: int) -> bool:
     arrays = [field for field in fields if not isinstance(field, list)]
     shapes: list[Any] = [getattr(array, "shape", ()) for array in arrays]
     if not shapes or not all(map(len, shapes)):
-        return False  # A field without rows is a sample's.
+        return False  # Only a sample has a field without rows.
     size = int(shapes[0][0])
     if any(shape[0] != size for shape in shapes):
         return False
+    # A sample may have one tensor with any number of rows, or vectors of one length, such as its
+    # tokens and their mask; and one row divides any size. So here the size itself must agree.
     are_all_vectors = all(len(shape) == 1 for shape in shapes)
     if len(shapes) == 1 or are_all_vectors or size <= 1:
         return size == part_size
@@ -52,7 +55,7 @@ def is_batch(item: Any, part_size: int) -> bool:
 def shown_size(batch: Any) -> int | None:
     """The rows of the first tensor or array in a batch; without one, the length of its first list.
 
-    It is None if the batch has neither.
+    None if the batch has no tensor, array or list.
     """
     length = None
     while isinstance(batch, Mapping | list | tuple) and batch:

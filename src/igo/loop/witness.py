@@ -1,4 +1,4 @@
-"""Says where what an optimizer trains on is not what a schedule counts."""
+"""Warns or raises where the steps of an optimizer are not the updates that a schedule counts."""
 
 from __future__ import annotations
 
@@ -21,39 +21,47 @@ WINDOW = 32  # updates, of which three quarters have a step; overflows of fp16 l
 
 
 class Witness:
-    """Sees each ``optimizer.step()``, and gradients until the first, by hooks of PyTorch's.
+    """Sees each ``optimizer.step()``, and gradients until the first step, by hooks of PyTorch's.
 
-    ``pass_end`` is the number of updates at the end of the newest pass over ``schedule(loader)``.
+    ``pass_end`` is the number of updates at the end of the newest pass over ``schedule(loader)``;
+    -1 before a pass ends, and after a step that came too late for the pass.
     """
 
     pass_end = -1
 
     def __init__(self, optimizers: Sequence[Optimizer], batches: Counter) -> None:
         self._optimizers, self._batches = optimizers, batches
-        self._may_warn_of_rates = True  # It warns once that another sets them.
+        # The warning that something else sets the learning rates comes once.
+        self._may_warn_of_rates = True
         self._gradient_hook: RemovableHandle | None = None
         self.begin(is_resumed=False)
         self._watch()
 
     def begin(self, *, is_resumed: bool) -> None:
-        """A loop begins, at the plan's start or at that of a loaded state."""
+        """Forget what was seen: a loop begins, at the plan's start or where a loaded state is."""
         self._is_resumed = is_resumed
         self._update: Update | None = None
         self.pass_end = -1
-        self._updates_before = -1  # those of the plan before the loop's first one; -1 until that
-        self._rates: list[list[float]] = []  # Those set in each optimizer's groups, until its step
+        # The plan's updates before the loop's first update; -1 until an update is counted.
+        self._updates_before = -1
+        # The rates that the schedule set, for each optimizer and group; a step empties its list.
+        self._rates: list[list[float]] = []
         self._steps: list[bool] = []  # One for each update of a window: whether it had a step.
-        self._gradients: list[int] | None = []  # updates that had one, until the first step
+        # The numbers of the updates that had a gradient; None once a step was seen.
+        self._gradients: list[int] | None = []
         self._look_for_gradients()
 
     def _watch(self) -> None:
-        # The references are weak, because a schedule that nobody uses any more, such as one of a
-        # notebook's cell that ran again, must not speak.
+        # The hooks are weak, because a schedule that nobody uses any more, such as one of a
+        # notebook's cell that ran again, must not warn or raise.
         for optimizer in self._optimizers:
             optimizer.register_step_pre_hook(_weak(self.see_step))
 
     def _look_for_gradients(self) -> None:
-        """Until the first step, because an overflow of fp16 leaves out ``optimizer.step()``."""
+        """Note, until the first step, which updates have a gradient.
+
+        Steps alone do not tell, because an overflow of fp16 leaves out ``optimizer.step()``.
+        """
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
         if parameters and self._gradients is not None and self._gradient_hook is None:
@@ -69,7 +77,7 @@ class Witness:
         self._look_for_gradients()
 
     def expect(self, update: Update, rates: list[list[float]]) -> None:
-        """An update, or a part of one, is counted; ``rates`` are of each optimizer's groups."""
+        """Note a counted update, or part of one, and the rates set in each optimizer's groups."""
         if self._updates_before < 0:
             self._updates_before = update.number - 1
         if update.part == 1:
@@ -81,7 +89,7 @@ class Witness:
     def _check_steps(self) -> None:
         """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
 
-        If none had one, the steps cannot be seen, such as those of a CUDA graph.
+        If no update had a step, the steps cannot be seen, as in a CUDA graph: this does not warn.
         """
         if 0 < sum(self._steps) < 3 / 4 * WINDOW:
             _warn(
@@ -129,12 +137,12 @@ class Witness:
                 )
 
     def see_gradient(self, *_: Any) -> None:
-        """Note the update that has a gradient."""
+        """Note that the newest update has a gradient."""
         if self._gradients is not None and self._update is not None:
             self._gradients.append(self._update.number)
 
     def see_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Refuse a step that is none of the plan's, and note the update that has one."""
+        """Refuse a step where the plan has none, and note that the newest update has a step."""
         update = self._update
         if update is None:
             # Programs that make an optimizer's state before they load it step with a rate of 0.
@@ -152,6 +160,7 @@ class Witness:
             )
         if self._gradients is not None:
             self._check_beginning(update.number, self._gradients)
+        # No update was counted since the pass ended, and the plan has more.
         if self.pass_end == update.number < self._batches.plan.updates:
             self.pass_end = -1
             _warn(
@@ -160,21 +169,23 @@ class Witness:
                 " (batch for _ in batches.epochs() for batch in loader)",
                 5,
             )
-        # A group that was added since then has no rate yet. A later step may be that of another
-        # schedule, so rates count once.
+        # A group that was added after the schedule set the rates has none among them. The next step
+        # may follow another schedule's rates, so these are compared once.
         rates = self._rates[self._optimizers.index(optimizer)]
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
-            if group["lr"] is not rate:  # The schedule put this very object there.
+            # The schedule put this very object there. If it still is there, no value is compared.
+            if group["lr"] is not rate:
                 self._check_rate(update, group["lr"], rate)
         rates.clear()
         self._steps[-1] = True
 
     def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
-        """At the first step, warn if batches were lost; after a resume refuse if two were.
+        """At the first step, warn if batches were lost; after a resume refuse two or more.
 
-        The step is that of update ``number``, and ``gradients`` are the updates that had one. A
+        The step is that of update ``number``, and ``gradients`` are the updates with a gradient. A
         batch is lost if its update had no gradient: before the first gradient, or after the newest.
         """
+        # Where no gradient was seen, the update of the step counts as the only one with a gradient.
         first, newest = (gradients[0], gradients[-1]) if gradients else (number, number)
         lost_before, lost_after = first - 1 - self._updates_before, number - newest
         lost = max(lost_before, lost_after)
@@ -184,7 +195,7 @@ class Witness:
             " and leave out what skips batches in the loop, as the sampler goes on with the batch"
             " after those that were trained on"
         )
-        if self._is_resumed and lost > 1:  # A loss that is not finite may leave out one.
+        if self._is_resumed and lost > 1:  # A loop may leave out a batch of infinite loss.
             raise RuntimeError(words)
         if lost:
             _warn(words, 6)
@@ -194,9 +205,9 @@ class Witness:
             self._gradient_hook = None
 
     def _check_rate(self, update: Update, rate: Any, planned: float) -> None:
-        """Warn, once, if another has set a rate.
+        """Warn, once, if something else than the schedule has set a rate.
 
-        A rate that is a tensor is not read, as on a GPU that would wait for the device.
+        A rate that is a tensor is not read, because on a GPU reading waits for the device.
         """
         if self._may_warn_of_rates and not isinstance(rate, Tensor) and rate != planned:
             self._may_warn_of_rates = False
@@ -209,11 +220,12 @@ class Witness:
 
 
 def _warn(words: str, stacklevel: int) -> None:
+    """Warn; ``stacklevel`` counts the calls from here to the line of the loop."""
     warnings.warn(words, PlanWarning, stacklevel)
 
 
 def _weak(method: Callable[..., None]) -> Callable[..., None]:
-    """A hook that calls a method, and nothing once its object is gone, which it does not keep."""
+    """A hook that calls a method while its object lives, and does not keep the object alive."""
     reference = WeakMethod(method)
 
     def hook(*arguments: Any) -> None:
