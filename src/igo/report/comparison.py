@@ -18,13 +18,13 @@ class Pair:
     Attributes:
         n: number of common seeds.
         difference: mean of ``first`` − ``second``; None without a common seed.
-        low: lower end of its 95 % interval (Student); None for n < 2.
-        high: upper end.
+        low: lower end of the 95 % interval of ``difference`` (Student); None for n < 2.
+        high: upper end of this interval.
         sd: standard deviation of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
         p_equal: p of the hypothesis that the difference is not within ±margin (TOST); None for
             n < LEAST_SEEDS or without a margin.
-        first: the number of the setting from whose values those of ``second`` are subtracted.
+        first: the number of the setting from whose values the values of ``second`` are subtracted.
         second: the number of the other setting.
         p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
         p_equal_holm: p_equal, adjusted in the same way.
@@ -47,19 +47,20 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """``higher`` or ``lower``, of ``first``; ``equal``, also if all are; or ``undecided``."""
+        """What the tests say of ``first``: ``higher``, ``lower``, ``equal`` or ``undecided``."""
         # A difference that is found is told, even one within the margin.
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
         is_within = self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
+        # Differences that are all 0 have no p, and need no margin to be equal.
         is_same = self.difference == self.sd == 0
         return "equal" if is_within or is_same else "undecided"
 
 
 def paired_test(differences: Array, margin: float | None) -> Pair:
-    """The tests of one pair by its differences, a number for each seed; see ``adjusted``.
+    """The tests of one pair, by the difference of each seed. ``adjusted`` adds the other entries.
 
-    ``margin`` of equivalence is in the same unit; None for no such test.
+    ``margin`` of equivalence is in the unit of the differences; None for no such test.
     """
     n = len(differences)
     if n < 2:
@@ -84,10 +85,10 @@ def paired_test(differences: Array, margin: float | None) -> Pair:
 
 
 def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with Holm's p-values over all of them, and the difference that they detect."""
+    """The pairs with Holm's p-values over all pairs, and the difference that each can detect."""
     p_holm = statistics.holm([pair.p for pair in pairs])
     p_equal_holm = statistics.holm([pair.p_equal for pair in pairs])
-    # Holm's smallest p counts once for each test, so this is what one difference has to reach.
+    # Holm multiplies the smallest p by the number of tests, so that p must reach this level.
     level = LEVEL / max(1, sum(pair.p is not None for pair in pairs))
     return [
         replace(
@@ -121,7 +122,8 @@ def compare(
         common_seeds = rows.filter(setting=first).join(rows.filter(setting=second), on="seed")
         minuends, subtrahends = common_seeds.select(metric, f"{metric}_right").to_numpy().T
         if ranks:  # Values may be infinite, as updates to a target that is never reached are.
-            differences = (minuends > subtrahends) - 1.0 * (minuends < subtrahends)
+            is_higher, is_lower = minuends > subtrahends, minuends < subtrahends
+            differences = is_higher.astype(float) - is_lower
         else:
             differences = minuends - subtrahends
         pairs.append(replace(paired_test(differences, margin), first=first, second=second))

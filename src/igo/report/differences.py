@@ -10,14 +10,15 @@ from igo.ground.statistics import Array
 from igo.report.settings import TOTALS
 
 SAME = 1e-6  # Totals that differ by a smaller share are called equal.
-# The number of batches in an epoch is whole, and η makes up for it by up to some per cent.
+# Smaller shares are rounding: an epoch has a whole number of batches, and η makes up for the
+# rounding of this number by up to some per cent.
 LEAST = 0.05
 
 
 def ratio(name: str, first: Record, second: Record) -> float | None:
-    """A total of one setting over that of another; None if one is 0 or not known.
+    """A total of one setting over that of another; None if a total is 0 or not known.
 
-    It is exactly 1 for totals that are called equal.
+    The ratio is exactly 1 for totals that are called equal.
     """
     dividend, divisor = first[f"{name}_mean"], second[f"{name}_mean"]
     if not dividend or not divisor:
@@ -42,9 +43,9 @@ def ratios(first: Record, second: Record) -> str:
 def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     """Whether two settings differ in η and in b, and b of one changes from epoch to epoch.
 
-    Then nothing tells which of the two made a difference. Runs of one epoch are never called so: if
-    b grows inside it, the mean of η over its updates differs from that of a control, though both
-    have the same η at each image.
+    Then nothing tells whether η or b made a difference. For runs of one epoch the answer is no: if
+    b grows inside the epoch, the mean of η over its updates differs from that mean of a control,
+    though both runs have the same η at each image.
     """
     epochs = curves.filter(setting=first).join(curves.filter(setting=second), on="epoch")
     names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")
@@ -54,5 +55,5 @@ def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
 
 
 def _differs(values: Array, other_values: Array) -> bool:
-    """Whether any value differs by more than LEAST."""
+    """Whether any value differs by more than the share LEAST of the other value."""
     return bool((np.abs(values - other_values) > LEAST * other_values).any())

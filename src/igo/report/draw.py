@@ -58,7 +58,7 @@ STYLE: Any = {
     "text.color": "#222222",
     "axes.labelcolor": "#222222",
 }
-# The report's figures have these besides.
+# The report's figures have these settings besides.
 LOOK: Any = {
     **STYLE,
     "text.color": TEXT,
@@ -81,8 +81,8 @@ ROOM = 0.75  # Inches of the height that title and axes take.
 TEXT_LINE = 0.14  # Inches of a line of text.
 LONGEST = 22  # Characters in a line of text of a label.
 MOST_BANDS = 4  # More shaded intervals in one panel would hide each other.
-ACCURACY = "test/accuracy"  # It is shown in per cent.
-LOG_FROM = 3  # An axis is logarithmic if its largest mean is so many times its smallest.
+ACCURACY = "test/accuracy"  # This metric is shown in per cent.
+LOG_FROM = 3  # An axis is logarithmic from this ratio of the largest to the smallest mean.
 Looks = dict[str, dict[str, Any]]  # The colour and the dashes of each label.
 
 
@@ -111,7 +111,7 @@ class Figure:
         """Each panel as an element of the page."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         self.drawing.draw_without_rendering()
-        self.drawing.set_layout_engine("none")  # Each panel stays as it is beside the others.
+        self.drawing.set_layout_engine("none")  # A hidden panel keeps its room.
         elements = []
         for panel in self.drawing.axes:
             for any_panel in self.drawing.axes:
@@ -122,8 +122,9 @@ class Figure:
         return elements
 
     def _saved(self, kind: str, **options: Any) -> bytes:
+        """The drawing as a file of a kind, with matplotlib's ``options`` for this kind."""
         file = io.BytesIO()
-        # Ids in an SVG would be random, and two figures of the page must not share one.
+        # Ids in an SVG are random without a salt, and two figures of the page must not share ids.
         with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
             self.drawing.savefig(file, format=kind, **options)
         return file.getvalue()
@@ -147,7 +148,7 @@ def curves(
 
     Where there are more than MOST_BANDS lines, each has its last interval alone.
     """
-    # A planned value belongs to its whole epoch, so the line changes between two of them.
+    # A planned value belongs to its whole epoch, so the line changes between two epochs.
     step: Any = "mid" if steps else None
     drawstyle = "steps-mid" if steps else None
     table = _in_per_cent(table)
@@ -170,9 +171,9 @@ def curves(
 def points(
     ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks, *, log: bool = False
 ) -> None:
-    """A point for each row with its 95 % interval, and a line through those of one label.
+    """A point for each row with its 95 % interval, and a line through the points of a label.
 
-    A logarithmic axis of x has a place for 0, too, if there is one.
+    A logarithmic axis of x has a place for 0, too, if 0 is a value of x.
     """
     table = _in_per_cent(table)
     lines = _lines(table, x, metric)
@@ -181,7 +182,8 @@ def points(
         positive_values = values[values > 0]
         if len(positive_values) == len(values):
             ax.set_xscale("log")
-        else:  # From 0 to the decade of the smallest positive value the axis is linear.
+        else:
+            # From 0 to the decade of the smallest positive value, 1 at most, the axis is linear.
             decade = math.floor(math.log10(positive_values.min(initial=1)))
             ax.set_xscale("symlog", linthresh=10.0**decade)
     for label, xs, ys, low, high in lines:
@@ -203,7 +205,7 @@ class _Line(NamedTuple):
 
     @property
     def end(self) -> tuple[float, float]:
-        """Its last point."""
+        """The last point of the line."""
         return self.xs[-1], self.ys[-1]
 
 
@@ -223,11 +225,11 @@ def _lines(table: DataFrame, x: str, metric: str) -> list[_Line]:
 
 
 def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
-    """Set the range of y by the means and, if it is linear, the intervals at the end.
+    """Set the range of y by the means and, on a linear axis, by the last intervals, too.
 
     On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
-    tenth of the epochs is left out for accuracies, so that their end is seen. Any other linear axis
-    begins at 0.
+    tenth of the epochs is left out for accuracies, so that the last accuracies are seen apart. Any
+    other linear axis begins at 0.
     """
     is_accuracy = metric == ACCURACY
     if is_accuracy:
@@ -235,9 +237,10 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
         table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
     means = table[f"{metric}_mean"].drop_nulls()
     low, high = min(means), max(means)
-    # η falls to 0 in many schedules, which a logarithmic axis does not show.
-    if not is_accuracy and metric != "eta_m" and low > 0 and high / low >= LOG_FROM:
-        # The room above and below is a share of the axis, also of a logarithmic one.
+    # η falls to 0 in many schedules, and a logarithmic axis shows no 0.
+    can_be_log = not is_accuracy and metric != "eta_m" and low > 0
+    if can_be_log and high / low >= LOG_FROM:
+        # The room is 8 % of the axis: on a logarithmic one, this power of the ratio of its ends.
         factor = (high / low) ** 0.08
         ax.set_yscale("log")
         ax.set_ylim(low / factor, high * factor)
@@ -246,7 +249,9 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     last_rows = table.group_by("label").last()
     low = min([low, *last_rows[f"{metric}_low"].drop_nulls()])
     high = max([high, *last_rows[f"{metric}_high"].drop_nulls()])
-    room = 0.1 * ((high - low) or abs(high) or 1)  # Of one value it is a share of the value.
+    # Where all values are the same, the room is a share of this value.
+    span = (high - low) or abs(high) or 1
+    room = 0.1 * span
     if is_accuracy:
         # No accuracy is above 100 %, and a line at 100 % is seen whole.
         ax.set_ylim(low - room, min(high + room, 100 + room / 4))
@@ -273,15 +278,16 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], looks: Looks) 
     ``ends`` has the last point of each line of this panel, and ``looks`` each label of the figure.
     """
     ax.autoscale_view()
-    to_panel = ax.transScale + ax.transLimits  # It gives shares of the panel's width and height.
+    to_panel = ax.transScale + ax.transLimits  # Points become shares of the panel.
     points = {label: tuple(to_panel.transform(end)) for label, end in ends.items()}
     from_below = sorted(points, key=lambda label: (points[label][1], points[label][0], label))
-    # These are the heights of labels that stand on one another, from 0 up.
+    # The stack has the heights of labels that stand on one another, from 0 up.
     label_height = _text_lines(looks) * TEXT_LINE / (_height(looks) - ROOM)
     stack = np.arange(len(ends)) * label_height
-    # A label that would touch the one below it goes up.
-    heights = np.maximum.accumulate([points[label][1] for label in from_below] - stack) + stack
-    # At the panel's top each leaves room for those above it.
+    end_heights = np.array([points[label][1] for label in from_below])
+    # A label that would touch the label below goes up.
+    heights = np.maximum.accumulate(end_heights - stack) + stack
+    # At the panel's top each label leaves room for the labels above it.
     heights = np.minimum(heights, 1 - stack[::-1])
     for label, height in zip(from_below, heights, strict=True):
         colour = looks[label]["color"]

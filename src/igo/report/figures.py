@@ -16,7 +16,7 @@ from igo.report.results import Results
 from igo.report.settings import differing, statistics_of
 
 Labels = dict[int, str]  # Each setting's number has its label.
-Words = dict[str, str]  # what an axis calls a metric
+Words = dict[str, str]  # What an axis calls each metric.
 
 REACHED = {"test/accuracy": "test accuracy, %", "train/loss": "training loss"}
 APPLIED = {
@@ -26,7 +26,7 @@ APPLIED = {
     "b_m": "batch size bₘ",
     "gradient_norm": "‖∇f‖, where it was resolved",
 }
-PLANNED = {"delta_m", "eta_m", "b_m", "gradient_norm"}  # They change from epoch to epoch in steps.
+PLANNED = {"delta_m", "eta_m", "b_m", "gradient_norm"}  # Lines of these metrics have steps.
 NOISE = {
     "delta_planned": "δ planned, C² before training",
     "delta_measured": "δ measured in the last epoch",
@@ -36,9 +36,9 @@ NOISE = {
 
 @mpl.rc_context(LOOK)
 def of_task(results: Results, task: DataFrame, labels: Labels, index: int) -> list[Figure]:
-    """Every figure that the settings of a task allow; those with ``labels`` have curves.
+    """Every figure that the settings of a task allow; settings with ``labels`` have curves.
 
-    ``index`` is the task's, for the names of files.
+    ``index`` is the number of the task: names of files have it from the second task on.
     """
     suffix = f"_{index}" if index > 1 else ""
     drawn_figures = []
@@ -60,20 +60,21 @@ def training(results: Results, labels: Labels, name: str) -> Figure:
     """Test accuracy and training loss against images, and against updates where these differ."""
     table = _of_epochs(results, labels, REACHED)
     caption, x_axes = "", ["images"]
-    # If all make as many updates, both axes show the same curves.
-    if table.group_by("label").agg(pl.col("updates").max())["updates"].n_unique() > 1:
+    last_updates = table.group_by("label").agg(pl.col("updates").max())["updates"]
+    # If all settings make as many updates, both axes show the same curves.
+    if last_updates.n_unique() > 1:
         x_axes.append("updates")
         caption = " A setting that raises the batch size needs fewer updates."
     figure = _curves(name, "Accuracy and loss", caption, table, REACHED, x_axes)
     if results.target:
-        # The first panels show test accuracy, and the target is one of it.
+        # The first panels, one for each axis of x, are of test accuracy, which the target is for.
         for ax in figure.drawing.axes[: len(x_axes)]:
             ax.axhline(100 * results.target, color=draw.SOFT, lw=1)
     return figure
 
 
 def applied(results: Results, labels: Labels, name: str) -> Figure:
-    """What was recorded of APPLIED in every epoch."""
+    """Those metrics of APPLIED that were recorded, against the epoch."""
     table = _of_epochs(results, labels, APPLIED)
     caption = (
         " The planned δₘ takes C² from before training; the measured δ takes"
@@ -156,8 +157,8 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
         delta_measured=pl.col("delta_measured_mean").last(),
     )
     rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
-    # An epoch of one batch has no noise: its δ is 0, though none was measured. An optimizer whose δ
-    # is not known has null here, too.
+    # An epoch of one batch has no noise: its δ is 0, though no δ was measured. Where the δ of an
+    # optimizer is not known, delta_planned is null, and 0 times null is null.
     has_one_batch = pl.col("updates_mean") == pl.col("epochs")
     zero_or_null = 0 * pl.col("delta_planned")
     rows = rows.with_columns(

@@ -7,7 +7,7 @@ from igo.report.comparison import Pair
 
 
 def number(value: float | None) -> str:
-    """``0.4243``, ``15,650``; ``never`` for ∞, ``–`` for None."""
+    """A number as ``0.4243`` or ``15,650``; ``never`` for ∞, ``–`` for None."""
     if value is None:
         return "–"
     if value == math.inf:
@@ -31,7 +31,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
-    """``+0.44 [−0.01, +0.90]``."""
+    """The mean difference of a pair and its interval: ``+0.44 [−0.01, +0.90]``."""
     if pair.difference is None:
         return "–"
     mean = signed(factor * pair.difference, form)
@@ -41,7 +41,7 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Two digits; never 0."""
+    """A p in two digits, and never 0."""
     if p is None:
         return "–"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"

@@ -23,8 +23,11 @@ FACTS = {
 
 
 def shared(row: Record, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words: ``names``, whose values ``row``, one of them, has."""
-    # How C² is measured changes no training.
+    """The values that all rows of settings have in common, in words.
+
+    ``names`` are the columns in common, and ``row`` is any of the rows.
+    """
+    # Settings of noise say how C² is measured, which changes no training.
     told_names = [name for name in names if name not in FACTS and not name.startswith("noise.")]
     # The rest of this row's schedule is not in common, and must not name the schedule of all.
     values = {name: row[name] for name in row if name in names or not of_schedule(name)}
@@ -32,7 +35,10 @@ def shared(row: Record, names: Collection[str]) -> list[str]:
 
 
 def labels(settings: pl.DataFrame) -> dict[int, str]:
-    """By its number, what tells each setting from the others; of one setting its schedule."""
+    """The label of each setting, by its number: what tells it from the others.
+
+    A setting alone is told by its schedule.
+    """
     names = differing(settings)
     if settings["data"].n_unique() > 1 or "dataset.name" in names:
         other_names = [name for name in names if name not in {"dataset.name", *FACTS}]
@@ -40,7 +46,7 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
     by_setting = {}
     for row in settings.to_dicts():
         texts = words(row, names)
-        if not texts:  # Here what differs are defaults, which are left out above.
+        if not texts:  # What differs here are defaults, which ``words`` left out.
             texts = words(row, names, every=True)
         if not texts:  # There is one setting, and nothing differs.
             texts = words(row, [*filter(of_schedule, row)])
@@ -53,7 +59,7 @@ def labels(settings: pl.DataFrame) -> dict[int, str]:
 
 
 def constant_noise(settings: pl.DataFrame) -> pl.DataFrame:
-    """The settings whose η and b are constant; with a table of b the profile alone is."""
+    """The settings whose η and b are constant; with a table of b only the profile is."""
     return settings.filter(pl.col("schedule.sizes").is_null(), **{"schedule.profile": "constant"})
 
 

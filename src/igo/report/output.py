@@ -10,7 +10,7 @@ from igo.ground.files import alone, replace_all, writing
 
 
 def csv_of(table: DataFrame) -> bytes:
-    """A table as CSV. A spreadsheet takes no text of it for a formula, as a record may hold any."""
+    """A table as CSV. A record may hold any text: a spreadsheet must take none for a formula."""
     texts = col(String).str.replace("^([=+@])", "'$1")
     return table.with_columns(texts).write_csv().encode()
 

@@ -13,7 +13,7 @@ from igo.runs.manifest import COMPUTING
 
 # Columns with this prefix have what the losses depend on: digests of sources, and versions.
 CODE = "code."
-THEN = " then "  # It stands between the values of a run's starts, where they differ.
+THEN = " then "  # This word stands between the values of a run's starts, where they differ.
 # These words of a command change no result.
 LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 
@@ -21,14 +21,16 @@ LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=|-m$")
 def provenance(status: Record) -> Record:
     """What a run's status.json says of its command, machine and code.
 
-    Columns: device, command, commit, hardware, software, seconds, started; and under CODE what the
-    losses depend on.
+    A run that was continued has several starts: status.json is of the last, and its ``earlier`` has
+    the others. Columns: device, command, commit, hardware, software, seconds, started; and under
+    CODE what the losses depend on.
     """
     hardware = status.get("hardware") or {}
     software = {"Python": status.get("python"), **(status.get("versions") or {})}
     starts = [*(status.get("earlier") or ()), status]
     sources = [_sources(start) for start in starts]
     command = shlex.split(status.get("command") or "")
+    # In a clone, python src/train.py is igo train.
     if command[1:] and command[1].endswith("train.py"):
         command[:2] = "igo", "train"
     return {
@@ -54,7 +56,7 @@ def _listed(values: Record) -> str:
 def _sources(start: Record) -> Record:
     """What a start's losses depend on: digests of igo's and the user's sources, and versions."""
     versions = start.get("versions") or {}
-    calls = start.get("own_code") or {}
+    calls = start.get("own_code") or {}  # The digests of the user's code, by calls with arguments.
     return {
         "igo": start.get("code") or "unknown",
         **{call.partition("(")[0]: digest for call, digest in calls.items()},
@@ -82,7 +84,7 @@ def mixed(runs: DataFrame, settings: Collection[int]) -> list[str]:
 
 
 def short(commit: str) -> str:
-    """A commit, or those of a run's starts, by seven digits each; the rest is kept."""
+    """A commit, or those of a run's starts, by seven digits each; other text is kept."""
     return re.sub(r"\b([0-9a-f]{7})[0-9a-f]+", r"\1", commit)
 
 

@@ -51,7 +51,7 @@ def run(composed: DictConfig) -> Sequence[Section]:
 
 
 def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Section]:
-    """Write the page, the figures and the tables into a folder, print what was found, return it."""
+    """Write page, figures and tables into a folder, print what was found, return the sections."""
     results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
     sections = by_task(results, margin)
     figures = [figure for section in sections for figure in section.figures]
@@ -62,7 +62,7 @@ def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Se
     for section in sections:
         if text := " ".join(filter(None, (section.headline, *section.notes))):
             print(f"{section.title}: {text}")
-    # A report may be published: names of folders are left out.
+    # A report may be published: folders are left out, and with them all settings without an effect.
     local_columns = [name for name in results.runs.columns if not has_effect(name)]
     files = {
         "runs.csv": csv_of(results.runs.drop("folder", *local_columns)),
@@ -143,7 +143,7 @@ def _facts(results: Results) -> dict[str, Any]:
 
 
 def _how(results: Results) -> dict[str, str]:
-    """The rows of “How it was run”; values that differ have their number of runs."""
+    """The rows of “How it was run”; values that differ have the number of their runs."""
     runs = results.runs.filter("counted")
     rows = {"This page": command(), "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):

@@ -73,10 +73,10 @@ def _epochs(runs: DataFrame, folders: Sequence[Path]) -> DataFrame:
 
 
 def _curves(epochs: DataFrame) -> DataFrame:
-    """``curves`` of Results."""
+    """The table ``curves`` of Results, by the records of the counted runs."""
     keys = ["setting", "epoch"]
     curves = averaged(epochs, keys, AVERAGED)
-    # Only where n = 1 it is used, and there is one run to choose.
+    # A run's intervals are used only where n = 1, and there any run is the only one.
     any_run = epochs.unique(keys).select(*keys, *INTERVAL_ENDS)
     joined = curves.join(any_run, on=keys, suffix="_of_run")
     ends = (

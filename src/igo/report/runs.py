@@ -33,9 +33,10 @@ LAST = (
     "eta_m",
     "b_m",
 )
-# What only all epochs together tell. The sum is over updates; the two means are over images.
+# What only all epochs together tell. eta_sum is over updates; eta_over_sqrt_b and delta are means
+# over images.
 OF_ALL_EPOCHS = ("eta_sum", "eta_max", "eta_over_sqrt_b", "delta", "b_max")
-# The digest of the user's own data; a run's name does not depend on their place.
+# The digest of the user's own data is compared as a setting is, and the path of the data is not.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = dict.fromkeys(("run", "state", "error"), str)
@@ -46,8 +47,8 @@ RESULTS: dict[str, type] = {
     "samples": int,
     "test/accuracy_best": float,
     **dict.fromkeys((*OF_ALL_EPOCHS, "seconds"), float),
-    # A commit for each start whose epochs count, where these differ. The command is without the
-    # seed and the folders.
+    # ``commit`` has that of each start whose epochs count, where the commits differ. ``command`` is
+    # without the seed and the folders.
     **dict.fromkeys(("commit", "device", "started", "command", "hardware", "software"), str),
 }
 
@@ -158,10 +159,11 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
     if not status:
         raise FileNotFoundError
     state = status["state"]
+    error = status.get("error") or ""
     entries = {
         # The process of a run that says "running" may be dead.
         "state": state_of(folder) if state == "running" else state,
-        "error": (status.get("error") or "").partition("\n")[0] or None,
+        "error": error.partition("\n")[0] or None,
         **provenance(status),
     }
     if row["dataset.file"] or row["dataset.root"]:
@@ -170,12 +172,13 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
-    """The results in metrics.jsonl, of the epochs that are sealed.
+    """The results in metrics.jsonl, of the epochs of which status.json has the seal.
 
     ``row`` has the settings and the state.
     """
     last_epoch = status.get("epochs")
-    if row["state"] == "finished":  # Then no epoch of its plan may be missing.
+    if row["state"] == "finished":
+        # No epoch of the plan may be missing. An update of the final stage is an epoch, too.
         last_epoch = row["epochs"] + row["schedule.final_updates"]
     records = read_records(folder, last_epoch)
     if not records:
@@ -201,11 +204,14 @@ def _totals(records: Sequence[Record]) -> Record:
     images = np.diff(column("samples"), prepend=0)
     delta = column("delta_measured")
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
+    delta, images_with_delta = delta[has_delta], images[has_delta]
+    # Without any δ the mean is NaN, too.
+    image_count = images_with_delta.sum() or np.nan
     totals = {
         "eta_sum": column("eta_m") @ updates,
         "eta_max": column("eta_largest").max(),
         "eta_over_sqrt_b": column("eta_over_sqrt_b") @ images / images.sum(),
-        "delta": delta[has_delta] @ images[has_delta] / (images[has_delta].sum() or np.nan),
+        "delta": delta @ images_with_delta / image_count,
         "b_max": column("b_largest").max(),
     }
     return {name: total if np.isfinite(total) else None for name, total in totals.items()}

@@ -1,5 +1,6 @@
 """The sections of a report: a headline, a table of differences, and figures for each task."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -23,8 +24,8 @@ from igo.report.target import NEEDED, needed
 
 # More settings are not compared and drawn: more pairs decide nothing, more lines look alike.
 MOST_SETTINGS = 12
-MOST_NAMED = 4  # A headline names as many settings of one verdict.
-MOST_BRIEF = 6  # The section "In brief" has as many pairs.
+MOST_NAMED = 4  # A headline names no more settings of one verdict.
+MOST_BRIEF = 6  # The section "In brief" has no more pairs.
 MARGIN = 0.5  # Settings may be called equal within these points of test accuracy.
 
 
@@ -32,11 +33,11 @@ MARGIN = 0.5  # Settings may be called equal within these points of test accurac
 class Section:
     """The settings of one task, on the page and in the terminal."""
 
-    name: str  # The page links to it.
+    name: str  # The page's id of the section, for links.
     title: str  # The task in words.
     shared: str  # What else all its settings have in common, in words.
     labels: dict[int, str]  # What tells each setting, by its number, from the others.
-    rows: dict[int, Record]  # The row of each in the table of settings.
+    rows: dict[int, Record]  # The row of each setting, by its number, in Results.settings.
     headline: str  # What was found; "" if there is nothing to compare.
     notes: Sequence[str]  # What else differs, and whether code was mixed.
     pairs: dict[str, list[Pair]]  # All pairs of settings, by the metric that is compared.
@@ -46,7 +47,7 @@ class Section:
 
     @property
     def brief(self) -> list[Pair]:
-        """The pairs of "In brief", in accuracy: those of the first setting first."""
+        """The pairs of "In brief", in accuracy: differences from references first."""
         return self.pairs["test/accuracy"][:MOST_BRIEF]
 
     def ratios(self, pair: Pair) -> str:
@@ -77,9 +78,9 @@ def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
 def _section(
     results: Results, task: pl.DataFrame, task_names: list[str], index: int, margin: float
 ) -> Section:
-    """The section of the settings of a task, which is the same in the settings ``task_names``."""
+    """The section of a task, whose rows are settings with the same values of ``task_names``."""
     ranking = _ranking(task)
-    rows = ranking or task.to_dicts()
+    rows = ranking or task.to_dicts()  # Without any accuracy all settings are shown.
     # Methods 1 to 4 come first: their names begin with an M.
     rows = sorted(rows, key=lambda row: (method(row) or "other", row["setting"]))
     all_labels = labels(task)
@@ -110,7 +111,7 @@ def _section(
 def _ranking(task: pl.DataFrame) -> list[Record]:
     """The rows of the MOST_SETTINGS settings of highest accuracy, the highest first.
 
-    A setting has no mean where a run of it was not evaluated: it is neither ranked nor compared.
+    A setting of which a run was not evaluated has no mean, and is neither ranked nor compared.
     """
     name = "test/accuracy_mean"
     ranked = task.drop_nulls(name).sort(name, descending=True, maintain_order=True)
@@ -122,6 +123,7 @@ def _pairs(
 ) -> dict[str, list[Pair]]:
     """All pairs of the settings of a ranking, by the metric that is compared."""
     controls = task.filter(pl.col("control").is_not_null())
+    # References are the controls, and the settings of constant noise.
     references = {*controls["setting"], *constant_noise(task)["setting"]}
     settings = [row["setting"] for row in ranking]
     # In a difference a reference comes second, else the setting of lower mean.
@@ -155,24 +157,31 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
         "higher": "{best} is above {others}.",
         "equal": "Equal within ±{margin:g} points: {best} and {others}.",
         "undecided": "Undecided: {best} and {others}.",
-        # The mean is of all seeds, and a pair's difference of those that both have.
+        # The best mean is over all seeds of a setting, and a difference over the common seeds.
         "lower": "{best} is below {others} over the common seeds.",
     }
-    opposite = {"higher": "lower", "lower": "higher"}
-    opponents: dict[str, list[str]] = {verdict: [] for verdict in forms}
-    for pair in best_pairs:
-        if pair.first == best:
-            opponents[pair.verdict].append(names[pair.second])
-        else:
-            opponents[opposite.get(pair.verdict, pair.verdict)].append(names[pair.first])
+    opponents = _opponents(best, best_pairs)
     mean, low, high = (ranking[0][f"test/accuracy_{name}"] for name in ("mean", "low", "high"))
     subject = f"{names[best]}, {100 * mean:.2f} % {interval(low, high)}".rstrip() + ","
     sentences = []
     for verdict, form in forms.items():
-        if others := opponents[verdict]:
+        if others := [names[setting] for setting in opponents[verdict]]:
             sentences.append(form.format(best=subject, others=listed(others), margin=margin))
-            subject = names[best]  # Its accuracy is told once.
+            subject = names[best]  # The accuracy is told in the first sentence alone.
     return " ".join(sentences)
+
+
+def _opponents(best: int, pairs: list[Pair]) -> dict[str, list[int]]:
+    """The other settings of the best setting's pairs, by the verdict on the best setting."""
+    opposite = {"higher": "lower", "lower": "higher"}
+    opponents = defaultdict[str, list[int]](list)
+    for pair in pairs:
+        # A pair's verdict is on its first setting.
+        if pair.first == best:
+            opponents[pair.verdict].append(pair.second)
+        else:
+            opponents[opposite.get(pair.verdict, pair.verdict)].append(pair.first)
+    return opponents
 
 
 def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:

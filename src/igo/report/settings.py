@@ -11,7 +11,7 @@ from igo.ground.statistics import reach
 from igo.report.provenance import CODE
 from igo.report.runs import FINGERPRINT, HEAD, RESULTS
 
-# What a whole training took and did, in words: settings that are compared may differ in it.
+# What a whole training took and did, in words: settings that are compared may differ in totals.
 TOTALS = {
     "updates": "updates",
     "samples": "images",
@@ -40,7 +40,7 @@ def constants(settings: DataFrame) -> Record:
 
 
 def names_in(settings: DataFrame) -> list[str]:
-    """The columns of ``by_setting``'s settings that are settings."""
+    """The columns of ``by_setting``'s table that are settings: from ``setting`` to ``data``."""
     return settings.columns[1 : settings.columns.index("data")]
 
 
@@ -52,8 +52,8 @@ def differing(settings: DataFrame) -> list[str]:
 def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs with the numbers of their settings, and a row for each setting.
 
-    Runs of one setting differ in REPEATED alone, or in values that change no result, or each seed
-    has data of its own.
+    Runs of one setting differ in REPEATED (seed and evaluate_every), in values that change no
+    result, or in the data where each seed has data of its own.
 
     Returns:
         The runs of ``read_runs`` with two more columns: ``setting``, the number of the run's row in
@@ -98,11 +98,12 @@ def _with_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     if FINGERPRINT in names and _each_seed_has_own_data(runs):
         names.remove(FINGERPRINT)
     values = runs.select(names)
-    # The profile is null where config.yaml cannot be read.
+    # The profile is null where config.yaml cannot be read: such a run has no setting.
     rows = values.drop_nulls("schedule.profile").unique().sort(names, nulls_last=True)
     settings = rows.with_row_index("setting").cast({"setting": pl.Int64})
-    joined = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
-    return runs.with_columns(joined["setting"]), settings
+    # Values may be null in all runs of a setting, so null is equal to null.
+    of_runs = values.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return runs.with_columns(of_runs["setting"]), settings
 
 
 def _each_seed_has_own_data(runs: DataFrame) -> bool:
@@ -121,7 +122,7 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
 
 
 def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
-    """``n``, the rows that are alike in ``keys``, and for each metric its statistics over them.
+    """Statistics of each metric over the ``n`` rows that are alike in ``keys``, and ``n``.
 
     The statistics are the mean (``…_mean``), the sample standard deviation (``…_sd``) and
     Student's 95 % interval of the mean (``…_low``, ``…_high``). If a row has no value, as its loss
@@ -143,7 +144,8 @@ def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Da
         mean, deviation, largest = pl.col(f"{metric}_mean"), pl.col(f"{metric}_sd"), None
         if "accuracy" in metric:
             largest = 1.0
-            deviation = pl.when(deviation > 0).then(deviation)  # Else it is null.
+            # A deviation of 0 becomes null, and so do the ends.
+            deviation = pl.when(deviation > 0).then(deviation)
         half_width = reach_of_one * deviation
         ends.append((mean - half_width).clip(0.0, largest).alias(f"{metric}_low"))
         ends.append((mean + half_width).clip(0.0, largest).alias(f"{metric}_high"))

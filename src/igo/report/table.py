@@ -83,7 +83,7 @@ def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -
         ratios = {ratio(name, row, rows[0]) for row in rows}
         if ratios == {1}:
             equal.append(f"{words} {number(rows[0][f'{name}_mean'])}")
-        elif 1 in ratios:  # Else the first row's is 0, or not known.
+        elif 1 in ratios:  # Without a 1 the total of the first row is 0, or not known.
             columns.append(name)
     if columns:
         cells = [

@@ -45,9 +45,10 @@ def median(values: Sequence[float]) -> str:
 
     The interval is Thompson's (1936), and needs six values.
     """
-    from scipy.stats import quantile_test  # It takes a second to import.
+    from scipy.stats import quantile_test  # The import takes a second.
 
     low, high = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     middle = number(statistics.median(values))
-    # The lower end is NaN for few values, and NEVER where few runs reach the target.
+    # The lower end is NaN for few values, and NEVER where few runs reach the target: neither is
+    # below NEVER.
     return f"{middle} [{number(low)}, {number(high)}]" if low < NEVER else middle
