@@ -96,10 +96,13 @@ def _split_table(values: Record) -> None:
 
 
 def _checked(values: Record, typed_names: Collection[str] = ()) -> Config:
-    """Type, complete and check settings that have the facts of the data: no file is opened."""
+    """Type, check and complete settings, whose values include the facts of the data.
+
+    No file of the data is opened.
+    """
     try:
         config = _typed(Config, values)
-    except OverflowError:
+    except OverflowError:  # A whole number was typed that no float can hold.
         raise UserError("a number has 308 digits at most") from None
     rules.check_values(config)
     rules.check_combinations(config, typed_names)

@@ -89,8 +89,10 @@ def check_combinations(config: Config, typed_names: Collection[str]) -> None:
 def _faults_of_curves(config: Config, typed_names: Collection[str]) -> Faults:
     """Yield each fault of the curves of noise, η and b, of which two make the plan."""
     schedule = config.schedule
-    # schedule.rate=cosine alone has chosen schedule=cosine, see own.py; any other was typed.
-    profile = schedule.profile if schedule.arguments is None else "own"
+    # With schedule.rate, schedule repeats the curve's name: schedule.rate=cosine alone has chosen
+    # schedule=cosine. So a schedule of another name was typed, and would be a second curve.
+    has_own_curve = schedule.arguments is not None  # Its name in schedule.rate is "own".
+    profile = "own" if has_own_curve else schedule.profile
     if schedule.rate not in (None, profile):
         yield (
             "schedule.rate",

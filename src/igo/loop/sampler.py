@@ -148,7 +148,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             PlanError: the state is of another plan.
         """
         super().load_state_dict(state)
-        self.seed = state.get("seed", self.seed)
+        self.seed = state.get("seed", self.seed)  # A Counter's state has no seed.
 
 
 def check_length(plan: Plan, data: object) -> None:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from igo.ground.seeds import derive_seed
 from igo.loop.counter import GIVE, Counter
 from igo.loop.sampler import BatchSampler, check_length
-from igo.loop.state import check_state
+from igo.loop.state import check_plan
 from igo.loop.witness import Witness
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.rows import Update
@@ -261,13 +261,12 @@ class Schedule:
         Raises:
             PlanError: the state is of another plan, of no schedule, or of other parameter groups.
         """
-        if "rates" in state and "base_lrs" not in state:
+        check_plan(state, self.batches.plan)
+        if "base_lrs" not in state:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
+        base_lrs = state["base_lrs"]
         numbers = [len(optimizer.param_groups) for optimizer in self.optimizers]
-        base_lrs = state.get("base_lrs", [])
-        check_state(state)
-        # A list in a state may be null.
-        if "base_lrs" in state and [len(rates or ()) for rates in base_lrs] != numbers:
+        if [len(rates or ()) for rates in base_lrs] != numbers:  # A list in a state may be null.
             advice = f"the optimizers have {numbers} parameter groups; make them as they were"
             raise PlanError("base_lrs", base_lrs, advice)
         self.batches.load_state_dict(state)

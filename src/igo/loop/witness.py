@@ -60,7 +60,8 @@ class Witness:
     def _look_for_gradients(self) -> None:
         """Note, until the first step, which updates have a gradient.
 
-        Steps alone do not tell, because an overflow of fp16 leaves out ``optimizer.step()``.
+        An update without a gradient lost its batch, see ``_check_beginning``. An update without a
+        step need not have lost it: after an overflow fp16 leaves out ``optimizer.step()``.
         """
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]

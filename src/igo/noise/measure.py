@@ -144,7 +144,7 @@ def _backward(loss: Tensor, number: int) -> None:
 
 
 def _size(batch: tuple[Any, Any], batch_size: int | None) -> int:
-    """b of a batch (inputs, targets): the length of both, or ``batch_size`` if they have none."""
+    """b of a batch (inputs, targets): their common length, or ``batch_size`` if there is none."""
     inputs, targets = batch
     have_lengths = all(isinstance(part, Tensor) and part.ndim for part in batch)
     if have_lengths and len(inputs) == len(targets):

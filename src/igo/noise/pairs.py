@@ -96,7 +96,8 @@ class Pairs:
         self._sizes: list[int] = []
         self._slopes: list[Tensor] = []
         self._first: list[Tensor] = []  # It is g_t, between the updates of a measured pair.
-        # These are norms, see _norms; those of a twin are by the place of its pair in _pairs.
+        # These are norms, see _norms_overwriting_first. Those of a twin have the place of its pair
+        # in _pairs as their key.
         self._pairs: list[Tensor] = []
         self._twins: dict[int, Tensor] = {}
 
@@ -122,7 +123,8 @@ class Pairs:
         if pair not in self._measured:
             return
         if place_in_pair == 1:
-            self._pairs.append(_norms(self._first, self._gradient(scale)))
+            # The first argument is overwritten, and the optimizer still needs ``.grad``.
+            self._pairs.append(_norms_overwriting_first(self._first, self._gradient(scale)))
             self._first = []
             return
         # An optimizer may change gradients in place, and GradScaler does.
@@ -130,7 +132,9 @@ class Pairs:
         if pair in self._twinned:
             with untouched(self._network):
                 next_gradient()
-                self._twins[len(self._pairs)] = _norms(self._gradient(scale), self._first)
+                # Here g' is overwritten: g_t waits for the second gradient of its pair.
+                norms = _norms_overwriting_first(self._gradient(scale), self._first)
+                self._twins[len(self._pairs)] = norms
 
     def _gradient(self, scale: Tensor | None) -> list[Tensor]:
         gradient = [torch.zeros_like(p) if (g := p.grad) is None else g for p in self._parameters]
@@ -160,8 +164,8 @@ class Pairs:
     def _read(self, ranks: Ranks) -> tuple[Values, Values]:
         """The slopes of all pairs (p,), and the norms of the measured ones, then of their twins.
 
-        Norms are (pairs + twins, 3, parameters), see ``_norms``. All are read by one copy from the
-        device.
+        Norms are (pairs + twins, 3, parameters), see ``_norms_overwriting_first``. All are read by
+        one copy from the device.
         """
         batches = len(self._slopes)
         rows = torch.stack([*self._pairs, *self._twins.values()])
@@ -186,7 +190,7 @@ def _twins_due(batches: int, updates: int) -> int:
     return max(min(due, MOST_TWINS), least)
 
 
-def _norms(gradient: list[Tensor], other: list[Tensor]) -> Tensor:
+def _norms_overwriting_first(gradient: list[Tensor], other: list[Tensor]) -> Tensor:
     """The norms of two gradients and of their difference by parameter, (3 · parameters,).
 
     The first gradient becomes the difference: new memory would take longer than the subtraction.
@@ -197,7 +201,7 @@ def _norms(gradient: list[Tensor], other: list[Tensor]) -> Tensor:
 
 
 def _products(norms: Values) -> Products:
-    """What norms (k, 3, parameters) of k pairs say, see ``_norms``."""
+    """What norms (k, 3, parameters) of k pairs say, see ``_norms_overwriting_first``."""
     first_squares, second_squares, change = np.square(norms).sum(axis=2).T
     total = first_squares + second_squares
     return Products(change, total, (total - change) / 2)

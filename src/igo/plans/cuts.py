@@ -36,7 +36,7 @@ def equal_starts(args: Arguments, stages: int) -> list[int]:
 def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
     """Yield the rows of all stages; they have no η and no φ yet.
 
-    No piece of an epoch is shorter than a batch of its stage: it belongs to its neighbour. So a
+    A piece of an epoch that is shorter than a batch of its stage joins the piece beside it. So a
     stage that is shorter than its batch has one batch, and nothing is left of the stages that this
     batch covers. At the end of the plan such a piece is left out.
     """
@@ -50,16 +50,17 @@ def cut(args: Arguments, stages: Sequence[Stage]) -> Iterator[Row]:
         stage_place = place
         while place < end:
             epoch, start = divmod(place, n)
-            epochs, samples = 1, min(n - start, total - place)  # to the end of epoch or plan
-            ends_inside = end - place < samples
+            rest = min(n - start, total - place)  # to the end of the epoch or of the plan
+            epochs, samples = 1, rest
+            ends_inside = end - place < rest  # This is never so in the last stage.
             if ends_inside:
-                rest_of_epoch = samples
                 k = _batches_until(args, end, end - place, size)
-                samples = size * max(k, place == stage_place)  # A stage has one batch at least.
-                # A rest that holds no batch of the stage that follows belongs to this one.
+                if place == stage_place:
+                    k = max(k, 1)  # A stage has one batch at least.
+                samples = k * size
                 next_stage = max(bisect_right(starts, place + samples) - 1, m + 1)
-                if rest_of_epoch - samples < sizes[next_stage]:
-                    samples = rest_of_epoch
+                if rest - samples < sizes[next_stage]:  # No batch of that stage would fit.
+                    samples = rest
             if in_whole_batches:
                 samples -= samples % size
             if samples < size:

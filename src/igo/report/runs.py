@@ -194,7 +194,7 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """OF_ALL_EPOCHS. An unknown total is None. δ is the mean over the epochs that have δ."""
+    """The entries OF_ALL_EPOCHS; an unknown one is None. δ is of the epochs that have δ."""
 
     def column(name: str) -> Array:
         """An entry of each epoch, NaN where it is null."""
@@ -208,7 +208,7 @@ def _totals(records: Sequence[Record]) -> Record:
     # Without any δ the mean is NaN, too.
     image_count = images_with_delta.sum() or np.nan
     totals = {
-        "eta_sum": column("eta_m") @ updates,
+        "eta_sum": column("eta_m") @ updates,  # A record's eta_m is the mean over its updates.
         "eta_max": column("eta_largest").max(),
         "eta_over_sqrt_b": column("eta_over_sqrt_b") @ images / images.sum(),
         "delta": delta @ images_with_delta / image_count,

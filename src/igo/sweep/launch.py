@@ -189,7 +189,11 @@ def _share_source() -> None:
 
 
 def check_file(composer: Composer, name: str) -> None:
-    """Raise a ConfigError if a sweep's file sets what no run would read."""
+    """Raise a ConfigError if a sweep's file sets anything outside ``hydra``.
+
+    The runs are composed without ``sweep=NAME``, so no run would have such a setting. A composed
+    configuration has no node ``hydra``, so what differs in it is such a setting.
+    """
     plain: Any = OmegaConf.to_container(composer.compose([]))
     with_file: Any = OmegaConf.to_container(composer.compose([f"sweep={name}"]))
     strays = [key for key in with_file if key not in plain or with_file[key] != plain[key]]
