@@ -70,6 +70,7 @@ BAD = {
     f"learning_rate={'9' * 309}": r"a number has 308 digits at most",
     "epochs=abc": r"epochs: Value 'abc' .*Integer",
     "p=0.5 p": r"NAME=VALUE",
+    "p=0.5 -m split": r"'split' missing EQUAL",
     "+p=0.3": r"Could not append to config.*Either remove \+ prefix: 'p=0.3'",
     "+model=resnet18": r"model is chosen already: leave the \+ out",
     "--p=0.9": r"no flag --p=0.9; settings are written NAME=VALUE",

@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, configure, folder_of, status
 from forked import forge
 
+from igo.ground.errors import Busy
 from igo.ground.files import write_json
 from igo.runs import run as run_program
 from igo.runs.folder import state_of
@@ -65,13 +66,14 @@ def test_sbatch_is_asked_for_what_was_set(stand_in: StandIn, tmp_path: Path) -> 
         "seed=0,1,2",
         *(f"hydra.launcher.{word}" for word in SBATCH),
         "hydra.launcher.setup=['module load cuda','ulimit -c 0']",
-        "hydra.launcher.additional={exclude: node7, exclusive: true}",
+        "hydra.launcher.additional={exclude: node7, exclusive: true, nice: null, hold: false}",
         "+hydra.launcher.comment=ours",  # igo has no such setting: submitit gets it.
         PATH=path,
     ).good()
     script = (tmp_path / "script").read_text()
     options = re.findall(r"^#SBATCH --(.*)$", script, re.MULTILINE)
     assert {*SBATCH.values(), *OTHER_OPTIONS, *ALWAYS} <= {*options}
+    assert not [option for option in options if option.startswith(("nice", "hold"))]
     lines = script.splitlines()
     (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
     assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
@@ -152,3 +154,22 @@ def test_a_warning_while_a_run_starts_leaves_it_to_the_next_command(
     finally:
         signal.signal(signal.SIGUSR2, handler)
     assert state_of(job.folder.path) == "new"
+
+
+def test_a_run_that_another_process_works_on_is_left_as_it_recorded_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other one has failed since."""
+
+    def busy(_: object) -> None:
+        write_json(place / "status.json", {"run": place.name, "state": "failed"})
+        raise Busy("it is being worked on by another process")
+
+    job = Job((), configure(*TINY, "tracking=none"))
+    place = job.folder.path
+    place.mkdir(parents=True)
+    monkeypatch.setattr(run_program, "run", busy)
+    monkeypatch.setattr(sys, "argv", [])
+    with pytest.raises(SystemExit):
+        jobs.execute(job)
+    assert state_of(place) == "failed"

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -28,8 +29,9 @@ from igo.ground.files import CONF, LAUNCH
 from igo.ground.ranks import Ranks
 
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
+VALUED = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 FLAGS = {"-m", "--multirun", "--resolve", "-sc", "--shell-completion", "--hydra-help", "--version"}
-FLAGS |= {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}  # These have a value.
+FLAGS |= VALUED
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # They have no effect here.
 Program = Callable[[DictConfig, list[str]], object]  # hydra_program says what it takes.
 
@@ -199,12 +201,12 @@ def _check_words(words: Sequence[str]) -> None:
 
 def _flags_last(words: Sequence[str]) -> list[str]:
     """The words with flags and their values last: argparse takes none between two settings."""
-
-    def is_setting(word: str) -> bool:
-        """Whether it is NAME=VALUE or ~NAME."""
-        return not word.startswith("-") and ("=" in word or word.startswith("~"))
-
-    return sorted(words, key=is_setting, reverse=True)  # Else they keep their order.
+    settings, flags = list[str](), list[str]()
+    for previous_word, word in pairwise(["", *words]):
+        # A word with = is a setting, even if the flag before it lacks its value.
+        is_value = previous_word in VALUED and "=" not in word
+        (flags if word.startswith("-") or is_value else settings).append(word)
+    return settings + flags
 
 
 def _refuse_sweeps(hydra_config: HydraConf) -> None:

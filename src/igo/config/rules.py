@@ -126,7 +126,7 @@ def _faults_of_kappa_lambda(schedule: ScheduleConfig, typed_names: Collection[st
             f"κ/√λ must be in (0, 1), and is {gamma:g}. Constant noise is schedule=constant with a"
             " table as batch_size",
         )
-    advice = "schedule.kappa and schedule.lam set it; leave it out, or use schedule=step"
+    advice = "schedule.kappa and schedule.lam set it; leave it out, or use schedule=step alone"
     if schedule.gamma is not None:
         yield "schedule.gamma", advice
     if "split" in typed_names:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from igo.config.cli import fail, names_of
 from igo.config.load import config_of, make_plan
 from igo.config.schema import SETTINGS, Config, value_of
-from igo.ground.errors import UserError, require, told
+from igo.ground.errors import Busy, UserError, require, told
 from igo.ground.files import PACKAGE, opened
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder
@@ -129,7 +129,8 @@ def execute(job: Job, *, log: bool = False) -> None:
             _log_output(job.folder)
         run(job.config)
     except Exception as error:
-        if Ranks.of_environment().first:
+        # Busy: the run is another process's, which records how it ends.
+        if Ranks.of_environment().first and not isinstance(error, Busy):
             _record_failure(job, error)
         if line := told(error):
             fail(line)

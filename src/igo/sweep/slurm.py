@@ -113,9 +113,11 @@ def _submit_array(
         "stderr_to_stdout": True,
         # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
         "srun_args": [f"--cpus-per-task={settings.cpus_per_task}"],
-        # `requeue: false` takes that option out.
+        # `requeue: false`, or null, takes that option out.
         "additional_parameters": {
-            name: value for name, value in additional.items() if value is not False
+            name: value
+            for name, value in additional.items()
+            if value is not None and value is not False
         },
         **more_options,
     }

@@ -19,7 +19,7 @@ from igo.loop.seeded import Indices, Seeded
 from igo.train.on_device import Batches, Data, Normalise
 
 MOST_WORKERS = 16  # the most that dataset.workers=null takes
-# Two private names of PyTorch, tried with torch 2.9 to 2.13.
+# Two private names of PyTorch, tried with torch 2.9 to 2.13, and 2.15.
 # 1. When a worker dies, PyTorch's handler of SIGCHLD raises a RuntimeError in the main thread, at
 #    whatever line it is. DiskData reports a dead worker where it reads, so PyTorch is told that
 #    its handler is installed already. It can go when DataLoader has an option for this.
