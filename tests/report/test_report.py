@@ -20,8 +20,7 @@ from igo.config.load import make_plan
 from igo.config.own import with_options
 from igo.ground import statistics as ours
 from igo.report import draw, figures, results, sections
-from igo.report.comparison import Pair
-from igo.report.differences import differ_in_both
+from igo.report.comparison import Pair, differ_in_both
 from igo.report.draw import Figure
 from igo.report.results import Results
 from igo.report.sections import Section
@@ -115,7 +114,7 @@ def test_each_line_has_its_label_at_its_end_and_no_two_touch() -> None:
         assert max(box[2] for box in boxes) < drawing.bbox.width
         for heights in ([text.xyann[1] for text in texts], [text.xy[1] for text in texts]):
             assert heights == sorted(heights)
-    panels = Figure("name", "", "", pl.DataFrame(), drawing).panels()
+    panels = Figure("name", "", "", pl.DataFrame(), drawing).elements()
     assert [panel.count("Method 3") for panel in panels] == [1, 1, 1]
 
 

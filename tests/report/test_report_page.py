@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import python
-from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 from polars import DataFrame
 from recorded import METHODS, edit, record_runs, words_of
 
-from igo.report import report
-from igo.report.output import csv_of
+from igo.report.report import TEMPLATES, csv_of, run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
@@ -66,7 +64,7 @@ def site(mixed: Path) -> Path:
     output = mixed.parent / "report"
     with pytest.MonkeyPatch.context() as patched:  # The page has the command.
         patched.setattr("sys.argv", ["igo report", f"runs={mixed}", f"output={output}"])
-        report.run(words_of(mixed, output))
+        run(words_of(mixed, output))
     return output
 
 
@@ -152,8 +150,7 @@ def test_a_name_is_no_formula_of_a_spreadsheet_and_no_command_of_tex() -> None:
     table = DataFrame({"name": ["=1+1", "+x", "@y", "a=b"], "number": [-1, 2, 3, 4]})
     cells = [row["name"] for row in csv.DictReader(csv_of(table).decode().splitlines())]
     assert cells == ["'=1+1", "'+x", "'@y", "a=b"]
-    environment = Environment(loader=FileSystemLoader(report.HERE), autoescape=False)
-    environment.filters["fixed"] = lambda *_: "1"
-    setting = r"\input{x}^~", defaultdict[str, int](int)
-    text = environment.get_template("page.tex").render(settings=[setting])
+    settings = [defaultdict[str, int](int)]
+    labels = {0: r"\input{x}^~"}
+    text = TEMPLATES.get_template("page.tex").render(settings=settings, labels=labels)
     assert r"\textbackslash input\{x\}\textasciicircum \textasciitilde" in text

@@ -22,7 +22,7 @@ from igo.config.schema import SETTINGS
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.report import report, table
-from igo.report.output import write_output
+from igo.report.report import write_output
 from igo.report.results import read_results
 from igo.report.runs import read_runs
 from igo.report.settings import differing

@@ -14,10 +14,10 @@ from scipy import stats
 
 from igo.ground.errors import UserError
 from igo.ground.files import sealed
-from igo.report import report, target
+from igo.report import report, results
 from igo.report.comparison import compare
-from igo.report.names import labels
-from igo.report.results import Results, read_results
+from igo.report.results import Results
+from igo.report.settings import labels
 from igo.runs.find import find
 from igo.runs.folder import read_records
 
@@ -40,14 +40,14 @@ def methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results_of(root: Path, accuracy: float) -> Results:
-    return read_results(find([str(root)]), accuracy)
+    return results.read_results(find([str(root)]), accuracy)
 
 
-def medians_of(results: Results) -> dict[str, dict[str, str]]:
+def medians_of(data: Results) -> dict[str, dict[str, str]]:
     """By label, how many seeds reach the target, and the medians of what they need."""
     return {
-        label: target.needed(results.runs, setting)
-        for setting, label in labels(results.settings).items()
+        label: results.needed(data.runs, setting)
+        for setting, label in labels(data.settings).items()
     }
 
 
@@ -65,18 +65,18 @@ def test_methods_1_to_4_reach_36_per_cent_as_published(methods: Path) -> None:
 
 def test_a_run_that_never_reaches_its_target_comes_last(methods: Path) -> None:
     """Its rank counts, and no mean. The sign test is SciPy's binomial test."""
-    results = results_of(methods, 0.38)
+    data = results_of(methods, 0.38)
     updates: dict[int, dict[int, float]] = {}
-    for folder, setting, seed in results.runs.select("folder", "setting", "seed").iter_rows():
+    for folder, setting, seed in data.runs.select("folder", "setting", "seed").iter_rows():
         rows = read_records(Path(folder))
         hits = [row["updates"] for row in rows if (row["test/accuracy"] or 0) >= 0.38]
         updates.setdefault(setting, {})[seed] = min(hits, default=math.inf)
-    medians = medians_of(results)
+    medians = medians_of(data)
     assert medians["Method 2"]["reached by"] == "5 of 8"
     assert medians["Method 2"]["updates"] == "15,024 [13,146, never]"
     assert medians["Method 4"]["updates"] == "never [7,674, never]"
     assert medians["Method 1 (constant)"]["updates"] == "never"
-    pairs = compare(results.runs, list(updates), "target_updates", ranks=True)
+    pairs = compare(data.runs, list(updates), "target_updates", ranks=True)
     for (setting, rival), pair in zip(combinations(updates, 2), pairs, strict=True):
         wins = sum(updates[setting][seed] < updates[rival][seed] for seed in SEEDS)
         losses = sum(updates[setting][seed] > updates[rival][seed] for seed in SEEDS)
@@ -91,7 +91,7 @@ def test_the_interval_of_a_median_has_95_per_cent_by_the_order_of_values() -> No
         ranks = [rank for rank in range(1, n) if stats.binom.cdf(rank - 1, n, 0.5) <= 0.025]
         middle = f"{np.median(range(1, n + 1)):g}"
         interval = f" [{ranks[-1]}, {n + 1 - ranks[-1]}]" if ranks else ""
-        assert target.median([*range(n, 0, -1)]) == middle + interval
+        assert results.median([*range(n, 0, -1)]) == middle + interval
 
 
 def test_runs_that_are_evaluated_at_other_epochs_are_warned_of(

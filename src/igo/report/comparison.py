@@ -1,14 +1,26 @@
-"""Settings compared seed by seed: for the report, a sweep's end and lab/study."""
+"""Settings compared: their results seed by seed, and the ratios of their other totals.
+
+A setting is a number, which stands in the column ``setting`` of the tables of ``results``.
+"""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-import polars as pl
+from polars import DataFrame, col
 
 from igo.ground import statistics
+from igo.ground.files import Record
 from igo.ground.statistics import LEAST_SEEDS, LEVEL, NO_SPREAD, Array
+from igo.report.settings import TOTALS
+
+SAME = 1e-6  # Totals that differ by a smaller share are called equal.
+# A smaller change of η or b from one setting to another is rounding. An epoch has a whole number
+# of batches, and η makes up for what b loses by this, which is up to some per cent.
+LEAST = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """What the tests say of ``first``: ``higher``, ``lower``, ``equal`` or ``undecided``."""
+        """Whether ``first`` is ``higher``, ``lower`` or ``equal``; ``undecided`` by these seeds."""
         # A difference that is found is told, even one within the margin.
         if self.p_holm is not None and self.p_holm <= LEVEL:
             return "higher" if (self.difference or 0) > 0 else "lower"
@@ -58,14 +70,15 @@ class Pair:
 
 
 def paired_test(differences: Array, margin: float | None) -> Pair:
-    """The tests of one pair, by the difference of each seed. ``adjusted`` adds the other entries.
+    """The pair of two settings whose results have these differences, one for each common seed.
 
-    ``margin`` of equivalence is in the unit of the differences; None for no such test.
+    What depends on other pairs, as an adjusted p does, is still None: ``adjusted`` adds it.
+    ``margin`` is of the test of equality, in the unit of the differences; None for no such test.
     """
     n = len(differences)
     if n < 2:
-        return Pair(n, float(differences[0]) if n else None)
-    # 0.9 - 0.8 and 0.8 - 0.7 differ in the last bit, and the sign-flip test counts signs.
+        return Pair(n, difference=float(differences[0]) if n else None)
+    # The sign-flip test counts signs, and the rounding of a difference of 0 has a sign.
     differences = np.where(np.abs(differences) < NO_SPREAD, 0.0, differences)
     mean = statistics.mean_of(differences)
     has_spread = float(np.ptp(differences)) >= NO_SPREAD
@@ -88,7 +101,8 @@ def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with Holm's p-values over all pairs, and the difference that each can detect."""
     p_holm = statistics.holm([pair.p for pair in pairs])
     p_equal_holm = statistics.holm([pair.p_equal for pair in pairs])
-    # Holm multiplies the smallest p by the number of tests, so that p must reach this level.
+    # Holm multiplies the smallest p by the number of tests, and LEVEL is for the product. Without
+    # any test the level is not used.
     level = LEVEL / max(1, sum(pair.p is not None for pair in pairs))
     return [
         replace(
@@ -102,29 +116,72 @@ def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def compare(
-    runs: pl.DataFrame,
+    runs: DataFrame,
     settings: Sequence[int],
     metric: str,
     margin: float | None = None,
     *,
     ranks: bool = False,
 ) -> list[Pair]:
-    """Every pair of settings, over the common seeds of their counted runs.
+    """Every pair of settings by a metric, which is a column of ``runs``.
 
-    ``margin`` of equivalence is in the unit of the metric; None for no such test. With ``ranks``
-    a difference is 1 where the first value is larger, −1 where the second is, else 0. This is the
-    sign test.
+    A pair is compared over the seeds of which both settings have a counted run. ``margin`` of
+    the test of equality is in the unit of the metric; None for no such test. With ``ranks`` each
+    difference is replaced by its sign, 1, 0 or −1: the test of a pair is then the sign test.
     """
-    rows = runs.filter("counted", pl.col(metric).is_not_null()).sort("seed")
+    rows = runs.filter("counted", col(metric).is_not_null()).sort("seed")
     pairs = []
     for first, second in itertools.combinations(settings, 2):
         # Runs of one seed have the same initialisation and order of the samples.
         common_seeds = rows.filter(setting=first).join(rows.filter(setting=second), on="seed")
+        # ``join`` adds _right to the names of the second setting's columns.
         minuends, subtrahends = common_seeds.select(metric, f"{metric}_right").to_numpy().T
-        if ranks:  # Values may be infinite, as updates to a target that is never reached are.
-            is_higher, is_lower = minuends > subtrahends, minuends < subtrahends
-            differences = is_higher.astype(float) - is_lower
+        if ranks:
+            # Updates to a target that is never reached are infinite, and ∞ − ∞ has no sign.
+            differences = 1.0 * (minuends > subtrahends) - (minuends < subtrahends)
         else:
             differences = minuends - subtrahends
         pairs.append(replace(paired_test(differences, margin), first=first, second=second))
     return adjusted(pairs)
+
+
+def ratio(name: str, first: Record, second: Record) -> float | None:
+    """The mean of a total in one row of settings over the mean in another.
+
+    Exactly 1 for totals that are called equal; None if a mean is 0, or null as it is not known.
+    """
+    dividend, divisor = first[f"{name}_mean"], second[f"{name}_mean"]
+    if not dividend or not divisor:
+        return None
+    is_equal = math.isclose(dividend, divisor, rel_tol=SAME)
+    return 1.0 if is_equal else float(dividend / divisor)
+
+
+def ratios(first: Record, second: Record) -> str:
+    """The TOTALS of a row of settings over those of another: ``updates ×0.5; equal: images``."""
+    different, equal = [], []
+    for name, words in TOTALS.items():
+        quotient = ratio(name, first, second)
+        if quotient == 1:
+            equal.append(words)
+        elif quotient is not None:
+            different.append(f"{words} ×{quotient:.3g}")
+    phrases = [", ".join(different), f"equal: {', '.join(equal)}" if equal else ""]
+    return "; ".join(filter(None, phrases))
+
+
+def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
+    """Whether two settings differ in η and in b, and b of one changes from epoch to epoch.
+
+    Then nothing tells whether η or b made a difference. ``curves`` has the mean of η and b in each
+    epoch. In an epoch in which b grows the mean of η says little of η itself, as updates with a
+    small b are more. So the answer for runs of one epoch is no.
+    """
+    # ``join`` adds _right to the names of the second setting's columns.
+    epochs = curves.filter(setting=first).join(curves.filter(setting=second), on="epoch")
+    names = ("b_m_mean", "b_m_mean_right", "eta_m_mean", "eta_m_mean_right")
+    b, other_b, eta, other_eta = epochs.select(names).to_numpy().T
+    # The difference may be LEAST of the second argument, in every epoch.
+    are_close = partial(np.allclose, rtol=LEAST, atol=0)
+    b_stays = are_close(b, b[:1]) and are_close(other_b, other_b[:1])
+    return not (b_stays or are_close(b, other_b) or are_close(eta, other_eta))

@@ -1,6 +1,8 @@
 """Colours, panels, lines and axes of the report's figures, drawn once by matplotlib.
 
-The page has a figure as SVG, and the files have it as PNG, PDF and SVG.
+The page has a figure as SVG, and the files have it as PNG, PDF and SVG. A panel is drawn from a
+table with a column ``label``: the rows of one label are a line. A metric is the columns of its mean
+(``…_mean``) and of the ends of its 95 % interval (``…_low``, ``…_high``).
 """
 
 import io
@@ -8,35 +10,30 @@ import math
 import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    SymmetricalLogLocator,
-)
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 from polars import DataFrame
+from polars.selectors import starts_with
 
 from igo.ground.statistics import Array
-from igo.report.output import csv_of
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE = "#0072B2"
-VERMILION = "#D55E00"
-GREEN = "#009E73"
-PURPLE = "#B8608F"
-AMBER = "#C98A00"
-SKY = "#3C9BCB"
-INK = "#333333"
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
+BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK = PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#B8608F",
+    "#C98A00",
+    "#3C9BCB",
+    "#333333",
+)
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 TEXT, SOFT = "#1c1f24", "#5b626b"
 GRID = "#e6e6e0"
@@ -96,22 +93,22 @@ class Figure:
     table: DataFrame
     drawing: Drawing
 
-    def files(self) -> dict[str, bytes]:
-        """The content of each file by suffix: the same bytes for the same data."""
-        # No version and no date is written: the same data give the same bytes.
+    def pictures(self) -> dict[str, bytes]:
+        """The content of the figure's PNG, PDF and SVG by suffix: the same for the same data."""
+        # Without these entries no version and no date is written.
         undated: dict[str, Any] = {
             "png": {"Software": None},
             "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
             "svg": {"Creator": None, "Date": None},
         }
-        files = {kind: self._saved(kind, dpi=150, metadata=undated[kind]) for kind in undated}
-        return {"csv": csv_of(self.table), **files}
+        return {kind: self._saved(kind, dpi=150, metadata=undated[kind]) for kind in undated}
 
-    def panels(self) -> list[str]:
-        """Each panel as an element of the page."""
+    def elements(self) -> list[str]:
+        """Each panel as an SVG element of the page. The last panel alone stays visible."""
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        # A hidden panel would lose its room to the others if they were laid out again.
         self.drawing.draw_without_rendering()
-        self.drawing.set_layout_engine("none")  # A hidden panel keeps its room.
+        self.drawing.set_layout_engine("none")
         elements = []
         for panel in self.drawing.axes:
             for any_panel in self.drawing.axes:
@@ -131,105 +128,97 @@ class Figure:
 
 
 def panels(count: int, labels: Collection[str]) -> tuple[Drawing, list[Axes]]:
-    """The empty panels of a figure, row by row, with room for labels beside their lines."""
+    """A drawing with empty panels, two in a row, with room for labels beside the lines."""
     rows, columns = math.ceil(count / 2), min(count, 2)
     inches = WIDTH * columns, _height(labels) * rows
     drawing = Drawing(figsize=inches, layout="constrained")
-    axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
-    for unused in axes[count:]:
-        unused.remove()
-    return drawing, axes[:count]
+    return drawing, [drawing.add_subplot(rows, columns, i + 1) for i in range(count)]
 
 
 def curves(
     ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks, *, steps: bool = False
 ) -> None:
-    """A line for each label, from one value to the next, with its 95 % intervals.
+    """Draw a metric against x, a line for each label, with the 95 % intervals as bands.
 
-    Where there are more than MOST_BANDS lines, each has its last interval alone.
+    Where there are more than MOST_BANDS lines, each has the interval of its last point alone. With
+    ``steps`` a line keeps its value around each point.
     """
     # A planned value belongs to its whole epoch, so the line changes between two epochs.
     step: Any = "mid" if steps else None
     drawstyle = "steps-mid" if steps else None
     table = _in_per_cent(table)
     lines = _lines(table, x, metric)
-    for label, xs, ys, low, high in lines:
+    for label, (xs, ys, low, high) in lines.items():
         ax.plot(xs, ys, label=label, drawstyle=drawstyle, **looks[label])
         colour = looks[label]["color"]
         if len(lines) <= MOST_BANDS:
             ax.fill_between(xs, low, high, color=colour, alpha=0.14, lw=0, step=step)
         else:
+            # The slices keep the last number as an array, which matplotlib asks for.
             reach = [(ys - low)[-1:], (high - ys)[-1:]]
             ax.errorbar(xs[-1:], ys[-1:], yerr=reach, ls="none", capsize=2, lw=1, color=colour)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     if lines:
         _limit(ax, table, metric)
-        label_ends(ax, {line.label: line.end for line in lines}, looks)
+        label_ends(ax, _ends(lines), looks)
 
 
 def points(
     ax: Axes, table: DataFrame, x: str, metric: str, looks: Looks, *, log: bool = False
 ) -> None:
-    """A point for each row with its 95 % interval, and a line through the points of a label.
+    """Draw a point for each row with its 95 % interval, and a line through those of a label.
 
     A logarithmic axis of x has a place for 0, too, if 0 is a value of x.
     """
-    table = _in_per_cent(table)
-    lines = _lines(table, x, metric)
+    lines = _lines(_in_per_cent(table), x, metric)
     if log:
         values = table[x].drop_nulls().to_numpy()
         positive_values = values[values > 0]
         if len(positive_values) == len(values):
             ax.set_xscale("log")
         else:
-            # From 0 to the decade of the smallest positive value, 1 at most, the axis is linear.
+            # Up to the power of ten below the smallest positive value the axis is linear from 0
+            # on. Without a positive value that power is 1.
             decade = math.floor(math.log10(positive_values.min(initial=1)))
             ax.set_xscale("symlog", linthresh=10.0**decade)
-    for label, xs, ys, low, high in lines:
+    for label, (xs, ys, low, high) in lines.items():
         look = looks[label] | {"marker": "o", "ms": 4, "capsize": 2, "elinewidth": 1}
         ax.errorbar(xs, ys, yerr=[ys - low, high - ys], label=label, **look)
     if log:
         plain_log(ax.xaxis)
-    label_ends(ax, {line.label: line.end for line in lines}, looks)
-
-
-class _Line(NamedTuple):
-    """What is drawn for a label. An end of an interval that is not known is NaN."""
-
-    label: str
-    xs: Array
-    ys: Array
-    low: Array
-    high: Array
-
-    @property
-    def end(self) -> tuple[float, float]:
-        """The last point of the line."""
-        return self.xs[-1], self.ys[-1]
+    label_ends(ax, _ends(lines), looks)
 
 
 def _in_per_cent(table: DataFrame) -> DataFrame:
     """The table with the statistics of ACCURACY in per cent."""
-    return table.with_columns(cs.starts_with(f"{ACCURACY}_") * 100)
+    return table.with_columns(starts_with(f"{ACCURACY}_") * 100)
 
 
-def _lines(table: DataFrame, x: str, metric: str) -> list[_Line]:
-    """The line of each label, through the rows in which x and the mean are known."""
-    points = table.drop_nulls([x, f"{metric}_mean"])
-    columns = (x, f"{metric}_mean", f"{metric}_low", f"{metric}_high")
-    return [
-        _Line(rows["label"][0], *rows.select(columns).to_numpy().T)
-        for rows in points.partition_by("label", maintain_order=True)
-    ]
+def _lines(table: DataFrame, x: str, metric: str) -> dict[str, Array]:
+    """The line of each label: an array with a column for each point.
+
+    Its four rows are x, the mean, and the lower and upper ends of the interval; an end that is not
+    known is NaN. Points whose x or mean is not known are left out.
+    """
+    columns = [x, f"{metric}_mean", f"{metric}_low", f"{metric}_high"]
+    known_points = table.drop_nulls(columns[:2])
+    lines = known_points.group_by("label", maintain_order=True)
+    return {label: rows.select(columns).to_numpy().T for (label,), rows in lines}
+
+
+def _ends(lines: dict[str, Array]) -> dict[str, Array]:
+    """The last point of each line, x and mean."""
+    return {label: line[:2, -1] for label, line in lines.items()}
 
 
 def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
-    """Set the range of y by the means and, on a linear axis, by the last intervals, too.
+    """Set the range of y, and make the axis logarithmic where the means differ much.
 
-    On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
-    tenth of the epochs is left out for accuracies, so that the last accuracies are seen apart. Any
-    other linear axis begins at 0.
+    A logarithmic axis has the range of the means: an interval may leave it, as its lower end can
+    be near 0. A linear axis has the range of the means and of the last interval of each line. It
+    begins at 0, but for accuracies: there the range leaves out the first tenth of the epochs, so
+    that the last accuracies are seen apart.
     """
     is_accuracy = metric == ACCURACY
     if is_accuracy:
@@ -240,7 +229,8 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     # η falls to 0 in many schedules, and a logarithmic axis shows no 0.
     can_be_log = not is_accuracy and metric != "eta_m" and low > 0
     if can_be_log and high / low >= LOG_FROM:
-        # The room is 8 % of the axis: on a logarithmic one, this power of the ratio of its ends.
+        # The room at either end is 8 % of the axis. On a logarithmic axis a share of its length is
+        # a power of the ratio of its ends.
         factor = (high / low) ** 0.08
         ax.set_yscale("log")
         ax.set_ylim(low / factor, high * factor)
@@ -249,52 +239,55 @@ def _limit(ax: Axes, table: DataFrame, metric: str) -> None:
     last_rows = table.group_by("label").last()
     low = min([low, *last_rows[f"{metric}_low"].drop_nulls()])
     high = max([high, *last_rows[f"{metric}_high"].drop_nulls()])
-    # Where all values are the same, the room is a share of this value.
+    # Where all values are the same, the room is a share of this value, or of 1 if it is 0.
     span = (high - low) or abs(high) or 1
     room = 0.1 * span
     if is_accuracy:
-        # No accuracy is above 100 %, and a line at 100 % is seen whole.
+        # No accuracy is above 100 %. A little room there shows a line at 100 % in its full width.
         ax.set_ylim(low - room, min(high + room, 100 + room / 4))
     else:
         ax.set_ylim(min(low, 0), high + room)
 
 
 def plain_log(axis: Any) -> None:
-    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 where it is short."""
-    low, high = sorted(axis.get_view_interval())
-    # Over many decades the numbers at 2 and 5 would touch.
-    steps = (1, 2, 5) if high / max(low, 1e-300) < 200 else (1,)
-    if axis.get_scale() == "symlog":
-        axis.set_major_locator(SymmetricalLogLocator(axis.get_transform()))
-    else:
+    """Label a logarithmic x or y axis with plain numbers: 1, 10, 100, and 2 and 5 if there is room.
+
+    A symmetrical logarithmic axis (symlog) keeps its places of numbers.
+    """
+    if axis.get_scale() == "log":
+        low, high = sorted(axis.get_view_interval())
+        # Over more than two decades the numbers at 2 and 5 would touch.
+        steps = (1, 2, 5) if high / low < 200 else (1,)
         axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], looks: Looks) -> None:
+def label_ends(ax: Axes, ends: Mapping[str, ArrayLike], looks: Looks) -> None:
     """Write each label beside the end of its line, in its colour, no two on one another.
 
-    ``ends`` has the last point of each line of this panel, and ``looks`` each label of the figure.
+    ``ends`` has the last point (x, y) of each line of this panel, and ``looks`` each label of the
+    figure. The panel has its last range before, because heights are shares of it.
     """
     ax.autoscale_view()
     to_panel = ax.transScale + ax.transLimits  # Points become shares of the panel.
     points = {label: tuple(to_panel.transform(end)) for label, end in ends.items()}
     from_below = sorted(points, key=lambda label: (points[label][1], points[label][0], label))
-    # The stack has the heights of labels that stand on one another, from 0 up.
+    # Labels that stand on one another from the panel's bottom up have these heights.
     label_height = _text_lines(looks) * TEXT_LINE / (_height(looks) - ROOM)
     stack = np.arange(len(ends)) * label_height
     end_heights = np.array([points[label][1] for label in from_below])
-    # A label that would touch the label below goes up.
+    # A label is at the height of its end, or directly above the label below it if that is higher:
+    # height_i = max(end_i, height_{i-1} + label_height). Without the stack it is a running maximum.
     heights = np.maximum.accumulate(end_heights - stack) + stack
-    # At the panel's top each label leaves room for the labels above it.
+    # No label is so high that the labels above it would leave the panel: they hang from its top.
     heights = np.minimum(heights, 1 - stack[::-1])
     for label, height in zip(from_below, heights, strict=True):
         colour = looks[label]["color"]
         ax.annotate(
             textwrap.fill(label, LONGEST),
             points[label],
-            (1.04, height),
+            (1.04, height),  # A little to the right of the panel.
             xycoords="axes fraction",
             color=colour,
             fontsize=8,
@@ -304,7 +297,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], looks: Looks) 
 
 
 def _height(labels: Collection[str]) -> float:
-    """Inches of a panel whose labels have room."""
+    """Inches of a panel in which all labels have room, one above another, with one to spare."""
     return max(HEIGHT, ROOM + TEXT_LINE * _text_lines(labels) * (len(labels) + 1))
 
 

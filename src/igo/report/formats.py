@@ -1,13 +1,17 @@
-"""Numbers as the table, the report and the studies write them."""
+"""Numbers and words as the table, the report and the studies write them.
+
+The report's templates have each function as a filter.
+"""
 
 import math
+import re
 from collections.abc import Collection
 
 from igo.report.comparison import Pair
 
 
 def number(value: float | None) -> str:
-    """A number as ``0.4243`` or ``15,650``; ``never`` for ∞, ``–`` for None."""
+    """``0.4243``, four digits, or ``15,650``, whole; ``never`` for ∞, and ``–`` for None."""
     if value is None:
         return "–"
     if value == math.inf:
@@ -16,7 +20,7 @@ def number(value: float | None) -> str:
 
 
 def fixed(value: float | None, form: str, factor: float = 1) -> str:
-    """A number times the factor in a form such as ``.2f``."""
+    """A number times the factor in a form such as ``.2f``; ``–`` for None."""
     return "–" if value is None else f"{value * factor:{form}}"
 
 
@@ -31,7 +35,10 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
-    """The mean difference of a pair and its interval: ``+0.44 [−0.01, +0.90]``."""
+    """The mean difference of a pair and its interval: ``+0.44 [−0.01, +0.90]``; ``–`` for None.
+
+    The default ``factor`` turns a difference of accuracies, which are shares, into points.
+    """
     if pair.difference is None:
         return "–"
     mean = signed(factor * pair.difference, form)
@@ -41,10 +48,15 @@ def difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p in two digits, and never 0."""
+    """A p in two digits, and never 0; ``–`` for None."""
     if p is None:
         return "–"
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def tied(text: str) -> str:
+    """A text in which ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` do not break into two lines."""
+    return re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text)
 
 
 def in_range(counts: Collection[int]) -> str:

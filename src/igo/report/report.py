@@ -1,43 +1,48 @@
 """The program `igo report`: one HTML page with its styles and figures inside, and their files."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from omegaconf import DictConfig
+from polars import DataFrame
+from polars.selectors import starts_with
 
-from igo.config.schema import has_effect
-from igo.ground.errors import counted, require
+from igo.config.schema import NO_EFFECT
+from igo.ground.errors import UserError, counted, require
+from igo.ground.files import alone, replace_all, writing
 from igo.ground.numbers import BETWEEN, POSITIVE, fault
 from igo.report import formats
-from igo.report.formats import in_range
-from igo.report.names import labels, without_delta
-from igo.report.output import csv_of, write_output
 from igo.report.provenance import short
-from igo.report.results import Results, read_results
+from igo.report.results import NEEDED, Results, read_results
 from igo.report.sections import MARGIN, Section, by_task
-from igo.report.settings import TOTALS, constants
+from igo.report.settings import TOTALS, constants, labels, without_delta
 from igo.report.table import show_errors, states
-from igo.report.target import NEEDED
 from igo.runs.find import find, named
 from igo.runs.manifest import command
 
-HERE = Path(__file__).parent
 PAGE = "index.html"
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    # A record may hold anything, also a stranger's HTML: it is shown as text.
+    autoescape=True,
+    # A misspelt name in a template is an error, not an empty place.
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def run(composed: DictConfig) -> Sequence[Section]:
-    """Read the runs, and write their report."""
+    """Read the runs and write their report, by the settings of conf/report.yaml."""
     output, target, margin = composed.output, composed.target, composed.margin
-    is_name = isinstance(output, str) and output != "" and not Path(output).is_file()
+    is_name = isinstance(output, str) and output != ""
     require(is_name, "output", output, "it must be the name of a folder")
     if target is not None:
         reason = fault(target, BETWEEN)
@@ -51,11 +56,14 @@ def run(composed: DictConfig) -> Sequence[Section]:
 
 
 def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Section]:
-    """Write page, figures and tables into a folder, print what was found, return the sections."""
+    """Write page, figures and tables into a folder, print what was found, return the sections.
+
+    Settings may be called equal within ``margin`` points of test accuracy.
+    """
     results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
     sections = by_task(results, margin)
     figures = [figure for section in sections for figure in section.figures]
-    excluded = len(results.runs) - int(results.runs["counted"].sum())
+    excluded = int((~results.runs["counted"]).sum())
     run_count, figure_count = counted(len(results.runs), "run"), counted(len(figures), "figure")
     print(f"{run_count} ({excluded:,} excluded); {figure_count}")
     show_errors(results.runs)
@@ -63,83 +71,67 @@ def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Se
         if text := " ".join(filter(None, (section.headline, *section.notes))):
             print(f"{section.title}: {text}")
     # A report may be published: folders are left out, and with them all settings without an effect.
-    local_columns = [name for name in results.runs.columns if not has_effect(name)]
-    files = {
-        "runs.csv": csv_of(results.runs.drop("folder", *local_columns)),
-        "settings.csv": csv_of(results.settings),
-        "epochs.csv": csv_of(results.curves),
+    tables = {
+        "runs": results.runs.drop("folder", starts_with(*NO_EFFECT)),
+        "settings": results.settings,
+        "epochs": results.curves,
+        **{f"figures/{figure.name}": figure.table for figure in figures},
     }
+    files = {f"{name}.csv": csv_of(table) for name, table in tables.items()}
     for figure in figures:
-        files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
+        files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.pictures().items()}
     write_output(output, files | render(sections, results, output))
     print(f"wrote {output / PAGE}")
     return sections
 
 
+def csv_of(table: DataFrame) -> bytes:
+    """A table as CSV. A record may hold any text: a spreadsheet must take none for a formula."""
+    texts = pl.col(pl.String).str.replace("^([=+@])", "'$1")
+    return table.with_columns(texts).write_csv().encode()
+
+
+def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write all files of a report, or none; make their folders.
+
+    ``contents`` has each file by its path in ``folder``, in which one folder may stand.
+    """
+    with writing("output", folder), alone(folder):
+        for inner in {(folder / name).parent for name in contents} - {folder}:
+            inner.mkdir(exist_ok=True)
+            # A link would lead the files to another place than the user named.
+            if inner.is_symlink():
+                raise UserError(f"{inner} is a link: remove it")
+        replace_all({folder / name: data for name, data in contents.items()})
+
+
 def render(sections: Sequence[Section], results: Results, output: Path) -> dict[str, bytes]:
-    """The page and the table for LaTeX, by their names in ``output``; the page links the runs."""
-    names = labels(results.settings)
-    runs = results.runs.to_dicts()
-    for run in runs:
-        run["label"] = names.get(run["setting"], "–")
-        # The link is relative, so that page and runs can be moved together.
-        link = os.path.relpath(Path(run["folder"]).resolve(), output.resolve())
-        run["link"] = f"{quote(link)}/"
+    """The page, and the table "Every setting" for LaTeX, by the names of their files.
+
+    The page links the runs from the folder ``output``.
+    """
     values = {
-        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),
         "sections": sections,
-        "settings": [(names[row["setting"]], row) for row in results.settings.to_dicts()],
-        "runs": runs,
-        "facts": _facts(results),
+        "labels": labels(results.settings),
+        "settings": results.settings.to_dicts(),
+        "runs": results.runs.to_dicts(),
+        "states": states(results.runs),
         "totals": TOTALS,
         "target": results.target,
         "needed": NEEDED,
         "how": _how(results),
         "common": constants(results.settings),
+        "output": output,
     }
-    environment = _environment()
     return {
-        PAGE: environment.get_template("page.html").render(values).encode(),
-        "settings.tex": environment.get_template("page.tex").render(values).encode(),
+        name: TEMPLATES.get_template(template).render(values).encode()
+        for name, template in ((PAGE, "page.html"), ("settings.tex", "page.tex"))
     }
 
 
-def _environment() -> Environment:
-    """Jinja, with what the templates need to write numbers and words."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        # A record may hold anything, also a stranger's HTML: only what is made here is Markup.
-        autoescape=True,
-        # A misspelt name in the template is an error, not an empty place.
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "fixed": formats.fixed,
-        "number": formats.number,
-        "p_value": formats.p_value,
-        "difference": formats.difference,
-        "counted": counted,
-        "short": short,
-        # ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` stay on one line.
-        "tied": lambda text: re.sub(r" (?=[=%≤>×])|(?<=[=≤>×₁βM]) ", "\u00a0", text),
-    }
-    return environment
-
-
-def _facts(results: Results) -> dict[str, Any]:
-    """The numbers at the head of the page."""
-    runs, settings = results.runs, results.settings
-    return {
-        "runs": len(runs),
-        "counted": int(runs["counted"].sum()),
-        "settings": len(settings),
-        "seeds": in_range(settings.filter(pl.col("n") > 0)["n"].to_list() or [0]),
-        "time": f"{float(runs['seconds'].sum()) / 60:,.1f} min",
-        "states": states(runs),
-    }
+def link(folder: str, output: Path) -> str:
+    """The address of a folder for a page in ``output``; relative, so that both can be moved."""
+    return quote(os.path.relpath(Path(folder).resolve(), output.resolve()))
 
 
 def _how(results: Results) -> dict[str, str]:
@@ -153,3 +145,7 @@ def _how(results: Results) -> dict[str, str]:
             texts = [f"{text} ({count} runs)" for text, count in counts]
         rows[name.capitalize()] = "; ".join(texts)
     return {name: text for name, text in rows.items() if text}
+
+
+# Templates write numbers and words by the functions of formats, and by these.
+TEMPLATES.filters |= vars(formats) | {"counted": counted, "short": short, "link": link}

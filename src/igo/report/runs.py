@@ -61,19 +61,24 @@ def _column_type(setting: schema.Setting) -> type:
     return str
 
 
-SETTINGS = {name: _column_type(setting) for name, setting in schema.SETTINGS.items()}
 DEFAULTS = {
     name: setting.default
     for name, setting in schema.SETTINGS.items()
     if setting.default is not MISSING
 }
-KINDS: dict[str, Any] = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
+# The types of all columns but those of arguments and of CODE, which a run alone may have.
+KINDS: dict[str, Any] = {
+    **HEAD,
+    **{name: _column_type(setting) for name, setting in schema.SETTINGS.items()},
+    FINGERPRINT: str,
+    **RESULTS,
+}
 
 
 def read_runs(folders: Iterable[Path]) -> DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: HEAD; the settings by their full names, also the arguments of one's own model,
+    Columns: HEAD; the settings by their full names, then the arguments of one's own model,
     optimizer and profile; FINGERPRINT, if a run has one; RESULTS; and those of CODE.
     """
     rows = [read_run(folder) for folder in folders]
@@ -82,7 +87,7 @@ def read_runs(folders: Iterable[Path]) -> DataFrame:
     arguments = [name for name in other_names if name not in code]
     runs = DataFrame(
         rows,
-        schema=[*HEAD, *SETTINGS, *arguments, FINGERPRINT, *RESULTS, *code],
+        schema=[*HEAD, *schema.SETTINGS, *arguments, FINGERPRINT, *RESULTS, *code],
         schema_overrides=KINDS,
         strict=False,
         infer_schema_length=None,  # All runs together tell the types of arguments.
@@ -102,16 +107,16 @@ def read_run(folder: Path) -> Record:
     row: Record = {"run": printable(folder.name)}
     if not folder.exists():
         return row | {"state": "new"}
-    file = "status.json"  # The file that is being read: an error names it.
+    file = "status.json"  # An error names the file that is being read.
     try:
-        # The state is read before the records: a run that has finished has all of them.
+        # The status is read before the records: a run that has finished has all of them.
         status = read_status(folder)
         file = "config.yaml"
-        row |= _typed(_settings(folder))
+        row |= _cells(_settings(folder))
         file = "status.json"
-        row |= _typed(_status(folder, row, status))
+        row |= _cells(_status(folder, row, status))
         file = "metrics.jsonl"
-        row |= _typed(_results(folder, row, status))
+        row |= _cells(_results(folder, row, status))
         return row
     except UserError as error:
         reason = str(error).removeprefix(f"{folder}/")
@@ -122,31 +127,34 @@ def read_run(folder: Path) -> Record:
     return row | {"state": "unreadable", "error": printable(reason)}
 
 
-def _typed(entries: Record) -> Record:
-    """The entries of a row as their columns have them."""
-    return {name: _typed_value(name, value) for name, value in entries.items()}
+def _cells(entries: Record) -> Record:
+    """The entries of a row as their columns have them, see ``_cell``."""
+    return {name: _cell(name, value) for name, value in entries.items()}
 
 
-def _typed_value(name: str, value: Any) -> Any:
-    """A value as the column of this name has it: a list becomes JSON."""
+def _cell(name: str, value: Any) -> Any:
+    """A value as the column of this name has it; a text has no control characters.
+
+    Raises:
+        TypeError, ValueError: the value is of another type than the column.
+    """
     if value is None:
         return None
-    kind = KINDS.get(name)
-    if kind is None:  # An argument of one's own model has no declared type.
-        kind = type(value) if fits(value, (bool, int, float)) else str
-    if kind is not str:
-        return kind(value)
+    if KINDS.get(name) in (bool, int, float):
+        return KINDS[name](value)
+    # An argument of one's own model has no declared type. A number that fits a column stays one.
+    if name not in KINDS and fits(value, (bool, int, float)):
+        return value
     # JSON would turn the numbers that are keys of a table of batch sizes into text.
-    if isinstance(value, str | dict):
-        return printable(str(value))
-    return printable(json.dumps(value, default=str))
+    is_text = isinstance(value, str | dict)
+    return printable(str(value) if is_text else json.dumps(value, default=str))
 
 
 def _settings(folder: Path) -> Record:
-    """Every setting by its full name. A setting that the record does not have has its default."""
+    """Every setting by its full name. A setting that config.yaml does not have has its default."""
     row = DEFAULTS | dict(leaves(record_values(read_bytes(folder / "config.yaml").decode())))
     settings = {name for name in row if ".arguments." not in name}
-    if differences := sorted(SETTINGS.keys() ^ settings):
+    if differences := sorted(schema.SETTINGS.keys() ^ settings):
         raise UserError(f"config.yaml is of no run, or of another version: see {differences[0]}")
     return row
 
@@ -154,7 +162,10 @@ def _settings(folder: Path) -> Record:
 def _status(folder: Path, row: Record, status: Record) -> Record:
     """The state, the error, the provenance and, of the user's own data, the FINGERPRINT.
 
-    ``row`` has the settings. ``status`` is what status.json has, and empty without this file.
+    ``row`` has the settings.
+
+    Raises:
+        FileNotFoundError: there is no status.json, for which ``status`` is empty.
     """
     if not status:
         raise FileNotFoundError
@@ -172,7 +183,7 @@ def _status(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _results(folder: Path, row: Record, status: Record) -> Record:
-    """The results in metrics.jsonl, of the epochs of which status.json has the seal.
+    """The results of a run from metrics.jsonl: of the epochs of which status.json has the seal.
 
     ``row`` has the settings and the state.
     """
@@ -194,19 +205,21 @@ def _results(folder: Path, row: Record, status: Record) -> Record:
 
 
 def _totals(records: Sequence[Record]) -> Record:
-    """The entries OF_ALL_EPOCHS; an unknown one is None. δ is of the epochs that have δ."""
+    """The entries OF_ALL_EPOCHS, from all records of a run; an entry that is not known is None."""
 
     def column(name: str) -> Array:
-        """An entry of each epoch, NaN where it is null."""
+        """An entry of each record, NaN where it is null."""
         return np.array([record.get(name) for record in records], float)
 
-    updates = np.diff(column("updates"), prepend=0)  # Records count from the start of the run.
+    # A record counts updates and samples from the start of the run.
+    updates = np.diff(column("updates"), prepend=0)
     images = np.diff(column("samples"), prepend=0)
     delta = column("delta_measured")
     has_delta = np.isfinite(delta)  # An epoch of one batch has no δ.
     delta, images_with_delta = delta[has_delta], images[has_delta]
-    # Without any δ the mean is NaN, too.
+    # Without any δ the mean is 0/NaN, which is NaN, and not 0/0, of which numpy warns.
     image_count = images_with_delta.sum() or np.nan
+    # A sum of products a₁b₁ + a₂b₂ + … is a @ b.
     totals = {
         "eta_sum": column("eta_m") @ updates,  # A record's eta_m is the mean over its updates.
         "eta_max": column("eta_largest").max(),

@@ -12,15 +12,12 @@ from igo.config.schema import TASK
 from igo.ground.files import Record
 from igo.ground.statistics import least_seeds
 from igo.report import figures
-from igo.report.comparison import Pair, compare
-from igo.report.differences import differ_in_both, ratios
+from igo.report.comparison import Pair, compare, differ_in_both, ratios
 from igo.report.draw import Figure
 from igo.report.formats import interval
-from igo.report.names import constant_noise, labels, shared
 from igo.report.provenance import commands, mixed
-from igo.report.results import Results
-from igo.report.settings import constants, names_in
-from igo.report.target import NEEDED, needed
+from igo.report.results import NEEDED, Results, needed
+from igo.report.settings import CONSTANT_NOISE, constants, labels, names_in, shared
 
 # More settings are not compared and drawn: more pairs decide nothing, more lines look alike.
 MOST_SETTINGS = 12
@@ -47,7 +44,7 @@ class Section:
 
     @property
     def brief(self) -> list[Pair]:
-        """The pairs of "In brief", in accuracy: differences from references first."""
+        """The pairs of "In brief", in accuracy: the first of ``pairs``."""
         return self.pairs["test/accuracy"][:MOST_BRIEF]
 
     def ratios(self, pair: Pair) -> str:
@@ -56,7 +53,10 @@ class Section:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest difference that the seeds detect, in points: the median over pairs."""
+        """The smallest difference that the seeds detect, in points: the median over pairs.
+
+        None if no pair detects any.
+        """
         accuracy = self.pairs["test/accuracy"]
         differences = [pair.detectable for pair in accuracy if pair.detectable]
         return 100 * median(differences) if differences else None
@@ -70,7 +70,7 @@ def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
     settings = results.settings.filter(pl.col("n") > 0)
     names = [name for name in names_in(settings) if name.startswith(TASK)]
     tasks = settings.partition_by(names, maintain_order=True)
-    # False comes first: a task of one setting has nothing to compare.
+    # False comes before True: a task of one setting has nothing to compare.
     tasks.sort(key=lambda task: len(task) == 1)
     return [_section(results, task, names, i, margin) for i, task in enumerate(tasks, 1)]
 
@@ -78,33 +78,36 @@ def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
 def _section(
     results: Results, task: pl.DataFrame, task_names: list[str], index: int, margin: float
 ) -> Section:
-    """The section of a task, whose rows are settings with the same values of ``task_names``."""
+    """The section of a task: of settings that have the same values of ``task_names``.
+
+    ``task`` has their rows, ``index`` is the number of the section, and ``margin`` is in points.
+    """
     ranking = _ranking(task)
-    rows = ranking or task.to_dicts()  # Without any accuracy all settings are shown.
-    # Methods 1 to 4 come first: their names begin with an M.
-    rows = sorted(rows, key=lambda row: (method(row) or "other", row["setting"]))
-    all_labels = labels(task)
-    row_labels = {row["setting"]: all_labels[row["setting"]] for row in rows}
+    # Without any accuracy there is no ranking, and all settings are shown. Methods 1 to 4 come
+    # first: their names begin with an M, which is before any o.
+    rows = sorted(
+        ranking or task.to_dicts(), key=lambda row: (method(row) or "other", row["setting"])
+    )
+    labels_of_task = labels(task)
+    shown = {row["setting"]: labels_of_task[row["setting"]] for row in rows}
     other_constants = [name for name in constants(task) if name not in task_names]
     ground = ", ".join(shared(rows[0], other_constants))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
+    runs = results.runs.filter("counted", pl.col("setting").is_in([*shown]))
     pairs = _pairs(results, task, ranking, margin)
-    needed_by_label = {}
-    if results.target:
-        needed_by_label = {label: needed(results.runs, row) for row, label in row_labels.items()}
     return Section(
         name=f"task-{index}",
         title=", ".join(shared(rows[0], task_names)),
         shared=ground,
-        labels=row_labels,
+        labels=shown,
         rows={row["setting"]: row for row in rows},
-        headline=headline(row_labels, ranking, pairs["test/accuracy"], margin),
-        notes=[*caveats(row_labels, ranking, results.curves), *mixed(results.runs, row_labels)],
+        headline=headline(shown, ranking, pairs["test/accuracy"], margin),
+        notes=[*caveats(shown, ranking, results.curves), *mixed(runs)],
         pairs=pairs,
-        figures=figures.of_task(results, task, row_labels, index),
-        commands=commands(results.runs, list(row_labels)),
-        needed=needed_by_label,
+        figures=figures.of_task(results, task, shown, index),
+        commands=commands(runs),
+        needed={label: needed(runs, setting) for setting, label in shown.items() if results.target},
     )
 
 
@@ -121,15 +124,18 @@ def _ranking(task: pl.DataFrame) -> list[Record]:
 def _pairs(
     results: Results, task: pl.DataFrame, ranking: list[Record], margin: float
 ) -> dict[str, list[Pair]]:
-    """All pairs of the settings of a ranking, by the metric that is compared."""
-    controls = task.filter(pl.col("control").is_not_null())
-    # References are the controls, and the settings of constant noise.
-    references = {*controls["setting"], *constant_noise(task)["setting"]}
+    """All pairs of the settings in a ranking, by the metric that is compared.
+
+    References, which are the controls and the settings of constant noise, are what others are
+    compared with. In a pair of a reference and another setting, the reference is ``second``. In
+    any other pair it is the setting of lower mean. Pairs with a reference come first in accuracy.
+    """
+    references = set(task.filter(pl.col("control").is_not_null() | CONSTANT_NOISE)["setting"])
     settings = [row["setting"] for row in ranking]
-    # In a difference a reference comes second, else the setting of lower mean.
+    # ``compare`` pairs each setting with those behind it. False comes before True, and settings
+    # with the same key stay in the order of the ranking.
     settings.sort(key=lambda setting: setting in references)
     accuracy = compare(results.runs, settings, "test/accuracy", margin / 100)
-    # Differences from the references are shown first.
     accuracy.sort(key=lambda pair: pair.second not in references)
     loss = compare(results.runs, settings, "train/loss")
     pairs = {"test/accuracy": accuracy, "train/loss": loss}
@@ -139,14 +145,16 @@ def _pairs(
     return pairs
 
 
-def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], margin: float) -> str:
-    """What the pairs say of the best setting of a ``ranking``, in the words of their verdicts.
+def headline(
+    labels: dict[int, str], ranking: list[Record], pairs: list[Pair], margin: float
+) -> str:
+    """What the pairs of test accuracy say of the best setting, the first of a ``ranking``.
 
-    ``names`` has the settings' labels. Empty if there is nothing to compare.
+    ``labels`` has a label for each setting. The text is empty if there is nothing to compare.
     """
     if len(ranking) < 2:
         return ""
-    seeds = least_seeds(len(pairs))
+    seeds = least_seeds(tests=len(pairs))
     best = ranking[0]["setting"]
     best_pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
     has_few_seeds = max(pair.n for pair in best_pairs) < seeds
@@ -162,12 +170,14 @@ def headline(names: dict[int, str], ranking: list[Record], pairs: list[Pair], ma
     }
     opponents = _opponents(best, best_pairs)
     mean, low, high = (ranking[0][f"test/accuracy_{name}"] for name in ("mean", "low", "high"))
-    subject = f"{names[best]}, {100 * mean:.2f} % {interval(low, high)}".rstrip() + ","
+    # The accuracy is told in the first sentence alone. It may have no interval.
+    subject = f"{labels[best]}, {100 * mean:.2f} % {interval(low, high)}".rstrip() + ","
     sentences = []
     for verdict, form in forms.items():
-        if others := [names[setting] for setting in opponents[verdict]]:
+        others = [labels[setting] for setting in opponents[verdict]]
+        if others:
             sentences.append(form.format(best=subject, others=listed(others), margin=margin))
-            subject = names[best]  # The accuracy is told in the first sentence alone.
+            subject = labels[best]
     return " ".join(sentences)
 
 
@@ -184,21 +194,22 @@ def _opponents(best: int, pairs: list[Pair]) -> dict[str, list[int]]:
     return opponents
 
 
-def caveats(names: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
-    """A sentence on the settings from which the best of a ``ranking`` differs in η and b, if any.
+def caveats(labels: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
+    """A sentence that names the settings from which the best one differs in both η and b.
 
-    Controls are left out: each is there to be compared with its own schedule.
+    The list is empty if there is none. The best setting is the first of a ``ranking``. Controls are
+    left out: each is there to be compared with its own schedule.
     """
-    if not ranking or ranking[0].get("control"):
+    if not ranking or ranking[0]["control"]:
         return []
-    best, *others = (row["setting"] for row in ranking if not row.get("control"))
-    opponents = [names[other] for other in others if differ_in_both(curves, best, other)]
+    best, *others = (row["setting"] for row in ranking if not row["control"])
+    opponents = [labels[other] for other in others if differ_in_both(curves, best, other)]
     if not opponents:
         return []
-    difference = f"{names[best]} differs in η and b from {listed(opponents)}"
+    difference = f"{labels[best]} differs in η and b from {listed(opponents)}"
     return [f"{difference}; the control is control=rate."]
 
 
-def listed(settings: list[str]) -> str:
+def listed(labels: list[str]) -> str:
     """Settings by their labels; how many there are, if they are more than MOST_NAMED."""
-    return "; ".join(settings) if len(settings) <= MOST_NAMED else f"{len(settings)} settings"
+    return "; ".join(labels) if len(labels) <= MOST_NAMED else f"{len(labels)} settings"

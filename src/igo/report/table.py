@@ -11,12 +11,11 @@ from rich.text import Text
 
 from igo.ground.errors import counted
 from igo.ground.files import Record
-from igo.report.differences import ratio
+from igo.report.comparison import ratio
 from igo.report.formats import fixed, interval, number
-from igo.report.names import labels, shared, without_delta
 from igo.report.provenance import mixed
 from igo.report.results import Results, read_results
-from igo.report.settings import TOTALS, constants
+from igo.report.settings import TOTALS, constants, labels, shared, without_delta
 from igo.runs.find import find, named
 
 LEGEND = (
@@ -47,7 +46,7 @@ def show_errors(runs: DataFrame) -> None:
 
 
 def print_summary(results: Results) -> None:
-    """Print what the runs have in common, and a row for each setting."""
+    """Print what the runs have in common, a row for each setting, what else differs, and notes."""
     runs, settings = results.runs, results.settings
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -71,19 +70,24 @@ def print_summary(results: Results) -> None:
     _print(console, ("setting", "seeds", "test/accuracy %", "95 %", "train/loss"), cells)
     _show_totals(console, [row for row in rows if row["n"]], names)
     # Sentences: why some settings have no δ, and which code and versions were mixed.
-    notes = [*without_delta(settings), *mixed(runs, names)]
+    notes = [*without_delta(settings), *mixed(runs.filter("counted"))]
     for line in (*LEGEND, *notes):
         print(line)
 
 
 def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -> None:
-    """Print which TOTALS differ between the rows of settings, and which are equal in all."""
+    """Print a table of the TOTALS that differ between rows of settings, and a line of the others.
+
+    A total that is 0 or not known in the first row is left out. ``labels`` has a label for each
+    setting.
+    """
     columns, equal = [], []
     for name, words in TOTALS.items():
+        # The first row's ratio to itself is 1, or None where there is none.
         ratios = {ratio(name, row, rows[0]) for row in rows}
         if ratios == {1}:
             equal.append(f"{words} {number(rows[0][f'{name}_mean'])}")
-        elif 1 in ratios:  # Without a 1 the total of the first row is 0, or not known.
+        elif 1 in ratios:
             columns.append(name)
     if columns:
         cells = [
@@ -107,7 +111,7 @@ def _print(console: Console, titles: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table)
 
 
-def _mean_and_sd(row: Record, name: str, form: str, factor: int = 1) -> str:
-    """``mean ± sd``; a deviation of zero is left out."""
-    mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
+def _mean_and_sd(row: Record, metric: str, form: str, factor: int = 1) -> str:
+    """``mean ± sd`` of a metric, as ``fixed`` writes them, without an sd that is 0 or null."""
+    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_sd"]
     return fixed(mean, form, factor) + (f" ± {fixed(deviation, form, factor)}" if deviation else "")
