@@ -25,6 +25,7 @@ def drawn(path: Path, *heights: float) -> Iterator[list[Axes]]:
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
         yield list(panels.ravel())
+        # Without matplotlib's version in the file, another version may write the same bytes.
         figure.savefig(path, dpi=150, metadata={"Software": None})
 
 

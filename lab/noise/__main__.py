@@ -19,7 +19,7 @@ def run(composed: DictConfig, typed_names: list[str]) -> None:
         UserError: a setting is invalid.
     """
     config = config_of(composed, typed_names)
-    import polars as pl  # it, torch, scipy and matplotlib take a second
+    import polars as pl  # This import and the next ones take a second, which --help does not wait.
 
     from lab.noise.figure import draw
     from lab.noise.lemma import lemma

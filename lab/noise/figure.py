@@ -28,8 +28,8 @@ def draw(tables: dict[str, list[Row]], dataset: str, path: Path) -> None:
         lemma_axes.set(yscale="log", ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$", title=title)
         rows, interval = tables["lemma_batchnorm"], ("c2", "c2_low", "c2_high")
         _points(batchnorm_axes, rows, interval, BLUE, "$b\\,$Var of mini-batch gradients")
-        frozen = tables["lemma"][0]["c2_over_b"]  # b = 1
-        batchnorm_axes.axhline(frozen, color=PURPLE, ls="--", label="$C^2$ in eval mode")
+        variance = tables["lemma"][0]["c2_over_b"]  # The first row has b = 1, where C²/b is C².
+        batchnorm_axes.axhline(variance, color=PURPLE, ls="--", label="$C^2$ in eval mode")
         batchnorm_axes.set(yscale="log", ylabel="$C^2(b)$", title="BatchNorm in train mode")
         for axes in (lemma_axes, batchnorm_axes):
             axes.set(xscale="log", xlabel="batch size $b$")
@@ -39,6 +39,7 @@ def draw(tables: dict[str, list[Row]], dataset: str, path: Path) -> None:
 def _points(
     axes: Axes, rows: list[Row], names: tuple[str, str, str], colour: str, label: str
 ) -> None:
+    """Draw a number of each row over b, by the names of its mean, low end and high end."""
     b, y, low, high = np.transpose([[row[name] for name in ("b", *names)] for row in rows])
     errors = (y - low, high - y)
     axes.errorbar(b, y, yerr=errors, fmt="o", ms=4, mfc="none", color=colour, label=label)

@@ -27,17 +27,26 @@ from igo.train.assembly import assembled
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 from igo.train.training import Progress, Training
+from lab.noise.point import flat_gradient
 
 Row = dict[str, Any]
 DRAWS = 1000  # mini-batches drawn for each b
-BATCHES = 48  # independent ones of each b, under BatchNorm in train mode
+BATCHES = 48  # mini-batches of each b whose gradients are computed, under BatchNorm in train mode
+AT_ONCE = 500  # images of a batch where the size of batches does not matter
+AVERAGED = 4096  # images, in batches of 128, from which BatchNorm's statistics are taken anew
+Z = 1.96  # standard errors on each side of a 95 % interval
 
 
 def lemma(config: Config) -> dict[str, list[Row]]:
-    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses."""
+    """Three tables of E‖∇f_S - ∇f‖² against b, as rows.
+
+    ``lemma`` rests on one-sample gradients, with BatchNorm in eval mode, and ``lemma_batchnorm`` on
+    the gradients that SGD uses, with BatchNorm in train mode. ``lemma_slopes`` has the slopes of
+    both.
+    """
     training = trained(config)
     n = training.data.n
-    batches = training.data.plain_batches(torch.arange(n).split(500))
+    batches = training.data.plain_batches(torch.arange(n).split(AT_ONCE))
     gram = centred_gram(sample_gradients(training.network.eval(), batches))
     random = np.random.default_rng(config.seed)
     rows = [
@@ -51,29 +60,32 @@ def lemma(config: Config) -> dict[str, list[Row]]:
 
 
 def trained(config: Config) -> Training:
-    """Train by igo's loop.
+    """A run that igo's loop has trained to its end.
 
-    Then BatchNorm's running statistics, which depend on the last few batches, are replaced by
-    statistics of the training images at the same parameters.
+    BatchNorm's running statistics, which depend on the last few batches, are replaced by the mean
+    of those of AVERAGED augmented training images at the last parameters.
     """
     plan = make_plan(config)
     training = assembled(config, plan)
     with Terminal().progress(plan, 0) as bar:
         loop.train(training, Progress(), bar, lambda _: None, lambda: None)
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
-    update_bn(training.data.train_batches(order[:4096].split(128), 0), training.network.train())
+    batches = training.data.train_batches(order[:AVERAGED].split(128), seed=0)
+    update_bn(batches, training.network.train())
     return training
 
 
 def sample_gradients(network: nn.Module, batches: Iterable[Batch], memory: int = 2**28) -> Tensor:
-    """The gradient of each sample, (n, d) float32 on the CPU, ``memory`` bytes of work at a time.
+    """The gradient of each sample's loss, (n, d) float32 on the CPU.
 
-    Under BatchNorm in train mode, where a sample has no gradient of its own, torch refuses it.
+    About ``memory`` bytes are worked on at a time. Under BatchNorm in train mode, where a sample
+    has no gradient of its own, torch raises an error.
     """
     parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     buffers = dict(network.named_buffers())
     d = sum(p.numel() for p in parameters.values())
-    chunk = max(1, memory // (3 * 4 * d))  # the gradients, their concatenation, and work space
+    # A sample takes three times d numbers of 4 bytes: gradients, their concatenation, work space.
+    chunk = max(1, memory // (3 * 4 * d))
 
     def sample_loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
@@ -91,7 +103,7 @@ def centred_gram(gradients: Tensor) -> Array:
     """G = X Xᵀ, (n, n), of gradients (n, d) minus their mean; its rows sum to 0."""
     rows = gradients - gradients.mean(dim=0)
     gram: Array = (rows @ rows.T).double().numpy()
-    across = gram.mean(axis=0)  # not 0 in single precision: the next line removes the rest
+    across = gram.mean(axis=0)  # It is not 0 in single precision: the next line removes the rest.
     gram += across.mean() - across - across[:, None]
     return gram
 
@@ -129,7 +141,11 @@ def batch_sizes(n: int) -> list[int]:
 
 
 def lemma_row(gram: Array, sampling: str, batch_size: int, random: np.random.Generator) -> Row:
-    """One b: the mean over draws, and the value that the lemma gives."""
+    """A row of a batch size: the mean of ‖ω‖² over draws with its interval, and what is expected.
+
+    ``c2_over_b`` is the lemma's bound C²/b. ``c2_over_b_finite`` is the expected mean itself, which
+    without replacement is below the bound by the finite factor.
+    """
     n = len(gram)
     variance = float(np.trace(gram)) / n  # C²
     counts = draw_counts(sampling, n, batch_size, DRAWS, random)
@@ -147,29 +163,31 @@ def lemma_row(gram: Array, sampling: str, batch_size: int, random: np.random.Gen
 
 
 def slope(rows: list[Row], n: int | None = None) -> Estimate:
-    """Log-log slope of the rows' means against b: least squares weighted by their intervals.
+    """The log-log slope of the rows' means against b, with its 95 % interval.
 
-    With n the means are divided by (n - b)/(n - 1) first.
+    It is a least-squares fit, weighted by the rows' intervals. With n the means are first divided
+    by (n - b)/(n - 1).
     """
     b, mean, low, high = (
         np.array([row[name] for row in rows], dtype=float) for name in ("b", "mean", "low", "high")
     )
     y = np.log(mean / (finite_factor(b, n) if n else 1.0))
-    errors = np.maximum((high - low) / (2 * 1.96 * mean), 1e-9)
+    # The standard error of log(mean) is that of the mean over the mean. Where all draws are equal
+    # this error would be 0, and its weight infinite.
+    errors = np.maximum((high - low) / (2 * Z * mean), 1e-9)
     (exponent, _), covariance = np.polyfit(np.log(b), y, 1, w=1 / errors, cov="unscaled")
-    reach = 1.96 * math.sqrt(covariance[0, 0])
+    reach = Z * math.sqrt(covariance[0, 0])
     return Estimate(float(exponent), float(exponent - reach), float(exponent + reach))
 
 
 def batchnorm_rows(training: Training, seed: int) -> list[Row]:
-    """Rows on the gradients that SGD uses, in fp32: BatchNorm uses each batch's statistics.
+    """A row of ``batchnorm_row`` for each b: 2, 4, 8, …, of at most 1,024 samples and half of all.
 
-    Images are not augmented, so that each sample has one gradient.
-
-    A row has C²(b) from independent batches, the mean squared distance of mini-batch gradients from
-    the gradient of all n samples as one batch, and the bias of the mean gradient.
+    The gradients are those that SGD uses, in fp32: BatchNorm takes the statistics of each batch.
+    Images are not augmented, so that a sample differs by its batch alone.
     """
     data, network = training.data, training.network.train()
+    # A batch goes through the network whole: each micro-batch would have statistics of its own.
     engine = replace(training.engine, autocast=None, micro_batch_size=data.n)
     (batch,) = data.plain_batches([torch.arange(data.n)])
     with untouched(network):
@@ -187,23 +205,28 @@ def batchnorm_rows(training: Training, seed: int) -> list[Row]:
 
 
 def _gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
+    """The gradient of a batch's mean loss, (d,)."""
     engine.backward(network, [batch], len(batch[1]))
-    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    return flat_gradient(network)
 
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
-    """Variance and bias of mini-batch gradients (K, d); ``full`` is the gradient of all samples."""
+    """A row of a batch size, from mini-batch gradients (K, d) and that of all n samples, (d,).
+
+    ``c2`` is C²(b); ``mean`` is the mean of ‖g_S - full‖²; both with their intervals.
+    ``bias_square`` is ‖E g_S - full‖², which is 0 without BatchNorm; ``full`` is that of all.
+    """
     spread = Spread([gradients[0].double()])
     for gradient in gradients:
         spread.add([gradient])
-    # The table's C² is divided by (n - b)/(n - 1), as if samples had no noise of their own.
+    # Without noise of a sample's own C² is divided by (n - b)/(n - 1), as in the other table.
     noise = spread.noise(batch_size=batch_size, n=n, sampling="independent", own_noise=False)
     assert noise.variance_interval is not None  # There are three batches or more.
-    finite = finite_factor(batch_size, n)
-    variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
+    variance = noise.variance / batch_size * finite_factor(batch_size, n)  # E‖g_S - E g_S‖²
     squared_gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
     squares = [float((gradient.double() - full).square().sum()) for gradient in gradients]
     distance = statistics.mean_of(squares)
+    # The mean of K gradients is off E g_S by chance, too: on average by a K-th of their variance.
     return {
         "b": batch_size,
         "c2": noise.variance,
@@ -212,12 +235,16 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
         "mean": distance.value,
         "low": distance.low,
         "high": distance.high,
-        "bias_square": max(squared_gap - variance_of_batch / len(gradients), 0.0),
+        "bias_square": max(squared_gap - variance / len(gradients), 0.0),
     }
 
 
 def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
-    """The log-log slope of each way to draw: -1 by Lemma 2.1, without replacement if divided."""
+    """Rows of log-log slopes, with intervals; by Lemma 2.1 each is -1.
+
+    Without replacement this holds of the means over (n - b)/(n - 1). Under BatchNorm small batches
+    have another C²(b), so that a second fit begins at b = 32.
+    """
     without_replacement = [row for row in rows if row["sampling"] == "independent" and row["b"] < n]
     slopes = {
         "with replacement": slope([row for row in rows if row["sampling"] == "with_replacement"]),
@@ -225,7 +252,7 @@ def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
     }
     for smallest_b in (2, 32):
         rows_of_large_b = [row for row in batchnorm if row["b"] >= smallest_b]
-        if len(rows_of_large_b) > 2:
+        if len(rows_of_large_b) > 2:  # Two points lie on a line, whatever it is.
             slopes[f"train-mode BatchNorm, divided, b >= {smallest_b}"] = slope(rows_of_large_b, n)
     return [
         {"fit": name, "slope": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -70,7 +70,7 @@ COMMANDS = {
 def main() -> None:
     """Run the typed command."""
     command, *words = sys.argv[1:] or ["--help"]
-    sys.argv = ["-m", "lab.study", *sys.argv[1:]]  # status.json has the command
+    sys.argv = ["-m", "lab.study", *sys.argv[1:]]  # A run's status.json has it as its command.
     if command in {"-h", "--help"}:
         print(__doc__)
         return

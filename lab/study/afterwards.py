@@ -27,32 +27,35 @@ def arms() -> Arms:
 
 
 def summary(arms_of_study: Arms) -> str:
-    """The tables of the page, beside the longest runs of the study."""
-    found: dict[str, Sequence[Record]] = {**arms_of_study}
+    """Two tables: differences between these arms and the study's longest runs, and these arms."""
+    all_arms: dict[str, Sequence[Record]] = {**arms_of_study}
     lines = []
     for (name, rate), of_arm in arms().items():
         named = name + (" again" if (name, rate) in REPEATED else f", η₁ = {rate:g}")
-        found[named] = of_arm
-        ended = [record for record in of_arm if "rates" in record]
+        all_arms[named] = of_arm
+        ended = [record for record in of_arm if "rates" in record]  # A loss may not be finite.
         lines.append(
             {
                 "arm": named,
                 "n": len(of_arm),
                 "accuracy": judged.ends(of_arm, "running").mean(),
                 "updates": ended[0]["updates"],
-                "rates": PARTS * judged.ends(ended, "rates").mean(),
+                "rates": PARTS * judged.ends(ended, "rates").mean(),  # Σ η of all parts
                 "delta": judged.ends(ended, "deltas").mean(),
             }
         )
     best = f"cosine, η₁ = {BEST[1]}"
     beside_best = (SPLIT, "cosine, split 0", "Method 3", "cosine, b = 32", HALF_AS_LONG)
-    pairs = [(f"{name} again", name) for name, _ in REPEATED]
-    pairs += [("cosine, η₁ = 0.4", "cosine"), (best, "cosine")]
-    pairs += [(name, best) for name in beside_best]
-    pairs += [(SPLIT, name) for name in found if name.startswith(CONTROL)]
+    pairs = [
+        *((f"{name} again", name) for name, _ in REPEATED),
+        ("cosine, η₁ = 0.4", "cosine"),
+        (best, "cosine"),
+        *((name, best) for name in beside_best),
+        *((SPLIT, name) for name in all_arms if name.startswith(CONTROL)),
+    ]
     differences = []
-    for claim in judged.claims(found, pairs, ENDPOINTS):
-        cells = [table.mean_with_interval(sample) for sample in claim.differences.values()]
+    for claim in judged.claims(all_arms, pairs, ENDPOINTS):
+        cells = map(table.mean_with_interval, claim.differences.values())
         differences.append([claim.name, str(len(claim.judged)), *cells])
     head = [f"post hoc, later: {LENGTH} epochs", "n", *ENDPOINTS]
     first_table = markdown(head, differences)

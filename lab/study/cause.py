@@ -24,7 +24,7 @@ from igo.train.assembly import assembled
 from igo.train.engine import Sums
 from igo.train.on_device import Batch
 from igo.train.training import Training
-from lab.noise.point import variance_at_point
+from lab.noise.point import squared_norm, variance_at_point
 from lab.study import ends, images, records
 from lab.study.design import Job, Record, Runs, Study
 
@@ -75,18 +75,22 @@ ESTIMATED = ("busy", "rising")
 
 
 def weights(k: int, v: float | None) -> Tensor:
-    """k numbers with Σ w = 1 and Σ w² = v: the first half above 1/k, the others below."""
+    """k numbers with Σ w = 1 and Σ w² = v: the first half above 1/k, the others below.
+
+    With 1/k + √(v − 1/k) u, where Σ u = 0 and Σ u² = 1, both sums are right. They are equal numbers
+    where v is None, which is 1/k, and where k is 1.
+    """
     equal = torch.full((k,), 1 / k, dtype=torch.float64)
     if v is None or k == 1:
         return equal
-    sign = torch.where(torch.arange(k) < (k + 1) // 2, 1.0, -1.0).double()
-    sign -= sign.mean()
-    unequal: Tensor = equal + math.sqrt(v - 1 / k) * sign / sign.norm()
+    step = torch.where(torch.arange(k) < (k + 1) // 2, 1.0, -1.0).double()
+    step -= step.mean()
+    unequal: Tensor = equal + math.sqrt(v - 1 / k) * step / step.norm()
     return unequal
 
 
 def mean(gradients: Sequence[Tensors], v: float | None) -> Tensors:
-    """Σ w g, with the weights of v."""
+    """Σ w g over the gradients, with the weights whose Σ w² is v."""
     weight, *other_weights = weights(len(gradients), v).tolist()
     total = list(torch._foreach_mul(gradients[0], weight))
     for gradient, w in zip(gradients[1:], other_weights, strict=True):
@@ -108,11 +112,12 @@ class Steps:
         self.parameters: list[Any] = [*run.network.parameters()]
         self.norms = [m for m in run.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.batches, self.others = self._stream("cause"), self._stream("smoothing")
-        self.passes = 0  # gradients of one batch
-        self.last: deque[tuple[float, float]] = deque(maxlen=125)  # loss and right answers
+        self.passes = 0  # gradients of one batch, so far
+        # The loss and the right answers of the first batch of each of the last 125 updates.
+        self.last: deque[tuple[float, float]] = deque(maxlen=125)
 
     def _stream(self, name: str) -> Iterator[Batch]:
-        """Batches of one permutation of the images after another."""
+        """Batches of one permutation of the images after another, without end."""
         data, seed, number = self.run.data, self.run.config.seed, 0
         while True:
             number += 1
@@ -120,13 +125,18 @@ class Steps:
             yield from data.train_batches(order.split(BATCH), derive_seed(seed, name, number))
 
     def _gradient(self, batch: Batch) -> tuple[Tensors, Sums]:
+        """The gradient of a batch at the present point, and the engine's sums over its samples."""
         self.passes += 1
         network, size = self.run.network, len(batch[1])
         sums = self.run.engine.backward(network, [batch], size, self.parameters)
         return [p.grad for p in self.parameters if p.grad is not None], sums
 
     def _own_noise(self, v: float) -> list[Tensors]:
-        """ξ_i = −η √(v k/(k − 1)) (g'_i − ḡ') of k other batches; their mean is 0."""
+        """ξ_i = −η √(v k/(k − 1)) (g'_i − ḡ') of k other batches; the mean of all ξ_i is 0.
+
+        E‖g'_i − ḡ'‖² is (k − 1)/k of a batch's variance. So E‖ξ_i‖² is v times that variance, times
+        η².
+        """
         with untouched(self.run.network):
             gradients = [self._gradient(next(self.others))[0] for _ in range(SMOOTHING)]
         shifts = centred(gradients)
@@ -136,13 +146,16 @@ class Steps:
         return shifts
 
     def stages_of(self, updates: int) -> Iterator[int]:
-        """Make so many updates of each stage, and give it; they end where a loss is not finite."""
-        for update in range(STAGES * updates):
-            self.step(*divmod(update, updates))
-            if not math.isfinite(self.last[-1][0]):
-                return
-            if (update + 1) % updates == 0:
-                yield update // updates
+        """Make so many updates of each stage; give the stage's number after each stage.
+
+        A loss that is not finite ends the updates, so that fewer stages come.
+        """
+        for stage in range(STAGES):
+            for number in range(updates):
+                self.step(stage, number)
+                if not math.isfinite(self.last[-1][0]):
+                    return
+            yield stage
 
     @torch.no_grad()
     def step(self, stage: int, number: int) -> None:
@@ -159,7 +172,11 @@ class Steps:
     def gradients(
         self, k: int, batches: Iterator[Batch], shifts: Sequence[Tensors]
     ) -> list[Tensors]:
-        """Of k batches, each at the point plus its shift, where there are shifts."""
+        """The gradients of k batches, each at the point plus its shift; no shifts are 0.
+
+        The parameters are back at the point in the end, but for rounding. The first batch is kept
+        in ``last`` as that of the update.
+        """
         gradients_of_batches = []
         for i in range(k):
             self._track(i == 0)
@@ -176,9 +193,10 @@ class Steps:
         return gradients_of_batches
 
     def _track(self, moves: bool) -> None:
-        """Whether BatchNorm's running statistics move: by the first batch of an update alone.
+        """Let BatchNorm's running statistics move with the next batches, or not.
 
-        So they span as many updates in every arm.
+        They move by the first batch of an update alone, so that they span as many updates in every
+        arm.
         """
         for norm in self.norms:
             norm.momentum = 0.1 if moves else 0.0
@@ -189,7 +207,10 @@ class Steps:
         return 100 * sum(right for _, right in self.last) / (BATCH * len(self.last))
 
     def noise(self, stage: int) -> Record:
-        """C² at the point, δ of the arm's updates there, and the size of the weights."""
+        """C² at the point, δ of the arm's updates there, and the size of the weights.
+
+        ``shift`` is the root of E‖ξ‖², 0 without smoothing; ``train`` is the accuracy in %.
+        """
         run, seed = self.run, self.run.config.seed
         order = torch.randperm(run.data.n, generator=generator(seed, "noise", stage))
         augmentation = derive_seed(seed, "noise", stage)
@@ -202,7 +223,7 @@ class Steps:
             "C2": c2,
             "delta": eta * math.sqrt((1 / k if v is None else v) * c2 / BATCH),
             "shift": self.rate * math.sqrt(smoothing[stage] * c2 / BATCH) if smoothing else 0.0,
-            "norm": math.sqrt(sum(float(p.detach().square().sum()) for p in self.parameters)),
+            "norm": math.sqrt(squared_norm(self.parameters)),
             "train": self.accuracy,
         }
 
@@ -218,11 +239,10 @@ def prepared(epochs: int, rate: float, seed: int) -> Training:
 
 
 def train(job: Job, _runs: Runs) -> Record:
-    """Train an arm, and measure its end."""
-    rate, epochs = job["rate"], job["epochs"]
-    run = prepared(epochs, rate, job["seed"])
-    steps = Steps(run, ARMS[job["arm"]], rate)
-    stages = [steps.noise(stage) for stage in steps.stages_of(STAGE * epochs)]
+    """Train an arm, and measure its end; a run whose loss is not finite counts as chance."""
+    run = prepared(job["epochs"], job["rate"], job["seed"])
+    steps = Steps(run, ARMS[job["arm"]], job["rate"])
+    stages = [steps.noise(stage) for stage in steps.stages_of(STAGE * job["epochs"])]
     if len(stages) < STAGES:
         return CHANCE | {"stages": stages}
     _, running = ends.evaluated(run.network, run.data.test_batches())
@@ -259,7 +279,7 @@ def long_jobs(_: Runs) -> Iterator[Job]:
 
 
 def named(job: Job) -> str:
-    """The arm of a page."""
+    """What a page calls the arm of a job: a run at another η is an arm of its own."""
     return str(job["arm"]) if job["rate"] == RATE else BEST
 
 

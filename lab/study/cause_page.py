@@ -50,7 +50,7 @@ FIGURE = "![Differences; δ by stage](cause.png)\n"
 
 
 def lengths(arms: Arms) -> Iterator[tuple[int, Arms]]:
-    """The arms of the claims, and those of more epochs."""
+    """The epochs of a run with the arms: of the claims, and of the longer runs."""
     yield cause.EPOCHS, arms
     yield cause.LONG, LONG_STUDY.arms(LONG_STUDY.archived())
 
@@ -61,7 +61,7 @@ def named(arm: str) -> str:
 
 
 def compared(arms: Arms, pairs: Pairs) -> list[Claim]:
-    """Arms less others."""
+    """The difference of each pair of arms, by both endpoints."""
     return judged.claims(arms, pairs, COMPARED, named)
 
 
@@ -74,13 +74,13 @@ def summary(arms: Arms) -> str:
 
 def estimates(arms: Arms) -> str:
     """All differences, with intervals of 95 %, in CSV."""
-    return table.csv(
-        {"epochs": epochs, "difference": claim.name, "n": len(claim.judged), **claim.columns}
-        for epochs, of_length in lengths(arms)
-        for claim in compared(
-            of_length, [pair for pair in (*CLAIMS, *ESTIMATES) if of_length.keys() >= {*pair}]
-        )
-    )
+    lines = []
+    for epochs, of_length in lengths(arms):
+        pairs = [pair for pair in (*CLAIMS, *ESTIMATES) if of_length.keys() >= {*pair}]
+        for claim in compared(of_length, pairs):
+            line = {"epochs": epochs, "difference": claim.name, "n": len(claim.judged)}
+            lines.append(line | claim.columns)
+    return table.csv(lines)
 
 
 def means(arms: Arms) -> str:
@@ -116,7 +116,8 @@ def stages(arms: Arms) -> str:
 
 
 def draw(arms: Arms, file: Path) -> None:
-    """The differences, first those that are judged; δ by stage."""
+    """Draw the differences, first those that are judged, and δ by stage."""
+    # There are more arms than colours: the second round of colours is dashed.
     looks: Looks = {
         WORDS[name]: {"color": colour, "ls": style}
         for name, (style, colour) in zip(

@@ -69,7 +69,10 @@ def regimes(arms: Arms) -> dict[str, Arms]:
 
 
 def tested(arms: Arms, families: Iterable[Family]) -> list[Judged]:
-    """Differences and what the seeds say of them; p is adjusted in each family."""
+    """Differences and what the seeds say of them; p is adjusted in each family.
+
+    Arms are equal within MARGIN, in 100 ln of a loss within 1: a loss of 1 % more or less.
+    """
     outcomes: list[Judged] = []
     for endpoint, pairs in families:
         claims = [
@@ -102,7 +105,7 @@ def means(arms: Arms) -> str:
 
 
 def differences(arms: Arms) -> str:
-    """All differences, and the verdicts of those that are judged, as CSV."""
+    """All differences as CSV; only the families of JUDGED, of many passes, have a verdict."""
     lines = []
     for regime, of_regime in regimes(arms).items():
         for family in product(measured(of_regime), (ABOVE, EQUAL)):

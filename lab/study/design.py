@@ -41,11 +41,11 @@ def key(job: Job) -> str:
 class Study:
     """A study.
 
-    ``jobs`` gives all jobs that can be named, in order: what a tuning chooses is named after it.
-    ``train`` takes a job to its result; both see the records so far. ``seeds`` are judged, and no
-    page shows fewer than the ``least``. ``arm`` is the part of a job by which a page names its arm.
-    ``key`` names a job, and ``old`` gives the records, by these names, of an archive that has
-    another form.
+    ``jobs`` gives in order all jobs that are known, from the records so far: the arms that a tuning
+    chooses follow when the tuning has ended. ``train`` takes a job and the records so far to a
+    result. Only ``seeds`` are judged; jobs of other seeds are the tuning. No page shows fewer seeds
+    than the ``least``. ``arm`` is the part of a job by which a page names its arm. ``key`` names a
+    job. ``old`` gives the records, by these names, of an archive that has another form.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Study:
         return {**self.old(), **self._by_key(archive_of(self.name))}
 
     def _by_key(self, records: Iterable[Record]) -> dict[str, Record]:
+        """The records by the names of their jobs."""
         return {self.key(record["job"]): record for record in records}
 
     def read(self) -> dict[str, Record]:
@@ -75,7 +76,7 @@ class Study:
         return self.archived() | self._by_key(json.loads(file.read_text()) for file in files)
 
     def mean(self, jobs: Iterable[Job], runs: Runs, endpoint: str) -> float | None:
-        """What these jobs came to, on average; None while one has no record."""
+        """The mean of an endpoint over the records of these jobs; None while one has no record."""
         names = [self.key(job) for job in jobs]
         if not runs.keys() >= {*names}:
             return None
@@ -86,15 +87,19 @@ class Study:
         return [job for job in self.jobs(runs) if self.key(job) not in runs]
 
     def run(self, _: Sequence[str] = ()) -> None:
-        """Do the jobs that are missing, as long as there are any; started once for each core."""
+        """Do the jobs that are missing, as long as there are any.
+
+        The user starts a process for each core. A job that ends may make new jobs known.
+        """
         torch.set_num_threads(1)
         self.folder.mkdir(parents=True, exist_ok=True)
         while jobs := self.missing(runs := self.read()):
+            # ``any`` ends at the first job that is done: then the jobs are looked up anew.
             if not any(self._done(job, runs) for job in jobs):
                 time.sleep(WAIT)
 
     def _done(self, job: Job, runs: Runs) -> bool:
-        """Do a job, unless another process has it or has done it."""
+        """Do a job, unless another process has done it; False where another one is doing it."""
         name = self.key(job)
         file = self.folder / f"{name}.json"
         with (self.folder / f".{name}.lock").open("ab") as lock:
@@ -112,24 +117,20 @@ class Study:
 
     def whole_seeds(self, runs: Runs) -> dict[int, list[Record]]:
         """By seed the records of those whose jobs are all done, on machines of one kind."""
-        jobs_of_seeds: dict[int, list[Job]] = {}
-        for job in self.jobs(runs):
-            if job["seed"] in self.seeds:
-                jobs_of_seeds.setdefault(job["seed"], []).append(job)
-        whole_seeds = {}
-        for seed, jobs in jobs_of_seeds.items():
-            records = [
-                {**runs[name], "job": job} for job in jobs if (name := self.key(job)) in runs
-            ]
+        all_jobs, whole_seeds = [*self.jobs(runs)], {}
+        for seed in self.seeds:
+            jobs = {self.key(job): job for job in all_jobs if job["seed"] == seed}
+            # Records of old archives have no job.
+            records = [{**runs[name], "job": job} for name, job in jobs.items() if name in runs]
             kinds = {(record["cpu"], record["torch"]) for record in records}
             if len(records) == len(jobs) and len(kinds) == 1:
                 whole_seeds[seed] = records
         return whole_seeds
 
     def arms(self, runs: Runs) -> dict[Any, list[Record]]:
-        """By arm the records of the whole seeds, from the first one on without a gap.
+        """By arm the records of the whole seeds, from the first seed on without a gap.
 
-        With fewer seeds than the ``least`` there are none: no result is seen before.
+        With fewer such seeds than the ``least`` it is empty: no result is seen before.
         """
         whole_seeds, by_arm = self.whole_seeds(runs), dict[Any, list[Record]]()
         seeds = [*itertools.takewhile(whole_seeds.__contains__, self.seeds)]
@@ -141,9 +142,9 @@ class Study:
     def archive(self) -> int:
         """Write the records of the tuning and of whole seeds; return their number."""
         runs, old_runs = self.read(), self.old()
-        seeds = {*self.seeds} - self.whole_seeds(runs).keys()  # They are judged, and not whole.
+        incomplete_seeds = {*self.seeds} - self.whole_seeds(runs).keys()
         new_runs = [run for name, run in runs.items() if name not in old_runs]
-        records = [run for run in new_runs if run["job"]["seed"] not in seeds]
+        records = [run for run in new_runs if run["job"]["seed"] not in incomplete_seeds]
         text = "".join(json.dumps(record) + "\n" for record in records)
         with durable(_archive(self.name)) as file:
             file.write(lzma.compress(text.encode()))
@@ -157,6 +158,7 @@ def archive_of(name: str) -> list[Record]:
 
 
 def _archive(name: str) -> Path:
+    """The file of a study's archive."""
     return RECORDS / f"{name}.jsonl.xz"
 
 

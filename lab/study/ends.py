@@ -37,30 +37,32 @@ def measure(folder: Path, run: Training, rate: float | None = None) -> dict[str,
 
 
 def anneal(run: Training, rate: float, updates: int) -> None:
-    """Make updates of plain SGD. All arms of a seed have the same images."""
+    """Train the run's network by so many updates of plain SGD, of ANNEAL_SIZE images each.
+
+    All arms of a seed have the same images in the same order. A pass has whole batches only.
+    """
     n, seed = run.data.n, run.config.seed
     optimizer, updates_of_pass = torch.optim.SGD(run.network.parameters(), rate), n // ANNEAL_SIZE
     run.network.train()
-    for number in range(math.ceil(updates / updates_of_pass)):
+    for first in range(0, updates, updates_of_pass):
+        number = first // updates_of_pass  # of the pass
         order = torch.randperm(n, generator=generator(seed, "anneal", number))
-        parts = order.split(ANNEAL_SIZE)[: min(updates_of_pass, updates - number * updates_of_pass)]
+        parts = order.split(ANNEAL_SIZE)[: min(updates_of_pass, updates - first)]
         for batch in run.data.train_batches(parts, derive_seed(seed, "anneal", number)):
             run.engine.backward(run.network, [batch], ANNEAL_SIZE)
             run.engine.update(optimizer)
 
 
 def anew(run: Training, name: str) -> dict[str, float]:
-    """Losses and accuracies, in fp32. NAME_log_loss is 100 ln of the test loss.
+    """Losses and accuracies in fp32, with new statistics of images as they are and augmented.
 
-    With statistics of augmented images they are NAME_augmented_log_loss, and so on.
+    With the former their names are NAME_train_loss, NAME_accuracy of the test set in %, and
+    NAME_log_loss, 100 ln of the test loss. With the latter NAME is followed by _augmented.
     """
     numbers = {}
     seed = derive_seed(run.config.seed, "statistics")
-    statistics = {
-        name: plain_images(run),
-        f"{name}_augmented": run.data.train_batches(indices(run), seed),
-    }
-    for kind, batches in statistics.items():
+    augmented = run.data.train_batches(indices(run), seed)
+    for kind, batches in ((name, plain_images(run)), (f"{name}_augmented", augmented)):
         (numbers[f"{kind}_train_loss"], _), (loss, accuracy) = with_statistics(run, batches)
         numbers[f"{kind}_accuracy"] = accuracy
         numbers[f"{kind}_log_loss"] = 100 * math.log(loss)
@@ -80,7 +82,10 @@ def plain_images(run: Training) -> Batches:
 
 
 def with_statistics(run: Training, batches: Iterable[Batch]) -> tuple[Evaluation, Evaluation]:
-    """The evaluation on the training images and on the test set, with statistics of the batches."""
+    """The evaluations on the training images and on the test set.
+
+    BatchNorm's running statistics become the mean of those of the batches.
+    """
     update_bn(batches, run.network.train())
     of_training = evaluated(run.network, plain_images(run))
     return of_training, evaluated(run.network, run.data.test_batches())

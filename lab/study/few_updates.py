@@ -6,7 +6,7 @@ The model, its text and the single pass are those of ``lab.study.one_pass``.
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 
 import numpy as np
@@ -34,7 +34,7 @@ START: Steps = (0,) * len(SETTINGS)
 
 
 def settings_of(steps: Steps) -> dict[str, float]:
-    """What the search moves."""
+    """The settings of a run, by name, so many steps from where the search starts."""
     return {
         name: float(f"{start * factor**step:.4g}")
         for (name, (start, factor)), step in zip(SETTINGS.items(), steps, strict=True)
@@ -42,7 +42,7 @@ def settings_of(steps: Steps) -> dict[str, float]:
 
 
 def levels(rise: float, fall: float) -> list[float]:
-    """η over its largest, at the middle of each stage."""
+    """η over its largest, at the middle of each of the equal stages."""
     middles = (np.arange(STAGES) + 0.5) / STAGES
     curve = middles**rise * np.minimum(1, (1 - middles) / fall)
     return [float(level) for level in curve / curve.max()]
@@ -57,22 +57,30 @@ def plan_of(rise: float, fall: float, sizes: Sizes) -> igo.Plan:
 
 @cache
 def sizes_like(b: int, growth: tuple[tuple[float, float], ...]) -> dict[float, int]:
-    """The sizes of a ramp, whole numbers, that make as many updates as a constant b."""
+    """The sizes of a ramp, whole numbers, that make as many updates as a constant b.
+
+    ``growth`` has shares of the samples, each with the size from there on over the first size.
+    """
 
     def sizes(first: float) -> dict[float, int]:
+        """The sizes, by the share at which each begins, for a first size before rounding."""
         table = {0.0: 1.0, **dict(growth)}
         return {share: min(MOST, round(first * grown)) for share, grown in table.items()}
 
-    def fewer(table: Sizes) -> int:
+    def fewness(table: Sizes) -> int:
+        """Minus the updates: ``bisect_left`` needs numbers that rise with the first size."""
         return -plan_of(1, 1, table).updates
 
-    grid = [number / 20 for number in range(20, 20 * b)]
-    place = bisect_left(grid, fewer({0.0: b}), key=lambda first: fewer(sizes(first)))
+    grid = [number / 20 for number in range(20, 20 * b)]  # first sizes from 1 to b
+    place = bisect_left(grid, fewness({0.0: b}), key=lambda first: fewness(sizes(first)))
     return sizes(grid[place])
 
 
 def sizes_of(arm: Arm, runs: Runs) -> dict[float, int]:
-    """The batch sizes of an arm by the share of the samples at which they begin."""
+    """The batch sizes of an arm by the share of the samples at which they begin.
+
+    A ramp of √B is constant as long as B is not measured.
+    """
     family, b = arm
     if family in (CONSTANT, MEASURED):
         return {0.0: b}
@@ -82,17 +90,17 @@ def sizes_of(arm: Arm, runs: Runs) -> dict[float, int]:
 
 
 def job_of(arm: Arm, steps: Steps, seed: int) -> Job:
-    """The settings of a run, plain."""
+    """The run of an arm with these steps of its settings."""
     return {"arm": arm[0], "b": arm[1], **settings_of(steps), "seed": seed}
 
 
 def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Steps], Steps | None]:
-    """Search one setting after another, until each neighbour of the best is worse than it.
+    """Search one setting after another, until each neighbour of the best is worse.
 
-    A setting moves by steps while the loss falls. It returns what was tried, and the best; None
-    while a loss is missing.
+    A setting moves by steps while the loss falls. Returned are the steps that were tried, and the
+    best ones: None while a loss is missing, which ends the search.
     """
-    tried, best, setting = {start: None}, start, 0
+    tried, best, setting = {start: None}, start, 0  # The keys of ``tried`` are a set in order.
     settings_in_a_row = 0  # whose neighbours are worse than the best
     while settings_in_a_row < len(start):
         before, after = best[:setting], best[setting + 1 :]
@@ -111,21 +119,22 @@ def walk(start: Steps, loss: Callable[[Steps], float | None]) -> tuple[list[Step
 
 
 def tuning(arm: Arm, runs: Runs) -> tuple[list[Job], Steps | None]:
-    """The jobs of an arm's tuning, and what it chose: the first seed alone, then all three."""
+    """The jobs of an arm's tuning so far, and the steps that it chose; None while it goes on.
+
+    The search is made with the first seed alone, and goes on from there with all three.
+    """
     jobs: list[Job] = []
     best: Steps | None = START
     for seeds in (TUNED[:1], TUNED):
         if best is not None:
-            tried, best = walk(best, _mean_loss(arm, seeds, runs))
+            tried, best = walk(best, partial(_mean_loss, arm, seeds, runs))
             jobs += [job_of(arm, steps, seed) for steps in tried for seed in seeds]
     return jobs, best
 
 
-def _mean_loss(arm: Arm, seeds: Sequence[int], runs: Runs) -> Callable[[Steps], float | None]:
-    def loss(steps: Steps) -> float | None:
-        return STUDY.mean((job_of(arm, steps, seed) for seed in seeds), runs, "test")
-
-    return loss
+def _mean_loss(arm: Arm, seeds: Sequence[int], runs: Runs, steps: Steps) -> float | None:
+    """The mean test loss of these seeds; None while a run is missing."""
+    return STUDY.mean((job_of(arm, steps, seed) for seed in seeds), runs, "test")
 
 
 def measuring(runs: Runs) -> list[Job]:
@@ -141,7 +150,7 @@ def measured_root(runs: Runs) -> Sizes | None:
 
 
 def arms(chosen: Mapping[Arm, Steps]) -> dict[Arm, Steps]:
-    """All arms: those that are tuned, each ramp's η at a constant b, and the constant's η."""
+    """The steps of all arms: the tuned ones, each ramp's η at a constant b, and √t at that of B."""
     own = {(OWN + family, b): chosen[family, b] for family, b in RAMPS}
     return {**chosen, **own, (SWAPPED, B): chosen[CONSTANT, B]}
 
@@ -170,9 +179,9 @@ def plan_of_job(job: Job, runs: Runs) -> igo.Plan:
 
 
 def train(job: Job, runs: Runs) -> Record:
-    """One run of the language model, and what its plan was."""
+    """One run of the language model, and numbers of its plan: means over samples, and sums."""
     plan = plan_of_job(job, runs)
-    rate = job["peak"] * levels(job["rise"], job["fall"])[0]
+    rate = job["peak"] * levels(job["rise"], job["fall"])[0]  # η_1; plans have η/η_1
     points = POINTS if job["arm"] == MEASURED else 0
     ended = language.trained(plan, job["seed"], rate, 1 - job["forgetting"], points)
     samples = np.array([row.samples for row in plan.rows])

@@ -38,9 +38,13 @@ def claims(arms: Arms) -> list[Claim]:
 
 
 def verdict(beside: Pair, own: Pair, by_more: Pair) -> str:
-    """What the protocol calls a ramp, by the tests of D, of E, and of D + MARGIN."""
-    lower, own_lower = beside.verdict == "lower", own.verdict == "lower"
-    if lower and own_lower:
+    """What the protocol calls a ramp, by the tests of D, of E, and of D + MARGIN.
+
+    A ramp wins if its loss is lower than that of the constant (D) and of a constant with the ramp's
+    own η (E). If only E is equal, it was the curve of η that won.
+    """
+    lower = beside.verdict == "lower"
+    if lower and own.verdict == "lower":
         return "wins by more than 0.02" if by_more.verdict == "lower" else "wins"
     if lower and is_equal(own):
         return "was the curve of η"
@@ -51,16 +55,18 @@ def verdict(beside: Pair, own: Pair, by_more: Pair) -> str:
 
 def summary(arms: Arms) -> str:
     """The claims, the arms, and the updates that a constant needs."""
-    found, lines = claims(arms), []
-    shifted = [Claim(one.name, {"difference": one.judged + MARGIN}) for one in found]
-    tests = [outcome.test for outcome in judged.tested(found, MARGIN)]
+    all_claims, lines = claims(arms), []
+    shifted = [Claim(claim.name, {"difference": claim.judged + MARGIN}) for claim in all_claims]
+    tests = [outcome.test for outcome in judged.tested(all_claims, MARGIN)]
     tests_by_more = [outcome.test for outcome in judged.tested(shifted, None)]
-    cells = [table.mean_with_interval(one.judged, DIGITS) for one in found]
+    cells = [table.mean_with_interval(claim.judged, DIGITS) for claim in all_claims]
     ps = [f"{p_value(test.p_holm)}, {p_value(test.p_equal_holm)}" for test in tests]
     for number, ramp in enumerate(RAMPS):
-        d, e = 2 * number, 2 * number + 1  # the places of its claims
-        more, called = tests_by_more[d], verdict(tests[d], tests[e], tests_by_more[d])
-        lines.append([named(ramp), cells[d], cells[e], ps[d], ps[e], p_value(more.p_holm), called])
+        d, e = 2 * number, 2 * number + 1  # the places of its two claims in these lists
+        by_more = tests_by_more[d]
+        called = verdict(tests[d], tests[e], by_more)
+        p_of_more = p_value(by_more.p_holm)
+        lines.append([named(ramp), cells[d], cells[e], ps[d], ps[e], p_of_more, called])
     estimate = judged.difference(arms, (SWAPPED, B), (CONSTANT, B), "test")
     lines.append([SWAPPED, table.mean_with_interval(estimate, DIGITS), *[""] * 4, "estimate"])
     head = [f"ramp, {tests[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]
@@ -69,9 +75,10 @@ def summary(arms: Arms) -> str:
 
 
 def _table_of_arms(arms: Arms) -> str:
+    """In what the arms differ, as a table of Markdown."""
     lines = []
     for line in arm_lines(arms):
-        sizes = dict.fromkeys(map(str, (line["b_1"], line["b_end"])))
+        sizes = dict.fromkeys(map(str, (line["b_1"], line["b_end"])))  # one, if they are equal
         saving = table.with_interval(line, "saved", digits=0, factor=100)
         scaled = 1000 * line["eta_over_sqrt_b"]
         lines.append({**line, "b": " → ".join(sizes), "scaled": scaled, "saving": saving})

@@ -34,11 +34,10 @@ def job_of(arm: str, length: int, rate: float, seed: int) -> Job:
 def settings(job: Job) -> dict[str, Any]:
     """The settings of a run."""
     arm, share = ARMS[job["arm"]]
-    epochs = {"epochs": round(job["length"] * share)}
     return {
         "experiment": "path",
         **arm,
-        **epochs,
+        "epochs": round(job["length"] * share),
         "learning_rate": job["rate"],
         "seed": job["seed"],
     }

@@ -49,7 +49,8 @@ Ends = Mapping[str, Array]  # accuracy by arm: (seeds,)
 def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[Judged]:
     """The claims, from the accuracies and the seconds relative to those of cosine.
 
-    A: a growing arm is equal to cosine. B: it is higher than what trains less.
+    A: a growing arm is equal to cosine; no other test is made of it. B: a growing arm is higher
+    than the arm that trains less, in nearly the same seconds.
     """
 
     def claim(family: str, arm: str, rival: str) -> Claim:
@@ -63,7 +64,7 @@ def claims(accuracies: Ends, ratios: Mapping[str, float]) -> list[Judged]:
         higher.append(claim("B", arm, nearest))
     outcomes = []
     for equal_claim, test, _ in judged.tested(equal, MARGIN):
-        equality = replace(test, p_holm=None, detectable=None)  # A has no other test.
+        equality = replace(test, p_holm=None, detectable=None)
         verdict = equality.verdict.replace("undecided", "not shown equal")
         outcomes.append(Judged(equal_claim, equality, verdict))
     for outcome in judged.tested(higher, None):
@@ -90,7 +91,7 @@ def seconds() -> dict[str, float]:
 
 
 def summary(arms: Arms) -> str:
-    """The claims, and the arms."""
+    """The claims, the arms, and what was added post hoc, whose records have names of their own."""
     longest = {
         name: [{end: run[field] for end, field in ENDPOINTS.items()} for run in arms[name, LONGEST]]
         for name in ARMS
@@ -100,7 +101,7 @@ def summary(arms: Arms) -> str:
 
 
 def beside_cosine(name: str, accuracies: Ends) -> str:
-    """An arm less cosine."""
+    """An arm less cosine, with its interval; "" for cosine itself."""
     if name == REFERENCE:
         return ""
     return table.mean_with_interval(accuracies[name] - accuracies[REFERENCE])
@@ -108,14 +109,20 @@ def beside_cosine(name: str, accuracies: Ends) -> str:
 
 def _arms(arms: Arms) -> str:
     """The arms of the longest runs: where they end, and what they cost; and the others' ends."""
-    lines, seconds_of_arms = [], seconds()
-    accuracies = {length: ends(arms, length) for length in LENGTHS}
-    for name in ARMS:
-        above = {length: beside_cosine(name, ends) for length, ends in accuracies.items()}
-        cells = [name, f"{arms[name, LONGEST][0]['job']['rate']:g}"]
-        cells += [f"{accuracies[LONGEST][name].mean():.2f}", above[LONGEST]]
-        cells += [f"{updates(arms, name):,.0f}", f"{seconds_of_arms[name]:.2f}", above[LENGTHS[0]]]
-        lines.append(cells)
+    seconds_of_arms = seconds()
+    shorter, longer = (ends(arms, length) for length in LENGTHS)
+    lines = [
+        [
+            name,
+            f"{arms[name, LONGEST][0]['job']['rate']:g}",
+            f"{longer[name].mean():.2f}",
+            beside_cosine(name, longer),
+            f"{updates(arms, name):,.0f}",
+            f"{seconds_of_arms[name]:.2f}",
+            beside_cosine(name, shorter),
+        ]
+        for name in ARMS
+    ]
     head = [f"{LONGEST} epochs", "η₁", "%", "− cosine", "updates", "time"]
     return markdown([*head, f"{LENGTHS[0]} epochs: − cosine"], lines)
 
@@ -139,6 +146,7 @@ def differences(arms: Arms) -> str:
     """All differences, by both statistics, as CSV."""
 
     def named(arm: tuple[str, int]) -> str:
+        """The arm, without its share of the epochs, and its own epochs."""
         return f"{arm[0].partition(', 0')[0]} in {settings(arms[arm][0]['job'])['epochs']}"
 
     others = [name for name in ARMS if name != REFERENCE]
@@ -183,8 +191,9 @@ def draw(arms: Arms, file: Path) -> None:
                 colour = GREY if name in shorter else next(colours)
                 reach = mean.value - mean.low
                 ax.errorbar(cost[name], mean.value, yerr=reach, fmt="o", color=colour, label=name)
-            line = [(cost[name], less[name].value) for name in shorter]
-            ax.plot(*zip((1, 0), *sorted(line, reverse=True), strict=True), color=GREY, lw=1)
+            # Cosine itself costs 1 and differs by 0.
+            line = [(1, 0), *((cost[name], less[name].value) for name in shorter)]
+            ax.plot(*zip(*sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)
             ax.set_xlabel(f"{label} ({LONGEST} epochs)")
             ax.set_ylabel(f"points above cosine,\n95 %, {n} seeds")

@@ -33,6 +33,7 @@ def cifar100(words: list[str]) -> None:
 
 
 def _named(folder: Path, split: str) -> list[tuple[str, str, np.ndarray]]:
+    """The name of the class, the name of the file and the pixels of each image of a split."""
     if (folder / "train").is_dir():
         files = (folder / split).glob("*/*.png")
         return [(file.parent.name, file.name, np.asarray(image_in(file))) for file in files]
@@ -78,7 +79,7 @@ def require(name: str, command: str) -> None:
 
 
 def _half(images: np.ndarray) -> np.ndarray:
-    """Each pixel is the mean of 2×2, rounded."""
+    """Images of half the height and width: each pixel is the mean of 2×2, rounded."""
     n, height, width, channels = images.shape
     squares = images.reshape(n, height // 2, 2, width // 2, 2, channels)
     half: np.ndarray = np.rint(squares.mean(axis=(2, 4))).astype(np.uint8)
@@ -86,6 +87,7 @@ def _half(images: np.ndarray) -> np.ndarray:
 
 
 def _write(name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write data/NAME.npz, and print the shapes."""
     path = Path("data", f"{name}.npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     with durable(path) as file:

@@ -56,7 +56,10 @@ def means(records: Sequence[Record], endpoints: Mapping[str, str]) -> Record:
 
 
 def difference(arms: Arms, arm: Any, rival: Any, field: str) -> Array:
-    """A field of an arm less that of its rival, over the seeds that both have: the first ones."""
+    """A field of an arm less that of its rival, seed by seed.
+
+    Where one has more seeds, its last ones are left out.
+    """
     n = min(len(arms[arm]), len(arms[rival]))
     return ends(arms[arm][:n], field) - ends(arms[rival][:n], field)
 
@@ -89,7 +92,7 @@ def tested(claims: Sequence[Claim], margin: float | None) -> list[Judged]:
 def if_trained(
     outcomes: Sequence[Judged], arms: Arms, pairs: Pairs, least: float, field: str = "train"
 ) -> list[Judged]:
-    """The same, but a claim is not judged where an arm of its pair does not fit its images.
+    """The outcomes, of which one is not judged where an arm of its pair does not fit its images.
 
     ``field`` of the records is the train accuracy in %, and ``least`` the least mean of it.
     """
@@ -107,15 +110,14 @@ def csv(claims: Sequence[Claim]) -> str:
 
 
 def shown(outcomes: Sequence[Judged], digits: int = 2, equality: bool = True) -> str:
-    """The table of the claims, with the p of ``equality`` or without."""
+    """The table of the claims, as Markdown; without ``equality`` the p of equality is left out."""
     lines = []
     for claim, test, verdict in outcomes:
-        differences = [
-            table.mean_with_interval(sample, digits) for sample in claim.differences.values()
-        ]
-        p = [p_value(test.p_holm), *([p_value(test.p_equal_holm)] if equality else [])]
+        samples = claim.differences.values()
+        differences = [table.mean_with_interval(sample, digits) for sample in samples]
+        ps = [test.p_holm, test.p_equal_holm] if equality else [test.p_holm]
         power = "–" if test.detectable is None else f"{test.detectable:.2g}"
-        lines.append([claim.name, *differences, *p, power, verdict])
+        lines.append([claim.name, *differences, *map(p_value, ps), power, verdict])
     head = [f"claim, {in_range([outcome.test.n for outcome in outcomes])} seeds"]
     head += [f"{end}, 95 %" for end in outcomes[0].claim.differences]
     head += ["p, different", "p, equal"] if equality else ["p"]
@@ -123,7 +125,11 @@ def shown(outcomes: Sequence[Judged], digits: int = 2, equality: bool = True) ->
 
 
 def forest(axes: Axes, claims: Sequence[Claim], unit: str = "points of test accuracy") -> None:
-    """Differences with 95 % intervals under the name of each claim, a colour for each endpoint."""
+    """Differences with 95 % intervals under the name of each claim, a colour for each endpoint.
+
+    Claim i has the height −i. Its endpoints share 0.7 of the room to the next claim, and its name
+    stands in between.
+    """
     places, endpoints = -np.arange(len(claims)), claims[0].differences
     for number, (end, colour) in enumerate(zip(endpoints, COLOURS, strict=False)):
         means = [astuple(mean_of(claim.differences[end])) for claim in claims]

@@ -34,20 +34,23 @@ DIGEST = "8fae20f68435ef12b9f2a36f2555a5351ff3594d0c2a171ccf6b0105b601f1e1"  # S
 
 @cache
 def text() -> dict[str, Tensor]:
-    """The sequences of 33 bytes; each eighth file is for the test.
+    """The sequences of 33 bytes, (sequences, 33) uint8, for "train" and for "test".
 
-    Of the library are left out its tests, its editor, code pages and a build's own settings.
+    Each eighth file is for the test. The library's tests, its editor, code pages and a build's own
+    settings are left out.
+
+    Raises:
+        UserError: the library is another one.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    named = {file.relative_to(root).as_posix(): file for file in root.rglob("*.py")}
-    names = sorted(
-        name
-        for name in named
+    names = [file.relative_to(root).as_posix() for file in root.rglob("*.py")]
+    contents = [
+        (root / name).read_bytes()
+        for name in sorted(names)
         if not OTHER & set(name.split("/"))
         and "config-" not in name
         and "sysconfigdata" not in name
-    )
-    contents = [named[name].read_bytes() for name in names]
+    ]
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
     if digest != DIGEST:
         raise UserError(
@@ -61,6 +64,7 @@ def text() -> dict[str, Tensor]:
 
 
 def _cut(contents: list[bytes]) -> Tensor:
+    """The bytes one after another, cut into sequences; a shorter rest is left out."""
     letters = torch.frombuffer(bytearray(b"".join(contents)), dtype=torch.uint8)
     whole = len(letters) // (CONTEXT + 1)
     return letters[: whole * (CONTEXT + 1)].view(whole, CONTEXT + 1)
@@ -95,7 +99,7 @@ class Model(nn.Module):
         self.blocks = nn.Sequential(*[Block() for _ in range(DEPTH)])
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 256, bias=False)
         for p in self.parameters():
-            if p.ndim == 2:
+            if p.ndim == 2:  # 0.02 for bytes as inputs and outputs, else half of 1/√(inputs)
                 nn.init.normal_(p, std=0.02 if p.shape[0] == 256 else p.shape[1] ** -0.5 / 2)
 
     def forward(self, letters: Tensor) -> Tensor:
@@ -112,16 +116,19 @@ def loss_of(model: nn.Module, sequences: Tensor) -> Tensor:
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module) -> float:
-    """Of all test sequences; that of chance if it is not finite."""
+    """The mean loss of all test sequences; that of chance if it is not finite."""
     parts = text()["test"].split(512)
     total = sum(float(loss_of(model, part)) * len(part) for part in parts)
     return total / TESTED if math.isfinite(total) else CHANCE
 
 
 def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 0) -> Record:
-    """Train on each sequence once, and measure the end; at so many ``points``, the noise scale.
+    """Train on each sequence once, and measure the end; return what the pages need.
 
-    ``rate`` is η_1. The runs of a seed have the same initialisation and order of the sequences.
+    ``rate`` is η_1. The runs of a seed have the same initialisation and order of the sequences. The
+    record's ``spans`` have sums over SPANS equal parts of the samples: of the updates, of η, and of
+    C²/b over so many pairs. ``noise_scales`` has the share of the samples and the noise scale at so
+    many ``points``.
     """
     torch.manual_seed(seed)
     model, train = Model(), text()["train"]
@@ -135,6 +142,7 @@ def trained(plan: igo.Plan, seed: int, rate: float, beta2: float, points: int = 
     noises: list[tuple[float, float | None]] = []
     first_of_pair: list[Tensor] = []
     while not counter.done:
+        # Point k is the first update at or after k/points of the samples.
         if len(noises) < points and samples_seen * points >= len(noises) * SAMPLES:
             noises.append((samples_seen / SAMPLES, noise_scale(model, train[order[-HELD:]], seed)))
         span = spans[samples_seen * SPANS // SAMPLES]

@@ -41,9 +41,9 @@ def level(curve: Curve, share: float) -> float:
 
 
 def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan:
-    """The plan of an arm, with η in 64 equal stages, each at the middle of its curve.
+    """The plan of an arm, with η in 64 equal stages, each that of the curve at its middle.
 
-    A naive ramp has the curve for η/√b: η rises with √b.
+    ``sizes`` has b over the first b. A naive ramp has the curve for η/√b: η rises with √b.
     """
     first = level(curve, 0.5 / STAGES)
 
@@ -55,7 +55,8 @@ def plan_of(curve: Curve, b: int, sizes: Sizes, naive: bool = False) -> igo.Plan
         rise = math.sqrt(size_at(share) / b) if naive else 1.0
         return rise * level(curve, share + 0.5 / STAGES) / first
 
-    # A table begins a stage where b changes, but its sizes are whole numbers.
+    # Where all sizes are whole numbers, a table has each stage begin exactly where b changes. Other
+    # sizes are given as a function, and b changes at the next of the 64 stages.
     table = {0.0: b} | {start: round(size_at(start)) for start in sizes}
     is_whole = all(math.isclose(size_at(start), size) for start, size in table.items())
     return streamed(relative, table if is_whole else size_at)
@@ -79,7 +80,10 @@ def almost_constant(updates: int) -> tuple[int, Sizes]:
 
 
 def root_of(records: Iterable[Record]) -> Sizes:
-    """√(B/B_0), which never falls, at each stage, by the runs that measured B."""
+    """√(B/B_0) at the beginning of each stage, by the runs that measured B; it never falls.
+
+    log B is the mean over the runs, and linear between the shares at which B was measured.
+    """
     logs: dict[float, list[float]] = {}
     for record in records:
         for share, scale in record["noise_scales"]:
@@ -88,7 +92,7 @@ def root_of(records: Iterable[Record]) -> Sizes:
     shares = sorted(logs)
     means = np.maximum.accumulate([np.mean(logs[share]) for share in shares])
     stages = np.arange(1, STAGES) / STAGES
-    grown = np.exp((np.interp(stages, shares, means) - means[0]) / 2)
+    grown = np.exp((np.interp(stages, shares, means) - means[0]) / 2)  # Half a logarithm is a root.
     return dict(zip(stages.tolist(), grown.tolist(), strict=True))
 
 

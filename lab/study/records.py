@@ -7,20 +7,17 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.ground.files import CONF, read_bytes
+from igo.ground.files import read_bytes
 from igo.ground.ranks import ALONE
 from igo.runs.folder import RunFolder, read_status, state_of
 from igo.runs.name import path_of
 from igo.runs.recording import resume, train_recorded
 from igo.runs.terminal import Terminal
-from igo.sweep.jobs import Composer
 from igo.train.assembly import assembled
+from lab.configuration import composed
 from lab.study import design, ends
 from lab.study.design import Job, Record, Runs, Study
 
@@ -37,7 +34,7 @@ def study(
     arm: Callable[[Job], Any],
     anneal: float | None = None,
 ) -> Study:
-    """A study whose jobs are runs of igo.
+    """A study whose jobs are runs of igo, each named as its run folder is, see ``name_of``.
 
     With ``anneal`` a run's end is measured again after an anneal at this η.
     """
@@ -60,7 +57,8 @@ def trained(config: Config, anneal: float | None) -> Record:
         if state_of(folder.path) != "finished":
             train_recorded(config, plan, folder, Terminal(quiet=True), ALONE)
     except UserError:
-        # A run whose loss is not finite has failed, and counts as chance.
+        # A run whose loss is not finite ends as failed, and its record counts as chance. After any
+        # other error the run is not failed but unfinished: the study ends, and can go on later.
         if state_of(folder.path) != "failed":
             raise
     else:
@@ -69,7 +67,7 @@ def trained(config: Config, anneal: float | None) -> Record:
                 training = assembled(config, plan)
                 resume(folder.checkpoint, folder.path.name, training, folder.status())
                 ends.measure(folder.path, training, anneal)
-    read_status(folder.path)  # Nothing is kept of files that are not as the run wrote them.
+    read_status(folder.path)  # Files that are not as the run wrote them are refused here.
     names = ("status.json", "metrics.jsonl", ends.FILE)
     files = {name: folder.path / name for name in names}
     return record_of(
@@ -80,9 +78,10 @@ def trained(config: Config, anneal: float | None) -> Record:
 def record_of(files: Mapping[str, str]) -> Record:
     """The record of a run that has ended, from its files: its machine, its epochs, and its end.
 
-    Beside what was measured at the end it has numbers of the last epoch: ``end_accuracy`` by
-    running statistics, ``averaging`` what it is above that by new statistics of augmented images,
-    and those of the updates. Accuracies are in %.
+    Beside the measurements of ``ends`` the record has three numbers of the last epoch, whose names
+    begin with ``end_``. ``averaging`` is ``end_accuracy``, by running statistics, less the accuracy
+    by new statistics of augmented images. Accuracies are in %. A run that failed has those of
+    chance.
     """
     status, lines = json.loads(files["status.json"]), files.get("metrics.jsonl", "").splitlines()
     hardware = status["hardware"]
@@ -106,7 +105,7 @@ def record_of(files: Mapping[str, str]) -> Record:
 
 @cache
 def of_archive(name: str) -> dict[str, Record]:
-    """The records of an archive of run folders, by the names of the runs."""
+    """The records of an archive of run folders, by the names of the runs; empty without a file."""
     path = design.RECORDS / f"{name}.tar.xz"
     files: dict[str, dict[str, str]] = {}
     if path.is_file():
@@ -120,7 +119,10 @@ def of_archive(name: str) -> dict[str, Record]:
 
 
 def name_of(settings: Settings) -> str:
-    """The name of a record: that of the run without a control, and the control."""
+    """The name of a record: that of the run without its control, then the control.
+
+    The records in the archives have these names.
+    """
     control = settings.get("control")
     return _name(tuple(settings.items())) + (f"-{control}" if control else "")
 
@@ -131,13 +133,5 @@ def _name(settings: tuple[tuple[str, Any], ...]) -> str:
 
 
 def config_of(settings: Settings) -> Config:
-    """The configuration of these settings."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return _composer().job([f"{name}={value}" for name, value in settings.items()]).config
-
-
-@cache
-def _composer() -> Composer:
-    """The composer of all runs; it composes each choice of groups once."""
-    return Composer("config")
+    """The configuration of a run with these settings."""
+    return composed(*(f"{name}={value}" for name, value in settings.items()))

@@ -44,9 +44,12 @@ class Steps(cause.Steps):
     def __init__(self, run: Training, name: str, target: list[float]) -> None:
         super().__init__(run, cause.Arm(), RATE)
         self.name, self.k, self.target = name, BATCHES[name], target
+        # ``others``, from which an arm's own noise is taken, is set anew for each update: to the
+        # batches of training, or to those of steps that are drawn and not taken.
         self.drawn_batches, self.smoothing = self._stream("variance"), self.others
         self.directions = generator(run.config.seed, BALL)
         self.distances: list[float] = []  # ‖ξ_i‖ of ball
+        # The plain variance and that beside the point, of the last updates that show both.
         self.recent: deque[tuple[float, float]] = deque(maxlen=LOOKS if name == BALL else WINDOW)
         self.seen: list[Record] = []  # It has an entry for each update.
         self.drawn: list[Record] = []
@@ -54,15 +57,17 @@ class Steps(cause.Steps):
     def gradients_of_update(
         self, stage: int, batches: Iterator[Batch], others: Iterator[Batch], measures: bool
     ) -> tuple[list[Tensors], Record]:
-        """An update's gradients, and the variances that they show.
+        """An update's gradients, the variances that they show, and the mean ‖ξ‖².
 
-        With ``measures`` ball takes ‖ξ_i‖ from its own noise anew; else it keeps the last ones.
+        With ``measures`` ball takes ‖ξ_i‖ from its own noise anew; else it keeps the last ones, and
+        its plain variance is NaN: unknown.
         """
         shifts: list[Tensors] = []
         plain, v = math.nan, FALLING[stage]
         if self.name == SMOOTHED or (self.name == BALL and measures):
             self.others = others
             shifts = self._own_noise(v)
+            # The mean ‖ξ_i‖² is v η² times the variance of a batch.
             plain = sum(map(squared_norm, shifts)) / (len(shifts) * v * self.rate**2)
         if self.name == BALL:
             if measures:
@@ -71,15 +76,22 @@ class Steps(cause.Steps):
         gradients = self.gradients(self.k, batches, shifts)
         beside = variance(gradients)
         shift = sum(map(squared_norm, shifts)) / self.k
+        # Without shifts the gradients themselves are at the point.
         return gradients, {"plain": plain if shifts else beside, "beside": beside, "shift": shift}
 
     def _on_sphere(self, distance: float) -> Tensors:
+        """A shift of this length in a random direction."""
         direction = [torch.randn(p.shape, generator=self.directions) for p in self.parameters]
         torch._foreach_mul_(direction, distance / math.sqrt(squared_norm(direction)))
         return direction
 
     def squares(self, stage: int, update: int) -> float:
-        """Σ w² of an update, by which its step has the variance that the arm is to have."""
+        """Σ w² of an update, by which its step has the variance that the arm is to have.
+
+        A step has Σ w² times the variance of its gradients, which are beside the point for ball.
+        It is to have v times plain, or v times plain of smoothed for the same noise. Equal weights
+        have the least Σ w², 1/k; smoothed has them.
+        """
         v, (plain, beside) = STEP[self.name][stage], np.mean(self.recent, axis=0).tolist()
         if self.name == SMOOTHED:
             v = 0.0
@@ -104,7 +116,10 @@ class Steps(cause.Steps):
         torch._foreach_add_(self.parameters, step, alpha=-self.rate)
 
     def draw(self, stage: int, update: int) -> None:
-        """Measure the variance of whole steps at this point, from some that are not taken."""
+        """Measure the variance of whole steps at this point, from some that are not taken.
+
+        The point and what training needs later are left as they were.
+        """
         before, steps, plain = [p.clone() for p in self.parameters], [], 0.0
         last = self.last.copy()
         squares, batches = self.squares(stage, update), self.drawn_batches
@@ -119,7 +134,7 @@ class Steps(cause.Steps):
         self.drawn.append({"update": update, "plain": plain, "step": variance(steps)})
 
     def stages(self) -> list[Record]:
-        """What was seen, as means by stage."""
+        """The means of what the updates have shown, by stage; unknown variances are left out."""
         return [
             {name: float(np.nanmean([seen[name] for seen in of_stage])) for name in of_stage[0]}
             for of_stage in np.split(np.array(self.seen), STAGES)
@@ -143,7 +158,10 @@ def _job(arm: str, seed: int) -> Job:
 
 
 def train(job: Job, runs: Runs) -> Record:
-    """Train an arm, and measure its end."""
+    """Train an arm, and measure its end; a run whose loss is not finite counts as chance.
+
+    ``windows`` has the mean plain variance of each WINDOW updates: the target of the same noise.
+    """
     arm, seed = job["arm"], job["seed"]
     target = runs[key(_job(SMOOTHED, seed))].get("windows") if arm == ABSOLUTE else []
     if target is None:  # the loss of smoothed was not finite

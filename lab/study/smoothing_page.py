@@ -20,8 +20,11 @@ NEAR, CHECKED = 0.1, range(2)  # how far a shared variance may differ, in the fi
 FIGURE = "![Differences; C² by stage](smoothing.png)\n"
 
 
-def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> float:
-    """Of whole steps, as drawn in a stage: a mean over seeds, or over that of C²/16."""
+def drawn_variance(records: Sequence[Record], stage: int, *, relative: bool) -> float:
+    """The mean variance of whole steps that were drawn in a stage, over all seeds.
+
+    With ``relative`` it is divided by the mean of C²/16 at the same points.
+    """
     points = [
         [point["step"], point["plain"]]
         for record in records
@@ -33,14 +36,18 @@ def drawn_variance(records: Sequence[Record], stage: int, relative: bool) -> flo
 
 
 def judged_claims(arms: Arms) -> list[Judged]:
-    """Smoothed less each of the others: what each claim is judged, or why it is not."""
+    """Smoothed less each of the others: what each claim is judged, or why it is not.
+
+    It is judged where in the first stages the steps of both arms have nearly the same variance,
+    relative to C²/16 but for the arm of the same noise.
+    """
     outcomes = judged.tested(compared(arms, PAIRS), MARGIN)
     for number, (_, other) in enumerate(PAIRS):
         of_other, of_smoothed = (
-            np.array([drawn_variance(arms[name], stage, other != ABSOLUTE) for stage in CHECKED])
+            [drawn_variance(arms[name], s, relative=other != ABSOLUTE) for s in CHECKED]
             for name in (other, SMOOTHED)
         )
-        ratios = of_other / of_smoothed
+        ratios = np.divide(of_other, of_smoothed)
         if abs(ratios - 1).max() > NEAR:
             reason = "not judged: steps of " + " and ".join(f"{r:.2f}" for r in ratios)
             outcomes[number] = outcomes[number]._replace(verdict=reason)
@@ -48,12 +55,14 @@ def judged_claims(arms: Arms) -> list[Judged]:
 
 
 def summary(arms: Arms) -> str:
-    """The claims, and in what the arms differ."""
+    """The claims, and in what the arms differ: a column for each arm, a line for each number."""
     lines = []
     for name, records in arms.items():
         finite = [record for record in records if record["finite"]]
-        cells = [drawn_variance(finite, s, relative) for relative in (True, False) for s in CHECKED]
-        cells += [by_stage(records, column)[s] for column in ("plain", "shift") for s in CHECKED]
+        cells = [drawn_variance(finite, stage, relative=True) for stage in CHECKED]
+        cells += [drawn_variance(finite, stage, relative=False) for stage in CHECKED]
+        for column in ("plain", "shift"):
+            cells += by_stage(records, column)[: len(CHECKED)].tolist()
         lines.append(
             [
                 named(name),

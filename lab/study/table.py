@@ -60,7 +60,12 @@ def csv(lines: Iterable[Record], digits: int = 2) -> str:
 
 
 def tuning(study: Study, runs: Runs, endpoint: str) -> str:
-    """The mean of an endpoint by each tried setting, with its standard error, as CSV."""
+    """The mean of an endpoint by each tried setting, with its standard error, as CSV.
+
+    The tuning's runs are those whose seeds are not judged.
+    """
+    # Records of old archives have no job; some jobs are of an earlier tuning, which the study no
+    # longer names.
     jobs = {study.key(job): job for job in study.jobs(runs)}
     lines = [{**(jobs.get(name) or run["job"]), "end": run[endpoint]} for name, run in runs.items()]
     tried = pl.DataFrame([line for line in lines if line["seed"] not in study.seeds])
@@ -81,7 +86,7 @@ def intervals(samples: Mapping[str, Array]) -> Record:
 
 
 def with_interval(line: Record, name: str, digits: int = 2, factor: float = 1) -> str:
-    """A mean of ``intervals`` and its interval, times the factor; "" where the line has none."""
+    """A mean of ``intervals`` with its ends, times a factor, as text; "" if the line has none."""
     if name not in line:
         return ""
     numbers = (factor * line[f"{name}{end}"] for end in ("", "_low", "_high"))

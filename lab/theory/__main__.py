@@ -3,8 +3,6 @@
 Without a name all studies run; they take an hour. Each is a file of lab/theory/studies.
 """
 
-from __future__ import annotations
-
 import sys
 
 from lab.theory import laboratory

@@ -6,6 +6,7 @@ The checkers of nice.py need this precision: Monte Carlo noise could hide a viol
 one.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -23,7 +24,8 @@ class Ripple:
 
         f̂_δ'(x) = right·q − left·(1 − q) + Aω·φ(ωδ)·cos(ωx + tilt) + bowl·x,
 
-    q = (x + δ)/2δ cut to [0, 1] and φ(t) = E[cos t u] of the kernel, sin(t)/t for the ball. With
+    q = (x + δ)/2δ cut to [0, 1], the share of the ball about x that lies right of the kink, and
+    φ(t) = E[cos t u] of the kernel, sin(t)/t for the ball. With
     left > Aω > right > 0 and tilt = bowl = 0 the function is nonconvex and Lipschitz, with the
     minimum f(0) = 0 and local minima on the right. Its curvature on N(0; δ) is at least
     ((left + right)/2 − Aω)/δ, so d_m = 1. f(x*_δ) falls like δ, not like δ²: no Lipschitz function
@@ -50,7 +52,7 @@ class Ripple:
         return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
 
     def _slope_left(self, noise_level: float) -> float:
-        """The slope that smoothing leaves of the wave."""
+        """The slope Aω φ(ωδ) that smoothing leaves of the wave's."""
         damping = self.kernel.cosine_mean(self.frequency * noise_level, self.dimension)
         return self.wave_slope * float(damping)
 
@@ -58,12 +60,13 @@ class Ripple:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
         up, down = np.maximum(x, 0), np.maximum(-x, 0)
         if noise_level > 0:
+            # Where the kink is in the ball, E[max(x − δu, 0)] = (x + δ)²/4δ.
             near_kink = np.abs(x) < noise_level
             up = np.where(near_kink, (x + noise_level) ** 2 / (4 * noise_level), up)
             down = np.where(near_kink, (x - noise_level) ** 2 / (4 * noise_level), down)
         wave = self._slope_left(noise_level) * np.sin(self.frequency * x + self.tilt)
         wave = (wave - self.wave_slope * np.sin(self.tilt)) / self.frequency
-        spread = noise_level**2 * self.kernel.second_moment(self.dimension)
+        spread = noise_level**2 * self.kernel.second_moment(self.dimension)  # E[(x − δu)²] − x²
         kink = self.right * up + self.left * down
         return np.asarray(kink + wave + self.bowl * (x**2 + spread) / 2)
 
@@ -81,13 +84,17 @@ class Ripple:
         wave = self.frequency * self._slope_left(noise_level)
         bend = self.bowl - wave * np.sin(self.frequency * x + self.tilt)
         if noise_level > 0:
+            # The end of an interval of radius δ counts as inside, with its rounding.
             near_kink = np.abs(x) <= noise_level * (1 + 1e-12)
             bend += np.where(near_kink, (self.left + self.right) / (2 * noise_level), 0.0)
         return np.asarray(bend)
 
 
 def rastrigin(kernel: Kernel, dimension: int) -> Ripple:
-    """Return Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension."""
+    """Return Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension.
+
+    A ripple has a sine: −10 cos 2πx + 10 = 10 (sin(2πx − π/2) − sin(−π/2)), so Aω = 10·2π.
+    """
     return Ripple(
         right=0.0,
         left=0.0,
@@ -104,7 +111,8 @@ def rastrigin(kernel: Kernel, dimension: int) -> Ripple:
 def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Ripple:
     """Return f(x) = x²/2 + A (sin(ωx + tilt) − sin tilt), dimension 1.
 
-    It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
+    It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need. All
+    minima lie in [−Aω, Aω], as f' = x + Aω cos(ωx + tilt); the domain is more than twice as wide.
     """
     slope = amplitude * frequency
     domain = (-2 * slope - 1, 2 * slope + 1)
@@ -131,23 +139,25 @@ class Dented:
         return self.base.lipschitz
 
     def _dents(self, x: Array, noise_level: float, order: int) -> Array:
-        """The part of the dents in the derivative of f̂_δ of this order; the value has order 0."""
+        """What the dents add to the derivative of f̂_δ of this order; the value has order 0.
+
+        The mean of a function over [x − δ, x + δ] is the difference of its antiderivative there,
+        over 2δ.
+        """
         if noise_level == 0:
             return self._antiderivative(x, 2 - order)
-        ends = (self._antiderivative(x + side * noise_level, 3 - order) for side in (1, -1))
-        return (next(ends) - next(ends)) / (2 * noise_level)
+        right = self._antiderivative(x + noise_level, 3 - order)
+        return (right - self._antiderivative(x - noise_level, 3 - order)) / (2 * noise_level)
 
     def _antiderivative(self, x: Array, order: int) -> Array:
-        """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
-        width = self.far - self.near
-        part_inside = np.clip(np.abs(x) - self.near, 0, width)
-        part_beyond = np.maximum(np.abs(x) - self.far, 0)
-        if order == 1:
-            return -self.depth * np.sign(x) * part_inside
-        if order == 2:
-            return -self.depth * (part_inside**2 / 2 + width * part_beyond)
-        outer_part = width**2 / 2 * part_beyond + width * part_beyond**2 / 2
-        return -self.depth * np.sign(x) * (part_inside**3 / 6 + outer_part)
+        """What the dents add to the antiderivative of f″ of this order; the first is f′.
+
+        Right of 0 a dent is −depth where x > near, less the same where x > far. Each of the two has
+        the antiderivative (x − near)₊^order/order!, and left of 0 there is the mirror image.
+        """
+        beyond, inside = (np.maximum(np.abs(x) - end, 0) ** order for end in (self.far, self.near))
+        sign = np.sign(x) ** order
+        return np.asarray(self.depth * sign * (beyond - inside) / math.factorial(order))
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""

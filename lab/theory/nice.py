@@ -42,39 +42,39 @@ class Level(NamedTuple):
 
 @cache
 def minimisers(function: Function, noise_level: float) -> Array:
-    """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, 1).
+    """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k,).
 
     L-BFGS-B starts from the 24 best points of an even grid over the domain. Values within 1e-7 of
-    the best count as minimal.
+    the best count as minimal, and points within 1e-4 of one another as the same.
     """
-    low, high = function.domain
-    grid = np.linspace(low, high, 2001)[:, None]
-    values = function.value(grid, noise_level).sum(-1)
-    polished = []
-    for start in grid[np.argsort(values)[:24]]:
+    grid = np.linspace(*function.domain, 2001)
+    ends = []  # the value and the place of each
+    for start in grid[function.value(grid, noise_level).argsort()[:24]]:
         result = optimize.minimize(
-            lambda x: float(function.value(x, noise_level).sum()),
+            lambda x: function.value(x, noise_level).item(),
             start,
             jac=lambda x: function.gradient(x, noise_level),
             method="L-BFGS-B",
-            bounds=[(low, high)],
+            bounds=[function.domain],
             options={"ftol": 1e-15, "gtol": 1e-10},
         )
-        polished.append((float(result.fun), np.asarray(result.x)))
-    best = min(value for value, _ in polished)
-    unique: list[Array] = []
-    for value, x in polished:
-        is_new = all(np.linalg.norm(x - y) > 1e-4 for y in unique)
-        if value <= best + 1e-7 and is_new:
+        ends.append((result.fun, result.x.item()))
+    lowest, _ = min(ends)
+    unique: list[float] = []
+    for value, x in ends:
+        if value <= lowest + 1e-7 and all(abs(x - other) > 1e-4 for other in unique):
             unique.append(x)
-    return np.stack(unique)
+    return np.array(unique)
 
 
 def smallest_curvature(
     function: Function, noise_level: float, centres: Array | float, radius: float
 ) -> float:
-    """Return the smallest curvature of f̂_δ in the balls about one centre, or `centres` (k, 1)."""
-    points = centres + radius * np.linspace(-1, 1, 401)
+    """Return the smallest curvature of f̂_δ in the balls about one centre, or about several, (k,).
+
+    Each ball has 401 points.
+    """
+    points = np.add.outer(centres, radius * np.linspace(-1, 1, 401))
     return float(function.second_derivative(points, noise_level).min())
 
 
@@ -116,16 +116,19 @@ def _level(
     width: float,
     sigma: float,
 ) -> Level:
-    """Check a noise level. The last one has no next one."""
+    """Check a noise level: (i) against the next one, None for the last; (ii) about the centres.
+
+    (ii) is σ-strong convexity within `width` times δ of each centre.
+    """
     minima, distance, allowance = minimisers(function, delta), 0.0, np.inf
     if next_delta is not None:
-        gaps = np.linalg.norm(minima[:, None] - minimisers(function, next_delta)[None], axis=-1)
+        gaps = np.abs(np.subtract.outer(minima, minimisers(function, next_delta)))
         distance, allowance = float(gaps.min(1).max()), float(delta - next_delta)
     radius = width * delta
     curvature = smallest_curvature(function, delta, centres, radius)
     return Level(
         delta=delta,
-        x_star=float(np.abs(minima[:, 0]).max()),
+        x_star=float(np.abs(minima).max()),
         minimisers=len(minima),
         distance=distance,
         allowed=allowance,
@@ -141,7 +144,9 @@ def bands(
 ) -> list[tuple[float, float]]:
     """Return the intervals of δ in which f̂_δ is not convex on N(0; radius_factor·δ).
 
-    Bisection between neighbouring `noise_levels` (increasing) finds the ends to 1e-9.
+    The intervals' ends are found to 1e-9, by bisection where the sign of the smallest curvature
+    changes between neighbours in `noise_levels` (increasing). An interval may also begin with the
+    first level or end with the last.
     """
 
     def curvature_at(level: float) -> float:

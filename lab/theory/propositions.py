@@ -39,14 +39,14 @@ def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Arra
 
 
 def existence_probability(
-    distance: Array | float, u_norm: Array | float, r: float, a: Array | float
+    distance: Array | float, u_norm: Array | float, a: Array | float
 ) -> Array:
     """Return p(a_m) = (2/π) arccos(r√(a² − 1)/(‖x* − x‖‖u_m‖)), 0 where the ratio exceeds 1.
 
-    It takes θ uniform on [0, π], which holds for a uniform direction in dimension 2 only.
-    Source: slides, "δ⁻ が存在する確率".
+    `distance` is ‖x* − x‖/r, and `u_norm` ‖u_m‖. The formula takes θ uniform on [0, π], which holds
+    for a uniform direction in dimension 2 only. Source: slides, "δ⁻ が存在する確率".
     """
-    ratio = r * np.sqrt(np.asarray(a) ** 2 - 1) / (np.asarray(distance) * u_norm)
+    ratio = np.sqrt(np.asarray(a) ** 2 - 1) / (np.asarray(distance) * u_norm)
     return np.asarray(2 / np.pi * np.arccos(np.minimum(ratio, 1.0)))
 
 

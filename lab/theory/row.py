@@ -5,8 +5,6 @@ returns checks: numbers with the range that the statement needs. The verdict fol
 alone, by the same rule for all rows.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +55,7 @@ class Check:
 
 
 def _number(value: float) -> str:
+    """Whole numbers in full, unless they have many digits; others with three digits."""
     if float(value).is_integer() and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:.3g}"
@@ -70,9 +69,10 @@ def checks(
     high: float = math.inf,
     error: str = "",
 ) -> list[Check]:
-    """Return the check of a column in each line, whose quantity has other columns in braces.
+    """Return a check of each line's number in a column.
 
-    `error` is a column of standard errors, from which the interval comes.
+    The quantity is a format string, which may have any columns in braces. `error` is a column of
+    standard errors, from which the interval comes; "" for none.
     """
     found = []
     for line in table.iter_rows(named=True):
@@ -85,7 +85,7 @@ def checks(
 
 
 def no_lines(quantity: str, table: pl.DataFrame) -> Check:
-    """Return the check that a table is empty."""
+    """Return the check that a table is empty: that no case breaks a statement."""
     return Check(quantity, len(table), high=0)
 
 
@@ -161,25 +161,18 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def rate(quantity: str, successes: int, trials: int, low: float = 0.0, high: float = 1.0) -> Check:
-    """Return the check of a success rate with Wilson's interval."""
-    return Check(quantity, successes / trials, low, high, wilson(successes, trials))
-
-
-def rates(
-    table: pl.DataFrame, quantity: str, successes: str, trials: int, low: float
-) -> list[Check]:
-    """Return the check of a success rate in each line, whose quantity has columns in braces."""
-    lines = table.iter_rows(named=True)
-    return [rate(quantity.format(**line), line[successes], trials, low) for line in lines]
+def rate(quantity: str, successes: int, trials: int, low: float) -> Check:
+    """Return the check that a success rate, with Wilson's interval, is at least `low`."""
+    return Check(quantity, successes / trials, low, 1.0, wilson(successes, trials))
 
 
 def rate_gap(
     quantity: str, wins: tuple[int, int], rival_wins: tuple[int, int], low: float = 0.0
 ) -> Check:
-    """Return the check of rate(more) − rate(less) > low; each is (successes, trials).
+    """Return the check that a success rate less its rival's is at least `low`.
 
-    The interval is Newcombe's hybrid score interval (1998), from the two Wilson intervals.
+    `wins` and `rival_wins` are (successes, trials). The interval is Newcombe's hybrid score
+    interval (1998), from the two Wilson intervals.
     """
     a, b = wins[0] / wins[1], rival_wins[0] / rival_wins[1]
     (lower_a, upper_a), (lower_b, upper_b) = wilson(*wins), wilson(*rival_wins)

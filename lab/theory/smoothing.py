@@ -26,7 +26,10 @@ class Kernel:
         return 1 / (dimension + 2) if self.name == "ball" else 1.0
 
     def cosine_mean(self, t: Array | float, dimension: int) -> Array:
-        """Return E[cos(t·u_i)], t ≥ 0: the factor by which smoothing damps a wave."""
+        """Return E[cos(t·u_i)], t ≥ 0: the factor by which smoothing damps a wave.
+
+        For the ball it is the Bessel function Γ(d/2 + 1)(2/t)^{d/2} J_{d/2}(t), and 1 at t = 0.
+        """
         t = np.asarray(t, float)
         if self.name == "gaussian":
             return np.asarray(np.exp(-(t**2) / 2))
@@ -37,7 +40,10 @@ class Kernel:
 
 
 def in_ball(count: int, dimension: int, rng: np.random.Generator) -> Array:
-    """Draw u uniform in the unit ball, shape (count, dimension)."""
+    """Draw u uniform in the unit ball, shape (count, dimension).
+
+    The direction is that of a normal vector, and ‖u‖^dimension is uniform.
+    """
     points = np.clip(rng.random((count, dimension + 1)), 2.0**-53, 1 - 2.0**-53)
     z: Array = special.ndtri(points[:, :dimension])
     z /= np.maximum(np.sqrt((z**2).sum(1, keepdims=True)), 1e-300)

@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from igo.ground.statistics import mean_of
 from lab.study.cifar100 import STUDY as CIFAR100
 from lab.theory import digits
-from lab.theory.digits import NETWORK, Digits, Network
+from lab.theory.digits import NETWORK, Network
 from lab.theory.row import Check, Frames, Records, Seen, Study, Tables
 
 STUDY = Study("kinks", "scaled", "variance_on_the_way", "unseen_samples", "variance_cifar100")
@@ -22,13 +23,13 @@ TIMES = (0, 1, 2, 5, 10, 20)  # epochs at which C² is taken
 HALVES, SEEDS = (1, 5, 20), 20  # epochs in whose middle unseen samples are compared with all
 
 
-def across_kinks(network: Network, x: Tensor, data: Digits, step: float) -> float:
+def across_kinks(network: Network, x: Tensor, data: TensorDataset, step: float) -> float:
     """Return the largest ‖∇f(x₊) − ∇f(x₋)‖/‖x₊ − x₋‖ across switches of a unit for a sample.
 
     x± is x with the unit's bias moved so that its input on that sample is ±step.
     """
     weights, biases, *_ = x.split(digits.SIZES)
-    inputs = data.images @ weights.view(digits.PIXELS, digits.HIDDEN) + biases
+    inputs = data.tensors[0] @ weights.view(digits.PIXELS, digits.HIDDEN) + biases
     random = torch.Generator().manual_seed(1)
     samples = torch.randint(len(inputs), (PAIRS,), generator=random)
     units = torch.randint(digits.HIDDEN, (PAIRS,), generator=random)
@@ -37,42 +38,43 @@ def across_kinks(network: Network, x: Tensor, data: Digits, step: float) -> floa
         gradients = []
         for side in (step, -step):
             point = x.clone()
-            point[len(weights) + unit] += side - inputs[sample, unit]
-            gradients.append(network.gradient(point, data))
+            point[len(weights) + unit] += side - inputs[sample, unit]  # its bias
+            gradients.append(network.gradient(point, *data.tensors))
         jumps.append(float((gradients[0] - gradients[1]).norm()))
     return max(jumps) / (2 * step)
 
 
-def unseen_over_all(data: Digits, seed: int) -> list[float]:
-    """Train by permuted epochs; in the middle of some return ⟨E[G | x_t], ∇f⟩/‖∇f‖² less 1.
+def unseen_over_all(data: TensorDataset, seed: int) -> list[float]:
+    """Train by permuted epochs; return ⟨E[G | x_t], ∇f⟩/‖∇f‖² − 1 in the middle of some epochs.
 
     With each sample once an epoch, G is the gradient of a sample that the epoch has not used yet.
     """
     random = torch.Generator().manual_seed(seed)
     x, excess = NETWORK.initial(seed), []
     for epoch in range(1, max(HALVES) + 1):
-        parts = torch.randperm(len(data.labels), generator=random).split(BATCH)
-        for number, rows in enumerate(parts):
-            if number == len(parts) // 2 and epoch in HALVES:
-                unseen = NETWORK.gradient(x, data.part(torch.cat(parts[number:])))
-                gradient = NETWORK.gradient(x, data)
+        batches = torch.randperm(len(data), generator=random).split(BATCH)
+        for number, rows in enumerate(batches):
+            if number == len(batches) // 2 and epoch in HALVES:
+                unseen = NETWORK.gradient(x, *data[torch.cat(batches[number:])])
+                gradient = NETWORK.gradient(x, *data.tensors)
                 excess.append(float(unseen @ gradient / (gradient @ gradient) - 1))
-            x = x - RATE * NETWORK.gradient(x, data.part(rows))
+            x = x - RATE * NETWORK.gradient(x, *data[rows])
     return excess
 
 
 def on_cifar100() -> Records:
-    """Return by recorded run the largest C² of an epoch: over that before training, and `later`,
-    of the second half of the epochs over that of the first.
+    """Return a record of each run of the study of results/cifar100.md.
+
+    `largest` is the largest C² of an epoch over C² before training. `later` is the largest C² of
+    the second half of the epochs over that of the first half.
     """
     records = []
     runs = CIFAR100.archived()
     for name in sorted(map(CIFAR100.key, CIFAR100.jobs(runs))):
         epochs = runs[name]["epochs"]
         rises = [epoch["gradient_variance"] / epoch["reference_variance"] for epoch in epochs]
-        first_half, second_half = np.split(np.array(rises), 2)
-        later = second_half.max() / first_half.max()
-        records.append({"run": name, "largest": max(rises), "later": later})
+        first_half, second_half = map(max, np.split(np.array(rises), 2))
+        records.append({"run": name, "largest": max(rises), "later": second_half / first_half})
     return records
 
 
@@ -81,11 +83,13 @@ def measure(seed: int) -> Tables:
     data = digits.load()
     kinks, scales, variances = [], [], []
     # The labels move by one, so that the loss does not vanish as the parameters grow.
-    moved_labels = Digits(data.images, (data.labels + 1) % digits.CLASSES)
+    images, labels = data.tensors
+    moved = images, (labels + 1) % digits.CLASSES
     for name, network in NETWORKS.items():
         for epochs in TIMES:
             x = digits.after_epochs(data, epochs, RATE, BATCH, seed, network)
-            gradients, gradient = network.sample_gradients(x, data), network.gradient(x, data)
+            gradient = network.gradient(x, *data.tensors)
+            gradients = network.sample_gradients(x, *data.tensors)
             variances.append(
                 {
                     "network": name,
@@ -101,9 +105,9 @@ def measure(seed: int) -> Tables:
         for c in SCALES:
             y = x.clone()
             y[sum(digits.SIZES[:2]) :] *= c  # the second layer
-            slope = network.gradient(y, moved_labels)
+            slope = network.gradient(y, *moved)
             norm = float(slope.norm())
-            slope_ahead = network.gradient(y + AHEAD / norm * slope, moved_labels)
+            slope_ahead = network.gradient(y + AHEAD / norm * slope, *moved)
             bend = float((slope_ahead - slope).norm()) / AHEAD
             scales.append({"network": name, "scale": c, "gradient_norm": norm, "secant": bend})
     unseen = [
@@ -117,7 +121,7 @@ def measure(seed: int) -> Tables:
 def _growth(
     table: pl.DataFrame, column: str, quantity: str, high: float, network: str = "tanh"
 ) -> Check:
-    """Check by how much a number grows from the first line of a network to the last."""
+    """Check that a column grows at most `high`-fold from a network's first line to its last."""
     numbers = table.filter(network=network)[column]
     return Check(f"{network}: {quantity}", numbers[-1] / numbers[0], high=high)
 

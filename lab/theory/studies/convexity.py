@@ -36,7 +36,9 @@ def measure(seed: int) -> Tables:
     widths: list[dict[str, Any]] = []
     for a in A_WIDTHS:
         delta, d, cosine = sample_widths(rng, a)
-        for front in (True, False):  # the smallest d_m, the largest, and ten others
+        # θ < π/2 has other bounds than θ > π/2. Of each the table has the smallest d_m, the
+        # largest, and ten others.
+        for front in (True, False):
             samples = np.flatnonzero(cosine > 0 if front else cosine < 0)
             if samples.size:
                 by_width = samples[d[samples].argsort(kind="stable")]
@@ -51,14 +53,14 @@ def measure(seed: int) -> Tables:
         # ‖x* − x‖/(a r), of x in N(x*; a r), and ‖u‖, of u in the unit ball, have the same law.
         distance, length = radii.random((2, SAMPLES)) ** (1 / dimension)
         for a in A_PROBABILITY:
-            p = props.existence_probability(a * distance, length, 1.0, a)
+            p = props.existence_probability(a * distance, length, a)
             angles.append(
                 {
                     "d": dimension,
                     "a": a,
                     # The most favourable case: x just inside the sphere of radius a r, and ‖u‖ = 1.
                     "sampled": (cosine >= np.sqrt(a**2 - 1) / a).mean(),
-                    "formula": float(props.existence_probability(a, 1.0, 1.0, a)),
+                    "formula": float(props.existence_probability(a, 1.0, a)),
                     "positive": (p > 0).mean(),
                     "below_1": (p < 1).mean(),
                 }
@@ -67,14 +69,14 @@ def measure(seed: int) -> Tables:
 
 
 def curvatures() -> Records:
-    """Take the smallest curvature of ball-smoothed Rastrigin on N(0; a r), δ over |δ⁻|'s range.
+    """Return the smallest curvature of ball-smoothed Rastrigin on N(0; a r), and σ of f on B(0; r).
 
-    f is σ-strongly convex on B(0; r).
+    δ takes nine values between the ends of |δ⁻|'s range, (a − 1)r and r√(a² − 1).
     """
     function = rastrigin(BALL, 1)
     records = []
-    shares = product(RADII, np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
-    for r, a, share in shares:
+    cases = product(RADII, np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
+    for r, a, share in cases:
         delta = r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1)))
         records.append(
             {
@@ -147,7 +149,7 @@ def existence_probability(frames: Frames) -> Seen:
 def probability_is_positive(frames: Frames) -> Seen:
     """0 < p(a_m) < 1, and p(a_m) is near 0 for large a_m"""
     table = frames["existence_probability"].filter(a=A_PROBABILITY[0])
-    far, near = (float(props.existence_probability(a, 1.0, 1.0, a)) for a in (100.0, 2**0.5))
+    far, near = (float(props.existence_probability(a, 1.0, a)) for a in (100.0, 2**0.5))
     return Seen(
         f"{SAMPLES:,} pairs (x, u), a_m = {A_PROBABILITY[0]}",
         [

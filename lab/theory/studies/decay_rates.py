@@ -68,7 +68,8 @@ def powers_are_allowed(frames: Frames) -> Seen:
         largest = props.largest_a(smallest[p])
         return Check(f"largest a_m that allows p = {p:g}", largest, 2**0.5 + ROUNDING)
 
-    most = -np.log2(1 - 1 / 2**0.5)  # 2^{−p} = (a − 1)/a at a = √2
+    # The smallest γ_m is 2^−p. The exact bound allows γ_m > 1/d = (a − 1)/a, least at a = √2.
+    most = -np.log2(1 - 1 / 2**0.5)
     return Seen(
         f"smallest γ_m of M = {STAGES}, printed bound of row 9",
         [check(p) for p in ALLOWED],
@@ -93,7 +94,7 @@ def later_stages_are_longer(frames: Frames) -> Seen:
         )
         gap = EPOCHS * np.abs(plan_shares - shares).max()
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
-        equal = EPOCHS * np.abs(rows["equal"].to_numpy() - shares).max()
+        equal = EPOCHS * np.abs(rows["equal"].to_numpy() - shares).max()  # the last case's stays
     return Seen(
         f"M = {LENGTHENED}, plans with `schedule.lengths=algorithm3`",
         parts,

@@ -57,7 +57,10 @@ def named(p: float, way: str = "b grows") -> str:
 
 
 def descend(method: Method, delta_1: float, start: Array, seed: int) -> Array:
-    """Run the method from the noise level `first`, then plain descent, from `start` (n, d)."""
+    """Return the ends (n, d) of chains from `start` (n, d): the method, then plain descent.
+
+    The method's first noise level is `delta_1`; 0 is no noise.
+    """
     rng = np.random.default_rng(seed)
     x, d = start.copy(), start.shape[1]
     slow = SMALL.get(d, 1)
@@ -104,16 +107,19 @@ def measure(seed: int) -> Tables:
 
 
 def _wins(frames: Frames, d: int, name: str) -> tuple[int, int]:
+    """The successes of a method with its tuned noise level, and its chains."""
     level = "none" if name == DESCENT else TUNED
     row = frames["escape"].filter(d=d, method=name, level=level).row(0, named=True)
     return row["successes"], row["chains"]
 
 
 def _success(frames: Frames, d: int, name: str) -> Check:
+    """Check that nine of ten chains reach the global basin."""
     return rate(f"{name}, d = {d}", *_wins(frames, d, name), low=0.9)
 
 
 def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
+    """Check that more chains succeed than those of the rival, whose name is cut to its end."""
     quantity = f"{name} less {rival.rpartition(', ')[2]}, d = {d}"
     return rate_gap(quantity, _wins(frames, d, name), _wins(frames, d, rival))
 

@@ -18,7 +18,7 @@ from igo.plans.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rates
+from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rate
 from lab.theory.smoothing import Array
 
 STUDY = Study(
@@ -90,15 +90,17 @@ def plan(rounds: int, power: float, first_steps: int = 10) -> Array:
     stage 1 `first_steps`. Round M + 1 is left out: it has η = 0 and does not move.
     """
     phi = optimal_levels(1.0, rounds, power)
+    # Rounding must not raise a whole number of steps to the next one.
     return np.repeat(phi, np.ceil(first_steps * bracket(1.0) / bracket(phi) - 1e-9).astype(int))
 
 
 def run(phi: Array, start: Array, mode: str, seed: int = 0, case: Case = RIPPLE) -> Array:
-    """Run Algorithm 3 from `start` (n,), φ by step, and return the last points (n,).
+    """Run Algorithm 3 from `start` (n,), with φ of each step, and return the last points (n,).
 
-    `exact` is Algorithm 4: gradient descent on the closed form of f̂_δm. `sgd` is SGD on f with
-    ω = (C/√b) u, u uniform on the ball. It follows y_t, the points before the noise: f is
-    evaluated at y_t − δ_m u only. `constant noise`, δ_1, and `no noise` have the same η_m.
+    The mode `exact` is Algorithm 4: gradient descent on the closed form of f̂_δm. The mode `sgd` is
+    SGD on f with ω = (C/√b) u, u uniform on the ball; it follows y_t, the points before the noise,
+    so that f is evaluated at y_t − δ_m u only. The modes `constant noise`, δ_1, and `no noise` have
+    the same η_m.
     """
     rng = np.random.default_rng(seed)
     x = np.array(start, float)
@@ -122,7 +124,7 @@ def rounds_and_errors(
 ) -> list[dict[str, Any]]:
     """Return for each M the mean f(x_{M+2}) − f(x*) over the chains, and the total steps."""
     records = []
-    start = starts(seed, 20 if mode == "exact" else CHAINS)
+    start = starts(seed, 20 if mode == "exact" else CHAINS)  # Without noise few chains suffice.
     for m in rounds:
         phi = plan(m, power)
         error = case.problem.value(run(phi, start, mode, seed, case)).mean()
@@ -151,7 +153,11 @@ def measure(seed: int) -> Tables:
 
 
 def inside(seed: int) -> Tables:
-    """Check two functions at every level, fit the rate, and count the chains that arrive."""
+    """Return three tables of functions that are new σ-nice.
+
+    They have the levels at which a function breaks the definition, the errors of the valley against
+    rounds, and the chains in the narrow hills that arrive.
+    """
     classes, rates, arrivals = [], [], []
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
     for name, case, power, rounds in cases:
@@ -172,7 +178,10 @@ def inside(seed: int) -> Tables:
 def _slopes(
     table: pl.DataFrame, column: str = "rounds", modes: Sequence[str] = ("exact", "sgd")
 ) -> list[Check]:
-    """Check the exponents of rounds or steps against the error, times p."""
+    """Check for each p that the exponent of rounds or steps against 1/error, times p, is near 1.
+
+    Several modes are named in the quantity.
+    """
     checks = []
     for power, mode in product(ROUNDS, modes):
         rows = table.filter(p=power, mode=mode)
@@ -185,11 +194,22 @@ def _slopes(
 
 
 def _fall(table: pl.DataFrame, mode: str) -> Check:
-    """Check the fall of the error from the fewest to the most rounds, p = 1."""
+    """Check that from the fewest to the most rounds the error falls as M^−p, within a factor of 2.
+
+    p is 1.
+    """
     rows = table.filter(p=1.0, mode=mode)
     error, rounds = rows["error"], rows["rounds"]
     fall = error[-1] / error[0] * (rounds[-1] / rounds[0])
     return Check(f"fall of the error over that of M^−p, {mode}, p = 1", fall, high=2)
+
+
+def _arrivals(table: pl.DataFrame, quantity: str) -> list[Check]:
+    """Check in each line that 95 % of the chains arrive; the quantity has columns in braces."""
+    return [
+        rate(quantity.format(**line), line["within"], CHAINS, low=0.95)
+        for line in table.iter_rows(named=True)
+    ]
 
 
 @STUDY.statement("定理 3.4")
@@ -221,8 +241,8 @@ def epsilon_is_reached(frames: Frames) -> Seen:
     worst = (sgd["mean_error"] / sgd["epsilon"]).to_numpy().max()
     return Seen(
         f"a ripple with five other minima, {CHAINS} chains",
-        rates(sgd, quantity, "within", CHAINS, low=0.95),
-        rates(no_noise, quantity, "within", CHAINS, low=0.95),
+        _arrivals(sgd, quantity),
+        _arrivals(no_noise, quantity),
         f"The mean error is at most {worst:.2g} ε",
     )
 
@@ -238,7 +258,7 @@ def stage_lengths_exist(frames: Frames) -> Seen:
 
 
 def _class(frames: Frames, name: str) -> list[Check]:
-    """Count the levels that break the definition, d_m = 1."""
+    """Check that no level breaks the definition, d_m = 1, of the function of this name."""
     table = frames["inside_class"].filter(function=name)
     return checks(table, "broken of {levels} levels, p = {p:g}", "broken", high=0)
 
@@ -260,8 +280,7 @@ def starts_inside_the_class(frames: Frames) -> Seen:
     """f new σ-nice at its levels, with other minima ⇒ all starts reach N(x*; d_Mδ_M)"""
 
     def arrive(mode: str) -> list[Check]:
-        table = frames["inside_success"].filter(mode=mode)
-        return rates(table, "{mode}, p = {p:g}", "within", CHAINS, low=0.95)
+        return _arrivals(frames["inside_success"].filter(mode=mode), "{mode}, p = {p:g}")
 
     return Seen(
         f"a ripple with 87 other minima, in hills as narrow as the steps of δ, {CHAINS} chains",

@@ -15,7 +15,7 @@ from lab.theory.smoothing import BALL, GAUSSIAN
 from lab.theory.studies.convexity import RADII, SHARE
 
 STUDY = Study("minimisers_move", "stage_starts")
-WAVES, BOWLS = 500, 400
+WAVES, FUNCTIONS = 500, 400  # waves for each r of 3.2, and functions of each kind for 3.3
 
 
 def wave(rng: np.random.Generator) -> Function:
@@ -33,9 +33,9 @@ def bowl(rng: np.random.Generator) -> Function:
 
 
 def minimiser(function: Function, level: float) -> float:
-    """Return x*_δ: the zero of the slope beside the best point of a fine grid."""
+    """Return x*_δ: the zero of the slope between the neighbours of a fine grid's best point."""
     grid = np.linspace(*function.domain, 4001)
-    best = function.value(grid[:, None], level)[1:-1].argmin() + 1
+    best = function.value(grid, level)[1:-1].argmin() + 1  # the end points have one neighbour
     low, high = grid[best - 1], grid[best + 1]
 
     def slope(x: float) -> float:
@@ -102,14 +102,14 @@ def cases_of_3_3(rng: np.random.Generator, function: Function) -> list[dict[str,
 def measure(seed: int) -> Tables:
     """Sample functions and noise levels."""
     rng = np.random.default_rng(seed)
-    moves = [case for r in RADII for _ in range(WAVES) if (case := case_of_3_2(rng, r))]
+    moves = filter(None, [case_of_3_2(rng, r) for r in RADII for _ in range(WAVES)])
     starts = [
         {"function": name} | case
-        for draw, name, count in ((wave, "wave", BOWLS), (bowl, "dented bowl", BOWLS))
-        for _ in range(count)
+        for draw, name in ((wave, "wave"), (bowl, "dented bowl"))
+        for _ in range(FUNCTIONS)
         for case in cases_of_3_3(rng, draw(rng))
     ]
-    return moves, starts
+    return [*moves], starts
 
 
 @STUDY.statement("命題 3.2")
@@ -118,12 +118,14 @@ def noise_is_sufficient(frames: Frames) -> Seen:
     σ-nice
     """
     table = frames["minimisers_move"]
-    moves_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
+    moves_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9  # breaks (i)
 
     def met(r: float, share: float = SHARE) -> pl.DataFrame:
+        """The cases in which the premise holds, where σ is this share of its largest value."""
         return table.filter(pl.col("needed") <= share * pl.col("delta"), r=r)
 
     def weak(r: float, share: float = SHARE) -> pl.DataFrame:
+        """Those of the same cases that break (ii)."""
         return met(r, share).filter(pl.col("curvature") < share * pl.col("sigma") * (1 - 1e-5))
 
     unmet = table.filter(pl.col("needed") > SHARE * pl.col("delta"))

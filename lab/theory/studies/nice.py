@@ -33,16 +33,16 @@ def measure(_seed: int) -> Tables:
         for d, kernel in CASES
         for low, high in bands(rastrigin(kernel, d), np.linspace(0.01, 2.5, 250))
     ]
-    around = bands(rastrigin(GAUSSIAN, 1), np.linspace(0.01, 2, 400), 3.0)
     nonconvex += [
         {"function": "rastrigin on N(0; 3δ)", "kernel": "gaussian", "d": 1, "from": a, "to": b}
-        for a, b in around
+        for a, b in bands(rastrigin(GAUSSIAN, 1), np.linspace(0.01, 2, 400), radius_factor=3.0)
     ]
     stages = [{"check": name} | level._asdict() for name, report in _reports() for level in report]
     return nonconvex, stages
 
 
 def _reports() -> Iterator[tuple[str, list[Level]]]:
+    """By the names of functions and sequences what a checker says of each noise level."""
     halving, optimal = [2.0 / 2**m for m in range(7)], optimal_levels(2.0, 10, 0.5)
     problem, gaussian, ball = Ripple(), rastrigin(GAUSSIAN, 1), rastrigin(BALL, 1)
     yield "rastrigin, ball", check_new_sigma_nice(ball, optimal, SIGMA)
@@ -84,7 +84,7 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
         for d, kernel in CASES
     ]
     near = table.filter(function="rastrigin on N(0; 3δ)")
-    low, high = table.select("from", "to").row(0)
+    low, high = table.select("from", "to").row(0)  # The first band is the ball's, d = 1.
     return Seen(
         f"Rastrigin: bands of δ with f̂_δ''(0) < 0, of the ball from {low:.3g} to {high:.3g}",
         parts,

@@ -1,6 +1,7 @@
 """Study: the size of SGD's noise; large batches; falling learning rates and growing batches."""
 
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ STEPS, NOISE = 2000, 400.0  # SGD steps, and C of the controlled gradient
 ETA, SAMPLES = 0.002, 7
 TUNING, CHAINS = 4000, 20_000  # chains to tune with, and others to judge with
 STAGE = np.repeat(np.arange(5), STEPS // 5)
-SPLITS = {"2 decaying learning rate": 1.0, "3 increasing batch": 0.0, "4 hybrid": 0.41504}
+INCREASING = "3 increasing batch"
+SPLITS = {"2 decaying learning rate": 1.0, INCREASING: 0.0, "4 hybrid": 0.41504}
 CONSTANT, GROWING = "1 constant", "growing noise"
 GAMMAS = (1.0, 0.92, 0.84, 0.5**0.5, 0.5)
 
@@ -45,7 +47,10 @@ def in_global_basin(split: float, batch: float, gamma: float, chains: int, seed:
 
 
 def tuned(split: float, gammas: tuple[float, ...], seed: int) -> tuple[float, float]:
-    """Return the best (b_1, γ) of a grid, and then of points round its best one."""
+    """Return the best (b_1, γ): of a grid, then of finer points about the grid's best.
+
+    γ is one of `gammas`, or nearly so where there are several.
+    """
 
     def best(cases: list[tuple[float, float]]) -> tuple[float, float]:
         return max(cases, key=lambda case: in_global_basin(split, case[0], case[1], TUNING, seed))
@@ -65,14 +70,9 @@ def measure(seed: int) -> Tables:
         {"b": b, "C2/b": c2 / b} | dict(zip(names, minibatch_variances(gradients, b), strict=True))
         for b in range(1, SAMPLES)
     ]
-    runs = [(CONSTANT, "grid", 1.0, 2.0**k, 1.0) for k in range(15)]
-    runs.append((CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), seed + 1)))
-    for name, split in SPLITS.items():
-        runs.append((name, "tuned", split, *tuned(split, GAMMAS, seed + 1)))
-    batch = runs[-2][3]  # b_1 of the tuned Method 3
-    runs.append((GROWING, "tuned", 0.0, batch, 1 / 0.5**0.5))
-    records = [
-        {
+
+    def run(name: str, choice: str, split: float, batch: float, gamma: float) -> dict[str, Any]:
+        return {
             "schedule": name,
             "chosen": choice,
             "b_1": batch,
@@ -81,16 +81,20 @@ def measure(seed: int) -> Tables:
             "chains": CHAINS,
             "in_global_basin": in_global_basin(split, batch, gamma, CHAINS, seed),
         }
-        for name, choice, split, batch, gamma in runs
-    ]
+
+    best = {name: tuned(split, GAMMAS, seed + 1) for name, split in SPLITS.items()}
+    records = [run(CONSTANT, "grid", 1.0, 2.0**k, 1.0) for k in range(15)]
+    records.append(run(CONSTANT, "tuned", 1.0, *tuned(1.0, (1.0,), seed + 1)))
+    records += [run(name, "tuned", SPLITS[name], *best[name]) for name in SPLITS]
+    records.append(run(GROWING, "tuned", 0.0, best[INCREASING][0], 1 / 0.5**0.5))
     return lemma, records
 
 
 @STUDY.statement("補題 2.1")
 def lemma_2_1(frames: Frames) -> Seen:
     """E‖∇f_S − ∇f‖² ≤ C²/b"""
-    table, n = frames["lemma_2_1"], SAMPLES
-    b, bound, with_replacement, without_replacement = table.to_numpy().T
+    n = SAMPLES  # The table has four columns: b, C²/b, and E‖∇f_S − ∇f‖² of both ways to draw.
+    b, bound, with_replacement, without_replacement = frames["lemma_2_1"].to_numpy().T
     finite = bound * (n - b) / (n - 1)
     difference = np.abs(without_replacement / finite - 1).max()
     below = (bound / 2 / with_replacement).min()
@@ -109,6 +113,7 @@ def lemma_2_1(frames: Frames) -> Seen:
 
 
 def _wins(frames: Frames, **case: object) -> tuple[int, int]:
+    """The chains of a case that ended in the global basin, and all of its chains."""
     row = frames["noise_and_batch"].filter(**case).row(0, named=True)
     return row["in_global_basin"], row["chains"]
 

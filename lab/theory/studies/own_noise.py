@@ -2,7 +2,7 @@
 
 import numpy as np
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 import igo
 from lab.theory import digits
@@ -18,10 +18,10 @@ NEAR = 0.25  # how far a ratio may be from 1
 
 
 def module(x: Tensor) -> nn.Sequential:
-    """The network with these parameters (P,)."""
+    """The network with these parameters (P,), in torch's layers, whose weights are transposed."""
     first, second = nn.Linear(PIXELS, HIDDEN), nn.Linear(HIDDEN, CLASSES)
-    parts = x.split(SIZES)
-    for layer, weight, bias in zip((first, second), parts[::2], parts[1::2], strict=True):
+    w1, b1, w2, b2 = x.split(SIZES)
+    for layer, weight, bias in ((first, w1, b1), (second, w2, b2)):
         layer.weight.data, layer.bias.data = weight.view(layer.in_features, -1).T.contiguous(), bias
     return nn.Sequential(first, nn.ReLU(), second)
 
@@ -29,16 +29,15 @@ def module(x: Tensor) -> nn.Sequential:
 def measure(seed: int) -> Tables:
     """Train, and measure the rise of the smoothed loss at three points of the run."""
     data, records = digits.load(), []
-    samples = TensorDataset(data.images, data.labels)
     for point, epochs in POINTS.items():
         x = digits.after_epochs(data, epochs, RATE, BATCH, seed)
         for setting, (rate, b) in SETTINGS.items():
             smoothed = igo.smoothed_loss(
                 module(x),
                 nn.functional.cross_entropy,
-                DataLoader(samples, batch_size=b, shuffle=True, drop_last=True),
-                [samples.tensors],
-                n=len(samples),
+                DataLoader(data, batch_size=b, shuffle=True, drop_last=True),
+                [data.tensors],
+                n=len(data),
                 learning_rate=rate,
                 draws=DRAWS,
                 seed=seed,
@@ -48,7 +47,11 @@ def measure(seed: int) -> Tables:
 
 
 def ratio(frames: Frames, point: str, noise: str, setting: str, rival: str = FULL) -> Check:
-    """Check that one noise raises the loss as SGD's own noise at another setting."""
+    """Check that one noise raises the loss as SGD's own noise does at the rival setting.
+
+    `noise` is a column of the table: own or ball. The ratio's relative error is the root of the sum
+    of squares of the relative errors.
+    """
     table = frames["own_noise"].filter(point=point)
     row, rival_row = (table.filter(setting=name).row(0, named=True) for name in (setting, rival))
     value = row[noise] / rival_row["own"]

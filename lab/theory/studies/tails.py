@@ -30,9 +30,10 @@ def hill(sizes: Array) -> tuple[float, float]:
 
 
 def noises(gradients: Tensor, count: int, random: torch.Generator) -> Iterator[Tensor]:
-    """Draw mini-batches' ω, and Gaussian ω of their covariance; each are `count` of C²/b.
+    """Draw ω of mini-batches, then Gaussian ω of the same covariance; each is (count, P).
 
-    `gradients` (n, P) are the one-sample gradients minus their mean.
+    `gradients` X (n, P) are the one-sample gradients minus their mean. ω of a mini-batch has the
+    covariance Xᵀ X/(n b), and so has zᵀ X/√(n b) of a normal z (n,).
     """
     n, weights = len(gradients), torch.zeros(count, len(gradients), dtype=gradients.dtype)
     rows = torch.randint(n, (count, BATCH), generator=random)
@@ -43,7 +44,10 @@ def noises(gradients: Tensor, count: int, random: torch.Generator) -> Iterator[T
 
 
 def measure(seed: int) -> Tables:
-    """Take the published kernels apart; train, and measure the tails of the noise on the way."""
+    """Measure the means of the published kernels, what they leave of the wave cos 2πx, and tails.
+
+    The tails are those of a network's noise after each of EPOCHS.
+    """
     kernels, tails = [], []
     for name, law in PUBLISHED.items():
         small, large = (round(wave_left(name, 2 * np.pi * delta), 6) for delta in (SMALL, LEVEL))
@@ -52,16 +56,16 @@ def measure(seed: int) -> Tables:
     data = digits.load()
     for epochs in EPOCHS:
         x = digits.after_epochs(data, epochs, RATE, BATCH, seed)
-        gradients = NETWORK.sample_gradients(x, data)
+        gradients = NETWORK.sample_gradients(x, *data.tensors)
         gradients -= gradients.mean(0)
         random, n = torch.Generator().manual_seed(seed), len(gradients)
         omegas = gradients, *noises(gradients, n, random)
         for name, omega in zip((ONE, MANY, NORMAL), omegas, strict=True):
             squares = omega.square().sum(1).sort().values.numpy()
             index, error = hill(squares**0.5)
-            percent = float(squares[-(n // 100) :].sum() / squares.sum())
+            share = float(squares[-(n // 100) :].sum() / squares.sum())  # of the largest 1 %
             case = {"epochs": epochs, "noise": name, "hill": index, "standard_error": error}
-            tails.append(case | {"share_of_largest_percent": percent})
+            tails.append(case | {"share_of_largest_percent": share})
     return kernels, tails
 
 

@@ -35,10 +35,8 @@ def test_existence_probability_is_the_share_of_directions_in_the_plane():
         real = np.isfinite(
             props.delta_minus(np.full(angle.shape, distance), length, np.cos(angle), 1.0, a)
         ).mean()
-        assert props.existence_probability(distance, length, 1.0, a) == pytest.approx(
-            real, abs=4e-3
-        )
-    assert props.existence_probability(0.5, 1.0, 1.0, 2.0) == 0
+        assert props.existence_probability(distance, length, a) == pytest.approx(real, abs=4e-3)
+    assert props.existence_probability(0.5, 1.0, 2.0) == 0
 
 
 def test_the_share_of_pairs_with_a_probability_above_0_is_its_closed_form():

@@ -10,7 +10,7 @@ from conftest import ROOT
 from scipy import optimize
 
 from lab.theory import digits
-from lab.theory.digits import NETWORK, Digits, Network
+from lab.theory.digits import NETWORK, Network
 from lab.theory.functions import Ripple
 from lab.theory.propositions import fitted_exponent
 from lab.theory.studies import assumptions, escape, explicit, implicit, noise, own_noise, tails
@@ -159,42 +159,42 @@ def data():
 
 @pytest.mark.parametrize("activation", [torch.relu, torch.tanh])
 def test_loss_and_gradients_are_those_of_torchs_layers(data, activation):
-    part, network = Digits(data.images[:50], data.labels[:50]), Network(activation=activation)
+    (images, labels), network = data[:50], Network(activation=activation)
     vector = network.initial(seed=0) + 0.01
     layers = own_noise.module(vector)
     if activation is torch.tanh:
         layers[1] = torch.nn.Tanh()
-    loss = torch.nn.functional.cross_entropy(layers(part.images), part.labels)
+    loss = torch.nn.functional.cross_entropy(layers(images), labels)
     loss.backward()
     slope = torch.cat([torch.atleast_2d(p.grad).mT.ravel() for p in layers.parameters()])
-    own_loss = float(network.loss(vector, part.images, part.labels))
+    own_loss = float(network.loss(vector, images, labels))
     assert own_loss == pytest.approx(loss.item(), rel=1e-12)
-    torch.testing.assert_close(network.gradient(vector, part), slope)
-    torch.testing.assert_close(network.sample_gradients(vector, part).mean(0), slope)
+    torch.testing.assert_close(network.gradient(vector, images, labels), slope)
+    torch.testing.assert_close(network.sample_gradients(vector, images, labels).mean(0), slope)
 
 
 def test_training_is_gradient_descent_by_hand_and_learns(data):
     start = NETWORK.initial(seed=0)
     end = digits.after_epochs(data, 5, 0.3, 32, seed=0)
-    first_loss, last_loss = (NETWORK.loss(x, data.images, data.labels) for x in (start, end))
+    first_loss, last_loss = (NETWORK.loss(x, *data.tensors) for x in (start, end))
     assert last_loss < first_loss / 5
     x = start
     for _ in range(2):
-        x = x - 0.3 * NETWORK.gradient(x, data)
-    torch.testing.assert_close(digits.after_epochs(data, 2, 0.3, len(data.labels), seed=0), x)
+        x = x - 0.3 * NETWORK.gradient(x, *data.tensors)
+    torch.testing.assert_close(digits.after_epochs(data, 2, 0.3, len(data), seed=0), x)
 
 
 def test_the_bias_in_mid_epoch_is_that_of_a_plain_loop(data, monkeypatch):
     monkeypatch.setattr(assumptions, "HALVES", (1,))
     (bias,) = assumptions.unseen_over_all(data, seed=4)
     random = torch.Generator().manual_seed(4)
-    x, n = NETWORK.initial(4), len(data.labels)
+    x, n = NETWORK.initial(4), len(data)
     order = torch.randperm(n, generator=random)
     samples_used = (n + 31) // 32 // 2 * 32  # half of the batches
     for i in range(0, samples_used, 32):
         rows = order[i : i + 32]
-        x = x - 0.15 * NETWORK.gradient(x, Digits(data.images[rows], data.labels[rows]))
-    gradients = NETWORK.sample_gradients(x, data)
+        x = x - 0.15 * NETWORK.gradient(x, *data[rows])
+    gradients = NETWORK.sample_gradients(x, *data.tensors)
     gradient = gradients.mean(0)
     to_come = gradients[order[samples_used:]].mean(0)
     assert bias == pytest.approx(
