@@ -1,18 +1,14 @@
 """The cells of the benchmark: what they train, by whom, and how long."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from benchmarks import files
 from benchmarks.task import Task
-from igo.config.load import config_of, make_plan
-from igo.config.schema import Config
-from igo.ground.files import CONF
+from igo.config.load import make_plan
+from lab.configuration import composed
 
 FEW = ("script", "ours", "limit")
 ALL = (*FEW, "published")
@@ -78,23 +74,17 @@ class Cell:
         return 1 + self.rounds if self.whole_run else 1
 
 
-def configure(*overrides: str) -> Config:
-    """Compose and check a configuration as the command line does."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", list(overrides))
-    return config_of(composed, [override.split("=")[0] for override in overrides])
-
-
 def make(
     name: str, folder: Path, quick: bool = False, *more: str, epoch: int | None = None
 ) -> Cell:
-    """The cell of that name, with files in the folder and more settings of igo's.
+    """The cell of a name such as small-16, with files in the folder and more settings of igo's.
 
-    With ``epoch`` its turns are epochs of so many samples.
+    With ``epoch`` its turns are epochs of so many samples. Else an epoch is a turn where the kind
+    says so, and otherwise as long as all turns: EPOCH samples at least, unless the run is quick.
     """
     kind_name, b = name.split("-")
     kind, rounds = KINDS[kind_name], QUICK_ROUNDS if quick else ROUNDS
-    samples = epoch or kind.samples[2 if quick else int(torch.cuda.is_available())]
+    samples = epoch or kind.samples[2 if quick else int(torch.cuda.is_available())]  # of a turn
     whole_run, turns = kind_name == "graduated", 1 + rounds
     n = samples if epoch or kind.turns_are_epochs else max(turns * samples, 0 if quick else EPOCH)
     file = files.write(folder, kind.data, n)
@@ -120,7 +110,7 @@ def make(
         f"epochs={stages}",
         *more,
     )
-    rows = make_plan(configure(*settings)).rows
+    rows = make_plan(composed(*settings)).rows
     epochs = tuple((row.batches, row.eta_m) for row in rows)
     task_turns = epochs if whole_run else ((samples // int(b), RATE),) * turns
     task = Task(file, kind.network, task_turns, samples, crop, rotation, settings)

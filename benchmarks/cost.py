@@ -5,8 +5,6 @@ updates of an epoch. Epochs are as late in a run, and as long as CIFAR's. The tr
 of its own, with NoiseMeter and two parts a batch, which it would have without C² as well.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time
@@ -46,16 +44,19 @@ class Stopwatch:
 
 
 def share(name: str, folder: Path, quick: bool = False) -> Spread:
-    """The share of C² in the updates of each epoch after the first."""
-    b, is_text = int(name.split("-")[1]), name.startswith("transformer")
-    epoch = 16 * b if quick else UPDATES * b if is_text else cells.EPOCH
+    """The share of C² in the updates of each epoch after the first, of the cell of this name."""
+    b, epoch = int(name.split("-")[1]), cells.EPOCH
+    if quick:
+        epoch = 16 * b
+    elif name.startswith("transformer"):
+        epoch = UPDATES * b
     task = cells.make(name, folder, True, epoch=epoch).task
     shares = of_meter(task) if task.is_text else of_program(task)
     return Spread.of(shares[1:])
 
 
 def of_program(task: Task) -> list[float]:
-    """By epoch, as ``igo train`` measures C²."""
+    """The share of C² in each epoch, as ``igo train`` measures C²: in the methods of ``Pairs``."""
     watch, shares = Stopwatch(), list[float]()
 
     class Timed(Pairs):
@@ -68,6 +69,7 @@ def of_program(task: Task) -> list[float]:
                 return super().noise(*ranks)
 
     def epoch_done(record: Record) -> None:
+        # An epoch of n images takes n over its images a second.
         shares.append(watch.seconds * record["images_per_second"] / training.plan.n)
         watch.seconds = 0.0
 
@@ -78,7 +80,7 @@ def of_program(task: Task) -> list[float]:
 
 
 def of_meter(task: Task) -> list[float]:
-    """By epoch, of a transformer whose batches come in two parts."""
+    """The share of C² in each epoch of a transformer, whose batches come in two parts."""
     (network, optimizer), (inputs, targets) = step.trained(task), task.tensors()
     meter, shares = igo.NoiseMeter(network, half_life=4096), list[float]()
     for k, _ in task.turns:

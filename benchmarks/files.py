@@ -4,8 +4,6 @@ Images are Fashion-MNIST's, also resized to 32 x 32 in colour: a benchmark needs
 augmentation, not a download. A machine without Fashion-MNIST gets patterns in noise.
 """
 
-from __future__ import annotations
-
 import sysconfig
 from pathlib import Path
 from typing import Any

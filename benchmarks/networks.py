@@ -1,7 +1,5 @@
 """The models of the cells, without igo: each contender calls one of these functions."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +39,7 @@ def convnext_atto() -> nn.Module:
 
 def wide_resnet28_10() -> nn.Module:
     """Zagoruyko and Komodakis 2016."""
+    # Twelve blocks, four of each width. The first of 320 and the first of 640 halve the image.
     widths = (16, *(width for width in (160, 320, 640) for _ in range(4)))
     blocks = [
         Preactivation(inputs, outputs, 1 + (inputs != outputs != 160))
@@ -52,6 +51,8 @@ def wide_resnet28_10() -> nn.Module:
 
 
 class Preactivation(nn.Module):
+    """A residual block of two 3×3 convolutions, each after a norm and ReLU; (n, C, H, W)."""
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)])

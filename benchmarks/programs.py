@@ -1,7 +1,5 @@
 """The programs of `make gpu`: each has a time limit, and its process group ends with it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

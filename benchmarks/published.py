@@ -1,7 +1,5 @@
 """The authors' published script's way: workers, PIL transforms, fp32, two ``.item()`` an update."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +20,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     def __init__(self, task: Task) -> None:
         self._images, self._labels = task.arrays()
         side, channels = self._images.shape[2:]
-        pixels = self._images.reshape(-1, channels) / 255
+        pixels = self._images.reshape(-1, channels) / 255  # of all images, (n·H·W, C)
         steps: list[Any] = [transforms.RandomCrop(side, padding=task.crop)] if task.crop else []
         steps += [transforms.RandomHorizontalFlip()]
         steps += [transforms.RandomRotation(task.rotation)] if task.rotation else []
@@ -55,6 +53,7 @@ class Batches:
 
 
 def train(task: Task, turns: Turns) -> nn.Module:
+    """Train in the turns of a task; return the network."""
     torch.manual_seed(0)
     network: nn.Module = getattr(networks, task.network)().to(device()).train()
     criterion = nn.CrossEntropyLoss()

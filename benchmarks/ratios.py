@@ -1,7 +1,5 @@
 """From turns to results: images a second, ratios within a round, their median and spread."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ class Spread:
     high: float
 
     @staticmethod
-    def of(values: Sequence[float]) -> Spread:
+    def of(values: Sequence[float] | np.ndarray) -> "Spread":
+        """The median and quartiles of these numbers."""
         low, median, high = np.percentile(values, (25, 50, 75))
         return Spread(float(median), float(low), float(high))
 
@@ -41,23 +40,26 @@ def rates(rows: Sequence[Row]) -> dict[str, list[float]]:
 def summary(rows: Sequence[Row], accuracies: dict[str, float]) -> list[Row]:
     """A row for each contender of a cell: its rate, the ratio of ours to it, and its work.
 
+    The ratios are taken round by round.
+
     Raises:
-        RuntimeError: they made different numbers of updates, or of other images.
+        RuntimeError: contenders made different numbers of updates, or saw different numbers of
+            images.
     """
     by_contender = rates(rows)
-    work: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    work: dict[str, list[tuple[int, int]]] = defaultdict(list)  # of each turn: updates, images
     for row in rows:
         work[row["contender"]].append((row["updates"], row["images"]))
     our_rates, our_work = by_contender["ours"], work["ours"]
-    if any(its_work != our_work for its_work in work.values()):
+    if any(turns != our_work for turns in work.values()):
         raise RuntimeError(f"unequal work: {dict(work)}")
     return [
         {
             "contender": contender,
-            "images_per_second": Spread.of(its_rates),
-            "ours_over_it": Spread.of([a / b for a, b in zip(our_rates, its_rates, strict=True)]),
+            "images_per_second": Spread.of(images_per_second),
+            "ours_over_it": Spread.of(np.divide(our_rates, images_per_second)),
             "updates": sum(updates for updates, _ in our_work),
             "test_accuracy": accuracies[contender],
         }
-        for contender, its_rates in by_contender.items()
+        for contender, images_per_second in by_contender.items()
     ]

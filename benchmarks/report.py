@@ -1,7 +1,5 @@
 """The output of the benchmarks: tables on the terminal, JSON and a figure in results/."""
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """All contenders in turns of some seconds: changes of the machine's speed meet all of them."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 from collections.abc import Sequence
@@ -18,7 +16,9 @@ class Worker:
     """The process of a contender."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.answer = name, "waiting"  # at the end: the accuracy on the test set
+        # The answer is what the process sends after a turn: "waiting", or after the last turn its
+        # accuracy on the test set.
+        self.name, self.answer = name, "waiting"
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=serve, args=(name, other_end))
@@ -47,6 +47,7 @@ class Worker:
             self._process.terminate()
 
     def _received(self) -> Any:
+        """What the process sends next; a process that has ended is an error."""
         try:
             return self._connection.recv()
         except EOFError:

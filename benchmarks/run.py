@@ -4,8 +4,6 @@ Cells: resnet18-128, small-16, graduated-16, …: a kind and b. PyTorch chooses 
 OMP_NUM_THREADS=1 if other programs use the CPU.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 import tempfile

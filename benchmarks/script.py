@@ -4,8 +4,6 @@ The data stay on the device, where the images of a turn are augmented at once; s
 the update is step's; and there is one line a turn.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -18,6 +16,7 @@ from benchmarks.task import Task, Turns
 
 
 def train(task: Task, turns: Turns) -> nn.Module:
+    """Train in the turns of a task, text with half a cosine of η; return the network."""
     (network, optimizer), (inputs, targets) = step.trained(task), task.tensors()
     update, n = step.update_of(network, optimizer), task.samples
     updates = sum(k for k, _ in task.turns)
@@ -43,7 +42,11 @@ def train(task: Task, turns: Turns) -> nn.Module:
 
 
 def augmented(images: Tensor, task: Task) -> Tensor:
-    """Crop, flip and rotate images (n, C, H, W), each by its own random numbers."""
+    """Crop, flip and rotate images (n, C, H, W), each by its own random numbers.
+
+    Each image has an affine map of its own, in coordinates from −1 to 1. A crop after padding is a
+    move by whole pixels; what comes in from outside is 0.
+    """
     n, side, random = len(images), images.shape[-1], torch.rand(4, len(images))
     flip = random[0] < 0.5
     if not task.crop and not task.rotation:

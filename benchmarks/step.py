@@ -3,8 +3,6 @@
 In bf16 where the processor has it, and in channels_last memory, with one kernel for all parameters.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What every contender trains, and how it tells of its turns: plain data, nothing of igo."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

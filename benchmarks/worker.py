@@ -4,8 +4,6 @@ Each contender has a process, so that its global settings (determinism, threads,
 change those of another. Between turns it waits for its pipe and uses no processor.
 """
 
-from __future__ import annotations
-
 import importlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The schedule under Accelerate: torchrun --nproc-per-node 2 examples/accelerate_loop.py."""
 
-from __future__ import annotations
-
 import torch
 from accelerate import Accelerator
 from digits import accuracy, digits, small_network

@@ -1,7 +1,5 @@
 """Batches in parts on two processes: torchrun --nproc-per-node 2 examples/accumulation.py."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import torch

@@ -1,7 +1,5 @@
 """The images and the network of the examples; the images need no download."""
 
-from __future__ import annotations
-
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Parameters sharded over two processes by FSDP2: torchrun --nproc-per-node 2 examples/fsdp2.py."""
 
-from __future__ import annotations
-
 import torch
 import torch.distributed as dist
 from digits import accuracy, digits, small_network

@@ -4,8 +4,6 @@ Cosine annealing of η alone, and shared by η and b, each over the same tokens:
 python examples/language_model.py.
 """
 
-from __future__ import annotations
-
 import sysconfig
 from pathlib import Path
 
@@ -54,12 +52,12 @@ class Model(nn.Module):
         return logits
 
 
-def texts() -> tuple[Text, Text]:
-    """Training and test sequences, from different files."""
+def texts() -> tuple[bytes, bytes]:
+    """Training and test text: each eighth file of Python's library is for the test."""
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    test = b"".join(file.read_bytes() for file in files[::8])
-    train = b"".join(file.read_bytes() for number, file in enumerate(files) if number % 8)
-    return Text(train[: SEQUENCES * CONTEXT + 1]), Text(test[: TESTED * CONTEXT + 1])
+    contents = [file.read_bytes() for file in files]
+    train = b"".join(content for number, content in enumerate(contents) if number % 8)
+    return train, b"".join(contents[::8])
 
 
 @torch.no_grad()
@@ -107,7 +105,9 @@ def train_with(plan: igo.Plan, data: Text, test: Text) -> float:
 
 
 def main() -> None:
-    data, test = texts()
+    train_text, test_text = texts()
+    data = Text(train_text[: SEQUENCES * CONTEXT + 1])
+    test = Text(test_text[: TESTED * CONTEXT + 1])
     arguments = {"n": len(data), "epochs": 1, "batch_size": 16}
     eta_plan = igo.plan("cosine", **arguments, split=1, stages=60)
     print("Cosine annealing of η at b = 16")

@@ -1,7 +1,5 @@
 """The schedule in Lightning: a callback and its loader, stopped in mid-epoch and resumed."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from typing import Any

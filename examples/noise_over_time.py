@@ -4,8 +4,6 @@ python examples/noise_over_time.py [FILE] writes FILE, by default noise_over_tim
 """
 
 # %% Plan
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

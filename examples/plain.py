@@ -1,7 +1,5 @@
 """The schedule in a plain PyTorch loop, on scikit-learn's digits: python examples/plain.py."""
 
-from __future__ import annotations
-
 import torch
 from digits import accuracy, digits, small_network
 from torch import nn

@@ -4,12 +4,9 @@ A small transformer learns the bytes of Python's own library from a memory-mappe
 printed by tokens and by time. After a kill the same command goes on, on any number of processes.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os
-import sysconfig
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from language_model import CONTEXT, Model
+from language_model import CONTEXT, Model, texts
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
@@ -107,12 +104,9 @@ def main() -> None:
     dist.init_process_group()
     if dist.get_rank() == 0 and not (options.folder / "train.bin").exists():
         options.folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-        texts = [file.read_bytes() for file in files]  # one byte is one token
-        replace_file(options.folder / "test.bin", b"".join(texts[::8]))
-        replace_file(
-            options.folder / "train.bin", b"".join(t for i, t in enumerate(texts) if i % 8)
-        )
+        train_text, test_text = texts()  # one byte is one token
+        replace_file(options.folder / "test.bin", test_text)
+        replace_file(options.folder / "train.bin", train_text)
     dist.barrier()
     device = f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else "cpu"
     pretrain(options.folder, plan, options.decay_follows_b, device)

@@ -1,7 +1,5 @@
 """One pass over a stream, without epochs or a sampler: python examples/stream.py."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

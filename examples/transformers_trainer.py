@@ -1,7 +1,5 @@
 """The schedule in Hugging Face's Trainer: a tiny vision transformer, from its configuration."""
 
-from __future__ import annotations
-
 import tempfile
 
 import torch

@@ -7,8 +7,6 @@ Each writes JSON and prints a table. At the end stands what README and docs/gpu.
 Needs torch, torchvision, numpy, scipy, hydra-core, omegaconf and rich; no network, no W&B.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Correctness on this GPU: equal bits, an epoch beside the CPU's, and the tests marked gpu."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -58,7 +56,10 @@ def train(config: Config) -> tuple[Training, Progress]:
 
 
 def same(config: Config) -> Result:
-    """Compare the bits of parameters and BatchNorm's statistics of two runs."""
+    """Compare the bits of parameters and BatchNorm's statistics of two runs.
+
+    The result also has PyTorch's warnings of operations that are not deterministic, cut short.
+    """
     with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         first, second = (train(config)[0].network.state_dict() for _ in range(2))

@@ -3,8 +3,6 @@
 The k equal batches of a stage have at most two sizes, so a stage needs two graphs.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable
@@ -111,6 +109,10 @@ class Graphs:
     def _capture(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Callable[[], object], Tensor, Tensor, Tensor]:
+        """What replays an update, the tensors that it reads, and the one that gets its loss.
+
+        A capture needs updates before it. They and the capture itself are undone.
+        """
         state = self._state()
         earlier = [tensor.clone() for tensor in state]
         stream = torch.cuda.Stream() if self._on_gpu else None
@@ -121,6 +123,7 @@ class Graphs:
         synchronise()
 
         def replay() -> None:
+            """Without a GPU the update is made, as a graph would make it."""
             loss.copy_(self._update(images, labels))
 
         if self._on_gpu:

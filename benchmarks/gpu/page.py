@@ -1,7 +1,5 @@
 """What README and docs/gpu.md would say of this GPU, made from the parts' files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

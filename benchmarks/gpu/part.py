@@ -1,7 +1,5 @@
 """A part of `make gpu`: items within a time limit, each written and printed when it is done."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time
@@ -17,13 +15,13 @@ from unittest import mock
 import torch
 
 from benchmarks import files
-from benchmarks.cells import configure
 from igo.config.load import make_plan
 from igo.config.schema import Config
 from igo.ground.files import write_atomically
 from igo.train import loop
 from igo.train.assembly import assembled
 from igo.train.training import Progress, Training
+from lab.configuration import composed
 
 Result = dict[str, Any]
 
@@ -118,7 +116,7 @@ def waits(part: Part) -> Iterator[list[str]]:
 
 def configured(part: Part, folder: Path, *overrides: str) -> Config:
     """A configuration on the part's device, with the images of the workplace."""
-    return configure(
+    return composed(
         "dataset=arrays",
         f"dataset.file={next(folder.glob('colour-*.npz'))}",
         "dataset.augment.crop=4",

@@ -1,7 +1,5 @@
 """Whole runs: graduated and constant, killed and continued."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -68,6 +66,7 @@ def resumed(part: Part, folder: Path) -> Result:
     torn = command(part, folder, "torn", *settings)
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(torn, cwd=ROOT, env=programs.environment(), **silent) as process:
+        # Ten seconds are left for the rest of this item.
         while process.poll() is None and not _begun(folder / "torn") and part.left > 10:
             time.sleep(0.01)
         process.kill()
@@ -81,9 +80,11 @@ def resumed(part: Part, folder: Path) -> Result:
 
 
 def _begun(runs: Path) -> bool:
+    """Whether a run in this folder has written a checkpoint."""
     return any(runs.glob("*/checkpoint.pt"))
 
 
 def _without_times(runs: Path) -> list[dict[str, Any]]:
+    """The records of the only run in a folder, without what differs from run to run."""
     costs = ("seconds", "images_per_second", "max_memory_allocated", "max_memory_reserved")
     return [{k: v for k, v in record.items() if k not in costs} for record in records(runs)]

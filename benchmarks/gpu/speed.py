@@ -1,7 +1,5 @@
 """Speed: igo beside the script and the limit, C²'s share, memory, waits and kernels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch
@@ -30,7 +28,7 @@ def items(part: Part, folder: Path) -> None:
         part.item(label, lambda: judged(workers, cell, part.dry), seconds)
 
     with Workers() as workers:
-        for name in CELLS[3:4] if part.dry else CELLS:
+        for name in CELLS[3:4] if part.dry else CELLS:  # The small cell is quick on a CPU.
             beside(workers, name)
         for settings in () if part.dry else OTHERWISE:
             beside(workers, "resnet18-128", settings)
