@@ -9,6 +9,8 @@ from igo.config.schema import Config
 from igo.ground.files import CONF
 from igo.sweep.jobs import Composer
 
+_composer = cache(Composer)  # There is one, which composes each choice of groups once.
+
 
 def composed(*words: str) -> Config:
     """The checked configuration of the words of a command line, such as ``p=0.5``.
@@ -18,10 +20,4 @@ def composed(*words: str) -> Config:
     """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return _composer().job(words).config
-
-
-@cache
-def _composer() -> Composer:
-    """The composer of all configurations; it composes each choice of groups once."""
-    return Composer("config")
+        return _composer("config").job(words).config

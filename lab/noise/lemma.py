@@ -55,8 +55,11 @@ def lemma(config: Config) -> dict[str, list[Row]]:
         for b in batch_sizes(n)
     ]
     batchnorm = batchnorm_rows(training, config.seed)
-    slopes = slope_rows(rows, batchnorm, n)
-    return {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
+    return {
+        "lemma": rows,
+        "lemma_batchnorm": batchnorm,
+        "lemma_slopes": slope_rows(rows, batchnorm, n),
+    }
 
 
 def trained(config: Config) -> Training:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lab.markdown import markdown
 from lab.study import judged, table
 from lab.study.design import Arms, Record, archive_of
+from lab.study.records import ENDPOINTS
 
 SEEDS = range(300, 332)  # The study has the same.
 LENGTH = 80  # epochs
@@ -12,17 +13,20 @@ CONTROL = "√cosine, b = 32"
 SPLIT, HALF_AS_LONG = "cosine, split ½", "cosine, 0.5 of the epochs"
 REPEATED = (("cosine", 0.2), (SPLIT, 0.4))  # eight seeds of the study's arms, on this machine
 BEST = ("cosine", 0.8)  # the highest of three η_1
-ENDPOINTS = {"running": "running", "fresh": "fresh"}
 PARTS = 5  # A record has Σ η and the mean δ of so many equal parts of the epochs.
 
 
 def arms() -> Arms:
-    """The runs of commit 746f4bd6 by their arm and η_1, seed by seed."""
+    """The runs of commit 746f4bd6 by their arm and η_1, seed by seed.
+
+    Their accuracies get the names that those of the study have.
+    """
     by_arm: dict[tuple[str, float], list[Record]] = {}
     for record in archive_of("fewer_updates_afterwards"):
         job = record["job"]
         if job["seed"] in SEEDS:
-            by_arm.setdefault((job["arm"], job["rate"]), []).append(record)
+            accuracies = {field: record[end] for end, field in ENDPOINTS.items()}
+            by_arm.setdefault((job["arm"], job["rate"]), []).append(record | accuracies)
     return by_arm
 
 
@@ -38,7 +42,7 @@ def summary(arms_of_study: Arms) -> str:
             {
                 "arm": named,
                 "n": len(of_arm),
-                "accuracy": judged.ends(of_arm, "running").mean(),
+                "accuracy": judged.ends(of_arm, ENDPOINTS["running"]).mean(),
                 "updates": ended[0]["updates"],
                 "rates": PARTS * judged.ends(ended, "rates").mean(),  # Σ η of all parts
                 "delta": judged.ends(ended, "deltas").mean(),
@@ -58,7 +62,6 @@ def summary(arms_of_study: Arms) -> str:
         cells = map(table.mean_with_interval, claim.differences.values())
         differences.append([claim.name, str(len(claim.judged)), *cells])
     head = [f"post hoc, later: {LENGTH} epochs", "n", *ENDPOINTS]
-    first_table = markdown(head, differences)
     columns = {
         "differs in": "{arm}",
         "n": "{n}",
@@ -67,4 +70,4 @@ def summary(arms_of_study: Arms) -> str:
         "Σ η": "{rates:,.0f}",
         "mean δ": "{delta:.3f}",
     }
-    return f"{first_table}\n{table.formatted(lines, columns)}"
+    return "\n".join([markdown(head, differences), table.formatted(lines, columns)])

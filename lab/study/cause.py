@@ -232,7 +232,7 @@ def prepared(epochs: int, rate: float, seed: int) -> Training:
     """The network and the images of a seed, before the first update."""
     images.require(f"ten/{seed}", f"ten {seed} 1")
     settings = {"experiment": "path", "schedule": "method1", "epochs": epochs}
-    config = records.config_of(settings | {"learning_rate": rate, "seed": seed})
+    config = records.config_of({**settings, "learning_rate": rate, "seed": seed})
     run = assembled(config, make_plan(config))
     run.network.train()
     return run
@@ -245,7 +245,7 @@ def train(job: Job, _runs: Runs) -> Record:
     stages = [steps.noise(stage) for stage in steps.stages_of(STAGE * job["epochs"])]
     if len(stages) < STAGES:
         return CHANCE | {"stages": stages}
-    _, running = ends.evaluated(run.network, run.data.test_batches())
+    _, running = ends.evaluated(run, run.data.test_batches())
     numbers = {"running": running, "passes": steps.passes, "stages": stages}
     return {"finite": True, **numbers, **end(run)}
 

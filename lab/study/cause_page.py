@@ -31,7 +31,7 @@ ESTIMATES = (
     ("smoothed", BEST),
     (BEST, "even"),
 )
-COMPARED = {end: end for end in ("fresh", "annealed")}
+COMPARED = {"fresh": "fresh", "annealed": "annealed"}
 ENDPOINTS = {end: end for end in ("train", "fresh", "running", "annealed")}
 WORDS = {  # what the page and the figure call the arms
     "m1": "Method 1",

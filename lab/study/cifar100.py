@@ -85,8 +85,7 @@ def tested(arms: Arms, families: Iterable[Family]) -> list[Judged]:
 
 def measured(arms: Arms) -> dict[str, str]:
     """The endpoints that these runs have."""
-    first = arms["Method 1"][0]
-    return {endpoint: field for endpoint, field in ENDPOINTS.items() if field in first}
+    return {end: field for end, field in ENDPOINTS.items() if field in arms["Method 1"][0]}
 
 
 def means(arms: Arms) -> str:

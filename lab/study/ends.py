@@ -8,11 +8,11 @@ Running statistics are a mean over the last updates, each at other weights and o
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from igo.ground.files import write_atomically
@@ -87,18 +87,10 @@ def with_statistics(run: Training, batches: Iterable[Batch]) -> tuple[Evaluation
     BatchNorm's running statistics become the mean of those of the batches.
     """
     update_bn(batches, run.network.train())
-    of_training = evaluated(run.network, plain_images(run))
-    return of_training, evaluated(run.network, run.data.test_batches())
+    return evaluated(run, plain_images(run)), evaluated(run, run.data.test_batches())
 
 
-def evaluated(network: nn.Module, batches: Iterable[Batch]) -> Evaluation:
-    """The evaluation on these batches, in eval mode."""
-    network.eval()
-    loss = right = count = 0.0
-    with torch.no_grad():
-        for images, labels in batches:
-            logits = network(images)
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            right += float((logits.argmax(dim=1) == labels).sum())
-            count += len(labels)
-    return loss / count, 100 * right / count
+def evaluated(run: Training, batches: Batches) -> Evaluation:
+    """The evaluation on these batches, in fp32 and with the present running statistics."""
+    loss, share = replace(run.engine, autocast=None).evaluate(run.network, batches)
+    return loss, 100 * share

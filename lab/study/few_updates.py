@@ -171,16 +171,12 @@ def jobs(runs: Runs) -> Iterator[Job]:
             yield job_of(arm, steps, seed)
 
 
-def plan_of_job(job: Job, runs: Runs) -> igo.Plan:
-    """The plan of a run; that of a ramp's own η is its control."""
-    family = job["arm"].removeprefix(OWN)
-    plan = plan_of(job["rise"], job["fall"], sizes_of((family, job["b"]), runs))
-    return plan if family == job["arm"] else plan.control("rate")
-
-
 def train(job: Job, runs: Runs) -> Record:
     """One run of the language model, and numbers of its plan: means over samples, and sums."""
-    plan = plan_of_job(job, runs)
+    family = job["arm"].removeprefix(OWN)
+    plan = plan_of(job["rise"], job["fall"], sizes_of((family, job["b"]), runs))
+    if family != job["arm"]:
+        plan = plan.control("rate")  # the ramp's own η, at a constant b
     rate = job["peak"] * levels(job["rise"], job["fall"])[0]  # η_1; plans have η/η_1
     points = POINTS if job["arm"] == MEASURED else 0
     ended = language.trained(plan, job["seed"], rate, 1 - job["forgetting"], points)

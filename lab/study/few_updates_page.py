@@ -63,10 +63,9 @@ def summary(arms: Arms) -> str:
     ps = [f"{p_value(test.p_holm)}, {p_value(test.p_equal_holm)}" for test in tests]
     for number, ramp in enumerate(RAMPS):
         d, e = 2 * number, 2 * number + 1  # the places of its two claims in these lists
-        by_more = tests_by_more[d]
-        called = verdict(tests[d], tests[e], by_more)
-        p_of_more = p_value(by_more.p_holm)
-        lines.append([named(ramp), cells[d], cells[e], ps[d], ps[e], p_of_more, called])
+        more = tests_by_more[d]
+        called = verdict(beside=tests[d], own=tests[e], by_more=more)
+        lines.append([named(ramp), cells[d], cells[e], ps[d], ps[e], p_value(more.p_holm), called])
     estimate = judged.difference(arms, (SWAPPED, B), (CONSTANT, B), "test")
     lines.append([SWAPPED, table.mean_with_interval(estimate, DIGITS), *[""] * 4, "estimate"])
     head = [f"ramp, {tests[0].n} seeds", "D, 95 %", "E, 95 %", "p of D: different, equal"]

@@ -17,6 +17,7 @@ from lab.study import afterwards, judged, table
 from lab.study.design import RECORDS, Arms
 from lab.study.fewer_updates import ARMS, LENGTHS, STUDY, settings
 from lab.study.judged import MARGIN, Claim, Judged
+from lab.study.records import ENDPOINTS
 from lab.study.table import Page
 
 REFERENCE = "cosine"
@@ -34,7 +35,6 @@ README = {  # What README shows beside the cosine at its best η_1, and its name
     "cosine, split 0": "cosine, split 0: only b changes",
     "Method 3": "Method 3: b doubles four times",
 }
-ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}
 AFTERWARDS = (  # (arm, length) less another, chosen when the results were known
     (("cosine", 20), ("cosine", 80)),
     (("Method 3", 80), ("cosine, 0.7 of the epochs", 20)),
@@ -91,11 +91,8 @@ def seconds() -> dict[str, float]:
 
 
 def summary(arms: Arms) -> str:
-    """The claims, the arms, and what was added post hoc, whose records have names of their own."""
-    longest = {
-        name: [{end: run[field] for end, field in ENDPOINTS.items()} for run in arms[name, LONGEST]]
-        for name in ARMS
-    }
+    """The claims, the arms, and what was added post hoc."""
+    longest = {name: arms[name, LONGEST] for name in ARMS}
     shown = judged.shown(claims(ends(arms, LONGEST), seconds()))
     return "\n".join([shown, FIGURE, _arms(arms), afterwards.summary(longest)])
 
@@ -149,23 +146,25 @@ def differences(arms: Arms) -> str:
         """The arm, without its share of the epochs, and its own epochs."""
         return f"{arm[0].partition(', 0')[0]} in {settings(arms[arm][0]['job'])['epochs']}"
 
-    others = [name for name in ARMS if name != REFERENCE]
-    pairs = [((name, n), (REFERENCE, n)) for n, name in itertools.product(LENGTHS, others)]
+    pairs = [
+        ((name, length), (REFERENCE, length))
+        for length, name in itertools.product(LENGTHS, ARMS)
+        if name != REFERENCE
+    ]
     return judged.csv(judged.claims(arms, [*pairs, *AFTERWARDS], ENDPOINTS, named))
 
 
 def readme() -> str:
     """README's table: the cosine at its best η_1, and beside it what trains less or grows b."""
     arms = STUDY.arms(STUDY.archived())
-    cosine = judged.ends(afterwards.arms()[afterwards.BEST], "running")
-    first = f"cosine, b = 16, at its best η₁ ({afterwards.BEST[1]})"
-    lines = [[first, f"{updates(arms, REFERENCE):,.0f}", "1.00", f"{cosine.mean():.1f} %"]]
+    cosine = judged.ends(afterwards.arms()[afterwards.BEST], ENDPOINTS["running"])
+    label = f"cosine, b = 16, at its best η₁ ({afterwards.BEST[1]})"
+    lines = [[label, f"{updates(arms, REFERENCE):,.0f}", "1.00", f"{cosine.mean():.1f} %"]]
     accuracies = ends(arms, LONGEST)
     for name, label in README.items():
         above = mean_of(accuracies[name] - cosine)
-        cells = [f"{updates(arms, name):,.0f}", f"{seconds()[name]:.2f}"]
-        half = (above.high - above.low) / 2
-        lines.append([label, *cells, f"{signed(above.value, '.1f')} ± {half:.1f}"])
+        accuracy = f"{signed(above.value, '.1f')} ± {above.high - above.value:.1f}"
+        lines.append([label, f"{updates(arms, name):,.0f}", f"{seconds()[name]:.2f}", accuracy])
     head = [f"{LONGEST} epochs, ten classes of CIFAR-100", "updates", "time", "test accuracy"]
     return markdown(head, lines)
 
@@ -173,7 +172,6 @@ def readme() -> str:
 def draw(arms: Arms, file: Path) -> None:
     """Test accuracy less cosine's, by updates and by time. A line joins cosine's own lengths."""
     accuracies = ends(arms, LONGEST)
-    n = len(accuracies[REFERENCE])
     costs = {
         "updates, of cosine's": {
             name: updates(arms, name) / updates(arms, REFERENCE) for name in ARMS
@@ -181,8 +179,11 @@ def draw(arms: Arms, file: Path) -> None:
         "seconds, of cosine's": seconds(),
     }
     shorter = [name for name in ARMS if "of the epochs" in name]
-    names = [name for name in ARMS if name != REFERENCE]
-    less = {name: mean_of(accuracies[name] - accuracies[REFERENCE]) for name in names}
+    less = {
+        name: mean_of(accuracies[name] - accuracies[REFERENCE])
+        for name in ARMS
+        if name != REFERENCE
+    }
     with drawn(file, 4, 3) as axes:
         axes[1].sharey(axes[0])
         for ax, (label, cost) in zip(axes, costs.items(), strict=True):
@@ -196,7 +197,7 @@ def draw(arms: Arms, file: Path) -> None:
             ax.plot(*zip(*sorted(line, reverse=True), strict=True), color=GREY, lw=1)
             ax.axhline(0, color=INK, lw=0.8)
             ax.set_xlabel(f"{label} ({LONGEST} epochs)")
-            ax.set_ylabel(f"points above cosine,\n95 %, {n} seeds")
+            ax.set_ylabel(f"points above cosine,\n95 %, {len(accuracies[REFERENCE])} seeds")
         legend_above(axes[0])
 
 

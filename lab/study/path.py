@@ -13,6 +13,7 @@ from lab.markdown import markdown
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Record, Runs
 from lab.study.judged import MARGIN, Claim
+from lab.study.records import ENDPOINTS
 from lab.study.table import Page
 
 SEEDS, LEAST = range(40), 32  # LEAST are judged
@@ -41,7 +42,6 @@ JUDGED = (  # at 80 epochs
     ("Method 2", "η₁/4 throughout"),
 )
 ESTIMATED = (*JUDGED, ("Method 2", LATE), ("Method 2", "Method 2 reversed"))  # at each length
-ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}  # BatchNorm has these statistics.
 AFTERWARDS = (  # (arm, epochs) less another, post hoc: first half of Σ η, then nearly equal Σ η
     (("Method 1", 40), ("Method 1", 80)),
     (("Method 2", 80), ("Method 1", 40)),
@@ -84,20 +84,23 @@ def summary(arms: Arms) -> str:
 
 
 def _means(arms: Arms) -> str:
-    """Where the arms end at each length, and what the longest cost."""
+    """Where the arms end at each length, and what the longest cost, as Markdown."""
     by_length = {(line["arm"], line["epochs"]): line for line in _ends(arms)}
     lines = []
     for name in ARMS:
         longest = by_length[name, LONGEST]
         cells = [f"{by_length[name, epochs]['running']:.2f}" for epochs in LENGTHS]
         lines.append([name, *cells, f"{longest['delta']:.2g}", f"{longest['updates']:,.0f}"])
-    lengths = [f"{epochs} epochs" for epochs in LENGTHS]
-    head = [f"arm, {len(arms['Method 1', LONGEST])} seeds", *lengths, "δ", "updates"]
-    return markdown(head, lines)
+    head = [f"arm, {len(arms['Method 1', LONGEST])} seeds"]
+    head += [f"{epochs} epochs" for epochs in LENGTHS]
+    return markdown([*head, "δ", "updates"], lines)
 
 
 def _ends(arms: Arms) -> Iterator[Record]:
-    """By arm and length the mean accuracies, and the medians of δ and updates."""
+    """Lines for each arm and length: the mean accuracies, and the medians of δ and updates.
+
+    δ is NaN in a record without it, and does not count.
+    """
     for arm, epochs in product(ARMS, LENGTHS):
         records = arms[arm, epochs]
         last = [run["epochs"][-1] for run in records]
@@ -118,14 +121,13 @@ def means(arms: Arms) -> str:
 
 def differences(arms: Arms) -> str:
     """All differences, by both statistics, in CSV."""
-    at_length = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
-    pairs = [*at_length, *AFTERWARDS]
-    return judged.csv(judged.claims(arms, pairs, ENDPOINTS, lambda arm: f"{arm[0]} in {arm[1]}"))
+    pairs = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
+    claims = judged.claims(arms, [*pairs, *AFTERWARDS], ENDPOINTS, "{0[0]} in {0[1]}".format)
+    return judged.csv(claims)
 
 
 def draw(arms: Arms, file: Path) -> None:
     """The differences by training length, by both statistics."""
-    seeds = len(arms["Method 1", LONGEST])
     with drawn(file, 5, 5) as axes:
         axes[1].sharex(axes[0])
         for ax, (statistics, field) in zip(axes, ENDPOINTS.items(), strict=True):
@@ -137,6 +139,7 @@ def draw(arms: Arms, file: Path) -> None:
                 }
                 claims.append(Claim(f"{arm} − {rival}", differences))
             judged.forest(ax, claims)
+            seeds = len(claims[0].judged)
             ax.set_xlabel(f"points of test accuracy, {seeds} seeds, {statistics} statistics")
 
 

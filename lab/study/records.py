@@ -22,6 +22,7 @@ from lab.study import design, ends
 from lab.study.design import Job, Record, Runs, Study
 
 Settings = dict[str, Any]  # of a run
+ENDPOINTS = {"running": "end_accuracy", "fresh": "anew_accuracy"}  # BatchNorm has these statistics.
 CHANCE = {"end_accuracy": 10.0, "anew_accuracy": 10.0}  # % of ten classes, if a loss is not finite
 
 
@@ -43,10 +44,16 @@ def study(
         config = config_of(settings_of(job))
         return trained(replace(config, runs_dir=str(design.RUNS / name)), anneal)
 
-    def key(job: Job) -> str:
-        return name_of(settings_of(job))
-
-    return Study(name, jobs, trained_job, seeds, least, arm, key, partial(of_archive, name))
+    return Study(
+        name,
+        jobs,
+        trained_job,
+        seeds,
+        least,
+        arm,
+        key=lambda job: name_of(settings_of(job)),
+        old=partial(of_archive, name),
+    )
 
 
 def trained(config: Config, anneal: float | None) -> Record:

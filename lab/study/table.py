@@ -99,11 +99,6 @@ def mean_with_interval(sample: Array, digits: int = 2) -> str:
     return with_interval(intervals({"mean": sample}), "mean", digits)
 
 
-def between(text: str) -> str:
-    """The text between the marks."""
-    return text.partition(START)[2].partition(END)[0]
-
-
 def put(text: str, path: Path) -> None:
     """Write the text between the marks of a page."""
     head, _, rest = path.read_text().partition(START)

@@ -53,8 +53,8 @@ class Ripple:
 
     def _slope_left(self, noise_level: float) -> float:
         """The slope Aω φ(ωδ) that smoothing leaves of the wave's."""
-        damping = self.kernel.cosine_mean(self.frequency * noise_level, self.dimension)
-        return self.wave_slope * float(damping)
+        phi = self.kernel.cosine_mean(self.frequency * noise_level, self.dimension)
+        return self.wave_slope * float(phi)
 
     def value(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ(x), elementwise; f itself for δ = 0."""
@@ -115,8 +115,8 @@ def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel)
     minima lie in [−Aω, Aω], as f' = x + Aω cos(ωx + tilt); the domain is more than twice as wide.
     """
     slope = amplitude * frequency
-    domain = (-2 * slope - 1, 2 * slope + 1)
-    return Ripple(0.0, 0.0, slope, frequency, 1.0, tilt, kernel, domain=domain)
+    end = 2 * slope + 1
+    return Ripple(0.0, 0.0, slope, frequency, 1.0, tilt, kernel, domain=(-end, end))
 
 
 @dataclass(frozen=True)

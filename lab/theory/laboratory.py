@@ -75,7 +75,7 @@ class Row(NamedTuple):
     seen: Seen
 
     def entry(self, number: int) -> str:
-        """Its lines on the page: the statement, the number that decides, and how it was run."""
+        """The row's lines on the page: the statement, the number that decides, how it was run."""
         text = " ".join(str(self.look.__doc__).split())
         statement = re.sub(r"([][*])", r"\\\1", text)  # a link's text
         check, ran, note = self.seen.deciding, self.seen.ran, self.seen.note
@@ -87,7 +87,10 @@ class Row(NamedTuple):
 
 
 def write_page(tables: Path, folder: Path) -> None:
-    """Write README.md and checks.csv into the folder: the rows of all studies that have tables."""
+    """Write README.md and checks.csv into the folder: the rows of all studies that have tables.
+
+    Rows are in the order of verdicts, and numbered in it.
+    """
     frames = read_frames(tables)
     rows: list[Row] = []
     for name in STUDIES:
@@ -100,13 +103,22 @@ def write_page(tables: Path, folder: Path) -> None:
         seen = row.seen
         entries[seen.verdict].append(row.entry(number))
         for kind, of_kind in (("part", seen.parts), ("control", seen.controls)):
-            for check in of_kind:
-                numbers = (check.quantity, check.number, check.asked, check.holds)
-                checks.append((number, row.look.__name__, seen.verdict, kind, *numbers))
+            checks += [
+                {
+                    "row": number,
+                    "name": row.look.__name__,
+                    "verdict": seen.verdict,
+                    "kind": kind,
+                    "number": check.quantity,
+                    "found": check.number,
+                    "asked": check.asked,
+                    "holds": check.holds,
+                }
+                for check in of_kind
+            ]
     counts = ", ".join(f"{verdict} {len(found)}" for verdict, found in entries.items())
     lines = [HEAD.read_text().format(counts=f"{len(rows)} statements: {counts}.")]
     for verdict, found in entries.items():
         lines += [f"## {verdict.capitalize()}", "", *found, ""] if found else []
     write_atomically(folder / "README.md", "\n".join(lines))
-    columns = ["row", "name", "verdict", "kind", "number", "found", "asked", "holds"]
-    write_atomically(folder / "checks.csv", pl.DataFrame(checks, columns, orient="row").write_csv())
+    write_atomically(folder / "checks.csv", pl.DataFrame(checks).write_csv())

@@ -12,7 +12,7 @@ from igo.config.load import make_plan
 from lab.study import __main__ as program
 from lab.study import fewer_updates, fewer_updates_page, path, records
 from lab.study.design import ROOT
-from lab.study.table import RESULTS, Page, between
+from lab.study.table import END, RESULTS, START, Page
 
 N = 10  # seeds
 REFERENCE = "cosine"
@@ -31,6 +31,11 @@ def assert_same(text: str, expected: str) -> None:
     for decimal, wanted in zip(DECIMAL.findall(text), DECIMAL.findall(expected), strict=True):
         last_digit = 10.0 ** -len(wanted.partition(".")[2])
         assert abs(float(decimal) - float(wanted)) < 1.5 * last_digit
+
+
+def between(text: str) -> str:
+    """The text between the marks."""
+    return text.partition(START)[2].partition(END)[0]
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,10 @@ def smooth(frames: Frames) -> Seen:
 def lipschitz(frames: Frames) -> Seen:
     """f is L_f-Lipschitz"""
     quantity = f"‖∇f‖ with the second layer × {SCALES[-1]:g}, over ‖∇f‖"
-    names = ("tanh", "ReLU")
+    table = frames["scaled"]
     return Seen(
         "digits",
-        [_growth(frames["scaled"], "gradient_norm", quantity, 5, name) for name in names],
+        [_growth(table, "gradient_norm", quantity, 5, name) for name in ("tanh", "ReLU")],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
         "On a bounded set f is Lipschitz",
     )

@@ -135,9 +135,8 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
 @STUDY.statement("δ⁻ が存在する確率")
 def existence_probability(frames: Frames) -> Seen:
     """p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))"""
-    table = frames["existence_probability"]
-    gap = (pl.col("sampled") - pl.col("formula")).abs().max()
-    gaps = table.group_by("d", maintain_order=True).agg(gap)
+    by_dimension = frames["existence_probability"].group_by("d", maintain_order=True)
+    gaps = by_dimension.agg((pl.col("sampled") - pl.col("formula")).abs().max())
     return Seen(
         f"{SAMPLES:,} directions",
         checks(gaps, "largest difference, d = {d}", "sampled", high=0.01),

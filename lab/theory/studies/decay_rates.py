@@ -46,9 +46,15 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     updates = dict.fromkeys(range(1, LENGTHENED + 1), 0)
     for row in training_plan.rows:  # a stage that begins inside an epoch has several
         updates[row.stage] += row.updates
-    case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
     return [
-        case | {"m": m, "plan": count / training_plan.updates, "formula": share}
+        {
+            "p": power,
+            "h": h,
+            "equal": 1 / LENGTHENED,
+            "m": m,
+            "plan": count / training_plan.updates,
+            "formula": share,
+        }
         for (m, count), share in zip(updates.items(), lengths / lengths.sum(), strict=True)
     ]
 
@@ -65,8 +71,8 @@ def powers_are_allowed(frames: Frames) -> Seen:
     smallest = dict(frames["decay_rates"].iter_rows())
 
     def check(p: float) -> Check:
-        largest = props.largest_a(smallest[p])
-        return Check(f"largest a_m that allows p = {p:g}", largest, 2**0.5 + ROUNDING)
+        quantity = f"largest a_m that allows p = {p:g}"
+        return Check(quantity, props.largest_a(smallest[p]), 2**0.5 + ROUNDING)
 
     # The smallest γ_m is 2^−p. The exact bound allows γ_m > 1/d = (a − 1)/a, least at a = √2.
     most = -np.log2(1 - 1 / 2**0.5)

@@ -7,6 +7,8 @@ point, by chains of another seed. Algorithm 3 has M by M^p = 1/(α_0 ε), and st
 T_F = H_4/ε_m (H_3 = 0). Stages of one length are another algorithm: *equal stages*.
 """
 
+from itertools import product
+
 import numpy as np
 
 from igo.plans.algorithm3 import stages_for
@@ -56,13 +58,13 @@ def named(p: float, way: str = "b grows") -> str:
     return f"Algorithm 3, {way}, p = {p:g}"
 
 
-def descend(method: Method, delta_1: float, start: Array, seed: int) -> Array:
-    """Return the ends (n, d) of chains from `start` (n, d): the method, then plain descent.
+def successes(method: Method, delta_1: float, d: int, seed: int) -> int:
+    """Count the chains in dimension d that end in the global basin: the method, then plain descent.
 
-    The method's first noise level is `delta_1`; 0 is no noise.
+    The method's first noise level is `delta_1`; 0 is no noise. Starts and noise have this seed.
     """
     rng = np.random.default_rng(seed)
-    x, d = start.copy(), start.shape[1]
+    x = np.random.default_rng(seed).uniform(-1, 1, (CHAINS[d], d))
     slow = SMALL.get(d, 1)
     radius = delta_1 * np.sqrt((d + 2) / 3)
     for level, speed in np.repeat(method, slow, axis=1).T:
@@ -70,13 +72,7 @@ def descend(method: Method, delta_1: float, start: Array, seed: int) -> Array:
         x = x - ETA / slow * speed * PROBLEM.gradient(x - noise)
     for _ in range(LAST * slow):
         x = x - ETA / slow * method[1][-1] * PROBLEM.gradient(x)
-    return x
-
-
-def successes(method: Method, delta_1: float, d: int, seed: int) -> int:
-    """Count the chains, with starts and noise of this seed, that end in the global basin."""
-    start = np.random.default_rng(seed).uniform(-1, 1, (CHAINS[d], d))
-    return int((np.abs(descend(method, delta_1, start, seed)) < BASIN).all(1).sum())
+    return int((np.abs(x) < BASIN).all(1).sum())
 
 
 def tuned(method: Method, d: int, seed: int) -> float:
@@ -100,9 +96,16 @@ def measure(seed: int) -> Tables:
             (name, TUNED, method, tuned(method, d, seed + 1)) for name, method in methods().items()
         ]
         for name, level, method, delta_1 in runs:
-            wins = successes(method, delta_1, d, seed)
-            case = {"d": d, "method": name, "level": level, "delta_1": delta_1}
-            records.append(case | {"chains": chains, "successes": wins})
+            records.append(
+                {
+                    "d": d,
+                    "method": name,
+                    "level": level,
+                    "delta_1": delta_1,
+                    "chains": chains,
+                    "successes": successes(method, delta_1, d, seed),
+                }
+            )
     return (records,)
 
 
@@ -130,10 +133,10 @@ AGAIN = "the ripples of row 17"
 @STUDY.statement("定理 3.4, Algorithm 3")
 def reaches_the_global_minimum(frames: Frames) -> Seen:
     """the global minimiser is reached from all over the domain, past other minima"""
-    names = [named(p, way) for way in ("η falls", "b grows") for p in POWERS[:2]]
+    cases = product(("η falls", "b grows"), POWERS[:2], CHAINS)
     return Seen(
         f"ripples with three minima, not new σ-nice; M^p = {ACCURACY}, δ_1 tuned",
-        [_success(frames, d, name) for name in names for d in CHAINS],
+        [_success(frames, d, named(p, way)) for way, p, d in cases],
         [_success(frames, d, DESCENT) for d in CHAINS],
     )
 
@@ -141,10 +144,10 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
 @STUDY.statement("SGDの挙動についての理論的洞察")
 def falling_beats_constant(frames: Frames) -> Seen:
     """falling noise reaches the global minimiser more often than none and constant noise"""
-    names = [named(p, way) for way in ("b grows", "η falls") for p in POWERS[:2]]
+    cases = product(("b grows", "η falls"), POWERS[:2], (DESCENT, CONSTANT), CHAINS)
     return Seen(
         AGAIN,
-        [_gap(frames, d, name, r) for name in names for r in (DESCENT, CONSTANT) for d in CHAINS],
+        [_gap(frames, d, named(p, way), rival) for way, p, rival, d in cases],
         [_gap(frames, d, GROWING, CONSTANT) for d in (1, 2)],
     )
 

@@ -18,13 +18,13 @@ FIRST, CONSTANT, CHAINS, SIGMA, STAGES = 0.5, 0.05, 200, 0.7, 7
 PROBLEM = Dented()  # nonconvex and σ-nice, and f(x*_δ) is proportional to δ
 
 
-def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float) -> int:
+def hazan_steps(noise_level: float) -> int:
     """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: the steps of SGD to accuracy ε_m. It grows as 1/δ_m².
 
     Hazan et al. 2016 use this rate of SGD with suffix averaging on a σ-strongly convex function
-    (Rakhlin et al. 2012). `constant` is c, which the slides do not have.
+    (Rakhlin et al. 2012). c is CONSTANT, which the slides do not have.
     """
-    return math.ceil(constant * lipschitz**2 / (sigma * sigma * noise_level**2 / 32))
+    return math.ceil(CONSTANT * PROBLEM.lipschitz**2 / (SIGMA * SIGMA * noise_level**2 / 32))
 
 
 def algorithm1(
@@ -65,7 +65,7 @@ def measure(seed: int) -> Tables:
     records = []
     rules: dict[str, Any] = {
         "printed": SIGMA * levels**2 / 32,  # in Hazan et al. an accuracy, ε_m
-        "hazan": [hazan_steps(SIGMA, PROBLEM.lipschitz, level, CONSTANT) for level in levels],
+        "hazan": [*map(hazan_steps, levels)],
     }
     for rule, lengths in rules.items():
         steps = [math.ceil(length) for length in lengths]

@@ -72,11 +72,11 @@ def measure(seed: int) -> Tables:
 def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
     z = (pl.col("mean_step") - pl.col("predicted")) / pl.col("standard_error")
-    share = _mean(frames, label, z.abs() <= 1.96)
-    return Check(f"points within 95 %, {label}", share, WITHIN)
+    return Check(f"points within 95 %, {label}", _mean(frames, label, z.abs() <= 1.96), WITHIN)
 
 
 def _mean(frames: Frames, label: str, expression: pl.Expr) -> float:
+    """The mean of an expression over the points of a case."""
     rows = frames["sgd_is_smoothed_descent"].filter(case=label)
     return float(rows.select(expression.mean()).item())
 
@@ -117,7 +117,4 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
 @STUDY.statement("SGDの平滑化特性")
 def one_function_for_all_x(frames: Frames) -> Seen:
     """one f̂_δ for all x"""
-    return Seen(
-        RAN,
-        [_within(frames, "noise ∝ x, b = 1")],
-    )
+    return Seen(RAN, [_within(frames, "noise ∝ x, b = 1")])

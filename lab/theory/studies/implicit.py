@@ -141,8 +141,16 @@ def measure(seed: int) -> Tables:
         for epsilon in epsilons:
             m = stages_for(epsilon, HILLY.alpha_0, power)
             value = HILLY.problem.value(run(plan(m, power), starts(seed), mode, seed, HILLY))
-            case = {"p": power, "mode": mode, "epsilon": epsilon, "rounds": m}
-            arrivals.append(case | {"mean_error": value.mean(), "within": (value <= epsilon).sum()})
+            arrivals.append(
+                {
+                    "p": power,
+                    "mode": mode,
+                    "epsilon": epsilon,
+                    "rounds": m,
+                    "mean_error": value.mean(),
+                    "within": (value <= epsilon).sum(),
+                }
+            )
     # If p = 1, the last of M stages has φ = 1/M, and the least bracket.
     last_phi = 1 / np.arange(1, MOST + 1)
     largest_rounds = [
@@ -188,8 +196,8 @@ def _slopes(
         slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
         reach = stats.t.ppf(0.975, len(rows) - 2) * error
         interval = ((slope - reach) * power, (slope + reach) * power)
-        name = ", ".join([f"slope times p, p = {power:g}", *([mode] if len(modes) > 1 else [])])
-        checks.append(Check(name, slope * power, high=LOOSE, interval=interval))
+        quantity = f"slope times p, p = {power:g}" + (f", {mode}" if len(modes) > 1 else "")
+        checks.append(Check(quantity, slope * power, high=LOOSE, interval=interval))
     return checks
 
 
@@ -259,8 +267,8 @@ def stage_lengths_exist(frames: Frames) -> Seen:
 
 def _class(frames: Frames, name: str) -> list[Check]:
     """Check that no level breaks the definition, d_m = 1, of the function of this name."""
-    table = frames["inside_class"].filter(function=name)
-    return checks(table, "broken of {levels} levels, p = {p:g}", "broken", high=0)
+    quantity = "broken of {levels} levels, p = {p:g}"
+    return checks(frames["inside_class"].filter(function=name), quantity, "broken", high=0)
 
 
 @STUDY.statement("定理 3.4")

@@ -51,8 +51,8 @@ def _reports() -> Iterator[tuple[str, list[Level]]]:
         yield f"rastrigin, M = {rounds}", check_new_sigma_nice(gaussian, levels, SIGMA)
         levels = optimal_levels(0.2, rounds, 0.5)
         for times in (1, 2):
-            levels_checked = check_new_sigma_nice(problem, levels, times * problem.sigma(0.2))
-            yield f"ripple, {times}σ, M = {rounds}", levels_checked
+            sigma = times * problem.sigma(0.2)
+            yield f"ripple, {times}σ, M = {rounds}", check_new_sigma_nice(problem, levels, sigma)
     yield "σ-nice: dented", check_sigma_nice(Dented(), DENTED_LEVELS, DENTED_SIGMA)
     parabola = Ripple(right=0.0, left=0.0, wave_slope=0.0, bowl=1.0)
     yield "σ-nice: x²/2", check_sigma_nice(parabola, halving, SIGMA)
@@ -76,19 +76,22 @@ def _broken(frames: Frames, case: str) -> pl.DataFrame:
 def more_noise_is_smoother(frames: Frames) -> Seen:
     """more noise makes a smoother function"""
     table = frames["nonconvex_bands"]
-    parts = [
-        no_lines(
-            f"bands, {kernel.name}, d = {d}",
-            table.filter(function="rastrigin", kernel=kernel.name, d=d),
-        )
-        for d, kernel in CASES
-    ]
-    near = table.filter(function="rastrigin on N(0; 3δ)")
     low, high = table.select("from", "to").row(0)  # The first band is the ball's, d = 1.
     return Seen(
         f"Rastrigin: bands of δ with f̂_δ''(0) < 0, of the ball from {low:.3g} to {high:.3g}",
-        parts,
-        [no_lines("bands, gaussian, d = 1, all of N(0; 3δ)", near)],
+        [
+            no_lines(
+                f"bands, {kernel.name}, d = {d}",
+                table.filter(function="rastrigin", kernel=kernel.name, d=d),
+            )
+            for d, kernel in CASES
+        ],
+        [
+            no_lines(
+                "bands, gaussian, d = 1, all of N(0; 3δ)",
+                table.filter(function="rastrigin on N(0; 3δ)"),
+            )
+        ],
     )
 
 
@@ -127,16 +130,20 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
     """along one sequence δ_m, around x*, nonconvex functions are new σ-nice"""
 
     def unbroken(name: str) -> list[Check]:
-        cases = [f"{name}, M = {m}" for m in ROUNDS]
-        return [no_lines(f"{case}: broken levels", _broken(frames, case)) for case in cases]
+        return [
+            no_lines(f"{name}, M = {m}: broken levels", _broken(frames, f"{name}, M = {m}"))
+            for m in ROUNDS
+        ]
 
     moves = frames["nice_stages"].filter(check=f"ripple, 1σ, M = {ROUNDS[-1]}")
     speed = (moves["distance"] / moves["allowed"]).to_numpy().max()
-    ball = no_lines("rastrigin, ball", _broken(frames, "rastrigin, ball"))
     return Seen(
         "the ripple; Rastrigin, Gaussian noise; p = ½",
         [*unbroken("ripple, 1σ"), *unbroken("rastrigin")],
-        [*unbroken("ripple, 2σ"), ball],
+        [
+            *unbroken("ripple, 2σ"),
+            no_lines("rastrigin, ball", _broken(frames, "rastrigin, ball")),
+        ],
         f"The ripple's x*_δ moves up to {speed:.4g} times as far as δ falls",
     )
 
@@ -145,12 +152,11 @@ def new_sigma_nice_exists(frames: Frames) -> Seen:
 def sequence_can_be_chosen(frames: Frames) -> Seen:
     """the new definition lets more functions in, by choice of the noise sequence"""
     names = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
-    through = _broken(frames, "sequence: through the band")
     return Seen(
         "Rastrigin, Gaussian noise, sequences that avoid its band",
         [
             no_lines(f"{name}: broken levels", _broken(frames, f"sequence: {name}"))
             for name in names
         ],
-        [no_lines("16 even steps through the band", through)],
+        [no_lines("16 even steps through the band", _broken(frames, "sequence: through the band"))],
     )

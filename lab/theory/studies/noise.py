@@ -96,16 +96,13 @@ def lemma_2_1(frames: Frames) -> Seen:
     n = SAMPLES  # The table has four columns: b, C²/b, and E‖∇f_S − ∇f‖² of both ways to draw.
     b, bound, with_replacement, without_replacement = frames["lemma_2_1"].to_numpy().T
     finite = bound * (n - b) / (n - 1)
+    largest = (with_replacement / bound).max()
     difference = np.abs(without_replacement / finite - 1).max()
     below = (bound / 2 / with_replacement).min()
     return Seen(
         f"every mini-batch of {n} samples",
         [
-            Check(
-                "largest variance over C²/b, with replacement",
-                (with_replacement / bound).max(),
-                high=1 + 1e-5,
-            ),
+            Check("largest variance over C²/b, with replacement", largest, high=1 + 1e-5),
             Check("difference from (C²/b)(n − b)/(n − 1), without", difference, high=1e-5),
         ],
         [Check("C²/(2b) over the variance: would half the bound hold?", below, low=1)],

@@ -64,8 +64,15 @@ def measure(seed: int) -> Tables:
             squares = omega.square().sum(1).sort().values.numpy()
             index, error = hill(squares**0.5)
             share = float(squares[-(n // 100) :].sum() / squares.sum())  # of the largest 1 %
-            case = {"epochs": epochs, "noise": name, "hill": index, "standard_error": error}
-            tails.append(case | {"share_of_largest_percent": share})
+            tails.append(
+                {
+                    "epochs": epochs,
+                    "noise": name,
+                    "hill": index,
+                    "standard_error": error,
+                    "share_of_largest_percent": share,
+                }
+            )
     return kernels, tails
 
 

@@ -91,8 +91,9 @@ def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
     problem = Ripple(right=0.3, left=1.0, wave_slope=0.0, bowl=1.0)
     start = np.random.default_rng(0).uniform(-0.5, 0.5, (100, 1))
     levels = 0.5 / 2.0 ** np.arange(5)
-    steps = [explicit.hazan_steps(1.0, 2.3, d, 0.05) for d in levels]
-    assert steps == [math.ceil(0.05 * 2.3**2 * 32 / d**2) for d in levels]
+    asked = [explicit.hazan_steps(d) for d in levels]
+    assert asked == [math.ceil(0.05 * 2.0**2 * 32 / (0.7 * d) ** 2) for d in levels]
+    steps = [math.ceil(0.05 * 2.3**2 * 32 / d**2) for d in levels]
     final = explicit.algorithm1(problem.gradient, start, levels, steps, 1.0)[-1]
     one_each = explicit.algorithm1(problem.gradient, start, levels, [1] * 5, 1.0)[-1]
     assert problem.value(final).mean() < 0.01 < problem.value(one_each).mean()
