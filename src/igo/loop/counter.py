@@ -68,8 +68,8 @@ class Counter:
         micro = plan.n if micro_batch_size is None else index(micro_batch_size)
         if micro < 1:
             raise PlanError("micro_batch_size", micro, "it must be 1 or more")
-        # This rank and the number of ranks. If they are not given, torch.distributed is asked at
-        # each use, because it may be started after the sampler is made.
+        # (rank, ranks) as given. If they are None, torch.distributed is asked at each use, because
+        # torch.distributed may be started after the sampler is made.
         self._given_ranks: tuple[int, int] | None = None
         if rank is not None or ranks is not None:
             if rank is None or ranks is None or not 0 <= rank < ranks:
@@ -77,17 +77,18 @@ class Counter:
                 raise PlanError("rank", rank, advice)
             self._given_ranks = rank, ranks
         self.plan, self._micro = plan, micro
-        # The position is a number of whole updates, and how many parts of the next update were
-        # counted.
+        # Where the training is in the plan: the whole updates that were counted, and the parts of
+        # the next update that were counted.
         self.updates, self._parts_made = 0, 0
         self._epoch = 0  # the newest epoch that has begun; 0 if none has, as after a resume
-        # Whether this counter gives the batches: ``advance`` then refuses an update whose batch was
-        # not given. With a loader of your own ``advance`` counts what the plan has next.
+        # Whether the batches come from this counter: ``advance`` then refuses an update whose batch
+        # was not delivered. With a loader of your own ``advance`` counts what the plan has next.
         self._delivers = False
-        # The updates, by (number, part), whose batches were given and which are not counted yet.
-        # They are several if workers fetch ahead.
+        # Each part of a batch that was delivered and is not counted yet, by the update's number
+        # and the part's. There are several such parts if workers fetch ahead.
         self._delivered: dict[tuple[int, int], Update] = {}
-        # The epoch in progress when a state was loaded; 0 once ``schedule(loader)`` counts.
+        # The epoch in progress when a state was loaded; 0 once ``schedule(loader)`` counts. The
+        # sampler reads it to notice a loop that skips batches after a resume.
         self._resumed_epoch = 0
 
     @property
@@ -102,7 +103,7 @@ class Counter:
 
     @property
     def _rank_and_ranks(self) -> tuple[int, int]:
-        """This rank and the number of ranks: as given, else those of torch.distributed."""
+        """This rank and the number of ranks: as given, else torch.distributed's, else 0 of 1."""
         if self._given_ranks is None and dist.is_available() and dist.is_initialized():
             return dist.get_rank(), dist.get_world_size()
         return self._given_ranks or (0, 1)
@@ -114,7 +115,10 @@ class Counter:
 
     @property
     def unmeasurable(self) -> str:
-        """Why ``igo.measure_noise`` must not use this counter's batches now; empty if it may."""
+        """Why ``igo.measure_noise`` must not use this counter's batches now; empty if it may.
+
+        The text goes on from the word "loader", which begins the line of the error.
+        """
         if self.updates == 0 or self.done:
             return ""
         return (
@@ -128,7 +132,7 @@ class Counter:
         return self.updates >= self.plan.updates
 
     def advance(self) -> Update:
-        """Count the update, or the part of one, that is about to be made.
+        """Count the update, or the part of one, that is about to be made, and return it.
 
         Raises:
             RuntimeError: all updates of the plan are made, or the sampler gave no batch for the
@@ -143,9 +147,9 @@ class Counter:
         if update is None:
             if self._delivers:
                 raise RuntimeError(NOT_GIVEN)
-            update = next(self._updates_after(self.updates, self._parts_made))
-        # The gradient of a batch's first parts is in no checkpoint. So an update is made once its
-        # last part is counted, and a resume in between begins the update again.
+            update = next(self._parts_after(self.updates))
+        # ``updates``, which a checkpoint holds, counts an update with its last part only: no
+        # checkpoint has the gradients of the earlier parts, so a resume must begin with the first.
         self.updates = update.number if update.is_last_part else update.number - 1
         self._parts_made = 0 if update.is_last_part else update.part
         return update
@@ -154,17 +158,24 @@ class Counter:
         """How many parts a batch has whose size over all ranks is ``batch_size``."""
         return batches.parts(batch_size, self._micro, self.ranks)
 
-    def _updates_after(self, updates: int, parts_made: int) -> Iterator[Update]:
-        """Yield this rank's parts of the plan after a position, each part as an ``Update``.
+    def _parts_after(self, updates: int) -> Iterator[Update]:
+        """Yield this rank's part of each batch after the first ``updates`` updates of the plan.
 
-        The position is ``updates`` whole updates, and ``parts_made`` parts of the next one.
+        A batch larger than the micro-batch has several parts on this rank, one after the other.
+        Those parts of the next update that were counted already are left out.
+
+        Raises:
+            PlanError: a batch that comes has fewer samples than there are ranks.
         """
         rank, ranks = self._rank_and_ranks
         if ranks > 1 and updates < self.plan.updates:
-            self._check_shares(ranks, self.plan.at(updates + 1).stage)
+            self._check_ranks(ranks, self.plan.at(updates + 1).stage)
+        parts_made = self._parts_made
         for number in range(updates + 1, self.plan.updates + 1):
             update = self.plan.at(number)
-            parts = batches.parts(update.batch_size, self._micro, ranks)
+            parts = self.parts_of(update.batch_size)
+            # With one rank and one part the plan's own update is right as it is. To copy it would
+            # take time in each step.
             if parts == ranks == 1:
                 yield update
                 continue
@@ -180,12 +191,13 @@ class Counter:
                 )
             parts_made = 0  # The updates that follow begin with their first part.
 
-    def _check_shares(self, ranks: int, first_stage: int) -> None:
-        """Refuse more ranks than a batch of ``first_stage`` or later has samples.
+    def _check_ranks(self, ranks: int, stage: int) -> None:
+        """Refuse more ranks than the smallest batch from a stage on has samples.
 
-        A rank would have no sample of that batch.
+        With fewer samples than ranks, a rank would have none. Stages that are done do not count:
+        a plan whose batches grow may go on with more ranks.
         """
-        rows_left = (row for row in self.plan.rows if row.stage >= first_stage)
+        rows_left = (row for row in self.plan.rows if row.stage >= stage)
         # The batches of a row differ by one sample at most, so rounding down gives the smallest.
         smallest_batch = min(row.samples // row.batches for row in rows_left)
         if ranks > smallest_batch:
@@ -203,7 +215,7 @@ class Counter:
             position = self.updates, self._parts_made
             self._epoch = epoch = self._next_epoch
             yield epoch
-            # Nothing was counted, so nothing ever will be, and the loop would not end.
+            # The loop's body counted nothing. A body that never counts would be repeated for ever.
             if position == (self.updates, self._parts_made):
                 raise RuntimeError(
                     f"no update was counted in epoch {epoch}: loop over schedule(loader), or call"
@@ -235,22 +247,24 @@ class Counter:
                 vectors, the rows may also be a number that divides the samples of a part.
             RuntimeError: the stream ends before the plan.
         """
-        makes_batches = isinstance(samples, DataLoader) and samples.batch_size is not None
-        # The most samples that this rank can have of a part of the first batch.
+        advice = (
+            "it gives micro-batches, which counter.parts takes; if each is one sample, give"
+            " collate=torch.utils.data.default_collate, and a DataLoader batch_size=None"
+        )
+        refusal = PlanError("samples", type(samples).__name__, advice)
+        if isinstance(samples, DataLoader) and samples.batch_size is not None:
+            raise refusal
+        # If the items are micro-batches, this is the number of samples in the first one.
         part_size = min(self._micro, self.plan.at(1).batch_size) // self.ranks
-        iterator = iter(samples)
-
-        def take(update: Update) -> Any:
-            part = next_of(iterator, update.samples, update, self.plan)
-            if makes_batches or (not collate and is_batch(part[0], part_size)):
-                advice = (
-                    "it gives micro-batches, which counter.parts takes; if each is one sample, give"
-                    " collate=torch.utils.data.default_collate, and a DataLoader batch_size=None"
-                )
-                raise PlanError("samples", type(samples).__name__, advice)
-            return (collate or default_collate)(part)
-
-        yield from self._deliver(take)
+        stream = iter(samples)
+        for update in self._parts_after(self.updates):
+            part = next_of(stream, update.samples, update, self.plan)
+            # Who gives ``collate`` says by that that the items are samples.
+            if not collate and is_batch(part[0], part_size):
+                raise refusal
+            batch = (collate or default_collate)(part)
+            self._deliver(update)
+            yield batch
 
     def parts(
         self,
@@ -289,42 +303,40 @@ class Counter:
             PlanError: a micro-batch is no part of the plan, or does not show its size.
             RuntimeError: the loader ends before the plan.
         """
-        micro, ranks, name = self._micro, self.ranks, type(loader).__name__
-        # Only then do all parts have ``micro`` samples, and all ranks as many of them.
-        are_parts_equal = micro % ranks == 0 and all(
-            size % micro == 0 for size in self.plan.batch_sizes
-        )
+        micro, ranks = self._micro, self.ranks
         stream = iter(loader) if isinstance(loader, Iterable) else None
         get_batch: Any = loader  # It is called only where the argument is no stream.
-
-        def take(update: Update) -> Any:
-            part = next_of(stream, 1, update, self.plan)[0] if stream else get_batch(update)
+        # The micro-batches of a stream have one size. So all parts of the plan must have one size,
+        # the same on each rank. A function makes parts of any size.
+        are_sizes_right = stream is None or (
+            micro % ranks == 0 and all(size % micro == 0 for size in self.plan.batch_sizes)
+        )
+        for update in self._parts_after(self.updates):
+            if stream is None:
+                part = get_batch(update)
+            else:
+                part = next_of(stream, 1, update, self.plan)[0]
             size = (size_of or shown_size)(part)
             if size is None:
                 advice = "it does not show how many samples it has: give counter.parts size_of="
                 raise PlanError("loader", type(part).__name__, advice)
-            if stream and not (are_parts_equal and size * ranks == micro):
+            if size != update.samples or not are_sizes_right:
                 advice = (
                     "its micro-batches are no equal parts of the plan's batches: make both"
                     f" micro_batch_size, here {micro}, and the plan's batch_multiple"
                     f" {size * ranks}, the samples of a micro-batch on all ranks, and give a"
                     f" DataLoader drop_last=True; if {size} is not its samples, give size_of="
                 )
-                raise PlanError("loader", name, advice)
-            if not stream and size != update.samples:
-                advice = f"it made {size} samples here: make update.samples, or give size_of="
-                raise PlanError("loader", name, advice)
-            return part
-
-        yield from self._deliver(take)
-
-    def _deliver(self, take: Callable[[Update], Any]) -> Iterator[Any]:
-        """Yield the data that ``take`` returns for each part that the plan has left."""
-        self._delivers = True
-        for update in self._updates_after(self.updates, self._parts_made):
-            part = take(update)
-            self._delivered[update.number, update.part] = update
+                if stream is None:
+                    advice = f"it made {size} samples here: make update.samples, or give size_of="
+                raise PlanError("loader", type(loader).__name__, advice)
+            self._deliver(update)
             yield part
+
+    def _deliver(self, update: Update) -> None:
+        """Note that the batch, or part, of an update is given to the loop, for ``advance``."""
+        self._delivers = True
+        self._delivered[update.number, update.part] = update
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""

@@ -20,7 +20,6 @@ from igo.loop.seeded import Indices
 from igo.plans import batches
 from igo.plans.arguments import PlanError, PlanWarning
 from igo.plans.plan import Plan
-from igo.plans.rows import Update
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -80,22 +79,25 @@ class BatchSampler(Counter, Sampler[list[int]]):
         check_length(plan, data)
         self.seed, self._delivers = index(seed), True
         self.sampler = range(plan.n)  # Trainers look for a ``sampler`` in batch samplers.
-        # The updates counted when the newest pass gave its last batch; -1 if the loop had counted
-        # none of that pass by then, or all.
-        self._pass_end = -1
+        # The updates counted when the newest pass gave the last batch of its epoch. It is -1 for a
+        # pass that skips nothing: by then none of its batches was counted, or all.
+        self._updates_at_end = -1
 
     def __len__(self) -> int:
-        """All batches (or parts) of the newest epoch."""
+        """The batches, each counted by its parts, of the newest epoch, or else of the first one."""
+        rows = self.plan.rows_of_epoch(self._epoch or self._next_epoch)
         return sum(
-            count * self.parts_of(size)
-            for row in self.plan.rows_of_epoch(self._epoch or self._next_epoch)
-            for size, count in batches.counts_by_size(row.samples, row.batches).items()
+            batch_count * self.parts_of(size)
+            for row in rows
+            for size, batch_count in batches.counts_by_size(row.samples, row.batches).items()
         )
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Begin at the next update; once the plan is done, begin its last epoch again."""
+        """The batches left of the epoch in progress; after the plan, its whole last epoch again."""
         self._epoch, updates = self._next_epoch, self.updates
-        if not self.done and self._has_skipped_end():
+        if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
+            updates -= self.plan.batches_of_epoch(self._epoch)
+        elif self._has_skipped_end():
             warnings.warn(
                 f"a pass over the loader ended, and {len(self._delivered)} of its batches were not"
                 " counted: leave out what skips batches after a resume (Composer:"
@@ -104,37 +106,41 @@ class BatchSampler(Counter, Sampler[list[int]]):
                 PlanWarning,
                 stacklevel=2,
             )
-        if self.done:  # The last epoch comes again, for BatchNorm's statistics and the like.
-            updates -= self.plan.batches_of_epoch(self._epoch)
-        return self._pass(self._epoch, self._updates_after(updates, self._parts_made))
+        return self._pass(self._epoch, updates)
 
     def _has_skipped_end(self) -> bool:
-        """Whether the newest pass gave the last batch of its epoch, and something skipped this.
+        """Whether the loop took the last batch of an epoch and did not count that batch.
 
-        Workers fetch to the end of an epoch also for a loop that is then left early. But this loop
-        counts updates after that, as a loader that begins again by itself does not.
+        A loop that is left early does not count the last batch either, if workers had fetched that
+        batch ahead. But such a loop counts an update after the last batch was fetched. A loader
+        that repeats its sampler by itself begins the next pass before any update is counted.
         """
         gave_end = any(update.ends_epoch for update in self._delivered.values())
-        counted_none_since = self._pass_end == self.updates
-        # After a resume what skips batches may take all of the epoch, before any is counted.
+        counted_none_since = self._updates_at_end == self.updates
+        # After a resume, a trainer that skips batches may take the rest of the epoch in progress
+        # before it counts an update. ``schedule(loader)`` counts each batch, and then sets 0 here.
         is_resumed = self._resumed_epoch == self._epoch
         return gave_end and (counted_none_since or is_resumed)
 
-    def _pass(self, epoch: int, next_updates: Iterator[Update]) -> Iterator[list[int]]:
-        """Yield this rank's indices of each batch, or part of one, to the end of the epoch."""
+    def _pass(self, epoch: int, updates: int) -> Iterator[list[int]]:
+        """Yield this rank's indices of each batch, or part of one, to the end of an epoch.
+
+        The first batch is that of the epoch's update after the plan's first ``updates`` updates.
+        """
         order = permutation(self.plan.n, self.seed, epoch)
         updates_at_start = self.updates
-        for update in next_updates:
-            self._delivered[update.number, update.part] = update
-            ranks, stop = update.ranks, update.start + update.samples * update.ranks
+        for update in self._parts_after(updates):
+            self._deliver(update)
+            # This rank has every R-th sample of the order, and ``stop`` is after its last one.
+            stop = update.start + update.samples * update.ranks
             # A worker does not have the sampler, so the list itself carries what igo.Seeded needs.
-            indices = Indices(order[update.start : stop : ranks].tolist())
+            indices = Indices(order[update.start : stop : update.ranks].tolist())
             indices.seed, indices.epoch = self.seed, epoch
             yield indices
             if update.ends_epoch:
-                # The loop has counted some updates of this pass, and not the last.
+                # A pass whose batches were not counted so far evaluates, and skips nothing.
                 is_mid_pass = updates_at_start < self.updates < update.number
-                self._pass_end = self.updates if is_mid_pass else -1
+                self._updates_at_end = self.updates if is_mid_pass else -1
                 return
 
     def state_dict(self) -> dict[str, Any]:

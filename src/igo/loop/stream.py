@@ -9,10 +9,10 @@ from igo.plans.rows import Update
 
 
 def next_of(stream: Iterator[Any], number: int, update: Update, plan: Plan) -> list[Any]:
-    """The next ``number`` items of a stream, for an update of a plan.
+    """The next ``number`` items of a stream; an error names the update of the plan they are for.
 
     Raises:
-        RuntimeError: the stream has fewer.
+        RuntimeError: the stream has fewer than ``number`` items left.
     """
     items = list(islice(stream, number))
     if len(items) < number:
@@ -27,20 +27,24 @@ def next_of(stream: Iterator[Any], number: int, update: Update, plan: Plan) -> l
 def is_batch(item: Any, part_size: int) -> bool:
     """Whether an item of a stream is a micro-batch and no sample, by the rows of its tensors.
 
-    All tensors of a micro-batch have one number of rows. It is ``part_size``, the number of samples
-    in a part; or, if there are several tensors, not all of them vectors, a number that divides
-    ``part_size``.
+    A guess, as nothing else tells them apart. All tensors of a micro-batch have one number of rows:
+    ``part_size``, the number of samples in a part of the plan; or, of a loader whose micro-batches
+    are smaller, a number that divides ``part_size``. The second holds only for several tensors that
+    are not all vectors, since tensors of a sample may have such a number of rows by chance.
     """
     if isinstance(item, list) and len(item) == 1:
         item = item[0]  # DALI has lists of one batch.
-    values = item.values() if isinstance(item, Mapping) else item
-    is_one_field = hasattr(item, "shape") or not isinstance(values, Iterable)
-    fields = [item] if is_one_field else [*values]
-    # A list, such as one of words, may be a field of a sample or of a batch.
-    arrays = [field for field in fields if not isinstance(field, list)]
-    shapes: list[Any] = [getattr(array, "shape", ()) for array in arrays]
+    # The fields of an item are the values of a dictionary, the elements of a tuple or list, or
+    # else the item itself.
+    fields = item.values() if isinstance(item, Mapping) else item
+    if hasattr(item, "shape") or not isinstance(fields, Iterable):
+        fields = [item]
+    # A list, such as one of words, says nothing: a sample or a micro-batch may have it as a field.
+    shapes: list[Any] = [
+        getattr(field, "shape", ()) for field in fields if not isinstance(field, list)
+    ]
     if not shapes or not all(map(len, shapes)):
-        return False  # Only a sample has a field without rows.
+        return False  # Only a sample has a number or a text, which has no rows.
     size = int(shapes[0][0])
     if any(shape[0] != size for shape in shapes):
         return False
@@ -53,11 +57,13 @@ def is_batch(item: Any, part_size: int) -> bool:
 
 
 def shown_size(batch: Any) -> int | None:
-    """The rows of the first tensor or array in a batch; without one, the length of its first list.
+    """The number of samples that a batch shows; None if it has no tensor, array or list.
 
-    None if the batch has no tensor, array or list.
+    It is the rows of the first tensor or array, also inside dictionaries, lists and tuples. If what
+    comes first is neither, as a text, it is the length of the innermost list around that.
     """
     length = None
+    # Go down into the first element, until it holds no others.
     while isinstance(batch, Mapping | list | tuple) and batch:
         length = len(batch)
         batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
