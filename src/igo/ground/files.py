@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[1]
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
 LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps
 Record = dict[str, Any]  # an object of JSON, such as a line of metrics.jsonl
-# The size of a number must be below its bound. Tables have numbers of 64 bits.
+# The absolute value of a number must be below its bound. Tables have numbers of 64 bits.
 BOUNDS = {float: math.inf, int: 2**63}
 
 
@@ -104,19 +104,12 @@ def damaged(path: Path, fault: str = "is damaged") -> Iterator[None]:
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value of JSON is of a kind, and each number in it finite and of 64 bits.
 
-    ``(int, str)`` is a number or a text, ``[kind]`` a list of such values or null, and
-    ``{"name": kind}`` an object whose entry ``name``, null if it is missing, is of that kind.
+    The kind ``(int, str)`` is a whole number or a text, and ``[kind]`` a list of values of a kind.
     """
-    if isinstance(kind, dict):
-        if type(value) is not dict:
-            return False
-        return all(fits(value.get(name), inner_kind) for name, inner_kind in kind.items())
     if isinstance(kind, list):
-        if value is None:
-            return True
         return type(value) is list and all(fits(item, kind[0]) for item in value)
-    # The type is compared itself, because a bool is an int by ``isinstance``.
-    bound = BOUNDS.get(type(value))
+    # The type itself is compared, because by ``isinstance`` a bool is an int.
+    bound = BOUNDS.get(type(value))  # None for a value that is no number, which has no bound.
     return type(value) in kind and (bound is None or abs(value) < bound)
 
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -32,11 +33,14 @@ class Batches:
     which counts nothing.
     """
 
-    loader: Any = None  # A copy without attributes yet asks __getattr__, which reads ``loader``.
-    # Why ``igo.measure_noise`` must not use the batches of a view.
+    # A copy that has no attributes yet is asked for some. ``__getattr__`` then reads ``loader``,
+    # and without this line would call itself for ever.
+    loader: Any = None
+    # Why ``igo.measure_noise`` must not use the batches of a view: the text after "loader".
     unmeasurable = "counts an update with each batch: measure with the one that it was made with"
 
     def __init__(self, schedule: Schedule, loader: Iterable[Any]) -> None:
+        # A plain assignment would set the attribute on the loader, see ``__setattr__``.
         vars(self).update(schedule=schedule, loader=loader)
 
     def __iter__(self) -> Iterator[Any]:
@@ -55,8 +59,8 @@ class Batches:
                 stacklevel=2,
             )
             return
-        # A view counts each batch, so the sampler need not look for batches that were skipped after
-        # a resume.
+        # A view counts each batch. So the sampler need not look for batches that were skipped after
+        # a resume, which it does while this is an epoch's number.
         counter._resumed_epoch = 0
         # A DataLoader draws its workers' seed from PyTorch's generator at the start of each pass. A
         # resume in mid-epoch makes a pass more, which must not move the loop's own random numbers.
@@ -69,7 +73,7 @@ class Batches:
             self.schedule.step()
             try:
                 yield batch
-            except GeneratorExit:
+            except GeneratorExit:  # The loop was left, by ``break`` for example.
                 self.schedule._witness.check_left()
                 raise
             if counter.done and not counter._delivers:
@@ -127,20 +131,21 @@ class Schedule:
 
     def __init__(self, optimizers: Optimizer | Sequence[Optimizer], batches: Counter) -> None:
         sequence = optimizers if isinstance(optimizers, Sequence) else [optimizers]
-        self.optimizers = [bare for optimizer in sequence for bare in _bare(optimizer)]
+        self.optimizers = [inner for outer in sequence for inner in _inside(outer)]
         are_optimizers = all(isinstance(optimizer, Optimizer) for optimizer in self.optimizers)
-        if not (sequence and are_optimizers and isinstance(batches, Counter)):
+        if not (self.optimizers and are_optimizers and isinstance(batches, Counter)):
             kinds = ", ".join(type(argument).__name__ for argument in (*self.optimizers, batches))
             takes = "one of torch.optim or several, and an igo.BatchSampler or igo.Counter"
             raise TypeError(f"igo.Schedule(optimizer, batches) takes {takes}, not {kinds}")
         self.batches = batches
-        self._update: Update | None = None
+        self._update: Update | None = None  # the newest update; None before the first one
         for group in self._groups:
-            _made_with(group)
+            _keep_initial_rate(group)
         self._witness = Witness(self.optimizers, batches)
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers, in their order."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
@@ -184,17 +189,18 @@ class Schedule:
         if isinstance(loader, Batches):
             raise TypeError("the loader counts updates already: give schedule() the one inside")
         sampler = getattr(loader, "batch_sampler", None)
-        size = getattr(loader, "batch_size", None) or 0  # of each rank; 0 of a loader without one
+        size = getattr(loader, "batch_size", None)  # on each rank; None of a loader without one
         sizes = self.batches.plan.batch_sizes
-        # Batches of one size that share the samples of an epoch may differ by one.
-        is_one_size = sizes[0] <= sizes[-1] + 1
+        largest, smallest = sizes[0], sizes[-1]
         if isinstance(self.batches, BatchSampler):
             if sampler not in (None, self.batches):
                 kind = f"{type(sampler).__module__}.{type(sampler).__name__}"
                 raise TypeError(f"the loader has another sampler, {kind}: {GIVE}")
-        elif size and not (is_one_size and size * self.batches.ranks == sizes[0]):
+        # A loader of one size fits a plan of one size. Batches of a plan that are called equal may
+        # differ by one sample, as the last one of such a loader may be smaller.
+        elif size and not size * self.batches.ranks == largest <= smallest + 1:
             advice = (
-                f"the loader has it, and the plan has batches of {sizes[-1]} to {sizes[0]} samples;"
+                f"the loader has it, and the plan has batches of {smallest} to {largest} samples;"
                 " for a data set take igo.BatchSampler, for a stream batch_size=None and"
                 " schedule(counter.batches(loader)), or schedule(counter.parts(loader))"
             )
@@ -218,40 +224,47 @@ class Schedule:
             RuntimeError: all updates of the plan are made, or the sampler gave no batch for the
                 next one.
         """
-        updates_before, plan = self.batches.updates, self.batches.plan
         update = self.batches.advance()
-        eta_1, eta = plan.learning_rate, update.learning_rate
-        initials: list[float] = []
-        rates: list[list[float]] = []
-        for optimizer in self.optimizers:
-            rates.append([])
-            for group in optimizer.param_groups:
-                initial = group.get("initial_lr")
-                if type(initial) is not float:
-                    # The group is new, and its rate is one of this moment in the plan. The moment's
-                    # factor is taken out of that rate.
-                    factor = plan.at(updates_before).learning_rate / eta_1 if updates_before else 1
-                    initial = _made_with(group, optimizer.defaults.get("lr"), factor)
-                # In this order a group that was made with η_1 has η to the bit.
-                rate = eta * (initial / eta_1) * group.get("lr_scale", 1.0)
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)  # compiled steps read this very tensor
-                else:
-                    group["lr"] = rate
-                initials.append(initial)
-                rates[-1].append(rate)
-        if self._update is None:
-            # η_1 is 1 in a plan without a learning rate, which fits every optimizer.
-            fits = eta_1 == 1 or any(math.isclose(eta_1, x, rel_tol=SAME) for x in initials)
-            if not fits:
-                advice = f"the optimizer was made with {initials[0]:g}; give one of them alone"
+        rates = [self._set_rates(optimizer, update) for optimizer in self.optimizers]
+        eta_1 = self.batches.plan.learning_rate
+        # η_1 is 1 in a plan without a learning rate, which fits every optimizer.
+        if self._update is None and eta_1 != 1:
+            initial_rates = [group["initial_lr"] for group in self._groups]
+            if not any(math.isclose(eta_1, rate, rel_tol=SAME) for rate in initial_rates):
+                advice = f"the optimizer was made with {initial_rates[0]:g}; give one of them alone"
                 raise PlanError("learning_rate", eta_1, advice)
+        # The η that is told is the one that the first group of all has.
         self._update = replace(update, learning_rate=rates[0][0])
         self._witness.expect(self._update, rates)
         return self._update
 
+    def _set_rates(self, optimizer: Optimizer, update: Update) -> list[float]:
+        """Set an update's η in the groups of an optimizer; return the η of each group."""
+        plan = self.batches.plan
+        eta_1 = plan.learning_rate
+        rates = []
+        for group in optimizer.param_groups:
+            # The group was added since the last update, or a scheduler of PyTorch's left a tensor.
+            if type(group.get("initial_lr")) is not float:
+                # The rate that a new group has is one of this moment, the update before this one.
+                newest_update = update.number - 1
+                factor = plan.at(newest_update).learning_rate / eta_1 if newest_update else 1
+                _keep_initial_rate(group, optimizer.defaults.get("lr"), factor)
+            # In this order a group that was made with η_1 has η to the bit.
+            rate = update.learning_rate * (group["initial_lr"] / eta_1)
+            rate *= group.get("lr_scale", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # compiled steps read this very tensor
+            else:
+                group["lr"] = rate
+            rates.append(rate)
+        return rates
+
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's state, and the rates that parameter groups were made with."""
+        """The sampler's state, and the rates that parameter groups were made with.
+
+        A group that was added since the newest update has None there.
+        """
         base_lrs = [[group.get("initial_lr") for group in o.param_groups] for o in self.optimizers]
         return {**self.batches.state_dict(), "base_lrs": base_lrs}
 
@@ -266,24 +279,29 @@ class Schedule:
             raise PlanError("plan", "…", "the state is a sampler's; give schedule.state_dict()")
         base_lrs = state["base_lrs"]
         numbers = [len(optimizer.param_groups) for optimizer in self.optimizers]
-        if [len(rates or ()) for rates in base_lrs] != numbers:  # A list in a state may be null.
+        if [len(rates) for rates in base_lrs] != numbers:
             advice = f"the optimizers have {numbers} parameter groups; make them as they were"
             raise PlanError("base_lrs", base_lrs, advice)
         self.batches.load_state_dict(state)
         # The optimizer's own state may lack these rates, because torch.distributed.checkpoint loads
         # only what a fresh optimizer has.
-        for optimizer, rates in zip(self.optimizers, base_lrs, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["initial_lr"] = rate
+        for group, rate in zip(self._groups, chain(*base_lrs), strict=True):
+            group["initial_lr"] = rate
         self._update = None
         self._witness.begin(is_resumed=True)
 
 
-def _made_with(group: dict[str, Any], default: float | None = None, factor: float = 1.0) -> float:
-    """The rate that a group was made with; it is kept in the group as ``initial_lr``.
+def _keep_initial_rate(
+    group: dict[str, Any], default: float | None = None, factor: float = 1.0
+) -> None:
+    """Write the rate that a group counts as made with into the group, as ``initial_lr``.
 
-    A group that is added later has ``factor`` times the rate that it counts as made with. But a
-    group that is given no rate has the optimizer's ``default``, and counts as made with that.
+    In mid-plan a new group has a rate of that moment, and η/η_1 of that moment is ``factor``. So
+    the group counts as made with its rate over ``factor``. But PyTorch gives the optimizer's own
+    rate, ``default``, to a group without one, which then counts as made with ``default``.
+
+    Raises:
+        PlanError: the group has no rate.
     """
     rate = group.get("initial_lr")  # A scheduler of PyTorch's leaves a tensor if the rate is one.
     if rate is None:
@@ -295,12 +313,15 @@ def _made_with(group: dict[str, Any], default: float | None = None, factor: floa
         if isinstance(rate, Tensor) or rate != default:
             rate = rate / factor
     group["initial_lr"] = float(rate)
-    return float(rate)
 
 
-def _bare(optimizer: Any) -> list[Any]:
-    """The optimizers inside a wrapper such as Accelerate's, or a container such as torchtitan's."""
-    inner = getattr(optimizer, "optimizers", None) or [getattr(optimizer, "optimizer", None)]
-    if isinstance(inner, Sequence) and all(isinstance(bare, Optimizer) for bare in inner):
-        return [bare for nested in inner for bare in _bare(nested)]
+def _inside(optimizer: Any) -> list[Any]:
+    """The optimizers inside a wrapper or container; the optimizer itself if it is neither.
+
+    A container, such as torchtitan's, has ``optimizers``; a wrapper, such as Accelerate's, has one
+    ``optimizer``. What is inside may be a wrapper or container again.
+    """
+    parts = getattr(optimizer, "optimizers", None) or [getattr(optimizer, "optimizer", None)]
+    if isinstance(parts, Sequence) and all(isinstance(part, Optimizer) for part in parts):
+        return [inner for part in parts for inner in _inside(part)]
     return [optimizer]

@@ -33,64 +33,70 @@ class Witness:
         self._optimizers, self._batches = optimizers, batches
         # The warning that something else sets the learning rates comes once.
         self._may_warn_of_rates = True
-        self._gradient_hook: RemovableHandle | None = None
+        self._gradient_hook: RemovableHandle | None = None  # None where gradients are not noted
         self.begin(is_resumed=False)
-        self._watch()
+        self._watch_steps()
 
     def begin(self, *, is_resumed: bool) -> None:
         """Forget what was seen: a loop begins, at the plan's start or where a loaded state is."""
         self._is_resumed = is_resumed
-        self._update: Update | None = None
+        self._update: Update | None = None  # the newest update, or part of one, that was counted
         self.pass_end = -1
-        # The plan's updates before the loop's first update; -1 until an update is counted.
-        self._updates_before = -1
-        # The rates that the schedule set, for each optimizer and group; a step empties its list.
+        # For each optimizer, the rates that the schedule set in its groups. A step empties the
+        # optimizer's list.
         self._rates: list[list[float]] = []
-        self._steps: list[bool] = []  # One for each update of a window: whether it had a step.
-        # The numbers of the updates that had a gradient; None once a step was seen.
-        self._gradients: list[int] | None = []
-        self._look_for_gradients()
+        # For each update of the newest window: whether the update had a step.
+        self._steps: list[bool] = []
+        self._has_seen_step = False
+        # The numbers of the updates that had a gradient, up to the first step.
+        self._gradients: list[int] = []
+        self._watch_gradients()
 
-    def _watch(self) -> None:
+    def _watch_steps(self) -> None:
+        """Have ``see_step`` called before each step of an optimizer."""
         # The hooks are weak, because a schedule that nobody uses any more, such as one of a
         # notebook's cell that ran again, must not warn or raise.
         for optimizer in self._optimizers:
             optimizer.register_step_pre_hook(_weak(self.see_step))
 
-    def _look_for_gradients(self) -> None:
-        """Note, until the first step, which updates have a gradient.
+    def _watch_gradients(self) -> None:
+        """Have ``see_gradient`` called at each gradient, up to the first step.
 
-        An update without a gradient lost its batch, see ``_check_beginning``. An update without a
-        step need not have lost it: after an overflow fp16 leaves out ``optimizer.step()``.
+        An update that has no gradient when the next one is counted has lost its batch. An update
+        without a step need not have lost its batch: after an overflow fp16 leaves out
+        ``optimizer.step()``.
         """
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
-        if parameters and self._gradients is not None and self._gradient_hook is None:
+        if parameters and not self._has_seen_step and self._gradient_hook is None:
             see = _weak(self.see_gradient)
             self._gradient_hook = register_multi_grad_hook(parameters, see, mode="any")
 
     def __getstate__(self) -> dict[str, Any]:
+        """The attributes for a copy, without the hook, which PyTorch can neither copy nor save."""
         return {**vars(self), "_gradient_hook": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set a copy's attributes, and watch the copy's own optimizers, which have no hooks."""
         vars(self).update(state)
-        self._watch()  # A copy of an optimizer has no hooks.
-        self._look_for_gradients()
+        self._watch_steps()
+        self._watch_gradients()
 
     def expect(self, update: Update, rates: list[list[float]]) -> None:
         """Note a counted update, or part of one, and the rates set in each optimizer's groups."""
-        if self._updates_before < 0:
+        if self._update is None:
+            # How many of the plan's updates came before the loop's first one.
             self._updates_before = update.number - 1
         if update.part == 1:
             if len(self._steps) == WINDOW:
                 self._check_steps()
-            self._steps.append(False)
+            self._steps.append(False)  # ``see_step`` makes it True.
         self._update, self._rates = update, rates
 
     def _check_steps(self) -> None:
-        """Warn at the end of a window in which too many updates had no ``optimizer.step()``.
+        """At the end of a window warn if too many updates had no ``optimizer.step()``; begin anew.
 
-        If no update had a step, the steps cannot be seen, as in a CUDA graph: this does not warn.
+        A window without any step does not warn, because steps in a CUDA graph cannot be seen.
         """
         if 0 < sum(self._steps) < 3 / 4 * WINDOW:
             _warn(
@@ -100,10 +106,6 @@ class Witness:
                 5,
             )
         self._steps.clear()
-
-    @property
-    def _has_seen_step(self) -> bool:
-        return self._gradients is None
 
     def check_left(self) -> None:
         """Warn if a loop was left before the ``optimizer.step()`` of its newest update.
@@ -123,13 +125,17 @@ class Witness:
             )
 
     def __del__(self) -> None:
-        """Warn if the loop was a single pass, and the plan has more epochs."""
+        """Warn if the loop was a single pass, and the plan has more epochs.
+
+        That no second pass follows is known only when the schedule itself goes.
+        """
         if self.pass_end < 0 or not self._has_seen_step:
             return
         plan, updates = self._batches.plan, self._batches.updates
+        # The newest update was the last one of a pass, and the plan is not done.
         if self.pass_end == updates < plan.updates:
             first, last = plan.at(self._updates_before + 1), plan.at(updates)
-            if first.epoch == last.epoch:
+            if first.epoch == last.epoch:  # The loop had one pass, as each pass is of one epoch.
                 _warn(
                     f"the loop over schedule(loader) ended after {updates:,} of"
                     f" {plan.updates:,} updates: a pass is an epoch, so write for epoch in"
@@ -139,11 +145,11 @@ class Witness:
 
     def see_gradient(self, *_: Any) -> None:
         """Note that the newest update has a gradient."""
-        if self._gradients is not None and self._update is not None:
+        if self._update is not None:
             self._gradients.append(self._update.number)
 
     def see_step(self, optimizer: Optimizer, *_: Any) -> None:
-        """Refuse a step where the plan has none, and note that the newest update has a step."""
+        """Before each step: refuse one that is not the newest update's, or note that step."""
         update = self._update
         if update is None:
             # Programs that make an optimizer's state before they load it step with a rate of 0.
@@ -159,9 +165,9 @@ class Witness:
                 f"optimizer.step() came after part {update.part} of {update.parts} of update"
                 f" {update.number:,}: step if schedule.update.is_last_part, before the next batch"
             )
-        if self._gradients is not None:
-            self._check_beginning(update.number, self._gradients)
-        # No update was counted since the pass ended, and the plan has more.
+        if not self._has_seen_step:
+            self._check_beginning(update.number)
+        # No update was counted since the newest pass ended, and the plan is not done.
         if self.pass_end == update.number < self._batches.plan.updates:
             self.pass_end = -1
             _warn(
@@ -170,8 +176,9 @@ class Witness:
                 " (batch for _ in batches.epochs() for batch in loader)",
                 5,
             )
-        # A group that was added after the schedule set the rates has none among them. The next step
-        # may follow another schedule's rates, so these are compared once.
+        # A group that was added after the schedule set the rates has none among them, and comes
+        # last. Before this optimizer's next step another schedule may set rates, so these rates are
+        # compared with one step alone.
         rates = self._rates[self._optimizers.index(optimizer)]
         for group, rate in zip(optimizer.param_groups, rates, strict=False):
             # The schedule put this very object there. If it still is there, no value is compared.
@@ -180,15 +187,16 @@ class Witness:
         rates.clear()
         self._steps[-1] = True
 
-    def _check_beginning(self, number: int, gradients: Sequence[int]) -> None:
-        """At the first step, warn if batches were lost; after a resume refuse two or more.
+    def _check_beginning(self, number: int) -> None:
+        """At the first step, that of update ``number``, warn if the loop lost batches before.
 
-        The step is that of update ``number``, and ``gradients`` are the updates with a gradient. A
-        batch is lost if its update had no gradient: before the first gradient, or after the newest.
+        After a resume, two lost batches or more are refused. A batch is lost if its update had no
+        gradient: the updates before the first gradient, and those after the newest gradient.
         """
         # Where no gradient was seen, the update of the step counts as the only one with a gradient.
-        first, newest = (gradients[0], gradients[-1]) if gradients else (number, number)
-        lost_before, lost_after = first - 1 - self._updates_before, number - newest
+        gradients = self._gradients or [number]
+        lost_before = gradients[0] - 1 - self._updates_before
+        lost_after = number - gradients[-1]
         lost = max(lost_before, lost_after)
         words = (
             f"{lost} of the first updates had no gradient before the next batch was counted: put"
@@ -200,7 +208,8 @@ class Witness:
             raise RuntimeError(words)
         if lost:
             _warn(words, 6)
-        self._gradients = None
+        # Gradients are not looked at after the first step.
+        self._has_seen_step = True
         if self._gradient_hook:
             self._gradient_hook.remove()
             self._gradient_hook = None
@@ -221,7 +230,7 @@ class Witness:
 
 
 def _warn(words: str, stacklevel: int) -> None:
-    """Warn; ``stacklevel`` counts the calls from here to the line of the loop."""
+    """Warn; ``stacklevel`` counts the calls from here up to the user's line, which is shown."""
     warnings.warn(words, PlanWarning, stacklevel)
 
 
