@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 from ast import literal_eval
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import settings
 from torch import nn
+from torch.utils._pytree import tree_flatten
 
 import igo
 from igo.config.cli import names_of
@@ -87,18 +87,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[torch.Tensor]:
     """The k equal batches of an epoch, as samplers give them out."""
     return list(permutation(n, seed, epoch).tensor_split(k))
-
-
-def archived(name: str) -> dict[str, dict[str, str]]:
-    """The texts of an archive of run folders in results/records, by run and by name."""
-    texts: dict[str, dict[str, str]] = {}
-    with tarfile.open(ROOT / "results" / "records" / f"{name}.tar.xz") as tar:
-        for member in tar:
-            run, _, file_name = member.name.partition("/")
-            file = tar.extractfile(member)
-            assert file
-            texts.setdefault(run, {})[file_name] = file.read().decode()
-    return texts
 
 
 def arguments_of(words: str) -> dict[str, Any]:
@@ -205,19 +193,14 @@ def status(place: Path = Path()) -> dict[str, Any]:
 
 def assert_equal(actual: Any, expected: Any) -> None:
     """Equal to the bit, containers and their order included."""
-    assert type(actual) is type(expected)
-    if isinstance(actual, torch.Tensor):
-        assert actual.dtype == expected.dtype
-        assert torch.equal(actual, expected)
-    elif isinstance(actual, dict):
-        assert list(actual) == list(expected)
-        for key in actual:
-            assert_equal(actual[key], expected[key])
-    elif isinstance(actual, list):
-        for pair in zip(actual, expected, strict=True):
-            assert_equal(*pair)
-    else:
-        assert actual == expected
+    (leaves, form), (expected_leaves, expected_form) = map(tree_flatten, (actual, expected))
+    assert form == expected_form
+    for leaf, expected_leaf in zip(leaves, expected_leaves, strict=True):
+        assert type(leaf) is type(expected_leaf)
+        if isinstance(leaf, torch.Tensor):
+            torch.testing.assert_close(leaf, expected_leaf, rtol=0, atol=0)
+        else:
+            assert leaf == expected_leaf
 
 
 @pytest.fixture(autouse=True)

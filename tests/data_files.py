@@ -1,7 +1,6 @@
 """Data sets as files: small ones in the genuine formats, written byte by byte, and one's own."""
 
 import gzip
-import hashlib
 import pickle
 import struct
 from pathlib import Path
@@ -15,16 +14,12 @@ from torchvision.datasets import CIFAR10, CIFAR100
 TRAIN, TEST = 20, 10  # images
 
 
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
 def pixels(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
 
 
 def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The whole folder of CIFAR-10 or -100 with few images, whose checksums torchvision accepts."""
+    """The whole folder of CIFAR-10 or -100 with few images, without checksums."""
     dataset: Any = CIFAR10 if classes == 10 else CIFAR100
     labels_key = "labels" if classes == 10 else "fine_labels"
     folder = data_dir / dataset.base_folder
@@ -40,11 +35,9 @@ def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -
     names_of_classes = [f"class {c}" for c in range(classes)]
     known_classes = {dataset.meta["key"]: names_of_classes}
     (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(known_classes, protocol=2))
-    for lists in ("train_list", "test_list"):
-        checksums = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
-        monkeypatch.setattr(dataset, lists, checksums)
-    meta = folder / dataset.meta["filename"]
-    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5(meta)})
+    monkeypatch.setattr(
+        "torchvision.datasets.cifar.check_integrity", lambda file, _: Path(file).exists()
+    )
     return folder
 
 

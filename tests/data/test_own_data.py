@@ -51,8 +51,6 @@ def grey(n: int, *shape: int) -> np.ndarray:
 
 THIRDS = np.arange(60) % 3
 HUGE = np.r_[10**9, THIRDS[1:]]
-# As int64 the first label is -100, which PyTorch's cross entropy passes over.
-NEGATIVE_AS_INT64 = np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,6 @@ NEGATIVE_AS_INT64 = np.r_[np.uint64(2**64 - 100), THIRDS[1:].astype(np.uint64)]
         ({"test_images": grey(3)}, "has no array test_labels"),
         ({"test_images": grey(3), "test_labels": np.arange(3) + 1}, "test_labels has 3, a class"),
         ({"labels": HUGE}, "a class from 0 to"),
-        ({"labels": NEGATIVE_AS_INT64}, "a class from 0 to"),
     ],
 )
 def test_wrong_arrays_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import TINY
 from torch import Tensor
+from trained import prepared
 
-from igo.config.load import make_plan
-from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from lab.study import cause
 from lab.study.cause import Arm, Steps, weights
@@ -25,8 +24,7 @@ def test_weights_have_the_variance_that_is_asked_for(k: int, v: float | None) ->
 
 
 def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:
-    config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
-    run = assembled(config, make_plan(config))
+    run = prepared(*TINY, "schedule=method1", "engine.precision=fp32")
     run.network.train()
     rows = torch.randperm(run.data.n).split(cause.BATCH)[:3]
     return Steps(run, arm, RATE), list(run.data.train_batches(rows, 0))

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, configure
+from conftest import TINY
 from torch import Tensor
+from trained import prepared
 
-from igo.config.load import make_plan
-from igo.train.assembly import assembled
 from igo.train.on_device import Batch
 from igo.train.training import Training
 from lab.study import cause, smoothing, smoothing_page
@@ -18,9 +17,8 @@ from lab.study.design import Record
 from lab.study.smoothing import ABSOLUTE, BALL, BATCHES, CORRECTED, RELATIVE, SMOOTHED, Steps
 
 
-def prepared() -> Training:
-    config = configure(*TINY, "schedule=method1", "engine.precision=fp32")
-    run = assembled(config, make_plan(config))
+def in_training() -> Training:
+    run = prepared(*TINY, "schedule=method1", "engine.precision=fp32")
     run.network.train()
     return run
 
@@ -38,7 +36,7 @@ def test_an_arm_is_that_of_the_study_on_the_cause_to_the_bit(
     """Where its step has k8's variance; and to draw steps changes nothing."""
     monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (1 / 8,) * 5))
     monkeypatch.setattr(smoothing, "DRAWN", (1,))
-    run, run_of_cause = prepared(), prepared()
+    run, run_of_cause = in_training(), in_training()
     steps = Steps(run, name, [])
     steps_of_cause = cause.Steps(run_of_cause, cause.ARMS[arm_of_cause], cause.RATE)
     for number in range(2):
@@ -62,7 +60,7 @@ def test_a_step_of_each_arm_has_the_variance_that_it_is_to_have(
     """Over all pairs of three batches, each as often, E‖step − E[step]‖² is exact."""
     monkeypatch.setattr(smoothing, "BATCHES", dict.fromkeys(BATCHES, 2))
     monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (0.8,) * 5))
-    run = prepared()
+    run = in_training()
     target = 3.0
     for name in (RELATIVE, ABSOLUTE):
         steps = Steps(run, name, [target])
@@ -78,7 +76,7 @@ def test_a_step_of_each_arm_has_the_variance_that_it_is_to_have(
 
 
 def test_ball_goes_as_far_as_its_own_noise_in_other_directions() -> None:
-    run = prepared()
+    run = in_training()
     steps = Steps(run, BALL, [])
     places: list[Tensor] = []
     start = point(run)

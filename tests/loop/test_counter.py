@@ -146,16 +146,10 @@ def numbers_in(size: int) -> Iterator[Tensor]:
     return (torch.arange(start, start + size) for start in count(step=size))
 
 
-def forever(loader: Iterable[Tensor]) -> Iterator[Tensor]:
-    while True:
-        yield from loader
-
-
 NUMBERS: Any = range(960)
 LOADERS: dict[str, Callable[[int], Iterable[Tensor]]] = {
     "DataLoader": lambda size: DataLoader(Stream(), size),
     "generator": numbers_in,
-    "endless": lambda size: forever(DataLoader(NUMBERS, size)),
 }
 # A micro-batch of the numbers x as libraries make it, the numbers in it, and its size_of.
 LAYOUTS: Any = {

@@ -126,7 +126,6 @@ RIGHT: dict[str, Use] = {
     "FixMatch": in_each_epoch(
         lambda x: (b for _, b in zip(count(), x.schedule(x.loader), strict=False))
     ),
-    "around zip": in_each_epoch(lambda x: (b for b, _ in x.schedule(zip(x.loader, count())))),
     "around a prefetcher": in_each_epoch(
         lambda x: (b for b, _ in x.schedule(pairwise(chain(x.loader, [None]))))
     ),

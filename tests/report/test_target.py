@@ -1,19 +1,19 @@
 """Updates and images to a target: on the committed records, and against SciPy."""
 
-import json
 import math
 import re
+import shutil
+import tarfile
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import archived
-from recorded import record_runs, words_of
+from conftest import ROOT
+from recorded import edit, record_runs, words_of
 from scipy import stats
 
 from igo.ground.errors import UserError
-from igo.ground.files import sealed
 from igo.report import report, results
 from igo.report.comparison import compare
 from igo.report.results import Results
@@ -30,12 +30,14 @@ GONE = re.compile(r"^  (cache|memory|threads): .*\n|^  timm: false\n(?=  beta1)"
 def methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Methods 1 to 4 on CIFAR-100, eight seeds each."""
     root = tmp_path_factory.mktemp("methods")
-    for run, files in archived("cifar100_many").items():
-        if not run.endswith("-reversed"):
-            (root / run).mkdir()
-            status = json.dumps(sealed(json.loads(files["status.json"])))
-            for name, text in (files | {"status.json": status}).items():
-                (root / run / name).write_text(GONE.sub("", text))
+    with tarfile.open(ROOT / "results" / "records" / "cifar100_many.tar.xz") as tar:
+        tar.extractall(root, filter="data")
+    for reversed_run in root.glob("*-reversed"):
+        shutil.rmtree(reversed_run)
+    for run in root.iterdir():
+        edit(run)
+        for file in run.iterdir():
+            file.write_text(GONE.sub("", file.read_text()))
     return root
 
 
