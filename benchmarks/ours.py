@@ -68,7 +68,7 @@ def in_program(task: Task, turns: Turns) -> nn.Module:
         if record["epoch"] < plan.epochs:
             turns.begin()
 
-    with Terminal().progress(plan, progress.epoch) as bar, suppress(Finished):
+    with Terminal().progress(plan) as bar, suppress(Finished):
         watcher = bar if plan.n == task.samples else Watcher(bar, task, turns)
         turns.begin()
         loop.train(training, progress, watcher, epoch_done, lambda: None)

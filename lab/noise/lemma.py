@@ -70,7 +70,7 @@ def trained(config: Config) -> Training:
     """
     plan = make_plan(config)
     training = assembled(config, plan)
-    with Terminal().progress(plan, 0) as bar:
+    with Terminal().progress(plan) as bar:
         loop.train(training, Progress(), bar, lambda _: None, lambda: None)
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
     batches = training.data.train_batches(order[:AVERAGED].split(128), seed=0)

@@ -72,7 +72,7 @@ def trained(config: Config, anneal: float | None) -> Record:
         with folder.held():
             if not (folder.path / ends.FILE).is_file():
                 training = assembled(config, plan)
-                resume(folder.checkpoint, folder.path.name, training, folder.status())
+                resume(folder, training)
                 ends.measure(folder.path, training, anneal)
     read_status(folder.path)  # Files that are not as the run wrote them are refused here.
     names = ("status.json", "metrics.jsonl", ends.FILE)

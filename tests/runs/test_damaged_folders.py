@@ -140,7 +140,7 @@ def sync(folder: Path) -> object:
     run = mock.Mock(starting_step=0, dir=".")
     with (
         mock.patch("wandb.init", return_value=run) as init,
-        mock.patch.object(sync_program, "_updates_there", return_value=0),
+        mock.patch.object(sync_program, "updates_there", return_value=0),
     ):
         return sync_program._send(folder, TrackingConfig()), run.log.mock_calls, init.mock_calls
 

@@ -77,11 +77,18 @@ def test_other_code_is_said_and_another_plan_refused(finished: Path, tmp_path: P
     assert start(tmp_path, finished / "a", death=KILLED).returncode == -signal.SIGKILL
     other_data = start(tmp_path, finished / "b").error()
     assert f"was trained on other data: {status(finished)['data']['name']}" in other_data
+    file = run_folder() / "status.json"
+    content, identity = file.read_bytes(), status()["plan_identity"]
+    identity["rates"][0] *= 1.01
+    edit(run_folder(), plan_identity=identity)
+    assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
+    file.write_bytes(content)
     path = run_folder() / "checkpoint.pt"
     content, state = path.read_bytes(), checkpoint.load(path, path.parent.name)
     state["schedule"]["rates"][0] *= 1.01
     checkpoint.save(path, state)
-    assert "another plan than this version of igo makes" in start(tmp_path, finished / "a").error()
+    error = start(tmp_path, finished / "a").error()
+    assert re.search(r"checkpoint\.pt does not fit this program \(.*plan", error)
     path.write_bytes(content)
     edit(run_folder(), hardware={**status()["hardware"], "cpu": "Another CPU"})
     other_versions()

@@ -133,15 +133,14 @@ def test_a_held_run_alone_knows_its_status(
     """Whatever becomes of the file meanwhile, the manifest stays. Else it is one line."""
     file = folder.path / "status.json"
     for content in ("", "{", '{"run": "other"}'):
-        with folder.held():
-            folder.start_over()
+        with folder.held(fresh=True):
             folder.begin_status(plan="p")
             file.write_text(content)
             folder.update_status(state="finished")
         assert status(folder.path)["plan"] == "p"
         file.write_text(content)
-        with folder.held(), pytest.raises(UserError, match=rf"^{file} is .*; it is left as it is"):
-            folder.begin_status()
+        with pytest.raises(UserError, match=rf"^{file} is .*; it is left as it is"), folder.held():
+            pass
         assert file.read_text() == content
     broken = Mock(side_effect=OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)))
     with monkeypatch.context() as patched:
@@ -157,8 +156,11 @@ def test_fresh_removes_nothing_that_a_link_leads_to(folder: RunFolder, tmp_path:
     Path("elsewhere").mkdir()
     Path("elsewhere/file").touch()
     folder.path.symlink_to(tmp_path / "elsewhere")
-    with folder.held(), pytest.raises(UserError, match=r"is a link, .* remove the link first"):
-        folder.start_over()
+    with (
+        pytest.raises(UserError, match=r"is a link, .* remove the link first"),
+        folder.held(fresh=True),
+    ):
+        pass
     assert Path("elsewhere/file").exists()
 
 

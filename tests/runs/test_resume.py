@@ -18,6 +18,7 @@ from trained import prepared
 from wandb_server import exit_codes, history
 
 from igo.runs import checkpoint, recording, stopping
+from igo.runs.folder import RunFolder
 from igo.train.training import Progress
 
 STEP = "igo.runs.terminal.ProgressBar.advance"
@@ -166,10 +167,11 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> No
     precisions = ("engine.precision=fp32", "engine.precision=fp16")
     plain_run, scaled_run = (prepared(*TINY, precision) for precision in precisions)
     scaler_state = scaled_run.engine.scaler.state_dict()
-    path = tmp_path / "checkpoint.pt"
+    folder = RunFolder(tmp_path)
     for saved_run, loaded_run in ((plain_run, scaled_run), (scaled_run, plain_run)):
-        checkpoint.save(path, recording.snapshot("one run", saved_run, Progress()))
-        assert recording.resume(path, "one run", loaded_run, {}) is not None
+        state = recording.snapshot(tmp_path.name, saved_run, Progress(epoch=1))
+        checkpoint.save(folder.checkpoint, state)
+        assert recording.resume(folder, loaded_run) == Progress(epoch=1)
     assert scaled_run.engine.scaler.state_dict() == scaler_state
 
 

@@ -1,6 +1,5 @@
 """What a person sees, in a terminal of 80 columns and through a pipe that closes."""
 
-import io
 import math
 import re
 import shlex
@@ -13,7 +12,6 @@ import pytest
 from conftest import TINY, clean_environment, command, configure, status
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from recorded import record_runs
-from rich.console import Console
 
 from igo.config.load import make_plan, read_config
 from igo.runs import run, terminal
@@ -86,16 +84,19 @@ def test_a_run_ends_with_where_its_noise_went() -> None:
         assert terminal.noise_note(last | {"delta_m": None}) == ""
 
 
-def test_in_a_terminal_of_80_columns_epochs_stay_above_one_bar() -> None:
+def test_in_a_terminal_of_80_columns_epochs_stay_above_one_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (place,) = record_runs(Path("runs"), seeds=[0])
-    plan, output = make_plan(read_config(place / "config.yaml")), io.StringIO()
-    console = Console(file=output, force_terminal=True, width=80, highlight=False, soft_wrap=True)
-    with terminal.Terminal(console=console).progress(plan) as bar:
+    plan = make_plan(read_config(place / "config.yaml"))
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    with terminal.Terminal().progress(plan) as bar:
         for record in read_records(place):
             bar.begin_epoch(record["epoch"], record["delta_m"])
             bar.advance(96)
             bar.end_epoch(record)
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
     lines = [line for part in plain.split("\n") for line in part.split("\r") if line.strip()]
     epochs = [line for line in lines if re.match(r" +[123] +\d\.\d+ ", line)]
     assert [line.split()[0] for line in epochs] == ["1", "2", "3"]

@@ -31,11 +31,13 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint. At whatever moment the process dies, the old or the new one is whole."""
     with durable(path) as file:
         torch.save({"version": VERSION, **state}, file)
-        file.seek(0)  # file_digest reads to the end, where the digest is then written.
+        # The digest is of all bytes from the first on. file_digest reads to the end of the file,
+        # which is where the digest is then written.
+        file.seek(0)
         file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
     handle = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(handle)  # The rename survives a power cut.
+        os.fsync(handle)  # The file's new name, which the folder holds, survives a power cut.
     finally:
         os.close(handle)
 
@@ -58,17 +60,17 @@ def load(path: Path, signature: str) -> Record | None:
         content = read_bytes(path)
     except FileNotFoundError:
         return None
-    with damaged(path):
-        # torch.load does not notice changed numbers.
-        saved, digest = memoryview(content)[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    saved, digest = memoryview(content)[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    try:
+        # torch.load itself does not notice changed numbers.
         if hashlib.sha256(saved).digest() != digest:
             raise ValueError("its SHA-256 differs")
-        try:
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise
-        except Exception as error:  # Damaged bytes make the readers raise almost anything.
-            raise ValueError(first_line(error)[:80]) from None
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:  # This is no fault of the file.
+        raise
+    except Exception as error:  # A file that was made to harm makes torch raise almost anything.
+        raise Damaged(f"{path} is damaged ({first_line(error)[:80]})") from None
+    # Another program's file may hold anything, such as one tensor.
     owner = (state.get("version"), state.get("signature")) if isinstance(state, dict) else ()
     if owner != (VERSION, signature):
         raise Damaged(f"{path} is of another version or run, {owner}")
@@ -101,15 +103,16 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
     Code of the user's own that the folder names (``model._target_``) runs only with ``trust``.
 
     Raises:
-        UserError: no usable configuration or checkpoint, one of an earlier version, or code.
-        FileNotFoundError: no run folder.
+        UserError: the configuration or the checkpoint is missing, damaged or of another version of
+            igo; or the folder names code, and ``trust`` is not given.
+        FileNotFoundError: the folder is no run folder.
     """
     folder = Path(folder).resolve()
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} is no run folder: it has no config.yaml")
-    status = read_status(folder)
+    read_status(folder)  # It refuses a config.yaml that the run did not write.
     config = read_config(folder / "config.yaml", trust=trust)
-    parameters, records = _trained(folder, config, status)
+    parameters, records = _trained(folder, config)
     with torch.random.fork_rng(devices=[]):  # The parameters drawn here are replaced below.
         network = models.build(config.model, config.dataset)
     with fitting(folder / "checkpoint.pt"):
@@ -123,24 +126,23 @@ def export(folder: RunFolder, config: Config) -> Path:
     ``torch.load(path, weights_only=True)`` reads it.
     """
     file = folder.path / FILE
-    state, _ = _trained(folder.path, config, read_status(folder.path))
+    parameters, _ = _trained(folder.path, config)
     with folder.writing(), durable(file) as output:
-        torch.save(state, output)
+        torch.save(parameters, output)
     return file
 
 
-def _trained(
-    folder: Path, config: Config, status: Record
-) -> tuple[dict[str, Tensor], list[Record]]:
-    """The parameters of a run's checkpoint, and the records up to it."""
-    path = folder / "checkpoint.pt"
+def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Record]]:
+    """The parameters in a run's checkpoint by their names, and the records of its epochs."""
+    path, status = folder / "checkpoint.pt", read_status(folder)
     state = load(path, path_of(config).name)
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet")
     with fitting(path):
         epoch = state["progress"]["epoch"]
-        # Training has them in channels_last memory, which another program need not expect.
+        # Training may keep them in channels_last memory, which another program need not expect.
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    # A checkpoint has no seal, and somebody may have put an older one there.
     if status.get("state") == "finished" and epoch < total_epochs(config):
         raise Damaged(f"{path} is older than the finished run, of epoch {epoch}")
     return parameters, read_records(folder, epoch)

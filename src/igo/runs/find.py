@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import ListConfig
 
@@ -13,17 +14,16 @@ LIST = "sweep.json"  # RUNS_DIR/FOLDER/NAME/sweep.json lists runs in RUNS_DIR.
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # A run has one of these.
 
 
-def named(runs: object) -> list[str]:
-    """The folders and globs of the setting ``runs``, which is one name or a list."""
+def named(runs: Any) -> list[str]:
+    """The folders and globs that the setting ``runs`` names: it is one name or a list of names.
+
+    Raises:
+        ConfigError: the setting is anything else, such as an empty list.
+    """
     values = list(runs) if isinstance(runs, list | ListConfig) else [runs]
-    names = [name for name in values if isinstance(name, str) and name]
-    require(
-        bool(names) and len(names) == len(values),
-        "runs",
-        runs,
-        "it must be a folder, or a list of folders",
-    )
-    return names
+    are_names = bool(values) and all(isinstance(value, str) and value for value in values)
+    require(are_names, "runs", runs, "it must be a folder, or a list of folders")
+    return values
 
 
 def find(names: Sequence[str]) -> list[Path]:

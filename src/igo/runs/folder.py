@@ -41,31 +41,36 @@ from igo.runs.stopping import Stopped
 RECORDS = "metrics.jsonl"
 SEALED = ("config.yaml", "plan.csv", RECORDS)  # status.json has their seals, and its own
 
-_locks: set[IO[Any]] = set()  # This process has the open lock of the run that it works on.
-# A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
+_locks: set[IO[Any]] = set()  # the open lock files of the runs that this process holds
+# A forked worker shares the run's lock, and may outlive a run that is killed. So a worker closes
+# its copy of the lock when it begins: no other process could take the lock else.
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
 class RunFolder:
-    """Reads and writes the files of one run. While it is locked, its copy of status.json is the
-    truth.
+    """Reads and writes the files of one run.
+
+    A process holds the folder while it works on the run. It then reads status.json once, and what
+    it remembers of that file is the truth, whatever becomes of the file meanwhile.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoint = self.path / "checkpoint.pt"
-        self._status_file = self.path / "status.json"
-        self._held = False
-        self._status: Record | None = None  # It is kept while the folder is held.
-        self._lines: list[str] = []  # Those of RECORDS that this process wrote
-        self._seals: Record = {}  # Those of the files that this process wrote
+        self.checkpoint = path / "checkpoint.pt"
+        # What status.json holds; None while the folder is not held, and the file must be read.
+        self._status: Record | None = None
+        self._lines: list[str] = []  # the lines of RECORDS that this process wrote
+        self._seals: Record = {}  # the seals of the files that this process wrote, by file name
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Make the folder and lock it: one process at a time works on a run.
+    def held(self, *, fresh: bool = False) -> Iterator[None]:
+        """Make the folder and lock it for the body: one process at a time works on a run.
+
+        With ``fresh`` all that an earlier start left in the folder is removed first.
 
         Raises:
             Busy: another process has the lock.
+            Damaged: see ``read_status``; not with ``fresh``, which reads nothing.
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -73,17 +78,23 @@ class RunFolder:
         with lock:
             with self.writing():
                 self._take(lock)
+                if fresh:
+                    self._start_over()
             _locks.add(lock)
-            self._held = True
             try:
+                self._status = {} if fresh else self.status()
                 yield
             finally:
-                self._held, self._status = False, None
+                self._status = None
                 _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
-        """Lock the file for this process."""
-        for _ in range(10):  # A process that only looks has it for a moment, see _is_locked.
+        """Lock the file for this process, or raise Busy after half a second.
+
+        A process that only looks whether the run is locked has the lock itself for a moment. So one
+        try is not enough.
+        """
+        for _ in range(10):
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
@@ -91,28 +102,28 @@ class RunFolder:
         raise Busy(f"{self.path} is being worked on by another process")
 
     def writing(self) -> AbstractContextManager[None]:
-        """Turn an OSError in the body into an error that says what to do."""
+        """Turn an OSError in the body, which writes into this folder, into one line with a cure."""
         return files.writing("runs_dir", self.path)
 
-    def start_over(self) -> None:
+    def _start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
         if self.path.is_symlink():
             raise UserError(
                 f"{self.path} is a link, and fresh=true would remove what it leads to; remove the"
                 " link first"
             )
-        # "finished", and a checkpoint without its records, must not outlive the rest.
-        for file in (self._status_file, self.checkpoint):
+        # These go first. If this process is killed midway, the rest must neither count as a
+        # finished run nor be continued from a checkpoint whose records are gone.
+        for file in (self.path / "status.json", self.checkpoint):
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             elif entry.name != ".lock":
                 entry.unlink()
-        self._status = {}
 
     def write_plan(self, config: Config, plan: Plan) -> None:
-        """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
+        """Write config.yaml, and plan.csv with its floats in full and null as an empty cell."""
         self._write("config.yaml", OmegaConf.to_yaml(asdict(config)))
         text = io.StringIO()
         table = plan.table()
@@ -122,53 +133,56 @@ class RunFolder:
         self._write("plan.csv", text.getvalue())
 
     def write_records(self, records: Sequence[Record]) -> None:
-        """Make metrics.jsonl hold these records. Those that it held before must be the first.
+        """Make metrics.jsonl hold these records, of all epochs up to now.
 
         Then status.json gets the seals of all files. A process that is killed in between leaves
         records that are not sealed, and that nobody reads.
         """
-        # Thousands of epochs take longer to turn into JSON than to write.
+        # The lines of earlier calls are kept, and only new records are turned into JSON: for
+        # thousands of epochs that takes longer than to write the file.
         self._lines += [_line(record) for record in records[len(self._lines) :]]
         self._write(RECORDS, "".join(self._lines))
         self.update_status(epochs=len(self._lines), seals=self._seals)
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file of SEALED, and keep its seal for status.json."""
+        """Write a file of SEALED, and keep its seal for ``write_records``."""
         write_atomically(self.path / name, text)
         self._seals[name] = seal_of(text.encode())
 
     def status(self) -> Record:
-        """See ``read_status``; of the sealed files the records alone are checked.
+        """What status.json holds, see ``read_status``.
 
-        A run that goes on writes config.yaml and plan.csv anew. While held it is read once.
+        Of the sealed files the records alone are checked: a run that goes on writes config.yaml and
+        plan.csv anew.
         """
-        if self._status is not None:
-            return self._status
-        status = read_status(self.path, [RECORDS])
-        if self._held:
-            self._status = status
-        return status
+        return read_status(self.path, [RECORDS]) if self._status is None else self._status
 
     def begin_status(self, **entries: object) -> None:
-        """Write a new status.json, without seals. It keeps the W&B run of an earlier start."""
+        """Write a new status.json with these entries, for a start of the run.
+
+        The seals of an earlier start are left out, because its files are written anew. The id of
+        its W&B run is kept: the rows of all starts go there.
+        """
         earlier = self.status()
         (self.path / "error.txt").unlink(missing_ok=True)
         self._status = {"run": self.path.name}
         if "wandb_id" in earlier:
             self._status["wandb_id"] = earlier["wandb_id"]
-        self.update_status(**entries)
+        self.update_status(**entries)  # It writes the file.
 
     def update_status(self, **changes: object) -> None:
-        """Change entries of status.json."""
+        """Change entries of status.json, and write the file."""
         status = {**self.status(), **changes}
-        write_json(self._status_file, status)
-        self._status = status if self._held else None
+        write_json(self.path / "status.json", status)
+        if self._status is not None:  # The folder is held.
+            self._status = status
 
     def write_failure(self, error: BaseException, **entries: object) -> None:
         """Write into status.json what ended the run, and an error's traceback into error.txt.
 
-        A run that was stopped from outside, such as by a signal, a full disk, a closed pipe or a
-        lack of memory, counts as interrupted: a sweep tries it again.
+        A run that was stopped from outside counts as interrupted, and a sweep tries it again. That
+        is by a signal, a lack of memory, or an OSError, such as a full disk or a closed pipe. Any
+        other error is the run's own, and the run counts as failed.
         """
         with self.writing():
             if isinstance(error, Stopped):
@@ -177,7 +191,8 @@ class RunFolder:
             is_outside = isinstance(error, Outside | MemoryError | OSError | SystemExit)
             state = "interrupted" if is_outside else "failed"
             write_atomically(self.path / "error.txt", traceback.format_exc())
-            if isinstance(error, SystemExit):  # rich exits when its pipe is closed.
+            if isinstance(error, SystemExit):
+                # rich exits when its pipe is closed; the context is then the pipe's OSError.
                 error = error.__context__ or error
             self.update_status(state=state, error=first_line(error), **entries)
 
@@ -188,51 +203,51 @@ def _line(record: Record) -> str:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
     }
-    return json.dumps(plain, allow_nan=False) + "\n"
+    return json.dumps(plain) + "\n"
 
 
 def _lines_of(file: Path) -> list[bytes]:
-    """The lines with their ends; none where there is no file."""
+    """A file's lines, each with its line end; none where there is no file."""
     return read_bytes(file).splitlines(keepends=True) if file.exists() else []
 
 
 def read_status(folder: Path, names: Collection[str] = SEALED) -> Record:
-    """The content of a run's status.json, empty where there is none.
+    """The content of a run's status.json, empty where there is no such file.
 
-    Whoever reads a run begins here: its files of these names must be as it wrote them. Of
-    metrics.jsonl that holds for the first ``epochs`` lines. One can do without config.yaml and
-    plan.csv. A copy of a run's folder, such as a backup, may have any name but another run's.
+    Whoever reads a run begins here. The files of these names are compared with the seals in
+    status.json. Of metrics.jsonl the first ``epochs`` lines are sealed; lines after these are of
+    epochs that are trained again. config.yaml and plan.csv may be missing.
 
     Raises:
-        Damaged: a file is not as sealed, or all are another run's.
+        Damaged: a file is not as sealed, or the folder's name is another run's.
     """
     status = read_json(folder / "status.json")
     run = status.get("run") or folder.name
+    # A copy of a run, such as a backup, may have any name that does not end as runs' names do.
     if run != folder.name and re.search("-[0-9a-f]{10}$", folder.name):
         raise Damaged(f"{folder / 'status.json'} is of another run, {run}")
     seals = status.get("seals") or {}
-    for name in filter(seals.get, names):
+    for name in names:
         file = folder / name
-        lines = _lines_of(file)
-        if name == RECORDS:
-            lines = lines[: status.get("epochs")]
-        elif not file.exists():
+        if name not in seals or (name != RECORDS and not file.exists()):
             continue
-        if seal_of(b"".join(lines)) != seals[name]:
+        sealed_lines = status.get("epochs") if name == RECORDS else None  # None = all lines
+        if seal_of(b"".join(_lines_of(file)[:sealed_lines])) != seals[name]:
             raise Damaged(f"{file} is damaged or missing: it is not what {run} wrote")
     return status
 
 
 def state_of(folder: Path) -> str:
-    """The state of a run: new, running, interrupted, failed, finished; damaged: see read_status.
+    """The state of a run: new, running, interrupted, failed, finished or damaged.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
-    was killed.
+    was killed. A run is damaged where ``read_status`` refuses its files. Before its end that
+    concerns its records alone: when it goes on, it writes the other sealed files anew.
     """
     try:
-        state = str(read_status(folder, [RECORDS]).get("state") or "new")
+        state = str(read_status(folder, [RECORDS]).get("state", "new"))
         if state == "finished":
-            read_status(folder)  # All of its files must be as it wrote them.
+            read_status(folder)  # This checks all sealed files.
             return state
     except (Damaged, Outside):
         return "damaged"
@@ -242,14 +257,17 @@ def state_of(folder: Path) -> str:
 
 
 def _is_locked(folder: Path) -> bool:
-    """Whether a process works on the run."""
+    """Whether a process works on the run; False where that cannot be known.
+
+    It cannot where the file .lock is missing, as in a copy of the folder, or is another user's.
+    """
     try:
         with opened(folder / ".lock") as lock:
-            # Shared: two that only look do not take each other for the run.
+            # The lock is a shared one, so that two processes that look do not disturb each other.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # A copy has no lock, or it is another user's.
+    except OSError:
         pass
     return False
 
@@ -262,15 +280,22 @@ def epochs_done(folder: Path) -> int:
 
 
 def read_records(folder: Path, until: int | None = None) -> list[Record]:
-    """The records in a run's metrics.jsonl, without a torn line; none if there is no such file.
+    """The records in a run's metrics.jsonl, one for each epoch from 1 on.
 
-    They are numbers and null, of the epochs from 1 on; ``read_status`` has compared them with their
-    seal. With ``until``, an epoch, all up to it must be there; later ones, which are trained again,
-    are left out. Of a run that has not finished only ``epochs`` of its status are sealed.
+    A caller that was not the writer calls ``read_status`` first, which compares the file with its
+    seal.
+
+    Args:
+        folder: the run's. Without the file there are no records.
+        until: an epoch. The records up to this epoch must be there, and later ones, whose epochs
+            are trained again, are left out. None = all records.
+
+    Raises:
+        Damaged: a record is missing, or is no record.
     """
     file = folder / RECORDS
     with damaged(file):
-        # A last line without its end was torn by a full disk or SIGKILL.
+        # A last line without a line end was torn by a full disk or SIGKILL, and does not count.
         lines = [line for line in _lines_of(file) if line.endswith(b"\n")]
         records: list[Record] = [json.loads(line) for line in lines[:until]]
         epochs = [record["epoch"] for record in records]
@@ -280,12 +305,10 @@ def read_records(folder: Path, until: int | None = None) -> list[Record]:
     return records
 
 
-def read_plan(folder: Path) -> list[dict[str, float | None]]:
-    """The rows of a run's plan.csv, one at least."""
+def read_plan(folder: Path) -> dict[str, list[float | None]]:
+    """The columns of a run's plan.csv, by their names. An empty cell is None."""
     file = folder / "plan.csv"
     with damaged(file):
-        rows = csv.DictReader(read_bytes(file).decode().splitlines())
-        plan = [{key: float(cell) if cell else None for key, cell in row.items()} for row in rows]
-        if not plan:
-            raise ValueError("it has no stage")
-    return plan
+        names, *rows = csv.reader(read_bytes(file).decode().splitlines())
+        columns = zip(names, *rows, strict=True)
+        return {name: [float(cell) if cell else None for cell in cells] for name, *cells in columns}

@@ -26,6 +26,7 @@ from igo.config.schema import Config, calls_of
 from igo.data.identity import Identity, identify
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
+from igo.plans.plan import Plan
 
 if TYPE_CHECKING:  # It imports torch.
     from igo.train.training import Training
@@ -33,16 +34,29 @@ if TYPE_CHECKING:  # It imports torch.
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # Their versions may change a result.
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
 MACHINE = ("device", "precision", "cpu", "instructions", "gpu", "ranks")
-# These entries of status.json are of the run, not of one of its starts.
-OF_RUN = {"run", "wandb_id", "seconds", "earlier", "state", "signal", "error", "epochs"}
-OF_RUN |= {"seal", "seals"}
+# These entries of status.json are of the run; all others are of its newest start.
+OF_RUN = (
+    "run",
+    "wandb_id",
+    "seconds",
+    "earlier",
+    "state",
+    "signal",
+    "error",
+    "epochs",
+    "seal",
+    "seals",
+)
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
 identified = cache(identify)  # A sweep asks for each finished run.
-ROOMS = ("ground", "noise", "plans", "loop", "data", "config", "train")  # Losses depend on them.
+ROOMS = ("config", "data", "ground", "loop", "noise", "plans", "train")  # Losses depend on them.
 
 
 def of_training(training: Training) -> Record:
-    """The manifest of a training in this process."""
+    """The manifest of a training in this process: the entries that each start has in status.json.
+
+    ``noise_law`` says which formula gives δ for the run's optimizer, or else why none does.
+    """
     from igo.train import machine
 
     optimizer = training.config.optimizer
@@ -63,9 +77,16 @@ def of_training(training: Training) -> Record:
     }
 
 
-def another_plan(folder: Path, status: Record, config: Config) -> UserError:
-    """The error of a run that has another plan than this code makes."""
-    return UserError(
+def check_plan(folder: Path, status: Record, plan: Plan, config: Config) -> None:
+    """Raise a UserError if a run has another plan than this code makes.
+
+    ``status`` is what the run's status.json holds. Without this file nothing can be compared.
+    """
+    identity = status.get("plan_identity")
+    if not identity or plan.is_that_of(identity):
+        return
+    # The cause is other code or versions. If neither differs, somebody changed the record.
+    raise UserError(
         f"{folder} has another plan than this version of igo makes"
         f" ({differences(status, config) or 'its record was changed'}). Continue with its commit,"
         f" {status.get('commit')}, or train it anew: in the same folder with fresh=true, or in"
@@ -74,9 +95,9 @@ def another_plan(folder: Path, status: Record, config: Config) -> UserError:
 
 
 def check_data(folder: Path, status: Record, data: Identity) -> None:
-    """Raise a UserError if a run was trained on other data than those here, as ``another_plan``."""
+    """Raise a UserError if a run was trained on other data than those here; see ``check_plan``."""
     record = status.get("data")
-    if not record or record.get("fingerprint") == data.fingerprint:
+    if not record or record["fingerprint"] == data.fingerprint:
         return
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(data.name, "data_dir")
     raise UserError(
@@ -87,47 +108,58 @@ def check_data(folder: Path, status: Record, data: Identity) -> None:
 
 
 def differences(status: Record, config: Config, hardware: Mapping[str, Any] | None = None) -> str:
-    """How code, versions and hardware of a record differ from those here; empty if they do not.
+    """How code, versions and hardware of a run differ from those here; empty if they do not.
+
+    Such as ``torch 2.8.0, now 2.9.0; cpu …``. Each start of the run is compared.
 
     Args:
-        status: the content of a run's status.json; each of its starts is compared.
+        status: the content of the run's status.json.
         config: of the run, as this process trains or loads it. The files of its calls are compared:
             to look for what the record alone names would import that, and so run it.
-        hardware: of this process; None = it is not compared.
+        hardware: of this process, see MACHINE; None = it is not compared.
     """
     facts = {"code": code(), **own_code(config), **{name: _version(name) for name in COMPUTING}}
     if hardware:
         facts |= {name: hardware.get(name) for name in MACHINE}
     lines = []
-    for start in (*(status.get("earlier") or ()), status):
-        record = {"code": start.get("code") or code()}
+    for start in (*status.get("earlier", ()), status):
+        # A start has its code by this name, and the other facts in three entries.
+        record = dict(start)
         for entry in ("own_code", "versions", "hardware"):
-            record |= start.get(entry) or {}
+            record |= start.get(entry, {})
         for name, fact in facts.items():
-            # An earlier version may not have recorded a fact; then nothing is said.
+            # An earlier version of igo may not have recorded a fact. Then nothing is said.
             if name in record and record[name] != fact:
                 lines.append(f"{name} {record[name]}, now {fact}")
-    return "; ".join(dict.fromkeys(lines))
+    return "; ".join(dict.fromkeys(lines))  # Starts under the same code give the same lines.
 
 
 def earlier(status: Record, epoch: int) -> list[Record]:
-    """The manifests of a run's starts that trained an epoch up to this one, from status.json."""
+    """The manifests of those starts of a run, in status.json, that its first epochs come from.
+
+    ``epoch`` is the last of these epochs. A start has trained some of them if the epoch after which
+    it went on (``after_epoch``) is an earlier one.
+    """
     newest = {name: entry for name, entry in status.items() if name not in OF_RUN}
-    starts = [*(status.get("earlier") or ()), newest]
-    return [start for start in starts if (start.get("after_epoch") or 0) < epoch]
+    starts = [*status.get("earlier", ()), newest]
+    return [start for start in starts if start.get("after_epoch", 0) < epoch]
 
 
 def command() -> str:
     """The command that started this process, so that it can be typed again."""
     program = [Path(sys.executable).name, sys.argv[0]]
-    if sys.argv[0].startswith("igo "):  # See igo.__main__.
+    if sys.argv[0].startswith("igo "):  # igo.__main__ puts `igo train` there, as it was typed.
         program = sys.argv[0].split()
     return shlex.join([*program, *sys.argv[1:]])
 
 
 @cache  # A sweep asks before its first run begins: the code may change while it trains.
 def commit() -> str | None:
-    """The project's commit, with ``+changes`` where the working tree differs from it."""
+    """The project's commit in 40 digits, with ``+changes`` where the working tree differs from it.
+
+    None where there is no git or no commit.
+    """
+    # Every tag is excluded, so that git describes the commit by its digits alone.
     name = _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes")
     return name.decode().strip() or None
 
@@ -141,7 +173,7 @@ def changes() -> bytes:
 
 
 def _git(*words: str) -> bytes:
-    """What git says of the project; nothing where there is no git or no commit."""
+    """What git prints of the project; nothing where there is no git or no commit."""
     if shutil.which("git") is None:
         return b""
     command = ["git", "-C", str(PACKAGE), *words]
@@ -152,15 +184,19 @@ def _git(*words: str) -> bytes:
 def code() -> str:
     """Ten hexadecimal digits of the sources in ROOMS, committed or not."""
     digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        name = file.relative_to(PACKAGE)
-        if name.parts[0] in ROOMS:
-            digest.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
+    for room in ROOMS:
+        for file in sorted((PACKAGE / room).rglob("*.py")):
+            name = str(file.relative_to(PACKAGE)).encode()
+            # The zero bytes keep apart where a name or a source ends.
+            digest.update(name + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:10]
 
 
 def own_code(config: Config) -> dict[str, str | None]:
-    """By the calls of the user's own model, optimizer and profile, digits of their files."""
+    """Ten digits for the file of each call of the user's own model, optimizer and profile.
+
+    They are by the call's text. None stands for a call whose file is not found.
+    """
     return {call: own.file_digest(call) for call in calls_of(config).values()}
 
 
@@ -171,7 +207,7 @@ def now() -> str:
 
 @cache
 def _version(package: str) -> str | None:
-    """The installed version of a package."""
+    """The installed version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:  # igo itself, whose checkout may be on the path, too

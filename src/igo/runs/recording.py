@@ -3,14 +3,12 @@
 With several processes rank 0 alone reads and writes files.
 """
 
-import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 
 from igo.config.schema import Config
 from igo.ground.files import Record, replace_all
@@ -26,9 +24,15 @@ from igo.train.training import Progress, Training
 
 
 def snapshot(signature: str, training: Training, progress: Progress) -> Record:
-    """The checkpoint: all that a bit-identical resume needs. Its tensors are those of the training.
+    """The checkpoint of a run, which ``resume`` reads: with it a run goes on to the same bits.
 
-    Random streams need no state, see igo.ground.seeds.
+    Its tensors are the training's own, not copies: the next update changes them. Random streams
+    have no state in it, because they depend on seed and epoch alone, see igo.ground.seeds.
+
+    Args:
+        signature: the run's name.
+        training: the training, after its last complete epoch.
+        progress: its progress. The records are left out, because metrics.jsonl has them.
     """
     return {
         "signature": signature,
@@ -36,33 +40,37 @@ def snapshot(signature: str, training: Training, progress: Progress) -> Record:
         "optimizer": training.optimizer.state_dict(),
         "schedule": training.schedule.state_dict(),
         "scaler": training.engine.scaler.state_dict(),
-        "progress": asdict(replace(progress, records=[])),  # metrics.jsonl has the records.
+        "progress": asdict(replace(progress, records=[])),
     }
 
 
-def resume(path: Path, signature: str, training: Training, status: Record) -> Progress | None:
-    """Bring a training to its checkpoint. Only rank 0 reads the file, and needs the run's status.
+def resume(folder: RunFolder, training: Training) -> Progress:
+    """Bring a training to the checkpoint of its run; without a checkpoint it stays as it is.
 
-    The data in the status, and the plan of the checkpoint, must be those of the training.
+    Every rank calls this. Rank 0 alone reads the folder, which the others may not see, and sends
+    them the checkpoint.
 
     Returns:
-        The run's progress without its records, None where there is no checkpoint.
+        The progress of the run, without its records: epoch 0 where there is no checkpoint.
+
+    Raises:
+        UserError: the run has other data or another plan than the training.
     """
-    ranks = training.engine.ranks
-    # The others may be on machines that do not see the file.
-    state = checkpoint.load(path, signature) if ranks.first else None
+    state, ranks = None, training.engine.ranks
+    if ranks.first:
+        state = checkpoint.load(folder.checkpoint, folder.path.name)
     if state:
-        manifest.check_data(path.parent, status, training.identity)
+        status = folder.status()
+        manifest.check_data(folder.path, status, training.identity)
+        manifest.check_plan(folder.path, status, training.plan, training.config)
     state = ranks.broadcast(state)
     if state is None:
-        return None
-    with checkpoint.fitting(path):
+        return Progress()
+    with checkpoint.fitting(folder.checkpoint):
         training.network.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
-        if not training.plan.is_that_of(state["schedule"]):
-            raise manifest.another_plan(path.parent, status, training.config)
         training.schedule.load_state_dict(state["schedule"])
-        if state["scaler"]:  # It is empty where the device needed no scaling.
+        if state["scaler"]:  # It is empty if the run was in fp32 or bf16, which need no scaling.
             training.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"])
 
@@ -89,25 +97,28 @@ def train_recorded(
         if engine.micro_batch_size < max(row.b_m for row in plan.rows):
             size = engine.micro_batch_size
             terminal.say(f"larger batches go through the model in parts of at most {size}")
-        with (
-            _recorded(training, folder, terminal) as epochs,
-            terminal.progress(plan, epochs.progress.epoch) as bar,
-        ):
-            loop.train(training, epochs.progress, bar, epochs.done, check_stop)
+        if ranks.first:
+            with folder.held(fresh=config.fresh):
+                _train_held(training, folder, terminal, check_stop)
+        else:  # The progress is what rank 0 reads, and this rank writes nothing.
+            progress = resume(folder, training)
+            with terminal.progress(plan) as bar:
+                loop.train(training, progress, bar, lambda _: None, check_stop)
 
 
 def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progress:
-    """Bring the run to its last complete epoch, and write what this start begins with."""
-    if training.config.fresh:
-        with folder.writing():
-            folder.start_over()
-    status = folder.status()
-    progress = resume(folder.checkpoint, folder.path.name, training, status) or Progress()
+    """Bring the run to its last complete epoch, and write what this start begins with.
+
+    Returns:
+        The progress up to that epoch, with its records.
+    """
+    status = folder.status()  # It is that of the start before, until it is replaced below.
+    progress = resume(folder, training)
     if progress.epoch:
         progress.records = read_records(folder.path, progress.epoch)
         terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     machine.keep_threads(training, progress, terminal.say)
-    facts = manifest.of_training(training)
+    facts = manifest.of_training(training)  # It is made after the threads are set.
     if progress.epoch:  # At the first epoch nothing depends on an earlier start.
         differences = manifest.differences(status, training.config, facts["hardware"])
         if not status:
@@ -115,86 +126,99 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
             terminal.warn(f"{file} is missing: data, plan, code and records were not compared")
         if differences:
             terminal.warn(f"the run began under {differences}")
-    earlier = manifest.earlier(status, progress.epoch)
-    entries = {"started": manifest.now(), "after_epoch": progress.epoch, **facts}
     with folder.writing():
-        # This takes back the seals of all that is written anew.
-        folder.begin_status(state="running", **entries, earlier=earlier)
+        # The status goes first: it has no seals, so that files half renewed are not refused.
+        folder.begin_status(
+            state="running",
+            started=manifest.now(),
+            after_epoch=progress.epoch,
+            **facts,
+            earlier=manifest.earlier(status, progress.epoch),
+        )
         folder.write_plan(training.config, training.plan)
-        if diff := manifest.changes():  # Starts of other code leave files of other names.
-            replace_all({folder.path / f"changes-{facts['code']}.patch": diff})
+        changes = manifest.changes()
+        if changes:  # Starts of other code leave files of other names.
+            replace_all({folder.path / f"changes-{facts['code']}.patch": changes})
         folder.write_records(progress.records)
     return progress
 
 
+@dataclass
 class _Epochs:
-    """Brings a run's epochs into its folder and to its logger, at most every checkpoint_seconds."""
+    """Brings the epochs of a run into its folder and to its logger.
 
-    def __init__(self, training: Training, folder: RunFolder, progress: Progress) -> None:
-        self.progress, self._training, self._folder = progress, training, folder
-        self.logger = loggers.Logger()
-        self._logged_epoch, self._write_time = progress.epoch, -math.inf
-        self._state: Record = {}  # The checkpoint of the last epoch; empty once it is written
+    The first epoch is written when it is done, and a later one when checkpoint_seconds have passed
+    since the last write. The end of the run calls ``write`` for the rest.
+    """
+
+    training: Training
+    folder: RunFolder
+    progress: Progress
+    logged_epoch: int  # the last whose record the logger has
+    # This logger does nothing, until the run's own starts.
+    logger: loggers.Logger = field(default_factory=loggers.Logger)
+    write_time: float = -math.inf  # of time.monotonic; this one lets the first epoch be written
+    state: Record = field(default_factory=dict)  # the newest checkpoint; empty once it is written
 
     def done(self, _: Record) -> None:
-        """Take the epoch that the progress has reached: write it now, or keep it for ``write``.
-
-        The first and the last are written.
-        """
-        if not self._training.engine.ranks.first:
-            return
-        self._state = snapshot(self._folder.path.name, self._training, self.progress)
-        seconds = time.monotonic() - self._write_time
-        is_last = self.progress.epoch == self._training.plan.epochs
-        if is_last or seconds >= self._training.config.checkpoint_seconds:
+        """Take the epoch that the progress has reached, whose record the progress has, too."""
+        self.state = snapshot(self.folder.path.name, self.training, self.progress)
+        if time.monotonic() - self.write_time >= self.training.config.checkpoint_seconds:
             self.write()
-        else:
-            self._state = copy.deepcopy(self._state)  # The next update changes its tensors.
+        else:  # The checkpoint stays in memory, and the next update changes the training's tensors.
+            self.state = copy.deepcopy(self.state)
 
     def write(self) -> None:
-        """Write the epochs that are not written yet."""
-        if not self._state:
+        """Write the epochs that are not written yet, and then log them.
+
+        The checkpoint comes after the records, so that it never lacks one of them. The logger comes
+        last, so that it has no row that the folder lacks.
+        """
+        if not self.state:
             return
-        with self._folder.writing():
-            self._folder.write_records(self.progress.records)
-            checkpoint.save(self._folder.checkpoint, self._state)
-        self._state, self._write_time = {}, time.monotonic()
-        for record in self.progress.records[self._logged_epoch :]:
+        with self.folder.writing():
+            self.folder.write_records(self.progress.records)
+            checkpoint.save(self.folder.checkpoint, self.state)
+        self.state, self.write_time = {}, time.monotonic()
+        for record in self.progress.records[self.logged_epoch :]:
             self.logger.log(record, record["epoch"])
-        self._logged_epoch = self.progress.epoch
+        self.logged_epoch = self.progress.epoch
 
 
-@contextlib.contextmanager
-def _recorded(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[_Epochs]:
-    """Bring the run to its last complete epoch for the body, which trains the rest.
+def _train_held(
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
+) -> None:
+    """Train the run, whose folder this process holds, and record each epoch.
 
-    Whatever ends the body, status.json and the logger get to know how it ended.
+    Whatever ends the training, status.json and the logger get to know how it ended.
     """
-    if not training.engine.ranks.first:  # It gets rank 0's state, and writes nothing.
-        progress = resume(folder.checkpoint, folder.path.name, training, {}) or Progress()
-        yield _Epochs(training, folder, progress)
-        return
-    with folder.held():
-        epochs = _Epochs(training, folder, _begin(training, folder, terminal))
-        records = epochs.progress.records
-        start = time.perf_counter() - sum(record.get("seconds") or 0.0 for record in records)
+    progress = _begin(training, folder, terminal)
+    records = progress.records  # The training appends to this list.
+    epochs = _Epochs(training, folder, progress, logged_epoch=progress.epoch)
+    # The run's seconds go on from those that its earlier starts recorded.
+    start = time.perf_counter() - sum(record.get("seconds") or 0.0 for record in records)
 
-        def times() -> Record:
-            return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
+    def times() -> Record:
+        return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
 
-        try:
-            epochs.logger = loggers.start(training.config, folder, records, terminal.warn)
-            if epochs.logger.address:
-                terminal.say(f"{training.config.tracking.tool} {epochs.logger.address}")
-            yield epochs
-            epochs.logger.close()  # A run that is called finished logs no more rows.
-        except BaseException as error:
-            code = int(error.code or 1) if isinstance(error, Stopped) else 1
-            fail = partial(folder.write_failure, error, **times())
-            # What took longest comes first: the trained epochs, then the reason, then the logger.
-            for step in (epochs.write, fail, partial(epochs.logger.close, code)):
-                with contextlib.suppress(Exception):  # The disk may be full: it may be the error.
-                    step()
-            raise
-        with folder.writing():
-            folder.update_status(state="finished", **times())
+    try:
+        epochs.logger = loggers.Guarded(training.config, folder, records, terminal.warn)
+        if epochs.logger.address:
+            terminal.say(f"{training.config.tracking.tool} {epochs.logger.address}")
+        with terminal.progress(training.plan) as bar:
+            loop.train(training, progress, bar, epochs.done, check_stop)
+        epochs.write()
+        epochs.logger.close()  # A run that is called finished logs no more rows.
+    except BaseException as error:
+        code = int(error.code or 1) if isinstance(error, Stopped) else 1
+        # What took longest comes first: the trained epochs, then the reason, then the logger. Each
+        # may fail, because the error may itself be a full disk. The run's error is raised.
+        with suppress(Exception):
+            epochs.write()
+        with suppress(Exception):
+            folder.write_failure(error, **times())
+        with suppress(Exception):
+            epochs.logger.close(code)
+        raise
+    with folder.writing():
+        folder.update_status(state="finished", **times())

@@ -47,7 +47,7 @@ def run(config: Config) -> Path:
                 loggers.check(config)
                 with folder.held():
                     records = read_records(folder.path)
-                    loggers.start(config, folder, records, terminal.warn).close()
+                    loggers.Guarded(config, folder, records, terminal.warn).close()
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
         finished = state_of(folder.path) == "finished"
@@ -78,13 +78,11 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     status = folder.status()
     if status.get("state") != "finished":
         return False
-    read_status(folder.path)  # All of its files must be as it wrote them.
-    identity = status.get("plan_identity")
-    if identity and not plan.is_that_of(identity):
-        raise manifest.another_plan(folder.path, status, config)
+    read_status(folder.path)  # This checks all sealed files, and not the records alone.
+    manifest.check_plan(folder.path, status, plan, config)
     if config.dataset.name == "digits":  # scikit-learn has them; its import takes two seconds.
         return True
-    with suppress(Missing):  # Then nothing is compared.
+    with suppress(Missing):  # Without the data here, they are not compared.
         data = manifest.identified(config.dataset.name, place_of(config, download=False))
         manifest.check_data(folder.path, status, data)
     return True
@@ -102,8 +100,8 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finishe
         under = f" under {differences}" if differences else ""
         outcome = f"finished before{under}; fresh=true runs it again"
     records = read_records(folder.path)
-    # An epoch that was not evaluated has null.
-    entries = (record["test/accuracy"] for record in records)
+    # An epoch that was not evaluated has null. The last epoch is always evaluated.
+    entries = [record["test/accuracy"] for record in records]
     accuracies = [accuracy for accuracy in entries if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
     validation_text = "" if validation is None else f"; validation accuracy {validation:.2%}"
@@ -111,7 +109,7 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finishe
     terminal.say(f"{outcome}: {test_text}{validation_text}")
     if note := noise_note(records[-1]):
         terminal.say(note)
-    if records[-1]["test/loss"] is None:  # It was a NaN: the last epoch is always evaluated.
+    if records[-1]["test/loss"] is None:  # It was a NaN, which a record has as null.
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"
             " accuracy means nothing; a smaller learning_rate may help"

@@ -28,10 +28,12 @@ def handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]
 ) -> Iterator[None]:
     """Call a handler for these signals, but not for a SIGHUP that nohup made the process ignore."""
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    acted_on = [number for number in numbers if not (number == signal.SIGHUP and ignored)]
     # A sweep or a test has handlers of its own, which come back after the run.
-    previous = {number: signal.signal(number, handler) for number in acted_on}
+    previous = {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
+    }
     try:
         yield
     finally:

@@ -10,12 +10,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from igo.config.load import read_config
-from igo.config.schema import Config, TrackingConfig
+from igo.config.schema import TrackingConfig
 from igo.ground.errors import UserError, counted, first_line, printable, told
 from igo.runs.find import find, named
 from igo.runs.folder import RunFolder, read_records, read_status, state_of
-from igo.runs.loggers.wandb import WandB, destination, knows_key, prepare, run_there
-from igo.runs.name import setting_of
+from igo.runs.loggers.wandb import WandB, destination, knows_key, prepare, updates_there
 from igo.runs.terminal import Terminal
 
 
@@ -62,11 +61,12 @@ def _is_tracked(folder: Path) -> bool:
 
 
 def _send(folder: Path, target: TrackingConfig) -> str:
-    """Send one run to the project and entity that are asked for; return the outcome."""
+    """Send one run to the project and entity that are asked for; return the outcome in words."""
     status = read_status(folder)
     if state_of(folder) == "running":
         return "skipped: it is running"
-    config = read_config(folder / "config.yaml", trust=True)  # Nothing that it names is called.
+    # Its own model's name is trusted, because nothing of the configuration is called here.
+    config = read_config(folder / "config.yaml", trust=True)
     own_destination = destination(config.tracking)
     if own_destination != destination(target):
         raise UserError(
@@ -74,28 +74,11 @@ def _send(folder: Path, target: TrackingConfig) -> str:
             f" {shlex.join(own_destination)} to send it there"
         )
     records = read_records(folder, status.get("epochs"))
-    updates_there = _updates_there(config, status["wandb_id"])
-    rows_there = sum(record["updates"] <= updates_there for record in records)
+    last_updates = updates_there(config, status["wandb_id"])
+    rows_there = sum(record["updates"] <= last_updates for record in records)
     if rows_there == len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
     logger = WandB("online", config, RunFolder(folder), records, stats=False)
     logger.close(exit_code=0 if status.get("state") == "finished" else 1)
     outcome = f"{counted(len(records) - rows_there, 'epoch')} sent"
     return f"{outcome}, {rows_there} were there" if rows_there else outcome
-
-
-def _updates_there(config: Config, run_id: str) -> int:
-    """The updates of a run's last row on the server; 0 without one, or without an answer.
-
-    Raises:
-        UserError: they are of another run than the configuration's.
-    """
-    try:
-        run = run_there(config, run_id)
-        updates = int(run.lastHistoryStep)
-        run_of_there = run.config.get("setting"), run.config.get("seed")
-    except Exception:  # W&B raises its own, or any other after a strange answer.
-        return 0
-    if updates > 0 and run_of_there != (setting_of(config), config.seed):
-        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
-    return updates

@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from igo.config import own
 from igo.config.names import schedule_name
@@ -30,38 +29,30 @@ FAR = 2  # A last δ above so many times the plan's, or below that share of it, 
 SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
 
 
-class Column(NamedTuple):
-    """A column of the lines of epochs: an entry of the record, and how it is shown."""
-
-    entry: str
-    title: str
-    width: int
-    form: str
-
-
+# In the lines of epochs: an entry of the record, its title, the width, and how it is shown.
 COLUMNS = (
-    Column("epoch", "epoch", 5, "d"),
-    Column("delta_m", "δ_m", 9, ".4g"),
-    Column("delta_measured", "measured", 9, ".4g"),
-    Column("eta_m", "η_m", 9, ".4g"),
-    Column("b_m", "b_m", 8, ",.1f"),
-    Column("train/loss", "loss", 7, ".4f"),
-    Column("train/accuracy", "train", 7, ".2%"),
-    Column("validation/accuracy", "validation", 10, ".2%"),
-    Column("test/accuracy", "test", 7, ".2%"),
-    Column("images_per_second", "images/s", 8, ",.0f"),
+    ("epoch", "epoch", 5, "d"),
+    ("delta_m", "δ_m", 9, ".4g"),
+    ("delta_measured", "measured", 9, ".4g"),
+    ("eta_m", "η_m", 9, ".4g"),
+    ("b_m", "b_m", 8, ",.1f"),
+    ("train/loss", "loss", 7, ".4f"),
+    ("train/accuracy", "train", 7, ".2%"),
+    ("validation/accuracy", "validation", 10, ".2%"),
+    ("test/accuracy", "test", 7, ".2%"),
+    ("images_per_second", "images/s", 8, ",.0f"),
 )
 
 
 class Terminal:
     """Output of one run; ``quiet`` for the ranks that print nothing."""
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
 
-    def say(self, text: str, style: str | None = None) -> None:
+    def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        self._console.print(text, markup=False, style=style)
+        self._console.print(text)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -78,52 +69,48 @@ class Terminal:
             f"{schedule_name(config)}, on {config.dataset.name} (n = {plan.n:,}) with {names}:"
             f" {counted(plan.epochs, 'epoch')}{stages}, {counted(plan.updates, 'update')}"
         )
-        self.say(str(plan))
-        self.say(RELATIVE)
-        for note in plan_notes(config, plan):
-            self.say(note)
+        self.say("\n".join([str(plan), RELATIVE, *plan_notes(config, plan)]))
 
     @contextmanager
-    def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
-        """A line for each epoch, and in a terminal a bar over all images of the run."""
-        bar = Progress(
+    def progress(self, plan: Plan) -> Iterator[ProgressBar]:
+        """Show a line for each epoch, and in a terminal a bar over all images of the run."""
+        with Progress(
             BarColumn(bar_width=16),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.description}"),
+            "{task.percentage:>3.0f}% {task.description}",
             TimeRemainingColumn(),
-            TextColumn("left"),
+            "left",
             console=self._console,
             refresh_per_second=2,
             transient=True,
             disable=not self._console.is_terminal,
-        )
-        task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
-        with bar:
-            yield ProgressBar(self, bar, task, plan)
+        ) as bar:
+            yield ProgressBar(bar, plan)
 
 
 class ProgressBar:
-    """The bar of a run. It reads nothing from the device."""
+    """The bar of a run, which is drawn by rich's, and its lines. It reads nothing from a GPU."""
 
-    def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
-        self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
-        self._images, self._lines = 0, 0
-        self._update_time = 0.0  # The bar was moved then, in seconds.
+    def __init__(self, bar: Progress, plan: Plan) -> None:
+        self._bar, self._plan = bar, plan
+        self._task = bar.add_task("", total=plan.n * plan.epochs)
+        self._images = 0  # trained on so far, each counted once an epoch
+        self._lines = 0  # lines of epochs that are printed
+        self._shown_time = 0.0  # when the bar last showed its images, in seconds of perf_counter
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
-        """Show the epoch and δ."""
+        """Show the epoch, counted from 1, and its planned δ; None is a δ that is not known."""
         delta_text = "" if delta is None else f"  δ {delta:.3g}"
         description = f"epoch {epoch}/{self._plan.epochs}{delta_text}"
         self._images = self._plan.n * (epoch - 1)
         self._bar.update(self._task, completed=self._images, description=description)
 
     def advance(self, images: int) -> None:
-        """Count an update on so many images."""
+        """Count an update on so many images. The bar shows them every SHOWN_EVERY seconds."""
         self._images += images
         seconds = time.perf_counter()
-        if seconds - self._update_time > SHOWN_EVERY:
+        if seconds - self._shown_time > SHOWN_EVERY:
             self._bar.update(self._task, completed=self._images)
-            self._update_time = seconds
+            self._shown_time = seconds
 
     def end_epoch(self, record: Record) -> None:
         """Print a line that stays, with a heading every HEADING_EVERY epochs.
@@ -132,17 +119,17 @@ class ProgressBar:
         if images are held out for it, takes the place of images/s.
         """
         left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
-        columns = [column for column in COLUMNS if column.entry != left_out]
+        titles, cells = [], []
+        for entry, title, width, form in COLUMNS:
+            if entry != left_out:
+                value = record[entry]
+                text = "–" if value is None else format(value, form)
+                titles.append(title.rjust(width))
+                cells.append(text.rjust(width))
         if self._lines % HEADING_EVERY == 0:
-            titles = [column.title.rjust(column.width) for column in columns]
-            self._terminal.say(" ".join(titles), style="bold")
+            self._bar.console.print(" ".join(titles), style="bold")
         self._lines += 1
-        cells = []
-        for column in columns:
-            value = record[column.entry]
-            text = "–" if value is None else format(value, column.form)
-            cells.append(text.rjust(column.width))
-        self._terminal.say(" ".join(cells))
+        self._bar.console.print(" ".join(cells))
 
 
 def noise_note(record: Record) -> str:

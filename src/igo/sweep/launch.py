@@ -220,8 +220,8 @@ def _start_over(sweep: Sweep) -> None:
     for job in sweep.runs:
         job.config.fresh = False  # A restart shall continue it.
         if states[job.name] != IN_SLURM:
-            with job.folder.held():
-                job.folder.start_over()
+            with job.folder.held(fresh=True):  # This alone removes the records.
+                pass
 
 
 def _choose(sweep: Sweep, skipped_states: Set[str]) -> None:

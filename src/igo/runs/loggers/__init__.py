@@ -11,7 +11,6 @@ that has the records of the complete epochs, however often the run was killed. I
 
 import importlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from igo.config.schema import Config
@@ -35,44 +34,42 @@ class Logger:
 
 
 class Guarded(Logger):
-    """Calls a logger. After its first error it warns, and the run goes on without the logger.
+    """The configured logger of a run, started, with the records so far.
 
-    ``start`` makes the logger, and the warning ends with ``cure``.
+    After the logger's first error, also at its start, it is warned of, and the run goes on without
+    a logger.
     """
 
-    def __init__(self, tool: str, cure: str, warn: Say, start: Callable[[], Logger]) -> None:
-        self._tool, self._cure, self._warn = tool, cure, warn
-        self._logger = self._attempt(start) or Logger()
+    def __init__(
+        self, config: Config, folder: RunFolder, records: Sequence[Record], warn: Say
+    ) -> None:
+        self._config, self._warn = config, warn
+        start = _of_file(config, "start", lambda *_: Logger())
+        self._logger = self._attempt(start, config, folder, records, warn) or Logger()
         self.address = self._logger.address
 
     def log(self, metrics: Record, step: int) -> None:
         """See Logger."""
-        self._attempt(lambda: self._logger.log(metrics, step))
+        self._attempt(self._logger.log, metrics, step)
 
     def close(self, exit_code: int = 0) -> None:
         """See Logger."""
-        self._attempt(lambda: self._logger.close(exit_code))
+        self._attempt(self._logger.close, exit_code)
 
-    def _attempt(self, call: Callable[[], Logger | None]) -> Logger | None:
-        """What a call returns; None after an error, which ends the use of the logger."""
+    def _attempt(self, call: Callable[..., Logger | None], *arguments: object) -> Logger | None:
+        """What a call of the logger returns; None after an error, which ends its use."""
         try:
-            return call()
+            return call(*arguments)
         except Exception as error:  # Loggers raise anything, and their services may be dead.
-            self._logger = Logger()
-            reason = first_line(error)
-            self._warn(f"{self._tool} failed ({reason}), so it gets no more rows{self._cure}")
+            self._logger = Logger()  # From now on nothing is done.
+            tool, cure = self._config.tracking.tool, _of_file(self._config, "CURE", "")
+            self._warn(f"{tool} failed ({first_line(error)}), so it gets no more rows{cure}")
             return None
 
 
 def check(config: Config) -> None:
     """Raise a UserError if the configured logger cannot log."""
     _of_file(config, "check", lambda _: None)(config)
-
-
-def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
-    """Start the configured logger, and send it the records that it lacks."""
-    begin = partial(_of_file(config, "start", lambda *_: Logger()), config, folder, records, warn)
-    return Guarded(config.tracking.tool, _of_file(config, "CURE", ""), warn, begin)
 
 
 def logs_again(config: Config) -> bool:
@@ -86,7 +83,10 @@ def advice(config: Config, folder: RunFolder) -> str:
 
 
 def _of_file(config: Config, name: str, default: Any) -> Any:
-    """What the file of the configured logger has under a name, or the default."""
-    if config.tracking.tool == "none":  # It has no file.
+    """The function or constant of this name in the file of the configured logger.
+
+    The default stands for one that the file does not have.
+    """
+    if config.tracking.tool == "none":  # tracking=none has no file.
         return default
     return getattr(importlib.import_module(f"{__name__}.{config.tracking.tool}"), name, default)

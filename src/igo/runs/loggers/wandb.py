@@ -31,10 +31,16 @@ FINISH_TIMEOUT = 60  # In seconds: so long the end waits for the last rows.
 LONGEST_NAME, LONGEST_TAG = 128, 64  # W&B takes so many characters.
 # Runs of all tasks may be in one project, so a line of the dashboard is named by these.
 NAMED = (
-    *(*ALWAYS, "dataset.name", "dataset.samples", "model.name", "model.width"),
-    *("optimizer.name", "optimizer.momentum", "optimizer.weight_decay"),
+    *ALWAYS,
+    "dataset.name",
+    "dataset.samples",
+    "model.name",
+    "model.width",
+    "optimizer.name",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
 )
-# A filter of W&B is typed on a keyboard. No other letters of igo's stand in a name.
+# A filter of W&B is typed on a keyboard. igo puts no letters into a name but these and ASCII's.
 LETTERS = str.maketrans(
     {"η": "eta", "β": "beta", "γ": "gamma", "₁": "_1", "¼": "0.25", "½": "0.5", "¾": "0.75"}
 )
@@ -43,18 +49,19 @@ MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data
 
 
 def knows_key() -> bool:
-    """Whether there is a key to log in with; no server is asked."""
+    """Whether there is a key to log in to W&B with; no server is asked."""
     import wandb
 
-    os.environ["WANDB_SILENT"] = "true"  # It would advise `wandb sync`, which sends rows twice.
+    # W&B is silent: it would advise `wandb sync`, which sends rows twice.
+    os.environ["WANDB_SILENT"] = "true"
     mode = os.environ.get("WANDB_MODE")
     os.environ["WANDB_MODE"] = "online"  # Offline wandb.login does not look for a key.
     try:
         with redirect_stderr(io.StringIO()):
             return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.AuthenticationError:  # It has not the form of a key.
+    except wandb.errors.AuthenticationError:  # What is there has not the form of a key.
         return False
-    finally:  # The next run of this process reads it.
+    finally:  # The next run of this process reads WANDB_MODE as the user set it.
         if mode is None:
             del os.environ["WANDB_MODE"]
         else:
@@ -114,14 +121,18 @@ def advice(config: Config, folder: RunFolder) -> str:
 
 
 def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Say) -> Logger:
-    """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
+    """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks.
+
+    Without an answer of the server it is opened offline. `wandb agent` has chosen the W&B run of a
+    run that it started.
+    """
     mode = mode_of(config.tracking)
     if mode == "disabled":
         return Logger()
     own_id = folder.status().get("wandb_id")
-    # A deleted id can never be used again, so a part of a new one is drawn.
+    # An id that was deleted in W&B can never be used again. So a new one has a part that is drawn.
     run_id = own_id or f"{folder.path.name[-10:]}-{secrets.token_hex(3)}"
-    if os.environ.get("WANDB_SWEEP_ID"):  # `wandb agent` chose the id of this run.
+    if logs_again():
         run_id = os.environ.get("WANDB_RUN_ID") or run_id
     if run_id != own_id:
         folder.update_status(wandb_id=run_id)
@@ -137,7 +148,7 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
 class WandB(Logger):
     """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
-    The records so far that W&B lacks are sent. With ``stats`` and online, W&B measures the machine.
+    Online the records so far that W&B lacks are sent; with ``stats`` W&B measures the machine, too.
 
     Raises:
         Exception: no server answers, or it refuses the run: CommError, or any other.
@@ -172,7 +183,7 @@ class WandB(Logger):
             self._run: Any = wandb.init(
                 mode=mode,
                 settings=settings,
-                # A new run has no such id yet, one that goes on has.
+                # A run whose id W&B has goes on, and another one is made.
                 resume="allow",
                 dir=str(folder.path.resolve().parent),
                 project=tracking.project,
@@ -185,23 +196,29 @@ class WandB(Logger):
             self._define_metrics()
         if mode == "online":
             self.address = self._run.url or ""
-        # A row's step is its updates, so the next step of W&B's run tells which rows it has.
+        # The updates of the newest row that W&B has; ``log`` skips rows up to it. A row's step in
+        # W&B is its updates. So W&B's next step is at most one more than these.
         self._updates = int(self._run.starting_step or 0) - 1
-        if mode == "offline" and records:  # W&B's own files of the earlier starts have these.
+        if mode == "offline" and records:  # The files of earlier offline starts have these rows.
             self._updates = records[-1]["updates"]
         for record in records:
             self.log(record, record["epoch"])
 
     def _define_metrics(self) -> None:
         """Draw all over epochs, and keep the best and the last value of what is evaluated."""
-        summaries = {"*": None, "updates": "last"}
-        for split in ("test", "validation"):
-            summaries |= {f"{split}/accuracy": "max,last", f"{split}/loss": "min,last"}
+        summaries = {
+            "*": None,  # W&B's own choice, which is the last value
+            "updates": "last",
+            "test/accuracy": "max,last",
+            "test/loss": "min,last",
+            "validation/accuracy": "max,last",
+            "validation/loss": "min,last",
+        }
         for name, summary in summaries.items():
             self._run.define_metric(name, step_metric="epoch", summary=summary)
 
     def log(self, metrics: Record, step: int) -> None:  # noqa: ARG002
-        """See Logger. An epoch that has its row is skipped, even if it was trained again."""
+        """See Logger. An epoch whose row W&B has is skipped, even if it was trained again."""
         updates = metrics["updates"]
         if updates <= self._updates:
             return
@@ -209,14 +226,17 @@ class WandB(Logger):
         row = {name: value for name, value in metrics.items() if value is not None}
         with _or_teardown():
             self._run.log(row, step=updates, commit=True)
-            # W&B's summary would keep an earlier stage's value of what is null now. The last
-            # accuracies and losses, whose names have a /, stay.
+            # W&B's summary would keep the value that an entry had before it became null. That is
+            # right for accuracies and losses, whose names have a /: not each epoch is evaluated.
             nulls = [name for name, value in metrics.items() if value is None and "/" not in name]
             if nulls:
                 self._run.summary.update(dict.fromkeys(nulls))
 
     def close(self, exit_code: int = 0) -> None:
-        """See Logger. W&B makes one version of a model with the same content."""
+        """See Logger. With tracking.artifact the model of a finished run is sent, too.
+
+        If W&B has a model with the same content, it makes no new version of the artifact.
+        """
         with _or_teardown():
             if exit_code == 0 and self._config.tracking.artifact:
                 import wandb
@@ -234,7 +254,7 @@ def _names(config: Config, folder: RunFolder) -> dict[str, Any]:
     tracking, schedule = config.tracking, schedule_name(config)
     name = tracking.name or typeable(f"{schedule}, seed {config.seed}, {folder.path.name}")
     group = tracking.group or os.environ.get("WANDB_SWEEP_ID")
-    # An element may hold several, as WANDB_TAGS does.
+    # An element of tracking.tags may hold several tags with commas, as WANDB_TAGS does.
     own_tags = [tag.strip() for tag in ",".join(tracking.tags).split(",")]
     curve = typeable(schedule.partition(",")[0])
     tags = [*filter(None, own_tags), config.dataset.name[:LONGEST_TAG], curve[:LONGEST_TAG]]
@@ -246,7 +266,7 @@ def _names(config: Config, folder: RunFolder) -> dict[str, Any]:
 
 
 def _setting_name(config: Config) -> str:
-    """What the runs of one setting share, in words and four digits."""
+    """The name that the runs of one setting share: words, and four digits of ``setting_of``."""
     texts = [schedule_name(config), *words(dict(leaves(asdict(config))), NAMED)]
     return typeable(f"{', '.join(texts)} ({setting_of(config)[:4]})")
 
@@ -256,22 +276,23 @@ def _values(config: Config, folder: RunFolder) -> Record:
     values = asdict(config)
     values["schedule"]["name"] = schedule_name(config)
     gamma = config.schedule.gamma
-    if gamma is not None and not config.control:  # It stands for κ/√λ.
+    # κ = γ^s and 1/√λ = γ^(1 - s), with the split s. The config has γ in place of κ and λ.
+    if gamma is not None and not config.control:
         values["schedule"]["kappa"] = round(gamma**config.split, 12)
         values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
-    plan, status = read_plan(folder.path), folder.status()
+    status = folder.status()
     return {
         **values,
         "setting": setting_of(config),
         "setting_name": _setting_name(config),
-        "plan": {key: [row[key] for row in plan] for key in plan[0]},
+        "plan": read_plan(folder.path),
         "manifest": {key: status.get(key) for key in MANIFEST},
     }
 
 
 @contextmanager
 def _or_teardown() -> Iterator[None]:
-    """After an error end W&B's service, which would fail again when the process ends."""
+    """If the body raises an error, end W&B's service, which would fail again at the exit."""
     try:
         yield
     except Exception:
@@ -282,19 +303,35 @@ def _or_teardown() -> Iterator[None]:
 
 
 def typeable(text: str) -> str:
-    """A text in letters of ASCII, but for what the user wrote."""
+    """The text, with igo's own letters outside ASCII in words; what the user wrote stays."""
     return text.translate(LETTERS)
 
 
 def destination(tracking: TrackingConfig) -> list[str]:
-    """The words of `igo sync` that send a run to its project and entity."""
+    """The words of a command line of `igo sync` that name the run's project and entity."""
     entity = [f"entity={tracking.entity}"] if tracking.entity else []
     return [f"project={tracking.project}", *entity]
 
 
-def run_there(config: Config, run_id: str) -> Any:
-    """A run as the server has it."""
+def updates_there(config: Config, run_id: str) -> int:
+    """The updates of the last row that the server has of a run.
+
+    0 stands for no row, no such run, or no answer. WandB then finds out, when it resumes the run,
+    which rows are there.
+
+    Raises:
+        UserError: the server's run is another one than the configuration's.
+    """
     import wandb
 
-    entity = f"{config.tracking.entity}/" if config.tracking.entity else ""
-    return wandb.Api(timeout=INIT_TIMEOUT).run(f"{entity}{config.tracking.project}/{run_id}")
+    tracking = config.tracking
+    entity = f"{tracking.entity}/" if tracking.entity else ""
+    try:
+        run = wandb.Api(timeout=INIT_TIMEOUT).run(f"{entity}{tracking.project}/{run_id}")
+        updates = int(run.lastHistoryStep)
+        setting, seed = run.config.get("setting"), run.config.get("seed")
+    except Exception:  # W&B raises its own, or any other after a strange answer.
+        return 0
+    if updates > 0 and (setting, seed) != (setting_of(config), config.seed):
+        raise UserError(f"W&B's run {run_id}, of its wandb_id, has other settings or another seed")
+    return updates
