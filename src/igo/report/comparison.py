@@ -81,6 +81,7 @@ def paired_test(differences: Array, margin: float | None) -> Pair:
     # The sign-flip test counts signs, and the rounding of a difference of 0 has a sign.
     differences = np.where(np.abs(differences) < NO_SPREAD, 0.0, differences)
     mean = statistics.mean_of(differences)
+    # Differences that are alike but for rounding have a deviation of 0.
     has_spread = float(np.ptp(differences)) >= NO_SPREAD
     p_equal = None
     # With fewer seeds the t test of equality could decide, and the sign-flip test could not.

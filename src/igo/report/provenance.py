@@ -4,8 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-import polars as pl
-from polars import DataFrame
+from polars import DataFrame, col
 from polars.selectors import starts_with
 
 from igo.ground.files import Record
@@ -99,7 +98,7 @@ def commands(runs: DataFrame) -> list[str]:
     by_command = (
         runs.drop_nulls("command")
         .group_by("command")
-        .agg(pl.col("seed").unique().sort())
+        .agg(col("seed").unique().sort())
         .sort("command")
     )
     lines = []

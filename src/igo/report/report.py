@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from omegaconf import DictConfig
-from polars import DataFrame
+from polars import DataFrame, String, col
 from polars.selectors import starts_with
 
 from igo.config.schema import NO_EFFECT
@@ -60,19 +59,19 @@ def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Se
 
     Settings may be called equal within ``margin`` points of test accuracy.
     """
-    results = replace(results, runs=results.runs.sort("setting", "seed", "run", nulls_last=True))
+    runs = results.runs.sort("setting", "seed", "run", nulls_last=True)
+    results = replace(results, runs=runs)
     sections = by_task(results, margin)
     figures = [figure for section in sections for figure in section.figures]
-    excluded = int((~results.runs["counted"]).sum())
-    run_count, figure_count = counted(len(results.runs), "run"), counted(len(figures), "figure")
-    print(f"{run_count} ({excluded:,} excluded); {figure_count}")
-    show_errors(results.runs)
+    excluded = int((~runs["counted"]).sum())
+    print(f"{counted(len(runs), 'run')} ({excluded:,} excluded); {counted(len(figures), 'figure')}")
+    show_errors(runs)
     for section in sections:
         if text := " ".join(filter(None, (section.headline, *section.notes))):
             print(f"{section.title}: {text}")
     # A report may be published: folders are left out, and with them all settings without an effect.
     tables = {
-        "runs": results.runs.drop("folder", starts_with(*NO_EFFECT)),
+        "runs": runs.drop("folder", starts_with(*NO_EFFECT)),
         "settings": results.settings,
         "epochs": results.curves,
         **{f"figures/{figure.name}": figure.table for figure in figures},
@@ -87,7 +86,7 @@ def write(results: Results, output: Path, margin: float = MARGIN) -> Sequence[Se
 
 def csv_of(table: DataFrame) -> bytes:
     """A table as CSV. A record may hold any text: a spreadsheet must take none for a formula."""
-    texts = pl.col(pl.String).str.replace("^([=+@])", "'$1")
+    texts = col(String).str.replace("^([=+@])", "'$1")
     return table.with_columns(texts).write_csv().encode()
 
 
@@ -135,10 +134,14 @@ def link(folder: str, output: Path) -> str:
 
 
 def _how(results: Results) -> dict[str, str]:
-    """The rows of “How it was run”; values that differ have the number of their runs."""
+    """The rows of “How it was run”, by their titles; a row without text is left out.
+
+    Where runs differ, each value has the number of its runs, and the most frequent value is first.
+    """
     runs = results.runs.filter("counted")
     rows = {"This page": command(), "Noise level": "; ".join(without_delta(results.settings))}
     for name in ("hardware", "software", "commit"):
+        # Values that are equally frequent keep the order in which they were counted.
         counts = Counter(runs[name].fill_null("unknown").sort()).most_common()
         texts = [text for text, _ in counts]
         if len(counts) > 1:

@@ -38,8 +38,6 @@ AVERAGED = (
     "gamma_m",
     *MEASURED,
 )
-
-
 NEEDED = {"target_updates": "updates", "target_images": "images"}  # Columns, and their titles.
 NEVER = math.inf  # A run that never reaches its target comes after all that do.
 
@@ -59,7 +57,7 @@ class Results:
     runs: DataFrame
     settings: DataFrame
     curves: DataFrame
-    target: float | None = None
+    target: float | None
 
 
 def read_results(folders: Sequence[Path], target: float | None = None) -> Results:
@@ -129,12 +127,12 @@ def needed(runs: DataFrame, setting: int) -> dict[str, str]:
 def median(values: Sequence[float]) -> str:
     """``5,930 [5,700, 6,100]``: the median, and its 95 % interval by the order of the values.
 
-    The interval is Thompson's (1936), which needs six values. It is left out if its lower end is
-    not known or NEVER: the upper end says then nothing.
+    The interval is Thompson's (1936), which needs six values. The interval is left out for fewer
+    values, and where both of its ends are NEVER.
     """
     from scipy.stats import quantile_test  # The import takes a second.
 
     low, high = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     middle = number(statistics.median(values))
-    # With few values ``low`` is NaN, which is not below NEVER.
+    # With few values ``low`` is NaN, which is not below NEVER. If ``low`` is NEVER, so is ``high``.
     return f"{middle} [{number(low)}, {number(high)}]" if low < NEVER else middle

@@ -154,6 +154,7 @@ def _settings(folder: Path) -> Record:
     """Every setting by its full name. A setting that config.yaml does not have has its default."""
     row = DEFAULTS | dict(leaves(record_values(read_bytes(folder / "config.yaml").decode())))
     settings = {name for name in row if ".arguments." not in name}
+    # Names that the file has and igo does not, and the other way round.
     if differences := sorted(schema.SETTINGS.keys() ^ settings):
         raise UserError(f"config.yaml is of no run, or of another version: see {differences[0]}")
     return row

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-import polars as pl
+from polars import DataFrame, col
 
 from igo.config.names import method
 from igo.config.schema import TASK
@@ -67,7 +67,7 @@ def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
 
     ``margin`` of equivalence is in points of test accuracy.
     """
-    settings = results.settings.filter(pl.col("n") > 0)
+    settings = results.settings.filter(col("n") > 0)
     names = [name for name in names_in(settings) if name.startswith(TASK)]
     tasks = settings.partition_by(names, maintain_order=True)
     # False comes before True: a task of one setting has nothing to compare.
@@ -76,7 +76,7 @@ def by_task(results: Results, margin: float = MARGIN) -> list[Section]:
 
 
 def _section(
-    results: Results, task: pl.DataFrame, task_names: list[str], index: int, margin: float
+    results: Results, task: DataFrame, task_names: list[str], index: int, margin: float
 ) -> Section:
     """The section of a task: of settings that have the same values of ``task_names``.
 
@@ -94,7 +94,7 @@ def _section(
     ground = ", ".join(shared(rows[0], other_constants))
     if len(rows) < len(task):
         ground += f"; the {len(rows)} of highest accuracy of {len(task)} settings"
-    runs = results.runs.filter("counted", pl.col("setting").is_in([*shown]))
+    runs = results.runs.filter("counted", col("setting").is_in([*shown]))
     pairs = _pairs(results, task, ranking, margin)
     return Section(
         name=f"task-{index}",
@@ -111,7 +111,7 @@ def _section(
     )
 
 
-def _ranking(task: pl.DataFrame) -> list[Record]:
+def _ranking(task: DataFrame) -> list[Record]:
     """The rows of the MOST_SETTINGS settings of highest accuracy, the highest first.
 
     A setting of which a run was not evaluated has no mean, and is neither ranked nor compared.
@@ -122,7 +122,7 @@ def _ranking(task: pl.DataFrame) -> list[Record]:
 
 
 def _pairs(
-    results: Results, task: pl.DataFrame, ranking: list[Record], margin: float
+    results: Results, task: DataFrame, ranking: list[Record], margin: float
 ) -> dict[str, list[Pair]]:
     """All pairs of the settings in a ranking, by the metric that is compared.
 
@@ -130,7 +130,7 @@ def _pairs(
     compared with. In a pair of a reference and another setting, the reference is ``second``. In
     any other pair it is the setting of lower mean. Pairs with a reference come first in accuracy.
     """
-    references = set(task.filter(pl.col("control").is_not_null() | CONSTANT_NOISE)["setting"])
+    references = set(task.filter(col("control").is_not_null() | CONSTANT_NOISE)["setting"])
     settings = [row["setting"] for row in ranking]
     # ``compare`` pairs each setting with those behind it. False comes before True, and settings
     # with the same key stay in the order of the ranking.
@@ -154,7 +154,7 @@ def headline(
     """
     if len(ranking) < 2:
         return ""
-    seeds = least_seeds(tests=len(pairs))
+    seeds = least_seeds(tests=len(pairs))  # With fewer seeds no test of a pair can decide.
     best = ranking[0]["setting"]
     best_pairs = [pair for pair in pairs if best in (pair.first, pair.second)]
     has_few_seeds = max(pair.n for pair in best_pairs) < seeds
@@ -183,6 +183,7 @@ def headline(
 
 def _opponents(best: int, pairs: list[Pair]) -> dict[str, list[int]]:
     """The other settings of the best setting's pairs, by the verdict on the best setting."""
+    # Seen from the other setting, these two verdicts change; "equal" and "undecided" do not.
     opposite = {"higher": "lower", "lower": "higher"}
     opponents = defaultdict[str, list[int]](list)
     for pair in pairs:
@@ -194,7 +195,7 @@ def _opponents(best: int, pairs: list[Pair]) -> dict[str, list[int]]:
     return opponents
 
 
-def caveats(labels: dict[int, str], ranking: list[Record], curves: pl.DataFrame) -> list[str]:
+def caveats(labels: dict[int, str], ranking: list[Record], curves: DataFrame) -> list[str]:
     """A sentence that names the settings from which the best one differs in both η and b.
 
     The list is empty if there is none. The best setting is the first of a ``ranking``. Controls are
@@ -206,8 +207,9 @@ def caveats(labels: dict[int, str], ranking: list[Record], curves: pl.DataFrame)
     opponents = [labels[other] for other in others if differ_in_both(curves, best, other)]
     if not opponents:
         return []
-    difference = f"{labels[best]} differs in η and b from {listed(opponents)}"
-    return [f"{difference}; the control is control=rate."]
+    return [
+        f"{labels[best]} differs in η and b from {listed(opponents)}; the control is control=rate."
+    ]
 
 
 def listed(labels: list[str]) -> str:

@@ -54,8 +54,8 @@ CONSTANT_NOISE = (pl.col("schedule.profile") == "constant") & pl.col("schedule.s
 def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The runs, each with the number of its setting, and a row for each setting.
 
-    Runs are of one setting if they have the same values, but for those that change no result, the
-    REPEATED (seed and evaluate_every), and the data where each seed has data of its own.
+    Runs of one setting have the same values. Not compared are values that change no result, those
+    of REPEATED (seed and evaluate_every), and the data where each seed has data of its own.
 
     Returns:
         The runs of ``read_runs`` with two more columns: ``setting``, the number of the run's row in
@@ -71,6 +71,7 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
     if FINGERPRINT in names and _each_seed_has_own_data(runs):
         names.remove(FINGERPRINT)
     finished = pl.col("state") == "finished"
+    # The last name in a path stands for the user's own data.
     files = pl.coalesce("dataset.file", "dataset.root").str.extract("([^/]+)/*$")
     settings = (
         # The profile is null where config.yaml cannot be read: such a run has no setting.
@@ -99,10 +100,11 @@ def by_setting(runs: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 
 def _each_seed_has_own_data(runs: DataFrame) -> bool:
-    """Whether no two seeds have the same data and no seed has two: the seed draws the data.
+    """Whether each seed has one data set and each data set one seed: the seed draws the data.
 
     Two seeds do not show this, as two files with a seed each may be two data sets.
     """
+    # With as many pairs as seeds and as data sets, none of them is in two pairs.
     pairs = runs.select("seed", FINGERPRINT).unique()
     is_one_to_one = pairs["seed"].n_unique() == pairs[FINGERPRINT].n_unique() == len(pairs)
     return is_one_to_one and len(pairs) > 2
@@ -130,7 +132,7 @@ def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Da
         complete.then(values.mean()).name.suffix("_mean"),
         complete.then(values.std()).name.suffix("_sd"),
     )
-    # Half of an interval is this number of a group, which depends on n, times the deviation.
+    # Half of an interval is t·sd/√n, and this is t/√n of each group; null for n = 1.
     reach_of_one = pl.Series(reach(sd=1.0, n=groups["n"].to_numpy())).fill_nan(None)
     ends = []
     for metric in metrics:

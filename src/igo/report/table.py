@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-import polars as pl
 from omegaconf import DictConfig
-from polars import DataFrame
+from polars import DataFrame, col
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -40,7 +39,7 @@ def states(runs: DataFrame) -> str:
 
 def show_errors(runs: DataFrame) -> None:
     """Print a line for each run that failed or cannot be read."""
-    rows = runs.filter(pl.col("error").is_not_null())
+    rows = runs.filter(col("error").is_not_null())
     for name, state, error in rows.select("run", "state", "error").rows():
         print(f"{state}: {name}: {error}")
 
