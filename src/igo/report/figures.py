@@ -43,7 +43,7 @@ def of_task(results: Results, task: DataFrame, labels: Labels, index: int) -> li
     """
     suffix = f"_{index}" if index > 1 else ""
     drawn_figures = []
-    # The profiles that p and split make; others have parameters of their own.
+    # Profiles that have a p.
     decays = task.filter(pl.col("schedule.profile").is_in(["graduated", "polynomial"]))
     # Lines and axis are p and split, so the settings must differ in nothing else.
     if {*differing(decays)} == {"p", "split"}:
@@ -158,8 +158,8 @@ def grid(settings: DataFrame, name: str) -> Figure:
 def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figure:
     """Accuracy of constant noise against δ and against η, a line for each batch size.
 
-    ``settings`` are of constant noise, and differ in η and b alone. δ planned is that of the first
-    epoch, as all have the same; δ measured is that of the last epoch, as accuracy is.
+    ``settings`` are of constant noise, and differ in η and b alone. The planned δ is that of the
+    first epoch: it is the same in all epochs. The measured δ is of the last epoch, as accuracy is.
     """
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     noise = by_setting.agg(
@@ -169,6 +169,7 @@ def accuracy_by_noise(results: Results, settings: DataFrame, name: str) -> Figur
     rows = settings.join(noise, on="setting").rename({"learning_rate": "eta", "batch_size": "b"})
     # An epoch of one batch has no noise: its δ is 0, though no δ was measured. Where the δ of an
     # optimizer is not known, delta_planned is null, and 0 times null stays null.
+    # Such a run has as many updates as epochs.
     has_one_batch = pl.col("updates_mean") == pl.col("epochs")
     zero_or_null = 0 * pl.col("delta_planned")
     rows = rows.with_columns(
