@@ -16,11 +16,11 @@ from lab.study.cause import Arm, Steps, weights
 RATE = 0.1
 
 
-@pytest.mark.parametrize(("k", "v"), [(1, None), (6, None), (6, 0.3875), (7, 0.3875), (6, 1.0)])
-def test_weights_have_the_variance_that_is_asked_for(k: int, v: float | None) -> None:
-    w = weights(k, v)
-    assert float(w.sum()) == pytest.approx(1, abs=1e-12)
-    assert float(w.square().sum()) == pytest.approx(1 / k if v is None else v, rel=1e-12)
+def test_weights_have_the_variance_that_is_asked_for() -> None:
+    for k, v in ((1, None), (6, None), (6, 0.3875), (7, 0.3875), (6, 1.0)):
+        w = weights(k, v)
+        assert float(w.sum()) == pytest.approx(1, abs=1e-12)
+        assert float(w.square().sum()) == pytest.approx(1 / k if v is None else v, rel=1e-12)
 
 
 def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:

@@ -8,7 +8,6 @@ import pytest
 from lab.study import few_updates
 from lab.study.few_updates import CONSTANT, LINEAR, MEASURED_ROOT, ROOT, SWAPPED, Steps, walk
 from lab.study.language import SAMPLES
-from lab.study.one_pass import Arm
 
 GROWTH = {
     ROOT: {0: 1, 1 / 16: 2, 1 / 4: 4},
@@ -33,23 +32,23 @@ def test_a_walk_ends_at_the_lowest_of_all_and_tries_each_of_its_neighbours(lowes
     assert (asked, unfinished) == ([(0, 0, 0), (-1, 0, 0), (1, 0, 0)], None)
 
 
-@pytest.mark.parametrize("arm", [(ROOT, 44), (ROOT, 88), (LINEAR, 44)])
 def test_a_ramp_grows_as_it_is_to_and_has_the_updates_of_its_constant(
-    arm: Arm, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The updates are counted batch by batch, with the size that began last."""
-    family, b = arm
-    monkeypatch.setattr(few_updates, "measured_root", lambda _: {1 / 16: 2.0, 1 / 4: 4.0})
-    sizes = few_updates.sizes_of(arm, {})
-    assert sizes.keys() == GROWTH[family].keys()
-    firsts = [[(sizes[s] + d) / g for d in (-0.5, 0.5)] for s, g in GROWTH[family].items()]
-    assert max(low for low, _ in firsts) <= min(high for _, high in firsts)
-    updates = place = 0
-    while place < SAMPLES:
-        place += [size for share, size in sizes.items() if share * SAMPLES <= place][-1]
-        updates += 1
-    assert abs(updates - math.ceil(SAMPLES / b)) <= 1
-    if family == ROOT:
-        for other in (SWAPPED, MEASURED_ROOT):
-            assert few_updates.sizes_of((other, b), {}) == sizes
-        assert few_updates.sizes_of((CONSTANT, b), {}) == {0: b}
+    for arm in ((ROOT, 44), (ROOT, 88), (LINEAR, 44)):
+        family, b = arm
+        monkeypatch.setattr(few_updates, "measured_root", lambda _: {1 / 16: 2.0, 1 / 4: 4.0})
+        sizes = few_updates.sizes_of(arm, {})
+        assert sizes.keys() == GROWTH[family].keys()
+        firsts = [[(sizes[s] + d) / g for d in (-0.5, 0.5)] for s, g in GROWTH[family].items()]
+        assert max(low for low, _ in firsts) <= min(high for _, high in firsts)
+        updates = place = 0
+        while place < SAMPLES:
+            place += [size for share, size in sizes.items() if share * SAMPLES <= place][-1]
+            updates += 1
+        assert abs(updates - math.ceil(SAMPLES / b)) <= 1
+        if family == ROOT:
+            for other in (SWAPPED, MEASURED_ROOT):
+                assert few_updates.sizes_of((other, b), {}) == sizes
+            assert few_updates.sizes_of((CONSTANT, b), {}) == {0: b}

@@ -17,34 +17,36 @@ from lab.noise import __main__ as program
 from lab.noise import lemma
 
 
-@pytest.mark.parametrize("b", [1, 2, 3, 5])
-def test_the_gram_matrix_gives_every_draws_noise(b: int) -> None:
+def test_the_gram_matrix_gives_every_draws_noise() -> None:
     """n = 5: all draws there are, with and without replacement, and Lemma 2.1 from their mean."""
-    samples, n = linear_gradients(5), 5
-    gram = lemma.centred_gram(samples)
-    variance = float((samples - samples.mean(dim=0)).square().sum()) / n
-    kinds = (
-        (itertools.product(range(n), repeat=b), 1.0),
-        (itertools.combinations(range(n), b), (n - b) / (n - 1)),
-    )
-    for draws, factor in kinds:
-        batches = list(draws)
-        counts = np.array([np.bincount(batch, minlength=n) for batch in batches], dtype=float)
-        noise = lemma.squared_noise(gram, counts, b)
-        means = torch.stack([samples[list(batch)].mean(dim=0) for batch in batches])
-        by_hand = (means - samples.mean(dim=0)).square().sum(dim=1)  # ‖∇f_S - ∇f‖²
-        np.testing.assert_allclose(noise, by_hand, rtol=1e-9, atol=1e-12)
-        assert noise.mean() == pytest.approx(variance / b * factor, rel=1e-10, abs=1e-12)
+    for b in (1, 2, 3, 5):
+        samples, n = linear_gradients(5), 5
+        gram = lemma.centred_gram(samples)
+        variance = float((samples - samples.mean(dim=0)).square().sum()) / n
+        kinds = (
+            (itertools.product(range(n), repeat=b), 1.0),
+            (itertools.combinations(range(n), b), (n - b) / (n - 1)),
+        )
+        for draws, factor in kinds:
+            batches = list(draws)
+            counts = np.array([np.bincount(batch, minlength=n) for batch in batches], dtype=float)
+            noise = lemma.squared_noise(gram, counts, b)
+            means = torch.stack([samples[list(batch)].mean(dim=0) for batch in batches])
+            by_hand = (means - samples.mean(dim=0)).square().sum(dim=1)  # ‖∇f_S - ∇f‖²
+            np.testing.assert_allclose(noise, by_hand, rtol=1e-9, atol=1e-12)
+            assert noise.mean() == pytest.approx(variance / b * factor, rel=1e-10, abs=1e-12)
 
 
-@pytest.mark.parametrize("sampling", ["with_replacement", "independent"])
-def test_counts_are_those_of_their_sampling(sampling: str) -> None:
-    counts = lemma.draw_counts(sampling, 30, 12, 3000, np.random.default_rng(0))
-    assert (counts.sum(axis=1) == 12).all()
-    np.testing.assert_allclose(counts.mean(axis=0), 12 / 30, rtol=0.15)
-    assert counts.max() == 1 if sampling == "independent" else counts.max() > 1
-    variance = {"with_replacement": 12 / 30 * 29 / 30, "independent": 12 / 30 * 18 / 30}[sampling]
-    assert counts.var(axis=0).mean() == pytest.approx(variance, rel=0.05)
+def test_counts_are_those_of_their_sampling() -> None:
+    for sampling in ("with_replacement", "independent"):
+        counts = lemma.draw_counts(sampling, 30, 12, 3000, np.random.default_rng(0))
+        assert (counts.sum(axis=1) == 12).all()
+        np.testing.assert_allclose(counts.mean(axis=0), 12 / 30, rtol=0.15)
+        assert counts.max() == 1 if sampling == "independent" else counts.max() > 1
+        variance = {"with_replacement": 12 / 30 * 29 / 30, "independent": 12 / 30 * 18 / 30}[
+            sampling
+        ]
+        assert counts.var(axis=0).mean() == pytest.approx(variance, rel=0.05)
 
 
 def test_a_slope_is_found_and_its_interval_covers_it() -> None:

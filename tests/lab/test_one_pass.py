@@ -18,32 +18,30 @@ from lab.study.one_pass_page import above, saved, verdict
 CURVE: Curve = (0.25, 0.4, 0.25)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_ramp_has_the_curve_of_its_constants_and_as_many_updates_as_the_one_beside_it(
-    family: str,
-) -> None:
+def test_a_ramp_has_the_curve_of_its_constants_and_as_many_updates_as_the_one_beside_it() -> None:
     """η and b of each update by own arithmetic, from the samples before it."""
-    sizes = FAMILIES[family]
-    b, _ = one_pass.sizes_of((family, MIDDLE), {})
-    ramp = plan_of(CURVE, b, sizes)
-    beside = plan_of(CURVE, *one_pass.sizes_of((f"beside {family}", MIDDLE), {}))
-    assert ramp.updates == beside.updates
-    assert max(beside.batch_sizes) - min(beside.batch_sizes) <= 1
-    place = 0
-    for number in range(1, ramp.updates + 1):
-        update = ramp.at(number)
-        share = place / SAMPLES
-        stage = math.floor(share * 64 + 1e-9)
-        middle = (stage + 0.5) / 64
-        rise = min(1, 0.25 + 0.75 * middle / 0.25)
-        eta = update.learning_rate * level(CURVE, 0.5 / 64)
-        assert eta == pytest.approx(min(rise, (1 - middle) / 0.4), abs=0.05)
-        # A stage ends with a whole batch, or its batches are a bit smaller.
-        if all(abs(share - start) > 1 / 64 for start in sizes):
-            growth = max([size for start, size in sizes.items() if start <= share], default=1)
-            assert update.batch_size == pytest.approx(b * growth, rel=0.25, abs=1)
-        place += update.batch_size
-    assert place == SAMPLES
+    for family in FAMILIES:
+        sizes = FAMILIES[family]
+        b, _ = one_pass.sizes_of((family, MIDDLE), {})
+        ramp = plan_of(CURVE, b, sizes)
+        beside = plan_of(CURVE, *one_pass.sizes_of((f"beside {family}", MIDDLE), {}))
+        assert ramp.updates == beside.updates
+        assert max(beside.batch_sizes) - min(beside.batch_sizes) <= 1
+        place = 0
+        for number in range(1, ramp.updates + 1):
+            update = ramp.at(number)
+            share = place / SAMPLES
+            stage = math.floor(share * 64 + 1e-9)
+            middle = (stage + 0.5) / 64
+            rise = min(1, 0.25 + 0.75 * middle / 0.25)
+            eta = update.learning_rate * level(CURVE, 0.5 / 64)
+            assert eta == pytest.approx(min(rise, (1 - middle) / 0.4), abs=0.05)
+            # A stage ends with a whole batch, or its batches are a bit smaller.
+            if all(abs(share - start) > 1 / 64 for start in sizes):
+                growth = max([size for start, size in sizes.items() if start <= share], default=1)
+                assert update.batch_size == pytest.approx(b * growth, rel=0.25, abs=1)
+            place += update.batch_size
+        assert place == SAMPLES
 
 
 def test_a_naive_ramp_lets_the_rate_rise_with_the_root_of_b() -> None:
@@ -121,22 +119,17 @@ def test_d_and_the_updates_saved_are_read_off_the_line_of_the_constants() -> Non
         assert above(arms, ramp) == pytest.approx([distance] * 3, abs=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "share", "called"),
-    [
+def test_a_ramp_is_called_as_the_protocol_says() -> None:
+    for mean, sd, share, called in (
         (-0.03, 0.005, 0.2, "pays"),
         (-0.03, 0.005, 0.05, "below"),
         (-0.005, 0.003, 0.2, "pays, level"),
         (0.0, 0.005, 0.0, "level"),
         (0.03, 0.005, -0.2, "loses"),
         (0.0, 0.08, 0.0, "undecided"),
-    ],
-)
-def test_a_ramp_is_called_as_the_protocol_says(
-    mean: float, sd: float, share: float, called: str
-) -> None:
-    random = np.random.default_rng(1)
-    sample = random.normal(size=24)
-    sample = mean + sd * (sample - sample.mean()) / sample.std()
-    [test] = adjusted([paired_test(sample, one_pass_page.MARGIN)])
-    assert verdict(test, share + random.normal(0, 0.01, 24)) == called
+    ):
+        random = np.random.default_rng(1)
+        sample = random.normal(size=24)
+        sample = mean + sd * (sample - sample.mean()) / sample.std()
+        [test] = adjusted([paired_test(sample, one_pass_page.MARGIN)])
+        assert verdict(test, share + random.normal(0, 0.01, 24)) == called

@@ -27,24 +27,22 @@ def point(run: Training) -> Tensor:
     return torch.cat([p.detach().reshape(-1).clone() for p in run.network.parameters()])
 
 
-@pytest.mark.parametrize(
-    ("name", "arm_of_cause"), [(SMOOTHED, "smoothed"), (RELATIVE, "k8"), (CORRECTED, "k8")]
-)
 def test_an_arm_is_that_of_the_study_on_the_cause_to_the_bit(
-    monkeypatch: pytest.MonkeyPatch, name: str, arm_of_cause: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where its step has k8's variance; and to draw steps changes nothing."""
-    monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (1 / 8,) * 5))
-    monkeypatch.setattr(smoothing, "DRAWN", (1,))
-    run, run_of_cause = in_training(), in_training()
-    steps = Steps(run, name, [])
-    steps_of_cause = cause.Steps(run_of_cause, cause.ARMS[arm_of_cause], cause.RATE)
-    for number in range(2):
-        steps.step(0, number)
-        steps_of_cause.step(0, number)
-    states = run.network.state_dict(), run_of_cause.network.state_dict()
-    torch.testing.assert_close(*states, rtol=0, atol=0)
-    assert [point["update"] for point in steps.drawn] == [1]
+    for name, arm_of_cause in ((SMOOTHED, "smoothed"), (RELATIVE, "k8"), (CORRECTED, "k8")):
+        monkeypatch.setattr(smoothing, "STEP", dict.fromkeys(BATCHES, (1 / 8,) * 5))
+        monkeypatch.setattr(smoothing, "DRAWN", (1,))
+        run, run_of_cause = in_training(), in_training()
+        steps = Steps(run, name, [])
+        steps_of_cause = cause.Steps(run_of_cause, cause.ARMS[arm_of_cause], cause.RATE)
+        for number in range(2):
+            steps.step(0, number)
+            steps_of_cause.step(0, number)
+        states = run.network.state_dict(), run_of_cause.network.state_dict()
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+        assert [point["update"] for point in steps.drawn] == [1]
 
 
 def test_a_variance_is_that_of_numpy() -> None:
@@ -110,23 +108,18 @@ def records(arm: str, ends: np.ndarray, step: float = 0.2, train: float = 98) ->
     ]
 
 
-@pytest.mark.parametrize(
-    ("step", "train", "verdict"),
-    [
+def test_smoothing_is_judged_where_the_steps_are_as_noisy() -> None:
+    """RELATIVE has these numbers; the steps of the other arms are as noisy as those of SMOOTHED."""
+    for step, train, verdict in (
         (0.2, 98, "higher"),
         (0.21, 98, "higher"),
         (0.23, 98, "not judged: steps of 1.15 and 1.15"),
         (0.2, 96, "not judged: not trained to the end"),
-    ],
-)
-def test_smoothing_is_judged_where_the_steps_are_as_noisy(
-    step: float, train: float, verdict: str
-) -> None:
-    """RELATIVE has these numbers; the steps of the other arms are as noisy as those of SMOOTHED."""
-    random, n = np.random.default_rng(0), smoothing.LEAST
-    arms = {name: records(name, 60 + random.normal(0, 0.5, n)) for name in BATCHES}
-    arms[SMOOTHED] = records(SMOOTHED, 62 + random.normal(0, 0.5, n))
-    arms[RELATIVE] = records(RELATIVE, 60 + random.normal(size=n), step, train)
-    rivals = [name for name in BATCHES if name != SMOOTHED]
-    assert smoothing_page.judged_claims(arms)[rivals.index(RELATIVE)].verdict == verdict
-    assert f"| {verdict} |" in smoothing_page.summary(arms)
+    ):
+        random, n = np.random.default_rng(0), smoothing.LEAST
+        arms = {name: records(name, 60 + random.normal(0, 0.5, n)) for name in BATCHES}
+        arms[SMOOTHED] = records(SMOOTHED, 62 + random.normal(0, 0.5, n))
+        arms[RELATIVE] = records(RELATIVE, 60 + random.normal(size=n), step, train)
+        rivals = [name for name in BATCHES if name != SMOOTHED]
+        assert smoothing_page.judged_claims(arms)[rivals.index(RELATIVE)].verdict == verdict
+        assert f"| {verdict} |" in smoothing_page.summary(arms)

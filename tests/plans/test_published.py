@@ -67,24 +67,25 @@ TABLES = {  # Each has the rule, sizes by samples, the samples in all, and those
 
 
 @pytest.mark.filterwarnings("ignore:batches of each size")
-@pytest.mark.parametrize("name", TABLES)
-def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place(name: str) -> None:
+def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place() -> None:
     """η follows the root of b, as OLMo-core's does; GPT-3's ramp begins within its warm-up."""
-    sizes, table, samples, warmup = TABLES[name]
-    our_table = rounded_up(table) if sizes is olmo_sizes else table
-    arguments: Any = {"samples": samples, "warmup_samples": warmup, "batch_multiple": 16}
-    plan = igo.plan("constant", batch_size=our_table, **arguments)
-    consumed = 0
-    for number, b in enumerate(whole(sizes(table), samples), 1):
-        consumed += b
-        eta = math.sqrt(b / table[0]) * min(1, consumed / (warmup or 1))
-        update = plan.at(number)
-        assert update.batch_size == b
-        assert update.learning_rate == pytest.approx(eta, rel=1e-12)
-    assert number == plan.updates
-    shares = {(start - warmup) / (samples - warmup): b for start, b in our_table.items() if start}
-    if not warmup:  # A share is one of the samples after the warm-up.
-        assert plan == igo.plan("constant", batch_size={0: table[0], **shares}, **arguments)
+    for sizes, table, samples, warmup in TABLES.values():
+        our_table = rounded_up(table) if sizes is olmo_sizes else table
+        arguments: Any = {"samples": samples, "warmup_samples": warmup, "batch_multiple": 16}
+        plan = igo.plan("constant", batch_size=our_table, **arguments)
+        consumed = 0
+        for number, b in enumerate(whole(sizes(table), samples), 1):
+            consumed += b
+            eta = math.sqrt(b / table[0]) * min(1, consumed / (warmup or 1))
+            update = plan.at(number)
+            assert update.batch_size == b
+            assert update.learning_rate == pytest.approx(eta, rel=1e-12)
+        assert number == plan.updates
+        shares = {
+            (start - warmup) / (samples - warmup): b for start, b in our_table.items() if start
+        }
+        if not warmup:  # A share is one of the samples after the warm-up.
+            assert plan == igo.plan("constant", batch_size={0: table[0], **shares}, **arguments)
 
 
 def test_a_clock_of_updates_begins_after_the_warm_up_and_a_row_has_its_mean() -> None:

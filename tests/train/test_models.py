@@ -82,22 +82,21 @@ def test_a_model_that_does_not_fit_is_named() -> None:
             models.check_model(network, ModelConfig("mine"), dataset(10, 1, 8), smallest=2)
 
 
-@pytest.mark.parametrize(
-    ("model", "law"),
-    [
+def test_convolutions_start_as_he_et_al_or_as_pytorch() -> None:
+    """N(0, 2/fan_out), or U(-a, a) with a = 1/sqrt(fan_in), whose variance is a^2/3."""
+    for model, law in (
         (ModelConfig("resnet8", width=16), "He"),
         (ModelConfig("resnet18", stem="imagenet"), "He"),
         (ModelConfig("resnet18", stem="cifar"), "PyTorch"),
         (ModelConfig("resnet34", stem="cifar"), "PyTorch"),
-    ],
-)
-def test_convolutions_start_as_he_et_al_or_as_pytorch(model: ModelConfig, law: str) -> None:
-    """N(0, 2/fan_out), or U(-a, a) with a = 1/sqrt(fan_in), whose variance is a^2/3."""
-    for module in models.build(model, dataset()).modules():
-        if isinstance(module, nn.Conv2d) and module.weight.numel() > 1700:
-            samples, kernel = module.weight.numel(), math.prod(module.kernel_size)
-            a = 1 / math.sqrt(module.in_channels * kernel)
-            deviation = math.sqrt(2 / (module.out_channels * kernel) if law == "He" else a**2 / 3)
-            assert module.weight.std().item() == pytest.approx(
-                deviation, rel=4 / math.sqrt(samples)
-            )
+    ):
+        for module in models.build(model, dataset()).modules():
+            if isinstance(module, nn.Conv2d) and module.weight.numel() > 1700:
+                samples, kernel = module.weight.numel(), math.prod(module.kernel_size)
+                a = 1 / math.sqrt(module.in_channels * kernel)
+                deviation = math.sqrt(
+                    2 / (module.out_channels * kernel) if law == "He" else a**2 / 3
+                )
+                assert module.weight.std().item() == pytest.approx(
+                    deviation, rel=4 / math.sqrt(samples)
+                )

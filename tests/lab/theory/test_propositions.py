@@ -19,14 +19,14 @@ def test_delta_minus_is_the_smaller_root_of_its_quadratic(a, share, r):
     assert props.delta_minus(along, 1.0, 1.0, r, a) == pytest.approx(roots.min(), rel=1e-5)
 
 
-@pytest.mark.parametrize("a", [1.42, 1.7, 2.0, 4.0])
-def test_random_widths_fill_the_exact_range_for_theta_below_a_right_angle(a):
-    _, d, cosine = sample_widths(np.random.default_rng(1), a)
-    front = d[cosine > 0]
-    low, high = props.exact_width_bounds(a)
-    assert low * (1 - 1e-9) <= front.min() < 1.1 * low
-    assert 0.8 * high < front.max() <= high < props.printed_width_bound(a)
-    assert (d[cosine < 0] < 1).any()  # the printed lower bound needs θ < π/2
+def test_random_widths_fill_the_exact_range_for_theta_below_a_right_angle():
+    for a in (1.42, 1.7, 2.0, 4.0):
+        _, d, cosine = sample_widths(np.random.default_rng(1), a)
+        front = d[cosine > 0]
+        low, high = props.exact_width_bounds(a)
+        assert low * (1 - 1e-9) <= front.min() < 1.1 * low
+        assert 0.8 * high < front.max() <= high < props.printed_width_bound(a)
+        assert (d[cosine < 0] < 1).any()  # the printed lower bound needs θ < π/2
 
 
 def test_existence_probability_is_the_share_of_directions_in_the_plane():

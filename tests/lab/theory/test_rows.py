@@ -14,9 +14,8 @@ YES, NO = Check("", 1.0, 0.0), Check("", -1.0, 0.0)
 OPEN = Check("", 0.1, 0.0, interval=(-0.1, 0.3))
 
 
-@pytest.mark.parametrize(
-    ("parts", "controls", "verdict"),
-    [
+def test_the_rule_of_verdicts():
+    for parts, controls, verdict in (
         ([YES], [], "agrees"),
         ([YES, YES], [NO], "agrees"),
         ([NO], [NO], "disagrees"),
@@ -28,15 +27,12 @@ OPEN = Check("", 0.1, 0.0, interval=(-0.1, 0.3))
         ([YES], [YES], "undecided"),
         ([YES], [NO, OPEN], "undecided"),
         ([NO], [YES], "undecided"),
-    ],
-)
-def test_the_rule_of_verdicts(parts, controls, verdict):
-    assert Seen("", parts, controls).verdict == verdict
+    ):
+        assert Seen("", parts, controls).verdict == verdict
 
 
-@pytest.mark.parametrize(
-    ("check", "holds"),
-    [
+def test_a_check_holds_only_where_its_whole_interval_does():
+    for check, holds in (
         (Check("", 0.5, 0, 1), True),
         (Check("", 1.0, 0, 1), True),
         (Check("", 1.1, 0, 1), False),
@@ -45,10 +41,8 @@ def test_the_rule_of_verdicts(parts, controls, verdict):
         (Check("", 0.5, 0, 1, (-1.0, 2.0)), None),
         (Check("", math.nan, 0, 1), None),
         (Check("", math.inf, 0), True),
-    ],
-)
-def test_a_check_holds_only_where_its_whole_interval_does(check, holds):
-    assert check.holds is holds
+    ):
+        assert check.holds is holds
 
 
 def test_the_committed_page_is_what_its_tables_say(tmp_path):
