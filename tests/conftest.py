@@ -11,7 +11,7 @@ from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +42,8 @@ TINY = (
     "checkpoint_seconds=0",
 )
 
+# A number of float64, but for rounding.
+rounded = partial(pytest.approx, rel=1e-12)
 torch.set_num_threads(1)  # tests run side by side
 # The same examples in each run: no test depends on chance, and one that fails fails again.
 settings.register_profile("few", max_examples=25, deadline=None, derandomize=True)

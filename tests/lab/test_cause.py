@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, rounded
 from torch import Tensor
 from trained import prepared
 
@@ -20,7 +20,7 @@ def test_weights_have_the_variance_that_is_asked_for() -> None:
     for k, v in ((1, None), (6, None), (6, 0.3875), (7, 0.3875), (6, 1.0)):
         w = weights(k, v)
         assert float(w.sum()) == pytest.approx(1, abs=1e-12)
-        assert float(w.square().sum()) == pytest.approx(1 / k if v is None else v, rel=1e-12)
+        assert float(w.square().sum()) == rounded(1 / k if v is None else v)
 
 
 def steps_of(arm: Arm) -> tuple[Steps, list[Batch]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import rounded
 from looped import DATA, EPOCHS, PLAN, RATE, Loop, N, measured, sgd
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
@@ -168,7 +169,7 @@ def test_a_use_trains_the_plan_and_resumes(use: str, workers: int) -> None:
     updates = trained(RIGHT[use], loop)
     assert [samples for samples, _ in updates] == [samples for samples, _ in planned_updates()]
     planned_rates = [rate for _, rate in planned_updates()]
-    assert [rate for _, rate in updates] == pytest.approx(planned_rates, rel=1e-12)
+    assert [rate for _, rate in updates] == rounded(planned_rates)
     stopped_loop = Loop()
     first_updates = trained(RIGHT[use], stopped_loop, STOP)
     resumed_loop = Loop(workers, stopped_loop.schedule.state_dict())
@@ -305,4 +306,4 @@ def test_a_trainer_that_fetches_the_next_batch_before_the_step() -> None:
     assert [len(samples) for samples, _ in updates] == [8] * 8 + [16] * 4
     assert [*chain(*(samples for samples, _ in updates))] == [*range(128)]
     rates = [RATE] * 8 + [RATE * 0.5**0.5] * 4
-    assert [rate for _, rate in updates] == pytest.approx(rates, rel=1e-12)
+    assert [rate for _, rate in updates] == rounded(rates)

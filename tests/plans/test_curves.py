@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import updates_of
+from conftest import rounded, updates_of
 
 import igo
 
@@ -116,8 +116,8 @@ def check(arguments: dict[str, Any]) -> None:
         elif row.start + row.samples < n and place + row.samples < plan.samples:
             assert (row.b_m, row.epochs) == (on_grid, 1)  # Whole batches end it.
         law = row.eta_m / first_row.eta_m / math.sqrt(row.b_m / first_row.b_m)
-        assert law == pytest.approx(row.phi_m, rel=1e-12)
-        assert (row.eta_m if "rate" in arguments else row.phi_m) == pytest.approx(level, rel=1e-12)
+        assert law == rounded(row.phi_m)
+        assert (row.eta_m if "rate" in arguments else row.phi_m) == rounded(level)
         samples += row.epochs * row.samples
     assert 0 <= arguments["samples"] - samples < max(stages[-1][2], 1) + 1e-9
     check_beginnings(plan, arguments, stages)
@@ -165,9 +165,9 @@ def walk(plan: igo.Plan, warm: int, cap: int) -> None:
     assert all(max(row_sizes) - min(row_sizes) <= 1 for row_sizes in sizes.values())
     assert [*sizes] == [*plan.rows]
     for row, next_row in pairwise(plan.rows):
-        assert row.gamma_m == pytest.approx(next_row.phi_m / row.phi_m, rel=1e-12)
-        assert row.kappa_m == pytest.approx(next_row.eta_m / row.eta_m, rel=1e-12)
-        assert row.lambda_m == pytest.approx(next_row.b_m / row.b_m, rel=1e-12)
+        assert row.gamma_m == rounded(next_row.phi_m / row.phi_m)
+        assert row.kappa_m == rounded(next_row.eta_m / row.eta_m)
+        assert row.lambda_m == rounded(next_row.b_m / row.b_m)
 
 
 @pytest.mark.filterwarnings("ignore::igo.PlanWarning")
@@ -212,9 +212,7 @@ def test_stages_of_algorithm_3_are_as_long_as_it_asks() -> None:
         for row in plan.rows:
             updates[row.stage] += row.updates
         phis = [((stages - m) / stages) ** p for m in range(stages)]
-        assert [*{row.stage: row.phi_m for row in plan.rows}.values()] == pytest.approx(
-            phis, rel=1e-12
-        )
+        assert [*{row.stage: row.phi_m for row in plan.rows}.values()] == rounded(phis)
         shape = [1 / (phi**2 - h * phi**split) for phi in phis]
         scale = plan.updates / sum(shape)
         for m, share in enumerate(shape, 1):

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import pytest
+from conftest import rounded
 
 import igo
 from igo.plans.plan import COLUMNS
@@ -47,5 +47,5 @@ def check_batches(
         on_grid = [k for k in range(least_k, previous_k + 1) if -(-n // k) % batch_multiple == 0]
         assert row.batches == (on_grid[0] if on_grid else least_k)
         noise = row.eta_m / first_row.eta_m / math.sqrt(row.b_m / first_row.b_m)
-        assert noise == pytest.approx(row.phi_m, rel=1e-12)
+        assert noise == rounded(row.phi_m)
         previous_k = row.batches

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import configure
+from conftest import configure, rounded
 from torch.optim import lr_scheduler
 
 import igo
@@ -64,7 +64,7 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str)
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    assert [stage.eta_m for stage in plan.rows] == pytest.approx(rates, rel=1e-12)
+    assert [stage.eta_m for stage in plan.rows] == rounded(rates)
     assert {stage.batches for stage in plan.rows} == {math.ceil(plan.n / config.batch_size)}
 
 

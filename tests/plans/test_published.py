@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import updates_of
+from conftest import rounded, updates_of
 
 import igo
 
@@ -79,7 +79,7 @@ def test_a_table_changes_b_at_the_first_batch_at_or_after_its_place() -> None:
             eta = math.sqrt(b / table[0]) * min(1, consumed / (warmup or 1))
             update = plan.at(number)
             assert update.batch_size == b
-            assert update.learning_rate == pytest.approx(eta, rel=1e-12)
+            assert update.learning_rate == rounded(eta)
         assert number == plan.updates
         shares = {
             (start - warmup) / (samples - warmup): b for start, b in our_table.items() if start
@@ -102,11 +102,11 @@ def test_a_clock_of_updates_begins_after_the_warm_up_and_a_row_has_its_mean() ->
     falling = [0.3 / math.sqrt(max(k, 0) + 1) for k in range(-1, plan.updates - 11)]
     updates = updates_of(plan)
     rates = [update.learning_rate for update in updates]
-    assert rates == pytest.approx([*warming, *falling], rel=1e-12)
+    assert rates == rounded([*warming, *falling])
     for row in plan.rows[1:]:
         mean = statistics.fmean(update.learning_rate for update in updates if update.row == row)
-        assert row.eta_m == pytest.approx(mean, rel=1e-12)
-        assert row.phi_m == pytest.approx(mean / 0.3 / math.sqrt(row.b_m / 10), rel=1e-12)
+        assert row.eta_m == rounded(mean)
+        assert row.phi_m == rounded(mean / 0.3 / math.sqrt(row.b_m / 10))
 
 
 def test_a_plan_by_updates_is_plain_data() -> None:

@@ -11,7 +11,7 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import TINY, assert_equal, timeless, updates_of
+from conftest import TINY, assert_equal, rounded, timeless, updates_of
 from torch import Tensor, nn
 from trained import prepared, train
 
@@ -78,13 +78,13 @@ def test_delta_follows_from_the_record_alone() -> None:
             steps = record["eta_m"], record["b_m"]
             level = partial(igo.noise_level, *steps, optimizer=optimizer, momentum=record["beta_m"])
             c2, norm = record["reference_variance"], record["reference_gradient_norm"]
-            assert record["delta_m"] == pytest.approx(level(c2, gradient_norm=norm), rel=1e-12)
+            assert record["delta_m"] == rounded(level(c2, gradient_norm=norm))
             c2, norm = (
                 record["gradient_variance"],
                 record["gradient_norm"] or 0.0,
             )  # null below √(C²/n)
             delta = level(c2, gradient_norm=norm)
-            assert record["delta_measured"] == pytest.approx(delta, rel=1e-12)
+            assert record["delta_measured"] == rounded(delta)
             ends = [record[f"delta_measured_{end}"] for end in ("low", "high")]
             if record["variance_pairs"] >= 8:
                 assert ends[0] < delta < ends[1]
