@@ -42,7 +42,6 @@ def own(t: float, *, h: Any) -> float:
     return 1 - t / 2 if type(h) in (int, list) else 0
 
 
-WITHOUT_RATE = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": None}])
 START = sampler().state_dict()
 NOT_GIVEN = r"gave no batch for it: .*batch_sampler=batches, .*count each batch once"
 OTHER = r"has another sampler, torch\.\S+BatchSampler: .*batch_sampler=batches, .* accelerator"
@@ -70,9 +69,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda _: [*DataLoader(WRONGLY.Seeded(DATA), 8)], "give other loaders its data"),
     (lambda _: igo.Schedule([], sampler()), "one of torch.optim or several, .* not BatchSampler$"),
-    (lambda _: WRONGLY.Schedule(sampler(), sgd()), "not BatchSampler, SGD$"),
     (lambda _: igo.Schedule([DATA], sampler()), "not Tensor, BatchSampler$"),
-    (lambda _: igo.Schedule(WITHOUT_RATE, sampler()), "lr is missing: the optimizer chooses its"),
     (lambda _: WRONGLY.BatchSampler(DataLoader(DATA), PLAN), "not a DataLoader"),
     (lambda x: WRONGLY.BatchSampler(PLAN, x.loader), "data=DataLoader .* the data set of the load"),
     (

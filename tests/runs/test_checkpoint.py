@@ -29,11 +29,8 @@ def state_of(epoch: int) -> dict[str, Any]:
         "signature": OWNER,
         "model": OrderedDict(weight=torch.randn(6, 4, generator=values), count=torch.tensor(epoch)),
         "optimizer": {"state": {0: {"momentum_buffer": None}}, "param_groups": [{"lr": 0.1}]},
-        "schedule": {"updates": 3 * epoch, "plan": "0" * 16, "rates": [1.0], "base_lrs": [[0.1]]},
-        "progress": {
-            **{"epoch": epoch, "samples": 96 * epoch, "threads": None},
-            **{"reference": {"variance": 1 / 3}, "records": [], "twins": [(0.5, -1.0, 0.25)]},
-        },
+        "schedule": {"updates": 3 * epoch, "plan": "0" * 16, "base_lrs": [[0.1]]},
+        "progress": {"epoch": epoch, "records": [], "twins": [(0.5, -1.0, 0.25)]},
     }
 
 

@@ -16,12 +16,8 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     """Digits, ResNet-8 with BatchNorm, which sees the parts of a batch."""
     for parts in (1, 2):
         settings = ("dataset.samples=200", "batch_size=10", "noise.batches=4", "model.width=4")
-        engine = (
-            "engine.device=cpu",
-            "engine.precision=fp32",
-            f"engine.micro_batch_size={10 // parts}",
-        )
-        run = prepared(*settings, *engine, "seed=5")
+        micro = f"engine.micro_batch_size={10 // parts}"
+        run = prepared(*settings, micro, "engine.precision=fp32", "seed=5")
         network, images = run.network, run.data
         with unchanged(network):
             noise = reference_noise(run)
