@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import default_rng
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -15,7 +16,7 @@ TRAIN, TEST = 20, 10  # images
 
 
 def pixels(n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+    return default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
 
 
 def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -50,7 +51,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 
 
 def clothes(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng((n, seed))
+    draw = default_rng((n, seed))
     return draw.integers(0, 256, (n, 28, 28)), draw.permutation(np.arange(n) % 10)
 
 
@@ -63,7 +64,7 @@ def write_fashion(folder: Path, suffix: str = "", *, seed: int = 0, n: int = TRA
 
 
 def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
-    draw = np.random.default_rng(n)
+    draw = default_rng(n)
     arrays = {
         "images": draw.integers(0, 200, (n, *shape), dtype=np.uint8),
         "labels": np.arange(n) % 3,
@@ -76,7 +77,7 @@ def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test:
 
 
 def write_images(root: Path, val: int) -> Path:
-    draw = np.random.default_rng(0)
+    draw = default_rng(0)
     for part, n in (("train", 20), ("val", val)):
         for label in ("cat", "cow", "dog"):
             (root / part / label).mkdir(parents=True)

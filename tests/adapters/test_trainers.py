@@ -314,15 +314,16 @@ def test_an_adapter_trains_the_plan(way: Way) -> None:
 
 
 @pytest.mark.usefixtures("_trainers")
-@pytest.mark.parametrize("options", [{}, {"device_samples": 3}])
-def test_lightning_trains_epochs_that_are_longer(options: Any) -> None:
+def test_lightning_trains_epochs_that_are_longer() -> None:
     """It asks a loader that it was given directly for the length of each epoch.
 
     No checkpoint is saved at the end of an epoch, which would begin the next one.
     """
-    job, saving = Job(backwards=True, **options), {"every_n_train_steps": 100}
-    loop = plain(replace(job, device_samples=None))
-    assert lightning(job, saving, loader=lambda loader: loader).rows == loop.rows
+    saving = {"every_n_train_steps": 100}
+    for device_samples in (None, 3):
+        job = Job(backwards=True, device_samples=device_samples)
+        loop = plain(replace(job, device_samples=None))
+        assert lightning(job, saving, loader=lambda loader: loader).rows == loop.rows
 
 
 @pytest.mark.examples

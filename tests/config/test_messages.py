@@ -118,6 +118,6 @@ ALLOWED = [  # The ends of ranges are in them.
 ]
 
 
-@pytest.mark.parametrize("words", ALLOWED)
-def test_the_ends_of_ranges_are_allowed(words: str) -> None:
-    make_plan(configure(*words.split()))
+def test_the_ends_of_ranges_are_allowed() -> None:
+    for words in ALLOWED:
+        make_plan(configure(*words.split()))

@@ -44,20 +44,20 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", Path("/nonexistent"))
 
 
-@pytest.mark.parametrize("classes", [10, 100])
 def test_cifar_files_are_read_as_their_authors_wrote_them(
-    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_cifar(tmp_path, classes, monkeypatch)
-    train, test = readers.read(f"cifar{classes}", Place(tmp_path))
-    files = 5 if classes == 10 else 1
-    images = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
-    assert train.images.dtype == np.uint8
-    np.testing.assert_array_equal(train.images, images.transpose(0, 2, 3, 1))
-    np.testing.assert_array_equal(test.images, pixels(TEST, files).transpose(0, 2, 3, 1))
-    spread = [j * (classes - 1) // (TRAIN - 1) for j in range(TRAIN)]
-    np.testing.assert_array_equal(train.labels, spread)
-    np.testing.assert_array_equal(test.labels, spread[:TEST])
+    for classes in (10, 100):
+        write_cifar(tmp_path, classes, monkeypatch)
+        train, test = readers.read(f"cifar{classes}", Place(tmp_path))
+        files = 5 if classes == 10 else 1
+        images = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
+        assert train.images.dtype == np.uint8
+        np.testing.assert_array_equal(train.images, images.transpose(0, 2, 3, 1))
+        np.testing.assert_array_equal(test.images, pixels(TEST, files).transpose(0, 2, 3, 1))
+        spread = [j * (classes - 1) // (TRAIN - 1) for j in range(TRAIN)]
+        np.testing.assert_array_equal(train.labels, spread)
+        np.testing.assert_array_equal(test.labels, spread[:TEST])
 
 
 @pytest.mark.parametrize(
@@ -132,22 +132,20 @@ def test_damaged_idx_files_are_noticed(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "arrays", "an image"])
-def test_a_disk_that_fails_is_no_damage(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a sweep tries its run again."""
+    for name in ("fashion_mnist", "arrays", "an image"):
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    write_fashion(tmp_path / "FashionMNIST" / "raw")
-    (file := tmp_path / "mine.npz").touch()
-    monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", fail)
-    monkeypatch.setattr(np, "load", fail)
-    monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(Outside, match=os.strerror(errno.EIO)):
-        image_in(file) if name == "an image" else readers.read(name, Place(tmp_path, file=file))
+        write_fashion(tmp_path / "FashionMNIST" / "raw")
+        (file := tmp_path / "mine.npz").touch()
+        monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", fail)
+        monkeypatch.setattr(np, "load", fail)
+        monkeypatch.setattr(Image, "open", fail)
+        with pytest.raises(Outside, match=os.strerror(errno.EIO)):
+            image_in(file) if name == "an image" else readers.read(name, Place(tmp_path, file=file))
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
@@ -172,13 +170,11 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(
-    name: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match="could not be downloaded") as caught:
-        readers.read(name, Place(tmp_path))
-    text = str(caught.value)
-    assert all(part in text for part in (SOURCES[name], str(tmp_path), "data_dir="))
-    assert "Network is unreachable" in text
-    assert "\n" not in text
+def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(tmp_path: Path) -> None:
+    for name, source in SOURCES.items():
+        with pytest.raises(UserError, match="could not be downloaded") as caught:
+            readers.read(name, Place(tmp_path))
+        text = str(caught.value)
+        assert all(part in text for part in (source, str(tmp_path), "data_dir="))
+        assert "Network is unreachable" in text
+        assert "\n" not in text

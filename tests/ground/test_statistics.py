@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from numpy.random import default_rng
 from scipy import stats
 
 from igo.ground import statistics
@@ -20,13 +21,13 @@ with warnings.catch_warnings():
 @cache
 def differences() -> list[np.ndarray]:
     """Of 100 pairs of settings with five seeds each, in steps of 0.1 points."""
-    random = np.random.default_rng(0)
+    random = default_rng(0)
     return list(np.round(random.normal(random.normal(size=(100, 1)), 2, size=(100, 5)), 1))
 
 
 def test_sign_flips_are_those_that_a_convolution_counts() -> None:
     for n in (1, 2, 5, 11, 23, 40):
-        gaps = np.random.default_rng(n).integers(-10, 20, size=n)  # Some are ties or zeros.
+        gaps = default_rng(n).integers(-10, 20, size=n)  # Some are ties or zeros.
         counts = np.array([1], dtype=object)  # Each sum from −Σ|d| to Σ|d| has one.
         for d in np.abs(gaps):
             counts = np.convolve(counts, [1, *[0] * (2 * d - 1), 1] if d else [2])
@@ -37,7 +38,7 @@ def test_sign_flips_are_those_that_a_convolution_counts() -> None:
 
 
 def test_sign_flips_of_many_are_drawn_and_of_none_are_nothing() -> None:
-    gaps = np.random.default_rng(0).normal(0.4, size=60)
+    gaps = default_rng(0).normal(0.4, size=60)
     p_of_t = stats.ttest_1samp(gaps, 0).pvalue
     assert statistics.sign_flip(gaps) == pytest.approx(p_of_t, rel=0.1, abs=1e-3)
     assert statistics.sign_flip(gaps) == statistics.sign_flip(-gaps)
@@ -77,8 +78,6 @@ def test_what_few_seeds_detect_has_the_power_of_the_sign_flip_test() -> None:
     for n in (7, 9):
         effect = stats.norm.ppf(0.8 ** (1 / 8))
         assert statistics.detectable(1.0, 8, 0.05 / 4) == pytest.approx(effect, rel=0.02)
-        samples = np.random.default_rng(1).standard_normal((1500, n)) + statistics.detectable(
-            1.0, n
-        )
+        samples = default_rng(1).standard_normal((1500, n)) + statistics.detectable(1.0, n)
         are_detected = [statistics.sign_flip(sample) <= 0.05 for sample in samples]
         assert np.mean(are_detected) == pytest.approx(0.8, abs=0.04)

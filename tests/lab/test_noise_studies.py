@@ -11,6 +11,7 @@ import rounding
 import torch
 from conftest import configure
 from hydra import compose, initialize_config_dir
+from numpy.random import default_rng
 from test_noise import linear_gradients
 
 from lab.noise import __main__ as program
@@ -39,7 +40,7 @@ def test_the_gram_matrix_gives_every_draws_noise() -> None:
 
 def test_counts_are_those_of_their_sampling() -> None:
     for sampling in ("with_replacement", "independent"):
-        counts = lemma.draw_counts(sampling, 30, 12, 3000, np.random.default_rng(0))
+        counts = lemma.draw_counts(sampling, 30, 12, 3000, default_rng(0))
         assert (counts.sum(axis=1) == 12).all()
         np.testing.assert_allclose(counts.mean(axis=0), 12 / 30, rtol=0.15)
         assert counts.max() == 1 if sampling == "independent" else counts.max() > 1
@@ -50,7 +51,7 @@ def test_counts_are_those_of_their_sampling() -> None:
 
 
 def test_a_slope_is_found_and_its_interval_covers_it() -> None:
-    random, b = np.random.default_rng(1), [2**k for k in range(11)]
+    random, b = default_rng(1), [2**k for k in range(11)]
     coverage = 0
     for _ in range(200):
         errors = random.uniform(0.01, 0.1, size=len(b))
@@ -66,7 +67,7 @@ def test_a_slope_is_found_and_its_interval_covers_it() -> None:
 
 
 def test_a_biased_mini_batch_gradient_is_called_so() -> None:
-    random = np.random.default_rng(8)
+    random = default_rng(8)
     full = torch.zeros(30, dtype=torch.float64)
     noise = torch.from_numpy(random.normal(size=(4000, 30)))
     row = lemma.batchnorm_row(noise + 0.5, full, batch_size=1, n=10**9)

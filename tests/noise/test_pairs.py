@@ -71,31 +71,33 @@ def pairs_of(
     return pairs, torch.stack(points)
 
 
-@pytest.mark.parametrize("k", [512, 16])
-def test_movement_has_no_share_in_c2(k: int) -> None:
+def test_movement_has_no_share_in_c2() -> None:
     """With it C² would be ((1 + η)² + 1)/2 times as large, and the mean of g_t·g_{t+1} negative.
 
     A short epoch has one twin of its own, and corrects itself by those of the epochs before.
     """
-    d, b, eta, c2, epochs = 200, 16, 0.5, 8.0, 8192 // k
-    noises = torch.randn(epochs, k, d, generator=torch.manual_seed(0)) * math.sqrt(c2 / b / d)
-    twins: list[Any] = []
-    rows = []
-    for epoch in range(epochs):
-        pairs, points = pairs_of(
-            noises[epoch], [b] * k, eta, updates=epoch * k, earlier_twins=twins
-        )
-        noise, twins = pairs.noise()
-        assert (noise.batches, noise.sampling) == (min(k // 2, 32), "consecutive")
-        assert len(twins) == 4
-        low, high = noise.variance_interval
-        square = float(points.square().sum(1).mean())
-        rows.append([noise.variance, low < c2 < high, high - low, noise.gradient_square, square])
-    variance, hits, width, mean_square, square = np.mean(rows, axis=0)
-    assert variance == pytest.approx(c2, rel=0.03)
-    assert hits > 0.85
-    assert width < 0.5 * c2
-    assert mean_square == pytest.approx(square, rel=0.2)
+    for k in (512, 16):
+        d, b, eta, c2, epochs = 200, 16, 0.5, 8.0, 8192 // k
+        noises = torch.randn(epochs, k, d, generator=torch.manual_seed(0)) * math.sqrt(c2 / b / d)
+        twins: list[Any] = []
+        rows = []
+        for epoch in range(epochs):
+            pairs, points = pairs_of(
+                noises[epoch], [b] * k, eta, updates=epoch * k, earlier_twins=twins
+            )
+            noise, twins = pairs.noise()
+            assert (noise.batches, noise.sampling) == (min(k // 2, 32), "consecutive")
+            assert len(twins) == 4
+            low, high = noise.variance_interval
+            square = float(points.square().sum(1).mean())
+            rows.append(
+                [noise.variance, low < c2 < high, high - low, noise.gradient_square, square]
+            )
+        variance, hits, width, mean_square, square = np.mean(rows, axis=0)
+        assert variance == pytest.approx(c2, rel=0.03)
+        assert hits > 0.85
+        assert width < 0.5 * c2
+        assert mean_square == pytest.approx(square, rel=0.2)
 
 
 K, RANDOM = 300, torch.Generator().manual_seed(3)
@@ -206,29 +208,31 @@ def test_an_epoch_by_plain_loops(case: str, scale: float | None) -> None:
         assert noise.square_interval == pytest.approx(ends, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize(("sigma", "r"), [(1.5, 0.0), (1.5, 0.9), (1.0, 0.3), (0.45, 0.97)])
-def test_slopes_are_used_where_they_help(sigma: float, r: float) -> None:
+def test_slopes_are_used_where_they_help() -> None:
     """Log-normal C² and slopes of 150 pairs, of which 32 are measured, in 100 epochs.
 
     The mean of the pairs and the ratio are computed beside it; it is as good as the better one.
     """
-    random, p, epochs = np.random.default_rng(0), 150, 100
-    z, chance = random.standard_normal((2, epochs, p))
-    v, u = np.exp(0.45 * z), np.exp(sigma * (r * z + math.sqrt(1 - r * r) * chance))
-    numbers, errors = [i * p // 32 for i in range(32)], []
-    for v_of_epoch, u_of_epoch in zip(v, u, strict=True):
-        noises, slopes = torch.zeros(2 * p, 1), torch.zeros(2 * p)
-        noises[::2, 0] = torch.from_numpy(np.sqrt(2 * v_of_epoch))  # ‖Δ‖² is V (1/1 + 1/1).
-        slopes[::2] = torch.from_numpy(u_of_epoch)
-        twins = [Twin(0, 0, 0)] * 4
-        pairs, _ = pairs_of(noises, [1] * 2 * p, slopes=slopes, updates=10**6, earlier_twins=twins)
-        mean = v_of_epoch[numbers].mean()
-        ratio = mean / u_of_epoch[numbers].mean() * u_of_epoch.mean()
-        estimates = np.array([pairs.noise()[0].variance, mean, ratio])
-        errors.append(estimates / v_of_epoch.mean())
-    error, error_of_mean, error_of_ratio = np.sqrt(np.mean(np.log(errors) ** 2, axis=0))
-    assert error < 1.1 * min(error_of_mean, error_of_ratio) < max(error_of_mean, error_of_ratio)
-    assert np.mean(errors, axis=0)[0] == pytest.approx(1, abs=0.03)
+    for sigma, r in ((1.5, 0.0), (1.5, 0.9), (1.0, 0.3), (0.45, 0.97)):
+        random, p, epochs = np.random.default_rng(0), 150, 100
+        z, chance = random.standard_normal((2, epochs, p))
+        v, u = np.exp(0.45 * z), np.exp(sigma * (r * z + math.sqrt(1 - r * r) * chance))
+        numbers, errors = [i * p // 32 for i in range(32)], []
+        for v_of_epoch, u_of_epoch in zip(v, u, strict=True):
+            noises, slopes = torch.zeros(2 * p, 1), torch.zeros(2 * p)
+            noises[::2, 0] = torch.from_numpy(np.sqrt(2 * v_of_epoch))  # ‖Δ‖² is V (1/1 + 1/1).
+            slopes[::2] = torch.from_numpy(u_of_epoch)
+            twins = [Twin(0, 0, 0)] * 4
+            pairs, _ = pairs_of(
+                noises, [1] * 2 * p, slopes=slopes, updates=10**6, earlier_twins=twins
+            )
+            mean = v_of_epoch[numbers].mean()
+            ratio = mean / u_of_epoch[numbers].mean() * u_of_epoch.mean()
+            estimates = np.array([pairs.noise()[0].variance, mean, ratio])
+            errors.append(estimates / v_of_epoch.mean())
+        error, error_of_mean, error_of_ratio = np.sqrt(np.mean(np.log(errors) ** 2, axis=0))
+        assert error < 1.1 * min(error_of_mean, error_of_ratio) < max(error_of_mean, error_of_ratio)
+        assert np.mean(errors, axis=0)[0] == pytest.approx(1, abs=0.03)
 
 
 def test_twins_are_spread_over_the_epochs() -> None:

@@ -42,11 +42,11 @@ def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
     assert "Traceback" not in printed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
-        if "://" not in link:
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 @pytest.mark.slow

@@ -225,20 +225,15 @@ def test_a_rank_that_ends_ends_the_other(death: Death, code: int, line: str) -> 
         forge.run(*TINY, SILENT, ranks=2).good()
 
 
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
+def test_ranks_that_cannot_train_together_end_in_one_line() -> None:
+    for words, reason in (
         (("dataset.samples=21", "batch_size=2"), "has 1 sample, fewer than the 2 processes"),
         (("seed=${oc.env:RANK}",), "the processes of this run differ in settings or code"),
-    ],
-)
-def test_ranks_that_cannot_train_together_end_in_one_line(
-    words: tuple[str, ...], reason: str
-) -> None:
-    process = forge.run(*TINY, SILENT, "split=0", *words, ranks=2)
-    assert process.codes == [2, 2], process
-    assert reason in process.error()
-    assert not [*Path().glob("runs/*")]
+    ):
+        process = forge.run(*TINY, SILENT, "split=0", *words, ranks=2)
+        assert process.codes == [2, 2], process
+        assert reason in process.error()
+        assert not [*Path().glob("runs/*")]
 
 
 class Two(Ranks):

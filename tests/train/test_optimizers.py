@@ -161,11 +161,11 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
 
 
-@pytest.mark.parametrize("rate", ["0.01", "None"])
-def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training(rate: str) -> None:
-    code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
-    Path("deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
-    line = forge.run(*SMALL, "optimizer._target_=deaf.sgd").error()
-    assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
-    assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line
-    assert not Path("runs").exists()
+def test_an_own_optimizer_that_ignores_the_rate_is_refused_before_training() -> None:
+    for rate in ("0.01", "None"):
+        code = f"lambda parameters, lr: SGD([{{'params': [*parameters], 'lr': {rate}}}], lr)"
+        Path("deaf.py").write_text(f"from torch.optim import SGD\nsgd = {code}\n")
+        line = forge.run(*SMALL, "optimizer._target_=deaf.sgd").error()
+        assert line.startswith("error: optimizer._target_=deaf.sgd() is not allowed: ")
+        assert f"its groups have lr {rate}; pass the argument lr=0.1 on" in line
+        assert not Path("runs").exists()

@@ -4,6 +4,7 @@ import pytest
 from conftest import ROOT, rounded
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import default_rng
 from scipy import optimize, stats
 
 from lab.theory import propositions as props
@@ -21,7 +22,7 @@ def test_delta_minus_is_the_smaller_root_of_its_quadratic(a, share, r):
 
 def test_random_widths_fill_the_exact_range_for_theta_below_a_right_angle():
     for a in (1.42, 1.7, 2.0, 4.0):
-        _, d, cosine = sample_widths(np.random.default_rng(1), a)
+        _, d, cosine = sample_widths(default_rng(1), a)
         front = d[cosine > 0]
         low, high = props.exact_width_bounds(a)
         assert low * (1 - 1e-9) <= front.min() < 1.1 * low
@@ -30,7 +31,7 @@ def test_random_widths_fill_the_exact_range_for_theta_below_a_right_angle():
 
 
 def test_existence_probability_is_the_share_of_directions_in_the_plane():
-    angle = np.random.default_rng(0).uniform(0, np.pi, 400_000)
+    angle = default_rng(0).uniform(0, np.pi, 400_000)
     for a, distance, length in ((1.5, 1.4, 0.95), (2.0, 1.99, 0.99), (3.0, 2.9, 1.0)):
         real = np.isfinite(
             props.delta_minus(np.full(angle.shape, distance), length, np.cos(angle), 1.0, a)
@@ -65,7 +66,7 @@ def test_a_rate_is_allowed_up_to_the_a_whose_printed_floor_it_is(p):
 @pytest.mark.parametrize("draw", [movement.wave, movement.bowl])
 def test_minimisers_are_those_of_a_bounded_search(draw, level):
     for seed in range(5):
-        function = draw(np.random.default_rng(seed))
+        function = draw(default_rng(seed))
         minimum = movement.minimiser(function, level)
         grid = np.linspace(*function.domain, 3001)[:, None]
         best = grid[function.value(grid, level).argmin(), 0]
@@ -79,7 +80,7 @@ def test_minimisers_are_those_of_a_bounded_search(draw, level):
 
 
 def test_the_noise_of_a_case_of_3_2_is_delta_minus_of_some_x_and_u():
-    rng = np.random.default_rng(7)
+    rng = default_rng(7)
     for c in [case for _ in range(50) if (case := movement.case_of_3_2(rng, 0.1))]:
         along = (c["delta"] ** 2 + c["r"] ** 2 * (c["a"] ** 2 - 1)) / (2 * c["delta"])
         assert along <= c["a"] * c["r"] * (1 + 1e-9)

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import ROOT, rounded
+from numpy.random import default_rng
 from scipy import optimize
 
 from lab.theory import digits
@@ -81,7 +82,7 @@ def test_the_ripples_are_inside_by_the_roots_of_the_slope(case, power, rounds):
 
 
 def test_hills_index_is_that_of_a_pareto_law_and_its_error_that_of_repeats():
-    sizes = np.random.default_rng(0).pareto(1.7, (400, 2000)) + 1
+    sizes = default_rng(0).pareto(1.7, (400, 2000)) + 1
     index, error = np.transpose([tails.hill(row) for row in sizes])
     assert index.mean() == pytest.approx(1.7, rel=0.03)
     assert index.std() == pytest.approx(error.mean(), rel=0.1)
@@ -89,7 +90,7 @@ def test_hills_index_is_that_of_a_pareto_law_and_its_error_that_of_repeats():
 
 def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
     problem = Ripple(right=0.3, left=1.0, wave_slope=0.0, bowl=1.0)
-    start = np.random.default_rng(0).uniform(-0.5, 0.5, (100, 1))
+    start = default_rng(0).uniform(-0.5, 0.5, (100, 1))
     levels = 0.5 / 2.0 ** np.arange(5)
     asked = [explicit.hazan_steps(d) for d in levels]
     assert asked == [math.ceil(0.05 * 2.0**2 * 32 / (0.7 * d) ** 2) for d in levels]
@@ -105,7 +106,7 @@ def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
 
 def test_minibatch_variance_is_lemma_2_1_with_its_finite_factor():
     for batch in (1, 2, 3):
-        gradients = np.random.default_rng(0).standard_normal((5, 2))
+        gradients = default_rng(0).standard_normal((5, 2))
         c2 = 4 / 5 * np.trace(np.cov(gradients.T))
         variance, subset_variance = noise.minibatch_variances(gradients, batch)
         assert variance == pytest.approx(c2 / batch)
@@ -119,7 +120,7 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
         b, gamma, successes = (
             table.filter(schedule=name).select("b_1", "gamma", "in_global_basin").row(0)
         )
-        rng, eta, step = np.random.default_rng(99), noise.ETA, 1e-5
+        rng, eta, step = default_rng(99), noise.ETA, 1e-5
         x = rng.uniform(-5.12, 5.12, 2000)
         for _ in range(5):
             for _ in range(400):
@@ -132,25 +133,27 @@ def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
         assert abs((np.abs(x) < 0.5).mean() - share) < 4 * error
 
 
-@pytest.mark.parametrize(
-    ("method", "level"),
-    [(escape.CONSTANT, escape.TUNED), ("Algorithm 3, b grows, p = 0.5", escape.WHOLE)],
-)
-def test_the_success_at_the_ripples_is_that_of_another_simulation(method, level):
+def test_the_success_at_the_ripples_is_that_of_another_simulation():
     """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
-    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
-    delta_1, won, chains = table.select("delta_1", "successes", "chains").row(0)
-    ends = np.cumsum(1 / np.arange(400, 0, -1))  # ends of the stages with φ² = 400/400, 399/400, …
-    stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
-    falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
-    rng = np.random.default_rng(5)
-    x = rng.uniform(-1, 1, 1000)
-    for delta in [*delta_1 * falls, *np.zeros(400)]:
-        y = x - delta * rng.uniform(-1, 1, 1000)
-        x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
-    share = won / chains
-    error = np.sqrt(2 * share * (1 - share) / 1000)
-    assert abs((np.abs(x) < escape.BASIN).mean() - share) < 4 * error
+    for method, level in (
+        (escape.CONSTANT, escape.TUNED),
+        ("Algorithm 3, b grows, p = 0.5", escape.WHOLE),
+    ):
+        table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=method, level=level)
+        delta_1, won, chains = table.select("delta_1", "successes", "chains").row(0)
+        ends = np.cumsum(
+            1 / np.arange(400, 0, -1)
+        )  # ends of the stages with φ² = 400/400, 399/400, …
+        stage = np.searchsorted(ends / ends[-1], (np.arange(4000) + 0.5) / 4000)
+        falls = np.sqrt(1 - stage / 400) if "p = 0.5" in method else np.ones(4000)
+        rng = default_rng(5)
+        x = rng.uniform(-1, 1, 1000)
+        for delta in [*delta_1 * falls, *np.zeros(400)]:
+            y = x - delta * rng.uniform(-1, 1, 1000)
+            x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
+        share = won / chains
+        error = np.sqrt(2 * share * (1 - share) / 1000)
+        assert abs((np.abs(x) < escape.BASIN).mean() - share) < 4 * error
 
 
 @pytest.fixture(scope="module")
