@@ -72,13 +72,8 @@ def test_a_record_is_read_as_the_configuration_that_it_is() -> None:
 
 
 def test_curves_and_grid_are_those_of_the_library() -> None:
-    table = {0: 8, 0.2: 16, 0.4: 32, 0.6: 64, 0.8: 128}
+    """Those of a rate, a table of b and a clock are in tests/project/test_reproduce.py."""
     arguments: Any = {"n": 1437, "epochs": 10, "learning_rate": 0.1}
-    growth = ("epochs=10", f"batch_size={table}".replace(" ", ""))
-    for clock in ("samples", "updates"):
-        cosine = with_options(["schedule.rate=cosine", f"schedule.clock={clock}"])
-        expected = igo.plan(rate="cosine", batch_size=table, clock=clock, stages=10, **arguments)
-        assert make_plan(configure(*growth, *cosine)) == expected
     basis = ("epochs=10", "batch_size=8")
     curve = ("p=0.8", "split=0.1", "schedule.stages=6", "schedule.final_updates=2")
     grid = ("max_batch_size=60", "schedule.batch_multiple=4", "schedule.batch_ratio=1.5")

@@ -117,11 +117,7 @@ def test_a_finished_folder_holds_what_is_promised() -> None:
         for column, cell in row.items():
             value = getattr(stage, column)
             assert (cell == "") if value is None else (type(value)(cell) == value), column
-    epochs = records(folder)
-    assert [(row["epoch"], row["stage"], row["samples"]) for row in epochs] == [
-        (epoch, stage, 96 * epoch) for epoch, stage in enumerate((1, 2, 2, 3, 3), 1)
-    ]
-    assert (epochs[-1]["b_m"], epochs[-1]["delta_m"]) == (96, 0)
+    assert [row["delta_m"] == 0 for row in records(folder)] == [False] * 3 + [True] * 2
     status_entries = status(place)
     assert shlex.split(status_entries["command"])[2:] == [f"runs_dir={place / 'runs'}", *RUN]
     assert status_entries["versions"]["torch"] == importlib.metadata.version("torch")
