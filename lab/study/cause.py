@@ -264,7 +264,10 @@ def job_of(arm: str, seed: int, rate: float = RATE, epochs: int = EPOCHS) -> Job
 
 
 def jobs(_: Runs) -> Iterator[Job]:
-    """The runs of the protocol, seed by seed."""
+    """The runs of the protocol, seed by seed: all arms, and even also at its best η.
+
+    The arms that are only estimated have FEW seeds.
+    """
     for seed in SEEDS:
         for arm in ARMS:
             if arm not in ESTIMATED or seed < SEEDS[0] + FEW:

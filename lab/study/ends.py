@@ -54,10 +54,10 @@ def anneal(run: Training, rate: float, updates: int) -> None:
 
 
 def anew(run: Training, name: str) -> dict[str, float]:
-    """Losses and accuracies in fp32, with new statistics of images as they are and augmented.
+    """Losses and accuracies in fp32, first with statistics of images as they are.
 
-    With the former their names are NAME_train_loss, NAME_accuracy of the test set in %, and
-    NAME_log_loss, 100 ln of the test loss. With the latter NAME is followed by _augmented.
+    The numbers are NAME_train_loss, NAME_accuracy of the test set in %, and NAME_log_loss, which is
+    100 ln of the test loss. With statistics of augmented images NAME is followed by _augmented.
     """
     numbers = {}
     seed = derive_seed(run.config.seed, "statistics")

@@ -64,8 +64,8 @@ def trained(config: Config, anneal: float | None) -> Record:
         if state_of(folder.path) != "finished":
             train_recorded(config, plan, folder, Terminal(quiet=True), ALONE)
     except UserError:
-        # A run whose loss is not finite ends as failed, and its record counts as chance. After any
-        # other error the run is not failed but unfinished: the study ends, and can go on later.
+        # A run whose loss is not finite ends as failed, and its record counts as chance. An error
+        # that leaves the run in another state ends the study.
         if state_of(folder.path) != "failed":
             raise
     else:

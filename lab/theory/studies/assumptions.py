@@ -1,4 +1,9 @@
-"""Study: assumptions A1 (L_g-smooth), A2 (L_f-Lipschitz), A3 (unbiased, one C²) on a network."""
+"""Study: assumptions A1 (L_g-smooth), A2 (L_f-Lipschitz), A3 (unbiased, one C²) on a network.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 import numpy as np
 import polars as pl

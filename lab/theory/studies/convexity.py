@@ -1,4 +1,9 @@
-"""Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
+"""Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,9 @@
-"""Study: the allowed band of the decay rate γ_m, and the lengths of Algorithm 3's stages."""
+"""Study: the allowed band of the decay rate γ_m, and the lengths of Algorithm 3's stages.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 from typing import Any
 

@@ -5,6 +5,10 @@ radius grows as √((d + 2)/3), so that the noise of a coordinate has the same v
 Every SGD method has one number to tune, its first noise level: on one grid, refined at its best
 point, by chains of another seed. Algorithm 3 has M by M^p = 1/(α_0 ε), and stages as long as
 T_F = H_4/ε_m (H_3 = 0). Stages of one length are another algorithm: *equal stages*.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
 """
 
 from itertools import product

@@ -1,4 +1,9 @@
-"""Study: Algorithm 1 with its printed rule and with Hazan et al.'s rule; Theorem 5.1's rate."""
+"""Study: Algorithm 1 with its printed rule and with Hazan et al.'s rule; Theorem 5.1's rate.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 import math
 from collections.abc import Callable, Sequence

@@ -3,6 +3,10 @@
 For the ripple x*_δ = κδ − (μ/ω) sin ωδ cos ωx*_δ, κ = (left − right)/(left + right) and
 μ = 2Aω/(left + right) [derived]. So condition (i) of new σ-nice functions holds between all levels
 if κ + μ ≤ 1, and between levels at least 2μ/(ω(1 − κ)) apart in any case. (ii) always holds.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,10 @@
 
 All functions have closed forms: x²/2 + A sin(ωx + φ) under the ball and the Gaussian kernel, and
 dented bowls with a kink at x*, whose x*_δ moves as fast as δ.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
 """
 
 import numpy as np

@@ -1,4 +1,9 @@
-"""Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
+"""Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 from collections.abc import Iterator
 from itertools import product

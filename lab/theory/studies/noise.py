@@ -1,4 +1,9 @@
-"""Study: the size of SGD's noise; large batches; falling learning rates and growing batches."""
+"""Study: the size of SGD's noise; large batches; falling learning rates and growing batches.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 from itertools import combinations, product
 from typing import Any

@@ -1,4 +1,9 @@
-"""Study: does the ball smooth as a network's own noise does, and do η and b set that noise?"""
+"""Study: does the ball smooth as a network's own noise does, and do η and b set that noise?
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
+"""
 
 import numpy as np
 from torch import Tensor, nn

@@ -1,6 +1,10 @@
 """Study: smoothing by light and heavy tails, and the tails of a network's own noise.
 
 These statements are of version 7 of the paper (arXiv 2311.08745, January 2026), not of the slides.
+
+``measure`` gives the lines of each table of STUDY. A function under ``STUDY.statement`` has a
+statement of the source as its docstring, and checks it in these tables. Its ``Seen`` has in order:
+how the statement was run, its checks, the same checks where they must fail, and a note.
 """
 
 from collections.abc import Iterator
