@@ -5,16 +5,16 @@ from dataclasses import replace
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from lab.figures import drawn
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Runs, Study
 from lab.study.judged import MARGIN, Judged
+from lab.study.records import Settings
 from lab.study.table import Page
 
 RATE, ANNEAL = 0.8, 0.08  # η_1, tuned; η of the anneal
-ARMS: dict[str, dict[str, Any]] = {
+ARMS: dict[str, Settings] = {
     **{f"Method {m}": {"schedule": f"method{m}", "learning_rate": RATE} for m in "1234"},
     "Method 2 reversed": {"schedule": "method2", "control": "reversed", "learning_rate": RATE},
 }
@@ -54,7 +54,7 @@ def study(name: str, n: int) -> Study:
         for seed, arm in product(range(n), ARMS):
             yield {"arm": arm, "seed": seed}
 
-    def settings(job: Job) -> dict[str, Any]:
+    def settings(job: Job) -> Settings:
         return {"experiment": name, **ARMS[job["arm"]], "seed": job["seed"]}
 
     return records.study(name, jobs, settings, range(n), n, itemgetter("arm"), ANNEAL)

@@ -180,15 +180,14 @@ def train(job: Job, runs: Runs) -> Record:
     rate = job["peak"] * levels(job["rise"], job["fall"])[0]  # η_1; plans have η/η_1
     points = POINTS if job["arm"] == MEASURED else 0
     ended = language.trained(plan, job["seed"], rate, 1 - job["forgetting"], points)
-    samples = np.array([row.samples for row in plan.rows])
-    etas = rate * np.array([row.eta_m for row in plan.rows])
-    sizes = np.array([row.b_m for row in plan.rows])
+    samples, rates, sizes = np.transpose([(row.samples, row.eta_m, row.b_m) for row in plan.rows])
+    etas = rate * rates
     return {
         **ended,
-        "smallest": int(sizes[0].round()),
-        "largest_eta": float(etas.max()),
-        "sum_eta": float(etas @ (samples / sizes)),
-        "eta_over_sqrt_b": float(etas / np.sqrt(sizes) @ samples / samples.sum()),
+        "smallest": round(plan.rows[0].b_m),
+        "largest_eta": etas.max(),
+        "sum_eta": etas @ (samples / sizes),
+        "eta_over_sqrt_b": etas / np.sqrt(sizes) @ samples / samples.sum(),
     }
 
 

@@ -121,11 +121,6 @@ def arm_lines(arms: Arms) -> list[Record]:
     return lines
 
 
-def all_arms(arms: Arms) -> str:
-    """The arms as CSV."""
-    return table.csv(arm_lines(arms), 5)
-
-
 def draw(arms: Arms, file: Path) -> None:
     """Mean loss by updates; and D and E."""
     with drawn(file, 3.2, 3.2) as (curve, forest):
@@ -140,4 +135,5 @@ def draw(arms: Arms, file: Path) -> None:
         judged.forest(forest, claims(arms), "nats a byte")
 
 
-PAGE = Page("few_updates", STUDY, summary, draw, {"few_updates_arms.csv": all_arms}, "test")
+TABLES = {"few_updates_arms.csv": lambda arms: table.csv(arm_lines(arms), 5)}
+PAGE = Page("few_updates", STUDY, summary, draw, TABLES, "test")

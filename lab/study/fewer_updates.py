@@ -3,17 +3,17 @@
 import itertools
 from collections.abc import Iterator
 from operator import itemgetter
-from typing import Any
 
 from lab.study import records
 from lab.study.design import Job, Runs
+from lab.study.records import Settings
 
 SEEDS, LEAST = range(300, 340), 32
 TUNED, RATES = range(900, 903), (0.1, 0.2, 0.4, 0.8, 1.6)
 LENGTHS = (20, 80)  # epochs
 CAP = {"max_batch_size": 500}  # n/4, of all arms whose b grows
 COSINE = {"schedule": "cosine", "split": 1}
-ARMS: dict[str, tuple[dict[str, Any], float]] = {  # settings; epochs relative to the length
+ARMS: dict[str, tuple[Settings, float]] = {  # settings; epochs relative to the length
     "cosine": (COSINE, 1),
     "cosine, split ½": ({"schedule": "cosine", "split": 0.5} | CAP, 1),
     "cosine, split 0": ({"schedule": "cosine", "split": 0} | CAP, 1),
@@ -31,7 +31,7 @@ def job_of(arm: str, length: int, rate: float, seed: int) -> Job:
     return {"arm": arm, "length": length, "rate": rate, "seed": seed}
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Settings:
     """The settings of a run."""
     arm, share = ARMS[job["arm"]]
     return {
@@ -53,13 +53,15 @@ def best_rate(arm: str, length: int, runs: Runs) -> float | None:
 
 
 def jobs(runs: Runs) -> Iterator[Job]:
-    """The tuning of each arm and length, and after it the seeds, each whole in turn."""
-    best_rates: dict[tuple[str, int], Any] = {}
+    """The tuning of each arm and length, and after all tunings the seeds, each whole in turn."""
+    best_rates = {}
     for arm, length in itertools.product(ARMS, LENGTHS):
         for rate, seed in itertools.product(RATES, TUNED):
             yield job_of(arm, length, rate, seed)
-        best_rates[arm, length] = best_rate(arm, length, runs)
-    if None not in best_rates.values():
+        best = best_rate(arm, length, runs)
+        if best is not None:
+            best_rates[arm, length] = best
+    if len(best_rates) == len(ARMS) * len(LENGTHS):
         for seed, ((arm, length), rate) in itertools.product(SEEDS, best_rates.items()):
             yield job_of(arm, length, rate, seed)
 

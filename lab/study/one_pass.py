@@ -73,7 +73,10 @@ def streamed(rate: Callable[[float], float], batch_size: Any) -> igo.Plan:
 
 
 def almost_constant(updates: int) -> tuple[int, Sizes]:
-    """b, and from a share of the samples on b + 1, so that there are so many updates."""
+    """b, and the share of the samples from which on it is b + 1, for so many updates.
+
+    With this share they are SAMPLES (share/b + (1 − share)/(b + 1)).
+    """
     b = SAMPLES // updates
     share = (updates / SAMPLES - 1 / (b + 1)) * b * (b + 1)
     return b, {share: (b + 1) / b}
@@ -87,7 +90,7 @@ def root_of(records: Iterable[Record]) -> Sizes:
     logs: dict[float, list[float]] = {}
     for record in records:
         for share, scale in record["noise_scales"]:
-            if scale:
+            if scale:  # None is a scale that could not be measured.
                 logs.setdefault(round(share, 2), []).append(math.log(scale))
     shares = sorted(logs)
     means = np.maximum.accumulate([np.mean(logs[share]) for share in shares])

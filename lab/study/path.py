@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from lab.markdown import markdown
 from lab.study import judged, records, table
 from lab.study.design import Arms, Job, Record, Runs
 from lab.study.judged import MARGIN, Claim
-from lab.study.records import ENDPOINTS
+from lab.study.records import ENDPOINTS, Settings
 from lab.study.table import Page
 
 SEEDS, LEAST = range(40), 32  # LEAST are judged
@@ -22,7 +21,7 @@ LENGTHS = (5, 20, 40, 80)  # epochs
 LONGEST = LENGTHS[-1]
 TRAINED = 99  # % train accuracy of both arms, on average, where a claim is judged
 LATE = "late fall"
-ARMS: dict[str, dict[str, Any]] = {
+ARMS: dict[str, Settings] = {
     **{f"Method {number}": {"schedule": f"method{number}"} for number in "1234"},
     "Method 2 reversed": {"schedule": "method2", "control": "reversed"},
     LATE: {
@@ -65,7 +64,7 @@ def jobs(_: Runs) -> Iterator[Job]:
         yield {"arm": arm, "epochs": epochs, "seed": seed}
 
 
-def settings(job: Job) -> dict[str, Any]:
+def settings(job: Job) -> Settings:
     """The settings of a run."""
     return {"experiment": "path", **ARMS[job["arm"]], "epochs": job["epochs"], "seed": job["seed"]}
 
@@ -114,11 +113,6 @@ def _ends(arms: Arms) -> Iterator[Record]:
         }
 
 
-def means(arms: Arms) -> str:
-    """Where the arms end and what they cost, at each length, in CSV."""
-    return table.csv(_ends(arms), 4)
-
-
 def differences(arms: Arms) -> str:
     """All differences, by both statistics, in CSV."""
     pairs = [((a, n), (b, n)) for (a, b), n in product(ESTIMATED, LENGTHS)]
@@ -143,6 +137,8 @@ def draw(arms: Arms, file: Path) -> None:
             ax.set_xlabel(f"points of test accuracy, {seeds} seeds, {statistics} statistics")
 
 
-PAGE = Page(
-    "path", STUDY, summary, draw, {"path_means.csv": means, "path_differences.csv": differences}
-)
+TABLES = {
+    "path_means.csv": lambda arms: table.csv(_ends(arms), 4),
+    "path_differences.csv": differences,
+}
+PAGE = Page("path", STUDY, summary, draw, TABLES)

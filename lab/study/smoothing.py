@@ -136,7 +136,7 @@ class Steps(cause.Steps):
     def stages(self) -> list[Record]:
         """The means of what the updates have shown, by stage; unknown variances are left out."""
         return [
-            {name: float(np.nanmean([seen[name] for seen in of_stage])) for name in of_stage[0]}
+            {name: np.nanmean([seen[name] for seen in of_stage]) for name in of_stage[0]}
             for of_stage in np.split(np.array(self.seen), STAGES)
         ]
 

@@ -162,7 +162,7 @@ def lipschitz(frames: Frames) -> Seen:
 @STUDY.statement("仮定 (A3)(i)")
 def unbiased(frames: Frames) -> Seen:
     """the stochastic gradient is unbiased at every x_t"""
-    bias = float(frames["variance_on_the_way"]["bias"].to_numpy().max())
+    bias = frames["variance_on_the_way"]["bias"].to_numpy().max()
     excesses = {
         epoch: mean_of(rows["excess"])
         for (epoch,), rows in frames["unseen_samples"].group_by("epoch", maintain_order=True)

@@ -5,14 +5,12 @@ statement of the source as its docstring, and checks it in these tables. Its ``S
 how the statement was run, its checks, the same checks where they must fail, and a note.
 """
 
-from typing import Any
-
 import numpy as np
 
 from igo.plans.make import plan
 from igo.plans.profiles import PROFILES, Position
 from lab.theory import propositions as props
-from lab.theory.row import Check, Frames, Seen, Study, Tables
+from lab.theory.row import Check, Frames, Records, Seen, Study, Tables
 from lab.theory.smoothing import Array
 
 STUDY = Study("decay_rates", "stage_lengths")
@@ -30,7 +28,7 @@ def decay_rates(p: float, stages: int) -> Array:
     return np.asarray(levels[1:] / levels[:-1])
 
 
-def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
+def stage_lengths(power: float, h: float) -> Records:
     """Return the share of updates of each stage: equal, of a training plan, and by the formula.
 
     T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m² is ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0 [derived].

@@ -12,7 +12,6 @@ how the statement was run, its checks, the same checks where they must fail, and
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,7 @@ from igo.plans.algorithm3 import alpha_0, stages_for
 from lab.theory.functions import Ripple
 from lab.theory.nice import check_new_sigma_nice
 from lab.theory.propositions import fitted_exponent, optimal_levels
-from lab.theory.row import Check, Frames, Seen, Study, Tables, checks, rate
+from lab.theory.row import Check, Frames, Records, Seen, Study, Tables, checks, rate
 from lab.theory.smoothing import Array
 
 STUDY = Study(
@@ -125,7 +124,7 @@ def starts(seed: int, chains: int = CHAINS) -> Array:
 
 def rounds_and_errors(
     power: float, mode: str, rounds: tuple[int, ...], seed: int, case: Case = RIPPLE
-) -> list[dict[str, Any]]:
+) -> Records:
     """Return for each M the mean f(x_{M+2}) − f(x*) over the chains, and the total steps."""
     records = []
     start = starts(seed, 20 if mode == "exact" else CHAINS)  # Without noise few chains suffice.
@@ -138,9 +137,12 @@ def rounds_and_errors(
 
 def measure(seed: int) -> Tables:
     """Measure error against rounds for each p, then run Algorithm 3 with M and T_F from ε."""
-    errors, arrivals = [], []
-    for power, mode in product(ROUNDS, MODES):
-        errors += rounds_and_errors(power, mode, ROUNDS[power], seed)
+    errors = [
+        record
+        for power, mode in product(ROUNDS, MODES)
+        for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
+    ]
+    arrivals = []
     for (power, epsilons), mode in product(EPSILONS.items(), ("sgd", "no noise")):
         for epsilon in epsilons:
             m = stages_for(epsilon, HILLY.alpha_0, power)
@@ -170,15 +172,18 @@ def inside(seed: int) -> Tables:
     They have the levels at which a function breaks the definition, the errors of the valley against
     rounds, and the chains in the narrow hills that arrive.
     """
-    classes, rates, arrivals = [], [], []
+    classes, arrivals = [], []
     cases = [("valley", VALLEY, 0.5, 50), *(("narrow", NARROW, p, m) for p, m in STAGES.items())]
     for name, case, power, rounds in cases:
         levels, sigma = optimal_levels(case.delta, rounds, power), case.problem.sigma(case.delta)
         checked_levels = check_new_sigma_nice(case.problem, levels, sigma)
         broken = sum(not level.holds for level in checked_levels)
         classes.append({"function": name, "p": power, "levels": rounds, "broken": broken})
-    for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise")):
-        rates += rounds_and_errors(power, mode, ROUNDS[power][:4], seed, VALLEY)
+    rates = [
+        record
+        for power, mode in (*product(ROUNDS, ("exact", "sgd")), (1.0, "constant noise"))
+        for record in rounds_and_errors(power, mode, ROUNDS[power][:4], seed, VALLEY)
+    ]
     for (power, rounds), mode in product(STAGES.items(), MODES[1:]):
         phi = plan(rounds, power, first_steps=100)
         end = run(phi, starts(seed), mode, seed, NARROW)

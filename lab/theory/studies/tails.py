@@ -55,7 +55,7 @@ def measure(seed: int) -> Tables:
     kernels, tails = [], []
     for name, law in PUBLISHED.items():
         small, large = (round(wave_left(name, 2 * np.pi * delta), 6) for delta in (SMALL, LEVEL))
-        mean = float(np.nan_to_num(law.mean(), nan=np.inf, posinf=np.inf))
+        mean = np.nan_to_num(law.mean(), nan=np.inf, posinf=np.inf)  # It may not exist.
         kernels.append({"kernel": name, "mean": mean, "left_of_wave": large, "small_delta": small})
     data = digits.load()
     for epochs in EPOCHS:
@@ -67,7 +67,7 @@ def measure(seed: int) -> Tables:
         for name, omega in zip((ONE, MANY, NORMAL), omegas, strict=True):
             squares = omega.square().sum(1).sort().values.numpy()
             index, error = hill(squares**0.5)
-            share = float(squares[-(n // 100) :].sum() / squares.sum())  # of the largest 1 %
+            share = squares[-(n // 100) :].sum() / squares.sum()  # of the largest 1 %
             tails.append(
                 {
                     "epochs": epochs,
