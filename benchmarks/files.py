@@ -18,7 +18,10 @@ TEST = 1000  # samples
 
 
 def write(folder: Path, kind: str, n: int) -> Path:
-    """Write n training samples and a test set: of kind "grey", "colour" or "text"."""
+    """Write n training samples and a test set, unless the file is there; return the file.
+
+    The kind is "grey" or "colour" for images, or "text".
+    """
     file = folder / f"{kind}-{n}.npz"
     if not file.exists():
         inputs, targets = text(n + TEST) if kind == "text" else images(n + TEST, kind == "colour")

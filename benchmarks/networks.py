@@ -38,11 +38,11 @@ def convnext_atto() -> nn.Module:
 
 
 def wide_resnet28_10() -> nn.Module:
-    """Zagoruyko and Komodakis 2016."""
-    # Twelve blocks, four of each width. The first of 320 and the first of 640 halve the image.
+    """Zagoruyko and Komodakis 2016: twelve blocks, four of each width."""
     widths = (16, *(width for width in (160, 320, 640) for _ in range(4)))
+    # The first block of 320 and the first of 640 halve the image.
     blocks = [
-        Preactivation(inputs, outputs, 1 + (inputs != outputs != 160))
+        Preactivation(inputs, outputs, stride=2 if outputs > max(inputs, 160) else 1)
         for inputs, outputs in pairwise(widths)
     ]
     stem, head = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.Linear(640, 10)

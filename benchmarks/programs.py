@@ -13,7 +13,7 @@ TRAIN = str(ROOT / "src" / "train.py")
 
 
 def environment() -> dict[str, str]:
-    """This one without the user's W&B settings, and with this checkout's packages first."""
+    """The variables of this process without W&B's, and with this checkout's packages first."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     paths = str(ROOT / "src"), str(ROOT), variables.get("PYTHONPATH", "")
     return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -25,7 +25,7 @@ def run(
     """Run a program to its end in ``environment()``; then kill what is left of its process group.
 
     Raises:
-        subprocess.TimeoutExpired: it took longer; ``output`` has its text until then.
+        subprocess.TimeoutExpired: the program took longer; ``output`` of the error has its text.
     """
     pipe = subprocess.PIPE if capture else None
     options: dict[str, Any] = {"stdout": pipe, "stderr": pipe, "start_new_session": True}

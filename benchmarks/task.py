@@ -67,7 +67,7 @@ class Turns(Protocol):
     def end(self, images: int, updates: int, seconds: float | None = None) -> None:
         """Stop the clock after so many images and updates.
 
-        ``seconds`` replaces the time of the clock.
+        ``seconds`` counts in place of the clock's time.
         """
         ...
 

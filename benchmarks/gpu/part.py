@@ -138,7 +138,7 @@ def prepared(config: Config) -> Training:
 
 
 def trained(training: Training) -> tuple[Training, Progress]:
-    """The same at the end of its plan."""
+    """Train a run to the end of its plan; return it with its progress, which has the records."""
     progress = Progress()
     loop.train(training, progress, mock.Mock(), lambda _: None, lambda: None)
     return training, progress

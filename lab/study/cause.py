@@ -215,6 +215,7 @@ class Steps:
         order = torch.randperm(run.data.n, generator=generator(seed, "noise", stage))
         augmentation = derive_seed(seed, "noise", stage)
         c2 = variance_at_point(run, order[: MEASURED * BATCH], BATCH, augmentation)
+        # δ of a step is η √(v C²/b): its variance is v of that of one batch, C²/b.
         k, v, smoothing = self.arm.batches[stage], self.arm.variance, self.arm.smoothing
         eta = self.rate * self.arm.rates[stage]
         return {
