@@ -1,6 +1,6 @@
 """Settings compared: their results seed by seed, and the ratios of their other totals.
 
-A setting is a number, which stands in the column ``setting`` of the tables of ``results``.
+A setting is given by its number, which is in the column ``setting`` of the tables of ``results``.
 """
 
 import itertools

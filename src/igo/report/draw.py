@@ -113,7 +113,7 @@ class Figure:
         for panel in self.drawing.axes:
             for any_panel in self.drawing.axes:
                 any_panel.set_visible(any_panel is panel)
-            extent = self.drawing.get_tightbbox().padded(0.04)
+            extent = self.drawing.get_tightbbox().padded(0.04)  # Inches.
             text = self._saved("svg", transparent=True, metadata=no_metadata, bbox_inches=extent)
             elements.append(text[text.index(b"<svg") :].decode())
         return elements
@@ -143,7 +143,8 @@ def curves(
     Where there are more than MOST_BANDS lines, each has the interval of its last point alone. With
     ``steps`` a line keeps its value around each point.
     """
-    # A planned value belongs to its whole epoch, so the line changes between two epochs.
+    # A planned value belongs to its whole epoch, so the line changes between two epochs. A band and
+    # a line have two names for this.
     step: Any = "mid" if steps else None
     drawstyle = "steps-mid" if steps else None
     table = _in_per_cent(table)
@@ -178,8 +179,8 @@ def points(
         if len(positive_values) == len(values):
             ax.set_xscale("log")
         else:
-            # Up to the power of ten below the smallest positive value the axis is linear from 0
-            # on. Without a positive value that power is 1.
+            # Such an axis is linear from 0 to ``linthresh``, and logarithmic above. This is the
+            # power of ten at or below the smallest positive value, and 1 at most.
             decade = math.floor(math.log10(positive_values.min(initial=1)))
             ax.set_xscale("symlog", linthresh=10.0**decade)
     for label, (xs, ys, low, high) in lines.items():
@@ -208,7 +209,7 @@ def _lines(table: DataFrame, x: str, metric: str) -> dict[str, Array]:
 
 
 def _ends(lines: dict[str, Array]) -> dict[str, Array]:
-    """The last point of each line, x and mean."""
+    """The last point (x, mean) of each line, by label."""
     return {label: line[:2, -1] for label, line in lines.items()}
 
 
@@ -256,7 +257,7 @@ def plain_log(axis: Any) -> None:
     """
     if axis.get_scale() == "log":
         low, high = sorted(axis.get_view_interval())
-        # Over more than two decades the numbers at 2 and 5 would touch.
+        # Over more than some two decades the numbers at 2 and 5 would touch.
         steps = (1, 2, 5) if high / low < 200 else (1,)
         axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -267,9 +268,9 @@ def label_ends(ax: Axes, ends: Mapping[str, ArrayLike], looks: Looks) -> None:
     """Write each label beside the end of its line, in its colour, no two on one another.
 
     ``ends`` has the last point (x, y) of each line of this panel, and ``looks`` each label of the
-    figure. The panel has its last range before, because heights are shares of it.
+    figure. Set the panel's ranges before: a label's height is a share of the panel.
     """
-    ax.autoscale_view()
+    ax.autoscale_view()  # Ranges that nobody set follow from the lines.
     to_panel = ax.transScale + ax.transLimits  # Points become shares of the panel.
     points = {label: tuple(to_panel.transform(end)) for label, end in ends.items()}
     from_below = sorted(points, key=lambda label: (points[label][1], points[label][0], label))
@@ -278,7 +279,8 @@ def label_ends(ax: Axes, ends: Mapping[str, ArrayLike], looks: Looks) -> None:
     stack = np.arange(len(ends)) * label_height
     end_heights = np.array([points[label][1] for label in from_below])
     # A label is at the height of its end, or directly above the label below it if that is higher:
-    # height_i = max(end_i, height_{i-1} + label_height). Without the stack it is a running maximum.
+    # height_i = max(end_i, height_{i-1} + label_height). When the stack, i × label_height, is
+    # subtracted from each, this is a running maximum.
     heights = np.maximum.accumulate(end_heights - stack) + stack
     # No label is so high that the labels above it would leave the panel: they hang from its top.
     heights = np.minimum(heights, 1 - stack[::-1])

@@ -82,6 +82,7 @@ def read_runs(folders: Iterable[Path]) -> DataFrame:
     optimizer and profile; FINGERPRINT, if a run has one; RESULTS; and those of CODE.
     """
     rows = [read_run(folder) for folder in folders]
+    # Some run has these, and igo declares no setting of these names.
     other_names = sorted(set[str]().union(*rows) - KINDS.keys())
     code = [name for name in other_names if name.startswith(CODE)]
     arguments = [name for name in other_names if name not in code]

@@ -126,7 +126,7 @@ def averaged(rows: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Da
     and no accuracy above 1, so intervals are cut there.
     """
     values = pl.col(metrics)
-    complete = pl.when(values.null_count() == 0)
+    complete = pl.when(values.null_count() == 0)  # What follows is null for other groups.
     groups = rows.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("n"),
         complete.then(values.mean()).name.suffix("_mean"),

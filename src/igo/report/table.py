@@ -51,7 +51,8 @@ def print_summary(results: Results) -> None:
     if not console.is_terminal:
         console.width = 100_000  # Lines in a file may have any length.
     print(f"{counted(len(runs), 'run')} ({states(runs)}), {counted(len(settings), 'setting')}")
-    if in_common := constants(settings):
+    in_common = constants(settings)
+    if in_common:
         text = ", ".join(shared(row=in_common, names=in_common.keys()))
         console.print(Text(f"all: {text}", style="dim"))
     names = labels(settings)
