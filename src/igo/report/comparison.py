@@ -174,9 +174,10 @@ def ratios(first: Record, second: Record) -> str:
 def differ_in_both(curves: DataFrame, first: int, second: int) -> bool:
     """Whether two settings differ in η and in b, and b of one changes from epoch to epoch.
 
-    Then nothing tells whether η or b made a difference. ``curves`` has the mean of η and b in each
-    epoch. In an epoch in which b grows the mean of η says little of η itself, as updates with a
-    small b are more. So the answer for runs of one epoch is no.
+    Then nothing tells whether η or b made a difference. ``curves`` has the means of η and b over
+    the updates of each epoch. For runs of one epoch the answer is no: where b grows inside it, most
+    of the updates are early, and the mean of η differs also from that of a control which has the
+    same η at each image.
     """
     # ``join`` adds _right to the names of the second setting's columns.
     epochs = curves.filter(setting=first).join(curves.filter(setting=second), on="epoch")

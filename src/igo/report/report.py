@@ -93,7 +93,7 @@ def csv_of(table: DataFrame) -> bytes:
 def write_output(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files of a report, or none; make their folders.
 
-    ``contents`` has each file by its path in ``folder``, in which one folder may stand.
+    ``contents`` has each file by its path in ``folder``: a name, or a folder and a name.
     """
     with writing("output", folder), alone(folder):
         for inner in {(folder / name).parent for name in contents} - {folder}:

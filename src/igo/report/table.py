@@ -78,8 +78,8 @@ def print_summary(results: Results) -> None:
 def _show_totals(console: Console, rows: list[Record], labels: dict[int, str]) -> None:
     """Print a table of the TOTALS that differ between rows of settings, and a line of the others.
 
-    A total that is 0 or not known in the first row is left out. ``labels`` has a label for each
-    setting.
+    A total that is 0 or not known in the first row is left out, and so is every total if there are
+    no rows. ``labels`` has a label for each setting.
     """
     columns, equal = [], []
     for name, words in TOTALS.items():
