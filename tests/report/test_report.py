@@ -98,8 +98,9 @@ def test_each_line_has_its_label_at_its_end_and_no_two_touch() -> None:
         for x in range(1, 3 if i == 5 else 9)
     ]
     drawing, axes = draw.panels(3, labels)
+    looks = figures.styles(labels)
+    assert len(set(map(str, looks.values()))) == len(labels)
     for ax in axes:
-        looks = figures.styles(labels)
         draw.curves(ax, pl.DataFrame(rows, infer_schema_length=None), "epoch", "m", looks)
     drawing.draw_without_rendering()
     for ax in axes:

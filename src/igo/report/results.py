@@ -90,8 +90,8 @@ def _curves(epochs: DataFrame) -> DataFrame:
     """The table ``curves`` of Results, from the epochs of all counted runs."""
     keys = ["setting", "epoch"]
     curves = averaged(epochs, keys, AVERAGED)
-    # Of one run there is no interval over seeds: its ends are null, and ``update`` writes those that
-    # this run recorded.
+    # Of one run there is no interval over seeds: the ends are null, and ``update`` writes there
+    # those that this run recorded.
     lone_epochs = epochs.filter(pl.len().over(keys) == 1)
     return curves.update(lone_epochs.select(*keys, *INTERVAL_ENDS), on=keys).sort(keys)
 
