@@ -22,7 +22,6 @@ from igo.train import models
 
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
-FILE = "model.pt"  # the parameters of a trained model
 # Around what loads a checkpoint's state: another shape or a missing entry becomes one line.
 fitting = partial(damaged, fault="does not fit this program")
 
@@ -121,11 +120,11 @@ def load_run(folder: str | Path, *, trust: bool = False) -> TrainedRun:
 
 
 def export(folder: RunFolder, config: Config) -> Path:
-    """Write the model's state_dict as FILE; return its path.
+    """Write the model's state_dict into the run folder as model.pt; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
     """
-    file = folder.path / FILE
+    file = folder.path / "model.pt"
     parameters, _ = _trained(folder.path, config)
     with folder.writing(), durable(file) as output:
         torch.save(parameters, output)

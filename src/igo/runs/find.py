@@ -34,27 +34,32 @@ def find(names: Sequence[str]) -> list[Path]:
     """
     unique: dict[Path, Path] = {}
     for name in names:
-        # A folder's name may have brackets. Path.glob takes no absolute pattern.
+        # A name of a folder is no pattern, as it may have brackets. A pattern may be absolute,
+        # which Path.glob does not take.
         paths = [name] if Path(name).is_dir() else glob.glob(name)  # noqa: PTH207
         require(bool(paths), "runs", name, "there is no such folder")
         folders = [folder for path in paths for folder in _runs_of(Path(path))]
-        has_runs = any(map(is_run, folders))
-        require(has_runs, "runs", name, "it holds no runs (folders with a config.yaml)")
-        # A glob and a list may name the same run.
+        holds = "it holds no runs (folders with a config.yaml)"
+        require(any(map(is_run, folders)), "runs", name, holds)
+        # A glob and a list may name the same run, so runs are told apart by their real paths.
         unique |= {folder.resolve(): folder for folder in folders}
     return sorted(unique.values())
 
 
 def _runs_of(path: Path) -> list[Path]:
-    """The runs in a folder, or the folder itself if it is one."""
+    """The runs in a folder or in its list, or the folder itself if it is a run.
+
+    A run of a list may have no folder yet.
+    """
     if is_run(path):
         return [path]
-    if (path / LIST).is_file():  # Its runs may not be there yet.
+    if (path / LIST).is_file():
         runs = read_json(path / LIST)["runs"]
         names = [Path(entry["run"]).name for entry in runs]
         if any("\0" in name or name in ("", "..") for name in names):
             raise Damaged(f"{path / LIST} is damaged (a run has no name)")
-        return [path.resolve().parent.parent / name for name in names]
+        runs_dir = path.resolve().parents[1]  # See LIST.
+        return [runs_dir / name for name in names]
     return [*filter(is_run, path.glob("[!.]*"))]
 
 

@@ -140,7 +140,12 @@ class RunFolder:
         """
         # The lines of earlier calls are kept, and only new records are turned into JSON: for
         # thousands of epochs that takes longer than to write the file.
-        self._lines += [_line(record) for record in records[len(self._lines) :]]
+        for record in records[len(self._lines) :]:
+            entries = {  # JSON has no NaN and no infinity, so null takes their place.
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in record.items()
+            }
+            self._lines.append(json.dumps(entries) + "\n")
         self._write(RECORDS, "".join(self._lines))
         self.update_status(epochs=len(self._lines), seals=self._seals)
 
@@ -195,15 +200,6 @@ class RunFolder:
                 # rich exits when its pipe is closed; the context is then the pipe's OSError.
                 error = error.__context__ or error
             self.update_status(state=state, error=first_line(error), **entries)
-
-
-def _line(record: Record) -> str:
-    """A record as a line of JSON, with null for NaN and infinity, which JSON does not have."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in record.items()
-    }
-    return json.dumps(plain) + "\n"
 
 
 def _lines_of(file: Path) -> list[bytes]:

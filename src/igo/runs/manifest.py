@@ -4,8 +4,6 @@ A run that goes on, or that has finished, must have the data and the plan that a
 versions or hardware are said in one line.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -14,12 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from igo.config import own
 from igo.config.schema import Config, calls_of
@@ -27,9 +23,7 @@ from igo.data.identity import Identity, identify
 from igo.ground.errors import UserError
 from igo.ground.files import PACKAGE, Record
 from igo.plans.plan import Plan
-
-if TYPE_CHECKING:  # It imports torch.
-    from igo.train.training import Training
+from igo.runs.folder import RunFolder
 
 COMPUTING = ("torch", "torchvision", "timm", "numpy")  # Their versions may change a result.
 PACKAGES = ("igo", *COMPUTING, "hydra-core", "omegaconf", "wandb")
@@ -52,62 +46,64 @@ identified = cache(identify)  # A sweep asks for each finished run.
 ROOMS = ("config", "data", "ground", "loop", "noise", "plans", "train")  # Losses depend on them.
 
 
-def of_training(training: Training) -> Record:
-    """The manifest of a training in this process: the entries that each start has in status.json.
+def of_start(config: Config, plan: Plan, data: Identity, hardware: Record) -> Record:
+    """The manifest of a run that this process trains: what each start has in status.json.
 
+    ``hardware`` has the facts of this machine, see ``train.machine.hardware``. The entry
     ``noise_law`` says which formula gives δ for the run's optimizer, or else why none does.
     """
-    from igo.train import machine
-
-    optimizer = training.config.optimizer
     return {
         "command": command(),
         "directory": str(Path.cwd()),
         "commit": commit(),
         "code": code(),
-        "own_code": own_code(training.config),
+        "own_code": own_code(config),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "pid": os.getpid(),
-        "plan_identity": training.plan.identity,
-        "hardware": machine.hardware(training.engine),
-        "data": asdict(training.identity),
-        "noise_law": {"delta": optimizer.formula, "why_null": optimizer.why_null},
+        "plan_identity": plan.identity,
+        "hardware": hardware,
+        "data": asdict(data),
+        "noise_law": {"delta": config.optimizer.formula, "why_null": config.optimizer.why_null},
     }
 
 
-def check_plan(folder: Path, status: Record, plan: Plan, config: Config) -> None:
-    """Raise a UserError if a run has another plan than this code makes.
+def check_same_plan(folder: RunFolder, plan: Plan, config: Config) -> None:
+    """Raise a UserError if a run has another plan in its status.json than this code makes.
 
-    ``status`` is what the run's status.json holds. Without this file nothing can be compared.
+    Without status.json nothing can be compared.
     """
+    status = folder.status()
     identity = status.get("plan_identity")
     if not identity or plan.is_that_of(identity):
         return
     # The cause is other code or versions. If neither differs, somebody changed the record.
     raise UserError(
-        f"{folder} has another plan than this version of igo makes"
+        f"{folder.path} has another plan than this version of igo makes"
         f" ({differences(status, config) or 'its record was changed'}). Continue with its commit,"
         f" {status.get('commit')}, or train it anew: in the same folder with fresh=true, or in"
         " another runs_dir"
     )
 
 
-def check_data(folder: Path, status: Record, data: Identity) -> None:
-    """Raise a UserError if a run was trained on other data than those here; see ``check_plan``."""
-    record = status.get("data")
+def check_same_data(folder: RunFolder, data: Identity) -> None:
+    """Raise a UserError if a run was trained on other data than those here.
+
+    Without status.json nothing can be compared.
+    """
+    record = folder.status().get("data")
     if not record or record["fingerprint"] == data.fingerprint:
         return
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(data.name, "data_dir")
     raise UserError(
-        f"{folder} was trained on other data: {Identity(**record)}. The data here are {data}. Set"
-        f" {setting} to the place of the run's data, or train on these: in the same folder with"
+        f"{folder.path} was trained on other data: {Identity(**record)}. The data here are {data}."
+        f" Set {setting} to the place of the run's data, or train on these: in the same folder with"
         " fresh=true, or in another runs_dir"
     )
 
 
-def differences(status: Record, config: Config, hardware: Mapping[str, Any] | None = None) -> str:
+def differences(status: Record, config: Config, hardware: Record | None = None) -> str:
     """How code, versions and hardware of a run differ from those here; empty if they do not.
 
     Such as ``torch 2.8.0, now 2.9.0; cpu …``. Each start of the run is compared.

@@ -60,9 +60,8 @@ def resume(folder: RunFolder, training: Training) -> Progress:
     if ranks.first:
         state = checkpoint.load(folder.checkpoint, folder.path.name)
     if state:
-        status = folder.status()
-        manifest.check_data(folder.path, status, training.identity)
-        manifest.check_plan(folder.path, status, training.plan, training.config)
+        manifest.check_same_data(folder, training.identity)
+        manifest.check_same_plan(folder, training.plan, training.config)
     state = ranks.broadcast(state)
     if state is None:
         return Progress()
@@ -95,8 +94,9 @@ def train_recorded(
         if ranks.size > 1 and engine.device.type == "cpu":
             terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
         if engine.micro_batch_size < max(row.b_m for row in plan.rows):
-            size = engine.micro_batch_size
-            terminal.say(f"larger batches go through the model in parts of at most {size}")
+            terminal.say(
+                f"larger batches go through the model in parts of at most {engine.micro_batch_size}"
+            )
         if ranks.first:
             with folder.held(fresh=config.fresh):
                 _train_held(training, folder, terminal, check_stop)
@@ -112,15 +112,17 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
     Returns:
         The progress up to that epoch, with its records.
     """
+    config, plan = training.config, training.plan
     status = folder.status()  # It is that of the start before, until it is replaced below.
     progress = resume(folder, training)
     if progress.epoch:
         progress.records = read_records(folder.path, progress.epoch)
-        terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
+        terminal.say(f"continuing after epoch {progress.epoch} of {plan.epochs}")
     machine.keep_threads(training, progress, terminal.say)
-    facts = manifest.of_training(training)  # It is made after the threads are set.
+    # The number of threads, which has just been set, is a part of these facts.
+    hardware = machine.hardware(training.engine)
     if progress.epoch:  # At the first epoch nothing depends on an earlier start.
-        differences = manifest.differences(status, training.config, facts["hardware"])
+        differences = manifest.differences(status, config, hardware)
         if not status:
             file = folder.path / "status.json"
             terminal.warn(f"{file} is missing: data, plan, code and records were not compared")
@@ -132,13 +134,13 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
             state="running",
             started=manifest.now(),
             after_epoch=progress.epoch,
-            **facts,
+            **manifest.of_start(config, plan, training.identity, hardware),
             earlier=manifest.earlier(status, progress.epoch),
         )
-        folder.write_plan(training.config, training.plan)
+        folder.write_plan(config, plan)
         changes = manifest.changes()
         if changes:  # Starts of other code leave files of other names.
-            replace_all({folder.path / f"changes-{facts['code']}.patch": changes})
+            replace_all({folder.path / f"changes-{manifest.code()}.patch": changes})
         folder.write_records(progress.records)
     return progress
 

@@ -36,8 +36,8 @@ def run(config: Config) -> Path:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
-            finished = ranks.first and not config.fresh and has_finished(config, folder, plan)
-            was_finished = ranks.broadcast(finished)
+            answer = ranks.first and not config.fresh and has_finished(config, folder, plan)
+            was_finished = ranks.broadcast(answer)  # Rank 0 alone needs to see the folder.
             if not was_finished:
                 # It imports torch, which a dry run does not need.
                 from igo.runs.recording import train_recorded
@@ -50,8 +50,8 @@ def run(config: Config) -> Path:
                     loggers.Guarded(config, folder, records, terminal.warn).close()
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
-        finished = state_of(folder.path) == "finished"
-        hint = "" if finished else f"; the same command{fresh} continues"
+        is_finished = state_of(folder.path) == "finished"  # The signal came after the last epoch.
+        hint = "" if is_finished else f"; the same command{fresh} continues"
         terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
         raise
@@ -65,7 +65,7 @@ def run(config: Config) -> Path:
 def _check_ranks(config: Config, folder: RunFolder, ranks: Ranks) -> None:
     """Raise a UserError if the processes differ in settings or code."""
     codes = manifest.code(), *manifest.own_code(config).values()
-    # The folder's name is a digest of all settings that change the result.
+    # The folder's name has a digest of all settings that change the result.
     if len(set(ranks.gather((folder.path.name, codes)))) > 1:
         raise UserError(
             "the processes of this run differ in settings or code; start all with the same"
@@ -74,17 +74,21 @@ def _check_ranks(config: Config, folder: RunFolder, ranks: Ranks) -> None:
 
 
 def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
-    """Whether the run has finished; its records must be whole, and plan and data those here."""
-    status = folder.status()
-    if status.get("state") != "finished":
+    """Whether the run has finished. Its files must be whole then, and plan and data those here.
+
+    Raises:
+        UserError: they are not. A finished run that has another plan or other data is no answer to
+            the command.
+    """
+    if folder.status().get("state") != "finished":
         return False
     read_status(folder.path)  # This checks all sealed files, and not the records alone.
-    manifest.check_plan(folder.path, status, plan, config)
-    if config.dataset.name == "digits":  # scikit-learn has them; its import takes two seconds.
-        return True
-    with suppress(Missing):  # Without the data here, they are not compared.
-        data = manifest.identified(config.dataset.name, place_of(config, download=False))
-        manifest.check_data(folder.path, status, data)
+    manifest.check_same_plan(folder, plan, config)
+    # The digits come with scikit-learn, and are not compared: its import takes two seconds.
+    if config.dataset.name != "digits":
+        with suppress(Missing):  # Without the data here, they are not compared.
+            data = manifest.identified(config.dataset.name, place_of(config, download=False))
+            manifest.check_same_data(folder, data)
     return True
 
 
@@ -95,21 +99,22 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finishe
 
         checkpoint.export(folder, config)
     outcome = "finished"
-    if was_finished:  # Its code, versions or machine may be others than those here.
+    if was_finished:  # Other code or versions than those here may have trained the run.
         differences = manifest.differences(folder.status(), config)
         under = f" under {differences}" if differences else ""
         outcome = f"finished before{under}; fresh=true runs it again"
     records = read_records(folder.path)
+    last_record = records[-1]
     # An epoch that was not evaluated has null. The last epoch is always evaluated.
     entries = [record["test/accuracy"] for record in records]
     accuracies = [accuracy for accuracy in entries if accuracy is not None]
-    validation = records[-1].get("validation/accuracy")
+    validation = last_record.get("validation/accuracy")  # None without held-out images
     validation_text = "" if validation is None else f"; validation accuracy {validation:.2%}"
     test_text = f"test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}"
     terminal.say(f"{outcome}: {test_text}{validation_text}")
-    if note := noise_note(records[-1]):
+    if note := noise_note(last_record):
         terminal.say(note)
-    if records[-1]["test/loss"] is None:  # It was a NaN, which a record has as null.
+    if last_record["test/loss"] is None:  # It was a NaN, which a record has as null.
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"
             " accuracy means nothing; a smaller learning_rate may help"

@@ -11,7 +11,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
-    """One of STOPPING arrived; the exit code is the shell's, 128 + the signal's number."""
+    """A signal of STOPPING arrived, of this number. The exit code is the shell's, 128 + number."""
 
     def __init__(self, number: int) -> None:
         self.signal_name = signal.Signals(number).name
@@ -19,7 +19,7 @@ class Stopped(SystemExit):
 
 
 def stop(number: int, _frame: object) -> None:
-    """The handler of a signal that ends what runs at once."""
+    """A handler that ends the program at once, by an exception."""
     raise Stopped(number)
 
 
@@ -27,7 +27,10 @@ def stop(number: int, _frame: object) -> None:
 def handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]
 ) -> Iterator[None]:
-    """Call a handler for these signals, but not for a SIGHUP that nohup made the process ignore."""
+    """Call a handler for these signals while the body runs.
+
+    A SIGHUP that the process ignores, as under nohup, stays ignored.
+    """
     # A sweep or a test has handlers of its own, which come back after the run.
     previous = {
         number: signal.signal(number, handler)
@@ -43,14 +46,16 @@ def handled(
 
 @contextmanager
 def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
-    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
+    """Let a signal of STOPPING end the run between two updates, and a second signal at once.
 
-    All ranks stop at the same update, whichever rank got the signal: each asks all at an update,
-    and reads the answer at the next one, so that none waits for it. With several ranks a third
-    signal ends a rank at once, not the second: `timeout` sends one twice.
+    The body gets a function that it calls before each update: after a signal this function raises
+    Stopped. All ranks stop at the same update, whichever of them got the signal. For that, each
+    rank sends its signal's number to all at one update, and reads the largest number at the next,
+    so that no rank waits. With several ranks it takes a third signal to end a rank at once, because
+    `timeout` sends the first one twice.
     """
-    numbers: list[int] = []  # the signals that have arrived
-    answer = ranks.largest(0)
+    numbers: list[int] = []  # of the signals that have arrived
+    answer = ranks.largest(0)  # This function waits for the largest number of all ranks; 0 is none.
 
     def note(number: int, _frame: object) -> None:
         numbers.append(number)
@@ -60,12 +65,12 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     def check_stop() -> None:
         nonlocal answer
         own_number = numbers[0] if numbers else 0
-        number = own_number if ranks.size == 1 else answer()
+        number = own_number if ranks.size == 1 else answer()  # answer: of the update before
         if number:
             raise Stopped(number)
         answer = ranks.largest(own_number)
 
     with handled(STOPPING, note):
         yield check_stop
-    if numbers:  # It came after the last update: the run has finished, and no other run begins.
+    if numbers:  # A signal came after the last update: the run has finished, and no other begins.
         raise Stopped(numbers[0])

@@ -1,12 +1,13 @@
 """Loggers get the records that the run folder gets. Each is a file here and one in conf/tracking.
 
-``tracking.tool`` names the file. It has two functions. ``check(config)`` raises a UserError, before
-any compute, if the logger cannot log. ``start(config, folder, records, warn)`` returns a Logger
-that has the records of the complete epochs, however often the run was killed. It may also have
+``tracking.tool`` names the file, which may have these:
 
-- ``logs_again()``: whether it gets a finished run again whose command is typed once more;
+- ``check(config)`` raises a UserError, before any compute, if the logger cannot log;
+- ``start(config, folder, records, warn)`` returns a Logger that has the records of the complete
+  epochs, however often the run was killed;
+- ``logs_again()``: whether the logger gets a finished run again whose command is typed once more;
 - ``advice(config, folder)``: a line that the user is told at the end of a run, or nothing;
-- ``CURE``: what is said, beside the error, where it fails.
+- ``CURE``: the text with which a warning of the logger's failure ends.
 """
 
 import importlib
@@ -18,13 +19,13 @@ from igo.ground.errors import first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 
-Say = Callable[[str], None]  # It shows a line to the user.
+Say = Callable[[str], None]  # a function that shows a line to the user
 
 
 class Logger:
     """Takes the records of a run. This base class does nothing with them."""
 
-    address = ""  # A person sees the run there.
+    address = ""  # the web page of the run, if the logger has one
 
     def log(self, metrics: Record, step: int) -> None:
         """Take the record of an epoch, which is its step."""
@@ -62,8 +63,9 @@ class Guarded(Logger):
             return call(*arguments)
         except Exception as error:  # Loggers raise anything, and their services may be dead.
             self._logger = Logger()  # From now on nothing is done.
-            tool, cure = self._config.tracking.tool, _of_file(self._config, "CURE", "")
-            self._warn(f"{tool} failed ({first_line(error)}), so it gets no more rows{cure}")
+            failure = f"{self._config.tracking.tool} failed ({first_line(error)})"
+            cure = _of_file(self._config, "CURE", "")
+            self._warn(f"{failure}, so it gets no more rows{cure}")
             return None
 
 
@@ -87,6 +89,4 @@ def _of_file(config: Config, name: str, default: Any) -> Any:
 
     The default stands for one that the file does not have.
     """
-    if config.tracking.tool == "none":  # tracking=none has no file.
-        return default
     return getattr(importlib.import_module(f"{__name__}.{config.tracking.tool}"), name, default)

@@ -8,7 +8,10 @@ CURE = "; pip install tensorboard if it is missing, or use tracking=wandb"
 
 
 class TensorBoard(Logger):
-    """A folder of event files. TensorBoard hides those of earlier starts (``purge_step``)."""
+    """Event files in the run folder. Each start writes a new one, with the records so far.
+
+    With ``purge_step=0`` TensorBoard hides all points from step 0 on that older files have.
+    """
 
     def __init__(self, _: object, folder: RunFolder, records: list[Record], *__: object) -> None:
         from torch.utils.tensorboard import SummaryWriter  # It takes a second to import.

@@ -148,7 +148,13 @@ def start(config: Config, folder: RunFolder, records: Sequence[Record], warn: Sa
 class WandB(Logger):
     """The W&B run whose id is in status.json, made or resumed. Its files are in RUNS_DIR/wandb.
 
-    Online the records so far that W&B lacks are sent; with ``stats`` W&B measures the machine, too.
+    Args:
+        mode: online, W&B gets those of the records that it lacks. Offline, the files of the run's
+            earlier starts have them.
+        config: the run's.
+        folder: the run's.
+        records: of the complete epochs so far.
+        stats: whether W&B measures this machine, which it does online alone.
 
     Raises:
         Exception: no server answers, or it refuses the run: CommError, or any other.
@@ -167,22 +173,22 @@ class WandB(Logger):
 
         self._config, self._folder = config, folder
         status, tracking = folder.status(), config.tracking
-        settings = wandb.Settings(
-            silent=True,
-            console="wrap" if mode == "online" else "off",  # It is W&B's tab of logs.
-            disable_git=True,  # W&B would look where the run was started, not where igo's code is.
-            git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
-            disable_code=True,
-            x_disable_stats=mode == "offline" or not stats,
-            init_timeout=INIT_TIMEOUT,
-            finish_timeout=FINISH_TIMEOUT,
-            # Without this rows that never arrived would pass in silence.
-            finish_timeout_raises=True,
-        )
         with _or_teardown():
             self._run: Any = wandb.init(
                 mode=mode,
-                settings=settings,
+                settings=wandb.Settings(
+                    silent=True,
+                    console="wrap" if mode == "online" else "off",  # It is W&B's tab of logs.
+                    # W&B would look for git where the run was started, not where igo's code is.
+                    disable_git=True,
+                    git_commit=(status.get("commit") or "").removesuffix("+changes") or None,
+                    disable_code=True,
+                    x_disable_stats=mode == "offline" or not stats,
+                    init_timeout=INIT_TIMEOUT,
+                    finish_timeout=FINISH_TIMEOUT,
+                    # Without this setting, rows that never arrive would pass in silence.
+                    finish_timeout_raises=True,
+                ),
                 # A run whose id W&B has goes on, and another one is made.
                 resume="allow",
                 dir=str(folder.path.resolve().parent),
@@ -196,10 +202,10 @@ class WandB(Logger):
             self._define_metrics()
         if mode == "online":
             self.address = self._run.url or ""
-        # The updates of the newest row that W&B has; ``log`` skips rows up to it. A row's step in
-        # W&B is its updates. So W&B's next step is at most one more than these.
+        # The updates of the newest row that W&B has: ``log`` skips all rows up to that one. In W&B
+        # a row's step is its updates, and a run goes on at the step after its newest row.
         self._updates = int(self._run.starting_step or 0) - 1
-        if mode == "offline" and records:  # The files of earlier offline starts have these rows.
+        if mode == "offline" and records:
             self._updates = records[-1]["updates"]
         for record in records:
             self.log(record, record["epoch"])
@@ -278,8 +284,10 @@ def _values(config: Config, folder: RunFolder) -> Record:
     gamma = config.schedule.gamma
     # κ = γ^s and 1/√λ = γ^(1 - s), with the split s. The config has γ in place of κ and λ.
     if gamma is not None and not config.control:
-        values["schedule"]["kappa"] = round(gamma**config.split, 12)
-        values["schedule"]["lam"] = round(gamma ** (2 * config.split - 2), 12)
+        values["schedule"] |= {
+            "kappa": round(gamma**config.split, 12),
+            "lam": round(gamma ** (2 * config.split - 2), 12),
+        }
     status = folder.status()
     return {
         **values,

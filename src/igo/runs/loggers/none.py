@@ -1,0 +1,1 @@
+"""The logger `tracking=none`, which does nothing: the run folder alone has the records."""
