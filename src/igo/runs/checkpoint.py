@@ -22,7 +22,8 @@ from igo.train import models
 
 VERSION = 3  # the version of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
-# Around what loads a checkpoint's state: another shape or a missing entry becomes one line.
+# The body of ``with fitting(path)`` puts a checkpoint's state into a model, for example. Another
+# shape, or an entry that is missing, becomes one line.
 fitting = partial(damaged, fault="does not fit this program")
 
 
@@ -53,7 +54,7 @@ def load(path: Path, signature: str) -> Record | None:
 
     Raises:
         UserError: the file is damaged, or of another version or run.
-        Outside: it cannot be read.
+        Outside: the file is there, and cannot be read.
     """
     try:
         content = read_bytes(path)
@@ -139,7 +140,7 @@ def _trained(folder: Path, config: Config) -> tuple[dict[str, Tensor], list[Reco
         raise UserError(f"{folder} has no checkpoint yet")
     with fitting(path):
         epoch = state["progress"]["epoch"]
-        # Training may keep them in channels_last memory, which another program need not expect.
+        # Training may keep parameters in channels_last memory, which another program need not know.
         parameters = {name: tensor.contiguous() for name, tensor in state["model"].items()}
     # A checkpoint has no seal, and somebody may have put an older one there.
     if status.get("state") == "finished" and epoch < total_epochs(config):

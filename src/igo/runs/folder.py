@@ -39,11 +39,12 @@ from igo.plans.plan import Plan
 from igo.runs.stopping import Stopped
 
 RECORDS = "metrics.jsonl"
-SEALED = ("config.yaml", "plan.csv", RECORDS)  # status.json has their seals, and its own
+# A seal is the SHA-256 of a file's content. status.json has the seals of these files, and its own.
+SEALED = ("config.yaml", "plan.csv", RECORDS)
 
 _locks: set[IO[Any]] = set()  # the open lock files of the runs that this process holds
-# A forked worker shares the run's lock, and may outlive a run that is killed. So a worker closes
-# its copy of the lock when it begins: no other process could take the lock else.
+# A forked worker shares the run's lock, and may outlive a run that is killed. As long as a process
+# has the lock file open, no other one can take the lock. So a worker closes the file at once.
 os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
@@ -70,7 +71,7 @@ class RunFolder:
 
         Raises:
             Busy: another process has the lock.
-            Damaged: see ``read_status``; not with ``fresh``, which reads nothing.
+            Damaged: a file is not as it was written; never with ``fresh``, which reads no file.
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -112,8 +113,8 @@ class RunFolder:
                 f"{self.path} is a link, and fresh=true would remove what it leads to; remove the"
                 " link first"
             )
-        # These go first. If this process is killed midway, the rest must neither count as a
-        # finished run nor be continued from a checkpoint whose records are gone.
+        # The status and the checkpoint go first. If this process is killed midway, the other files
+        # must neither count as a finished run, nor be continued from a checkpoint without records.
         for file in (self.path / "status.json", self.checkpoint):
             file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
@@ -165,8 +166,8 @@ class RunFolder:
     def begin_status(self, **entries: object) -> None:
         """Write a new status.json with these entries, for a start of the run.
 
-        The seals of an earlier start are left out, because its files are written anew. The id of
-        its W&B run is kept: the rows of all starts go there.
+        Of the entries of an earlier start the id of the W&B run alone is kept, because the rows of
+        all starts go there. Without the seals nobody compares files that are now written anew.
         """
         earlier = self.status()
         (self.path / "error.txt").unlink(missing_ok=True)
@@ -185,9 +186,9 @@ class RunFolder:
     def write_failure(self, error: BaseException, **entries: object) -> None:
         """Write into status.json what ended the run, and an error's traceback into error.txt.
 
-        A run that was stopped from outside counts as interrupted, and a sweep tries it again. That
-        is by a signal, a lack of memory, or an OSError, such as a full disk or a closed pipe. Any
-        other error is the run's own, and the run counts as failed.
+        A signal, a lack of memory, and an OSError, such as a full disk or a closed pipe, stop a run
+        from outside. Such a run counts as interrupted, and a sweep tries it again. After any other
+        error, which is the run's own, the run counts as failed.
         """
         with self.writing():
             if isinstance(error, Stopped):
@@ -237,8 +238,8 @@ def state_of(folder: Path) -> str:
     """The state of a run: new, running, interrupted, failed, finished or damaged.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
-    was killed. A run is damaged where ``read_status`` refuses its files. Before its end that
-    concerns its records alone: when it goes on, it writes the other sealed files anew.
+    was killed. A run is damaged where ``read_status`` refuses its files. Of a run that has not
+    finished only the records are compared: when the run goes on, it writes the other files anew.
     """
     try:
         state = str(read_status(folder, [RECORDS]).get("state", "new"))
@@ -253,9 +254,10 @@ def state_of(folder: Path) -> str:
 
 
 def _is_locked(folder: Path) -> bool:
-    """Whether a process works on the run; False where that cannot be known.
+    """Whether a process works on the run.
 
-    It cannot where the file .lock is missing, as in a copy of the folder, or is another user's.
+    False also where nobody can tell: the file .lock is missing, as in a copy of the folder, or is
+    another user's.
     """
     try:
         with opened(folder / ".lock") as lock:
@@ -278,13 +280,13 @@ def epochs_done(folder: Path) -> int:
 def read_records(folder: Path, until: int | None = None) -> list[Record]:
     """The records in a run's metrics.jsonl, one for each epoch from 1 on.
 
-    A caller that was not the writer calls ``read_status`` first, which compares the file with its
-    seal.
+    Whether the file is as its run wrote it is not looked at: ``read_status``, which a reader calls
+    first, compares the file with its seal.
 
     Args:
         folder: the run's. Without the file there are no records.
-        until: an epoch. The records up to this epoch must be there, and later ones, whose epochs
-            are trained again, are left out. None = all records.
+        until: the last epoch that is read; the records up to this epoch must be there. Later ones
+            are of epochs that are trained again. None = all records.
 
     Raises:
         Damaged: a record is missing, or is no record.

@@ -42,7 +42,7 @@ OF_RUN = (
     "seals",
 )
 LONGEST_DIFF = 2**20  # bytes of uncommitted changes that a run keeps
-identified = cache(identify)  # A sweep asks for each finished run.
+identified = cache(identify)  # A sweep asks which data are here for each of its finished runs.
 ROOMS = ("config", "data", "ground", "loop", "noise", "plans", "train")  # Losses depend on them.
 
 
@@ -106,20 +106,21 @@ def check_same_data(folder: RunFolder, data: Identity) -> None:
 def differences(status: Record, config: Config, hardware: Record | None = None) -> str:
     """How code, versions and hardware of a run differ from those here; empty if they do not.
 
-    Such as ``torch 2.8.0, now 2.9.0; cpu …``. Each start of the run is compared.
+    The text is such as ``torch 2.8.0, now 2.9.0; cpu …``. All starts of the run are compared.
 
     Args:
         status: the content of the run's status.json.
-        config: of the run, as this process trains or loads it. The files of its calls are compared:
-            to look for what the record alone names would import that, and so run it.
-        hardware: of this process, see MACHINE; None = it is not compared.
+        config: the run's configuration, as this process trains or loads it. Of the user's own code
+            the files that the configuration names are compared, and not those that the record
+            names: to look for a file imports it, and a record may be a stranger's.
+        hardware: the facts of this machine; None = they are not compared.
     """
     facts = {"code": code(), **own_code(config), **{name: _version(name) for name in COMPUTING}}
     if hardware:
         facts |= {name: hardware.get(name) for name in MACHINE}
     lines = []
     for start in (*status.get("earlier", ()), status):
-        # A start has its code by this name, and the other facts in three entries.
+        # A start has the entry "code", and the other facts within three entries.
         record = dict(start)
         for entry in ("own_code", "versions", "hardware"):
             record |= start.get(entry, {})
@@ -131,10 +132,10 @@ def differences(status: Record, config: Config, hardware: Record | None = None) 
 
 
 def earlier(status: Record, epoch: int) -> list[Record]:
-    """The manifests of those starts of a run, in status.json, that its first epochs come from.
+    """The manifests of the starts, of all in status.json, that trained an epoch up to this one.
 
-    ``epoch`` is the last of these epochs. A start has trained some of them if the epoch after which
-    it went on (``after_epoch``) is an earlier one.
+    A start began after the epoch ``after_epoch``, so it trained the next one, or none at all. What
+    it did not finish a later start trained again.
     """
     newest = {name: entry for name, entry in status.items() if name not in OF_RUN}
     starts = [*status.get("earlier", ()), newest]
@@ -163,7 +164,7 @@ def commit() -> str | None:
 @cache  # See ``commit``.
 def changes() -> bytes:
     """What the working tree changes in its commit, for ``git apply``; empty if it is too long."""
-    # `git apply` takes this form, whatever tools the user's git shows changes with.
+    # `git apply` takes git's own form, and a user's git may be set to show changes by other tools.
     patch = _git("diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD")
     return patch if len(patch) <= LONGEST_DIFF else b""
 
@@ -178,7 +179,7 @@ def _git(*words: str) -> bytes:
 
 @cache
 def code() -> str:
-    """Ten hexadecimal digits of the sources in ROOMS, committed or not."""
+    """Ten hexadecimal digits, the start of the SHA-256 of the sources in ROOMS as they are now."""
     digest = hashlib.sha256()
     for room in ROOMS:
         for file in sorted((PACKAGE / room).rglob("*.py")):
@@ -189,15 +190,15 @@ def code() -> str:
 
 
 def own_code(config: Config) -> dict[str, str | None]:
-    """Ten digits for the file of each call of the user's own model, optimizer and profile.
+    """The calls of the user's own model, optimizer and profile, each with digits of its file.
 
-    They are by the call's text. None stands for a call whose file is not found.
+    The ten digits are of the file's SHA-256; None = the file is not found.
     """
     return {call: own.file_digest(call) for call in calls_of(config).values()}
 
 
 def now() -> str:
-    """The local time, with its offset."""
+    """The local time, with its offset, such as 2025-01-02T03:04:05+0000."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 

@@ -19,6 +19,7 @@ def rule(config: Config) -> int:
     warm_epochs = int(schedule.warmup)
     if schedule.lengths != "equal" or (schedule.stages or 1) > config.epochs - warm_epochs:
         return 4  # Since change 4 a stage that begins inside an epoch has whole batches.
+    # Newer changes are looked for first.
     if config.model.stem == "cifar":
         return 3  # Since change 3 a model with this stem has PyTorch's initialisation.
     return 2  # Since change 2, which concerned all runs, an epoch is equal batches.
@@ -49,7 +50,7 @@ def setting_of(config: Config) -> str:
 
     A W&B dashboard groups runs by these digits.
     """
-    # A setting with its default is not in the signature.
+    # A signature has no setting that has its default.
     defaults = {name: SETTINGS[name].default for name in REPEATED}
     return signature(replace(config, **defaults))
 
@@ -60,4 +61,4 @@ def path_of(config: Config) -> Path:
     # which is a call such as my_model.MyCNN(width=8), the part before the bracket is taken.
     names = (config.dataset.name, config.model.name, config.schedule.profile)
     name = "-".join([*(name.partition("(")[0] for name in names), signature(config)])
-    return Path(config.runs_dir) / name.replace("/", "_")
+    return Path(config.runs_dir) / name.replace("/", "_")  # A name of timm's may have a slash.

@@ -119,7 +119,7 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         progress.records = read_records(folder.path, progress.epoch)
         terminal.say(f"continuing after epoch {progress.epoch} of {plan.epochs}")
     machine.keep_threads(training, progress, terminal.say)
-    # The number of threads, which has just been set, is a part of these facts.
+    # The number of threads, which the line above has set, is a part of these facts.
     hardware = machine.hardware(training.engine)
     if progress.epoch:  # At the first epoch nothing depends on an earlier start.
         differences = manifest.differences(status, config, hardware)
@@ -129,7 +129,8 @@ def _begin(training: Training, folder: RunFolder, terminal: Terminal) -> Progres
         if differences:
             terminal.warn(f"the run began under {differences}")
     with folder.writing():
-        # The status goes first: it has no seals, so that files half renewed are not refused.
+        # The status goes first, and has no seals: if this start is killed when some of the files
+        # are written anew, the next start refuses none of them.
         folder.begin_status(
             state="running",
             started=manifest.now(),
@@ -163,7 +164,10 @@ class _Epochs:
     state: Record = field(default_factory=dict)  # the newest checkpoint; empty once it is written
 
     def done(self, _: Record) -> None:
-        """Take the epoch that the progress has reached, whose record the progress has, too."""
+        """Take the epoch that the progress has reached, and write it unless that can wait.
+
+        The argument, its record, is in the progress, too.
+        """
         self.state = snapshot(self.folder.path.name, self.training, self.progress)
         if time.monotonic() - self.write_time >= self.training.config.checkpoint_seconds:
             self.write()
@@ -190,7 +194,7 @@ class _Epochs:
 def _train_held(
     training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
 ) -> None:
-    """Train the run, whose folder this process holds, and record each epoch.
+    """Continue the run, whose folder this process holds, to its end, and record each epoch.
 
     Whatever ends the training, status.json and the logger get to know how it ended.
     """
@@ -200,7 +204,7 @@ def _train_held(
     # The run's seconds go on from those that its earlier starts recorded.
     start = time.perf_counter() - sum(record.get("seconds") or 0.0 for record in records)
 
-    def times() -> Record:
+    def times() -> Record:  # These are the times of the run's end, when that has come.
         return {"ended": manifest.now(), "seconds": round(time.perf_counter() - start, 3)}
 
     try:
@@ -212,6 +216,7 @@ def _train_held(
         epochs.write()
         epochs.logger.close()  # A run that is called finished logs no more rows.
     except BaseException as error:
+        # W&B shows the exit code of the process: after a signal it is the shell's.
         code = int(error.code or 1) if isinstance(error, Stopped) else 1
         # What took longest comes first: the trained epochs, then the reason, then the logger. Each
         # may fail, because the error may itself be a full disk. The run's error is raised.

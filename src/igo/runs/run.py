@@ -43,7 +43,7 @@ def run(config: Config) -> Path:
                 from igo.runs.recording import train_recorded
 
                 train_recorded(config, plan, folder, terminal, ranks)
-            elif ranks.first and loggers.logs_again(config):
+            elif ranks.first and loggers.logs_again(config):  # It logs all records anew.
                 loggers.check(config)
                 with folder.held():
                     records = read_records(folder.path)
@@ -65,7 +65,8 @@ def run(config: Config) -> Path:
 def _check_ranks(config: Config, folder: RunFolder, ranks: Ranks) -> None:
     """Raise a UserError if the processes differ in settings or code."""
     codes = manifest.code(), *manifest.own_code(config).values()
-    # The folder's name has a digest of all settings that change the result.
+    # The folder's name has a digest of all settings that change the result. One value for all ranks
+    # means that nothing differs.
     if len(set(ranks.gather((folder.path.name, codes)))) > 1:
         raise UserError(
             "the processes of this run differ in settings or code; start all with the same"
@@ -77,8 +78,8 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
     """Whether the run has finished. Its files must be whole then, and plan and data those here.
 
     Raises:
-        UserError: they are not. A finished run that has another plan or other data is no answer to
-            the command.
+        UserError: a file is damaged, or the finished run has another plan or other data, so that
+            its results are no answer to this command.
     """
     if folder.status().get("state") != "finished":
         return False
@@ -93,7 +94,10 @@ def has_finished(config: Config, folder: RunFolder, plan: Plan) -> bool:
 
 
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, was_finished: bool) -> None:
-    """Write the model if save_model asks for it, and print the results."""
+    """Write the model if save_model asks for it, and print the results of the finished run.
+
+    ``was_finished`` says that an earlier command has finished it.
+    """
     if config.save_model:
         from igo.runs import checkpoint
 

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 from igo.ground.ranks import ALONE, Ranks
 
-# HUP: the terminal was closed; USR2: SLURM, before a time-out
+# HUP is sent when the terminal is closed, and USR2 by SLURM before a time-out.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
-    """A signal of STOPPING arrived, of this number. The exit code is the shell's, 128 + number."""
+    """The signal of this number ends the program; the exit code is the shell's, 128 + number."""
 
     def __init__(self, number: int) -> None:
         self.signal_name = signal.Signals(number).name
@@ -57,7 +57,7 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     numbers: list[int] = []  # of the signals that have arrived
     answer = ranks.largest(0)  # This function waits for the largest number of all ranks; 0 is none.
 
-    def note(number: int, _frame: object) -> None:
+    def note(number: int, _frame: object) -> None:  # This is the handler of the signals.
         numbers.append(number)
         if len(numbers) > (1 if ranks.size == 1 else 2):
             raise Stopped(number)
@@ -65,7 +65,8 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     def check_stop() -> None:
         nonlocal answer
         own_number = numbers[0] if numbers else 0
-        number = own_number if ranks.size == 1 else answer()  # answer: of the update before
+        # What ``answer`` gives is the ranks' largest number at the update before.
+        number = own_number if ranks.size == 1 else answer()
         if number:
             raise Stopped(number)
         answer = ranks.largest(own_number)

@@ -65,7 +65,7 @@ def _send(folder: Path, target: TrackingConfig) -> str:
     status = read_status(folder)
     if state_of(folder) == "running":
         return "skipped: it is running"
-    # Its own model's name is trusted, because nothing of the configuration is called here.
+    # A configuration that names the user's own code is read, too: nothing of that is called here.
     config = read_config(folder / "config.yaml", trust=True)
     own_destination = destination(config.tracking)
     if own_destination != destination(target):

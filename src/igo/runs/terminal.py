@@ -20,16 +20,15 @@ from igo.ground.files import Record
 from igo.plans.make import notes
 from igo.plans.plan import Plan
 
-HEADING_EVERY = 20  # A heading shall be in sight.
+HEADING_EVERY = 20  # lines, so that a heading is in sight in a terminal of 24
 RELATIVE = (
     "φ_m is η/√b relative to its start, as planned; the noise also changes with C², as the model"
     " learns"
 )
 FAR = 2  # A last δ above so many times the plan's, or below that share of it, is worth a line.
-SHOWN_EVERY = 0.1  # seconds; each time takes some 40 µs
-
-
-# In the lines of epochs: an entry of the record, its title, the width, and how it is shown.
+SHOWN_EVERY = 0.1  # seconds; to show the bar takes some 40 µs, and an update may be as short
+# The columns of the lines of epochs: the entry of the record, its title, the width in characters,
+# and the format of its value.
 COLUMNS = (
     ("epoch", "epoch", 5, "d"),
     ("delta_m", "δ_m", 9, ".4g"),
@@ -60,8 +59,9 @@ class Terminal:
             warn(text)
 
     def show_plan(self, config: Config, plan: Plan) -> None:
-        """Print the plan as ``print(plan)`` does, between a line of the run and its notes."""
+        """Print a line of the run, the plan as ``print(plan)`` does, and notes on the plan."""
         count = config.schedule.stages or 1
+        # Usually a stage is an epoch or longer, which is not said.
         stages = f" in {count} stages" if count > plan.epochs else ""
         groups = (config.model, config.optimizer)
         names = " and ".join(own.as_call(group.name, group.arguments) for group in groups)
@@ -73,7 +73,10 @@ class Terminal:
 
     @contextmanager
     def progress(self, plan: Plan) -> Iterator[ProgressBar]:
-        """Show a line for each epoch, and in a terminal a bar over all images of the run."""
+        """Give the body a bar that prints a line for each epoch.
+
+        In a terminal the bar itself is shown, too. It counts all images of the run.
+        """
         with Progress(
             BarColumn(bar_width=16),
             "{task.percentage:>3.0f}% {task.description}",
@@ -88,13 +91,16 @@ class Terminal:
 
 
 class ProgressBar:
-    """The bar of a run, which is drawn by rich's, and its lines. It reads nothing from a GPU."""
+    """Shows how far a run is: a line for each epoch, and rich's ``bar``.
+
+    It reads nothing from a GPU, which would have to finish its work first.
+    """
 
     def __init__(self, bar: Progress, plan: Plan) -> None:
         self._bar, self._plan = bar, plan
         self._task = bar.add_task("", total=plan.n * plan.epochs)
-        self._images = 0  # trained on so far, each counted once an epoch
-        self._lines = 0  # lines of epochs that are printed
+        self._images = 0  # all images of the updates so far
+        self._lines = 0  # the lines of epochs so far
         self._shown_time = 0.0  # when the bar last showed its images, in seconds of perf_counter
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
@@ -115,8 +121,9 @@ class ProgressBar:
     def end_epoch(self, record: Record) -> None:
         """Print a line that stays, with a heading every HEADING_EVERY epochs.
 
-        It has at most 79 characters, and a dash for what was not measured or evaluated. Validation,
-        if images are held out for it, takes the place of images/s.
+        A dash stands for what was not measured or evaluated. If images are held out for validation,
+        the line has their accuracy and not images/s, so that it has at most 79 characters: in a
+        terminal of 80 columns it is one line.
         """
         left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
         titles, cells = [], []
@@ -133,7 +140,10 @@ class ProgressBar:
 
 
 def noise_note(record: Record) -> str:
-    """Where C² went until the last epoch; empty unless δ as measured is far from the plan's."""
+    """A line on how C² changed up to the last epoch, whose record this is.
+
+    It is empty unless the measured δ is far from the planned one, see FAR.
+    """
     planned, measured = record["delta_m"], record["delta_measured"]
     if not planned or not measured:
         return ""
@@ -148,17 +158,18 @@ def noise_note(record: Record) -> str:
 
 
 def _rounded(number: float) -> str:
-    """The number with two digits."""
+    """The number rounded to two significant digits, such as 0.0041 or 12,000."""
     return f"{float(f'{number:.2g}'):,g}"
 
 
 def plan_notes(config: Config, plan: Plan) -> list[str]:
-    """What the numbers of a plan do not say by themselves."""
+    """Lines on what the numbers of a plan do not say by themselves; there may be none."""
     texts, optimizer = notes(plan), config.optimizer
     rows_with_noise = [row for row in plan.rows if row.phi_m > 0]
     start, end = rows_with_noise[0], rows_with_noise[-1]
     if optimizer.name in ("shb", "nshb") and optimizer.momentum and end.b_m > start.b_m:
-        # The part of δ from C² falls as φ, and that from ‖∇f‖ as η.
+        # δ² of heavy ball is the sum of a term with C², whose root falls as η/√b, and a term with
+        # ‖∇f‖², whose root falls as η. So δ itself falls by a factor between these two.
         texts.append(
             f"φ_m is SGD's: δ of {optimizer.name} changes to between {end.phi_m:.2g} and"
             f" {end.eta_m / start.eta_m:.2g} of its start, the more the larger ‖∇f‖ is, which a"

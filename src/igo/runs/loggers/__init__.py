@@ -31,13 +31,13 @@ class Logger:
         """Take the record of an epoch, which is its step."""
 
     def close(self, exit_code: int = 0) -> None:
-        """Close the run; 0 means that it is finished."""
+        """Close the run; ``exit_code`` 0 means that the run has finished."""
 
 
 class Guarded(Logger):
     """The configured logger of a run, started, with the records so far.
 
-    After the logger's first error, also at its start, it is warned of, and the run goes on without
+    The logger's first error, also one at its start, becomes a warning, and the run goes on without
     a logger.
     """
 
@@ -58,7 +58,7 @@ class Guarded(Logger):
         self._attempt(self._logger.close, exit_code)
 
     def _attempt(self, call: Callable[..., Logger | None], *arguments: object) -> Logger | None:
-        """What a call of the logger returns; None after an error, which ends its use."""
+        """What a call of the logger returns; None after an error, which ends the logger's use."""
         try:
             return call(*arguments)
         except Exception as error:  # Loggers raise anything, and their services may be dead.

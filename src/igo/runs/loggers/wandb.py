@@ -26,10 +26,10 @@ from igo.runs.folder import RunFolder, read_plan
 from igo.runs.loggers import Logger, Say
 from igo.runs.name import setting_of
 
-INIT_TIMEOUT = 20  # In seconds: after these a start goes on offline.
-FINISH_TIMEOUT = 60  # In seconds: so long the end waits for the last rows.
-LONGEST_NAME, LONGEST_TAG = 128, 64  # W&B takes so many characters.
-# Runs of all tasks may be in one project, so a line of the dashboard is named by these.
+INIT_TIMEOUT = 20  # in seconds; without an answer until then a start goes on offline
+FINISH_TIMEOUT = 60  # in seconds; the end of a run waits for its last rows until then
+LONGEST_NAME, LONGEST_TAG = 128, 64  # the most characters that W&B takes
+# The settings in the name of a line in the dashboard. Runs of all tasks may be in one project.
 NAMED = (
     *ALWAYS,
     "dataset.name",
@@ -44,7 +44,8 @@ NAMED = (
 LETTERS = str.maketrans(
     {"η": "eta", "β": "beta", "γ": "gamma", "₁": "_1", "¼": "0.25", "½": "0.5", "¾": "0.75"}
 )
-CURE = "; `igo sync` sends the rows later"  # It is said where W&B fails.
+CURE = "; `igo sync` sends the rows later"  # the end of the warning that W&B failed
+# The entries of status.json that W&B gets
 MANIFEST = ("command", "commit", "code", "python", "versions", "hardware", "data")
 
 
@@ -69,25 +70,25 @@ def knows_key() -> bool:
 
 
 def mode_of(tracking: TrackingConfig) -> str:
-    """``online``, ``offline`` or ``disabled``: ``auto`` is one of the first two."""
+    """``online``, ``offline`` or ``disabled``: ``auto`` is online where a key is known."""
     if tracking.mode != "auto":
         return tracking.mode
     return "online" if knows_key() else "offline"
 
 
 def prepare(root: Path) -> None:
-    """Set the environment that W&B starts in: it writes into root/wandb.
+    """Set the environment that W&B starts in, so that its files are in root/wandb.
 
-    A node's home may be read-only.
+    W&B's default is the home, which may be read-only on a node. What the user has set stays.
     """
     if (root / "wandb").is_symlink():
         raise UserError(f"{root / 'wandb'} is a link, through which W&B would write: remove it")
     os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # Artifacts wait there.
-    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # Its log, too
-    # No reports about itself: if their server is slow, the process could not end.
+    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))
+    # W&B sends no reports about itself: if their server is slow, the process could not end.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    # On a full disk `logging` prints a traceback of 60 lines for each line that W&B cannot write
-    # to its own log.
+    # W&B writes a log of its own. On a full disk Python's `logging` would print a traceback of 60
+    # lines for each line of that log.
     logging.raiseExceptions = False
 
 
@@ -109,11 +110,11 @@ def logs_again() -> bool:
 
 
 def advice(config: Config, folder: RunFolder) -> str:
-    """How to send an offline run; empty for others."""
+    """A line on how to send an offline run, with the command; empty for other runs."""
     if mode_of(config.tracking) != "offline":
         return ""
     path = str(folder.path)
-    if not re.fullmatch(r"[\w ./-]+", path):  # Other signs need Hydra's quotes.
+    if not re.fullmatch(r"[\w ./-]+", path):  # For Hydra a path with other signs needs quotes.
         path = f'"{path}"'
     command = shlex.join(["igo", "sync", f"runs={path}", *destination(config.tracking)])
     reason = ", as no key is known (`wandb login`)" if config.tracking.mode == "auto" else ""
@@ -256,7 +257,10 @@ class WandB(Logger):
 
 
 def _names(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """The name, the group and the tags that the run has in W&B."""
+    """The name, the group and the tags that the run has in W&B, none longer than W&B takes.
+
+    What the user has set is taken. Tags for the data and the noise profile are added.
+    """
     tracking, schedule = config.tracking, schedule_name(config)
     name = tracking.name or typeable(f"{schedule}, seed {config.seed}, {folder.path.name}")
     group = tracking.group or os.environ.get("WANDB_SWEEP_ID")
